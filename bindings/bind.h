@@ -1,0 +1,42 @@
+/* Shared by the binding files: one file per userdata type, each with a function mptl_bind_X(L) that adds its functions to
+ * the table of mptl.core on top of the stack. Engine statuses become Lua errors in one place, bind_check.
+ */
+#ifndef MPTL_BIND_H
+#define MPTL_BIND_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "mptl/format.h"
+#include "mptl/status.h"
+#include "mptl/tensor.h"
+
+/* Raises mptl_error() as a Lua error (a string, with no position) unless status is MPTL_OK. */
+void bind_check(lua_State *L, mptl_status status);
+
+/* Optional fields of the options table at index (which may be none or nil): the default where the field is nil. */
+lua_Integer bind_opt_integer(lua_State *L, int index, const char *field, lua_Integer def);
+lua_Number bind_opt_number(lua_State *L, int index, const char *field, lua_Number def);
+int bind_opt_boolean(lua_State *L, int index, const char *field, int def);
+const char *bind_opt_string(lua_State *L, int index, const char *field, const char *def); /* owned by the table */
+
+/* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
+void bind_check_fields(lua_State *L, int index, const char *const *names);
+
+/* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. */
+mptl_tensor *bind_check_tensor(lua_State *L, int index);
+void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
+
+/* A format named by the string at index, as mptl_format_parse takes it. */
+mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
+
+void mptl_bind_format(lua_State *L);
+void mptl_bind_round(lua_State *L);
+void mptl_bind_tensor(lua_State *L);
+void mptl_bind_graph(lua_State *L);
+void mptl_bind_plan(lua_State *L);
+void mptl_bind_program(lua_State *L);
+void mptl_bind_data(lua_State *L);
+void mptl_bind_system(lua_State *L);
+
+#endif

@@ -1,0 +1,84 @@
+/* The Lua module mptl.core: the engine as Lua sees it. The Lua files in lua/mptl build the friendly face on top of it. */
+#include <string.h>
+
+#include "bindings/bind.h"
+
+void bind_check(lua_State *L, mptl_status status) {
+  if (status == MPTL_OK) return;
+  lua_pushstring(L, mptl_error());
+  lua_error(L);
+}
+
+/* Pushes the field of the table at index, or nil when there is no table. */
+static int push_field(lua_State *L, int index, const char *field) {
+  if (lua_isnoneornil(L, index)) {
+    lua_pushnil(L);
+    return LUA_TNIL;
+  }
+  luaL_checktype(L, index, LUA_TTABLE);
+  return lua_getfield(L, index, field);
+}
+
+lua_Integer bind_opt_integer(lua_State *L, int index, const char *field, lua_Integer def) {
+  int isnum = 1;
+  if (push_field(L, index, field) != LUA_TNIL) def = lua_tointegerx(L, -1, &isnum);
+  if (!isnum) luaL_error(L, "%s: %s, must be an integer", field, luaL_tolstring(L, -1, NULL));
+  lua_pop(L, 1);
+  return def;
+}
+
+lua_Number bind_opt_number(lua_State *L, int index, const char *field, lua_Number def) {
+  int isnum = 1;
+  if (push_field(L, index, field) != LUA_TNIL) def = lua_tonumberx(L, -1, &isnum);
+  if (!isnum) luaL_error(L, "%s: %s, must be a number", field, luaL_tolstring(L, -1, NULL));
+  lua_pop(L, 1);
+  return def;
+}
+
+int bind_opt_boolean(lua_State *L, int index, const char *field, int def) {
+  int type = push_field(L, index, field);
+  if (type != LUA_TNIL && type != LUA_TBOOLEAN) luaL_error(L, "%s: %s, must be true or false", field, luaL_tolstring(L, -1, NULL));
+  if (type == LUA_TBOOLEAN) def = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return def;
+}
+
+const char *bind_opt_string(lua_State *L, int index, const char *field, const char *def) {
+  int type = push_field(L, index, field);
+  if (type != LUA_TNIL && type != LUA_TSTRING) luaL_error(L, "%s: %s, must be a string", field, luaL_tolstring(L, -1, NULL));
+  if (type == LUA_TSTRING) def = lua_tostring(L, -1);
+  lua_pop(L, 1);
+  return def;
+}
+
+void bind_check_fields(lua_State *L, int index, const char *const *names) {
+  if (lua_isnoneornil(L, index)) return;
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_pushnil(L);
+  while (lua_next(L, lua_absindex(L, index))) {
+    lua_pop(L, 1);
+    const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    int known = 0;
+    for (int i = 0; key && names[i]; i++) known |= strcmp(key, names[i]) == 0;
+    if (known) continue;
+    luaL_Buffer b;
+    lua_pushfstring(L, "unknown option %s, accepted are:", luaL_tolstring(L, -1, NULL));
+    const char *head = lua_tostring(L, -1);
+    luaL_buffinit(L, &b);
+    luaL_addstring(&b, head);
+    for (int i = 0; names[i]; i++) {
+      luaL_addchar(&b, ' ');
+      luaL_addstring(&b, names[i]);
+    }
+    luaL_pushresult(&b);
+    lua_error(L);
+  }
+}
+
+__attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
+
+int luaopen_mptl_core(lua_State *L) {
+  lua_newtable(L);
+  mptl_bind_tensor(L);
+  return 1;
+}

@@ -1,0 +1,60 @@
+/* Number formats FP(e,m,b): 1 sign bit, e exponent bits, m mantissa bits, exponent bias shift b (Lee, Sharma, Aiken, TMLR 2023, section 2).
+ *
+ * With B = 2^(e-1) - 1 + b, exponent field E and mantissa field M:
+ *   E > 0: (-1)^s 2^(E-B) (1 + M/2^m);   E = 0: (-1)^s 2^(1-B) (M/2^m).
+ * What the top exponent code means is the format's `top`. Values beyond binary32's range are not in any format: the code that
+ * would be 2^128 is infinity, the ones above it are NaN. So FP(8,23,0) is binary32 and FP(8,7,0) is bfloat16.
+ */
+#ifndef MPTL_FORMAT_H
+#define MPTL_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mptl/status.h"
+
+typedef enum mptl_top {
+  MPTL_TOP_FULL, /* no code reserved: the top exponent is an ordinary binade (the paper's formats) */
+  MPTL_TOP_IEEE, /* the top exponent holds infinity (M = 0) and NaN (fp16, fp8_e5m2) */
+  MPTL_TOP_FN,   /* the code of all ones is NaN, there is no infinity (fp8_e4m3fn) */
+} mptl_top;
+
+typedef struct mptl_format {
+  int8_t e;       /* exponent bits, 1 to 8 */
+  int8_t m;       /* mantissa bits, 0 to 23 */
+  int16_t b;      /* exponent bias shift, -127 to 127; ignored when auto_bias */
+  uint8_t top;    /* an mptl_top */
+  bool auto_bias; /* FP(e,m,auto): b comes from the tensor, see mptl_format_fit */
+} mptl_format;
+
+/* What a format can hold; all values are exact in binary64. For auto_bias formats: as with b = 0. */
+typedef struct mptl_format_info {
+  int bits;             /* 1 + e + m */
+  double max;           /* largest finite value */
+  double min_normal;    /* smallest positive normal value */
+  double min_subnormal; /* smallest positive value */
+  double epsilon;       /* 2^-m */
+  bool has_infinity, has_nan;
+  uint64_t values; /* number of distinct finite values, the two zeros counted once */
+} mptl_format_info;
+
+/* Parses "fp32", "tf32", "bf16", "fp16", "fp8_e4m3fn", "fp8_e5m2", "FP(e,m,b)" or "FP(e,m,auto)"; letters of either case,
+ * spaces allowed inside the brackets. MPTL_EINVAL names the limit that is broken. */
+MPTL_API mptl_status mptl_format_parse(mptl_format *format, const char *text);
+
+/* Writes the format's name (a named format by its name, else FP(e,m,b)) to text and returns text. 32 bytes suffice. */
+MPTL_API const char *mptl_format_print(mptl_format format, char *text, size_t size);
+
+MPTL_API bool mptl_format_equal(mptl_format a, mptl_format b);
+MPTL_API int mptl_format_bits(mptl_format format);
+MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
+
+/* The format with the bias shift that FP(e,m,auto) gives a tensor of this largest magnitude (method.md 1):
+ * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. Other formats are returned unchanged. */
+MPTL_API mptl_format mptl_format_fit(mptl_format format, float largest);
+
+/* The named formats in the order of the table; NULL beyond the end. */
+MPTL_API const char *mptl_format_name(size_t index);
+
+#endif

@@ -1,0 +1,39 @@
+/* Rounding of binary32 arrays to a format, with statistics in the same pass; encoding to codes and decoding.
+ *
+ * kernels/round.h is the one scalar definition; these functions run it, or a vector version equal to it bit for bit on every input,
+ * chosen at run time (mptl_isa_select). They are single-threaded and reentrant: callers split arrays among threads.
+ */
+#ifndef MPTL_ROUND_H
+#define MPTL_ROUND_H
+
+#include "kernels/round.h"
+#include "mptl/format.h"
+
+/* Mode names in the order of mptl_rounding_mode: "nearest_even" ... ; NULL beyond the end. */
+MPTL_API const char *mptl_rounding_mode_name(size_t index);
+MPTL_API mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name);
+
+/* Precomputes what rounding to a format needs (masks, limits). MPTL_EINVAL for an auto_bias format: fit it first. */
+MPTL_API mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow);
+
+/* dst[i] = round(src[i]), i < n; dst may be src. Adds to stats unless it is NULL. index0 is the element index of src[0] within
+ * its tensor and key the stream of random bits: both matter to the stochastic mode only. */
+MPTL_API void mptl_round_f32(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                             mptl_round_stats *stats);
+
+/* As mptl_round_f32, but writes codes: one byte each for formats of up to 8 bits, two for up to 16, four for more
+ * (mptl_code_size). Infinities and NaNs that the format has no code for become the largest finite code of their sign (they
+ * are in the statistics). */
+MPTL_API void mptl_encode_f32(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                              mptl_round_stats *stats);
+
+/* dst[i] = the value of codes[i]. */
+MPTL_API void mptl_decode_f32(float *dst, const void *codes, size_t n, const mptl_rounder *rounder);
+
+/* Bytes a code of the format takes in memory: 1, 2 or 4. */
+MPTL_API size_t mptl_code_size(mptl_format format);
+
+/* Largest finite magnitude in x (0 if there is none), for mptl_format_fit. */
+MPTL_API float mptl_max_abs_f32(const float *x, size_t n);
+
+#endif

@@ -1,0 +1,80 @@
+/* Tensors: a small header over counted, aligned storage. */
+#include "mptl/tensor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct mptl_storage {
+  int refs;
+  size_t bytes;
+  float *data;
+};
+
+static mptl_status check_dims(size_t *numel, int ndim, const int64_t *dims) {
+  if (ndim < 0 || ndim > MPTL_MAX_DIMS)
+    return mptl_fail(MPTL_EINVAL, "tensor: %d dimensions, accepted are 0 to %d", ndim, MPTL_MAX_DIMS);
+  *numel = 1;
+  for (int i = 0; i < ndim; i++) {
+    if (dims[i] < 0) return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
+    if (__builtin_mul_overflow(*numel, (size_t)dims[i], numel) || *numel > SIZE_MAX / sizeof(float) / 2)
+      return mptl_fail(MPTL_EINVAL, "tensor: too many elements for memory");
+  }
+  return MPTL_OK;
+}
+
+static mptl_tensor *new_header(mptl_storage *storage, float *data, int ndim, const int64_t *dims) {
+  mptl_tensor *t = calloc(1, sizeof *t);
+  if (t == NULL) return NULL;
+  t->refs = 1;
+  t->ndim = ndim;
+  if (ndim > 0) memcpy(t->dims, dims, (size_t)ndim * sizeof *dims);
+  t->data = data;
+  t->storage = storage;
+  return t;
+}
+
+mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims) {
+  size_t numel = 0;
+  MPTL_TRY(check_dims(&numel, ndim, dims));
+  size_t bytes = (numel * sizeof(float) + 63) / 64 * 64;
+  if (bytes == 0) bytes = 64;
+  mptl_storage *s = malloc(sizeof *s);
+  float *data = aligned_alloc(64, bytes);
+  *tensor = s && data ? new_header(s, data, ndim, dims) : NULL;
+  if (*tensor == NULL) {
+    free(s);
+    free(data);
+    return mptl_fail(MPTL_ENOMEM, "tensor: no memory for %zu bytes", bytes);
+  }
+  memset(data, 0, bytes);
+  *s = (mptl_storage){.refs = 1, .bytes = bytes, .data = data};
+  return MPTL_OK;
+}
+
+mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims) {
+  size_t numel = 0, available = base->storage->bytes / sizeof(float) - (size_t)(base->data - base->storage->data);
+  MPTL_TRY(check_dims(&numel, ndim, dims));
+  if (offset > available || numel > available - offset)
+    return mptl_fail(MPTL_EINVAL, "tensor view: %zu elements at %zu do not fit into %zu", numel, offset, available);
+  *tensor = new_header(base->storage, base->data + offset, ndim, dims);
+  if (*tensor == NULL) return mptl_fail(MPTL_ENOMEM, "tensor view: no memory");
+  base->storage->refs++;
+  return MPTL_OK;
+}
+
+void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
+
+void mptl_tensor_release(mptl_tensor *tensor) {
+  if (tensor == NULL || --tensor->refs > 0) return;
+  if (--tensor->storage->refs == 0) {
+    free(tensor->storage->data);
+    free(tensor->storage);
+  }
+  free(tensor);
+}
+
+size_t mptl_tensor_numel(const mptl_tensor *tensor) {
+  size_t n = 1;
+  for (int i = 0; i < tensor->ndim; i++) n *= (size_t)tensor->dims[i];
+  return n;
+}

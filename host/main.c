@@ -1,0 +1,105 @@
+/* The program mptl: a Lua 5.4 host that runs the command line in lua/mptl/cli.lua.
+ *
+ * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_DIR), else in
+ * PREFIX/share/mptl and PREFIX/lib/mptl. The same module works in a stock Lua 5.4 with require "mptl".
+ */
+#include <lauxlib.h>
+#include <libgen.h>
+#include <limits.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Writes the directory of this program to dir (of PATH_MAX bytes); returns 0, or -1 when it cannot be told. */
+static int program_dir(char *dir) {
+  char path[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (n < 0) return -1;
+  path[n] = '\0';
+  strcpy(dir, dirname(path));
+  return 0;
+}
+
+/* Prepends a search pattern to package[field]. */
+static void prepend(lua_State *L, const char *field, const char *pattern) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, field);
+  lua_pushfstring(L, "%s;%s", pattern, lua_tostring(L, -1));
+  lua_setfield(L, -3, field);
+  lua_pop(L, 2);
+}
+
+static void set_paths(lua_State *L) {
+  char dir[PATH_MAX], path[2 * PATH_MAX + 64];
+  if (program_dir(dir) != 0) return;
+  snprintf(path, sizeof path, "%s/../lib/mptl/core.so", dir);
+  int from_build = access(path, R_OK) == 0;
+  if (from_build) {
+    prepend(L, "path", MPTL_SOURCE_DIR "/lua/?.lua;" MPTL_SOURCE_DIR "/lua/?/init.lua");
+    snprintf(path, sizeof path, "%s/../lib/?.so", dir);
+    prepend(L, "cpath", path);
+    lua_pushliteral(L, MPTL_SOURCE_DIR "/models");
+  } else {
+    snprintf(path, sizeof path, "%s/../share/mptl/lua/?.lua;%s/../share/mptl/lua/?/init.lua", dir, dir);
+    prepend(L, "path", path);
+    snprintf(path, sizeof path, "%s/../lib/lua/5.4/?.so", dir);
+    prepend(L, "cpath", path);
+    snprintf(path, sizeof path, "%s/../share/mptl/models", dir);
+    lua_pushstring(L, path);
+  }
+  lua_setglobal(L, "MPTL_MODELS");
+}
+
+static int traceback(lua_State *L) {
+  const char *message = lua_tostring(L, 1);
+  if (message == NULL) {
+    if (luaL_callmeta(L, 1, "__tostring")) return 1;
+    message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+  }
+  if (getenv("MPTL_TRACEBACK") != NULL) luaL_traceback(L, L, message, 1);
+  return 1;
+}
+
+/* main(argv) inside the protected call: require "mptl.cli".main(arg) returns the exit status. */
+static int protected_main(lua_State *L) {
+  int argc = (int)lua_tointeger(L, 1);
+  char **argv = lua_touserdata(L, 2);
+  luaL_openlibs(L);
+  set_paths(L);
+  lua_createtable(L, argc, 1);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i);
+  }
+  lua_setglobal(L, "arg");
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "mptl.cli");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "main");
+  lua_getglobal(L, "arg");
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+int main(int argc, char **argv) {
+  lua_State *L = luaL_newstate();
+  if (L == NULL) {
+    fprintf(stderr, "mptl: out of memory\n");
+    return 1;
+  }
+  lua_pushcfunction(L, traceback);
+  lua_pushcfunction(L, protected_main);
+  lua_pushinteger(L, argc);
+  lua_pushlightuserdata(L, argv);
+  int status = lua_pcall(L, 2, 1, 1);
+  int code = 1;
+  if (status != LUA_OK)
+    fprintf(stderr, "mptl: %s\n", lua_tostring(L, -1));
+  else
+    code = (int)luaL_optinteger(L, -1, 0);
+  lua_close(L);
+  return code;
+}
