@@ -67,13 +67,14 @@ typedef enum values {
   INTEGERS, /* -3 to 3: every sum is exact */
   REALS,    /* full significands in (-1, 1) */
   NARROW,   /* 8 significant bits: exact in bf16 */
+  OVERFLOW, /* as NARROW, with an infinity among the gradients of the output */
 } values;
 
 static inline float random_value(values kind, uint64_t *state) {
   uint64_t bits = random_bits(state);
   if (kind == INTEGERS) return (float)(bits % 7) - 3;
   float x = (float)(int32_t)(bits >> 32) * 0x1p-31f;
-  if (kind == NARROW) {
+  if (kind == NARROW || kind == OVERFLOW) {
     uint32_t u;
     memcpy(&u, &x, 4);
     u &= 0xffff0000u;

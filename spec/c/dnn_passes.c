@@ -67,6 +67,19 @@ static const void *operand(array *copy, const float *x, size_t count, mptl_compu
   return to;
 }
 
+/* An overflow in the gradient of the output must reach every gradient that it is part of: the loss scale is decided by it. It may
+ * reach others in its block of `block` elements only (see dnn.h), 1 for no others. */
+static void compare_infinite(const char *name, const char *what, const float *got, const double *sum, size_t count, size_t block) {
+  size_t lost = 0, gained = 0;
+  for (size_t first = 0; first < count; first += block) {
+    bool reached = false;
+    for (size_t i = first; i < first + block; i++) reached |= !isfinite(sum[i]);
+    for (size_t i = first; i < first + block; i++) lost += !isfinite(sum[i]) && isfinite(got[i]), gained += !reached && !isfinite(got[i]);
+  }
+  CHECK(lost == 0, "%s: %s: infinity lost in %zu of %zu", name, what, lost, count);
+  CHECK(gained == 0, "%s: %s: infinity in %zu too many of %zu", name, what, gained, count);
+}
+
 /* Outputs of one run over fresh memory. */
 typedef struct outputs {
   array pass[MPTL_PASSES], bias;
@@ -110,6 +123,7 @@ static void check(const problem *p, mptl_compute compute, values kind) {
   uint64_t state = 1;
   fill(x, src_count(s), kind, &state), fill(w, weights_count(s), kind, &state), fill(y, dst_count(s), kind, &state);
   if (b) fill(b, (size_t)s->oc, kind, &state);
+  if (kind == OVERFLOW) y[dst_count(s) / 2] = INFINITY;
 
   expected e = {.x = x, .w = w, .y = y};
   for (int i = 0; i < MPTL_PASSES; i++) e.sum[i] = calloc(counts[i], 8), e.magnitude[i] = calloc(counts[i], 8);
@@ -125,11 +139,15 @@ static void check(const problem *p, mptl_compute compute, values kind) {
   outputs one = run(p, compute, x, w, y, b), two = run(p, compute, x, w, y, b);
   static const char *const what[] = {"dst", "diff_src", "diff_weights"};
   for (int i = 0; i < MPTL_PASSES; i++) {
-    compare(name, what[i], array_at(one.pass[i]), e.sum[i], e.magnitude[i], counts[i], kind == INTEGERS);
+    if (kind == OVERFLOW)
+      compare_infinite(name, what[i], array_at(one.pass[i]), e.sum[i], counts[i],
+                       i == MPTL_BACKWARD_WEIGHTS ? counts[i] / (size_t)s->oc : 1);
+    else
+      compare(name, what[i], array_at(one.pass[i]), e.sum[i], e.magnitude[i], counts[i], kind == INTEGERS);
     CHECK(memcmp(array_at(one.pass[i]), array_at(two.pass[i]), counts[i] * 4) == 0, "%s: %s: two runs differ", name, what[i]);
     CHECK(array_destroy(one.pass[i]) & array_destroy(two.pass[i]), "%s: wrote outside of %s", name, what[i]);
   }
-  if (b) {
+  if (b && kind != OVERFLOW) {
     double *sum = calloc((size_t)s->oc, 8), *magnitude = calloc((size_t)s->oc, 8);
     for (size_t i = 0; i < counts[0]; i++) sum[i % (size_t)s->oc] += y[i], magnitude[i % (size_t)s->oc] += fabs(y[i]);
     compare(name, "diff_bias", array_at(one.bias), sum, magnitude, (size_t)s->oc, kind == INTEGERS);
@@ -182,9 +200,11 @@ int main(void) {
   for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
     check(&problems[i], MPTL_COMPUTE_F32, INTEGERS);
     check(&problems[i], MPTL_COMPUTE_F32, REALS);
+    check(&problems[i], MPTL_COMPUTE_F32, OVERFLOW);
     if (!mptl_dnn_supports(MPTL_COMPUTE_BF16)) continue;
     check(&problems[i], MPTL_COMPUTE_BF16, INTEGERS);
     check(&problems[i], MPTL_COMPUTE_BF16, NARROW);
+    check(&problems[i], MPTL_COMPUTE_BF16, OVERFLOW);
   }
   printf("oneDNN %s, bf16 %s: %zu operators, %d failures\n", mptl_dnn_version(),
          mptl_dnn_supports(MPTL_COMPUTE_BF16) ? "too" : "not in this CPU", sizeof problems / sizeof *problems, failures);

@@ -28,7 +28,7 @@ enum { MPTL_PASSES = 3 };
 typedef enum mptl_compute {
   MPTL_COMPUTE_NONE, /* the pass is not wanted */
   MPTL_COMPUTE_F32,
-  MPTL_COMPUTE_BF16, /* both operands are bf16 arrays. Products are exact; subnormal operands and sums count as zero */
+  MPTL_COMPUTE_BF16, /* both operands are bf16 arrays: products are exact, but subnormal operands, products and sums count as zero */
 } mptl_compute;
 
 typedef struct mptl_dnn mptl_dnn;
@@ -69,7 +69,8 @@ MPTL_API mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src,
 /* diff_src = the gradient of the input. */
 MPTL_API mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst, const void *packed);
 
-/* diff_weights = the gradient of the weights, in the weights' order; diff_bias is NULL if and only if the shape has none. */
+/* diff_weights = the gradient of the weights, in the weights' order; diff_bias is NULL if and only if the shape has none.
+ * An infinity in diff_dst may make NaN of more of its output channel's diff_weights than it is part of (padding times infinity). */
 MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
                                                const void *diff_dst);
 
