@@ -8,6 +8,8 @@
 #include <lua.h>
 
 #include "mptl/format.h"
+#include "mptl/graph.h"
+#include "mptl/plan.h"
 #include "mptl/status.h"
 #include "mptl/tensor.h"
 
@@ -29,6 +31,10 @@ void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
+
+/* The graph and the assignment at index; errors for anything else. */
+mptl_graph *bind_check_graph(lua_State *L, int index);
+mptl_assignment *bind_check_assignment(lua_State *L, int index);
 
 void mptl_bind_format(lua_State *L);
 void mptl_bind_round(lua_State *L);
