@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "mptl/data.h"
 #include "mptl/format.h"
 #include "mptl/status.h"
 #include "mptl/tensor.h"
@@ -29,6 +30,9 @@ void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
+
+/* The current batch of the loader (metatable "mptl.Loader") at index; an error when there is none. Valid until its next step. */
+const mptl_batch *bind_check_batch(lua_State *L, int index); /* bindings/data.c */
 
 void mptl_bind_format(lua_State *L);
 void mptl_bind_round(lua_State *L);
