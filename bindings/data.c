@@ -161,7 +161,8 @@ static void field_channels(lua_State *L, int index, const char *field, float *va
 }
 
 static int loader_new(lua_State *L) {
-  static const char *const fields[] = {"batch", "shuffle", "augment", "mean", "std", "seed", "threads", "slots", "drop_last", NULL};
+  static const char *const fields[] = {"batch", "shuffle", "augment", "mean",      "std",
+                                       "seed",  "threads", "slots",   "drop_last", NULL};
   lua_settop(L, 2);
   const mptl_dataset *dataset = check_dataset(L, 1);
   bind_check_fields(L, 2, fields);
@@ -252,18 +253,31 @@ static int loader_gc(lua_State *L) {
 }
 
 static const luaL_Reg dataset_methods[] = {
-    {"count", dataset_count}, {"classes", dataset_classes}, {"split", dataset_split}, {"shape", dataset_shape},
-    {"label", dataset_label}, {"image", dataset_image},     {NULL, NULL},
+    {"count", dataset_count},
+    {"classes", dataset_classes},
+    {"split", dataset_split},
+    {"shape", dataset_shape},
+    {"label", dataset_label},
+    {"image", dataset_image},
+    {NULL, NULL},
 };
 
 static const luaL_Reg loader_methods[] = {
-    {"start", loader_start},   {"next", loader_next},     {"batches", loader_batches}, {"images", loader_images},
-    {"labels", loader_labels}, {"indices", loader_indices}, {NULL, NULL},
+    {"start", loader_start},
+    {"next", loader_next},
+    {"batches", loader_batches},
+    {"images", loader_images},
+    {"labels", loader_labels},
+    {"indices", loader_indices},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
-    {"dataset_find", dataset_find}, {"dataset_cifar", dataset_cifar}, {"dataset_synthetic", dataset_synthetic},
-    {"loader", loader_new},         {NULL, NULL},
+    {"dataset_find", dataset_find},
+    {"dataset_cifar", dataset_cifar},
+    {"dataset_synthetic", dataset_synthetic},
+    {"loader", loader_new},
+    {NULL, NULL},
 };
 
 static void new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {

@@ -80,8 +80,9 @@ static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_
 static mptl_status find_files(file_list *list, const char *dir, const cifar_layout *layout, mptl_split split) {
   list->entries = NULL;
   list->count = 0;
-  if (strlen(dir) + strlen(layout->subdir) + 2 > sizeof list->dir)
-    return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %d are accepted", strlen(dir), PATH_MAX - 32);
+  size_t longest = sizeof list->dir - strlen(layout->subdir) - 2;
+  if (strlen(dir) > longest)
+    return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %zu are accepted", strlen(dir), longest);
   strcpy(list->dir, dir);
   MPTL_TRY(list_files(list, layout, split));
   if (list->count > 0) return MPTL_OK;
@@ -107,8 +108,8 @@ static mptl_status count_records(int64_t *records, const char *path, const cifar
   if (!S_ISREG(st.st_mode)) return mptl_fail(MPTL_EIO, "%s: not a regular file", path);
   size_t size = record_size(layout);
   if (st.st_size % (off_t)size != 0)
-    return mptl_fail(MPTL_EDATA, "%s: %lld bytes, not a whole number of %s records of %zu bytes: truncated, or another format", path,
-                     (long long)st.st_size, layout->name, size);
+    return mptl_fail(MPTL_EDATA, "%s: %lld bytes, not a whole number of %s records of %zu bytes: truncated, or another format",
+                     path, (long long)st.st_size, layout->name, size);
   *records = st.st_size / (off_t)size;
   return MPTL_OK;
 }
@@ -150,7 +151,8 @@ static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t records, const
 
 /* Reads the listed files one after the other until the limit. All sizes are checked first, so that a truncated file is told
  * even when the limit ends before it. */
-static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split, int64_t limit) {
+static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
+                              int64_t limit) {
   char path[PATH_MAX + NAME_MAX + 2];
   int64_t total = 0, records = 0;
   for (int i = 0; i < list->count; i++) {

@@ -10,7 +10,8 @@ mptl_status mptl_dataset_allocate(mptl_dataset **dataset, int64_t count, int cla
   if (limit < 1) return mptl_fail(MPTL_EINVAL, "limit: %lld images, must be positive", (long long)limit);
   if (count > limit) count = limit;
   if (count > INT32_MAX)
-    return mptl_fail(MPTL_EINVAL, "%s set: %lld images, at most %d are accepted", mptl_split_name(split), (long long)count, INT32_MAX);
+    return mptl_fail(MPTL_EINVAL, "%s set: %lld images, at most %d are accepted", mptl_split_name(split), (long long)count,
+                     INT32_MAX);
   mptl_dataset *d = calloc(1, sizeof *d);
   uint8_t *images = malloc((size_t)count * MPTL_IMAGE_SIZE);
   int32_t *labels = malloc((size_t)count * sizeof *labels);

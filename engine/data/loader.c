@@ -39,12 +39,12 @@ struct mptl_loader {
   pthread_cond_t work;  /* something may be claimed, or the workers are to stop */
   pthread_cond_t done;  /* a batch has been finished */
   bool started, quit;
-  int busy;             /* workers filling a slot */
-  int64_t claimed;      /* the next batch to be claimed */
-  int64_t position;     /* the next batch to be given out */
-  int64_t needed;       /* the lowest batch that is still to be kept: position, or the one given out last */
+  int busy;         /* workers filling a slot */
+  int64_t claimed;  /* the next batch to be claimed */
+  int64_t position; /* the next batch to be given out */
+  int64_t needed;   /* the lowest batch that is still to be kept: position, or the one given out last */
   pthread_t *threads;
-  int running;          /* threads created */
+  int running; /* threads created */
 };
 
 static void fill(const mptl_loader *l, slot *s, int64_t batch) {
@@ -53,7 +53,8 @@ static void fill(const mptl_loader *l, slot *s, int64_t batch) {
   for (int i = 0; i < s->n; i++) {
     int32_t index = l->order[first + i];
     mptl_crop crop = l->options.augment ? mptl_crop_draw(l->options.seed, l->epoch, index) : mptl_crop_none();
-    mptl_image_load(s->images + (size_t)i * MPTL_IMAGE_SIZE, l->dataset->images + (size_t)index * MPTL_IMAGE_SIZE, crop, &l->table);
+    mptl_image_load(s->images + (size_t)i * MPTL_IMAGE_SIZE, l->dataset->images + (size_t)index * MPTL_IMAGE_SIZE, crop,
+                    &l->table);
     s->labels[i] = l->dataset->labels[index];
     s->indices[i] = index;
   }
@@ -63,7 +64,8 @@ static void *worker(void *argument) {
   mptl_loader *l = argument;
   pthread_mutex_lock(&l->lock);
   for (;;) {
-    while (!l->quit && (l->claimed >= l->batches || l->claimed >= l->needed + l->options.slots)) pthread_cond_wait(&l->work, &l->lock);
+    while (!l->quit && (l->claimed >= l->batches || l->claimed >= l->needed + l->options.slots))
+      pthread_cond_wait(&l->work, &l->lock);
     if (l->quit) break;
     int64_t batch = l->claimed++;
     slot *s = &l->slots[batch % l->options.slots];

@@ -40,7 +40,8 @@ mptl_crop mptl_crop_draw(uint64_t seed, uint32_t epoch, int32_t index) {
   /* Three words of the image's own counter; a word favours some of the 9 places by less than 2^-28. */
   uint32_t words[4], places = 2 * MPTL_CROP_PADDING + 1;
   mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
-  return (mptl_crop){.x = (int)((uint64_t)words[0] * places >> 32), .y = (int)((uint64_t)words[1] * places >> 32),
+  return (mptl_crop){.x = (int)((uint64_t)words[0] * places >> 32),
+                     .y = (int)((uint64_t)words[1] * places >> 32),
                      .flip = (int)(words[2] >> 31)};
 }
 

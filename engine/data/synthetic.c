@@ -14,11 +14,14 @@
 #define SIDE MPTL_IMAGE_SIDE
 #define PARAMETER_BLOCKS 4    /* of four random words */
 #define BLOCKS_AN_IMAGE 2048u /* the parameters', then one a pixel for the noise; the rest stay unused */
-#define NOISE 18.0f /* standard deviation, in units of a byte */
+#define NOISE 18.0f           /* standard deviation, in units of a byte */
 
 static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 and 90 degrees */
-                                       {1.0f, 0.0f}, {0.92387953f, 0.38268343f}, {0.70710678f, 0.70710678f},
-                                       {0.38268343f, 0.92387953f}, {0.0f, 1.0f}};
+                                       {1.0f, 0.0f},
+                                       {0.92387953f, 0.38268343f},
+                                       {0.70710678f, 0.70710678f},
+                                       {0.38268343f, 0.92387953f},
+                                       {0.0f, 1.0f}};
 static const float pitches[4] = {3.0f, 5.0f, 8.0f, 2.0f}; /* waves an image */
 
 typedef struct grating {

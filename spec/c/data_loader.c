@@ -5,17 +5,23 @@
 
 #include "mptl/data.h"
 
-#define CHECK(condition)                                                                    \
-  do {                                                                                      \
-    if (!(condition)) {                                                                     \
+#define CHECK(condition)                                                                           \
+  do {                                                                                             \
+    if (!(condition)) {                                                                            \
       fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, #condition, mptl_error()); \
-      return 1;                                                                             \
-    }                                                                                       \
+      return 1;                                                                                    \
+    }                                                                                              \
   } while (0)
 
 static mptl_loader_options options(int batch, int threads, int slots) {
-  return (mptl_loader_options){.batch = batch, .threads = threads, .slots = slots, .shuffle = 1, .augment = 1, .seed = 7,
-                               .mean = {0.5f, 0.5f, 0.5f}, .std = {0.25f, 0.25f, 0.25f}};
+  return (mptl_loader_options){.batch = batch,
+                               .threads = threads,
+                               .slots = slots,
+                               .shuffle = 1,
+                               .augment = 1,
+                               .seed = 7,
+                               .mean = {0.5f, 0.5f, 0.5f},
+                               .std = {0.25f, 0.25f, 0.25f}};
 }
 
 static uint64_t hash(uint64_t h, const void *data, size_t bytes) {

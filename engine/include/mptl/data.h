@@ -46,11 +46,11 @@ MPTL_API mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t coun
 MPTL_API void mptl_dataset_destroy(mptl_dataset *dataset); /* NULL is allowed */
 
 typedef struct mptl_loader_options {
-  int batch;    /* images a batch, 1 to the data set's count */
-  int threads;  /* workers, 1 to 64; 0 means 1 */
-  int slots;    /* batches made ahead or in use, 1 to 256; 0 means 4, or threads + 1 if that is more */
-  int shuffle;  /* a fresh permutation each epoch (Fisher-Yates), else the data set's order */
-  int augment;  /* random crop 32 of the image padded by 4 zeros, then a left-right flip of every other image */
+  int batch;     /* images a batch, 1 to the data set's count */
+  int threads;   /* workers, 1 to 64; 0 means 1 */
+  int slots;     /* batches made ahead or in use, 1 to 256; 0 means 4, or threads + 1 if that is more */
+  int shuffle;   /* a fresh permutation each epoch (Fisher-Yates), else the data set's order */
+  int augment;   /* random crop 32 of the image padded by 4 zeros, then a left-right flip with probability 1/2 */
   int drop_last; /* leave out the smaller batch at the end */
   uint64_t seed;
   float mean[MPTL_IMAGE_CHANNELS], std[MPTL_IMAGE_CHANNELS]; /* a byte p of channel c becomes (p/255 - mean[c]) / std[c] */
