@@ -13,21 +13,21 @@
 static int failures;
 
 /* Counts and reports a failure that `what` (printf arguments) describes. */
-#define CHECK(condition, ...)                                     \
-  do {                                                            \
-    if (condition) break;                                         \
-    failures++;                                                   \
+#define CHECK(condition, ...)                                       \
+  do {                                                              \
+    if (condition) break;                                           \
+    failures++;                                                     \
     fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-    fprintf(stderr, __VA_ARGS__);                                 \
-    fputc('\n', stderr);                                          \
+    fprintf(stderr, __VA_ARGS__);                                   \
+    fputc('\n', stderr);                                            \
   } while (0)
 
 /* The status is MPTL_OK, or the program ends here with the message. */
-#define MUST(expr)                                                                       \
-  do {                                                                                   \
-    if ((expr) == MPTL_OK) break;                                                        \
-    fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, mptl_error());         \
-    exit(1);                                                                             \
+#define MUST(expr)                                                               \
+  do {                                                                           \
+    if ((expr) == MPTL_OK) break;                                                \
+    fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, mptl_error()); \
+    exit(1);                                                                     \
   } while (0)
 
 /* Arrays that are NaN until written, between guards: generated code is out of a sanitizer's sight. */

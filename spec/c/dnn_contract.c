@@ -12,7 +12,8 @@ static const mptl_conv_shape good = {2, 8, 6, 6, 16, 6, 6, 3, 3, 1, 1, 1, 1, 1, 
 static void refuses(mptl_status got, mptl_status status, const char *const *words) {
   CHECK(got == status, "status %d, expected %d: %s", got, status, mptl_error());
   CHECK(strchr(mptl_error(), '\n') == NULL, "%s", mptl_error());
-  for (; *words != NULL; words++) CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
+  for (; *words != NULL; words++)
+    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
 }
 #define REFUSES(call, status, ...) refuses(call, status, (const char *const[]){__VA_ARGS__, NULL})
 
@@ -99,7 +100,8 @@ static void several_threads(void) {
   pthread_barrier_init(&ready, NULL, THREADS);
   for (int i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, first_use, results[i]);
   for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
-  for (int i = 1; i < THREADS; i++) CHECK(memcmp(results[0], results[i], sizeof results[0]) == 0, "thread %d computes other bits", i);
+  for (int i = 1; i < THREADS; i++)
+    CHECK(memcmp(results[0], results[i], sizeof results[0]) == 0, "thread %d computes other bits", i);
   pthread_barrier_destroy(&ready);
 }
 
