@@ -2,7 +2,7 @@
  *
  * Activations are dense NHWC, [n][h][w][c]; weights are PyTorch's: [out][in / groups][kh][kw] for a convolution, [out][c][h][w]
  * (PyTorch's [out][c*h*w]) for a linear operator whose input is an NHWC value; biases are [out]. Every result is binary32, summed
- * in binary32. The operands of a pass are binary32 or bf16 arrays, as its compute type says; weights are always given in binary32.
+ * in binary32. The operands of a pass are binary32 or bf16 arrays, as its compute type says; weights are given in binary32.
  *
  * An operator holds code, no arrays. What it needs at run time is the caller's, so that it can be placed, shared and counted with
  * everything else:
@@ -46,7 +46,7 @@ typedef struct mptl_linear_shape {
   bool bias;
 } mptl_linear_shape;
 
-/* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: the shape is wrong. MPTL_EUNSUPPORTED: oneDNN
+/* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: a wrong shape. MPTL_EUNSUPPORTED: oneDNN
  * has no code for it here (see mptl_dnn_supports). Creating the same again is cheap: oneDNN keeps a cache. */
 MPTL_API mptl_status mptl_dnn_conv_create(mptl_dnn **op, const mptl_conv_shape *shape, const mptl_compute compute[MPTL_PASSES]);
 MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape,
@@ -71,7 +71,7 @@ MPTL_API mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src,
 MPTL_API mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst, const void *packed);
 
 /* diff_weights = the gradient of the weights, in the weights' order; diff_bias is NULL if and only if the shape has none.
- * An infinity in diff_dst may make NaN of more of its output channel's diff_weights than it is part of (padding times infinity). */
+ * An infinity in diff_dst may make NaN of more of its output channel's diff_weights than it is part of (padding times it). */
 MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
                                                const void *diff_dst);
 
