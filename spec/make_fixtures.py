@@ -14,7 +14,7 @@ from torch import nn
 import torch.nn.functional as F
 
 HERE = pathlib.Path(__file__).resolve().parent
-COLUMNS = 120
+COLUMNS = 116
 
 
 class Inputs:
