@@ -80,5 +80,7 @@ __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 int luaopen_mptl_core(lua_State *L) {
   lua_newtable(L);
   mptl_bind_tensor(L);
+  mptl_bind_graph(L);
+  mptl_bind_plan(L);
   return 1;
 }
