@@ -24,7 +24,8 @@ end
 
 local function tensor(t, with_group)
   if not t then return json.null end
-  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = with_group and t.group.index or nil })
+  local group = with_group and t.group.index or nil
+  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = group })
 end
 
 --- What `mptl plan --json` prints, as a table.
