@@ -45,6 +45,8 @@ function Tensor:high()
   changed(self._graph)
 end
 
+tensor_mt.fields = { "role", "operator", "group", "numel" }
+
 -- Operators
 
 local operator_mt = misuse.strict("operator", Operator, {})
@@ -64,6 +66,8 @@ end
 local group_mt = misuse.strict("group", Group, {
   low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
 })
+
+group_mt.fields = { "index", "numel", "activations", "parameters" }
 
 local function set_group(group, low)
   local graph = group._graph
