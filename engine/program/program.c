@@ -236,12 +236,14 @@ static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
   return mptl_make_key(p->options.seed, MPTL_STREAM_ROUND, (uint32_t)(op * MPTL_ROLES + (int)role), p->step);
 }
 
-/* Reads the assignment as it is now. Forward tensors saturate, gradients overflow to infinity (method.md 3). */
+/* Reads the assignment as it is now. Forward tensors saturate, gradients overflow to infinity (method.md 3); what is in binary32 is left
+ * as it was computed, infinities included. */
 static mptl_status set_rounders(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     for (int role = 0; role < MPTL_ROLES; role++) {
       mptl_format format = p->assignment->tensors[i][role].format;
-      mptl_overflow overflow = role == MPTL_V || role == MPTL_THETA ? MPTL_SATURATE : MPTL_INF;
+      bool forward = role == MPTL_V || role == MPTL_THETA, binary32 = format.e == 8 && format.m == 23 && format.b == 0;
+      mptl_overflow overflow = forward && !binary32 ? MPTL_SATURATE : MPTL_INF;
       mptl_status status = mptl_rounder_init(&p->rounders[i][role], format, p->options.rounding, overflow);
       if (status != MPTL_OK) return mptl_fail_in(status, "%s of %s", mptl_role_name((size_t)role), p->graph->ops[i].name);
     }
@@ -259,7 +261,7 @@ static mptl_status round_theta(mptl_program *p, int op) {
   for (int k = 0; k < s->call.op->n_param; k++) {
     const mptl_param *param = &p->graph->params[s->call.op->first_param + k];
     const float *master = p->model->params[s->call.op->first_param + k]->data;
-    if (param->buffer || rounder->identity) {
+    if (param->buffer || rounder->is_identity) {
       s->call.theta[k] = master;
       continue;
     }
@@ -330,7 +332,7 @@ static bool gradients_finite(const mptl_program *p) {
     const mptl_call *c = &p->slots[i].call;
     const mptl_round_stats *dv = &p->stats[i][MPTL_DV], *dtheta = &p->stats[i][MPTL_DTHETA];
     if (dv->overflow + dv->inf_in + dv->nan_in + dtheta->overflow + dtheta->inf_in + dtheta->nan_in > 0) return false;
-    if (!p->rounders[i][MPTL_DTHETA].identity) continue;
+    if (!p->rounders[i][MPTL_DTHETA].is_identity) continue;
     for (int k = 0; k < c->op->n_param; k++)
       if (c->dtheta[k] != NULL && !p->backend->all_finite(c->dtheta[k], p->graph->params[c->op->first_param + k].numel)) return false;
   }
