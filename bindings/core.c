@@ -37,7 +37,8 @@ lua_Number bind_opt_number(lua_State *L, int index, const char *field, lua_Numbe
 
 int bind_opt_boolean(lua_State *L, int index, const char *field, int def) {
   int type = push_field(L, index, field);
-  if (type != LUA_TNIL && type != LUA_TBOOLEAN) luaL_error(L, "%s: %s, must be true or false", field, luaL_tolstring(L, -1, NULL));
+  if (type != LUA_TNIL && type != LUA_TBOOLEAN)
+    luaL_error(L, "%s: %s, must be true or false", field, luaL_tolstring(L, -1, NULL));
   if (type == LUA_TBOOLEAN) def = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return def;

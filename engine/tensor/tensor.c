@@ -15,7 +15,8 @@ static mptl_status check_dims(size_t *numel, int ndim, const int64_t *dims) {
     return mptl_fail(MPTL_EINVAL, "tensor: %d dimensions, accepted are 0 to %d", ndim, MPTL_MAX_DIMS);
   *numel = 1;
   for (int i = 0; i < ndim; i++) {
-    if (dims[i] < 0) return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
+    if (dims[i] < 0)
+      return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
     if (__builtin_mul_overflow(*numel, (size_t)dims[i], numel) || *numel > SIZE_MAX / sizeof(float) / 2)
       return mptl_fail(MPTL_EINVAL, "tensor: too many elements for memory");
   }
