@@ -33,6 +33,7 @@ typedef struct mptl_program_options {
   int batch;                   /* samples a step */
   bool train;                  /* with backward; batch norm by batch statistics. Else by running statistics. */
   bool input_gradient;         /* also compute the gradient of the network's input */
+  bool keep_all;               /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding */
 } mptl_program_options;
@@ -76,7 +77,8 @@ MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *image
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
 
 /* The last forward's rounded output of an operator (or, with gradient, the last backward's gradient of it), copied into out: batch x
- * shape in NHWC. Only values whose memory has not been given to others: MPTL_EINVAL otherwise, unless keep_all was asked for. */
+ * shape in NHWC. Without keep_all only the last two operators' outputs and
+ * the input's gradient can be read, the memory of the others is shared. */
 MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradient, float *out);
 
 /* ---- Memory ---- */
