@@ -81,5 +81,6 @@ __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 int luaopen_mptl_core(lua_State *L) {
   lua_newtable(L);
   mptl_bind_tensor(L);
+  mptl_bind_system(L);
   return 1;
 }
