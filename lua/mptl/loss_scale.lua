@@ -79,7 +79,8 @@ end
 -- @param steps_per_epoch what an epoch is in growth_interval
 -- @return the state
 function M.start(settings, steps_per_epoch)
-  local self = setmetatable({ settings = settings, scale = settings.init, good = 0, skip_nonfinite = settings.name ~= "none" }, State)
+  local self = setmetatable({ settings = settings, scale = settings.init, good = 0 }, State)
+  self.skip_nonfinite = settings.name ~= "none"
   if settings.name == "dynamic" then
     local steps, epochs = growth_interval(settings.growth_interval)
     self.interval = steps or math.max(1, math.floor(epochs * steps_per_epoch))
