@@ -25,6 +25,9 @@ const char *bind_opt_string(lua_State *L, int index, const char *field, const ch
 /* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
+/* Makes the metatable of a userdata type: its methods and its finaliser, which must accept a half-made object. */
+void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
+
 /* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. */
 mptl_tensor *bind_check_tensor(lua_State *L, int index);
 void bind_push_tensor(lua_State *L, mptl_tensor *tensor);

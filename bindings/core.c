@@ -76,11 +76,23 @@ void bind_check_fields(lua_State *L, int index, const char *const *names) {
   }
 }
 
+void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {
+  luaL_newmetatable(L, name);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+}
+
 __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 
 int luaopen_mptl_core(lua_State *L) {
   lua_newtable(L);
   mptl_bind_tensor(L);
   mptl_bind_system(L);
+  mptl_bind_graph(L);
+  mptl_bind_plan(L);
   return 1;
 }

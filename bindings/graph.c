@@ -212,12 +212,7 @@ static const luaL_Reg methods[] = {
 };
 
 void mptl_bind_graph(lua_State *L) {
-  luaL_newmetatable(L, GRAPH);
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, graph_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_pop(L, 1);
+  bind_new_type(L, GRAPH, methods, graph_gc);
   lua_pushcfunction(L, graph_new);
   lua_setfield(L, -2, "graph");
 }

@@ -134,12 +134,7 @@ static const luaL_Reg methods[] = {
 };
 
 void mptl_bind_plan(lua_State *L) {
-  luaL_newmetatable(L, ASSIGNMENT);
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, assignment_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_pop(L, 1);
+  bind_new_type(L, ASSIGNMENT, methods, assignment_gc);
   lua_pushcfunction(L, assignment_new);
   lua_setfield(L, -2, "assignment");
 }
