@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "mptl/data.h"
 #include "mptl/format.h"
 #include "mptl/graph.h"
 #include "mptl/plan.h"
@@ -38,6 +39,8 @@ mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
 /* The graph and the assignment at index; errors for anything else. */
 mptl_graph *bind_check_graph(lua_State *L, int index);
 mptl_assignment *bind_check_assignment(lua_State *L, int index);
+/* The current batch of the loader (metatable "mptl.Loader") at index; an error when there is none. Valid until its next step. */
+const mptl_batch *bind_check_batch(lua_State *L, int index); /* bindings/data.c */
 
 void mptl_bind_format(lua_State *L);
 void mptl_bind_round(lua_State *L);

@@ -148,6 +148,7 @@ static int program_gc(lua_State *L) {
 static int read_batch(lua_State *L, const program_box *box, mptl_batch *batch) {
   const mptl_graph *g = box->model->graph;
   size_t image = mptl_shape_numel(g->values[g->ops[0].out].shape);
+  lua_settop(L, 4); /* what is pushed from here on is not an argument */
   if (!luaL_testudata(L, 2, "mptl.Tensor")) {
     *batch = *bind_check_batch(L, 2);
     if (image != MPTL_IMAGE_SIZE)
