@@ -74,7 +74,9 @@ static void set_lifetimes(mptl_program *p) {
     s->value = (mptl_block){.bytes = value_numel(p, i) * sizeof(float), .first = i, .last = i};
     s->gradient = (mptl_block){.bytes = gradient ? s->value.bytes : 0, .first = backward_time(p, i), .last = backward_time(p, i)};
     if (p->options.train && s->live && g->ops[i].kind->backward_reads_out) s->value.last = backward_time(p, i);
-    if (g->ops[i].kind == &mptl_op_input) s->gradient.last = end; /* to be read after the step */
+    /* What mptl_program_read gives after the step: small, but for the input's gradient, which is there only if asked for. */
+    if (g->ops[i].kind == &mptl_op_input) s->gradient.last = end;
+    if (i >= p->loss - 1) s->value.last = end;
   }
   for (int i = g->n_ops - 1; i >= 0; i--) {
     const mptl_op *op = &g->ops[i];
