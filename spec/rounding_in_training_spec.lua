@@ -9,12 +9,12 @@ local function all_low(graph, batch)
 end
 
 --- x -> two 1x1 convolutions of one weight each -> add -> head: the gradient of x is a sum of two.
-local function fork(first, second)
+local function fork(first, second, dy)
   local g = core.graph()
   local x = g:input { 1, 1, 1 }
   local a = g:add("conv2d", "a", { x }, { out = 1, bias = false })
   local b = g:add("conv2d", "b", { x }, { out = 1, bias = false })
-  local set_head, labels = net.cotangent_head(g, g:add("add", "add", { a, b }), 1, { 1 })
+  local set_head, labels = net.cotangent_head(g, g:add("add", "add", { a, b }), 1, { dy or 1 })
   local model = core.model(g)
   set_head(model)
   model:tensor("a.weight"):fill(first)
@@ -116,7 +116,7 @@ describe("a training step in low precision", function()
   end)
 
   it("saturates outputs, and promotes those that overflow too often", function()
-    local g, model, labels = fork(16, 16)
+    local g, model, labels = fork(16, 16, 0.25)
     local a = all_low(g, 1)
     local program = core.program(model, a, { keep_all = true })
     local add = index_of(g, "add")
@@ -129,8 +129,6 @@ describe("a training step in low precision", function()
     assert.is_true(a:measure().ratio_lo < before)
     program:forward(one, labels)
     assert.equal(32, program:read(add):get(1))
-    assert.same({ { operator = index_of(g, "head"), role = "v" } }, program:promote(0.01)) -- now the next one saturates
-    program:forward(one, labels)
     assert.same({}, program:promote(0.01))
   end)
 
