@@ -61,8 +61,12 @@ function M.measure(opened, options)
   for _ = 1, 8 do take() end
   images = 0
   local from = core.time()
-  repeat take() until core.time() - from >= options.seconds
-  return images / (core.time() - from)
+  local elapsed
+  repeat
+    take()
+    elapsed = core.time() - from
+  until elapsed >= options.seconds
+  return images / elapsed
 end
 
 --- Runs the command.
