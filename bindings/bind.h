@@ -7,7 +7,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#include "mptl/data.h"
 #include "mptl/format.h"
+#include "mptl/graph.h"
+#include "mptl/plan.h"
 #include "mptl/status.h"
 #include "mptl/tensor.h"
 
@@ -23,12 +26,21 @@ const char *bind_opt_string(lua_State *L, int index, const char *field, const ch
 /* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
+/* Makes the metatable of a userdata type: its methods and its finaliser, which must accept a half-made object. */
+void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
+
 /* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. */
 mptl_tensor *bind_check_tensor(lua_State *L, int index);
 void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
+
+/* The graph and the assignment at index; errors for anything else. */
+mptl_graph *bind_check_graph(lua_State *L, int index);
+mptl_assignment *bind_check_assignment(lua_State *L, int index);
+/* The current batch of the loader (metatable "mptl.Loader") at index; an error when there is none. Valid until its next step. */
+const mptl_batch *bind_check_batch(lua_State *L, int index); /* bindings/data.c */
 
 void mptl_bind_format(lua_State *L);
 void mptl_bind_round(lua_State *L);

@@ -37,7 +37,8 @@ lua_Number bind_opt_number(lua_State *L, int index, const char *field, lua_Numbe
 
 int bind_opt_boolean(lua_State *L, int index, const char *field, int def) {
   int type = push_field(L, index, field);
-  if (type != LUA_TNIL && type != LUA_TBOOLEAN) luaL_error(L, "%s: %s, must be true or false", field, luaL_tolstring(L, -1, NULL));
+  if (type != LUA_TNIL && type != LUA_TBOOLEAN)
+    luaL_error(L, "%s: %s, must be true or false", field, luaL_tolstring(L, -1, NULL));
   if (type == LUA_TBOOLEAN) def = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return def;
@@ -75,6 +76,16 @@ void bind_check_fields(lua_State *L, int index, const char *const *names) {
   }
 }
 
+void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {
+  luaL_newmetatable(L, name);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, gc);
+  lua_setfield(L, -2, "__gc");
+  lua_pop(L, 1);
+}
+
 __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 
 int luaopen_mptl_core(lua_State *L) {
@@ -82,5 +93,9 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_format(L);
   mptl_bind_round(L);
   mptl_bind_tensor(L);
+  mptl_bind_graph(L);
+  mptl_bind_plan(L);
+  mptl_bind_program(L);
+  mptl_bind_data(L);
   return 1;
 }

@@ -145,9 +145,16 @@ static int tensor_describe(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"get", tensor_get},         {"set", tensor_set},   {"size", tensor_size}, {"numel", tensor_numel},
-    {"totable", tensor_totable}, {"fill", tensor_fill}, {"copy", tensor_copy}, {"tostring", tensor_tostring},
-    {"fromstring", tensor_fromstring}, {NULL, NULL},
+    {"get", tensor_get},
+    {"set", tensor_set},
+    {"size", tensor_size},
+    {"numel", tensor_numel},
+    {"totable", tensor_totable},
+    {"fill", tensor_fill},
+    {"copy", tensor_copy},
+    {"tostring", tensor_tostring},
+    {"fromstring", tensor_fromstring},
+    {NULL, NULL},
 };
 
 void mptl_bind_tensor(lua_State *L) {

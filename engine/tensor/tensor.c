@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 struct mptl_storage {
   int refs;
   size_t bytes;
@@ -15,7 +17,8 @@ static mptl_status check_dims(size_t *numel, int ndim, const int64_t *dims) {
     return mptl_fail(MPTL_EINVAL, "tensor: %d dimensions, accepted are 0 to %d", ndim, MPTL_MAX_DIMS);
   *numel = 1;
   for (int i = 0; i < ndim; i++) {
-    if (dims[i] < 0) return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
+    if (dims[i] < 0)
+      return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
     if (__builtin_mul_overflow(*numel, (size_t)dims[i], numel) || *numel > SIZE_MAX / sizeof(float) / 2)
       return mptl_fail(MPTL_EINVAL, "tensor: too many elements for memory");
   }
@@ -39,11 +42,11 @@ mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *di
   size_t bytes = (numel * sizeof(float) + 63) / 64 * 64;
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
-  float *data = aligned_alloc(64, bytes);
+  float *data = mptl_memory_alloc(bytes);
   *tensor = s && data ? new_header(s, data, ndim, dims) : NULL;
   if (*tensor == NULL) {
     free(s);
-    free(data);
+    mptl_memory_free(data);
     return mptl_fail(MPTL_ENOMEM, "tensor: no memory for %zu bytes", bytes);
   }
   memset(data, 0, bytes);
@@ -67,7 +70,7 @@ void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
 void mptl_tensor_release(mptl_tensor *tensor) {
   if (tensor == NULL || --tensor->refs > 0) return;
   if (--tensor->storage->refs == 0) {
-    free(tensor->storage->data);
+    mptl_memory_free(tensor->storage->data);
     free(tensor->storage);
   }
   free(tensor);

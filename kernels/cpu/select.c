@@ -50,3 +50,5 @@ mptl_status mptl_isa_select(const char *name) {
 }
 
 const char *mptl_isa_name(void) { return mptl_cpu_kernels_get()->isa; }
+
+const mptl_layer_kernels *mptl_layers(void) { return mptl_cpu_kernels_get()->layers; }

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cpu/layers.h"
 #include "kernels/round.h"
 
 /* X(result, name, parameters); the array functions of mptl/round.h say what each does. stats is never NULL. */
@@ -25,6 +26,7 @@
 typedef struct mptl_cpu_kernels {
   const char *isa;
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
+  const mptl_layer_kernels *layers;
 } mptl_cpu_kernels;
 
 /* The kernels in use: chosen at the first call (mptl/isa.h). */
@@ -35,6 +37,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU_PASTE(name, isa) mptl_cpu_##name##_##isa
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
+extern const mptl_layer_kernels MPTL_CPU(layers);
 #define MPTL_CPU_PROTOTYPE(result, name, parameters) result MPTL_CPU(name) parameters;
 MPTL_CPU_KERNELS(MPTL_CPU_PROTOTYPE)
 #endif

@@ -1,10 +1,162 @@
---- The command line.
+--- The command line: `mptl COMMAND ...`. A command is a file lua/mptl/cmd/NAME.lua that returns
+-- {name =, summary =, configure = function (parser), run = function (args) -> exit status}; one that is absent is not listed.
+-- Exit status: 0 well, 1 failure at run time, 2 wrong usage, 130 interrupted.
+local argparse = require "argparse"
+local misuse = require "mptl.misuse"
+
 local M = {}
+
+--- The commands, in the order of the help.
+M.commands = { "train", "eval", "plan", "sweep", "report", "round", "formats", "bench", "data", "doctor", "repl" }
+
+--- Loads a command.
+-- @param name its name
+-- @return its table; nil when there is none
+function M.command(name)
+  local module = "mptl.cmd." .. name
+  return package.searchpath(module, package.path) and require(module) or nil
+end
+
+--- The commands that this installation has.
+-- @return list of their tables
+function M.available()
+  local list = {}
+  for _, name in ipairs(M.commands) do list[#list + 1] = M.command(name) end
+  return list
+end
+
+local function overview()
+  local lines = {
+    "mptl: training with low-precision floating-point assignments", "", "usage: mptl COMMAND [options]", "",
+  }
+  for _, command in ipairs(M.available()) do lines[#lines + 1] = ("  %-8s %s"):format(command.name, command.summary) end
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = "mptl COMMAND --help tells a command's options; mptl --version the version."
+  lines[#lines + 1] = "First steps: mptl train resnet18_cifar.lua --quick"
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- argparse prints help and exits by itself; here it raises this token, so that nothing but the host ends the process.
+local help_wanted = {}
+
+local function help_flag(parser)
+  parser:add_help(false)
+  parser:flag("-h --help", "show this help"):action(function() error(help_wanted, 0) end)
+end
+
+--- A parser for a command.
+-- @param command its table
+-- @return the parser
+function M.parser(command)
+  local parser = argparse("mptl " .. command.name, command.summary)
+  help_flag(parser)
+  local with_help = parser.command
+  function parser.command(self, ...) -- sub-commands get the same --help
+    local sub = with_help(self, ...)
+    help_flag(sub)
+    return sub
+  end
+  command.configure(parser)
+  return parser
+end
+
+-- One line, in the words of the rest: argparse spreads hints over lines.
+local function one_line(message)
+  return (tostring(message):gsub("\n%s*", " "))
+end
+
+local function complain(name, message)
+  io.stderr:write(("%s: %s\n"):format(name, one_line(message)))
+end
+
+-- Which of a parser and its sub-commands the arguments ask help of.
+local function help_of(parser, argv)
+  local current = parser
+  for _, word in ipairs(argv) do
+    for _, sub in ipairs(current._commands or {}) do
+      if sub._name == word then
+        current = sub
+        break
+      end
+    end
+  end
+  return current:get_help()
+end
+
+local function parse(command, argv)
+  local parser = M.parser(command)
+  local ok, result
+  local raised = not pcall(function() ok, result = parser:pparse(argv) end)
+  if raised then
+    for _, word in ipairs(argv) do
+      if word == "-h" or word == "--help" then
+        io.stdout:write(help_of(parser, argv), "\n")
+        return nil, 0
+      end
+    end
+  end
+  if ok then return result end
+  complain("mptl " .. command.name, result)
+  return nil, 2
+end
+
+local function traceback(message)
+  if os.getenv "MPTL_TRACEBACK" and type(message) == "string" then return debug.traceback(message, 2) end
+  return message
+end
+
+--- Runs a command; prints its errors.
+-- @param command its table
+-- @param argv list of its arguments
+-- @return the exit status
+function M.run(command, argv)
+  local args, status = parse(command, argv)
+  if not args then return status end
+  local ok, result = xpcall(command.run, traceback, args)
+  if ok then return result or 0 end
+  if misuse.is_usage(result) then
+    complain("mptl " .. command.name, result)
+    return 2
+  end
+  if os.getenv "MPTL_TRACEBACK" then
+    io.stderr:write("mptl: ", tostring(result), "\n")
+  else
+    complain("mptl", result)
+  end
+  return 1
+end
 
 --- Runs the command line; returns the exit status.
 -- @param argv the arguments, as Lua's `arg`
+-- @return the exit status
 function M.main(argv)
-  return #argv == 0 and 2 or 0
+  local name = argv[1]
+  if name == nil then
+    io.stdout:write(overview())
+    return 0
+  end
+  if name == "-h" or name == "--help" or name == "help" then
+    local command = argv[2] and M.command(argv[2])
+    if not argv[2] or not command then
+      io.stdout:write(overview())
+      return 0
+    end
+    return M.run(command, { "--help" })
+  end
+  if name == "--version" then
+    local mptl = require "mptl"
+    io.stdout:write("mptl ", mptl.version, "\n")
+    return 0
+  end
+  local command = name:match("^%a+$") and M.command(name)
+  if not command then
+    local names = {}
+    for _, c in ipairs(M.available()) do names[#names + 1] = c.name end
+    complain("mptl", ("%s %s: unknown%s, accepted are %s"):format(name:sub(1, 1) == "-" and "option" or "command", name,
+      misuse.suggest(name, names), table.concat(names, ", ")))
+    return 2
+  end
+  return M.run(command, table.move(argv, 2, #argv, 1, {}))
 end
 
 return M

@@ -1,9 +1,24 @@
 --- mptl: training with low-precision floating-point assignments.
--- `local mptl = require "mptl"`; works in a stock Lua 5.4 and in the program `mptl`.
+-- `local mptl = require "mptl"`; works in a stock Lua 5.4 and in the program `mptl`. The parts are loaded when first used:
+-- mptl.nn, mptl.precision, mptl.optim, ... are the files lua/mptl/NAME.lua.
 local core = require "mptl.core"
 
 local M = {
+  version = "0.1.0",
+  core = core,
   tensor = core.tensor,
 }
 
-return M
+--- Names of the parts, for help and completion.
+M.parts = {
+  "nn", "precision", "optim", "schedule", "loss_scale", "script", "train", "checkpoint", "json",
+}
+
+return setmetatable(M, {
+  __index = function(self, name)
+    if type(name) ~= "string" or not package.searchpath("mptl." .. name, package.path) then return nil end
+    local part = require("mptl." .. name)
+    rawset(self, name, part)
+    return part
+  end,
+})

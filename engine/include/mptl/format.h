@@ -1,4 +1,5 @@
-/* Number formats FP(e,m,b): 1 sign bit, e exponent bits, m mantissa bits, exponent bias shift b (Lee, Sharma, Aiken, TMLR 2023, section 2).
+/* Number formats FP(e,m,b): 1 sign bit, e exponent bits, m mantissa bits, exponent bias shift b
+ * (Lee, Sharma, Aiken, TMLR 2023, section 2).
  *
  * With B = 2^(e-1) - 1 + b, exponent field E and mantissa field M:
  *   E > 0: (-1)^s 2^(E-B) (1 + M/2^m);   E = 0: (-1)^s 2^(1-B) (M/2^m).

@@ -1,7 +1,7 @@
 /* Rounding of binary32 arrays to a format, with statistics in the same pass; encoding to codes and decoding.
  *
- * kernels/round.h is the one scalar definition; these functions run it, or a vector version equal to it bit for bit on every input,
- * chosen at run time (mptl_isa_select). They are single-threaded and reentrant: callers split arrays among threads.
+ * kernels/round.h is the one scalar definition; these functions run it, or a vector version equal to it bit for bit on every
+ * input, chosen at run time (mptl_isa_select). They are single-threaded and reentrant: callers split arrays among threads.
  */
 #ifndef MPTL_ROUND_H
 #define MPTL_ROUND_H
@@ -14,7 +14,8 @@ MPTL_API const char *mptl_rounding_mode_name(size_t index);
 MPTL_API mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name);
 
 /* Precomputes what rounding to a format needs (masks, limits). MPTL_EINVAL for an auto_bias format: fit it first. */
-MPTL_API mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow);
+MPTL_API mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode,
+                                       mptl_overflow overflow);
 
 /* dst[i] = round(src[i]), i < n; dst may be src. Adds to stats unless it is NULL. index0 is the element index of src[0] within
  * its tensor and key the stream of random bits: both matter to the stochastic mode only. */

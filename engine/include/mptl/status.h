@@ -34,9 +34,9 @@ MPTL_API mptl_status mptl_fail(mptl_status status, const char *format, ...) MPTL
 MPTL_API mptl_status mptl_fail_in(mptl_status status, const char *format, ...) MPTL_PRINTF(2, 3);
 
 /* Returns from the calling function with the status of expr unless it is MPTL_OK. */
-#define MPTL_TRY(expr)                                  \
-  do {                                                  \
-    mptl_status mptl_try_status_ = (expr);              \
+#define MPTL_TRY(expr)                                        \
+  do {                                                        \
+    mptl_status mptl_try_status_ = (expr);                    \
     if (mptl_try_status_ != MPTL_OK) return mptl_try_status_; \
   } while (0)
 

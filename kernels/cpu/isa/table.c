@@ -6,4 +6,4 @@
 #define ENTRY(result, name, parameters) .name = MPTL_CPU(name),
 
 extern const mptl_cpu_kernels MPTL_CPU(kernels);
-const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY)};
+const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers)};

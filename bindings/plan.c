@@ -1,0 +1,140 @@
+/* mptl.Assignment: the format of every tensor of training.
+ *
+ *   a = core.assignment(graph, batch, {high = {v=F, dv=F, theta=F, dtheta=F}, low = {...}})    every tensor high
+ *   a:set_low(operator, role, low)  a:set(operator, role, format)  a:set_group(group, low)
+ *   a:get(operator, role) -> format, low, numel, group   (nil when the operator has no such tensor)
+ *   a:groups() -> { {index=, activations=, parameters=, numel=, low=}, ... }
+ *   a:measure() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
+ *   a:batch()
+ * Operators, groups count from 0; roles are "v", "dv", "theta", "dtheta".
+ */
+#include "bindings/bind.h"
+
+#define ASSIGNMENT "mptl.Assignment"
+
+static const char *const roles[] = {"v", "dv", "theta", "dtheta", NULL};
+
+mptl_assignment *bind_check_assignment(lua_State *L, int index) {
+  mptl_assignment **box = luaL_checkudata(L, index, ASSIGNMENT);
+  return *box;
+}
+
+static void read_formats(lua_State *L, const char *set, mptl_format formats[MPTL_ROLES]) {
+  if (lua_getfield(L, 3, set) != LUA_TTABLE) luaL_error(L, "candidates: %s must be a table of formats by role", set);
+  for (int i = 0; i < MPTL_ROLES; i++) {
+    if (lua_getfield(L, -1, roles[i]) != LUA_TSTRING) luaL_error(L, "candidates: %s.%s must be a format", set, roles[i]);
+    bind_check(L, mptl_format_parse(&formats[i], lua_tostring(L, -1)));
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+static int assignment_new(lua_State *L) {
+  mptl_candidates candidates;
+  mptl_graph *graph = bind_check_graph(L, 1);
+  lua_Integer batch = luaL_checkinteger(L, 2);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  read_formats(L, "high", candidates.high);
+  read_formats(L, "low", candidates.low);
+  if (batch > 1 << 24) luaL_error(L, "batch: %I, accepted are 1 to 16777216", batch);
+  mptl_assignment **box = lua_newuserdatauv(L, sizeof *box, 1);
+  *box = NULL;
+  luaL_setmetatable(L, ASSIGNMENT);
+  bind_check(L, mptl_assignment_create(box, graph, (int)batch, &candidates));
+  lua_pushvalue(L, 1); /* the assignment borrows the graph */
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+static int assignment_gc(lua_State *L) {
+  mptl_assignment **box = luaL_checkudata(L, 1, ASSIGNMENT);
+  mptl_assignment_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int assignment_set_low(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  luaL_checktype(L, 4, LUA_TBOOLEAN);
+  bind_check(L, mptl_assignment_set_low(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles), lua_toboolean(L, 4)));
+  return 0;
+}
+
+static int assignment_set(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  bind_check(L, mptl_assignment_set(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles), bind_check_format(L, 4)));
+  return 0;
+}
+
+static int assignment_set_group(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  luaL_checktype(L, 3, LUA_TBOOLEAN);
+  bind_check(L, mptl_assignment_set_group(a, (int)luaL_checkinteger(L, 2), lua_toboolean(L, 3)));
+  return 0;
+}
+
+static int assignment_get(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  lua_Integer op = luaL_checkinteger(L, 2);
+  int role = luaL_checkoption(L, 3, NULL, roles);
+  if (op < 0 || op >= a->n_ops) luaL_error(L, "operator %I: the graph has operators 0 to %d", op, a->n_ops - 1);
+  const mptl_assigned *t = &a->tensors[op][role];
+  char name[32];
+  if (t->numel == 0) return 0;
+  lua_pushstring(L, mptl_format_print(t->format, name, sizeof name));
+  lua_pushboolean(L, t->low);
+  lua_pushinteger(L, (lua_Integer)t->numel);
+  lua_pushinteger(L, t->group);
+  return 4;
+}
+
+static void set_size(lua_State *L, const char *field, size_t value) {
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, field);
+}
+
+static int assignment_groups(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  lua_createtable(L, a->n_groups, 0);
+  for (int i = 0; i < a->n_groups; i++) {
+    lua_createtable(L, 0, 5);
+    set_size(L, "index", (size_t)i);
+    set_size(L, "activations", a->groups[i].activations);
+    set_size(L, "parameters", a->groups[i].parameters);
+    set_size(L, "numel", a->groups[i].numel);
+    lua_pushboolean(L, a->groups[i].low);
+    lua_setfield(L, -2, "low");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int assignment_measure(lua_State *L) {
+  mptl_measure m = mptl_assignment_measure(bind_check_assignment(L, 1));
+  lua_createtable(L, 0, 6);
+  set_size(L, "elements", m.elements);
+  set_size(L, "elements_low", m.elements_low);
+  set_size(L, "bits_all_high", m.bits_all_high);
+  set_size(L, "bits_now", m.bits_now);
+  lua_pushnumber(L, m.ratio_lo);
+  lua_setfield(L, -2, "ratio_lo");
+  lua_pushnumber(L, m.bits_ratio);
+  lua_setfield(L, -2, "bits_ratio");
+  return 1;
+}
+
+static int assignment_batch(lua_State *L) {
+  lua_pushinteger(L, bind_check_assignment(L, 1)->batch);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"set_low", assignment_set_low}, {"set", assignment_set},         {"set_group", assignment_set_group}, {"get", assignment_get},
+    {"groups", assignment_groups},   {"measure", assignment_measure}, {"batch", assignment_batch},         {NULL, NULL},
+};
+
+void mptl_bind_plan(lua_State *L) {
+  bind_new_type(L, ASSIGNMENT, methods, assignment_gc);
+  lua_pushcfunction(L, assignment_new);
+  lua_setfield(L, -2, "assignment");
+}

@@ -1,0 +1,363 @@
+/* mptl.Model and mptl.Program: parameters, and what trains and evaluates them.
+ *
+ *   m = core.model(graph, {seed = 1})
+ *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own memory in PyTorch's layout
+ *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
+ *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
+ *
+ *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false})
+ *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
+ *   p:backward(loss_scale) -> finite
+ *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
+ *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
+ *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
+ *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
+ *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
+ *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
+ *   core.predict_memory(assignment, "packed" | "emulated") -> the same for a training step, without compiling
+ *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
+ */
+#include <omp.h>
+#include <stdlib.h>
+
+#include "bindings/bind.h"
+#include "mptl/program.h"
+
+#define MODEL "mptl.Model"
+#define PROGRAM "mptl.Program"
+
+/* ---- Model ---- */
+
+static mptl_model *check_model(lua_State *L, int index) { return *(mptl_model **)luaL_checkudata(L, index, MODEL); }
+
+static int model_new(lua_State *L) {
+  static const char *const fields[] = {"seed", NULL};
+  mptl_graph *graph = bind_check_graph(L, 1);
+  bind_check_fields(L, 2, fields);
+  uint64_t seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
+  mptl_model **box = lua_newuserdatauv(L, sizeof *box, 1);
+  *box = NULL;
+  luaL_setmetatable(L, MODEL);
+  bind_check(L, mptl_model_create(box, graph, seed));
+  lua_pushvalue(L, 1); /* the model borrows the graph */
+  lua_setiuservalue(L, -2, 1);
+  return 1;
+}
+
+static int model_gc(lua_State *L) {
+  mptl_model **box = luaL_checkudata(L, 1, MODEL);
+  mptl_model_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int push_of(lua_State *L, const mptl_model *m, mptl_tensor **tensors, const char *what) {
+  const char *name = luaL_checkstring(L, 2);
+  int i = mptl_graph_find_param(m->graph, name);
+  if (i < 0) luaL_error(L, "%s: the model has no parameter or buffer of that name", name);
+  if (tensors[i] == NULL) luaL_error(L, "%s has no %s: it is not trained, or no training program was made yet", name, what);
+  mptl_tensor_retain(tensors[i]);
+  bind_push_tensor(L, tensors[i]);
+  return 1;
+}
+
+static int model_tensor(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->params, "values"); }
+static int model_grad(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->grads, "gradient"); }
+static int model_momentum(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->momenta, "momentum"); }
+
+static int model_names(lua_State *L) {
+  const mptl_graph *g = check_model(L, 1)->graph;
+  lua_createtable(L, g->n_params, 0);
+  for (int i = 0; i < g->n_params; i++) {
+    lua_pushstring(L, g->params[i].name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int model_updates(lua_State *L) {
+  lua_pushinteger(L, check_model(L, 1)->updates);
+  return 1;
+}
+
+static int model_set_updates(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, n >= 0, 2, "must not be negative");
+  check_model(L, 1)->updates = n;
+  return 0;
+}
+
+static const char *const update_fields[] = {"step", "lr", "momentum", "weight_decay", "loss_scale", "skip_nonfinite", NULL};
+
+static mptl_update read_update(lua_State *L, int index) {
+  bind_check_fields(L, index, update_fields);
+  return (mptl_update){.lr = bind_opt_number(L, index, "lr", 0),
+                       .momentum = bind_opt_number(L, index, "momentum", 0),
+                       .weight_decay = bind_opt_number(L, index, "weight_decay", 0),
+                       .loss_scale = bind_opt_number(L, index, "loss_scale", 1),
+                       .skip_nonfinite = bind_opt_boolean(L, index, "skip_nonfinite", 1)};
+}
+
+static int model_update(lua_State *L) {
+  mptl_update update = read_update(L, 2);
+  bind_check(L, mptl_model_update(check_model(L, 1), &update));
+  return 0;
+}
+
+/* ---- Program ---- */
+
+typedef struct program_box {
+  mptl_program *program;
+  mptl_model *model;
+  mptl_assignment *assignment;
+  int batch;
+} program_box;
+
+static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
+
+static int program_new(lua_State *L) {
+  static const char *const fields[] = {"batch", "train", "rounding", "seed", "input_gradient", "keep_all", NULL};
+  mptl_model *model = check_model(L, 1);
+  mptl_assignment *assignment = bind_check_assignment(L, 2);
+  bind_check_fields(L, 3, fields);
+  mptl_program_options options = {.batch = (int)bind_opt_integer(L, 3, "batch", assignment->batch),
+                                  .train = bind_opt_boolean(L, 3, "train", 1),
+                                  .input_gradient = bind_opt_boolean(L, 3, "input_gradient", 0),
+                                  .keep_all = bind_opt_boolean(L, 3, "keep_all", 0),
+                                  .seed = (uint64_t)bind_opt_integer(L, 3, "seed", 0)};
+  bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, 3, "rounding", "nearest_even")));
+  program_box *box = lua_newuserdatauv(L, sizeof *box, 2);
+  *box = (program_box){.model = model, .assignment = assignment, .batch = options.batch};
+  luaL_setmetatable(L, PROGRAM);
+  bind_check(L, mptl_program_create(&box->program, model, assignment, &options));
+  lua_pushvalue(L, 1); /* the program borrows both */
+  lua_setiuservalue(L, -2, 1);
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, -2, 2);
+  return 1;
+}
+
+static int program_gc(lua_State *L) {
+  program_box *box = check_program(L);
+  mptl_program_destroy(box->program);
+  box->program = NULL;
+  return 0;
+}
+
+/* The batch at index 2: a loader, or images and labels. Labels in a table are copied into a buffer on the Lua stack. Returns the index
+ * of the argument behind it. */
+static int read_batch(lua_State *L, const program_box *box, mptl_batch *batch) {
+  const mptl_graph *g = box->model->graph;
+  size_t image = mptl_shape_numel(g->values[g->ops[0].out].shape);
+  lua_settop(L, 4); /* what is pushed from here on is not an argument */
+  if (!luaL_testudata(L, 2, "mptl.Tensor")) {
+    *batch = *bind_check_batch(L, 2);
+    if (image != MPTL_IMAGE_SIZE)
+      luaL_error(L, "loader: images of %d values, the network takes %I", MPTL_IMAGE_SIZE, (lua_Integer)image);
+    return 3;
+  }
+  mptl_tensor *images = bind_check_tensor(L, 2);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  lua_Integer n = luaL_len(L, 3);
+  if (n < 1 || (size_t)n * image != mptl_tensor_numel(images))
+    luaL_error(L, "images: %I values for %I labels, the network takes %I a sample", (lua_Integer)mptl_tensor_numel(images), n,
+               (lua_Integer)image);
+  int32_t *labels = lua_newuserdatauv(L, (size_t)n * sizeof *labels, 0);
+  for (lua_Integer i = 0; i < n; i++) {
+    lua_geti(L, 3, i + 1);
+    labels[i] = (int32_t)luaL_checkinteger(L, -1);
+    lua_pop(L, 1);
+  }
+  *batch = (mptl_batch){.images = images->data, .labels = labels, .n = (int)n};
+  return 4;
+}
+
+static void push_result(lua_State *L, const mptl_result *result) {
+  lua_createtable(L, 0, 4);
+  lua_pushnumber(L, result->loss);
+  lua_setfield(L, -2, "loss");
+  lua_pushinteger(L, result->correct);
+  lua_setfield(L, -2, "correct");
+  lua_pushinteger(L, result->count);
+  lua_setfield(L, -2, "count");
+}
+
+static int program_forward(lua_State *L) {
+  program_box *box = check_program(L);
+  mptl_batch batch;
+  mptl_result result;
+  int next = read_batch(L, box, &batch);
+  uint32_t step = (uint32_t)luaL_optinteger(L, next, 0);
+  bind_check(L, mptl_program_forward(box->program, batch.images, batch.labels, batch.n, step, &result));
+  push_result(L, &result);
+  return 1;
+}
+
+static int program_backward(lua_State *L) {
+  bool finite;
+  bind_check(L, mptl_program_backward(check_program(L)->program, luaL_optnumber(L, 2, 1), &finite));
+  lua_pushboolean(L, finite);
+  return 1;
+}
+
+static int program_step(lua_State *L) {
+  program_box *box = check_program(L);
+  mptl_batch batch;
+  mptl_result result;
+  int next = read_batch(L, box, &batch);
+  mptl_update update = read_update(L, next);
+  uint32_t step = (uint32_t)bind_opt_integer(L, next, "step", 0);
+  bind_check(L, mptl_program_step(box->program, batch.images, batch.labels, batch.n, step, &update, &result));
+  push_result(L, &result);
+  lua_pushboolean(L, result.applied);
+  lua_setfield(L, -2, "applied");
+  return 1;
+}
+
+static void set_count(lua_State *L, const char *field, uint64_t value) {
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, field);
+}
+
+static int program_stats(lua_State *L) {
+  program_box *box = check_program(L);
+  const mptl_op_stats *stats = mptl_program_stats(box->program);
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (int i = 0; i < box->assignment->n_ops; i++) {
+    for (int role = 0; role < MPTL_ROLES; role++) {
+      const mptl_round_stats *s = &stats[i][role];
+      if (s->elements == 0) continue;
+      lua_createtable(L, 0, 8);
+      set_count(L, "operator", (uint64_t)i);
+      lua_pushstring(L, mptl_role_name((size_t)role));
+      lua_setfield(L, -2, "role");
+      set_count(L, "elements", s->elements);
+      set_count(L, "underflow", s->underflow);
+      set_count(L, "overflow", s->overflow);
+      set_count(L, "inf_in", s->inf_in);
+      set_count(L, "nan_in", s->nan_in);
+      lua_pushnumber(L, (lua_Number)s->max_abs);
+      lua_setfield(L, -2, "max_abs");
+      lua_rawseti(L, -2, ++n);
+    }
+  }
+  return 1;
+}
+
+typedef struct promotions {
+  int n;
+  struct {
+    int op;
+    mptl_role role;
+  } list[];
+} promotions;
+
+static void note_promotion(void *context, int op, mptl_role role) {
+  promotions *p = context;
+  p->list[p->n].op = op;
+  p->list[p->n++].role = role;
+}
+
+static int program_promote(lua_State *L) {
+  program_box *box = check_program(L);
+  double threshold = luaL_checknumber(L, 2);
+  promotions *p = lua_newuserdatauv(L, sizeof *p + 2 * (size_t)box->assignment->n_ops * sizeof *p->list, 0);
+  p->n = 0;
+  bind_check(L, mptl_assignment_promote(box->assignment, mptl_program_stats(box->program), threshold, note_promotion, p));
+  lua_createtable(L, p->n, 0);
+  for (int i = 0; i < p->n; i++) {
+    lua_createtable(L, 0, 2);
+    set_count(L, "operator", (uint64_t)p->list[i].op);
+    lua_pushstring(L, mptl_role_name((size_t)p->list[i].role));
+    lua_setfield(L, -2, "role");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int program_read(lua_State *L) {
+  static const char *const which[] = {"value", "gradient", NULL};
+  program_box *box = check_program(L);
+  lua_Integer op = luaL_checkinteger(L, 2);
+  int gradient = luaL_checkoption(L, 3, "value", which);
+  const mptl_graph *g = box->model->graph;
+  if (op < 0 || op >= g->n_ops) luaL_error(L, "operator %I: the graph has operators 0 to %d", op, g->n_ops - 1);
+  mptl_shape s = g->values[g->ops[op].out].shape;
+  int64_t dims[4] = {box->batch, s.h, s.w, s.c};
+  if (s.ndim == 1) dims[1] = s.c;
+  mptl_tensor *out;
+  bind_check(L, mptl_tensor_create(&out, s.ndim == 1 ? 2 : 4, dims));
+  bind_push_tensor(L, out);
+  bind_check(L, mptl_program_read(box->program, (int)op, gradient, out->data));
+  return 1;
+}
+
+static int push_memory(lua_State *L, mptl_memory_plan m) {
+  lua_createtable(L, 0, 6);
+  set_count(L, "parameters", m.parameters);
+  set_count(L, "rounded", m.rounded);
+  set_count(L, "arena", m.arena);
+  set_count(L, "saved", m.saved);
+  set_count(L, "scratch", m.scratch);
+  set_count(L, "total", m.total);
+  return 1;
+}
+
+static int program_memory(lua_State *L) { return push_memory(L, mptl_program_memory(check_program(L)->program)); }
+
+static int predict_memory(lua_State *L) {
+  static const char *const storage[] = {"packed", "emulated", NULL};
+  mptl_memory_plan m;
+  mptl_store store = (mptl_store)luaL_checkoption(L, 2, NULL, storage);
+  bind_check(L, mptl_predict_memory(&m, bind_check_assignment(L, 1), store));
+  return push_memory(L, m);
+}
+
+/* ---- The engine ---- */
+
+static int memory(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)mptl_memory_current());
+  lua_pushinteger(L, (lua_Integer)mptl_memory_peak());
+  return 2;
+}
+
+static int memory_reset_peak(lua_State *L) {
+  (void)L;
+  mptl_memory_reset_peak();
+  return 0;
+}
+
+static int threads(lua_State *L) {
+  lua_pushinteger(L, omp_get_max_threads());
+  return 1;
+}
+
+static int set_threads(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  if (n < 1 || n > 1024) luaL_error(L, "threads: %I, accepted are 1 to 1024", n);
+  omp_set_num_threads((int)n);
+  return 0;
+}
+
+static const luaL_Reg model_methods[] = {
+    {"tensor", model_tensor}, {"grad", model_grad},       {"momentum", model_momentum},
+    {"names", model_names},   {"updates", model_updates}, {"set_updates", model_set_updates},
+    {"update", model_update}, {NULL, NULL},
+};
+
+static const luaL_Reg program_methods[] = {
+    {"forward", program_forward}, {"backward", program_backward}, {"step", program_step},     {"stats", program_stats},
+    {"promote", program_promote}, {"read", program_read},         {"memory", program_memory}, {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"model", model_new}, {"program", program_new}, {"predict_memory", predict_memory},       {"memory", memory}, {"memory_reset_peak", memory_reset_peak},
+    {"threads", threads}, {"set_threads", set_threads}, {NULL, NULL},
+};
+
+void mptl_bind_program(lua_State *L) {
+  bind_new_type(L, MODEL, model_methods, model_gc);
+  bind_new_type(L, PROGRAM, program_methods, program_gc);
+  luaL_setfuncs(L, functions, 0);
+}

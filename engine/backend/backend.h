@@ -1,0 +1,81 @@
+/* The boundary between programs and devices: one struct of functions. A program hands operators their operands as sources, sinks
+ * and plain arrays in the device's memory; what runs them is the backend's business.
+ */
+#ifndef MPTL_BACKEND_H
+#define MPTL_BACKEND_H
+
+#include "kernels/cpu/layers.h"
+#include "mptl/graph.h"
+#include "mptl/round.h"
+
+#define MPTL_MAX_PARAMS 4 /* parameters and buffers of one operator */
+
+/* A value as an operator reads it: binary32, NHWC, rounded already. NULL data: there is none. */
+typedef struct mptl_source {
+  const float *data;
+} mptl_source;
+
+/* Where an operator's results go: each is rounded once and counted, then stored, or added to what is there (the gradient of a
+ * value with several consumers). NULL data: not wanted. */
+typedef struct mptl_sink {
+  float *data;
+  const mptl_rounder *rounder;
+  mptl_key key;    /* random bits; elements count from index0 */
+  uint64_t index0;
+  bool accumulate;
+  mptl_round_stats *stats; /* of the tensor; the operator adds to it */
+} mptl_sink;
+
+/* One operator of a program, with its operands. */
+typedef struct mptl_call {
+  const mptl_graph *graph;
+  const mptl_op *op;
+  int batch;
+  bool train;
+  void *state;   /* the backend's, from op_create */
+  float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
+  void *scratch; /* op_scratch_bytes, 64-byte aligned, shared with the other operators */
+
+  mptl_source in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in */
+  mptl_source out;                 /* backward: rounded output if backward_reads_out */
+  mptl_sink y;                     /* forward: the output */
+  mptl_source dy;                  /* backward: gradient of the output */
+  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
+
+  const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
+  float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
+  float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
+
+  const int32_t *labels; /* nll_loss */
+  int n_valid;           /* samples of the batch that count (evaluation of a last, smaller batch) */
+  double loss_sum;       /* nll_loss: sum of the rounded losses of the valid samples */
+  int correct;           /* nll_loss: valid samples whose largest input is the label's */
+} mptl_call;
+
+typedef struct mptl_backend {
+  const char *name;
+
+  /* Threads that operators are compiled for, and run with. */
+  int (*threads)(void);
+  void (*use_threads)(int threads);
+
+  /* Operators. op_create prepares what call->op needs and stores it in call->state (NULL if nothing). The shapes, batch and train of
+   * the call are set, no operands yet; dx_wanted tells whether the gradient of the first input will be wanted. */
+  mptl_status (*op_create)(mptl_call *call, bool dx_wanted);
+  void (*op_destroy)(mptl_call *call);
+  size_t (*op_saved_floats)(const mptl_call *call);
+  size_t (*op_scratch_bytes)(const mptl_call *call);
+  size_t (*op_packed_bytes)(const mptl_call *call); /* what the state holds: packed weights */
+  mptl_status (*forward)(mptl_call *call);
+  mptl_status (*backward)(mptl_call *call);
+
+  /* Whole arrays: rounding with statistics, finiteness, the update. */
+  void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats);
+  bool (*all_finite)(const float *x, size_t n);
+  void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
+} mptl_backend;
+
+/* The CPU, always there. */
+extern const mptl_backend mptl_backend_cpu;
+
+#endif

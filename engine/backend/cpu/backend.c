@@ -1,0 +1,79 @@
+/* The CPU backend: its table of operators and its whole-array functions. */
+#include <omp.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+
+static const mptl_cpu_op *const table[] = {
+    &mptl_cpu_input, &mptl_cpu_conv2d,  &mptl_cpu_linear,      &mptl_cpu_batchnorm2d, &mptl_cpu_relu,
+    &mptl_cpu_add,   &mptl_cpu_avgpool, &mptl_cpu_log_softmax, &mptl_cpu_nll_loss,
+};
+
+const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind) {
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+    if (strcmp(table[i]->kind, kind->name) == 0) return table[i];
+  return NULL;
+}
+
+static mptl_status op_create(mptl_call *call, bool dx_wanted) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
+  if (op == NULL) return mptl_fail(MPTL_EUNSUPPORTED, "%s: the CPU backend does not have this operator", call->op->kind->name);
+  return op->create ? op->create(call, dx_wanted) : MPTL_OK;
+}
+
+static void op_destroy(mptl_call *call) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
+  if (op != NULL && op->destroy) op->destroy(call);
+}
+
+static size_t op_saved_floats(const mptl_call *call) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
+  return op->saved_floats ? op->saved_floats(call) : 0;
+}
+
+static size_t op_scratch_bytes(const mptl_call *call) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
+  return op->scratch_bytes ? op->scratch_bytes(call) : 0;
+}
+
+static size_t op_packed_bytes(const mptl_call *call) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
+  return op->packed_bytes ? op->packed_bytes(call) : 0;
+}
+
+static mptl_status forward(mptl_call *call) { return mptl_cpu_op_find(call->op->kind)->forward(call); }
+static mptl_status backward(mptl_call *call) { return mptl_cpu_op_find(call->op->kind)->backward(call); }
+
+/* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
+enum { CHUNK = 16384 };
+
+static void round_array(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                        mptl_round_stats *stats) {
+#pragma omp parallel if (n > CHUNK)
+  {
+    mptl_round_stats local = {0};
+#pragma omp for schedule(static)
+    for (size_t at = 0; at < n; at += CHUNK)
+      mptl_round_f32(dst + at, src + at, n - at < CHUNK ? n - at : CHUNK, rounder, key, index0 + at, &local);
+#pragma omp critical(mptl_round_array)
+    mptl_stats_merge(stats, &local);
+  }
+}
+
+static bool all_finite(const float *x, size_t n) {
+  bool finite = true;
+#pragma omp parallel for schedule(static) reduction(&& : finite) if (n > CHUNK)
+  for (size_t at = 0; at < n; at += CHUNK) finite = finite && mptl_layers()->all_finite(x + at, n - at < CHUNK ? n - at : CHUNK);
+  return finite;
+}
+
+static void sgd(float *p, float *buf, const float *g, size_t n, const mptl_sgd *settings) {
+#pragma omp parallel for schedule(static) if (n > CHUNK)
+  for (size_t at = 0; at < n; at += CHUNK) mptl_layers()->sgd(p + at, buf + at, g + at, n - at < CHUNK ? n - at : CHUNK, settings);
+}
+
+const mptl_backend mptl_backend_cpu = {
+    .name = "cpu", .threads = omp_get_max_threads, .use_threads = omp_set_num_threads, .op_create = op_create, .op_destroy = op_destroy, .op_saved_floats = op_saved_floats,
+    .op_scratch_bytes = op_scratch_bytes, .op_packed_bytes = op_packed_bytes, .forward = forward, .backward = backward,
+    .round = round_array, .all_finite = all_finite, .sgd = sgd,
+};

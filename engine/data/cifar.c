@@ -1,0 +1,201 @@
+/* CIFAR-10 and CIFAR-100 in their binary layout (Krizhevsky, "Learning multiple layers of features from tiny images", 2009). */
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "data/dataset.h"
+
+#define RECORDS_A_READ 256
+
+typedef struct cifar_layout {
+  const char *name, *subdir;
+  int classes, label_bytes;   /* the last label byte is the class */
+  const char *patterns[2][2]; /* by split, in order of preference: the files of the first pattern that has any are read */
+} cifar_layout;
+
+static const cifar_layout layouts[] = {
+    {"CIFAR-10", "cifar-10-batches-bin", 10, 1, {{"data_batch_*.bin", "train.bin"}, {"test_batch.bin", "test.bin"}}},
+    {"CIFAR-100", "cifar-100-binary", 100, 2, {{"train.bin", "data_batch_*.bin"}, {"test.bin", "test_batch.bin"}}},
+};
+
+typedef struct file_list {
+  char dir[PATH_MAX];
+  struct dirent **entries; /* in the order of their numbers: data_batch_2 before data_batch_10 */
+  int count;
+} file_list;
+
+static size_t record_size(const cifar_layout *layout) { return (size_t)layout->label_bytes + MPTL_IMAGE_SIZE; }
+
+static void free_list(file_list *list) {
+  for (int i = 0; i < list->count; i++) free(list->entries[i]);
+  free(list->entries);
+  list->entries = NULL;
+  list->count = 0;
+}
+
+static mptl_status find_layout(const cifar_layout **found, int classes) {
+  for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+    *found = &layouts[i];
+    if (layouts[i].classes == classes) return MPTL_OK;
+  }
+  return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 10 (CIFAR-10) and 100 (CIFAR-100)", classes);
+}
+
+/* Drops the entries that do not match the pattern; returns how many match. When none does, the list stays as it is. */
+static int keep_matching(file_list *list, const char *pattern) {
+  int kept = 0;
+  for (int i = 0; i < list->count; i++) kept += fnmatch(pattern, list->entries[i]->d_name, 0) == 0;
+  if (kept == 0) return 0;
+  kept = 0;
+  for (int i = 0; i < list->count; i++) {
+    if (fnmatch(pattern, list->entries[i]->d_name, 0) == 0)
+      list->entries[kept++] = list->entries[i];
+    else
+      free(list->entries[i]);
+  }
+  list->count = kept;
+  return kept;
+}
+
+/* The split's files in list->dir; list->count is 0 when there are none or no such directory. */
+static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_split split) {
+  list->entries = NULL;
+  list->count = scandir(list->dir, &list->entries, NULL, versionsort);
+  if (list->count < 0) {
+    list->count = 0;
+    if (errno == ENOENT || errno == ENOTDIR) return MPTL_OK;
+    return mptl_fail(MPTL_EIO, "%s: %s", list->dir, strerror(errno));
+  }
+  const char *const *patterns = layout->patterns[split];
+  if (keep_matching(list, patterns[0]) == 0 && keep_matching(list, patterns[1]) == 0) free_list(list);
+  return MPTL_OK;
+}
+
+/* Looks in dir, then in its usual subdirectory. */
+static mptl_status find_files(file_list *list, const char *dir, const cifar_layout *layout, mptl_split split) {
+  list->entries = NULL;
+  list->count = 0;
+  size_t longest = sizeof list->dir - strlen(layout->subdir) - 2;
+  if (strlen(dir) > longest)
+    return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %zu are accepted", strlen(dir), longest);
+  strcpy(list->dir, dir);
+  MPTL_TRY(list_files(list, layout, split));
+  if (list->count > 0) return MPTL_OK;
+  strcat(strcat(list->dir, "/"), layout->subdir);
+  return list_files(list, layout, split);
+}
+
+mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes, mptl_split split) {
+  const cifar_layout *layout;
+  file_list list;
+  MPTL_TRY(find_layout(&layout, classes));
+  MPTL_TRY(find_files(&list, dir, layout, split));
+  int length = snprintf(found, size, "%s", list.count > 0 ? list.dir : "");
+  free_list(&list);
+  if (length < 0 || (size_t)length >= size) return mptl_fail(MPTL_EINVAL, "%s: the path does not fit into %zu bytes", dir, size);
+  return MPTL_OK;
+}
+
+/* Number of records of the file, from its size. */
+static mptl_status count_records(int64_t *records, const char *path, const cifar_layout *layout) {
+  struct stat st;
+  if (stat(path, &st) != 0) return mptl_fail(MPTL_EIO, "%s: %s", path, strerror(errno));
+  if (!S_ISREG(st.st_mode)) return mptl_fail(MPTL_EIO, "%s: not a regular file", path);
+  size_t size = record_size(layout);
+  if (st.st_size % (off_t)size != 0)
+    return mptl_fail(MPTL_EDATA, "%s: %lld bytes, not a whole number of %s records of %zu bytes: truncated, or another format",
+                     path, (long long)st.st_size, layout->name, size);
+  *records = st.st_size / (off_t)size;
+  return MPTL_OK;
+}
+
+/* Reads records images from the beginning of the stream to place at of the data set. */
+static mptl_status read_records(mptl_dataset *d, int64_t at, int64_t records, FILE *file, uint8_t *buffer, const char *path,
+                                const cifar_layout *layout) {
+  size_t size = record_size(layout);
+  for (int64_t done = 0; done < records;) {
+    size_t want = records - done < RECORDS_A_READ ? (size_t)(records - done) : RECORDS_A_READ;
+    if (fread(buffer, size, want, file) != want)
+      return mptl_fail(MPTL_EIO, "%s: %s", path, ferror(file) ? strerror(errno) : "became shorter while it was read");
+    for (size_t i = 0; i < want; i++, done++) {
+      const uint8_t *record = buffer + i * size;
+      int label = record[layout->label_bytes - 1];
+      if (label >= layout->classes)
+        return mptl_fail(MPTL_EDATA, "%s: record %lld has label %d, accepted are 0 to %d", path, (long long)done + 1, label,
+                         layout->classes - 1);
+      d->labels[at + done] = label;
+      memcpy(d->images + (at + done) * MPTL_IMAGE_SIZE, record + layout->label_bytes, MPTL_IMAGE_SIZE);
+    }
+  }
+  return MPTL_OK;
+}
+
+static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t records, const char *path, const cifar_layout *layout) {
+  uint8_t *buffer = malloc(RECORDS_A_READ * record_size(layout));
+  if (buffer == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to read it", path);
+  FILE *file = fopen(path, "rb");
+  mptl_status status = MPTL_OK;
+  if (file == NULL)
+    status = mptl_fail(MPTL_EIO, "%s: %s", path, strerror(errno));
+  else
+    status = read_records(d, at, records, file, buffer, path, layout);
+  if (file != NULL) fclose(file);
+  free(buffer);
+  return status;
+}
+
+/* Reads the listed files one after the other until the limit. All sizes are checked first, so that a truncated file is told
+ * even when the limit ends before it. */
+static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
+                              int64_t limit) {
+  char path[PATH_MAX + NAME_MAX + 2];
+  int64_t total = 0, records = 0;
+  for (int i = 0; i < list->count; i++) {
+    snprintf(path, sizeof path, "%s/%s", list->dir, list->entries[i]->d_name);
+    MPTL_TRY(count_records(&records, path, layout));
+    total += records;
+  }
+  if (total == 0)
+    return mptl_fail(MPTL_EDATA, "%s/%s: the %s set is empty, at least one record is needed", list->dir, list->entries[0]->d_name,
+                     mptl_split_name(split));
+  mptl_dataset *d;
+  MPTL_TRY(mptl_dataset_allocate(&d, total, layout->classes, split, limit));
+  int64_t at = 0;
+  mptl_status status = MPTL_OK;
+  for (int i = 0; i < list->count && at < d->count && status == MPTL_OK; i++) {
+    snprintf(path, sizeof path, "%s/%s", list->dir, list->entries[i]->d_name);
+    status = count_records(&records, path, layout);
+    if (records > d->count - at) records = d->count - at;
+    if (status == MPTL_OK) status = read_file(d, at, records, path, layout);
+    at += records;
+  }
+  if (status == MPTL_OK && at < d->count)
+    status = mptl_fail(MPTL_EIO, "%s: files became shorter while they were read", list->dir);
+  if (status == MPTL_OK)
+    *dataset = d;
+  else
+    mptl_dataset_destroy(d);
+  return status;
+}
+
+mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit) {
+  const cifar_layout *layout;
+  file_list list;
+  *dataset = NULL;
+  MPTL_TRY(find_layout(&layout, classes));
+  MPTL_TRY(find_files(&list, dir, layout, split));
+  if (list.count == 0) {
+    const char *const *patterns = layout->patterns[split];
+    return mptl_fail(MPTL_EIO, "%s: no %s %s set: looked for %s and %s in %s and %s (the binary version of %s is at %s)", dir,
+                     layout->name, mptl_split_name(split), patterns[0], patterns[1], dir, list.dir, layout->name,
+                     "https://www.cs.toronto.edu/~kriz/cifar.html");
+  }
+  mptl_status status = read_files(dataset, &list, layout, split, limit);
+  free_list(&list);
+  return status;
+}

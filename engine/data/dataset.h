@@ -1,0 +1,16 @@
+/* Inside the data sets: what every source needs. */
+#ifndef MPTL_DATA_DATASET_H
+#define MPTL_DATA_DATASET_H
+
+#include "mptl/data.h"
+
+/* Numbers of the streams of random bits with the purpose MPTL_STREAM_AUGMENT. */
+enum { MPTL_AUGMENT_CROP = 0, MPTL_AUGMENT_SYNTHETIC_TRAIN = 1, MPTL_AUGMENT_SYNTHETIC_TEST = 2 };
+
+/* A data set of min(count, limit) images, images and labels not filled in yet. */
+mptl_status mptl_dataset_allocate(mptl_dataset **dataset, int64_t count, int classes, mptl_split split, int64_t limit);
+
+/* "training" or "test", for messages. */
+const char *mptl_split_name(mptl_split split);
+
+#endif

@@ -1,0 +1,135 @@
+/* The built-in data set: coloured gratings behind a soft window, to be told apart by orientation and pitch.
+ *
+ * A class is one of 5 orientations and one of 4 pitches, and has a range of hues, half the circle wide: beyond 20 classes the
+ * hue is all that differs. Phase, window, contrast, background, a second grating that means nothing and noise vary from image
+ * to image, so single pixels say little and a linear classifier stays near chance, while a small convolutional network learns
+ * it in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a left-right flip keeps the class.
+ *
+ * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola stands in for the sine), so that
+ * every machine makes the same bytes.
+ */
+#include "data/dataset.h"
+#include "kernels/random.h"
+
+#define SIDE MPTL_IMAGE_SIDE
+#define PARAMETER_BLOCKS 4    /* of four random words */
+#define BLOCKS_AN_IMAGE 2048u /* the parameters', then one a pixel for the noise; the rest stay unused */
+#define NOISE 18.0f           /* standard deviation, in units of a byte */
+
+static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 and 90 degrees */
+                                       {1.0f, 0.0f},
+                                       {0.92387953f, 0.38268343f},
+                                       {0.70710678f, 0.70710678f},
+                                       {0.38268343f, 0.92387953f},
+                                       {0.0f, 1.0f}};
+static const float pitches[4] = {3.0f, 5.0f, 8.0f, 2.0f}; /* waves an image */
+
+typedef struct grating {
+  uint32_t phase, dx, dy; /* in turns of 2^-32; per pixel to the right and down */
+} grating;
+
+typedef struct parameters {
+  float uniform[4 * PARAMETER_BLOCKS]; /* in [0, 1) */
+  int next;
+} parameters;
+
+static float draw(parameters *p, float low, float high) { return low + (high - low) * p->uniform[p->next++]; }
+
+/* A turn as the integer that wraps around with it; |turns| < 0.5 or so per pixel, any phase in [0, 1). */
+static uint32_t turn(float turns) { return (uint32_t)(int64_t)(turns * 0x1p32f); }
+
+/* Close to the sine of a turn, in [-1, 1]. */
+static float wave(uint32_t phase) {
+  float t = (float)(int32_t)phase * 0x1p-31f;
+  return 4.0f * t * (1.0f - (t < 0 ? -t : t));
+}
+
+static grating make_grating(float cosine, float sine, float pitch, float phase) {
+  float step = pitch / SIDE;
+  return (grating){.phase = turn(phase), .dx = turn(step * cosine), .dy = turn(step * sine)};
+}
+
+static grating class_grating(parameters *p, int label) {
+  const float *direction = directions[label % 5];
+  float tilt = draw(p, -0.16f, 0.16f); /* radians, small */
+  float mirror = draw(p, -1.0f, 1.0f) < 0 ? -1.0f : 1.0f;
+  float pitch = pitches[label / 5 % 4] * draw(p, 0.88f, 1.12f);
+  float phase = draw(p, 0.0f, 1.0f);
+  return make_grating(mirror * (direction[0] - tilt * direction[1]), direction[1] + tilt * direction[0], pitch, phase);
+}
+
+/* A weaker grating of any direction and pitch, which says nothing about the class. */
+static grating distracting_grating(parameters *p) {
+  uint32_t angle = turn(draw(p, 0.0f, 1.0f));
+  float pitch = draw(p, 1.5f, 9.0f);
+  float phase = draw(p, 0.0f, 1.0f);
+  return make_grating(wave(angle + (1u << 30)), wave(angle), pitch, phase);
+}
+
+/* Everything of an image but its noise. */
+typedef struct scene {
+  grating main, other;
+  float contrast, other_contrast;      /* amplitudes, in units of a byte */
+  float centre_x, centre_y, sharpness; /* of the window, 1 / (1 + sharpness * distance^2)^2 */
+  float colour[MPTL_IMAGE_CHANNELS], background[MPTL_IMAGE_CHANNELS];
+} scene;
+
+static scene make_scene(mptl_key key, uint64_t first_block, int label) {
+  parameters p = {.next = 0};
+  for (int b = 0; b < PARAMETER_BLOCKS; b++) {
+    uint32_t words[4];
+    mptl_philox(words, key, first_block + (uint64_t)b, 0);
+    for (int i = 0; i < 4; i++) p.uniform[4 * b + i] = (float)(words[i] >> 8) * 0x1p-24f;
+  }
+  scene s;
+  s.main = class_grating(&p, label);
+  s.other = distracting_grating(&p);
+  s.contrast = draw(&p, 50.0f, 160.0f);
+  s.other_contrast = draw(&p, 0.0f, 25.0f);
+  s.centre_x = draw(&p, 9.0f, 23.0f);
+  s.centre_y = draw(&p, 9.0f, 23.0f);
+  s.sharpness = 1.0f / draw(&p, 60.0f, 180.0f);
+  uint32_t hue = turn((float)label * 0.618034f + draw(&p, 0.0f, 0.5f));
+  for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++) s.colour[c] = 0.65f + 0.35f * wave(hue + (uint32_t)c * 0x55555555u);
+  s.background[0] = draw(&p, 80.0f, 176.0f);
+  s.background[1] = draw(&p, 80.0f, 176.0f);
+  s.background[2] = 256.0f - 0.5f * (s.background[0] + s.background[1]);
+  return s;
+}
+
+static void paint(uint8_t *image, mptl_key key, uint64_t index, int label) {
+  uint64_t first_block = index * BLOCKS_AN_IMAGE;
+  scene s = make_scene(key, first_block, label);
+  for (uint32_t y = 0; y < SIDE; y++) {
+    for (uint32_t x = 0; x < SIDE; x++) {
+      float away_x = (float)x - s.centre_x, away_y = (float)y - s.centre_y;
+      float window = 1.0f / (1.0f + (away_x * away_x + away_y * away_y) * s.sharpness);
+      float pattern = s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
+      float grey = s.other_contrast * wave(s.other.phase + x * s.other.dx + y * s.other.dy);
+      uint32_t pixel = y * SIDE + x, words[4];
+      mptl_philox(words, key, first_block + PARAMETER_BLOCKS + pixel, 0);
+      for (uint32_t c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
+        uint32_t w = words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
+        int sum = (int)((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));
+        float value = s.background[c] + s.colour[c] * pattern + grey + (float)(sum - 510) * (NOISE / 147.8f);
+        image[c * SIDE * SIDE + pixel] = (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : (int)(value + 0.5f));
+      }
+    }
+  }
+}
+
+mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, uint64_t seed, mptl_split split,
+                                   int64_t limit) {
+  *dataset = NULL;
+  if (count < 1) return mptl_fail(MPTL_EINVAL, "count: %lld images, must be positive", (long long)count);
+  if (classes < 2 || classes > 100) return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 2 to 100", classes);
+  MPTL_TRY(mptl_dataset_allocate(dataset, count, classes, split, limit));
+  mptl_dataset *d = *dataset;
+  uint32_t number = split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
+  mptl_key key = mptl_make_key(seed, MPTL_STREAM_AUGMENT, number, 0);
+  for (int64_t i = 0; i < d->count; i++) {
+    d->labels[i] = (int32_t)(i % classes);
+    paint(d->images + i * MPTL_IMAGE_SIZE, key, (uint64_t)i, d->labels[i]);
+  }
+  return MPTL_OK;
+}

@@ -1,0 +1,144 @@
+/* Recording a graph: append-only arrays of operators, values and parameters. */
+#include "mptl/graph.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph/ops.h"
+
+mptl_status mptl_graph_create(mptl_graph **graph) {
+  *graph = calloc(1, sizeof **graph);
+  return *graph ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "graph: no memory");
+}
+
+void mptl_graph_destroy(mptl_graph *graph) {
+  if (graph == NULL) return;
+  for (int i = 0; i < graph->n_ops; i++) free(graph->ops[i].name);
+  for (int i = 0; i < graph->n_params; i++) free(graph->params[i].name);
+  free(graph->ops);
+  free(graph->values);
+  free(graph->params);
+  free(graph);
+}
+
+/* Makes room for one more element behind the n in *array; capacity is the next power of two. */
+static mptl_status grow(void **array, int n, size_t size) {
+  if (n > 0 && (n & (n - 1)) != 0) return MPTL_OK;
+  void *p = realloc(*array, (n ? 2 * (size_t)n : 1) * size);
+  if (p == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  *array = p;
+  return MPTL_OK;
+}
+
+static mptl_status add_value(mptl_graph *g, int *value, int op, int base, mptl_shape shape) {
+  MPTL_TRY(grow((void **)&g->values, g->n_values, sizeof *g->values));
+  *value = g->n_values++;
+  g->values[*value] = (mptl_value){.op = op, .base = base < 0 ? *value : base, .shape = shape};
+  return MPTL_OK;
+}
+
+static mptl_status check_value(const mptl_graph *g, int value) {
+  if (value < 0 || value >= g->n_values) return mptl_fail(MPTL_EINVAL, "value %d: the graph has %d", value, g->n_values);
+  return MPTL_OK;
+}
+
+static void drop_params(mptl_graph *g, int keep) {
+  while (g->n_params > keep) free(g->params[--g->n_params].name);
+}
+
+mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
+                           const mptl_attributes *attributes) {
+  for (int i = 0; i < g->n_ops; i++)
+    if (strcmp(g->ops[i].name, name) == 0) return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
+  if (n_in != kind->n_in) return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %d", name, kind->name, n_in, kind->n_in);
+  if (kind != &mptl_op_input && g->n_ops == 0) return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
+  for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));
+  MPTL_TRY(grow((void **)&g->ops, g->n_ops, sizeof *g->ops));
+
+  mptl_op op = {.kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
+  mptl_shape shape;
+  for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
+  op.name = strdup(name);
+  if (op.name == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  mptl_status status = kind->infer(g, &op, &shape);
+  if (status == MPTL_OK) status = add_value(g, &op.out, g->n_ops, -1, shape);
+  if (status != MPTL_OK) {
+    drop_params(g, op.first_param);
+    mptl_fail_in(status, "%s (%s)", name, kind->name);
+    free(op.name);
+    return status;
+  }
+  op.n_param = g->n_params - op.first_param;
+  g->ops[g->n_ops++] = op;
+  *value = op.out;
+  return MPTL_OK;
+}
+
+mptl_status mptl_graph_input(mptl_graph *g, int *value, mptl_shape shape) {
+  if (g->n_ops > 0) return mptl_fail(MPTL_EINVAL, "input: must be the first operator, the graph has %d", g->n_ops);
+  if (shape.c < 1 || shape.h < 1 || shape.w < 1 || (shape.ndim != 1 && shape.ndim != 3))
+    return mptl_fail(MPTL_EINVAL, "input: shape %dx%dx%d, all sizes must be positive", shape.c, shape.h, shape.w);
+  MPTL_TRY(mptl_graph_add(g, value, &mptl_op_input, "input", 0, NULL, NULL));
+  g->values[*value].shape = shape;
+  return MPTL_OK;
+}
+
+mptl_status mptl_graph_view(mptl_graph *g, int *value, int of, mptl_shape shape) {
+  MPTL_TRY(check_value(g, of));
+  mptl_shape from = g->values[of].shape;
+  if (mptl_shape_numel(from) != mptl_shape_numel(shape)) {
+    char a[40], b[40];
+    return mptl_fail(MPTL_EINVAL, "view: %s does not have as many elements as %s", mptl_shape_print(shape, a), mptl_shape_print(from, b));
+  }
+  return add_value(g, value, g->values[of].op, g->values[of].base, shape);
+}
+
+mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
+                                 mptl_init init) {
+  MPTL_TRY(grow((void **)&g->params, g->n_params, sizeof *g->params));
+  mptl_param p = {.op = g->n_ops, .buffer = buffer, .ndim = ndim, .numel = 1, .init = init};
+  for (int i = 0; i < ndim; i++) {
+    p.dims[i] = dims[i];
+    p.numel *= (size_t)dims[i];
+  }
+  if (asprintf(&p.name, "%s.%s", op->name, suffix) < 0) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  g->params[g->n_params++] = p;
+  return MPTL_OK;
+}
+
+int mptl_graph_find_param(const mptl_graph *g, const char *name) {
+  for (int i = 0; i < g->n_params; i++)
+    if (strcmp(g->params[i].name, name) == 0) return i;
+  return -1;
+}
+
+mptl_status mptl_graph_set_init(mptl_graph *g, const char *param, mptl_init init) {
+  int i = mptl_graph_find_param(g, param);
+  if (i < 0) return mptl_fail(MPTL_EINVAL, "parameter %s: the graph has none of that name", param);
+  g->params[i].init = init;
+  return MPTL_OK;
+}
+
+const char *mptl_shape_print(mptl_shape s, char *text) {
+  if (s.ndim == 1)
+    snprintf(text, 40, "%d", s.c);
+  else
+    snprintf(text, 40, "%dx%dx%d", s.c, s.h, s.w);
+  return text;
+}
+
+mptl_status mptl_expect_ndim(const mptl_graph *g, const mptl_op *op, int i, int ndim) {
+  mptl_shape s = mptl_input_shape(g, op, i);
+  char text[40];
+  if (s.ndim == ndim) return MPTL_OK;
+  return mptl_fail(MPTL_EINVAL, "input of shape %s, takes %s", mptl_shape_print(s, text), ndim == 3 ? "CxHxW" : "a flat one (nn.Flatten)");
+}
+
+mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis) {
+  const mptl_attributes *a = &op->attr;
+  int extent = a->dilation[axis] * (a->kernel[axis] - 1) + 1, padded = in + 2 * a->padding[axis];
+  if (extent > padded) return mptl_fail(MPTL_EINVAL, "a window of %d does not fit into %d (padded) elements", extent, padded);
+  *out = (padded - extent) / a->stride[axis] + 1;
+  return MPTL_OK;
+}

@@ -1,0 +1,19 @@
+/* The rows of the operator table, defined in the files of their families. */
+#ifndef MPTL_GRAPH_OPS_H
+#define MPTL_GRAPH_OPS_H
+
+#include "mptl/graph.h"
+
+extern const mptl_op_kind mptl_op_input, mptl_op_conv2d, mptl_op_linear, mptl_op_batchnorm2d, mptl_op_relu, mptl_op_add,
+    mptl_op_avgpool, mptl_op_log_softmax, mptl_op_nll_loss;
+
+/* Message helper: writes a shape as "64x32x32" to text (at least 40 bytes) and returns it. */
+const char *mptl_shape_print(mptl_shape shape, char *text);
+
+/* Fails unless the operator's i-th input has the given number of dimensions (1 or 3). */
+mptl_status mptl_expect_ndim(const mptl_graph *graph, const mptl_op *op, int i, int ndim);
+
+/* Output length of a window along one axis, PyTorch's floor rule; fails when the window does not fit. */
+mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis);
+
+#endif

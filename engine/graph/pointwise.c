@@ -1,0 +1,52 @@
+/* Operators whose output has the shape of their input: input, relu, add, batchnorm2d, log_softmax. */
+#include "graph/ops.h"
+
+static mptl_status infer_input(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  (void)g, (void)op;
+  *out = (mptl_shape){.ndim = 1, .c = 1, .h = 1, .w = 1}; /* mptl_graph_input sets the real one */
+  return MPTL_OK;
+}
+
+static mptl_status infer_same(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  *out = mptl_input_shape(g, op, 0);
+  return MPTL_OK;
+}
+
+static mptl_status infer_add(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  mptl_shape a = mptl_input_shape(g, op, 0), b = mptl_input_shape(g, op, 1);
+  char ta[40], tb[40];
+  if (a.ndim != b.ndim || a.c != b.c || a.h != b.h || a.w != b.w)
+    return mptl_fail(MPTL_EINVAL, "inputs of shapes %s and %s, must be equal", mptl_shape_print(a, ta), mptl_shape_print(b, tb));
+  *out = a;
+  return MPTL_OK;
+}
+
+static mptl_status infer_batchnorm2d(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
+  *out = mptl_input_shape(g, op, 0);
+  int64_t channels[] = {out->c};
+  mptl_init zero = {MPTL_INIT_CONSTANT, 0, 0}, one = {MPTL_INIT_CONSTANT, 1, 0};
+  MPTL_TRY(mptl_graph_add_param(g, op, "weight", false, 1, channels, one));
+  MPTL_TRY(mptl_graph_add_param(g, op, "bias", false, 1, channels, zero));
+  MPTL_TRY(mptl_graph_add_param(g, op, "running_mean", true, 1, channels, zero));
+  return mptl_graph_add_param(g, op, "running_var", true, 1, channels, one);
+}
+
+static mptl_status infer_log_softmax(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  MPTL_TRY(mptl_expect_ndim(g, op, 0, 1));
+  return infer_same(g, op, out);
+}
+
+const mptl_op_kind mptl_op_input = {.name = "input", .n_in = 0, .infer = infer_input};
+
+const mptl_op_kind mptl_op_relu = {
+    .name = "relu", .n_in = 1, .follows_inputs = true, .backward_reads_out = true, .infer = infer_same};
+
+const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .infer = infer_add};
+
+const mptl_op_kind mptl_op_batchnorm2d = {
+    .name = "batchnorm2d", .n_in = 1, .follows_inputs = true, .backward_reads_in = true, .infer = infer_batchnorm2d,
+    .attributes = (const char *const[]){"eps", "momentum", NULL},
+};
+
+const mptl_op_kind mptl_op_log_softmax = {.name = "log_softmax", .n_in = 1, .backward_reads_out = true, .infer = infer_log_softmax};

@@ -1,0 +1,133 @@
+/* A network as data: operators in execution order, each with inputs, outputs, parameters and attributes.
+ *
+ * A script records the graph once; the planner (plan.h) and the program compiler (program.h) read it. Shapes are those of one
+ * sample, channels first as in PyTorch: (c,h,w), or (f) for flat values; the batch size is the program's business.
+ */
+#ifndef MPTL_GRAPH_H
+#define MPTL_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mptl/status.h"
+
+#define MPTL_MAX_INPUTS 16
+
+typedef struct mptl_shape {
+  int ndim;    /* 3: (c,h,w); 1: (c) with h = w = 1 */
+  int c, h, w; /* all positive */
+} mptl_shape;
+
+static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size_t)s.h * (size_t)s.w; }
+
+/* Attributes of all operators; engine/graph/attributes.c names them, each kind says which it takes. */
+typedef struct mptl_attributes {
+  int out;                                                /* output channels or features */
+  int kernel[2], stride[2], padding[2], dilation[2];      /* (height, width) */
+  int groups;
+  bool bias;
+  double eps, momentum;                                   /* batchnorm2d: PyTorch's meaning */
+} mptl_attributes;
+
+typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
+
+typedef struct mptl_init {
+  mptl_init_kind kind;
+  double a, b; /* constant a; uniform in [a, b); normal with mean a and standard deviation b */
+} mptl_init;
+
+/* A parameter (trained) or a buffer (kept, not trained: running statistics), named as PyTorch names it. */
+typedef struct mptl_param {
+  char *name; /* "layer1.0.conv1.weight" */
+  int op;     /* index of its operator */
+  bool buffer;
+  int ndim;
+  int64_t dims[4];
+  size_t numel;
+  mptl_init init;
+} mptl_param;
+
+/* A value: one output of an operator, or a view (flatten, reshape) of another value. */
+typedef struct mptl_value {
+  int op;   /* index of the operator that made it */
+  int base; /* the value itself, or for a view the value whose memory it shows */
+  mptl_shape shape;
+} mptl_value;
+
+typedef struct mptl_op_kind mptl_op_kind;
+
+typedef struct mptl_op {
+  const mptl_op_kind *kind;
+  char *name; /* path of the layer: "layer1.0.conv1" */
+  int n_in;
+  int in[MPTL_MAX_INPUTS]; /* value ids */
+  int out;                 /* value id */
+  mptl_attributes attr;
+  int first_param, n_param; /* range in the graph's params; buffers come after the trained ones of an operator */
+} mptl_op;
+
+typedef struct mptl_graph {
+  int n_ops, n_values, n_params;
+  mptl_op *ops; /* in execution order */
+  mptl_value *values;
+  mptl_param *params;
+} mptl_graph;
+
+/* A row of the operator table (engine/graph/op_table.c). */
+struct mptl_op_kind {
+  const char *name;
+  int n_in;                /* number of inputs */
+  bool gemm;               /* starts a new group (method.md 3) */
+  bool follows_inputs;     /* `amp`: low when all inputs are low */
+  bool backward_reads_in;  /* the backward formula reads the rounded inputs */
+  bool backward_reads_out; /* ... the rounded output */
+  const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
+  /* Checks inputs and attributes, sets the output's shape, adds parameters. */
+  mptl_status (*infer)(mptl_graph *graph, mptl_op *op, mptl_shape *out);
+};
+
+MPTL_API mptl_status mptl_graph_create(mptl_graph **graph);
+MPTL_API void mptl_graph_destroy(mptl_graph *graph);
+
+/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, eps 1e-5, momentum 0.1. */
+MPTL_API mptl_attributes mptl_attributes_default(void);
+
+/* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */
+MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values);
+
+/* The kind called name; NULL with a message that lists the kinds. mptl_op_kind_at enumerates the table, NULL beyond its end. */
+MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
+MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t index);
+
+/* Appends an operator and returns its output value in *value. name must be unique among operators. Errors are prefixed with the name. */
+MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
+                                    const int *inputs, const mptl_attributes *attributes);
+
+/* The network's input, the first operator: kind "input". */
+MPTL_API mptl_status mptl_graph_input(mptl_graph *graph, int *value, mptl_shape shape);
+
+/* A view of a value with another shape of as many elements: flatten. No operator. */
+MPTL_API mptl_status mptl_graph_view(mptl_graph *graph, int *value, int of, mptl_shape shape);
+
+/* How a parameter (by name) is to be initialised; the default is PyTorch's for the layer. */
+MPTL_API mptl_status mptl_graph_set_init(mptl_graph *graph, const char *param, mptl_init init);
+
+/* Index of the parameter or buffer called name, or -1. */
+MPTL_API int mptl_graph_find_param(const mptl_graph *graph, const char *name);
+
+/* For op_kind implementations: appends a parameter or buffer "OP.SUFFIX". */
+mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
+                                 mptl_init init);
+
+/* Shape of an operator's i-th input. */
+static inline mptl_shape mptl_input_shape(const mptl_graph *graph, const mptl_op *op, int i) {
+  return graph->values[op->in[i]].shape;
+}
+
+/* Index of the operator that makes an operator's i-th input (through views). */
+static inline int mptl_producer(const mptl_graph *graph, const mptl_op *op, int i) {
+  return graph->values[graph->values[op->in[i]].base].op;
+}
+
+#endif

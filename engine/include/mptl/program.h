@@ -1,0 +1,109 @@
+/* Programs: a graph, a model's parameters and an assignment, compiled for a batch size and a device.
+ *
+ * A step is forward, backward and update as method.md 3 and 5 have them: parameters rounded from binary32 masters, outputs
+ * rounded when produced, gradients rounded by each consumer and summed in binary32, parameter gradients rounded when
+ * complete. Several programs (a last, smaller batch; evaluation; evaluation in fp32) share one model and one assignment.
+ */
+#ifndef MPTL_PROGRAM_H
+#define MPTL_PROGRAM_H
+
+#include "mptl/graph.h"
+#include "mptl/plan.h"
+#include "mptl/tensor.h"
+
+/* ---- Model: what training changes ---- */
+
+typedef struct mptl_model {
+  const mptl_graph *graph; /* borrowed: must outlive the model */
+  mptl_tensor **params;    /* by parameter index: binary32 master, or buffer; PyTorch's layout */
+  mptl_tensor **grads;     /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
+  mptl_tensor **momenta;   /* trained ones: momentum buffer; else NULL */
+  int64_t updates;         /* updates applied so far; the first one sets the momentum buffers */
+} mptl_model;
+
+/* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone. */
+MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed);
+MPTL_API void mptl_model_destroy(mptl_model *model);
+
+/* ---- Program ---- */
+
+typedef struct mptl_program mptl_program;
+
+typedef struct mptl_program_options {
+  int batch;                   /* samples a step */
+  bool train;                  /* with backward; batch norm by batch statistics. Else by running statistics. */
+  bool input_gradient;         /* also compute the gradient of the network's input */
+  bool keep_all;               /* give every output and gradient memory of its own, so that mptl_program_read sees it */
+  mptl_rounding_mode rounding; /* of every tensor */
+  uint64_t seed;               /* of stochastic rounding */
+} mptl_program_options;
+
+/* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
+ * assignment are borrowed and must outlive the program. */
+MPTL_API mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
+                                         const mptl_program_options *options);
+MPTL_API void mptl_program_destroy(mptl_program *program);
+
+typedef struct mptl_result {
+  double loss;  /* sum of the samples' losses (rounded, as the assignment says) */
+  int correct;  /* samples whose largest output is their label's */
+  int count;    /* samples */
+  bool applied; /* mptl_program_step: the update was made (gradients were finite) */
+} mptl_result;
+
+/* Forward on n samples: images in NHWC, labels in 0 .. outputs - 1. A training program takes exactly its batch, an evaluating one
+ * at most that. step numbers the random bits of stochastic rounding. */
+MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
+                                          mptl_result *result);
+
+/* Backward of the last forward: the gradient of loss_scale * mean loss, into the model's grads. *finite is false when a
+ * gradient overflowed or held inf or NaN. */
+MPTL_API mptl_status mptl_program_backward(mptl_program *program, double loss_scale, bool *finite);
+
+typedef struct mptl_update {
+  double lr, momentum, weight_decay;
+  double loss_scale;  /* 1: none */
+  bool skip_nonfinite; /* no update when a gradient is not finite (dynamic loss scaling) */
+} mptl_update;
+
+/* SGD on the masters (method.md 5): g = grad / loss_scale + wd p; buf = mu buf + g (first update: g); p -= lr buf. */
+MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
+
+/* Forward, backward and update. */
+MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
+                                       const mptl_update *update, mptl_result *result);
+
+/* Statistics of the last step, by operator: an array of the graph's n_ops, owned by the program. */
+MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
+
+/* The last forward's rounded output of an operator (or, with gradient, the last backward's gradient of it), copied into out: batch x
+ * shape in NHWC. Without keep_all only the last two operators' outputs and
+ * the input's gradient can be read, the memory of the others is shared. */
+MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradient, float *out);
+
+/* ---- Memory ---- */
+
+typedef struct mptl_memory_plan {
+  size_t parameters; /* masters, buffers, momenta, gradients */
+  size_t rounded;    /* rounded copies of the parameters, and their packed forms in the device library */
+  size_t arena;      /* outputs, gradients of outputs, by lifetime */
+  size_t saved;      /* of which: what lives from forward to backward */
+  size_t scratch;    /* of operators */
+  size_t total;
+} mptl_memory_plan;
+
+MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
+
+/* How values are kept: as their format's codes, in one, two or four bytes, or all in binary32. */
+typedef enum mptl_store { MPTL_PACKED, MPTL_EMULATED } mptl_store;
+
+/* What a training step under the assignment takes, without compiling it; the scratch of operators and their copies of parameters are
+ * the device library's and not in it. */
+MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment, mptl_store storage);
+
+/* Bytes the engine holds now, and the most it has held since the start or the last reset. */
+MPTL_API size_t mptl_memory_current(void);
+MPTL_API size_t mptl_memory_peak(void);
+MPTL_API void mptl_memory_reset_peak(void);
+
+#endif

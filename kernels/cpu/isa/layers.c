@@ -1,0 +1,81 @@
+/* Layer kernels, written so that the compiler vectorises each loop without changing the order of any sum: reductions run over rows,
+ * vectors over channels. Compiled once per instruction set. */
+#include "kernels/cpu/table.h"
+
+#include <stdint.h>
+#include <string.h>
+
+static void relu(float *restrict y, const float *restrict x, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
+}
+
+static void relu_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
+  for (size_t i = 0; i < n; i++) dx[i] = y[i] <= 0.0f ? 0.0f : dy[i];
+}
+
+static void add(float *restrict y, const float *restrict a, const float *restrict b, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+static void accumulate(float *restrict y, const float *restrict x, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+static void axpy(float *restrict y, const float *restrict x, float factor, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] += x[i] * factor;
+}
+
+static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict shift, size_t rows, size_t c) {
+  for (size_t r = 0; r < rows; r++, x += c)
+    for (size_t i = 0; i < c; i++) {
+      float d = x[i] - shift[i];
+      sum[i] += d;
+      sum2[i] += d * d;
+    }
+}
+
+static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict shift, size_t rows,
+                      size_t c) {
+  for (size_t r = 0; r < rows; r++, x += c, y += c)
+    for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + shift[i];
+}
+
+static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const float *restrict dy, const float *restrict x,
+                          const float *restrict mean, size_t rows, size_t c) {
+  for (size_t r = 0; r < rows; r++, x += c, dy += c)
+    for (size_t i = 0; i < c; i++) {
+      sum_dy[i] += dy[i];
+      sum_dyx[i] += dy[i] * (x[i] - mean[i]);
+    }
+}
+
+static void normalize_backward(float *restrict dx, const float *restrict dy, const float *restrict x, const float *restrict mean,
+                               const float *restrict a, const float *restrict b, const float *restrict factor, size_t rows, size_t c) {
+  for (size_t r = 0; r < rows; r++, x += c, dy += c, dx += c)
+    for (size_t i = 0; i < c; i++) dx[i] = (dy[i] - a[i] - (x[i] - mean[i]) * b[i]) * factor[i];
+}
+
+static bool all_finite(const float *x, size_t n) {
+  uint32_t bad = 0;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t u;
+    memcpy(&u, &x[i], sizeof u);
+    bad |= (u & 0x7fffffffu) >= 0x7f800000u;
+  }
+  return bad == 0;
+}
+
+static void sgd(float *restrict p, float *restrict buf, const float *restrict g, size_t n, const mptl_sgd *s) {
+  float lr = s->lr, mu = s->first ? 0.0f : s->momentum, wd = s->weight_decay, inv = s->inv_scale;
+  for (size_t i = 0; i < n; i++) {
+    float d = g[i] * inv + wd * p[i];
+    float b = mu * buf[i] + d;
+    buf[i] = b;
+    p[i] -= lr * b;
+  }
+}
+
+const mptl_layer_kernels MPTL_CPU(layers) = {
+    .relu = relu, .relu_backward = relu_backward, .add = add, .accumulate = accumulate, .axpy = axpy, .moments = moments,
+    .normalize = normalize, .backward_sums = backward_sums, .normalize_backward = normalize_backward, .all_finite = all_finite, .sgd = sgd,
+};

@@ -1,0 +1,41 @@
+/* Element-wise and reducing kernels of the layers, compiled once per instruction set from isa/layers.c; all give the same bits.
+ *
+ * Arrays are binary32. [rows][c] is a slice of an NHWC value: rows pixels of c channels each, without gaps.
+ */
+#ifndef MPTL_KERNELS_CPU_LAYERS_H
+#define MPTL_KERNELS_CPU_LAYERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* SGD with momentum (method.md 5): d = g * inv_scale + weight_decay * p; buf = first ? d : momentum * buf + d; p -= lr * buf. */
+typedef struct mptl_sgd {
+  float lr, momentum, weight_decay, inv_scale;
+  bool first;
+} mptl_sgd;
+
+typedef struct mptl_layer_kernels {
+  void (*relu)(float *y, const float *x, size_t n);                             /* y = max(x, 0); NaN stays */
+  void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
+  void (*add)(float *y, const float *a, const float *b, size_t n);
+  void (*accumulate)(float *y, const float *x, size_t n);          /* y += x */
+  void (*axpy)(float *y, const float *x, float factor, size_t n);  /* y += x * factor */
+
+  /* sum[c] += over rows of x - shift; sum2[c] += of its square. */
+  void (*moments)(float *sum, float *sum2, const float *x, const float *shift, size_t rows, size_t c);
+  /* y = x * scale[c] + shift[c] */
+  void (*normalize)(float *y, const float *x, const float *scale, const float *shift, size_t rows, size_t c);
+  /* sum_dy[c] += dy; sum_dyx[c] += dy * (x - mean[c]) */
+  void (*backward_sums)(float *sum_dy, float *sum_dyx, const float *dy, const float *x, const float *mean, size_t rows, size_t c);
+  /* dx = (dy - a[c] - (x - mean[c]) * b[c]) * scale[c] */
+  void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *a, const float *b,
+                             const float *scale, size_t rows, size_t c);
+
+  bool (*all_finite)(const float *x, size_t n);
+  void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
+} mptl_layer_kernels;
+
+/* The kernels of the instruction set in use. */
+const mptl_layer_kernels *mptl_layers(void);
+
+#endif

@@ -1,0 +1,107 @@
+--- mptl plan: groups, assignment, ratios, memory; trains nothing.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local options = require "mptl.options"
+local script = require "mptl.script"
+
+local M = { name = "plan", summary = "show groups, precision assignment and ratios of a script; trains nothing" }
+
+local roles = { "v", "dv", "theta", "dtheta" }
+
+function M.configure(parser)
+  parser:argument("script", "model script: a path, or a name of an installed one")
+  options.add(parser)
+end
+
+-- {emulated_bytes, packed_bytes} as the engine plans its memory; nil where it cannot tell.
+local function memory(assignment)
+  if not core.plan_memory then return nil end
+  return json.object({ "emulated_bytes", "packed_bytes" }, {
+    emulated_bytes = core.plan_memory(assignment, "emulated"),
+    packed_bytes = core.plan_memory(assignment, "packed"),
+  })
+end
+
+local function tensor(t, with_group)
+  if not t then return json.null end
+  local group = with_group and t.group.index or nil
+  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = group })
+end
+
+--- What `mptl plan --json` prints, as a table.
+-- @param cfg the configuration
+-- @param plan the plan (script.plan)
+-- @return a table that mptl.json encodes in the documented order
+function M.table(cfg, plan)
+  local groups, tensors, parameters = {}, {}, 0
+  for i, g in ipairs(plan.graph:groups()) do
+    groups[i] = json.object({ "group", "activations", "parameters", "numel", "low" },
+      { group = g.index, activations = g.activations, parameters = g.parameters, numel = g.numel, low = g.low })
+    parameters = parameters + g.parameters
+  end
+  for i, op in ipairs(plan.graph:operators()) do
+    tensors[i] = json.object({ "index", "name", "kind", "group", "v", "dv", "theta", "dtheta" }, {
+      index = op.index, name = op.name, kind = op.kind, group = op.group.index,
+      v = tensor(op.v), dv = tensor(op.dv), theta = tensor(op.theta, true), dtheta = tensor(op.dtheta, true),
+    })
+  end
+  local m = plan.graph:measure()
+  return json.object({ "model", "batch", "parameters", "groups", "order", "tensors", "ratio_lo", "bits", "memory" }, {
+    model = cfg.name, batch = plan.batch, parameters = parameters, groups = json.array(groups), order = json.array(plan.order),
+    tensors = json.array(tensors), ratio_lo = m.ratio_lo,
+    bits = json.object({ "all_high", "now", "ratio" }, { all_high = m.bits_all_high, now = m.bits_now, ratio = m.bits_ratio }),
+    memory = memory(plan.assignment),
+  })
+end
+
+local function groups_text(out, t)
+  local total = 0
+  for _, g in ipairs(t.groups) do total = total + g.numel end
+  out("%5s %12s %11s %12s %7s  %s", "group", "activations", "parameters", "elements", "share", "precision")
+  for _, g in ipairs(t.groups) do
+    out("%5d %12d %11d %12d %6.2f%%  %s", g.group, g.activations, g.parameters, g.numel, 100 * g.numel / total,
+      g.low and "low" or "high")
+  end
+end
+
+local function tensors_text(out, t)
+  local name_width = 8
+  for _, row in ipairs(t.tensors) do name_width = math.max(name_width, #row.name) end
+  local line = "%5s %-" .. name_width .. "s %-12s %5s  %-10s %-10s %-10s %-10s"
+  out(line, "index", "operator", "kind", "group", table.unpack(roles))
+  for _, row in ipairs(t.tensors) do
+    local formats = {}
+    for i, role in ipairs(roles) do formats[i] = row[role] ~= json.null and row[role].format or "-" end
+    out(line, row.index, row.name, row.kind, row.group, table.unpack(formats))
+  end
+end
+
+local function text(cfg, plan, t)
+  local lines = {}
+  local function out(format, ...) lines[#lines + 1] = (format:format(...):gsub("%s+$", "")) end
+  out("%s: %d parameters, batch %d, policy %s, formats %s", t.model, t.parameters, t.batch, tostring(plan.policy), cfg.formats)
+  out("")
+  groups_text(out, t)
+  out("")
+  tensors_text(out, t)
+  out("")
+  if #t.order > 0 then out("demoted, in this order: %s", table.concat(t.order, " ")) end
+  out("elements low: %.2f%% (ratio_lo %.4f)", 100 * t.ratio_lo, t.ratio_lo)
+  out("bits: %.1f MB all high, %.1f MB now, ratio %.4f", t.bits.all_high / 8e6, t.bits.now / 8e6, t.bits.ratio)
+  if t.memory then
+    out("memory: %.1f MB emulated, %.1f MB packed", t.memory.emulated_bytes / 1e6, t.memory.packed_bytes / 1e6)
+  else
+    out("memory: not predicted by this build")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+function M.run(args)
+  local cfg = script.configure(args.script, args)
+  local plan = script.plan(cfg, script.record(cfg))
+  local t = M.table(cfg, plan)
+  io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t))
+  return 0
+end
+
+return M

@@ -1,0 +1,128 @@
+--- Errors of the user's making: one line, at the line of the user's own code, naming what is accepted.
+local M = {}
+
+local library = debug.getinfo(1, "S").source:match("^(.*[/\\])misuse%.lua$")
+
+--- Where the user's code called into the library: "file:line: ", or "" when no file of theirs is on the stack.
+-- @return the position, as Lua's own errors spell it
+function M.where()
+  for level = 2, math.huge do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "" end
+    local foreign = info.source:sub(1, 1) == "@" and info.source:sub(1, #library) ~= library
+    if foreign and info.currentline > 0 then return ("%s:%d: "):format(info.source:sub(2), info.currentline) end
+  end
+end
+
+--- Raises a formatted message at the user's line.
+-- @param format as in string.format
+-- @param ... its arguments
+function M.raise(format, ...)
+  error(M.where() .. format:format(...), 0)
+end
+
+--- Calls f; an error without position (the engine's) is raised again at the user's line.
+-- @param f the function
+-- @param ... its arguments
+-- @return what f returns
+function M.call(f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  error(type(results[2]) == "string" and M.where() .. results[2] or results[2], 0)
+end
+
+local Usage = { __tostring = function(self) return self.message end }
+
+--- Raises a mistake in how a command was called (exit status 2); tostring gives the message.
+-- @param format as in string.format
+-- @param ... its arguments
+function M.usage(format, ...)
+  error(setmetatable({ message = format:format(...) }, Usage), 0)
+end
+
+--- Whether an error object comes from M.usage.
+-- @param e the error object
+-- @return true or false
+function M.is_usage(e)
+  return getmetatable(e) == Usage
+end
+
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local diagonal
+    diagonal, row[0] = row[0], i
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+    end
+  end
+  return row[#b]
+end
+
+--- A hint for a misspelt word.
+-- @param word what came
+-- @param list the accepted words
+-- @return ' (did you mean "x"?)' or ""
+function M.suggest(word, list)
+  local best, least = nil, math.max(1, #word // 3) + 1
+  for _, candidate in ipairs(list) do
+    local d = distance(tostring(word), candidate)
+    if d < least then best, least = candidate, d end
+  end
+  return best and (' (did you mean "%s"?)'):format(best) or ""
+end
+
+--- The string keys of a table in alphabetical order.
+-- @param t the table
+-- @return list of names
+function M.names(t)
+  local names = {}
+  for key in pairs(t) do
+    if type(key) == "string" then names[#names + 1] = key end
+  end
+  table.sort(names)
+  return names
+end
+
+--- Raises unless every named field of an options table is accepted.
+-- @param what the thing the options are for
+-- @param options the table
+-- @param accepted list of names
+function M.check_fields(what, options, accepted)
+  for _, name in ipairs(M.names(options)) do
+    local known = false
+    for _, a in ipairs(accepted) do known = known or a == name end
+    if not known then
+      M.raise("%s: unknown option %s%s, accepted are %s", what, name, M.suggest(name, accepted), table.concat(accepted, ", "))
+    end
+  end
+end
+
+--- A table whose unknown fields are errors instead of nil, for the objects that scripts see.
+-- @param what the name of such an object in messages
+-- @param methods table of functions
+-- @param getters table of functions of the object, for fields computed on access
+-- @return a metatable
+function M.strict(what, methods, getters)
+  local mt = {}
+  function mt.__index(self, key)
+    if methods[key] then return methods[key] end
+    if getters[key] then return getters[key](self) end
+    if type(key) == "string" and key:sub(1, 1) == "_" then return nil end
+    local accepted = M.names(methods)
+    table.move(M.names(getters), 1, #M.names(getters), #accepted + 1, accepted)
+    for _, name in ipairs(mt.fields or {}) do accepted[#accepted + 1] = name end
+    table.sort(accepted)
+    -- optional fields are nil without complaint
+    for _, name in ipairs(mt.fields or {}) do
+      if name == key then return nil end
+    end
+    M.raise("%s has no field %s%s, it has %s", what, tostring(key), M.suggest(tostring(key), accepted),
+      table.concat(accepted, ", "))
+  end
+  return mt
+end
+
+return M

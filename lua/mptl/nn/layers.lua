@@ -1,0 +1,203 @@
+--- The layers: one row for each, from the options a script gives to the engine's operator.
+-- To add a layer for an operator of the engine, add a row.
+local Module = require "mptl.nn.module"
+local Value = require "mptl.nn.value"
+local misuse = require "mptl.misuse"
+
+local M = {}
+
+-- A number that must be a whole one; widths computed with a multiplier may arrive as 64.0.
+local function whole(what, name, value)
+  local n = math.tointeger(value)
+  if not n or n < 1 then misuse.raise("%s: %s: %s, must be a whole number above 0", what, name, tostring(value)) end
+  return n
+end
+
+-- inputs of the layer as declared against what comes
+local function expect(self, x, what)
+  if self.inputs and x.shape[1] ~= self.inputs then
+    misuse.raise("%s (%s): input of %d %s, declared for %d", x.recorder:path(), self.kind, x.shape[1], what, self.inputs)
+  end
+end
+
+local function show(value)
+  if type(value) == "table" then return ("{%s}"):format(table.concat(value, ", ")) end
+  return tostring(value)
+end
+
+-- row: class, kind (the engine's operator), positional (names of t[1], t[2]), attributes (names the engine takes),
+-- inputs/outputs: which positional is checked against the input or is the engine's `out`; parameters; defaults.
+local function layer(row)
+  local class = Module.class(row.class)
+  class.kind = row.kind
+  local accepted = { "name" }
+  for _, name in ipairs(row.attributes) do accepted[#accepted + 1] = name end
+  if row.parameters then accepted[#accepted + 1] = "init" end
+
+  function class:init(options, ...)
+    if type(options) ~= "table" then options = { options, ... } end
+    misuse.check_fields(row.class, options, accepted)
+    self.options = options
+    self.attributes = {}
+    for i, name in ipairs(row.positional) do
+      if options[i] == nil and row.required then
+        misuse.raise("%s: the number of %s is missing: nn.%s{ %s }", row.class, name, row.class,
+          table.concat(row.positional, ", "))
+      end
+      if options[i] ~= nil and row.channels then whole(row.class, name, options[i]) end
+    end
+    if #options > #row.positional then
+      misuse.raise("%s: %d positional values, takes %d (%s)", row.class, #options, #row.positional,
+        table.concat(row.positional, ", "))
+    end
+    for _, name in ipairs(row.attributes) do self.attributes[name] = options[name] end
+    if row.channels then
+      self.inputs = math.tointeger(options[1])
+      self.attributes.out = math.tointeger(options[2])
+    end
+    if row.finish then row.finish(self, options) end
+    if options.init ~= nil and type(options.init) ~= "function" then
+      misuse.raise("%s: init: %s, must be an initializer such as nn.init.kaiming_normal{}", row.class, type(options.init))
+    end
+    if options.name then self.name = options.name end
+  end
+
+  function class:describe()
+    local parts = {}
+    for i = 1, #row.positional do
+      if self.options[i] ~= nil then parts[#parts + 1] = show(self.options[i]) end
+    end
+    for _, name in ipairs(row.attributes) do
+      if self.options[name] ~= nil then parts[#parts + 1] = ("%s=%s"):format(name, show(self.options[name])) end
+    end
+    return table.concat(parts, ", ")
+  end
+
+  function class:forward(x)
+    local recorder = x.recorder
+    expect(self, x, #x.shape == 3 and "channels" or "features")
+    local y, name = recorder:call(row.kind, { x },
+      { name = recorder:path(), attributes = self.attributes, parameters = row.parameters })
+    if self.options.init then recorder:set_init(name .. ".weight", row.weight(self, x), self.options.init) end
+    return y
+  end
+
+  M[row.class] = class
+end
+
+local function pair(value, i)
+  if type(value) == "table" then return value[i] end
+  return value or 1
+end
+
+layer {
+  class = "Conv2d", kind = "conv2d", positional = { "input channels", "output channels" }, required = true, channels = true,
+  parameters = true, attributes = { "kernel", "stride", "padding", "dilation", "groups", "bias" },
+  finish = function(_, options)
+    if options.kernel == nil then misuse.raise("Conv2d: kernel is missing: nn.Conv2d{ input, output, kernel = 3 }") end
+  end,
+  weight = function(self)
+    local a = self.attributes
+    return { a.out, self.inputs // (a.groups or 1), pair(a.kernel, 1), pair(a.kernel, 2) }
+  end,
+}
+
+layer {
+  class = "Linear", kind = "linear", positional = { "input features", "output features" }, required = true, channels = true,
+  parameters = true, attributes = { "bias" },
+  weight = function(self) return { self.attributes.out, self.inputs } end,
+}
+
+layer {
+  class = "BatchNorm2d", kind = "batchnorm2d", positional = { "channels" }, required = true, channels = true,
+  parameters = true, attributes = { "eps", "momentum" },
+  weight = function(self) return { self.inputs } end,
+}
+
+layer {
+  class = "AvgPool2d", kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride" },
+  finish = function(self, options)
+    local kernel = options[1] or options.kernel
+    if kernel == nil then misuse.raise("AvgPool2d: kernel is missing: nn.AvgPool2d(4)") end
+    self.attributes.kernel = kernel
+    self.attributes.stride = options.stride or kernel -- as in PyTorch
+  end,
+}
+
+layer { class = "ReLU", kind = "relu", positional = {}, attributes = {} }
+
+--- Rectified linear unit as a function.
+-- @param x a value
+-- @return a value of the same shape
+function M.relu(x)
+  return Value.check("relu", x).recorder:call("relu", { x })
+end
+
+--- The sum of two values of one shape; also spelled x + y.
+-- @param x a value
+-- @param y a value
+-- @return their sum
+function M.add(x, y)
+  return Value.check("add", x) + y
+end
+
+--- Average pooling as a function.
+-- @param x a value
+-- @param kernel a number or {height, width}
+-- @param stride likewise; the kernel by default
+-- @return a value
+function M.avg_pool2d(x, kernel, stride)
+  local attributes = { kernel = kernel, stride = stride or kernel }
+  return Value.check("avg_pool2d", x).recorder:call("avgpool", { x }, { attributes = attributes })
+end
+
+--- A value as one row of numbers; a view, no operator.
+-- @param x a value
+-- @return the flat value
+function M.flatten(x)
+  Value.check("flatten", x)
+  local numel = 1
+  for _, size in ipairs(x.shape) do numel = numel * size end
+  return Value.new(x.recorder, x.recorder.graph:view(x.id, { numel }), x.kind)
+end
+
+--- flatten as a module.
+M.Flatten = Module.class("Flatten")
+function M.Flatten:forward(x) -- luacheck: ignore self
+  return M.flatten(x)
+end
+
+--- The modules (or functions of a value) of a list, one after the other, named "0", "1", ... or by their `name` option.
+-- @usage nn.Sequential{ nn.Flatten(), nn.Linear{ 3072, 10 } }
+M.Sequential = Module.class("Sequential")
+
+local steps = setmetatable({}, { __mode = "k" }) -- sequence -> what it calls, in order
+
+function M.Sequential:init(modules)
+  steps[self] = {}
+  for _, module in ipairs(modules or {}) do self:append(module) end
+end
+
+--- Appends a module.
+-- @param module the module, or a function of a value
+-- @return the sequence
+function M.Sequential:append(module)
+  local list = steps[self]
+  if not Module.is(module) and type(module) ~= "function" then
+    misuse.raise("Sequential: element %d is a %s, must be a module or a function of a value", #list + 1, type(module))
+  end
+  if Module.is(module) then
+    local name = rawget(module, "name") or tostring(#list)
+    if self[name] ~= nil then misuse.raise("Sequential: the name %s is taken", name) end
+    self[name] = module
+  end
+  list[#list + 1] = module
+  return self
+end
+
+function M.Sequential:forward(x)
+  for _, step in ipairs(steps[self]) do x = step(x) end
+  return x
+end
+
+return M

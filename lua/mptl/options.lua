@@ -1,0 +1,122 @@
+--- The options that train, eval, plan and bench step share: one table, read by the command line, by the check of a script's
+-- fields and by the help.
+local misuse = require "mptl.misuse"
+
+local M = {}
+
+local roundings = { "nearest_even", "nearest_away", "toward_zero", "up", "down", "stochastic" }
+
+-- name, type (whole, number, choice, string, flag, or a function value -> value | nil, accepted), limits, argument, help.
+-- script = false: not a field of a script. above: limits exclude min.
+M.rows = {
+  { "dataset", "choice", choices = { "cifar10", "cifar100", "imagenet", "synthetic" }, help = "data set to train on" },
+  { "data", "string", arg = "DIR", help = "where the data sets are (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
+  { "limit_train", "whole", min = 1, max = 2 ^ 31 - 1, help = "train on the first N images only" },
+  { "limit_test", "whole", min = 1, max = 2 ^ 31 - 1, help = "test on the first N images only" },
+  { "width", "number", min = 0, above = true, max = 16, arg = "W", help = "width multiplier of the network" },
+  { "batch", "whole", min = 1, max = 65536, help = "images per training step" },
+  { "epochs", "whole", min = 1, max = 1000000, help = "passes over the training set" },
+  { "lr", "number", min = 0, above = true, max = 1e6, arg = "X", help = "initial learning rate" },
+  { "seed", "whole", min = 0, max = 2 ^ 53, help = "seed of initial values, data order, augmentation and rounding" },
+  { "policy", "string", arg = "NAME",
+    help = "fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, or FILE.lua" },
+  { "ratio", "number", min = 0, max = 1, arg = "R", help = "share of the elements to make low" },
+  { "k", "whole", min = 0, max = 1000000, arg = "K", help = "groups that top_k makes low" },
+  { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
+  { "formats", "string", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
+  { "rounding", "choice", choices = roundings, help = "rounding mode" },
+  { "storage", "choice", choices = { "packed", "emulated" }, help = "keep values in their formats' bits, or in binary32" },
+  { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
+  { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },
+  { "out", "string", arg = "DIR", help = "run directory (default runs/<script>-<policy>-<time>)" },
+  { "resume", "flag", script = false, help = "go on from the run directory's last checkpoint" },
+  { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, a narrow network" },
+  { "quiet", "flag", help = "no progress bar" },
+  { "json", "flag", script = false, help = "print JSON" },
+}
+
+M.by_name, M.names = {}, {}
+for i, row in ipairs(M.rows) do
+  row.name, row.type = row[1], row[2]
+  M.by_name[row.name] = row
+  M.names[i] = row.name
+end
+
+-- type -> function (row, value) -> value, or nil and what is accepted. Values are numbers or booleans from a script, strings
+-- from the command line.
+local types = {}
+
+local function in_limits(row, n)
+  return n >= row.min and n <= row.max and not (row.above and n == row.min)
+end
+
+function types.whole(row, value)
+  local n = math.tointeger(tonumber(value))
+  if n and in_limits(row, n) then return n end
+  return nil, ("whole numbers from %d to %d"):format(row.min, row.max)
+end
+
+function types.number(row, value)
+  local n = tonumber(value)
+  if n and in_limits(row, n) then return n end
+  return nil, ("numbers %s %g to %g"):format(row.above and "above" or "from", row.min, row.max)
+end
+
+function types.choice(row, value)
+  for _, choice in ipairs(row.choices) do
+    if value == choice then return value end
+  end
+  return nil, table.concat(row.choices, ", ") .. misuse.suggest(tostring(value), row.choices)
+end
+
+function types.string(_, value)
+  if type(value) == "string" and value ~= "" then return value end
+  return nil, "text"
+end
+
+function types.flag(_, value)
+  if type(value) == "boolean" then return value end
+  return nil, "true, false"
+end
+
+function types.threshold(_, value)
+  local n = tonumber(value)
+  if n and n > 0 and n <= 1 then return n end
+  if value == "off" or value == false then return false end
+  return nil, "numbers above 0 to 1, off"
+end
+
+function types.device(_, value)
+  if value == "auto" or value == "cpu" or value == "cuda" or tostring(value):match("^cuda:%d+$") then return value end
+  return nil, "auto, cpu, cuda, cuda:N"
+end
+
+--- Checks a value of an option.
+-- @param row of M.rows
+-- @param value what came
+-- @return the value, converted; or nil and what is accepted
+function M.check(row, value)
+  return types[row.type](row, value)
+end
+
+--- Adds the options to a parser of the argparse library.
+-- @param parser the parser
+-- @param names list of option names; all of M.names when nil
+function M.add(parser, names)
+  for _, name in ipairs(names or M.names) do
+    local row = M.by_name[name]
+    local flag = "--" .. row.name:gsub("_", "-")
+    if row.type == "flag" then
+      parser:flag(flag, row.help):target(row.name)
+    else
+      parser:option(flag, row.choices and ("%s: %s"):format(row.help, table.concat(row.choices, ", ")) or row.help)
+        :target(row.name):argname(row.arg or (row.type == "choice" and "NAME" or "N")):convert(function(text)
+          local value, accepted = M.check(row, text)
+          if value == nil then return nil, ("%s: %s, accepted are %s"):format(flag, text, accepted) end
+          return value
+        end)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,65 @@
+--- Candidate sets C: a high and a low format for each role (method: Lee, Sharma, Aiken, TMLR 2023, section 4).
+-- Roles: v (outputs), dv (their gradients), theta (parameters), dtheta (their gradients).
+local core = require "mptl.core"
+local misuse = require "mptl.misuse"
+
+local M = {}
+
+M.roles = { "v", "dv", "theta", "dtheta" }
+
+--- The sets with a name. A table {high = ..., low = ...} of the same form is accepted wherever a name is.
+M.presets = {
+  -- the paper's: Sun et al. 2019 (hybrid 8-bit), with 16 bits above
+  hfp8 = { high = "FP(6,9,0)", low = { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" } },
+  -- OCP 8-bit formats, bfloat16 above
+  fp8 = { high = "bf16", low = { v = "fp8_e4m3fn", dv = "fp8_e5m2", theta = "fp8_e4m3fn", dtheta = "bf16" } },
+  bf16 = { high = "fp32", low = "bf16" },
+  fp16 = { high = "fp32", low = "fp16" },
+}
+
+local function check_format(what, format)
+  if type(format) ~= "string" then misuse.raise("%s: %s, must be a format such as \"FP(4,3,4)\"", what, tostring(format)) end
+  if core.format then misuse.call(core.format, format) end
+  return format
+end
+
+-- One side of a set: a format for all roles, or a table by role.
+local function side(what, formats)
+  local result = {}
+  if type(formats) == "string" then
+    for _, role in ipairs(M.roles) do result[role] = check_format(what, formats) end
+    return result
+  end
+  if type(formats) ~= "table" then
+    misuse.raise("%s: %s, must be a format or a table of formats by role (%s)", what, type(formats), table.concat(M.roles, ", "))
+  end
+  misuse.check_fields(what, formats, M.roles)
+  for _, role in ipairs(M.roles) do
+    if formats[role] == nil then misuse.raise("%s: the format of %s is missing", what, role) end
+    result[role] = check_format(what .. "." .. role, formats[role])
+  end
+  return result
+end
+
+--- The set in full.
+-- @param formats a name of M.presets, or {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}
+-- @return {high = {v=,...}, low = {v=,...}} of format names
+-- @usage candidates.resolve("hfp8").low.v --> FP(4,3,4)
+function M.resolve(formats)
+  local set = formats
+  if type(formats) == "string" then
+    set = M.presets[formats]
+    local names = misuse.names(M.presets)
+    if not set then
+      misuse.raise("formats: %s%s, accepted are %s, or a table {high=, low=}", formats, misuse.suggest(formats, names),
+        table.concat(names, ", "))
+    end
+  elseif type(formats) ~= "table" then
+    misuse.raise("formats: %s, accepted are a name (%s) or a table {high=, low=}", type(formats),
+      table.concat(misuse.names(M.presets), ", "))
+  end
+  misuse.check_fields("formats", set, { "high", "low" })
+  return { high = side("formats.high", set.high), low = side("formats.low", set.low) }
+end
+
+return M

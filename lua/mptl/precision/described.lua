@@ -1,0 +1,197 @@
+--- The described graph: what a policy sees and acts on. A face of the engine's assignment; nothing is copied, so that the
+-- objects tell the state of now, also while training.
+--
+--   graph:groups()     list of groups, {index, numel, activations, parameters, low, demote(), promote()}
+--   graph:operators()  list of operators in execution order, {index, name, kind, gemm, follows_inputs, inputs, consumers,
+--                      group, v, dv, theta, dtheta}; theta and dtheta are nil without parameters
+--   tensors            {role, operator, group, numel, format, is_low, set(format), low(), high()}
+--   graph:group(index), graph:operator(name)
+--   graph:ratio_lo()   share of the elements that are low;  graph:measure()  both measures
+-- Indices count from 0, as `mptl plan` shows them.
+local candidates = require "mptl.precision.candidates"
+local misuse = require "mptl.misuse"
+
+local Graph, Group, Operator, Tensor = {}, {}, {}, {}
+
+local function changed(graph)
+  graph._changes = graph._changes + 1
+end
+
+-- Tensors
+
+local tensor_mt = misuse.strict("tensor", Tensor, {
+  format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
+  is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
+})
+
+--- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
+function Tensor:set(format)
+  if type(format) ~= "string" then
+    misuse.raise("%s of %s: format %s, must be a string", self.role, self.operator.name, tostring(format))
+  end
+  misuse.call(self._assignment.set, self._assignment, self.operator.index, self.role, format)
+  changed(self._graph)
+end
+
+--- Gives the tensor its role's low candidate.
+function Tensor:low()
+  misuse.call(self._assignment.set_low, self._assignment, self.operator.index, self.role, true)
+  changed(self._graph)
+end
+
+--- Gives the tensor its role's high candidate.
+function Tensor:high()
+  misuse.call(self._assignment.set_low, self._assignment, self.operator.index, self.role, false)
+  changed(self._graph)
+end
+
+tensor_mt.fields = { "role", "operator", "group", "numel" }
+
+-- Operators
+
+local operator_mt = misuse.strict("operator", Operator, {})
+operator_mt.fields = {
+  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
+}
+
+--- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
+function Operator:tensors()
+  local list = {}
+  for _, role in ipairs(candidates.roles) do list[#list + 1] = self[role] end
+  return list
+end
+
+-- Groups
+
+local group_mt = misuse.strict("group", Group, {
+  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
+})
+
+group_mt.fields = { "index", "numel", "activations", "parameters" }
+
+local function set_group(group, low)
+  local graph = group._graph
+  misuse.call(graph._assignment.set_group, graph._assignment, group.index, low)
+  for i, index in ipairs(graph._order) do
+    if index == group.index then
+      table.remove(graph._order, i)
+      break
+    end
+  end
+  if low then table.insert(graph._order, group.index) end
+  changed(graph)
+end
+
+--- Makes all tensors of the group low.
+function Group:demote()
+  set_group(self, true)
+end
+
+--- Makes all tensors of the group high.
+function Group:promote()
+  set_group(self, false)
+end
+
+-- The graph
+
+local graph_mt = misuse.strict("graph", Graph, {})
+
+--- The groups, in a new list (which may be sorted).
+function Graph:groups()
+  return table.move(self._groups, 1, #self._groups, 1, {})
+end
+
+--- A group by its index, from 0.
+function Graph:group(index)
+  local group = math.type(index) == "integer" and self._groups[index + 1]
+  return group or misuse.raise("group %s: the graph has groups 0 to %d", tostring(index), #self._groups - 1)
+end
+
+--- The operators in execution order, in a new list.
+function Graph:operators()
+  return table.move(self._operators, 1, #self._operators, 1, {})
+end
+
+--- An operator by its name ("layer1.0.conv1") or its index, from 0.
+function Graph:operator(name)
+  local op = self._by_name[name] or (math.type(name) == "integer" and self._operators[name + 1])
+  if op then return op end
+  misuse.raise("operator %s: the graph has none of that name%s", tostring(name),
+    misuse.suggest(tostring(name), misuse.names(self._by_name)))
+end
+
+--- Every tensor of every operator, in execution order.
+function Graph:tensors()
+  local list = {}
+  for _, op in ipairs(self._operators) do
+    for _, tensor in ipairs(op:tensors()) do list[#list + 1] = tensor end
+  end
+  return list
+end
+
+--- Elements of low tensors / all elements.
+function Graph:ratio_lo()
+  return self._assignment:measure().ratio_lo
+end
+
+--- Both measures: {elements, elements_low, ratio_lo, bits_all_high, bits_now, bits_ratio}.
+function Graph:measure()
+  return self._assignment:measure()
+end
+
+--- Groups that are demoted, in the order of demotion (indices).
+function Graph:order()
+  return table.move(self._order, 1, #self._order, 1, {})
+end
+
+--- Number of changes made through this object; tells the trainer that a hook changed something.
+function Graph:changes()
+  return self._changes
+end
+
+--- The batch size that the sizes are for.
+function Graph:batch()
+  return self._assignment:batch()
+end
+
+local M = {}
+
+--- Describes a graph with an assignment.
+-- @param graph the engine's graph
+-- @param assignment the engine's assignment of it
+-- @return the described graph
+function M.describe(graph, assignment)
+  local self = setmetatable({
+    _assignment = assignment, _groups = {}, _operators = {}, _by_name = {}, _order = {}, _changes = 0,
+  }, graph_mt)
+  for i, g in ipairs(assignment:groups()) do
+    self._groups[i] = setmetatable({
+      _graph = self, index = g.index, numel = g.numel, activations = g.activations, parameters = g.parameters,
+    }, group_mt)
+  end
+  for i, op in ipairs(graph:operators()) do
+    local described = {
+      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, follows_inputs = op.follows_inputs,
+      inputs = {}, consumers = {},
+    }
+    for _, role in ipairs(candidates.roles) do
+      local format, _, numel, group = assignment:get(op.index, role)
+      if format then
+        described[role] = setmetatable({
+          _graph = self, _assignment = assignment,
+          role = role, operator = described, numel = numel, group = self._groups[group + 1],
+        }, tensor_mt)
+      end
+    end
+    described.group = described.v.group
+    for k, index in ipairs(op.inputs) do
+      described.inputs[k] = self._operators[index + 1]
+      table.insert(self._operators[index + 1].consumers, described)
+    end
+    self._operators[i] = setmetatable(described, operator_mt)
+    self._by_name[op.name] = described
+  end
+  return self
+end
+
+return M

@@ -1,0 +1,194 @@
+--- mptl.precision: policies, which choose the format of every tensor of training.
+-- A policy is a function (graph, C, options) that makes groups or tensors of the described graph (described.lua) low; it finds
+-- everything high. The built-in ones (rules.lua, by_group.lua) are written in the API that scripts have.
+-- @usage
+-- precision = mptl.precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }
+-- precision = mptl.precision.policy(function(graph, C)
+--   for _, g in ipairs(graph:groups()) do
+--     if graph:ratio_lo() >= 0.6 then break end
+--     if g.index ~= 0 then g:demote() end
+--   end
+-- end, { threshold = 0.01 })
+local core = require "mptl.core"
+local by_group = require "mptl.precision.by_group"
+local candidates = require "mptl.precision.candidates"
+local described = require "mptl.precision.described"
+local misuse = require "mptl.misuse"
+local rules = require "mptl.precision.rules"
+
+local M = {
+  presets = candidates.presets,
+  candidates = candidates.resolve,
+  describe = described.describe,
+}
+
+local Policy = {}
+Policy.__index = Policy
+Policy.__name = "mptl.Policy"
+
+function Policy:__tostring()
+  local parts = {}
+  for _, name in ipairs { "format", "ratio", "k", "threshold" } do
+    if self.options[name] ~= nil then parts[#parts + 1] = ("%s=%s"):format(name, tostring(self.options[name])) end
+  end
+  return #parts == 0 and self.name or ("%s(%s)"):format(self.name, table.concat(parts, ", "))
+end
+
+-- What each option accepts.
+local checks = {
+  ratio = function(v) return type(v) == "number" and v >= 0 and v <= 1, "0 to 1" end,
+  r_max = function(v) return type(v) == "number" and v >= 0 and v <= 1, "0 to 1" end,
+  threshold = function(v)
+    return v == false or (type(v) == "number" and v > 0 and v <= 1), "above 0 to 1, or false for no promotion"
+  end,
+  k = function(v) return math.type(v) == "integer" and v >= 0, "whole numbers from 0" end,
+  seed = function(v) return math.type(v) == "integer", "whole numbers" end,
+  after_step = function(v) return type(v) == "function", "a function (graph, stats)" end,
+}
+
+local function make(name, choose, options, accepted)
+  options = options or {}
+  if type(options) ~= "table" then misuse.raise("%s: options of type %s, must be a table", name, type(options)) end
+  misuse.check_fields(name, options, accepted)
+  local C = candidates.resolve(options.formats or "hfp8")
+  for option, check in pairs(checks) do
+    if options[option] ~= nil then
+      local ok, accepts = check(options[option])
+      if not ok then misuse.raise("%s: %s %s, accepted are %s", name, option, tostring(options[option]), accepts) end
+    end
+  end
+  return setmetatable({
+    name = name, choose = choose, options = options, accepted = accepted, candidates = C,
+    formats = type(options.formats or "hfp8") == "string" and (options.formats or "hfp8") or "custom",
+    ratio = options.ratio, threshold = options.threshold or nil, after_step = options.after_step,
+  }, Policy)
+end
+
+-- The built-in policies: function, accepted options, defaults.
+local built_in = {
+  uniform_low = { rules.uniform_low, { "formats", "threshold" }, {} },
+  operator = { rules.operator, { "formats", "threshold" }, {} },
+  amp = { rules.amp, { "formats", "threshold" }, {} },
+  demotion = { by_group.demotion, { "formats", "threshold", "ratio" }, { ratio = 0.5, threshold = 0.01 } },
+  increasing = { by_group.increasing, { "formats", "threshold", "ratio" }, { ratio = 0.5, threshold = 0.01 } },
+  random = { by_group.random, { "formats", "threshold", "ratio", "r_max", "seed" }, { ratio = 0.5, threshold = 0.01 } },
+  top_k = { by_group.top_k, { "formats", "threshold", "k" }, { k = 1, threshold = 0.01 } },
+}
+
+local function with_defaults(options, defaults)
+  local result = {}
+  for key, value in pairs(defaults) do result[key] = value end
+  for key, value in pairs(options or {}) do result[key] = value end
+  return result
+end
+
+for name, row in pairs(built_in) do
+  M[name] = function(options)
+    if options ~= nil and type(options) ~= "table" then
+      misuse.raise("%s: %s, must be a table of options", name, tostring(options))
+    end
+    return make(name, row[1], with_defaults(options, row[3]), row[2])
+  end
+end
+
+--- Every tensor in one format. Its candidate set is that format, high and low, so both its ratios are 0.
+-- @param format as "fp32", "FP(6,9,0)"
+-- @return a policy
+function M.uniform(format)
+  if type(format) ~= "string" then
+    misuse.raise("uniform: format %s, must be a string such as \"FP(6,9,0)\"", tostring(format))
+  end
+  local policy = make("uniform", rules.uniform, { formats = { high = format, low = format } }, { "formats" })
+  policy.options, policy.accepted, policy.formats = { format = format }, { "format" }, format
+  if format == "fp32" then policy.name, policy.options = "fp32", {} end
+  return policy
+end
+
+--- The baseline: every tensor in binary32.
+-- @return a policy
+function M.fp32()
+  return M.uniform("fp32")
+end
+
+--- A policy of one's own.
+-- @param choose function (graph, C, options): makes groups and tensors of the described graph low
+-- @param options {after_step = function (graph, stats), formats =, threshold =, ratio =, k =, seed =}
+-- @return a policy
+function M.policy(choose, options)
+  if type(choose) ~= "function" then misuse.raise("precision.policy: %s, must be a function (graph, C)", type(choose)) end
+  local policy = make("policy", choose, options, { "after_step", "formats", "threshold", "ratio", "r_max", "k", "seed", "name" })
+  if policy.options.name then policy.name = policy.options.name end
+  return policy
+end
+
+--- Names of the built-in policies.
+M.names = { "fp32", "uniform_low", "operator", "amp", "demotion", "increasing", "random", "top_k" }
+
+--- Whether a thing is a policy.
+-- @param x the thing
+-- @return true or false
+function M.is_policy(x)
+  return getmetatable(x) == Policy
+end
+
+--- Whether a policy has an option of this name.
+-- @param policy a policy
+-- @param option its name
+-- @return true or false
+function M.accepts(policy, option)
+  for _, name in ipairs(policy.accepted) do
+    if name == option then return true end
+  end
+  return false
+end
+
+--- The policy with some options replaced.
+-- @param policy a policy
+-- @param overrides table of options
+-- @return a policy
+function M.with(policy, overrides)
+  if next(overrides) == nil then return policy end
+  if policy.name == "fp32" or policy.name == "uniform" then
+    misuse.check_fields(policy.name, overrides, {})
+  end
+  local result = make(policy.name, policy.choose, with_defaults(overrides, policy.options), policy.accepted)
+  return result
+end
+
+--- A policy by name or from a file that returns one (or a function).
+-- @param name of M.names, or FILE.lua
+-- @return a policy
+function M.named(name)
+  if M[name] and built_in[name] or name == "fp32" then return M[name]() end
+  if not name:match("%.lua$") then
+    misuse.usage("policy %s%s: accepted are %s, FILE.lua", name, misuse.suggest(name, M.names), table.concat(M.names, ", "))
+  end
+  local file = io.open(name)
+  if not file then misuse.usage("policy %s: no such file", name) end
+  file:close()
+  local chunk, message = loadfile(name, "t")
+  if not chunk then error(message, 0) end
+  local result = chunk()
+  if type(result) == "function" then result = M.policy(result) end
+  if not M.is_policy(result) then
+    error(("%s: returned a %s, must return mptl.precision.policy(function(graph, C) ... end)"):format(name, type(result)), 0)
+  end
+  if result.name == "policy" then result.name = name:match("([^/]+)%.lua$") end
+  return result
+end
+
+--- Applies a policy to a graph.
+-- @param policy a policy
+-- @param graph the engine's graph
+-- @param batch the training batch size, which the sizes are for
+-- @return {assignment =, graph = described graph, order = demoted groups, policy =, batch =}
+-- @usage local plan = mptl.precision.plan(mptl.precision.demotion{ ratio = 0.3 }, graph, 128)
+function M.plan(policy, graph, batch)
+  local C = policy.candidates
+  local assignment = misuse.call(core.assignment, graph, batch, C)
+  local view = described.describe(graph, assignment)
+  policy.choose(view, C, policy.options)
+  return { assignment = assignment, graph = view, order = view:order(), policy = policy, batch = batch }
+end
+
+return M

@@ -1,0 +1,92 @@
+-- Gradients against finite differences, through a whole small network in binary32, along random directions in parameter space.
+local core = require "mptl.core"
+local net = require "support.network"
+
+--- A residual network with everything in it: conv (grouped, strided, dilated, biased), batch norm, relu, add, pooling, linear, loss.
+local function residual_network()
+  local g = core.graph()
+  local x = g:add("conv2d", "conv1", { g:input { 3, 8, 8 } }, { out = 8, kernel = 3, padding = 1 })
+  x = g:add("relu", "relu1", { g:add("batchnorm2d", "bn1", { x }) })
+  local y = g:add("conv2d", "conv2", { x }, { out = 8, kernel = 3, padding = { 2, 1 }, dilation = { 2, 1 }, groups = 2, bias = false })
+  y = g:add("batchnorm2d", "bn2", { y })
+  x = g:add("relu", "relu2", { g:add("add", "add", { y, x }) })
+  x = g:add("conv2d", "conv3", { x }, { out = 6, kernel = { 1, 3 }, stride = 2, padding = { 0, 1 } })
+  x = g:add("avgpool", "pool", { x }, { kernel = 2, stride = 2 })
+  x = g:add("linear", "linear", { g:view(x, { 24 }) }, { out = 5 })
+  g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
+  return g
+end
+
+describe("gradients", function()
+  local n = 6
+  local graph = residual_network()
+  local model = core.model(graph, { seed = 3 })
+  local program = core.program(model, core.assignment(graph, n, net.fp32), { input_gradient = true })
+  -- Batch norms whose outputs keep their sign, so that no difference steps over the corner of a relu.
+  local function tame(name, biases)
+    model:tensor(name .. ".weight"):fill(0.5)
+    for i = 1, 8 do model:tensor(name .. ".bias"):set(i, biases[i % 2 + 1]) end
+  end
+  tame("bn1", { 2.5, -2.5 })
+  tame("bn2", { 3, -7 })
+  local images = core.tensor({ n, 8, 8, 3 }, net.numbers(n * 192, 5))
+  local labels = { 0, 1, 2, 3, 4, 2 }
+
+  local function loss() return program:forward(images, labels).loss / n end
+
+  --- The derivative of the loss along a direction in a tensor, by central differences.
+  local function difference(tensor, direction, step)
+    local values, l = tensor:totable(), {}
+    for _, sign in ipairs { 1, -1 } do
+      for i, v in ipairs(values) do tensor:set(i, v + sign * step * direction[i]) end
+      l[sign] = loss()
+    end
+    tensor:copy(core.tensor(tensor:size(), values))
+    return (l[1] - l[-1]) / (2 * step)
+  end
+
+  local function check(tensor, gradient, seed)
+    local direction, expected, scale = net.numbers(#gradient, seed), 0, 0
+    for i, g in ipairs(gradient) do
+      expected = expected + g * direction[i]
+      scale = scale + math.abs(g * direction[i])
+    end
+    assert.near(expected, difference(tensor, direction, 1e-3), 1e-3 * scale + 2e-4)
+  end
+
+  for _, p in ipairs(graph:parameters()) do
+    if not p.buffer then
+      it("of " .. p.name .. " equal finite differences", function()
+        for seed = 1, 3 do
+          loss()
+          assert.is_true(program:backward(1))
+          check(model:tensor(p.name), model:grad(p.name):totable(), seed)
+        end
+      end)
+    end
+  end
+
+  it("of the input equal finite differences", function()
+    loss()
+    program:backward(1)
+    check(images, program:read(0, "gradient"):totable(), 7)
+  end)
+
+  it("scale with the loss scale, exactly for powers of two", function()
+    loss()
+    program:backward(1)
+    local g = model:grad("conv1.weight"):totable()
+    loss()
+    program:backward(1024)
+    for i, scaled in ipairs(model:grad("conv1.weight"):totable()) do assert.equal(g[i] * 1024, scaled) end
+  end)
+
+  it("are the same bits every time", function()
+    loss()
+    program:backward(1)
+    local g = model:grad("conv2.weight"):tostring()
+    loss()
+    program:backward(1)
+    assert.equal(g, model:grad("conv2.weight"):tostring())
+  end)
+end)

@@ -1,0 +1,72 @@
+-- A whole training of two steps against PyTorch's (spec/fixtures/resnet_tiny.lua), in binary32.
+local core = require "mptl.core"
+local net = require "support.network"
+
+local fixture = require "fixtures.resnet_tiny"
+
+local function tiny_resnet()
+  local g = core.graph()
+  local function conv_bn(name, bn, x, out, kernel, stride)
+    x = g:add("conv2d", name, { x }, { out = out, kernel = kernel, stride = stride, padding = kernel // 2, bias = false })
+    return g:add("batchnorm2d", bn, { x })
+  end
+  local function block(name, x, out, stride)
+    local y = g:add("relu", name .. ".relu", { conv_bn(name .. ".conv1", name .. ".bn1", x, out, 3, stride) })
+    y = conv_bn(name .. ".conv2", name .. ".bn2", y, out, 3, 1)
+    if stride ~= 1 then x = conv_bn(name .. ".shortcut.0", name .. ".shortcut.1", x, out, 1, stride) end
+    return g:add("relu", name .. ".relu_2", { g:add("add", name .. ".add", { y, x }) })
+  end
+  local x = g:add("relu", "relu", { conv_bn("conv1", "bn1", g:input { 3, 8, 8 }, 3, 3, 1) })
+  x = block("layer2.0", block("layer1.0", x, 3, 1), 4, 2)
+  x = g:add("avgpool", "avgpool", { x }, { kernel = 4, stride = 4 })
+  x = g:add("linear", "linear", { g:view(x, { 4 }) }, { out = 5 })
+  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
+  return g
+end
+
+describe("network", function()
+  it("trains like PyTorch: losses, gradients, parameters, running statistics", function()
+    local graph = tiny_resnet()
+    local model = core.model(graph)
+    local images = net.images(fixture.x)
+    local n = #fixture.labels
+    local assignment = core.assignment(graph, n, net.fp32)
+    local program = core.program(model, assignment)
+    for name, t in pairs(fixture.parameters) do model:tensor(name):copy(core.tensor(t.dims, t.data)) end
+
+    for i, step in ipairs(fixture.steps) do
+      local result = program:step(images, fixture.labels,
+        { step = i, lr = fixture.optimizer.lr, momentum = fixture.optimizer.momentum, weight_decay = fixture.optimizer.weight_decay })
+      assert.is_true(result.applied)
+      assert.near(step.loss, result.loss / n, 2e-6 * step.loss)
+      net.assert_close(step.output.data, program:read(#graph:operators() - 2):totable(), 5e-6, "output")
+      for name, t in pairs(step.gradients) do net.assert_close(t.data, model:grad(name):totable(), 2e-5, "gradient of " .. name) end
+    end
+
+    local after = fixture.parameters_after or fixture.steps[#fixture.steps].parameters_after
+    for name, t in pairs(after) do net.assert_close(t.data, model:tensor(name):totable(), 1e-5, name) end
+    local buffers = fixture.buffers_after or fixture.steps[#fixture.steps].buffers_after
+    for name, t in pairs(buffers) do
+      if not name:find("num_batches") then net.assert_close(t.data, model:tensor(name):totable(), 1e-5, name) end
+    end
+
+    local eval = core.program(model, assignment, { train = false })
+    eval:forward(images, fixture.labels)
+    net.assert_close(fixture.eval_output_after.data, eval:read(#graph:operators() - 2):totable(), 1e-5, "evaluated output")
+  end)
+
+  it("evaluates part of a batch as it evaluates a whole one", function()
+    local graph = tiny_resnet()
+    local model = core.model(graph, { seed = 1 })
+    local program = core.program(model, core.assignment(graph, 4, net.fp32), { train = false })
+    local images = net.images(fixture.x)
+    local outputs = #graph:operators() - 2
+    program:forward(images, fixture.labels)
+    local whole = program:read(outputs):totable()
+    local part = core.tensor({ 2, 8, 8, 3 }, table.move(images:totable(), 1, 2 * 192, 1, {}))
+    local result = program:forward(part, { fixture.labels[1], fixture.labels[2] })
+    assert.equal(2, result.count)
+    local got = program:read(outputs):totable()
+    for i = 1, 10 do assert.equal(whole[i], got[i]) end
+  end)
+end)

@@ -1,0 +1,192 @@
+-- Every operator, forward and gradients, against PyTorch's numbers (spec/fixtures), in binary32.
+local core = require "mptl.core"
+local net = require "support.network"
+
+local TOLERANCE = 2e-6 -- of the largest element; sums have up to a few hundred terms
+
+--- Runs one operator under the cotangent of a fixture's case.
+-- build(graph, input) returns the operator's value; parameters is a list of {name in the model, name in the case}.
+local function run(case, build, parameters, options)
+  local images, shape = net.images(case.x)
+  local n = case.x.dims[1]
+  local graph = core.graph()
+  local y = build(graph, graph:input(shape))
+  local operator = #graph:operators() - 1
+  local set_head, labels = net.cotangent_head(graph, y, n, case.dy.data)
+  local model = core.model(graph)
+  set_head(model)
+  for _, p in ipairs(parameters) do model:tensor(p[1]):copy(core.tensor({ net.product(case[p[2]].dims) }, case[p[2]].data)) end
+  local train = not (options and options.eval)
+  local program = core.program(model, core.assignment(graph, n, net.fp32),
+    { batch = n, train = train, input_gradient = train, keep_all = true })
+  program:forward(images, labels)
+  net.assert_close(case.y.data, net.values(program:read(operator)), TOLERANCE, "y")
+  if train then
+    assert.is_true(program:backward(n))
+    net.assert_close(case.dx.data, net.values(program:read(0, "gradient")), TOLERANCE, "dx")
+    for _, p in ipairs(parameters) do
+      if case["d" .. p[2]] then
+        net.assert_close(case["d" .. p[2]].data, model:grad(p[1]):totable(), TOLERANCE, "d" .. p[2])
+      end
+    end
+  end
+  return model
+end
+
+local function each_case(name, fn)
+  for i, case in ipairs(require("fixtures." .. name)) do
+    it("equals PyTorch: " .. (case.name or i), function() fn(case) end)
+  end
+end
+
+describe("operator", function()
+  describe("conv2d", function()
+    each_case("conv2d", function(case)
+      local w = case.weight.dims
+      run(case, function(g, x)
+        return g:add("conv2d", "op", { x },
+          { out = w[1], kernel = { w[3], w[4] }, stride = case.stride, padding = case.padding, bias = case.bias ~= nil })
+      end, { { "op.weight", "weight" }, case.bias and { "op.bias", "bias" } or nil })
+    end)
+  end)
+
+  describe("linear", function()
+    each_case("linear", function(case)
+      run(case, function(g, x)
+        if #case.x.dims == 4 then x = g:view(x, { case.weight.dims[2] }) end
+        return g:add("linear", "op", { x }, { out = case.weight.dims[1], bias = case.bias ~= nil })
+      end, { { "op.weight", "weight" }, case.bias and { "op.bias", "bias" } or nil })
+    end)
+  end)
+
+  describe("batchnorm2d", function()
+    each_case("batchnorm2d", function(case)
+      local model = run(case, function(g, x)
+        return g:add("batchnorm2d", "op", { x }, { eps = case.eps, momentum = case.momentum })
+      end, { { "op.weight", "weight" }, { "op.bias", "bias" }, { "op.running_mean", "running_mean" },
+        { "op.running_var", "running_var" } }, { eval = not case.training })
+      for _, name in ipairs { "running_mean", "running_var" } do
+        local after = case[name .. "_after"] or case[name]
+        net.assert_close(after.data, model:tensor("op." .. name):totable(), TOLERANCE, name)
+      end
+    end)
+
+    it("keeps its accuracy when the mean is large beside the deviation", function()
+      local g = core.graph()
+      local x = g:input { 1, 16, 16 }
+      local y = g:add("batchnorm2d", "bn", { x }, {})
+      local set_head, labels = net.cotangent_head(g, y, 2, net.numbers(512, 3))
+      local model = core.model(g)
+      set_head(model)
+      local values = {}
+      for i = 1, 512 do values[i] = 4096 + (i % 2) end -- deviation 1/2: normalised to -1 and 1
+      local program = core.program(model, core.assignment(g, 2, net.fp32), { keep_all = true })
+      program:forward(core.tensor({ 2, 16, 16, 1 }, values), labels)
+      local out = program:read(1):totable()
+      assert.near(1, out[1], 1e-4)
+      assert.near(-1, out[2], 1e-4)
+    end)
+
+    it("refuses statistics of a single value", function()
+      local g = core.graph()
+      local y = g:add("batchnorm2d", "bn", { g:input { 4, 1, 1 } }, {})
+      local _, labels = net.cotangent_head(g, y, 1, { 1, 1, 1, 1 })
+      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32))
+      assert.has_error(function() program:forward(core.tensor { 1, 1, 1, 4 }, labels) end,
+        "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
+    end)
+  end)
+
+  describe("relu", function()
+    each_case("relu", function(case)
+      run(case, function(g, x) return g:add("relu", "op", { x }) end, {})
+    end)
+  end)
+
+  describe("avgpool", function()
+    each_case("avgpool2d", function(case)
+      run(case, function(g, x) return g:add("avgpool", "op", { x }, { kernel = case.kernel, stride = case.kernel }) end, {})
+    end)
+  end)
+
+  describe("log_softmax", function()
+    each_case("log_softmax", function(case)
+      run(case, function(g, x) return g:add("log_softmax", "op", { x }) end, {})
+    end)
+  end)
+
+  -- The two inputs are halves of one image's channels, picked out by 1x1 convolutions of zeros and ones.
+  describe("add", function()
+    each_case("add", function(case)
+      local d = case.a.dims
+      local n, c, area = d[1], d[2], d[3] * d[4]
+      local x, dx = {}, {}
+      for i = 0, n - 1 do
+        for _, half in ipairs { "a", "b" } do
+          for k = 1, c * area do
+            x[#x + 1] = case[half].data[i * c * area + k]
+            dx[#dx + 1] = case["d" .. half].data[i * c * area + k]
+          end
+        end
+      end
+      local dims = { n, 2 * c, d[3], d[4] }
+      local pick = { dims = { c, 2 * c, 1, 1 } }
+      local function half(offset)
+        local weight = { dims = pick.dims, data = {} }
+        for o = 0, c - 1 do
+          for i = 0, 2 * c - 1 do weight.data[#weight.data + 1] = i == o + offset and 1 or 0 end
+        end
+        return weight
+      end
+      run({ x = { dims = dims, data = x }, dx = { data = dx }, y = case.y, dy = case.dy, first = half(0), second = half(c) },
+        function(g, input)
+          local a = g:add("conv2d", "a", { input }, { out = c, bias = false })
+          local b = g:add("conv2d", "b", { input }, { out = c, bias = false })
+          return g:add("add", "op", { a, b })
+        end, { { "a.weight", "first" }, { "b.weight", "second" } })
+    end)
+
+    it("adds both gradients when a value is added to itself", function()
+      local g = core.graph()
+      local x = g:input { 2, 1, 1 }
+      local set_head, labels = net.cotangent_head(g, g:add("add", "sum", { x, x }), 1, { 3, -1 })
+      local model = core.model(g)
+      set_head(model)
+      local program = core.program(model, core.assignment(g, 1, net.fp32), { input_gradient = true })
+      program:forward(core.tensor({ 1, 1, 1, 2 }, { 1, 1 }), labels)
+      program:backward(1)
+      assert.same({ 6, -2 }, program:read(0, "gradient"):totable())
+    end)
+  end)
+
+  describe("nll_loss", function()
+    each_case("nll_loss", function(case)
+      local images, shape = net.images(case.x)
+      local n = case.x.dims[1]
+      local g = core.graph()
+      g:add("nll_loss", "op", { g:input(shape) })
+      local program = core.program(core.model(g), core.assignment(g, n, net.fp32), { batch = n, input_gradient = true })
+      local result = program:forward(images, case.labels)
+      net.assert_close(case.y.data, program:read(1):totable(), 1e-7, "y")
+      local sum = 0
+      for _, y in ipairs(case.y.data) do sum = sum + y end
+      assert.near(sum, result.loss, 1e-6 * math.abs(sum))
+      program:backward(n) -- every sample's gradient is 1
+      local dx = program:read(0, "gradient"):totable()
+      for i = 1, n do
+        for k = 1, shape[1] do
+          local at = (i - 1) * shape[1] + k
+          assert.equal(k - 1 == case.labels[i] and -1 or 0, dx[at])
+        end
+      end
+    end)
+
+    it("names the label that is out of range", function()
+      local g = core.graph()
+      g:add("nll_loss", "loss", { g:input { 3 } })
+      local program = core.program(core.model(g), core.assignment(g, 2, net.fp32))
+      assert.has_error(function() program:forward(core.tensor { 2, 3 }, { 0, 3 }) end,
+        "loss (nll_loss): label of sample 1: 3, accepted are 0 to 2")
+    end)
+  end)
+end)

@@ -1,0 +1,87 @@
+--- Helpers of the specs that run networks: layouts, comparisons, programs in binary32.
+local core = require "mptl.core"
+
+local M = {}
+
+local fp32 = { v = "fp32", dv = "fp32", theta = "fp32", dtheta = "fp32" }
+M.hfp8 = {
+  high = { v = "FP(6,9,0)", dv = "FP(6,9,0)", theta = "FP(6,9,0)", dtheta = "FP(6,9,0)" },
+  low = { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" },
+}
+M.fp32 = { high = fp32, low = fp32 }
+
+--- NCHW list to NHWC list (or back, with the dims' roles exchanged).
+function M.nhwc(data, n, c, h, w)
+  local out = {}
+  for i = 0, n - 1 do
+    for y = 0, h * w - 1 do
+      for k = 0, c - 1 do out[#out + 1] = data[(i * c + k) * h * w + y + 1] end
+    end
+  end
+  return out
+end
+
+--- NHWC list to NCHW list.
+function M.nchw(data, n, c, h, w)
+  return M.nhwc(data, n, h * w, c, 1)
+end
+
+--- A tensor of images from a fixture's NCHW tensor, and its shape for graph:input.
+function M.images(t)
+  local d = t.dims
+  if #d == 2 then return core.tensor({ d[1], d[2] }, t.data), { d[2] } end
+  return core.tensor({ d[1], d[3], d[4], d[2] }, M.nhwc(t.data, d[1], d[2], d[3], d[4])), { d[2], d[3], d[4] }
+end
+
+--- Fails unless got is within tolerance of want, element by element, relative to want's largest magnitude.
+function M.assert_close(want, got, tolerance, what)
+  assert(#want == #got, ("%s: %d values, expected %d"):format(what, #got, #want))
+  local scale = 1e-30
+  for i = 1, #want do scale = math.max(scale, math.abs(want[i])) end
+  for i = 1, #want do
+    local off = math.abs(want[i] - got[i]) / scale
+    if not (off <= tolerance) then
+      error(("%s: element %d is %.9g, expected %.9g (off by %.2g of the largest, %.3g)"):format(what, i, got[i], want[i], off, scale), 2)
+    end
+  end
+end
+
+--- A deterministic sequence of numbers in [-1, 1).
+function M.numbers(n, seed)
+  local x, out = seed or 1, {}
+  for i = 1, n do
+    x = (x * 6364136223846793005 + 1442695040888963407)
+    out[i] = (x >> 40) / 2 ^ 23 - 1
+  end
+  return out
+end
+
+--- Product of a list.
+function M.product(t)
+  local n = 1
+  for _, d in ipairs(t) do n = n * d end
+  return n
+end
+
+--- Appends a head that makes the loss sum(y * dy): a linear layer whose row i is -dy of sample i, and each sample's label its own row.
+-- Gradients then are those of sum(y * dy) under a loss scale of n samples.
+-- @return a function that sets the head's weights in a model; labels
+function M.cotangent_head(graph, y, n, dy)
+  local shape = graph:shape(y)
+  local numel = M.product(shape)
+  if #shape == 3 then y = graph:view(y, { numel }) end
+  graph:add("nll_loss", "loss", { graph:add("linear", "head", { y }, { out = n, bias = false }) })
+  local labels, weights = {}, {}
+  for i = 1, n do labels[i] = i - 1 end
+  for i = 1, n * numel do weights[i] = -dy[i] end
+  return function(model) model:tensor("head.weight"):copy(core.tensor({ n, numel }, weights)) end, labels
+end
+
+--- A list with the values of a tensor in PyTorch's order: images NCHW.
+function M.values(tensor)
+  local d = tensor:size()
+  if #d ~= 4 then return tensor:totable() end
+  return M.nchw(tensor:totable(), d[1], d[4], d[2], d[3])
+end
+
+return M
