@@ -90,6 +90,8 @@ __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 
 int luaopen_mptl_core(lua_State *L) {
   lua_newtable(L);
+  mptl_bind_format(L);
+  mptl_bind_round(L);
   mptl_bind_tensor(L);
   mptl_bind_system(L);
   mptl_bind_graph(L);

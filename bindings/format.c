@@ -1,8 +1,82 @@
-/* Formats by name. */
+/* Number formats.
+ *
+ *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan,
+ *                                 values, code_size }
+ *   core.formats()           -> names of the named formats
+ *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) is for a tensor of that largest magnitude
+ */
 #include "bindings/bind.h"
+#include "mptl/round.h"
 
 mptl_format bind_check_format(lua_State *L, int index) {
-  mptl_format f;
-  bind_check(L, mptl_format_parse(&f, luaL_checkstring(L, index)));
-  return f;
+  mptl_format format;
+  bind_check(L, mptl_format_parse(&format, luaL_checkstring(L, index)));
+  return format;
+}
+
+static void push_name(lua_State *L, mptl_format format) {
+  char name[32];
+  lua_pushstring(L, mptl_format_print(format, name, sizeof name));
+}
+
+static void set_integer(lua_State *L, const char *field, lua_Integer value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, field);
+}
+
+static void set_number(lua_State *L, const char *field, double value) {
+  lua_pushnumber(L, value);
+  lua_setfield(L, -2, field);
+}
+
+static void set_boolean(lua_State *L, const char *field, bool value) {
+  lua_pushboolean(L, value);
+  lua_setfield(L, -2, field);
+}
+
+static int format_describe(lua_State *L) {
+  mptl_format format = bind_check_format(L, 1);
+  mptl_format_info info = mptl_format_describe(format);
+  lua_newtable(L);
+  push_name(L, format);
+  lua_setfield(L, -2, "name");
+  set_integer(L, "e", format.e);
+  set_integer(L, "m", format.m);
+  if (format.auto_bias) {
+    lua_pushliteral(L, "auto");
+    lua_setfield(L, -2, "b");
+  } else {
+    set_integer(L, "b", format.b);
+  }
+  set_integer(L, "bits", info.bits);
+  set_number(L, "max", info.max);
+  set_number(L, "min_normal", info.min_normal);
+  set_number(L, "min_subnormal", info.min_subnormal);
+  set_number(L, "epsilon", info.epsilon);
+  set_boolean(L, "has_infinity", info.has_infinity);
+  set_boolean(L, "has_nan", info.has_nan);
+  set_integer(L, "values", (lua_Integer)info.values);
+  set_integer(L, "code_size", (lua_Integer)mptl_code_size(format));
+  return 1;
+}
+
+static int format_names(lua_State *L) {
+  lua_newtable(L);
+  const char *name;
+  for (size_t i = 0; (name = mptl_format_name(i)) != NULL; i++) {
+    lua_pushstring(L, name);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+static int format_fit(lua_State *L) {
+  push_name(L, mptl_format_fit(bind_check_format(L, 1), (float)luaL_checknumber(L, 2)));
+  return 1;
+}
+
+void mptl_bind_format(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"format", format_describe}, {"formats", format_names}, {"format_fit", format_fit}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
 }

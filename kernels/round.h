@@ -1,14 +1,17 @@
-/* Rounding binary32 to FP(e,m,b): the one scalar definition, for C and CUDA. (Lee, Sharma, Aiken, TMLR 2023, section 2.)
+/* Rounding binary32 to a format FP(e,m,b), encoding and decoding: the one scalar definition, for C and CUDA.
  *
- * The format's values are the grid of FP(e,m,b) as far as binary32 reaches. Everything is integer arithmetic on the bit pattern: with a
- * grid of d binary32 places below the input's last one, rounding adds something between 0 and 2^d - 1 and clears d bits, and the
- * carry goes into the exponent. One rounding, also for subnormal results.
+ * The format's values are multiples of 2^(emin-m) below 2^emin and floating-point numbers of m+1 bits above. A value is rounded
+ * once, straight from its binary32 bits, with all arithmetic on integers. Overflow is decided after rounding, as if the exponent
+ * had no upper end. mptl_rounder_init (engine/include/mptl/round.h) fills the rounder; the vector versions in kernels/cpu/isa equal
+ * these functions bit for bit, NaN payloads and statistics included.
+ *
+ * Ties: nearest_even takes the neighbour whose last digit is even; with m = 0 all normal numbers end in an odd digit, and then the
+ * larger magnitude is delivered (IEEE 754-2019, 4.3.1). Between 0 and the smallest value 0 is the even one.
  */
 #ifndef MPTL_KERNELS_ROUND_H
 #define MPTL_KERNELS_ROUND_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -19,121 +22,198 @@ typedef enum mptl_rounding_mode {
   MPTL_NEAREST_EVEN,
   MPTL_NEAREST_AWAY,
   MPTL_TOWARD_ZERO,
-  MPTL_UP,
-  MPTL_DOWN,
-  MPTL_STOCHASTIC,
+  MPTL_UP,         /* toward +infinity */
+  MPTL_DOWN,       /* toward -infinity */
+  MPTL_STOCHASTIC, /* up or down in magnitude, with probability proportional to the distance */
 } mptl_rounding_mode;
 
-typedef enum mptl_overflow { MPTL_SATURATE, MPTL_INF } mptl_overflow;
+typedef enum mptl_overflow {
+  MPTL_SATURATE, /* overflows and infinities become the largest finite value */
+  MPTL_INF,      /* they become (stay) infinity */
+} mptl_overflow;
 
-/* Counts of a rounded array; zero to begin with. */
+/* What happened to an array. Reset by zeroing; merge by adding the counts and taking the larger max_abs. */
 typedef struct mptl_round_stats {
   uint64_t elements;
-  uint64_t underflow;      /* non-zeros that became zero */
-  uint64_t overflow;       /* finite values beyond the largest finite one after rounding */
-  uint64_t inf_in, nan_in; /* infinities and NaNs that came in */
-  float max_abs;           /* largest finite magnitude that came in */
+  uint64_t underflow; /* not zero before, zero after */
+  uint64_t overflow;  /* finite before, beyond the largest finite value after rounding (in a direction that overflows) */
+  uint64_t inf_in;    /* infinities that came in */
+  uint64_t nan_in;    /* NaNs that came in */
+  float max_abs;      /* largest finite magnitude that came in */
 } mptl_round_stats;
 
-static inline MPTL_HD void mptl_round_stats_add(mptl_round_stats *into, const mptl_round_stats *from) {
-  into->elements += from->elements;
-  into->underflow += from->underflow;
-  into->overflow += from->overflow;
-  into->inf_in += from->inf_in;
-  into->nan_in += from->nan_in;
-  if (from->max_abs > into->max_abs) into->max_abs = from->max_abs;
-}
-
-/* What rounding to a format needs, made by mptl_rounder_init. */
+/* A format, a mode and an overflow rule, with everything per-element code needs. "Bits" are binary32 patterns without sign. */
 typedef struct mptl_rounder {
   mptl_format format;
   mptl_rounding_mode mode;
   mptl_overflow overflow;
-  bool identity;      /* every binary32 value is its own rounding: fp32 */
-  int emin;           /* exponent of the smallest normal value, 1 - B */
-  uint32_t max_bits;  /* pattern of the largest finite value */
-  uint32_t tiny_bits; /* pattern of the smallest subnormal; 0 when it is below binary32's */
+  int32_t emin;        /* exponent of the smallest normal value, 1 - B */
+  int32_t m;           /* mantissa bits */
+  uint32_t max_bits;   /* largest finite value */
+  uint32_t min_bits;   /* smallest positive value; 1 when the format's are finer than binary32's */
+  uint32_t over_bits;  /* what overflows and infinities become: max_bits, or infinity */
+  uint32_t up_above;   /* magnitudes below min_bits become min_bits above this (not for the stochastic mode) */
+  uint32_t code_sign;  /* sign bit of a code, 2^(e+m) */
+  uint32_t max_code;   /* code of max_bits */
+  uint32_t inf_code;   /* code of infinity; max_code where the format has none */
+  uint32_t nan_code;   /* code written for NaN; max_code where the format has none */
+  bool has_infinity, has_nan;
+  bool is_identity; /* every value but a signalling NaN comes out as it came in, infinity under the overflow rule included */
+  bool is_regular;  /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
 } mptl_rounder;
 
-static inline MPTL_HD uint32_t mptl_bits_of(float x) {
-  uint32_t u;
-  memcpy(&u, &x, sizeof u);
-  return u;
+/* What happened to one element: at most one of these. */
+enum { MPTL_EVENT_UNDERFLOW = 1, MPTL_EVENT_OVERFLOW = 2, MPTL_EVENT_INF = 4, MPTL_EVENT_NAN = 8 };
+
+#define MPTL_F32_SIGN 0x80000000u
+#define MPTL_F32_INF 0x7f800000u
+#define MPTL_F32_QUIET 0x00400000u
+#define MPTL_F32_IMPLICIT 0x00800000u
+
+static inline MPTL_HD uint32_t mptl_f32_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
 }
 
-static inline MPTL_HD float mptl_float_of(uint32_t u) {
+static inline MPTL_HD float mptl_bits_f32(uint32_t bits) {
   float x;
-  memcpy(&x, &u, sizeof x);
+  memcpy(&x, &bits, sizeof x);
   return x;
 }
 
-/* Exponent of a finite non-zero magnitude pattern. */
-static inline MPTL_HD int mptl_exponent(uint32_t a) {
-  int e = (int)(a >> 23);
-  if (e == 0)
-    for (e = 1; a < 0x800000u; a <<= 1) e--;
-  return e - 127;
+/* A magnitude 0 < a < infinity taken apart: a = sig * 2^q, and the format's spacing at a is 2^(q + drop). */
+typedef struct mptl_parts {
+  uint32_t sig;
+  int32_t exponent; /* floor(log2 a), but at least emin */
+  int32_t drop;     /* bits of sig below the format's last place; <= 0 when a is on the grid */
+} mptl_parts;
+
+static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder *r) {
+  mptl_parts p;
+  int32_t field = (int32_t)(a >> 23), q = (field ? field : 1) - 150;
+  p.sig = (a & (MPTL_F32_IMPLICIT - 1)) | (field ? MPTL_F32_IMPLICIT : 0);
+  p.exponent = field - 127;
+  if (field == 0) { /* a subnormal: the exponent of its leading bit */
+    p.exponent = -149;
+    while (p.sig >> (p.exponent + 149) > 1) p.exponent++;
+  }
+  if (p.exponent < r->emin) p.exponent = r->emin;
+  p.drop = p.exponent - r->m - q;
+  return p;
 }
 
-/* Rounds a finite magnitude pattern as if the exponent had no upper end; 0x7f800000 stands for 2^128. */
-static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, mptl_key key, uint64_t index) {
+/* Whether rest * 2^-drop, a fraction below 1, goes up: exactly when a 64-bit random fraction is smaller. Its upper half is word,
+ * its lower half the index's word of plane 1, looked at only when the upper half leaves it open (so never for drop <= 32).
+ * Fractions are cut to multiples of 2^-64: what is below 2^-64 of the format's spacing never goes up. */
+static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint32_t word, mptl_key key, uint64_t index) {
+  if (drop <= 32) return word < (uint64_t)rest << (32 - drop);
+  uint32_t high = drop < 64 ? rest >> (drop - 32) : 0;
+  if (word != high) return word < high;
+  uint32_t low = drop <= 64 ? (uint32_t)((uint64_t)rest << (64 - drop)) : drop < 96 ? rest >> (drop - 64) : 0;
+  return mptl_random_u32(key, index, 1) < low;
+}
+
+/* Rounds a finite magnitude with no upper end of the exponent; 2^128 comes out as the pattern of infinity. word: see
+ * mptl_round_bits_word. */
+static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, uint32_t word, mptl_key key,
+                                                    uint64_t index) {
   if (a == 0) return 0;
-  int exponent = mptl_exponent(a), field = (int)(a >> 23);
-  uint32_t sig = field ? (a & 0x7fffffu) | 0x800000u : a;
-  int grid = (exponent > r->emin ? exponent : r->emin) - r->format.m;
-  int d = grid - ((field ? field : 1) - 150);
-  if (d <= 0) return a;
-  bool away;
-  if (d <= 23) {
-    uint32_t unit = 1u << d, rest = sig & (unit - 1), floor = a & ~(unit - 1);
-    uint32_t half = unit >> 1;
-    switch (r->mode) {
-      case MPTL_NEAREST_EVEN: away = rest > half || (rest == half && (sig >> d & 1)); break;
-      case MPTL_NEAREST_AWAY: away = rest >= half; break;
-      case MPTL_UP: away = rest != 0 && !negative; break;
-      case MPTL_DOWN: away = rest != 0 && negative; break;
-      case MPTL_STOCHASTIC: away = mptl_random_u32(key, index, 0) >> (32 - d) < rest; break;
-      default: away = false;
-    }
-    return floor + (away ? unit : 0);
-  }
-  /* Below the smallest value of the grid: zero or that. */
+  mptl_parts p = mptl_take_apart(a, r);
+  if (p.drop <= 0) return a;
+  uint32_t mask = p.drop < 32 ? (1u << p.drop) - 1 : 0xffffffffu;
+  uint32_t rest = p.sig & mask, half = mask / 2 + 1;
+  bool odd = p.drop < 24 && (p.sig >> p.drop & 1), up = false;
   switch (r->mode) {
-    case MPTL_NEAREST_EVEN: away = d == 24 && sig > 0x800000u; break;
-    case MPTL_NEAREST_AWAY: away = d == 24; break;
-    case MPTL_UP: away = !negative; break;
-    case MPTL_DOWN: away = negative; break;
-    case MPTL_STOCHASTIC: {
-      uint64_t random = (uint64_t)mptl_random_u32(key, index, 0) << 32 | mptl_random_u32(key, index, 1);
-      uint64_t share = d <= 64 ? (uint64_t)sig << (64 - d) : d < 88 ? (uint64_t)(sig >> (d - 64)) : 0;
-      away = random < share;
-      break;
-    }
-    default: away = false;
+    case MPTL_NEAREST_EVEN: up = rest > half || (rest == half && odd); break;
+    case MPTL_NEAREST_AWAY: up = rest >= half; break;
+    case MPTL_TOWARD_ZERO: break;
+    case MPTL_UP: up = rest != 0 && !negative; break;
+    case MPTL_DOWN: up = rest != 0 && negative; break;
+    case MPTL_STOCHASTIC: up = mptl_stochastic_up(rest, p.drop, word, key, index); break;
   }
-  return away ? r->tiny_bits : 0;
+  if (p.drop > 23) return up ? r->min_bits : 0; /* between 0 and the smallest value */
+  return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry moves on into the exponent, as it should */
 }
 
-/* The rounding of the pattern u; adds to stats (never NULL). */
-static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key, uint64_t index, mptl_round_stats *stats) {
-  uint32_t a = u & 0x7fffffffu, sign = u & 0x80000000u;
-  stats->elements++;
-  if (a > 0x7f800000u) {
-    stats->nan_in++;
-    return u | 0x400000u;
+/* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and ignored otherwise; *event is
+ * set to what happened, or 0. */
+static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key, uint64_t index,
+                                                    uint32_t *event) {
+  uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN;
+  if (a > MPTL_F32_INF) {
+    *event = MPTL_EVENT_NAN;
+    return u | MPTL_F32_QUIET;
   }
-  if (a == 0x7f800000u) {
-    stats->inf_in++;
-    return sign | (r->overflow == MPTL_INF ? a : r->max_bits);
+  if (a == MPTL_F32_INF) {
+    *event = MPTL_EVENT_INF;
+    return sign | r->over_bits;
   }
-  if (mptl_float_of(a) > stats->max_abs) stats->max_abs = mptl_float_of(a);
-  uint32_t rounded = mptl_round_magnitude(a, sign != 0, r, key, index);
-  if (rounded == 0 && a != 0) stats->underflow++;
+  uint32_t rounded = mptl_round_magnitude(a, sign != 0, r, word, key, index);
+  *event = rounded == 0 && a != 0 ? MPTL_EVENT_UNDERFLOW : 0;
   if (rounded <= r->max_bits) return sign | rounded;
-  bool inward = r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) || (r->mode == MPTL_DOWN && !sign);
-  if (inward) return sign | r->max_bits;
-  stats->overflow++;
-  return sign | (r->overflow == MPTL_INF ? 0x7f800000u : r->max_bits);
+  if (r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) || (r->mode == MPTL_DOWN && !sign)) return sign | r->max_bits;
+  *event = MPTL_EVENT_OVERFLOW;
+  return sign | r->over_bits;
+}
+
+/* Rounds the binary32 pattern u, element index of the tensor whose random stream is key. */
+static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key, uint64_t index, uint32_t *event) {
+  uint32_t word = r->mode == MPTL_STOCHASTIC ? mptl_random_u32(key, index, 0) : 0;
+  return mptl_round_bits_word(u, r, word, key, index, event);
+}
+
+/* Counts one element: u is what came in, event what mptl_round_bits said. */
+static inline MPTL_HD void mptl_count(mptl_round_stats *stats, uint32_t u, uint32_t event) {
+  uint32_t a = u & ~MPTL_F32_SIGN;
+  stats->elements++;
+  stats->underflow += event == MPTL_EVENT_UNDERFLOW;
+  stats->overflow += event == MPTL_EVENT_OVERFLOW;
+  stats->inf_in += event == MPTL_EVENT_INF;
+  stats->nan_in += event == MPTL_EVENT_NAN;
+  if (a < MPTL_F32_INF && a > mptl_f32_bits(stats->max_abs)) stats->max_abs = mptl_bits_f32(a);
+}
+
+static inline MPTL_HD void mptl_stats_merge(mptl_round_stats *stats, const mptl_round_stats *more) {
+  stats->elements += more->elements;
+  stats->underflow += more->underflow;
+  stats->overflow += more->overflow;
+  stats->inf_in += more->inf_in;
+  stats->nan_in += more->nan_in;
+  if (more->max_abs > stats->max_abs) stats->max_abs = more->max_abs;
+}
+
+/* The code of a pattern that mptl_round_bits gave: sign, exponent field, mantissa field, from bit e+m down. */
+static inline MPTL_HD uint32_t mptl_encode_bits(uint32_t u, const mptl_rounder *r) {
+  uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN ? r->code_sign : 0;
+  if (a == 0) return sign;
+  if (a == MPTL_F32_INF) return sign | r->inf_code;
+  if (a > MPTL_F32_INF) return sign | r->nan_code;
+  mptl_parts p = mptl_take_apart(a, r);
+  uint32_t digits = p.drop > 0 ? p.sig >> p.drop : p.sig << -p.drop;
+  return sign | (((uint32_t)(p.exponent - r->emin) << r->m) + digits); /* a leading digit 1 adds one to the exponent field */
+}
+
+/* The binary32 pattern of a code (bits beyond the format's are ignored). Codes finer than binary32, which no rounded value has,
+ * are cut toward zero. */
+static inline MPTL_HD uint32_t mptl_decode_code(uint32_t code, const mptl_rounder *r) {
+  uint32_t sign = code & r->code_sign ? MPTL_F32_SIGN : 0, magnitude = code & (r->code_sign - 1);
+  if (magnitude > r->max_code) {
+    if (r->has_infinity && magnitude == r->inf_code) return sign | MPTL_F32_INF;
+    return sign | MPTL_F32_INF | MPTL_F32_QUIET;
+  }
+  uint32_t field = magnitude >> r->m, sig = magnitude - (field ? (field - 1) << r->m : 0);
+  int32_t exponent = (field ? (int32_t)field - 1 : 0) + r->emin - r->m; /* the value is sig * 2^exponent */
+  if (sig == 0) return sign;
+  while (sig < MPTL_F32_IMPLICIT) { /* normalize to 24 digits */
+    sig <<= 1;
+    exponent--;
+  }
+  if (exponent < -149) { /* a binary32 subnormal */
+    int32_t shift = -149 - exponent;
+    return sign | (shift < 24 ? sig >> shift : 0);
+  }
+  return sign | (((uint32_t)(exponent + 149) << 23) + sig);
 }
 
 #endif

@@ -1,7 +1,6 @@
 /* Element-wise and reducing kernels of the layers, compiled once per instruction set from isa/layers.c; all give the same bits.
  *
- * Arrays are binary32. [rows][c] is a slice of an NHWC value: rows pixels of c channels, row r at x + r * stride. Pointers named like
- * channels ([c]) point at the first of the c channels in question.
+ * Arrays are binary32. [rows][c] is a slice of an NHWC value: rows pixels of c channels each, without gaps.
  */
 #ifndef MPTL_KERNELS_CPU_LAYERS_H
 #define MPTL_KERNELS_CPU_LAYERS_H
@@ -20,7 +19,6 @@ typedef struct mptl_layer_kernels {
   void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
   void (*add)(float *y, const float *a, const float *b, size_t n);
   void (*accumulate)(float *y, const float *x, size_t n);          /* y += x */
-  void (*scale)(float *y, const float *x, float factor, size_t n); /* y = x * factor */
   void (*axpy)(float *y, const float *x, float factor, size_t n);  /* y += x * factor */
 
   /* sum[c] += over rows of x - shift; sum2[c] += of its square. */

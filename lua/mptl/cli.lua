@@ -85,8 +85,8 @@ end
 
 local function parse(command, argv)
   local parser = M.parser(command)
-  local raised, ok, result = nil, nil, nil
-  raised = not pcall(function() ok, result = parser:pparse(argv) end)
+  local ok, result
+  local raised = not pcall(function() ok, result = parser:pparse(argv) end)
   if raised then
     for _, word in ipairs(argv) do
       if word == "-h" or word == "--help" then

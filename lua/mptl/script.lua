@@ -209,7 +209,8 @@ function M.record(cfg)
     if info.nparams < 2 then
       model = model(cfg)
       if not nn.is_module(model) and type(model) ~= "function" then
-        error(("%s: model: function (cfg) returned a %s, must return a module or a function (x, cfg)"):format(cfg.path, type(model)), 0)
+        error(("%s: model: function (cfg) returned a %s, must return a module or a function (x, cfg)"):format(cfg.path,
+          type(model)), 0)
       end
     end
   end

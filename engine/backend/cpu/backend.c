@@ -56,7 +56,7 @@ static void round_array(float *dst, const float *src, size_t n, const mptl_round
     for (size_t at = 0; at < n; at += CHUNK)
       mptl_round_f32(dst + at, src + at, n - at < CHUNK ? n - at : CHUNK, rounder, key, index0 + at, &local);
 #pragma omp critical(mptl_round_array)
-    mptl_round_stats_add(stats, &local);
+    mptl_stats_merge(stats, &local);
   }
 }
 

@@ -3,15 +3,6 @@
 
 #include "backend/cpu/cpu.h"
 
-static void merge(mptl_round_stats *into, const mptl_round_stats *from) {
-  into->elements += from->elements;
-  into->underflow += from->underflow;
-  into->overflow += from->overflow;
-  into->inf_in += from->inf_in;
-  into->nan_in += from->nan_in;
-  if (from->max_abs > into->max_abs) into->max_abs = from->max_abs;
-}
-
 size_t mptl_thread_limit(void) { return (size_t)omp_get_max_threads(); }
 
 void mptl_run_tiles(mptl_call *call, size_t total, size_t unit, mptl_tile_fn fn, mptl_sink *sinks, int n_sinks) {
@@ -31,7 +22,7 @@ void mptl_run_tiles(mptl_call *call, size_t total, size_t unit, mptl_tile_fn fn,
     }
 #pragma omp critical(mptl_tile_stats)
     for (int k = 0; k < n_sinks; k++)
-      if (sinks[k].stats != NULL) merge(sinks[k].stats, &tile.stats[k]);
+      if (sinks[k].stats != NULL) mptl_stats_merge(sinks[k].stats, &tile.stats[k]);
   }
 }
 
@@ -40,7 +31,10 @@ float *mptl_tile_begin(const mptl_sink *sink, const mptl_tile *tile) {
 }
 
 void mptl_tile_end(const mptl_sink *sink, mptl_tile *tile, float *results, int which) {
-  mptl_round_f32(results, results, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, &tile->stats[which]);
+  if (sink->rounder->is_identity)
+    tile->stats[which].elements += tile->n;
+  else
+    mptl_round_f32(results, results, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, &tile->stats[which]);
   float *dst = sink->data + tile->offset;
   if (sink->accumulate) mptl_layers()->accumulate(dst, results, tile->n);
 }

@@ -1,6 +1,6 @@
 /* Layer kernels, written so that the compiler vectorises each loop without changing the order of any sum: reductions run over rows,
  * vectors over channels. Compiled once per instruction set. */
-#include "kernels/cpu/layers.h"
+#include "kernels/cpu/table.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -19,10 +19,6 @@ static void add(float *restrict y, const float *restrict a, const float *restric
 
 static void accumulate(float *restrict y, const float *restrict x, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-static void scale(float *restrict y, const float *restrict x, float factor, size_t n) {
-  for (size_t i = 0; i < n; i++) y[i] = x[i] * factor;
 }
 
 static void axpy(float *restrict y, const float *restrict x, float factor, size_t n) {
@@ -79,11 +75,7 @@ static void sgd(float *restrict p, float *restrict buf, const float *restrict g,
   }
 }
 
-#define TABLE_NAME_(isa) mptl_layer_kernels_##isa
-#define TABLE_NAME(isa) TABLE_NAME_(isa)
-
-extern const mptl_layer_kernels TABLE_NAME(MPTL_ISA);
-const mptl_layer_kernels TABLE_NAME(MPTL_ISA) = {
-    .relu = relu, .relu_backward = relu_backward, .add = add, .accumulate = accumulate, .scale = scale, .axpy = axpy, .moments = moments, .normalize = normalize,
-    .backward_sums = backward_sums, .normalize_backward = normalize_backward, .all_finite = all_finite, .sgd = sgd,
+const mptl_layer_kernels MPTL_CPU(layers) = {
+    .relu = relu, .relu_backward = relu_backward, .add = add, .accumulate = accumulate, .axpy = axpy, .moments = moments,
+    .normalize = normalize, .backward_sums = backward_sums, .normalize_backward = normalize_backward, .all_finite = all_finite, .sgd = sgd,
 };

@@ -15,16 +15,16 @@ end
 
 -- {emulated_bytes, packed_bytes} as the engine plans its memory; nil where it cannot tell.
 local function memory(assignment)
-  if not core.plan_memory then return nil end
   return json.object({ "emulated_bytes", "packed_bytes" }, {
-    emulated_bytes = core.plan_memory(assignment, "emulated"),
-    packed_bytes = core.plan_memory(assignment, "packed"),
+    emulated_bytes = core.predict_memory(assignment, "emulated").total,
+    packed_bytes = core.predict_memory(assignment, "packed").total,
   })
 end
 
 local function tensor(t, with_group)
   if not t then return json.null end
-  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = with_group and t.group.index or nil })
+  local group = with_group and t.group.index or nil
+  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = group })
 end
 
 --- What `mptl plan --json` prints, as a table.

@@ -16,7 +16,9 @@ local function check(what, options, accepted)
   options = options or {}
   misuse.check_fields(what, options, accepted)
   local mode = options.mode or "fan_in"
-  if mode ~= "fan_in" and mode ~= "fan_out" then misuse.raise("%s: mode %s, accepted are fan_in, fan_out", what, tostring(mode)) end
+  if mode ~= "fan_in" and mode ~= "fan_out" then
+    misuse.raise("%s: mode %s, accepted are fan_in, fan_out", what, tostring(mode))
+  end
   return options, mode
 end
 

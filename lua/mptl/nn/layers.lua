@@ -41,12 +41,14 @@ local function layer(row)
     self.attributes = {}
     for i, name in ipairs(row.positional) do
       if options[i] == nil and row.required then
-        misuse.raise("%s: the number of %s is missing: nn.%s{ %s }", row.class, name, row.class, table.concat(row.positional, ", "))
+        misuse.raise("%s: the number of %s is missing: nn.%s{ %s }", row.class, name, row.class,
+          table.concat(row.positional, ", "))
       end
       if options[i] ~= nil and row.channels then whole(row.class, name, options[i]) end
     end
     if #options > #row.positional then
-      misuse.raise("%s: %d positional values, takes %d (%s)", row.class, #options, #row.positional, table.concat(row.positional, ", "))
+      misuse.raise("%s: %d positional values, takes %d (%s)", row.class, #options, #row.positional,
+        table.concat(row.positional, ", "))
     end
     for _, name in ipairs(row.attributes) do self.attributes[name] = options[name] end
     if row.channels then

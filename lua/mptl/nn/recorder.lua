@@ -119,7 +119,8 @@ end
 local function append_loss(recorder, y, classes)
   if y.kind == "nll_loss" then return end
   if #y.shape ~= 1 then
-    misuse.raise("model: ends in shape %s, must end in one number per class (nn.Flatten and nn.Linear)", table.concat(y.shape, "x"))
+    misuse.raise("model: ends in shape %s, must end in one number per class (nn.Flatten and nn.Linear)",
+      table.concat(y.shape, "x"))
   end
   if classes and y.shape[1] ~= classes then
     misuse.raise("model: ends in %d numbers, the data set has %d classes", y.shape[1], classes)

@@ -73,8 +73,8 @@ function M.random(graph, _, options)
     closest = math.min(closest, reached)
     for _, index in ipairs(graph:order()) do graph:group(index):promote() end
   end
-  misuse.raise("random: none of %d orders gives a ratio from %g to %g, the closest gives %.4f; accepted is a larger r_max", draws, r,
-    r_max, closest)
+  misuse.raise("random: none of %d orders gives a ratio from %g to %g, the closest gives %.4f; accepted is a larger r_max",
+    draws, r, r_max, closest)
 end
 
 return M

@@ -26,7 +26,9 @@ local tensor_mt = misuse.strict("tensor", Tensor, {
 
 --- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
 function Tensor:set(format)
-  if type(format) ~= "string" then misuse.raise("%s of %s: format %s, must be a string", self.role, self.operator.name, tostring(format)) end
+  if type(format) ~= "string" then
+    misuse.raise("%s of %s: format %s, must be a string", self.role, self.operator.name, tostring(format))
+  end
   misuse.call(self._assignment.set, self._assignment, self.operator.index, self.role, format)
   changed(self._graph)
 end
@@ -43,10 +45,14 @@ function Tensor:high()
   changed(self._graph)
 end
 
+tensor_mt.fields = { "role", "operator", "group", "numel" }
+
 -- Operators
 
 local operator_mt = misuse.strict("operator", Operator, {})
-operator_mt.fields = { "theta", "dtheta", "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv" }
+operator_mt.fields = {
+  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
+}
 
 --- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
 function Operator:tensors()
@@ -60,6 +66,8 @@ end
 local group_mt = misuse.strict("group", Group, {
   low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
 })
+
+group_mt.fields = { "index", "numel", "activations", "parameters" }
 
 local function set_group(group, low)
   local graph = group._graph
@@ -108,7 +116,8 @@ end
 function Graph:operator(name)
   local op = self._by_name[name] or (math.type(name) == "integer" and self._operators[name + 1])
   if op then return op end
-  misuse.raise("operator %s: the graph has none of that name%s", tostring(name), misuse.suggest(tostring(name), misuse.names(self._by_name)))
+  misuse.raise("operator %s: the graph has none of that name%s", tostring(name),
+    misuse.suggest(tostring(name), misuse.names(self._by_name)))
 end
 
 --- Every tensor of every operator, in execution order.
@@ -162,13 +171,15 @@ function M.describe(graph, assignment)
   end
   for i, op in ipairs(graph:operators()) do
     local described = {
-      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, follows_inputs = op.follows_inputs, inputs = {}, consumers = {},
+      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, follows_inputs = op.follows_inputs,
+      inputs = {}, consumers = {},
     }
     for _, role in ipairs(candidates.roles) do
       local format, _, numel, group = assignment:get(op.index, role)
       if format then
         described[role] = setmetatable({
-          _graph = self, _assignment = assignment, role = role, operator = described, numel = numel, group = self._groups[group + 1],
+          _graph = self, _assignment = assignment,
+          role = role, operator = described, numel = numel, group = self._groups[group + 1],
         }, tensor_mt)
       end
     end

@@ -38,7 +38,9 @@ end
 local checks = {
   ratio = function(v) return type(v) == "number" and v >= 0 and v <= 1, "0 to 1" end,
   r_max = function(v) return type(v) == "number" and v >= 0 and v <= 1, "0 to 1" end,
-  threshold = function(v) return v == false or (type(v) == "number" and v > 0 and v <= 1), "above 0 to 1, or false for no promotion" end,
+  threshold = function(v)
+    return v == false or (type(v) == "number" and v > 0 and v <= 1), "above 0 to 1, or false for no promotion"
+  end,
   k = function(v) return math.type(v) == "integer" and v >= 0, "whole numbers from 0" end,
   seed = function(v) return math.type(v) == "integer", "whole numbers" end,
   after_step = function(v) return type(v) == "function", "a function (graph, stats)" end,
@@ -82,7 +84,9 @@ end
 
 for name, row in pairs(built_in) do
   M[name] = function(options)
-    if options ~= nil and type(options) ~= "table" then misuse.raise("%s: %s, must be a table of options", name, tostring(options)) end
+    if options ~= nil and type(options) ~= "table" then
+      misuse.raise("%s: %s, must be a table of options", name, tostring(options))
+    end
     return make(name, row[1], with_defaults(options, row[3]), row[2])
   end
 end
@@ -91,7 +95,9 @@ end
 -- @param format as "fp32", "FP(6,9,0)"
 -- @return a policy
 function M.uniform(format)
-  if type(format) ~= "string" then misuse.raise("uniform: format %s, must be a string such as \"FP(6,9,0)\"", tostring(format)) end
+  if type(format) ~= "string" then
+    misuse.raise("uniform: format %s, must be a string such as \"FP(6,9,0)\"", tostring(format))
+  end
   local policy = make("uniform", rules.uniform, { formats = { high = format, low = format } }, { "formats" })
   policy.options, policy.accepted, policy.formats = { format = format }, { "format" }, format
   if format == "fp32" then policy.name, policy.options = "fp32", {} end

@@ -1,0 +1,18 @@
+/* Where a format's codes and values end; shared by the description and the rounder. */
+#ifndef MPTL_FORMAT_LIMITS_H
+#define MPTL_FORMAT_LIMITS_H
+
+#include "mptl/format.h"
+
+typedef struct mptl_format_limits {
+  int emin;          /* exponent of the smallest normal value */
+  double max;        /* largest finite value */
+  uint32_t max_code; /* its code; codes are magnitudes, without the sign bit */
+  uint32_t inf_code; /* 0 without infinity */
+  uint32_t nan_code; /* the quiet NaN to write, 0 without NaN */
+  bool has_infinity, has_nan;
+} mptl_format_limits;
+
+mptl_format_limits mptl_format_find_limits(mptl_format format);
+
+#endif

@@ -1,0 +1,9 @@
+/* The table of this instruction set. */
+#include "kernels/cpu/table.h"
+
+#define STRING(x) #x
+#define NAME(x) STRING(x)
+#define ENTRY(result, name, parameters) .name = MPTL_CPU(name),
+
+extern const mptl_cpu_kernels MPTL_CPU(kernels);
+const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers)};

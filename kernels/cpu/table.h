@@ -1,0 +1,45 @@
+/* The CPU kernels, one table for each instruction set.
+ *
+ * The files in kernels/cpu/isa are compiled once per instruction set, with its flags and MPTL_ISA defined to its name. To add a
+ * kernel: a line in MPTL_CPU_KERNELS, and its function, named MPTL_CPU(name), in a file there.
+ */
+#ifndef MPTL_KERNELS_CPU_TABLE_H
+#define MPTL_KERNELS_CPU_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/cpu/layers.h"
+#include "kernels/round.h"
+
+/* X(result, name, parameters); the array functions of mptl/round.h say what each does. stats is never NULL. */
+#define MPTL_CPU_KERNELS(X)                                                                                                       \
+  X(void, round_f32, (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,               \
+                      mptl_round_stats *stats))                                                                                   \
+  X(void, encode_f32, (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,             \
+                       mptl_round_stats *stats))                                                                                  \
+  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                           \
+  X(float, max_abs_f32, (const float *x, size_t n))
+
+#define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;
+
+typedef struct mptl_cpu_kernels {
+  const char *isa;
+  MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
+  const mptl_layer_kernels *layers;
+} mptl_cpu_kernels;
+
+/* The kernels in use: chosen at the first call (mptl/isa.h). */
+const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
+
+/* Inside kernels/cpu/isa: the name with the instruction set appended, and the prototypes. */
+#ifdef MPTL_ISA
+#define MPTL_CPU_PASTE(name, isa) mptl_cpu_##name##_##isa
+#define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)
+#define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
+extern const mptl_layer_kernels MPTL_CPU(layers);
+#define MPTL_CPU_PROTOTYPE(result, name, parameters) result MPTL_CPU(name) parameters;
+MPTL_CPU_KERNELS(MPTL_CPU_PROTOTYPE)
+#endif
+
+#endif

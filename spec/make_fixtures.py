@@ -1,0 +1,239 @@
+"""Writes spec/fixtures/*.lua: numbers from PyTorch that the operator and training specs compare with.
+
+usage: make_fixtures.py [DIRECTORY]     (needs bench/requirements.txt; the format is described in spec/fixtures/README.md)
+
+Inputs are decimals with two digits, taken to binary32 and then to binary64; everything else is computed from them in binary64, so
+that what is compared with has no rounding errors of its own, and printed with eight digits.
+"""
+import pathlib
+import re
+import sys
+
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+HERE = pathlib.Path(__file__).resolve().parent
+COLUMNS = 116
+
+
+class Inputs:
+    """Random decimals with two digits, the same on every run."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *dims, scale=1.0, grad=True):
+        hundredths = torch.randn(dims, generator=self.generator, dtype=torch.float64).mul(100 * scale).round()
+        x = (hundredths / 100).float().double().requires_grad_(grad)
+        x.is_input = True
+        return x
+
+
+def lua_number(x, short):
+    """Two decimals, or eight digits, as short as Lua reads them: .5, -.25, 3, 1.2e-07."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".") if short else f"{x:.8g}"
+    return "0" if text == "-0" else re.sub(r"^(-?)0\.", r"\1.", text)
+
+
+def lua_tensor(t, indent):
+    short = getattr(t, "is_input", False)
+    numbers = [lua_number(x, short) for x in t.detach().reshape(-1).tolist()]
+    lines, line = [], ""
+    for n in numbers:
+        if len(line) + len(n) + 2 > COLUMNS:
+            lines.append(line.rstrip())
+            line = ""
+        line += n + ", "
+    lines.append(line.rstrip().rstrip(","))
+    dims = ", ".join(map(str, t.shape)) if t.dim() else "1"
+    pad = " " * (indent + 2)
+    return "{ dims = { %s }, data = {\n%s%s } }" % (dims, pad, ("\n" + pad).join(lines))
+
+
+def lua(value, indent=0):
+    if isinstance(value, torch.Tensor):
+        return lua_tensor(value, indent)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return '"%s"' % value
+    pad = " " * (indent + 2)
+    if isinstance(value, dict):
+        is_name = all(k.isidentifier() for k in value)
+        rows = [f"{pad}{k if is_name else '[%s]' % lua(k)} = {lua(v, indent + 2)}," for k, v in value.items()]
+    else:
+        if all(isinstance(v, int) for v in value):
+            return "{ " + ", ".join(map(str, value)) + " }"
+        rows = [f"{pad}{lua(v, indent + 2)}," for v in value]
+    return "{\n" + "\n".join(rows) + "\n" + " " * indent + "}"
+
+
+def case(name, attributes, inputs, parameters, run, rand, **extra):
+    """One case: run(inputs, parameters) -> output, and the gradients of all that went in for a random cotangent dy."""
+    y = run(*inputs.values(), *parameters.values())
+    dy = rand(*y.shape, grad=False)
+    y.backward(dy)
+    row = {"name": name, **attributes, **inputs}
+    row.update(parameters)
+    row["y"] = y
+    row["dy"] = dy
+    for k, v in {**inputs, **parameters}.items():
+        if v.grad is not None:
+            row["d" + k] = v.grad
+    row.update({k: f() for k, f in extra.items()})
+    return row
+
+
+def conv2d(rand):
+    def one(name, n, c, h, k, kernel, stride, padding, bias):
+        parameters = {"weight": rand(k, c, kernel, kernel, scale=0.4)}
+        if bias:
+            parameters["bias"] = rand(k)
+        return case(name, {"stride": stride, "padding": padding}, {"x": rand(n, c, h, h)}, parameters,
+                    lambda x, w, b=None: F.conv2d(x, w, b, stride, padding), rand)
+    return [
+        one("3x3, stride 1, padding 1", 2, 3, 5, 4, 3, 1, 1, False),
+        one("3x3, stride 2, padding 1", 2, 2, 6, 3, 3, 2, 1, False),
+        one("1x1, stride 2", 2, 5, 4, 3, 1, 2, 0, False),
+        one("3x3 with bias, odd channels", 1, 3, 4, 5, 3, 1, 1, True),
+    ]
+
+
+def linear(rand):
+    flat = case("matrix", {}, {"x": rand(3, 5)}, {"weight": rand(4, 5), "bias": rand(4)}, F.linear, rand)
+    image = case("flattened image", {}, {"x": rand(2, 3, 2, 2)}, {"weight": rand(5, 12), "bias": rand(5)},
+                 lambda x, w, b: F.linear(x.flatten(1), w, b), rand)
+    return [flat, image]
+
+
+def batchnorm2d(rand):
+    def one(name, training):
+        mean, var = rand(3, grad=False), rand(3, grad=False).abs() + 0.5
+        var = var.mul(100).round().div(100).float().double()
+        mean.is_input = var.is_input = True
+        after = mean.clone(), var.clone()
+        run = lambda x, w, b: F.batch_norm(x, *after, w, b, training, 0.1, 1e-5)
+        row = case(name, {"training": training, "momentum": 0.1, "eps": 1e-5, "running_mean": mean, "running_var": var},
+                   {"x": rand(3, 3, 4, 4)}, {"weight": rand(3), "bias": rand(3)}, run, rand)
+        row["running_mean_after"], row["running_var_after"] = after
+        return row
+    return [one("training", True), one("evaluation", False)]
+
+
+def relu(rand):
+    x = rand(2, 3, 3, 3)
+    with torch.no_grad():
+        x[0, 0, 0, 0] = 0.0  # the gradient there is 0
+    return [case("with a zero", {}, {"x": x}, {}, F.relu, rand)]
+
+
+def add(rand):
+    return [case("two images", {}, {"a": rand(2, 3, 3, 3), "b": rand(2, 3, 3, 3)}, {}, torch.add, rand)]
+
+
+def avgpool2d(rand):
+    return [
+        case("4x4 to 1x1", {"kernel": 4}, {"x": rand(2, 3, 4, 4)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
+        case("8x8 to 2x2", {"kernel": 4}, {"x": rand(1, 2, 8, 8)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
+    ]
+
+
+def log_softmax(rand):
+    large = rand(2, 4, scale=100.0)
+    return [case("five classes", {}, {"x": rand(3, 5)}, {}, lambda x: F.log_softmax(x, 1), rand),
+            case("values beyond exp's range", {}, {"x": large}, {}, lambda x: F.log_softmax(x, 1), rand)]
+
+
+def nll_loss(rand):
+    labels = [3, 0, 2, 3]
+    run = lambda x: F.nll_loss(x, torch.tensor(labels), reduction="none")
+    return [case("one loss a sample", {"labels": labels}, {"x": rand(4, 4)}, {}, run, rand)]
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = KinkGuard.relu(self.bn1(self.conv1(x)))
+        return KinkGuard.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class KinkGuard:
+    """relu that remembers how near to 0 its inputs came: nearer than binary32's errors, and the gradients could differ."""
+    nearest = float("inf")
+
+    @classmethod
+    def relu(cls, x):
+        cls.nearest = min(cls.nearest, x.detach().abs().min().item())
+        return F.relu(x)
+
+
+class TinyResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 3, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(3)
+        self.layer1 = nn.Sequential(Block(3, 3, 1))
+        self.layer2 = nn.Sequential(Block(3, 4, 2))
+        self.linear = nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = KinkGuard.relu(self.bn1(self.conv1(x)))
+        x = self.layer2(self.layer1(x))
+        return F.log_softmax(self.linear(F.avg_pool2d(x, 4).flatten(1)), dim=1)
+
+
+def resnet_tiny(rand):
+    net = TinyResNet().double().train()
+    for name, p in net.named_parameters():
+        scale = 0.3 if p.dim() > 1 else 0.1
+        p.data = rand(*p.shape, scale=scale, grad=False)
+        if ".weight" in name and p.dim() == 1:
+            p.data = p.data.add(1).mul(100).round().div(100).float().double()
+    parameters = {k: p.detach().clone() for k, p in net.named_parameters()}
+    for p in parameters.values():
+        p.is_input = True
+    x, labels = rand(4, 3, 8, 8, grad=False), [1, 4, 0, 2]
+
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    optimizer = torch.optim.SGD(net.parameters(), **settings)
+    steps = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        output = net(x)
+        loss = F.nll_loss(output, torch.tensor(labels))
+        loss.backward()
+        steps.append({"loss": float(f"{loss.item():.8g}"), "output": output.detach().clone(),
+                      "gradients": {k: p.grad.clone() for k, p in net.named_parameters()}})
+        optimizer.step()
+    assert KinkGuard.nearest > 1e-5, f"an input of relu is as near to 0 as {KinkGuard.nearest:g}: take another seed"
+    net.eval()
+    buffers = {k: b for k, b in net.named_buffers() if not k.endswith("num_batches_tracked")}
+    return {"optimizer": settings, "x": x, "labels": labels, "parameters": parameters, "steps": steps,
+            "parameters_after": dict(net.named_parameters()), "buffers_after": buffers, "eval_output_after": net(x)}
+
+
+FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny]
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "fixtures"
+    directory.mkdir(parents=True, exist_ok=True)
+    for seed, make in enumerate(FIXTURES, start=1):
+        head = "-- Made by spec/make_fixtures.py; described in README.md.\n"
+        (directory / f"{make.__name__}.lua").write_text(f"{head}return {lua(make(Inputs(seed)))}\n")
+
+
+if __name__ == "__main__":
+    main()
