@@ -14,6 +14,7 @@
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
+ *   core.predict_memory(assignment, "packed" | "emulated") -> the same for a training step, without compiling
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
 #include <omp.h>
@@ -292,8 +293,7 @@ static int program_read(lua_State *L) {
   return 1;
 }
 
-static int program_memory(lua_State *L) {
-  mptl_memory_plan m = mptl_program_memory(check_program(L)->program);
+static int push_memory(lua_State *L, mptl_memory_plan m) {
   lua_createtable(L, 0, 6);
   set_count(L, "parameters", m.parameters);
   set_count(L, "rounded", m.rounded);
@@ -302,6 +302,16 @@ static int program_memory(lua_State *L) {
   set_count(L, "scratch", m.scratch);
   set_count(L, "total", m.total);
   return 1;
+}
+
+static int program_memory(lua_State *L) { return push_memory(L, mptl_program_memory(check_program(L)->program)); }
+
+static int predict_memory(lua_State *L) {
+  static const char *const storage[] = {"packed", "emulated", NULL};
+  mptl_memory_plan m;
+  mptl_store store = (mptl_store)luaL_checkoption(L, 2, NULL, storage);
+  bind_check(L, mptl_predict_memory(&m, bind_check_assignment(L, 1), store));
+  return push_memory(L, m);
 }
 
 /* ---- The engine ---- */
@@ -342,7 +352,7 @@ static const luaL_Reg program_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"model", model_new}, {"program", program_new},       {"memory", memory}, {"memory_reset_peak", memory_reset_peak},
+    {"model", model_new}, {"program", program_new}, {"predict_memory", predict_memory},       {"memory", memory}, {"memory_reset_peak", memory_reset_peak},
     {"threads", threads}, {"set_threads", set_threads}, {NULL, NULL},
 };
 

@@ -1,7 +1,6 @@
 /* Compiling a graph for a batch and running its steps. See mptl/program.h.
  *
- * Time runs over the operators: operator i's forward is at time i, its backward at time 2 n_ops - 1 - i. Outputs and gradients of
- * outputs get a place in one arena by the times at which they are written and last read.
+ * Outputs and gradients of outputs get a place in one arena by their lifetimes (program/lifetimes.h).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +9,12 @@
 #include "core/memory.h"
 #include "graph/ops.h"
 #include "mptl/program.h"
-#include "program/arena.h"
+#include "program/lifetimes.h"
 #include "program/model.h"
 
 typedef struct op_slot {
   mptl_call call;
-  mptl_block value, gradient; /* in the arena */
-  bool live;                  /* a gradient comes to it from the loss */
+  mptl_lifetime life; /* with the places of its output and its gradient in the arena */
   float *theta[MPTL_MAX_PARAMS]; /* rounded copies, allocated when first needed */
 } op_slot;
 
@@ -39,80 +37,40 @@ struct mptl_program {
   mptl_memory_plan memory;
 };
 
-static int backward_time(const mptl_program *p, int op) { return 2 * p->graph->n_ops - 1 - op; }
 static size_t value_numel(const mptl_program *p, int op) {
   return mptl_shape_numel(p->graph->values[p->graph->ops[op].out].shape) * (size_t)p->options.batch;
 }
-static float *value_data(const mptl_program *p, int op) { return (float *)(p->arena + p->slots[op].value.offset); }
-static float *gradient_data(const mptl_program *p, int op) { return (float *)(p->arena + p->slots[op].gradient.offset); }
-
-/* Whether a gradient with respect to this operator's output is computed. */
-static bool wants_gradient(const mptl_program *p, int op) {
-  if (!p->options.train || !p->slots[op].live) return false;
-  return p->graph->ops[op].kind != &mptl_op_input || p->options.input_gradient;
-}
+static float *value_data(const mptl_program *p, int op) { return (float *)(p->arena + p->slots[op].life.value.offset); }
+static float *gradient_data(const mptl_program *p, int op) { return (float *)(p->arena + p->slots[op].life.gradient.offset); }
 
 /* ---- Compiling ---- */
 
-static mptl_status find_loss(mptl_program *p) {
-  p->loss = p->graph->n_ops - 1;
-  if (p->graph->ops[p->loss].kind != &mptl_op_nll_loss)
-    return mptl_fail(MPTL_EINVAL, "program: the graph's last operator is %s, must be nll_loss", p->graph->ops[p->loss].kind->name);
-  p->slots[p->loss].live = true;
-  for (int i = p->loss; i >= 0; i--)
-    for (int k = 0; p->slots[i].live && k < p->graph->ops[i].n_in; k++) p->slots[mptl_producer(p->graph, &p->graph->ops[i], k)].live = true;
-  return MPTL_OK;
-}
-
-/* Lifetimes of outputs and gradients; which contribution to a gradient comes first, and which are added to it. */
-static void set_lifetimes(mptl_program *p) {
-  const mptl_graph *g = p->graph;
-  int end = 2 * g->n_ops;
-  for (int i = 0; i < g->n_ops; i++) {
-    op_slot *s = &p->slots[i];
-    bool gradient = wants_gradient(p, i);
-    s->value = (mptl_block){.bytes = value_numel(p, i) * sizeof(float), .first = i, .last = i};
-    s->gradient = (mptl_block){.bytes = gradient ? s->value.bytes : 0, .first = backward_time(p, i), .last = backward_time(p, i)};
-    if (p->options.train && s->live && g->ops[i].kind->backward_reads_out) s->value.last = backward_time(p, i);
-    /* What mptl_program_read gives after the step: small, but for the input's gradient, which is there only if asked for. */
-    if (g->ops[i].kind == &mptl_op_input) s->gradient.last = end;
-    if (i >= p->loss - 1) s->value.last = end;
-  }
-  for (int i = g->n_ops - 1; i >= 0; i--) {
-    const mptl_op *op = &g->ops[i];
-    for (int k = 0; k < op->n_in; k++) {
-      op_slot *from = &p->slots[mptl_producer(g, op, k)];
-      int last_read = p->options.train && p->slots[i].live && op->kind->backward_reads_in ? backward_time(p, i) : i;
-      if (last_read > from->value.last) from->value.last = last_read;
-      if (!p->slots[i].live || from->gradient.bytes == 0) continue;
-      mptl_sink *dx = &p->slots[i].call.dx[k];
-      /* gradient.first is at its own backward until a consumer, in order of backward, claims to be the first writer */
-      dx->accumulate = from->gradient.first < backward_time(p, mptl_producer(g, op, k));
-      dx->index0 = (uint64_t)(i * MPTL_MAX_INPUTS + k) << 40;
-      if (!dx->accumulate) from->gradient.first = backward_time(p, i);
-    }
-  }
-  if (!p->options.keep_all) return;
-  for (int i = 0; i < g->n_ops; i++) {
-    p->slots[i].value.first = p->slots[i].gradient.first = 0;
-    p->slots[i].value.last = p->slots[i].gradient.last = end;
-  }
-}
-
+/* Finds the lifetimes and gives every output and gradient its place. */
 static mptl_status place(mptl_program *p) {
-  int n = p->graph->n_ops;
+  int n = p->graph->n_ops, end = 2 * n;
+  mptl_lifetime *lives = calloc((size_t)n, sizeof *lives);
   mptl_block *blocks = calloc(2 * (size_t)n, sizeof *blocks);
-  if (blocks == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory");
-  for (int i = 0; i < n; i++) {
-    blocks[2 * i] = p->slots[i].value;
-    blocks[2 * i + 1] = p->slots[i].gradient;
-    if (p->slots[i].value.last >= n) p->memory.saved += p->slots[i].value.bytes;
+  mptl_status status = MPTL_ENOMEM;
+  if (lives == NULL || blocks == NULL)
+    mptl_fail(MPTL_ENOMEM, "program: no memory");
+  else
+    status = mptl_find_lifetimes(lives, p->graph, p->options.train, p->options.input_gradient);
+  for (int i = 0; status == MPTL_OK && i < n; i++) {
+    mptl_lifetime *t = &lives[i];
+    t->value.bytes = value_numel(p, i) * sizeof(float);
+    t->gradient.bytes = t->wants_gradient ? t->value.bytes : 0;
+    if (t->value.last >= n) p->memory.saved += t->value.bytes;
+    if (p->options.keep_all) t->value.first = t->gradient.first = 0, t->value.last = t->gradient.last = end;
+    blocks[2 * i] = t->value;
+    blocks[2 * i + 1] = t->gradient;
   }
-  mptl_status status = mptl_place_blocks(blocks, 2 * n, &p->memory.arena);
-  for (int i = 0; i < n; i++) {
-    p->slots[i].value = blocks[2 * i];
-    p->slots[i].gradient = blocks[2 * i + 1];
+  if (status == MPTL_OK) status = mptl_place_blocks(blocks, 2 * n, &p->memory.arena);
+  for (int i = 0; status == MPTL_OK && i < n; i++) {
+    p->slots[i].life = lives[i];
+    p->slots[i].life.value = blocks[2 * i];
+    p->slots[i].life.gradient = blocks[2 * i + 1];
   }
+  free(lives);
   free(blocks);
   return status;
 }
@@ -127,7 +85,8 @@ static mptl_status create_operators(mptl_program *p) {
     c->batch = p->options.batch;
     c->train = p->options.train;
     if (op->n_param > MPTL_MAX_PARAMS) return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
-    bool dx_wanted = op->n_in > 0 && wants_gradient(p, mptl_producer(p->graph, op, 0));
+    for (int k = 0; k < op->n_in; k++) c->dx[k].accumulate = p->slots[i].life.accumulate[k];
+    bool dx_wanted = op->n_in > 0 && p->slots[mptl_producer(p->graph, op, 0)].life.wants_gradient;
     mptl_status status = p->backend->op_create(c, dx_wanted);
     if (status != MPTL_OK) return mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
     saved += (p->backend->op_saved_floats(c) + 15) / 16 * 16;
@@ -157,15 +116,16 @@ static void set_operands(mptl_program *p) {
     c->scratch = p->scratch;
     c->out.data = value_data(p, i);
     c->y = (mptl_sink){.data = value_data(p, i), .rounder = &p->rounders[i][MPTL_V], .stats = &p->stats[i][MPTL_V]};
-    c->dy.data = s->gradient.bytes > 0 ? gradient_data(p, i) : NULL;
+    c->dy.data = s->life.wants_gradient ? gradient_data(p, i) : NULL;
     c->labels = p->labels;
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(g, c->op, k);
       c->in[k].data = value_data(p, from);
-      if (p->slots[from].gradient.bytes == 0) continue;
+      if (!p->slots[from].life.wants_gradient) continue;
       c->dx[k].data = gradient_data(p, from);
       c->dx[k].rounder = &p->rounders[from][MPTL_DV];
       c->dx[k].stats = &p->stats[from][MPTL_DV];
+      c->dx[k].index0 = (uint64_t)(i * MPTL_MAX_INPUTS + k) << 32; /* contributions have random bits of their own */
     }
     for (int k = 0; k < c->op->n_param; k++) {
       int index = c->op->first_param + k;
@@ -190,17 +150,14 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   p->backend = &mptl_backend_cpu;
   p->options = *options;
   p->threads = p->backend->threads();
+  p->loss = p->graph->n_ops - 1;
   p->slots = calloc(n, sizeof *p->slots);
   p->rounders = calloc(n, sizeof *p->rounders);
   p->stats = calloc(n, sizeof *p->stats);
   p->labels = calloc((size_t)options->batch, sizeof *p->labels);
   mptl_status status = p->slots && p->rounders && p->stats && p->labels ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "program: no memory");
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
-  if (status == MPTL_OK) status = find_loss(p);
-  if (status == MPTL_OK) {
-    set_lifetimes(p);
-    status = place(p);
-  }
+  if (status == MPTL_OK) status = place(p);
   if (status == MPTL_OK) status = create_operators(p);
   if (status != MPTL_OK) {
     mptl_program_destroy(p);
@@ -270,7 +227,7 @@ static mptl_status round_theta(mptl_program *p, int op) {
       if (s->theta[k] == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its rounded copy", param->name);
       p->memory.rounded += param->numel * sizeof(float);
     }
-    p->backend->round(s->theta[k], master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 40, &p->stats[op][MPTL_THETA]);
+    p->backend->round(s->theta[k], master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32, &p->stats[op][MPTL_THETA]);
     s->call.theta[k] = s->theta[k];
   }
   return MPTL_OK;
@@ -321,7 +278,7 @@ static void round_dtheta(mptl_program *p, int op) {
   for (int k = 0; k < c->op->n_param; k++) {
     if (c->dtheta[k] == NULL) continue;
     p->backend->round(c->dtheta[k], c->dtheta[k], p->graph->params[c->op->first_param + k].numel, &p->rounders[op][MPTL_DTHETA],
-                      key_of(p, op, MPTL_DTHETA), (uint64_t)k << 40, &p->stats[op][MPTL_DTHETA]);
+                      key_of(p, op, MPTL_DTHETA), (uint64_t)k << 32, &p->stats[op][MPTL_DTHETA]);
   }
 }
 
@@ -350,7 +307,7 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
                     &p->stats[p->loss][MPTL_DV]);
   for (int i = p->loss; i > 0; i--) {
     mptl_call *c = &p->slots[i].call;
-    if (p->slots[i].live) {
+    if (p->slots[i].life.live) {
       MPTL_TRY(in_operator(p->backend->backward(c), c->op));
       round_dtheta(p, i);
     } else {
@@ -383,7 +340,7 @@ mptl_memory_plan mptl_program_memory(const mptl_program *p) {
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
   if (op < 0 || op >= p->graph->n_ops) return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
-  const mptl_block *block = gradient ? &p->slots[op].gradient : &p->slots[op].value;
+  const mptl_block *block = gradient ? &p->slots[op].life.gradient : &p->slots[op].life.value;
   bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && op >= p->loss - 1);
   if (block->bytes == 0) return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient", p->graph->ops[op].name);
   if (!kept) return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all", p->graph->ops[op].name);

@@ -94,6 +94,13 @@ typedef struct mptl_memory_plan {
 
 MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
 
+/* How values are kept: as their format's codes, in one, two or four bytes, or all in binary32. */
+typedef enum mptl_store { MPTL_PACKED, MPTL_EMULATED } mptl_store;
+
+/* What a training step under the assignment takes, without compiling it; the scratch of operators and their copies of parameters are
+ * the device library's and not in it. */
+MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment, mptl_store storage);
+
 /* Bytes the engine holds now, and the most it has held since the start or the last reset. */
 MPTL_API size_t mptl_memory_current(void);
 MPTL_API size_t mptl_memory_peak(void);

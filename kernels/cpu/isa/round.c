@@ -1,40 +1,187 @@
-/* Rounding, encoding and decoding of arrays. */
+/* Rounding, encoding and decoding of arrays: vectors where there are any, the scalar definition for the rest. */
 #include "kernels/cpu/table.h"
+#include "kernels/cpu/vec_round.h"
 #include "mptl/round.h"
+
+/* What a pass writes for each element. */
+typedef enum output { AS_F32, AS_CODE8, AS_CODE16, AS_CODE32 } output;
+
+/* One pass over an array. Local copies keep the compiler free to hold the rounder's fields in registers. */
+typedef struct pass {
+  void *dst;
+  const float *src;
+  mptl_rounder r;
+  mptl_key key;
+  uint64_t index0;
+} pass;
+
+static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, const output as) {
+  switch (as) {
+    case AS_F32: ((float *)dst)[i] = mptl_bits_f32(u); break;
+    case AS_CODE8: ((uint8_t *)dst)[i] = (uint8_t)mptl_encode_bits(u, r); break;
+    case AS_CODE16: ((uint16_t *)dst)[i] = (uint16_t)mptl_encode_bits(u, r); break;
+    case AS_CODE32: ((uint32_t *)dst)[i] = mptl_encode_bits(u, r); break;
+  }
+}
+
+/* Elements begin to end, one by one. */
+static void pass_scalar(const pass *p, size_t begin, size_t end, const output as, mptl_round_stats *stats) {
+  for (size_t i = begin; i < end; i++) {
+    uint32_t u = mptl_f32_bits(p->src[i]), event;
+    put(p->dst, i, mptl_round_bits(u, &p->r, p->key, p->index0 + i, &event), &p->r, as);
+    mptl_count(stats, u, event);
+  }
+}
+
+#if MPTL_VEC
+
+/* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
+#define STREAM_BYTES ((size_t)8 << 20)
+
+static inline void put_vec(void *dst, size_t i, vu u, const mptl_rounder *r, const output as, const bool stream) {
+  switch (as) {
+    case AS_F32:
+      if (stream)
+        v_stream((float *)dst + i, u);
+      else
+        v_store((float *)dst + i, u);
+      break;
+    case AS_CODE8: v_store8((uint8_t *)dst + i, vec_encode(u, r)); break;
+    case AS_CODE16: v_store16((uint16_t *)dst + i, vec_encode(u, r)); break;
+    case AS_CODE32: v_store((uint32_t *)dst + i, vec_encode(u, r)); break;
+  }
+}
+
+/* Elements begin to end, whole vectors; in the stochastic mode whole groups of 64, and index0 + begin a multiple of 64. */
+static inline __attribute__((always_inline)) void pass_vectors(const pass *given, size_t begin, size_t end, const output as,
+                                                               const mptl_rounding_mode mode, const bool stream,
+                                                               mptl_round_stats *stats) {
+  const pass p = *given;
+  const size_t group = mode == MPTL_STOCHASTIC ? 64 : VN;
+  mptl_round_stats by_hand = {0};
+  vec_stats counts = vec_stats_zero();
+  for (size_t i = begin; i < end; i += group) {
+    uint32_t words[64];
+    if (mode == MPTL_STOCHASTIC) vec_random64(words, p.key, (p.index0 + i) / 64 * 16);
+    for (size_t j = 0; j < group; j += VN) {
+      vu u = v_load(p.src + i + j), rounded, word = mode == MPTL_STOCHASTIC ? v_load(words + j) : u;
+      if (vec_round(&rounded, u, word, &p.r, mode, &counts))
+        put_vec(p.dst, i + j, rounded, &p.r, as, stream);
+      else
+        pass_scalar(&p, i + j, i + j + VN, as, &by_hand);
+    }
+  }
+  vec_stats_add(stats, &counts, end - begin - by_hand.elements);
+  mptl_stats_merge(stats, &by_hand);
+}
+
+#define CASE(mode, stream) \
+  case mode: pass_vectors(p, begin, end, as, mode, stream, stats); break;
+
+static inline __attribute__((always_inline)) void pass_block(const pass *p, size_t begin, size_t end, const output as,
+                                                             const bool stream, mptl_round_stats *stats) {
+  switch (p->r.mode) {
+    CASE(MPTL_NEAREST_EVEN, stream)
+    CASE(MPTL_NEAREST_AWAY, stream)
+    CASE(MPTL_TOWARD_ZERO, stream)
+    CASE(MPTL_UP, stream)
+    CASE(MPTL_DOWN, stream)
+    CASE(MPTL_STOCHASTIC, stream)
+  }
+}
+
+static void block_f32(const pass *p, size_t begin, size_t end, bool stream, mptl_round_stats *stats) {
+  if (stream) {
+    pass_block(p, begin, end, AS_F32, true, stats);
+    _mm_sfence();
+  } else {
+    pass_block(p, begin, end, AS_F32, false, stats);
+  }
+}
+
+static void block_code8(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
+  pass_block(p, begin, end, AS_CODE8, false, stats);
+}
+
+static void block_code16(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
+  pass_block(p, begin, end, AS_CODE16, false, stats);
+}
+
+static void block_code32(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
+  pass_block(p, begin, end, AS_CODE32, false, stats);
+}
+
+static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) {
+  size_t begin = 0, end = 0, group = p->r.mode == MPTL_STOCHASTIC ? 64 : VN;
+  if (p->r.is_regular) {
+    bool stream = as == AS_F32 && n * sizeof(float) >= STREAM_BYTES && p->dst != (const void *)p->src;
+    if (p->r.mode == MPTL_STOCHASTIC)
+      begin = (64 - p->index0 % 64) % 64;
+    else if (stream)
+      begin = (64 - (uintptr_t)p->dst % 64) % 64 / sizeof(float);
+    if (begin > n) begin = n;
+    end = begin + (n - begin) / group * group;
+    stream = stream && (uintptr_t)((float *)p->dst + begin) % (VN * sizeof(float)) == 0;
+    pass_scalar(p, 0, begin, as, stats);
+    if (as == AS_F32) block_f32(p, begin, end, stream, stats);
+    if (as == AS_CODE8) block_code8(p, begin, end, stats);
+    if (as == AS_CODE16) block_code16(p, begin, end, stats);
+    if (as == AS_CODE32) block_code32(p, begin, end, stats);
+  }
+  pass_scalar(p, end, n, as, stats);
+}
+
+#else
+
+static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) { pass_scalar(p, 0, n, as, stats); }
+
+#endif
 
 void MPTL_CPU(round_f32)(float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
                          mptl_round_stats *stats) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t u = mptl_f32_bits(src[i]), event;
-    dst[i] = mptl_bits_f32(mptl_round_bits(u, r, key, index0 + i, &event));
-    mptl_count(stats, u, event);
-  }
+  pass p = {dst, src, *r, key, index0};
+  run(&p, n, AS_F32, stats);
 }
 
 void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
                           mptl_round_stats *stats) {
+  pass p = {codes, src, *r, key, index0};
   size_t size = mptl_code_size(r->format);
-  for (size_t i = 0; i < n; i++) {
-    uint32_t u = mptl_f32_bits(src[i]), event;
-    uint32_t code = mptl_encode_bits(mptl_round_bits(u, r, key, index0 + i, &event), r);
-    if (size == 1) ((uint8_t *)codes)[i] = (uint8_t)code;
-    if (size == 2) ((uint16_t *)codes)[i] = (uint16_t)code;
-    if (size == 4) ((uint32_t *)codes)[i] = code;
-    mptl_count(stats, u, event);
-  }
+  run(&p, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
 }
 
-void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *r) {
-  size_t size = mptl_code_size(r->format);
-  for (size_t i = 0; i < n; i++) {
-    uint32_t code = size == 1 ? ((const uint8_t *)codes)[i] : size == 2 ? ((const uint16_t *)codes)[i] : ((const uint32_t *)codes)[i];
-    dst[i] = mptl_bits_f32(mptl_decode_code(code, r));
+void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *given) {
+  const mptl_rounder r = *given;
+  const uint8_t *code8 = codes;
+  const uint16_t *code16 = codes;
+  const uint32_t *code32 = codes;
+  size_t i = 0, size = mptl_code_size(r.format);
+#if MPTL_VEC
+  if (vec_decodes(&r)) {
+    if (size == 1)
+      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load8(code8 + i), &r));
+    else if (size == 2)
+      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load16(code16 + i), &r));
+    else
+      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load(code32 + i), &r));
   }
+#endif
+  for (; i < n; i++)
+    dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
 }
 
 float MPTL_CPU(max_abs_f32)(const float *x, size_t n) {
   uint32_t max = 0;
-  for (size_t i = 0; i < n; i++) {
+  size_t i = 0;
+#if MPTL_VEC
+  vu largest = v_set(0), inf = v_set(MPTL_F32_INF);
+  for (; i + VN <= n; i += VN) {
+    vu a = v_and(v_load(x + i), v_set(~MPTL_F32_SIGN));
+    largest = v_max(largest, v_keep(v_gt(inf, a), a));
+  }
+  max = vec_largest(largest);
+#endif
+  for (; i < n; i++) {
     uint32_t a = mptl_f32_bits(x[i]) & ~MPTL_F32_SIGN;
     max = a < MPTL_F32_INF && a > max ? a : max;
   }

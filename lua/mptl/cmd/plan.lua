@@ -15,10 +15,9 @@ end
 
 -- {emulated_bytes, packed_bytes} as the engine plans its memory; nil where it cannot tell.
 local function memory(assignment)
-  if not core.plan_memory then return nil end
   return json.object({ "emulated_bytes", "packed_bytes" }, {
-    emulated_bytes = core.plan_memory(assignment, "emulated"),
-    packed_bytes = core.plan_memory(assignment, "packed"),
+    emulated_bytes = core.predict_memory(assignment, "emulated").total,
+    packed_bytes = core.predict_memory(assignment, "packed").total,
   })
 end
 

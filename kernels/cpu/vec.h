@@ -1,0 +1,116 @@
+/* Vectors of 32-bit lanes: the few operations that the bit-level kernels need, for AVX2 (8 lanes) and AVX-512 (16 lanes).
+ *
+ * vu is a vector of VN lanes, vm a choice of lanes. Shifts by per-lane counts give 0 for counts outside 0..31. In the scalar build
+ * MPTL_VEC is 0 and nothing is defined: the kernels then run the scalar definition.
+ */
+#ifndef MPTL_KERNELS_CPU_VEC_H
+#define MPTL_KERNELS_CPU_VEC_H
+
+#include <stdint.h>
+
+#if defined(MPTL_ISA_avx512)
+
+#include <immintrin.h>
+#define MPTL_VEC 1
+enum { VN = 16 };
+typedef __m512i vu;
+typedef __mmask16 vm;
+
+static inline vu v_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline void v_store(void *p, vu x) { _mm512_storeu_si512(p, x); }
+static inline void v_stream(void *p, vu x) { _mm512_stream_si512(p, x); } /* past the caches; p aligned to the vector */
+static inline vu v_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
+static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
+static inline vu v_andnot(vu a, vu b) { return _mm512_andnot_si512(a, b); } /* ~a & b */
+static inline vu v_or(vu a, vu b) { return _mm512_or_si512(a, b); }
+static inline vu v_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
+static inline vu v_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
+static inline vu v_sub(vu a, vu b) { return _mm512_sub_epi32(a, b); }
+static inline vu v_max(vu a, vu b) { return _mm512_max_epi32(a, b); } /* signed */
+static inline vu v_shr(vu a, unsigned n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_shl(vu a, unsigned n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_shrv(vu a, vu n) { return _mm512_srlv_epi32(a, n); }
+static inline vu v_shlv(vu a, vu n) { return _mm512_sllv_epi32(a, n); }
+static inline vu v_float(vu a) { return _mm512_castps_si512(_mm512_cvtepi32_ps(a)); } /* the patterns of integers below 2^24 */
+static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); }           /* signed */
+static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
+static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
+static inline vm v_both(vm a, vm b) { return a & b; }
+static inline int v_any(vm m) { return m != 0; }
+static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m, a); }        /* m ? a : b */
+static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                  /* m ? a : 0 */
+static inline vu v_count(vu n, vm m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); } /* m ? n + 1 : n */
+
+/* Stores the low bytes or halves of all lanes; loads them, filled with zeros. */
+static inline void v_store8(uint8_t *p, vu x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
+static inline void v_store16(uint16_t *p, vu x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x)); }
+static inline vu v_load8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vu v_load16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+
+/* The same registers as 64-bit lanes. */
+static inline vu v64_set(uint64_t x) { return _mm512_set1_epi64((long long)x); }
+static inline vu v64_add(vu a, vu b) { return _mm512_add_epi64(a, b); }
+static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lanes' lower halves */
+static inline vu v64_high(vu a) { return _mm512_srli_epi64(a, 32); }
+static inline vu v64_to_high(vu a) { return _mm512_slli_epi64(a, 32); }
+
+#elif defined(MPTL_ISA_avx2)
+
+#include <immintrin.h>
+#define MPTL_VEC 1
+enum { VN = 8 };
+typedef __m256i vu;
+typedef __m256i vm;
+
+static inline vu v_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline void v_store(void *p, vu x) { _mm256_storeu_si256(p, x); }
+static inline void v_stream(void *p, vu x) { _mm256_stream_si256(p, x); }
+static inline vu v_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
+static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
+static inline vu v_andnot(vu a, vu b) { return _mm256_andnot_si256(a, b); }
+static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
+static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
+static inline vu v_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
+static inline vu v_sub(vu a, vu b) { return _mm256_sub_epi32(a, b); }
+static inline vu v_max(vu a, vu b) { return _mm256_max_epi32(a, b); }
+static inline vu v_shr(vu a, unsigned n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_shl(vu a, unsigned n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_shrv(vu a, vu n) { return _mm256_srlv_epi32(a, n); }
+static inline vu v_shlv(vu a, vu n) { return _mm256_sllv_epi32(a, n); }
+static inline vu v_float(vu a) { return _mm256_castps_si256(_mm256_cvtepi32_ps(a)); }
+static inline vm v_gt(vu a, vu b) { return _mm256_cmpgt_epi32(a, b); }
+static inline vm v_lt_unsigned(vu a, vu b) {
+  vu flip = _mm256_set1_epi32(INT32_MIN);
+  return _mm256_cmpgt_epi32(_mm256_xor_si256(b, flip), _mm256_xor_si256(a, flip));
+}
+static inline vm v_eq(vu a, vu b) { return _mm256_cmpeq_epi32(a, b); }
+static inline vm v_both(vm a, vm b) { return _mm256_and_si256(a, b); }
+static inline int v_any(vm m) { return !_mm256_testz_si256(m, m); }
+static inline vu v_select(vm m, vu a, vu b) { return _mm256_blendv_epi8(b, a, m); }
+static inline vu v_keep(vm m, vu a) { return _mm256_and_si256(m, a); }
+static inline vu v_count(vu n, vm m) { return _mm256_sub_epi32(n, m); }
+
+/* The low halves of 8 lanes, in order, in 16 bytes. */
+static inline __m128i v_pack16(vu x) {
+  vu low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08));
+}
+static inline void v_store8(uint8_t *p, vu x) {
+  __m128i halves = v_pack16(_mm256_and_si256(x, _mm256_set1_epi32(0xff)));
+  _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
+}
+static inline void v_store16(uint16_t *p, vu x) { _mm_storeu_si128((__m128i *)p, v_pack16(x)); }
+static inline vu v_load8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+static inline vu v_load16(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
+
+static inline vu v64_set(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
+static inline vu v64_add(vu a, vu b) { return _mm256_add_epi64(a, b); }
+static inline vu v64_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
+static inline vu v64_high(vu a) { return _mm256_srli_epi64(a, 32); }
+static inline vu v64_to_high(vu a) { return _mm256_slli_epi64(a, 32); }
+
+#else
+#define MPTL_VEC 0
+#endif
+
+#endif

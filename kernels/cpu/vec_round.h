@@ -1,0 +1,171 @@
+/* The vector form of kernels/round.h, equal to it bit for bit: for regular formats (no normal value below binary32's normal range).
+ *
+ * Rounding is an addition to the bit pattern and a mask, with the carry flowing into the exponent; only magnitudes below the
+ * format's smallest value, where the pattern's leading digit itself is dropped, are decided by a comparison.
+ */
+#ifndef MPTL_KERNELS_CPU_VEC_ROUND_H
+#define MPTL_KERNELS_CPU_VEC_ROUND_H
+
+#include "kernels/cpu/vec.h"
+#include "kernels/round.h"
+
+#if MPTL_VEC
+
+/* Counts per lane, of fewer than 2^32 vectors: a pass over 128 GiB. */
+typedef struct vec_stats {
+  vu underflow, overflow, inf_in, nan_in, max_abs;
+} vec_stats;
+
+static inline vec_stats vec_stats_zero(void) {
+  vu zero = v_set(0);
+  return (vec_stats){zero, zero, zero, zero, zero};
+}
+
+static inline uint64_t vec_sum(vu x) {
+  uint32_t lanes[VN];
+  uint64_t sum = 0;
+  v_store(lanes, x);
+  for (int i = 0; i < VN; i++) sum += lanes[i];
+  return sum;
+}
+
+static inline uint32_t vec_largest(vu x) {
+  uint32_t lanes[VN], largest = 0;
+  v_store(lanes, x);
+  for (int i = 0; i < VN; i++) largest = lanes[i] > largest ? lanes[i] : largest;
+  return largest;
+}
+
+static inline void vec_stats_add(mptl_round_stats *stats, const vec_stats *v, uint64_t elements) {
+  mptl_round_stats more = {elements,           vec_sum(v->underflow), vec_sum(v->overflow),
+                           vec_sum(v->inf_in), vec_sum(v->nan_in),    mptl_bits_f32(vec_largest(v->max_abs))};
+  mptl_stats_merge(stats, &more);
+}
+
+/* The fraction that a lane drops, as a threshold for 32 random bits: below it goes up. *open are lanes whose fraction has more
+ * than 32 bits and equals word so far. */
+static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
+  vu c32 = v_set(32), short_of = v_sub(c32, drop), over = v_sub(drop, c32);
+  vu threshold = v_or(v_shlv(sig, short_of), v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
+  *open = v_both(v_gt(drop, c32), v_eq(word, threshold));
+  return threshold;
+}
+
+/* Rounds VN patterns. mode is a constant where this is inlined, so only its own case remains. word are the lanes' random bits
+ * (stochastic mode). Returns false, and leaves stats alone, when a lane needs the second word of random bits: the caller then runs
+ * the scalar definition on these lanes. */
+static inline __attribute__((always_inline)) bool vec_round(vu *out, vu u, vu word, const mptl_rounder *r,
+                                                            const mptl_rounding_mode mode, vec_stats *stats) {
+  const vu zero = v_set(0), one = v_set(1), inf = v_set(MPTL_F32_INF), implicit = v_set(MPTL_F32_IMPLICIT);
+  const vu max_bits = v_set(r->max_bits), min_bits = v_set(r->min_bits), over_bits = v_set(r->over_bits);
+  const vu min_field = v_set((uint32_t)(r->emin + 127)), normal_drop = v_set((uint32_t)(23 - r->m));
+  vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN));
+  vm positive = v_eq(sign, zero), negative = v_gt(zero, sign);
+
+  vu field = v_max(v_shr(a, 23), one);
+  vu drop = v_add(v_max(v_sub(min_field, field), zero), normal_drop);
+  vu mask = v_sub(v_shlv(one, drop), one);
+  vu sig = zero, add = zero;
+  vm up = v_gt(a, v_set(r->up_above)); /* what is below min_bits: whether it becomes min_bits */
+  if (mode == MPTL_NEAREST_EVEN || mode == MPTL_STOCHASTIC)
+    sig = v_or(v_andnot(v_set(~(MPTL_F32_IMPLICIT - 1)), a), v_keep(v_gt(a, v_set(MPTL_F32_IMPLICIT - 1)), implicit));
+  switch (mode) {
+    case MPTL_NEAREST_EVEN: add = v_and(v_add(v_shr(mask, 1), v_and(v_shrv(sig, drop), one)), mask); break;
+    case MPTL_NEAREST_AWAY: add = v_sub(mask, v_shr(mask, 1)); break;
+    case MPTL_TOWARD_ZERO: break;
+    case MPTL_UP: add = v_select(negative, zero, mask); up = v_both(up, positive); break;
+    case MPTL_DOWN: add = v_keep(negative, mask); up = v_both(up, negative); break;
+    case MPTL_STOCHASTIC: {
+      vm open;
+      vu all = v_set(~0u);
+      add = v_shrv(v_xor(word, all), v_sub(v_set(32), drop));
+      up = v_lt_unsigned(word, vec_stochastic_threshold(sig, drop, word, &open));
+      if (v_any(open)) return false;
+      break;
+    }
+  }
+  vu rounded = v_andnot(mask, v_add(a, add));
+  rounded = v_select(v_gt(min_bits, a), v_keep(up, min_bits), rounded);
+
+  vm finite = v_gt(inf, a), infinite = v_eq(a, inf), nan = v_gt(a, inf), over = v_gt(rounded, max_bits);
+  stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, zero), v_gt(a, zero)));
+  stats->inf_in = v_count(stats->inf_in, infinite);
+  stats->nan_in = v_count(stats->nan_in, nan);
+  stats->max_abs = v_max(stats->max_abs, v_keep(finite, a));
+  switch (mode) {
+    case MPTL_TOWARD_ZERO: rounded = v_select(over, max_bits, rounded); over = v_gt(zero, zero); break;
+    case MPTL_UP: rounded = v_select(over, max_bits, rounded); over = v_both(over, positive); break;
+    case MPTL_DOWN: rounded = v_select(over, max_bits, rounded); over = v_both(over, negative); break;
+    default: break;
+  }
+  stats->overflow = v_count(stats->overflow, v_both(over, finite));
+  rounded = v_select(over, over_bits, rounded);
+  rounded = v_select(infinite, over_bits, rounded);
+  rounded = v_select(nan, v_or(a, v_set(MPTL_F32_QUIET)), rounded);
+  *out = v_or(rounded, sign);
+  return true;
+}
+
+/* The codes of VN patterns that vec_round gave. */
+static inline vu vec_encode(vu u, const mptl_rounder *r) {
+  const vu one = v_set(1), inf = v_set(MPTL_F32_INF);
+  vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN));
+  unsigned normal_drop = (unsigned)(23 - r->m);
+  uint32_t min_field = (uint32_t)(r->emin + 127);
+  vu normal = v_sub(v_shr(a, normal_drop), v_set((min_field - 1) << r->m));
+  vu drop = v_add(v_sub(v_set(min_field), v_max(v_shr(a, 23), one)), v_set(normal_drop));
+  vu sig = v_or(v_andnot(v_set(~(MPTL_F32_IMPLICIT - 1)), a),
+                v_keep(v_gt(a, v_set(MPTL_F32_IMPLICIT - 1)), v_set(MPTL_F32_IMPLICIT)));
+  vm is_subnormal = v_gt(v_set(min_field), v_shr(a, 23));
+  vu code = v_select(is_subnormal, v_shrv(sig, drop), normal);
+  code = v_select(v_eq(a, inf), v_set(r->inf_code), code);
+  code = v_select(v_gt(a, inf), v_set(r->nan_code), code);
+  return v_or(code, v_shr(sign, 31 - (unsigned)(r->format.e + r->format.m)));
+}
+
+/* Whether vec_decode knows the format: its subnormal values are binary32's own, or normal in binary32. */
+static inline bool vec_decodes(const mptl_rounder *r) { return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126); }
+
+static inline vu vec_decode(vu code, const mptl_rounder *r) {
+  unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
+  vu sign = v_shl(v_shr(code, bits), 31), magnitude = v_and(code, v_set(r->code_sign - 1));
+  vu value = v_add(v_shl(magnitude, normal_drop), v_set((uint32_t)(r->emin + 126) << 23));
+  if (r->emin != -126) { /* subnormal values are normal in binary32: integers times a power of two */
+    vu small = v_add(v_float(magnitude), v_set((uint32_t)(r->emin - r->m) << 23));
+    value = v_select(v_gt(v_set(1u << r->m), magnitude), v_keep(v_gt(magnitude, v_set(0)), small), value);
+  }
+  vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
+  if (r->has_infinity) special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
+  value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
+  return v_or(value, sign);
+}
+
+/* The words of plane 0 for the 64 elements from block * 64/16 on: out[i] = mptl_random_u32(key, block / 16 * 64 + i, 0), where block
+ * is a multiple of 16. Counters sit in 64-bit lanes, even ones in one register and odd ones in another; the products then need no
+ * shuffles, and what is left in upper halves is never read. */
+static inline void vec_random64(uint32_t out[64], mptl_key key, uint64_t block) {
+  static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
+  const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u), low_half = v64_set(0xffffffffu);
+  for (int j = 0; j < 16; j += VN) {
+    vu a0 = v64_add(v64_set((uint32_t)block + (uint32_t)j), v_load(evens)), b0 = v64_add(a0, v64_set(1));
+    vu a1 = v64_set(block >> 32), b1 = a1, a2 = v64_set(key.stream), b2 = a2, a3 = v64_set(key.step), b3 = a3;
+    uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
+    for (int round = 0; round < 10; round++) {
+      vu key0 = v64_set(k0), key1 = v64_set(k1);
+      vu pa0 = v64_mul_low(a0, m0), pa1 = v64_mul_low(a2, m1), pb0 = v64_mul_low(b0, m0), pb1 = v64_mul_low(b2, m1);
+      a0 = v_xor(v_xor(v64_high(pa1), a1), key0), a1 = pa1;
+      a2 = v_xor(v_xor(v64_high(pa0), a3), key1), a3 = pa0;
+      b0 = v_xor(v_xor(v64_high(pb1), b1), key0), b1 = pb1;
+      b2 = v_xor(v_xor(v64_high(pb0), b3), key1), b3 = pb0;
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    v_store(out + j, v_or(v_and(a0, low_half), v64_to_high(b0)));
+    v_store(out + 16 + j, v_or(v_and(a1, low_half), v64_to_high(b1)));
+    v_store(out + 32 + j, v_or(v_and(a2, low_half), v64_to_high(b2)));
+    v_store(out + 48 + j, v_or(v_and(a3, low_half), v64_to_high(b3)));
+  }
+}
+
+#endif
+#endif

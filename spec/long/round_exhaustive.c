@@ -1,0 +1,196 @@
+/* Rounding on all 2^32 binary32 inputs: every instruction set against the scalar definition, and the scalar definition against
+ * binary64 arithmetic that knows nothing of bit patterns. Statistics, codes and decoding are checked on the way.
+ *
+ *   round_exhaustive [FORMAT[:MODE[:OVERFLOW]]...]      e.g.  round_exhaustive 'FP(4,3,4)' fp16:up:inf
+ *
+ * MODE `all`, the default, runs all six; without arguments a list of telling formats. Exit 1 at the first difference, which is printed with bit
+ * patterns. Every format and mode takes a minute or so on two cores.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "mptl/isa.h"
+#include "mptl/round.h"
+
+#define BLOCK ((size_t)1 << 24)
+#define CHUNK ((size_t)1 << 18)
+
+static const char *const isas[] = {"scalar", "avx2", "avx512"};
+static float *input, *rounded, *decoded;
+static uint32_t *expected, *expected_code;
+static void *codes;
+
+/* The definition in binary64, where scaling by powers of two and the integers up to 2^53 are exact. */
+static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format_info *info, mptl_key key, uint64_t index,
+                            mptl_round_stats *stats) {
+  double x = (double)mptl_bits_f32(u), size = fabs(x), steps, kept = 0;
+  bool negative = signbit(x);
+  stats->elements++;
+  if (isnan(x)) {
+    stats->nan_in++;
+    return u | 0x400000;
+  }
+  double beyond = r->overflow == MPTL_INF ? (double)INFINITY : info->max;
+  if (isinf(x)) {
+    stats->inf_in++;
+    return mptl_f32_bits((float)copysign(beyond, x));
+  }
+  if (size > (double)stats->max_abs) stats->max_abs = (float)size;
+  int exponent;
+  frexp(size < info->min_normal ? info->min_normal : size, &exponent); /* 2^(exponent-1) <= size */
+  double spacing = ldexp(1, exponent - 1 - r->format.m);
+  steps = size / spacing;
+  switch (r->mode) {
+    case MPTL_NEAREST_EVEN: kept = nearbyint(steps); break;
+    case MPTL_NEAREST_AWAY: kept = floor(steps + 0.5); break; /* exact: steps has at most 24 digits */
+    case MPTL_TOWARD_ZERO: kept = floor(steps); break;
+    case MPTL_UP: kept = negative ? floor(steps) : ceil(steps); break;
+    case MPTL_DOWN: kept = negative ? ceil(steps) : floor(steps); break;
+    case MPTL_STOCHASTIC: {
+      double first = (steps - floor(steps)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
+      uint32_t word = mptl_random_u32(key, index, 0);
+      bool up = word < floor(first) || (word == floor(first) && mptl_random_u32(key, index, 1) < floor(second));
+      kept = floor(steps) + up;
+      break;
+    }
+  }
+  double y = kept * spacing;
+  if (size > 0 && y == 0) stats->underflow++;
+  if (y > info->max) {
+    bool never = r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && negative) || (r->mode == MPTL_DOWN && !negative);
+    if (!never) stats->overflow++;
+    y = never ? info->max : beyond;
+  }
+  return mptl_f32_bits((float)copysign(y, x));
+}
+
+static bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {
+  return a->elements == b->elements && a->underflow == b->underflow && a->overflow == b->overflow && a->inf_in == b->inf_in &&
+         a->nan_in == b->nan_in && mptl_f32_bits(a->max_abs) == mptl_f32_bits(b->max_abs);
+}
+
+static void print_stats(const char *who, const mptl_round_stats *s) {
+  printf("  %s: %llu elements, %llu underflow, %llu overflow, %llu inf, %llu nan, max %a\n", who, (unsigned long long)s->elements,
+         (unsigned long long)s->underflow, (unsigned long long)s->overflow, (unsigned long long)s->inf_in,
+         (unsigned long long)s->nan_in, (double)s->max_abs);
+}
+
+static uint32_t code_at(size_t size, size_t i) {
+  return size == 1 ? ((uint8_t *)codes)[i] : size == 2 ? ((uint16_t *)codes)[i] : ((uint32_t *)codes)[i];
+}
+
+/* Fills a chunk's expectations from binary64 and compares the scalar definition with it; counts differences. */
+static int check_scalar(size_t at, const mptl_rounder *r, const mptl_format_info *info, mptl_key key, uint64_t index0) {
+  int wrong = 0;
+  mptl_round_stats want = {0}, got = {0};
+  for (size_t i = at; i < at + CHUNK; i++) {
+    uint32_t u = mptl_f32_bits(input[i]), event;
+    expected[i] = by_binary64(u, r, info, key, index0 + i, &want);
+    uint32_t y = mptl_round_bits(u, r, key, index0 + i, &event);
+    mptl_count(&got, u, event);
+    if (y != expected[i] && wrong++ < 3) printf("  %08X: scalar %08X, binary64 %08X\n", u, y, expected[i]);
+    expected_code[i] = mptl_encode_bits(y, r);
+    bool has_code = (y & 0x7fffffff) < MPTL_F32_INF || ((y & 0x7fffffff) == MPTL_F32_INF && r->has_infinity);
+    uint32_t back = mptl_decode_code(expected_code[i], r);
+    if (has_code && back != y && wrong++ < 3)
+      printf("  %08X: rounds to %08X, code %X, which decodes to %08X\n", u, y, expected_code[i], back);
+  }
+  if (!same_stats(&want, &got) && wrong++ < 3) print_stats("binary64", &want), print_stats("scalar", &got);
+  return wrong;
+}
+
+/* Compares the array functions of the chosen instruction set with the expectations, on a chunk cut at odd places. */
+static int check_vector(const char *isa, size_t at, const mptl_rounder *r, mptl_key key, uint64_t index0) {
+  int wrong = 0;
+  size_t size = mptl_code_size(r->format);
+  const size_t cuts[] = {0, 1, 38, 38 + 4096, CHUNK - 77, CHUNK};
+  mptl_round_stats want = {0}, got = {0}, encoded = {0};
+  for (size_t i = at; i < at + CHUNK; i++) {
+    uint32_t u = mptl_f32_bits(input[i]), event;
+    mptl_round_bits(u, r, key, index0 + i, &event);
+    mptl_count(&want, u, event);
+  }
+  for (size_t c = 0; c + 1 < sizeof cuts / sizeof cuts[0]; c++) {
+    size_t from = at + cuts[c], n = cuts[c + 1] - cuts[c];
+    mptl_round_f32(rounded + from, input + from, n, r, key, index0 + from, &got);
+    mptl_encode_f32((char *)codes + from * size, input + from, n, r, key, index0 + from, &encoded);
+    mptl_decode_f32(decoded + from, (char *)codes + from * size, n, r);
+  }
+  for (size_t i = at; i < at + CHUNK; i++) {
+    uint32_t u = mptl_f32_bits(input[i]), y = mptl_f32_bits(rounded[i]), code = code_at(size, i), d = mptl_f32_bits(decoded[i]);
+    uint32_t back = mptl_decode_code(expected_code[i], r);
+    if (y != expected[i] && wrong++ < 3) printf("  %08X: %s %08X, expected %08X\n", u, isa, y, expected[i]);
+    if (code != expected_code[i] && wrong++ < 3) printf("  %08X: %s code %X, expected %X\n", u, isa, code, expected_code[i]);
+    if (d != back && wrong++ < 3) printf("  code %X: %s decodes to %08X, expected %08X\n", code, isa, d, back);
+  }
+  if ((!same_stats(&want, &got) || !same_stats(&want, &encoded)) && wrong++ < 3)
+    print_stats("scalar", &want), print_stats(isa, &got), print_stats("encode", &encoded);
+  return wrong;
+}
+
+static int run(mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow) {
+  char name[32];
+  mptl_rounder r;
+  mptl_format_info info = mptl_format_describe(format);
+  if (mptl_rounder_init(&r, format, mode, overflow) != MPTL_OK) {
+    printf("%s\n", mptl_error());
+    return 1;
+  }
+  mptl_format_print(format, name, sizeof name);
+  fprintf(stderr, "%s %s %s", name, mptl_rounding_mode_name(mode), overflow == MPTL_INF ? "inf" : "saturate");
+  struct timespec start, stop;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  int wrong = 0;
+  mptl_key key = mptl_make_key(20230717, MPTL_STREAM_ROUND, 5, 7);
+  for (uint64_t base = 0; base < (uint64_t)1 << 32 && wrong == 0; base += BLOCK) {
+    if (base % (BLOCK * 16) == 0) fprintf(stderr, ".");
+#pragma omp parallel for reduction(+ : wrong) schedule(dynamic)
+    for (size_t at = 0; at < BLOCK; at += CHUNK) {
+      for (size_t i = at; i < at + CHUNK; i++) input[i] = mptl_bits_f32((uint32_t)(base + i));
+      wrong += check_scalar(at, &r, &info, key, base);
+    }
+    for (size_t k = 0; k < sizeof isas / sizeof isas[0]; k++) {
+      if (mptl_isa_select(isas[k]) != MPTL_OK) continue;
+#pragma omp parallel for reduction(+ : wrong) schedule(dynamic)
+      for (size_t at = 0; at < BLOCK; at += CHUNK) wrong += check_vector(isas[k], at, &r, key, base);
+    }
+  }
+  clock_gettime(CLOCK_MONOTONIC, &stop);
+  double seconds = (double)(stop.tv_sec - start.tv_sec) + (double)(stop.tv_nsec - start.tv_nsec) * 1e-9;
+  fprintf(stderr, " %s, %.0f s\n", wrong ? "DIFFERENT" : "equal", seconds);
+  return wrong != 0;
+}
+
+/* FORMAT[:MODE[:OVERFLOW]] */
+static int run_argument(char *text) {
+  char *format_text = strtok(text, ":"), *mode_text = strtok(NULL, ":"), *overflow_text = strtok(NULL, ":");
+  mptl_format format;
+  mptl_rounding_mode only = MPTL_NEAREST_EVEN;
+  if (mode_text && strcmp(mode_text, "all") == 0) mode_text = NULL;
+  if (format_text == NULL || mptl_format_parse(&format, format_text) != MPTL_OK ||
+      (mode_text && mptl_rounding_mode_parse(&only, mode_text) != MPTL_OK)) {
+    printf("%s\n", mptl_error());
+    return 1;
+  }
+  mptl_overflow overflow = overflow_text && strcmp(overflow_text, "inf") == 0 ? MPTL_INF : MPTL_SATURATE;
+  int wrong = 0;
+  for (int mode = 0; mptl_rounding_mode_name((size_t)mode) != NULL; mode++)
+    if (mode_text == NULL || mode == (int)only) wrong |= run(format, (mptl_rounding_mode)mode, overflow);
+  return wrong;
+}
+
+int main(int argc, char **argv) {
+  static char list[][32] = {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0):all:inf", "fp16", "fp8_e4m3fn:all:inf", "bf16", "fp32:all:inf",
+                            "FP(8,7,4)", "FP(1,0,-127)", "FP(3,0,1)", "FP(7,23,62)", "FP(5,10,115)"};
+  size_t bytes = BLOCK * sizeof(float);
+  input = malloc(bytes), rounded = malloc(bytes), decoded = malloc(bytes), expected = malloc(bytes);
+  expected_code = malloc(bytes), codes = malloc(bytes);
+  if (!input || !rounded || !decoded || !expected || !expected_code || !codes) return fputs("no memory\n", stderr), 1;
+  int wrong = 0;
+  for (int i = 1; i < argc; i++) wrong |= run_argument(argv[i]);
+  for (size_t i = 0; argc == 1 && i < sizeof list / sizeof list[0]; i++) wrong |= run_argument(list[i]);
+  return wrong;
+}
