@@ -38,8 +38,10 @@ describe("mptl plan --json", function()
       .. '"v":{"format":"FP%(6,9,0%)","numel":393216},"dv":{"format":"FP%(6,9,0%)","numel":393216},"theta":null,"dtheta":null},',
       text)
     assert.matches('"theta":{"format":"FP%(6,9,0%)","numel":1728,"group":0}', text)
-    assert.matches('%],"ratio_lo":0%.1238%d*,"bits":{"all_high":8693832000,"now":%d+,"ratio":0%.%d+}', text)
+    assert.matches('%],"ratio_lo":0%.1238%d*,"bits":{"all_high":8693832000,"now":%d+,"ratio":0%.%d+},'
+      .. '"memory":{"emulated_bytes":%d+,"packed_bytes":%d+}}\n$', text)
     assert.equal(70, #t.tensors)
+    assert.is_true(t.memory.packed_bytes < t.memory.emulated_bytes)
   end)
 
   it("adds up: tensors make the groups, groups the ratios", function()
@@ -86,5 +88,6 @@ describe("mptl plan", function()
       result.out)
     assert.matches("\ndemoted, in this order: 5 3 1 2 4\n", result.out)
     assert.matches("\nelements low: 52.57%% %(ratio_lo 0.5257%)\n", result.out)
+    assert.matches("\nmemory of a training step: %d+%.%d MB emulated, %d+%.%d MB packed\n$", result.out)
   end)
 end)

@@ -85,7 +85,9 @@ function M.state(path)
   local text = file.metadata.mptl
   if not text then return nil, file end
   local state, mistake = json.decode(text)
-  if type(state) ~= "table" then error(("%s: damaged: its state is no JSON object: %s"):format(path, mistake or type(state)), 0) end
+  if type(state) ~= "table" then
+    error(("%s: damaged: its state is no JSON object: %s"):format(path, mistake or type(state)), 0)
+  end
   return inexact(state), file
 end
 
