@@ -142,8 +142,10 @@ local function choose_policy(fields, args, cfg)
   local overrides = {}
   for _, option in ipairs(policy_options) do
     local from_script = fields[option]
-    -- another policy than the script's, by name, keeps the script's options where it has them
-    if from_script == nil and name and fields.precision then from_script = fields.precision.options[option] end
+    -- another policy than the script's, by name, keeps the script's formats, and the options that it has by default itself: the
+    -- baselines do not promote unless they are told to
+    local keeps = option == "formats" or policy.options[option] ~= nil
+    if from_script == nil and name and fields.precision and keeps then from_script = fields.precision.options[option] end
     if from_script ~= nil and precision.accepts(policy, option) then overrides[option] = from_script end
     if args[option] ~= nil then
       -- formats and threshold are harmless where nothing is low: a list of runs may give them for all

@@ -78,7 +78,8 @@ MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights
 /* The operator in words: "conv2d 128x3x32x32 -> 64x32x32, kernel 3x3, ..." */
 MPTL_API const char *mptl_dnn_describe(const mptl_dnn *op);
 
-/* oneDNN's name of the code that a pass runs ("jit:avx512_core"), "" for a pass that was not created. "ref" in it means slow. */
+/* oneDNN's name of the code that a pass runs ("jit:avx512_core"), "" for a pass that was not created. "ref" in it means slow,
+ * and so does "brgconv_strided" in a depthwise convolution's backward data (oneDNN 3.2 in bf16). */
 MPTL_API const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass);
 
 /* Whether this machine multiplies the type in hardware, so that asking for it makes sense. */

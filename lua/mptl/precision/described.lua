@@ -22,7 +22,7 @@ end
 local tensor_mt = misuse.strict("tensor", Tensor, {
   format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
   is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
-})
+}, { "role", "operator", "group", "numel" })
 
 --- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
 function Tensor:set(format)
@@ -45,14 +45,11 @@ function Tensor:high()
   changed(self._graph)
 end
 
-tensor_mt.fields = { "role", "operator", "group", "numel" }
-
 -- Operators
 
-local operator_mt = misuse.strict("operator", Operator, {})
-operator_mt.fields = {
+local operator_mt = misuse.strict("operator", Operator, {}, {
   "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
-}
+})
 
 --- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
 function Operator:tensors()
@@ -65,9 +62,7 @@ end
 
 local group_mt = misuse.strict("group", Group, {
   low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
-})
-
-group_mt.fields = { "index", "numel", "activations", "parameters" }
+}, { "index", "numel", "activations", "parameters" })
 
 local function set_group(group, low)
   local graph = group._graph
@@ -94,7 +89,7 @@ end
 
 -- The graph
 
-local graph_mt = misuse.strict("graph", Graph, {})
+local graph_mt = misuse.strict("graph", Graph, {}, {})
 
 --- The groups, in a new list (which may be sorted).
 function Graph:groups()
@@ -152,6 +147,23 @@ end
 --- The batch size that the sizes are for.
 function Graph:batch()
   return self._assignment:batch()
+end
+
+function tensor_mt:__tostring()
+  return ("%s of %s: %s, %d elements, group %d"):format(self.role, self.operator.name, self.format, self.numel, self.group.index)
+end
+
+function operator_mt:__tostring()
+  return ("operator %d %s (%s), group %d"):format(self.index, self.name, self.kind, self.group.index)
+end
+
+function group_mt:__tostring()
+  return ("group %d: %d elements, %s"):format(self.index, self.numel, self.low and "low" or "high")
+end
+
+function graph_mt:__tostring()
+  return ("graph of %d operators in %d groups, %.2f%% of the elements low"):format(#self._operators, #self._groups,
+    100 * self:ratio_lo())
 end
 
 local M = {}

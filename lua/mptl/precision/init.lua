@@ -121,6 +121,19 @@ function M.policy(choose, options)
   return policy
 end
 
+--- Usage lines of the built-in policies, for help().
+M.help = {
+  fp32 = "precision.fp32(): every tensor in binary32, the baseline",
+  uniform = 'precision.uniform "FP(6,9,0)": every tensor in one format',
+  uniform_low = 'precision.uniform_low{ formats = "hfp8" }: every tensor low',
+  operator = 'precision.operator{ formats = "hfp8" }: low are the inputs of convolutions and linear layers, in both directions',
+  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs too, and what follows low inputs',
+  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low until ratio is reached',
+  increasing = "precision.increasing{ ratio = 0.5 }: as demotion, the smallest groups first",
+  random = "precision.random{ ratio = 0.5, r_max = 0.55, seed = 1 }: as demotion, in random order",
+  top_k = "precision.top_k{ k = 3 }: the k largest groups low",
+}
+
 --- Names of the built-in policies.
 M.names = { "fp32", "uniform_low", "operator", "amp", "demotion", "increasing", "random", "top_k" }
 
