@@ -25,8 +25,9 @@ local function show(value)
   return tostring(value)
 end
 
--- row: class, usage (for help), kind (the engine's operator), positional (names of t[1], t[2]), attributes (names the engine takes),
--- inputs/outputs: which positional is checked against the input or is the engine's `out`; parameters; defaults.
+-- row: class; usage (for help); kind (the engine's operator); positional (names of t[1], t[2]) and whether they are required;
+-- channels: these are the inputs, checked against what comes, and the engine's `out`; attributes (names the engine takes);
+-- parameters: it has some; weight: function (layer) -> dimensions of its weight; finish: function (layer, options) for the rest.
 local function layer(row)
   local class = Module.class(row.class)
   class.kind, class.usage = row.kind, row.usage
@@ -92,7 +93,7 @@ end
 
 layer {
   class = "Conv2d",
-  usage = "nn.Conv2d{ input, output, kernel = 3, stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = nn.init.* }",
+  usage = "nn.Conv2d{ input, output, kernel = 3, stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = nil }",
   kind = "conv2d", positional = { "input channels", "output channels" }, required = true, channels = true,
   parameters = true, attributes = { "kernel", "stride", "padding", "dilation", "groups", "bias" },
   finish = function(_, options)
@@ -106,7 +107,7 @@ layer {
 
 layer {
   class = "Linear",
-  usage = "nn.Linear{ input, output, bias = true, init = nn.init.* }",
+  usage = "nn.Linear{ input, output, bias = true, init = nil }",
   kind = "linear", positional = { "input features", "output features" }, required = true, channels = true,
   parameters = true, attributes = { "bias" },
   weight = function(self) return { self.attributes.out, self.inputs } end,

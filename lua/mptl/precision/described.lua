@@ -19,11 +19,6 @@ end
 
 -- Tensors
 
-local tensor_mt = misuse.strict("tensor", Tensor, {
-  format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
-  is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
-}, { "role", "operator", "group", "numel" })
-
 --- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
 function Tensor:set(format)
   if type(format) ~= "string" then
@@ -47,10 +42,6 @@ end
 
 -- Operators
 
-local operator_mt = misuse.strict("operator", Operator, {}, {
-  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
-})
-
 --- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
 function Operator:tensors()
   local list = {}
@@ -59,10 +50,6 @@ function Operator:tensors()
 end
 
 -- Groups
-
-local group_mt = misuse.strict("group", Group, {
-  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
-}, { "index", "numel", "activations", "parameters" })
 
 local function set_group(group, low)
   local graph = group._graph
@@ -88,8 +75,6 @@ function Group:promote()
 end
 
 -- The graph
-
-local graph_mt = misuse.strict("graph", Graph, {}, {})
 
 --- The groups, in a new list (which may be sorted).
 function Graph:groups()
@@ -148,6 +133,23 @@ end
 function Graph:batch()
   return self._assignment:batch()
 end
+
+-- What the objects look like from outside: unknown fields are errors
+
+local tensor_mt = misuse.strict("tensor", Tensor, {
+  format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
+  is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
+}, { "role", "operator", "group", "numel" })
+
+local operator_mt = misuse.strict("operator", Operator, {}, {
+  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
+})
+
+local group_mt = misuse.strict("group", Group, {
+  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
+}, { "index", "numel", "activations", "parameters" })
+
+local graph_mt = misuse.strict("graph", Graph, {}, {})
 
 function tensor_mt:__tostring()
   return ("%s of %s: %s, %d elements, group %d"):format(self.role, self.operator.name, self.format, self.numel, self.group.index)

@@ -128,7 +128,7 @@ M.help = {
   uniform_low = 'precision.uniform_low{ formats = "hfp8" }: every tensor low',
   operator = 'precision.operator{ formats = "hfp8" }: low are the inputs of convolutions and linear layers, in both directions',
   amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs too, and what follows low inputs',
-  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low until ratio is reached',
+  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low, until the ratio is',
   increasing = "precision.increasing{ ratio = 0.5 }: as demotion, the smallest groups first",
   random = "precision.random{ ratio = 0.5, r_max = 0.55, seed = 1 }: as demotion, in random order",
   top_k = "precision.top_k{ k = 3 }: the k largest groups low",
@@ -174,11 +174,8 @@ end
 function M.named(name)
   if M[name] and built_in[name] or name == "fp32" then return M[name]() end
   if not name:match("%.lua$") then
-    misuse.usage("policy %s%s: accepted are %s, FILE.lua", name, misuse.suggest(name, M.names), table.concat(M.names, ", "))
+    misuse.raise("policy: %s, accepted are %s, FILE.lua%s", name, table.concat(M.names, ", "), misuse.suggest(name, M.names))
   end
-  local file = io.open(name)
-  if not file then misuse.usage("policy %s: no such file", name) end
-  file:close()
   local chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
   local result = chunk()
