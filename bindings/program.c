@@ -15,11 +15,13 @@
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, "packed" | "emulated") -> the same for a training step, without compiling
+ *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
 #include <omp.h>
 #include <stdlib.h>
 
+#include "backend/cpu/dnn.h"
 #include "bindings/bind.h"
 #include "mptl/program.h"
 
@@ -340,6 +342,20 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
+/* { {name = "cpu", library = "oneDNN", version = "2.6.3"} } */
+static int backends(lua_State *L) {
+  lua_createtable(L, 1, 0);
+  lua_createtable(L, 0, 3);
+  lua_pushliteral(L, "cpu");
+  lua_setfield(L, -2, "name");
+  lua_pushliteral(L, "oneDNN");
+  lua_setfield(L, -2, "library");
+  lua_pushstring(L, mptl_dnn_version());
+  lua_setfield(L, -2, "version");
+  lua_rawseti(L, -2, 1);
+  return 1;
+}
+
 static const luaL_Reg model_methods[] = {
     {"tensor", model_tensor},     {"grad", model_grad},
     {"momentum", model_momentum}, {"names", model_names},
@@ -359,6 +375,7 @@ static const luaL_Reg functions[] = {
     {"memory", memory},
     {"memory_reset_peak", memory_reset_peak},
     {"threads", threads},
+    {"backends", backends},
     {"set_threads", set_threads},
     {NULL, NULL},
 };
