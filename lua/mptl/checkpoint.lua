@@ -8,11 +8,16 @@ local M = {}
 local momentum_prefix = "optimizer.momentum."
 
 -- JSON that gives back every number exactly: floats in 17 digits, and inf and NaN, which JSON does not have, as {"float": "inf"}.
+-- Fields are in alphabetical order, so that equal states are equal files.
 local function exact(value)
   if type(value) == "table" then
-    local copy = setmetatable({}, getmetatable(value))
-    for k, v in pairs(value) do copy[k] = exact(v) end
-    return copy
+    local copy, order = {}, {}
+    for k, v in pairs(value) do
+      copy[k] = exact(v)
+      order[#order + 1] = type(k) == "string" and k or nil
+    end
+    table.sort(order)
+    return #order > 0 and json.object(order, copy) or copy
   elseif math.type(value) ~= "float" then
     return value
   end

@@ -57,6 +57,16 @@ local function same(a, b)
   return true
 end
 
+--- The settings that say what is computed; where a run is and what it prints are left out.
+-- @param settings what script.settings returned
+-- @return a table
+function M.essential(settings)
+  local result = {}
+  for name, value in pairs(settings) do result[name] = value end
+  for _, name in ipairs(free) do result[name] = nil end
+  return result
+end
+
 local function text(value)
   if type(value) == "table" then return (json.encode(value)) end
   return value == nil and "not given" or tostring(value)
@@ -67,14 +77,12 @@ end
 -- @param now the settings (script.settings)
 -- @param saved those in the checkpoint
 function M.check_settings(path, now, saved)
-  local ignored = {}
-  for _, name in ipairs(free) do ignored[name] = true end
-  local conflicts = {}
-  local names = {}
+  local conflicts, names = {}, {}
+  now, saved = M.essential(now), M.essential(saved)
   for name in pairs(now) do names[name] = true end
   for name in pairs(saved) do names[name] = true end
   for _, name in ipairs(misuse.names(names)) do
-    if not ignored[name] and not same(now[name], saved[name]) then
+    if not same(now[name], saved[name]) then
       conflicts[#conflicts + 1] = ("%s is %s, was %s"):format(name, text(now[name]), text(saved[name]))
     end
   end

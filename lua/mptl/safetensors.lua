@@ -3,6 +3,7 @@
 -- then the data, without gaps.
 local core = require "mptl.core"
 local json = require "mptl.json"
+local misuse = require "mptl.misuse"
 
 local M = {}
 
@@ -26,7 +27,7 @@ end
 -- @param metadata table of strings
 function M.write(path, tensors, metadata)
   local header, order, chunks, offset = {}, { "__metadata__" }, { "" }, 0
-  header.__metadata__ = metadata and next(metadata) and metadata or nil
+  if metadata and next(metadata) then header.__metadata__ = json.object(misuse.names(metadata), metadata) end
   for i, t in ipairs(tensors) do
     local entry = json.object({ "dtype", "shape", "data_offsets" }, {
       dtype = t.tensor and "F32" or t.dtype,

@@ -115,10 +115,10 @@ function M.load(name)
   if result.precision ~= nil and not precision.is_policy(result.precision) then
     error(("%s: precision: %s, must be a policy such as mptl.precision.demotion{}"):format(path, type(result.precision)), 0)
   end
-  for _, object in ipairs { "optimizer", "schedule", "loss_scale" } do
-    if result[object] ~= nil and type(result[object]) ~= "table" then
-      error(("%s: %s: %s, must be one of mptl.%s"):format(path, object, type(result[object]),
-        object == "optimizer" and "optim" or object), 0)
+  for object, part in pairs { optimizer = "optim", schedule = "schedule", loss_scale = "loss_scale" } do
+    if result[object] ~= nil then
+      local ok, mistake = pcall(mptl[part].check, result[object])
+      if not ok then error(("%s: %s"):format(path, mistake), 0) end
     end
   end
   result.path, result.name = path, result.name or path:match("([^/]+)$"):gsub("%.lua$", "")

@@ -212,7 +212,7 @@ function Trainer:save(path)
   checkpoint.save(path, self.graph, self.model, {
     epoch = self.epoch, batch = self.batch, step = self.step, updates = self.model:updates(), sums = self.sums,
     loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, best = self.best,
-    settings = script.settings(self.cfg),
+    settings = resume.essential(script.settings(self.cfg)),
   })
 end
 
