@@ -93,6 +93,8 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_format(L);
   mptl_bind_round(L);
   mptl_bind_tensor(L);
+  mptl_bind_system(L);
+  mptl_bind_editline(L);
   mptl_bind_graph(L);
   mptl_bind_plan(L);
   mptl_bind_program(L);

@@ -83,7 +83,8 @@ static int read_attribute(lua_State *L, const char *name, double values[2]) {
     values[0] = lua_tonumber(L, -1);
     return 1;
   }
-  if (!lua_istable(L, -1) || luaL_len(L, -1) != 2) luaL_error(L, "%s: %s, accepted are a number, a boolean or {height, width}", name, luaL_tolstring(L, -1, NULL));
+  if (!lua_istable(L, -1) || luaL_len(L, -1) != 2)
+    luaL_error(L, "%s: %s, accepted are a number, a boolean or {height, width}", name, luaL_tolstring(L, -1, NULL));
   for (int i = 0; i < 2; i++) {
     lua_geti(L, -1, i + 1);
     values[i] = luaL_checknumber(L, -1);
@@ -206,9 +207,14 @@ static int graph_parameters(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"input", graph_input},         {"add", graph_add},           {"view", graph_view},
-    {"shape", graph_shape},         {"set_init", graph_set_init}, {"operators", graph_operators},
-    {"parameters", graph_parameters}, {NULL, NULL},
+    {"input", graph_input},
+    {"add", graph_add},
+    {"view", graph_view},
+    {"shape", graph_shape},
+    {"set_init", graph_set_init},
+    {"operators", graph_operators},
+    {"parameters", graph_parameters},
+    {NULL, NULL},
 };
 
 void mptl_bind_graph(lua_State *L) {

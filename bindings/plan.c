@@ -56,13 +56,15 @@ static int assignment_gc(lua_State *L) {
 static int assignment_set_low(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
   luaL_checktype(L, 4, LUA_TBOOLEAN);
-  bind_check(L, mptl_assignment_set_low(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles), lua_toboolean(L, 4)));
+  bind_check(L, mptl_assignment_set_low(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles),
+                                        lua_toboolean(L, 4)));
   return 0;
 }
 
 static int assignment_set(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
-  bind_check(L, mptl_assignment_set(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles), bind_check_format(L, 4)));
+  bind_check(L, mptl_assignment_set(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles),
+                                    bind_check_format(L, 4)));
   return 0;
 }
 
@@ -129,8 +131,10 @@ static int assignment_batch(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_low", assignment_set_low}, {"set", assignment_set},         {"set_group", assignment_set_group}, {"get", assignment_get},
-    {"groups", assignment_groups},   {"measure", assignment_measure}, {"batch", assignment_batch},         {NULL, NULL},
+    {"set_low", assignment_set_low},     {"set", assignment_set},
+    {"set_group", assignment_set_group}, {"get", assignment_get},
+    {"groups", assignment_groups},       {"measure", assignment_measure},
+    {"batch", assignment_batch},         {NULL, NULL},
 };
 
 void mptl_bind_plan(lua_State *L) {

@@ -341,9 +341,10 @@ static int set_threads(lua_State *L) {
 }
 
 static const luaL_Reg model_methods[] = {
-    {"tensor", model_tensor}, {"grad", model_grad},       {"momentum", model_momentum},
-    {"names", model_names},   {"updates", model_updates}, {"set_updates", model_set_updates},
-    {"update", model_update}, {NULL, NULL},
+    {"tensor", model_tensor},     {"grad", model_grad},
+    {"momentum", model_momentum}, {"names", model_names},
+    {"updates", model_updates},   {"set_updates", model_set_updates},
+    {"update", model_update},     {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {
@@ -352,8 +353,14 @@ static const luaL_Reg program_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"model", model_new}, {"program", program_new}, {"predict_memory", predict_memory},       {"memory", memory}, {"memory_reset_peak", memory_reset_peak},
-    {"threads", threads}, {"set_threads", set_threads}, {NULL, NULL},
+    {"model", model_new},
+    {"program", program_new},
+    {"predict_memory", predict_memory},
+    {"memory", memory},
+    {"memory_reset_peak", memory_reset_peak},
+    {"threads", threads},
+    {"set_threads", set_threads},
+    {NULL, NULL},
 };
 
 void mptl_bind_program(lua_State *L) {

@@ -4,7 +4,9 @@
  *   t:get(i) t:set(i, x)         1-based, over the elements in row-major order
  *   t:size() -> {2, 3}   t:numel()   t:totable() -> flat table   t:fill(x)   t:copy(other)
  *   t:tostring() -> raw little-endian bytes       t:fromstring(bytes)
+ *   t:finite() -> whether no element is inf or NaN
  */
+#include <math.h>
 #include <string.h>
 
 #include "bindings/bind.h"
@@ -106,6 +108,14 @@ static int tensor_copy(lua_State *L) {
   return 1;
 }
 
+static int tensor_finite(lua_State *L) {
+  mptl_tensor *t = bind_check_tensor(L, 1);
+  size_t n = mptl_tensor_numel(t), i = 0;
+  while (i < n && isfinite(t->data[i])) i++;
+  lua_pushboolean(L, i == n);
+  return 1;
+}
+
 static int tensor_tostring(lua_State *L) {
   mptl_tensor *t = bind_check_tensor(L, 1);
   lua_pushlstring(L, (const char *)t->data, mptl_tensor_numel(t) * sizeof(float));
@@ -152,6 +162,7 @@ static const luaL_Reg methods[] = {
     {"totable", tensor_totable},
     {"fill", tensor_fill},
     {"copy", tensor_copy},
+    {"finite", tensor_finite},
     {"tostring", tensor_tostring},
     {"fromstring", tensor_fromstring},
     {NULL, NULL},

@@ -1,7 +1,7 @@
 /* The program mptl: a Lua 5.4 host that runs the command line in lua/mptl/cli.lua.
  *
  * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_DIR), else in
- * PREFIX/share/mptl and PREFIX/lib/mptl. The same module works in a stock Lua 5.4 with require "mptl".
+ * PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in a stock Lua 5.4 with require "mptl".
  */
 #include <lauxlib.h>
 #include <libgen.h>
@@ -43,7 +43,7 @@ static void set_paths(lua_State *L) {
     prepend(L, "cpath", path);
     lua_pushliteral(L, MPTL_SOURCE_DIR "/models");
   } else {
-    snprintf(path, sizeof path, "%s/../share/mptl/lua/?.lua;%s/../share/mptl/lua/?/init.lua", dir, dir);
+    snprintf(path, sizeof path, "%s/../share/lua/5.4/?.lua;%s/../share/lua/5.4/?/init.lua", dir, dir);
     prepend(L, "path", path);
     snprintf(path, sizeof path, "%s/../lib/lua/5.4/?.so", dir);
     prepend(L, "cpath", path);

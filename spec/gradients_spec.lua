@@ -2,12 +2,14 @@
 local core = require "mptl.core"
 local net = require "support.network"
 
---- A residual network with everything in it: conv (grouped, strided, dilated, biased), batch norm, relu, add, pooling, linear, loss.
+--- A residual network with everything in it: conv (grouped, strided, dilated, biased), batch norm, relu, add, pooling, linear,
+-- loss.
 local function residual_network()
   local g = core.graph()
   local x = g:add("conv2d", "conv1", { g:input { 3, 8, 8 } }, { out = 8, kernel = 3, padding = 1 })
   x = g:add("relu", "relu1", { g:add("batchnorm2d", "bn1", { x }) })
-  local y = g:add("conv2d", "conv2", { x }, { out = 8, kernel = 3, padding = { 2, 1 }, dilation = { 2, 1 }, groups = 2, bias = false })
+  local y = g:add("conv2d", "conv2", { x },
+    { out = 8, kernel = 3, padding = { 2, 1 }, dilation = { 2, 1 }, groups = 2, bias = false })
   y = g:add("batchnorm2d", "bn2", { y })
   x = g:add("relu", "relu2", { g:add("add", "add", { y, x }) })
   x = g:add("conv2d", "conv3", { x }, { out = 6, kernel = { 1, 3 }, stride = 2, padding = { 0, 1 } })

@@ -3,6 +3,7 @@ local core = require "mptl.core"
 local net = require "support.network"
 
 local fixture = require "fixtures.resnet_tiny"
+local sgd = fixture.optimizer
 
 local function tiny_resnet()
   local g = core.graph()
@@ -36,11 +37,13 @@ describe("network", function()
 
     for i, step in ipairs(fixture.steps) do
       local result = program:step(images, fixture.labels,
-        { step = i, lr = fixture.optimizer.lr, momentum = fixture.optimizer.momentum, weight_decay = fixture.optimizer.weight_decay })
+        { step = i, lr = sgd.lr, momentum = sgd.momentum, weight_decay = sgd.weight_decay })
       assert.is_true(result.applied)
       assert.near(step.loss, result.loss / n, 2e-6 * step.loss)
       net.assert_close(step.output.data, program:read(#graph:operators() - 2):totable(), 5e-6, "output")
-      for name, t in pairs(step.gradients) do net.assert_close(t.data, model:grad(name):totable(), 2e-5, "gradient of " .. name) end
+      for name, t in pairs(step.gradients) do
+        net.assert_close(t.data, model:grad(name):totable(), 2e-5, "gradient of " .. name)
+      end
     end
 
     local after = fixture.parameters_after or fixture.steps[#fixture.steps].parameters_after

@@ -128,7 +128,8 @@ describe("nn layers", function()
 
   it("name a mistaken option, and what is accepted", function()
     local _, message = pcall(function() local _ = nn.Conv2d { 3, 8, kernal = 3 } end)
-    assert.matches('nn_spec%.lua:%d+: Conv2d: unknown option kernal %(did you mean "kernel"%?%), accepted are name, kernel,', message)
+    assert.matches(
+      'nn_spec%.lua:%d+: Conv2d: unknown option kernal %(did you mean "kernel"%?%), accepted are name, kernel,', message)
     _, message = pcall(function() local _ = nn.Conv2d { 3, 8.5, kernel = 3 } end)
     assert.matches("Conv2d: output channels: 8%.5, must be a whole number above 0$", message)
     _, message = pcall(function() local _ = nn.Linear { 3 } end)

@@ -201,7 +201,8 @@ describe("precision.operator and amp", function()
   end)
 
   it("leave everything high where first and last layer are all there is", function()
-    local graph = nn.record(nn.Sequential { nn.Conv2d { 3, 2, kernel = 4 }, nn.Flatten(), nn.Linear { 2, 2 } }, { input = { 3, 4, 4 } })
+    local graph = nn.record(nn.Sequential { nn.Conv2d { 3, 2, kernel = 4 }, nn.Flatten(), nn.Linear { 2, 2 } },
+      { input = { 3, 4, 4 } })
     assert.same({}, low_tensors(precision.plan(precision.operator(), graph, 2)))
     assert.same({}, low_tensors(precision.plan(precision.amp(), graph, 2)))
   end)
@@ -281,8 +282,9 @@ describe("precision.policy()", function()
     fails(function() precision.demotion { threshold = 0 } end, "demotion: threshold 0, accepted are above 0 to 1, or false")
     fails(function() precision.demotion { rato = 1 } end, 'demotion: unknown option rato %(did you mean "ratio"%?%)')
     fails(function() precision.operator { formats = "hfp9" } end,
-      'formats: hfp9 %(did you mean "hfp8"%?%), accepted are bf16, fp16, fp8, hfp8, or a table')
-    fails(function() precision.operator { formats = { high = "fp32", low = { v = "bf16" } } } end, "formats.low: the format of dv is missing")
+      'formats: hfp9, accepted are bf16, fp16, fp8, hfp8, or a table {high=, low=} %(did you mean "hfp8"%?%)$')
+    fails(function() precision.operator { formats = { high = "fp32", low = { v = "bf16" } } } end,
+      "formats.low: the format of dv is missing")
     fails(function() precision.policy(3) end, "precision.policy: number, must be a function")
   end)
 

@@ -20,7 +20,7 @@ typedef struct mptl_source {
 typedef struct mptl_sink {
   float *data;
   const mptl_rounder *rounder;
-  mptl_key key;    /* random bits; elements count from index0 */
+  mptl_key key; /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
   mptl_round_stats *stats; /* of the tensor; the operator adds to it */
@@ -70,7 +70,8 @@ typedef struct mptl_backend {
   mptl_status (*backward)(mptl_call *call);
 
   /* Whole arrays: rounding with statistics, finiteness, the update. */
-  void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats);
+  void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                mptl_round_stats *stats);
   bool (*all_finite)(const float *x, size_t n);
   void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
 } mptl_backend;

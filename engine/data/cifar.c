@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "data/dataset.h"
 
 #define RECORDS_A_READ 256
+#define FILE_PATH_MAX (PATH_MAX + NAME_MAX + 2)
 
 typedef struct cifar_layout {
   const char *name, *subdir;
@@ -62,6 +64,27 @@ static int keep_matching(file_list *list, const char *pattern) {
   return kept;
 }
 
+/* Size of the list's i-th file, -1 when it cannot be told. */
+static off_t file_size(const file_list *list, int i) {
+  char path[FILE_PATH_MAX];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/%s", list->dir, list->entries[i]->d_name);
+  return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
+}
+
+/* Whether the files hold whole records of another layout and not of this one: the two data sets share some file names. */
+static bool holds_another(const file_list *list, const cifar_layout *layout) {
+  for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++) {
+    int fitting = 0;
+    for (int i = 0; i < list->count; i++) {
+      off_t size = file_size(list, i);
+      fitting += size > 0 && size % (off_t)record_size(layout) != 0 && size % (off_t)record_size(&layouts[l]) == 0;
+    }
+    if (fitting == list->count) return true;
+  }
+  return false;
+}
+
 /* The split's files in list->dir; list->count is 0 when there are none or no such directory. */
 static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_split split) {
   list->entries = NULL;
@@ -72,7 +95,8 @@ static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_
     return mptl_fail(MPTL_EIO, "%s: %s", list->dir, strerror(errno));
   }
   const char *const *patterns = layout->patterns[split];
-  if (keep_matching(list, patterns[0]) == 0 && keep_matching(list, patterns[1]) == 0) free_list(list);
+  bool found = keep_matching(list, patterns[0]) > 0 || keep_matching(list, patterns[1]) > 0;
+  if (!found || holds_another(list, layout)) free_list(list);
   return MPTL_OK;
 }
 
@@ -80,6 +104,7 @@ static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_
 static mptl_status find_files(file_list *list, const char *dir, const cifar_layout *layout, mptl_split split) {
   list->entries = NULL;
   list->count = 0;
+  if (dir[0] == '\0') return mptl_fail(MPTL_EINVAL, "data directory: an empty path, must name a directory");
   size_t longest = sizeof list->dir - strlen(layout->subdir) - 2;
   if (strlen(dir) > longest)
     return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %zu are accepted", strlen(dir), longest);
@@ -153,7 +178,7 @@ static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t records, const
  * even when the limit ends before it. */
 static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
                               int64_t limit) {
-  char path[PATH_MAX + NAME_MAX + 2];
+  char path[FILE_PATH_MAX];
   int64_t total = 0, records = 0;
   for (int i = 0; i < list->count; i++) {
     snprintf(path, sizeof path, "%s/%s", list->dir, list->entries[i]->d_name);

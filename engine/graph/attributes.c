@@ -25,7 +25,8 @@ static const struct {
 };
 
 mptl_attributes mptl_attributes_default(void) {
-  return (mptl_attributes){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .bias = true, .eps = 1e-5, .momentum = 0.1};
+  return (mptl_attributes){
+      .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .bias = true, .eps = 1e-5, .momentum = 0.1};
 }
 
 mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values) {
@@ -35,8 +36,8 @@ mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, i
     for (int k = 0; k < count; k++) {
       bool whole = table[i].type == REAL || values[k] == floor(values[k]);
       if (!whole || !(values[k] >= table[i].min && values[k] <= table[i].max))
-        return mptl_fail(MPTL_EINVAL, "%s: %g, accepted are %s%g to %g", name, values[k], table[i].type == REAL ? "" : "whole numbers ",
-                         table[i].min, table[i].max);
+        return mptl_fail(MPTL_EINVAL, "%s: %g, accepted are %s%g to %g", name, values[k],
+                         table[i].type == REAL ? "" : "whole numbers ", table[i].min, table[i].max);
     }
     void *field = (char *)attributes + table[i].offset;
     switch (table[i].type) {
@@ -44,9 +45,15 @@ mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, i
         ((int *)field)[0] = (int)values[0];
         ((int *)field)[1] = (int)values[count - 1];
         break;
-      case INTEGER: *(int *)field = (int)values[0]; break;
-      case REAL: *(double *)field = values[0]; break;
-      case FLAG: *(bool *)field = values[0] != 0; break;
+      case INTEGER:
+        *(int *)field = (int)values[0];
+        break;
+      case REAL:
+        *(double *)field = values[0];
+        break;
+      case FLAG:
+        *(bool *)field = values[0] != 0;
+        break;
     }
     return MPTL_OK;
   }

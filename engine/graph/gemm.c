@@ -38,11 +38,19 @@ static mptl_status infer_linear(mptl_graph *g, mptl_op *op, mptl_shape *out) {
 }
 
 const mptl_op_kind mptl_op_conv2d = {
-    .name = "conv2d", .n_in = 1, .gemm = true, .backward_reads_in = true, .infer = infer_conv2d,
+    .name = "conv2d",
+    .n_in = 1,
+    .gemm = true,
+    .backward_reads_in = true,
+    .infer = infer_conv2d,
     .attributes = (const char *const[]){"out", "kernel", "stride", "padding", "dilation", "groups", "bias", NULL},
 };
 
 const mptl_op_kind mptl_op_linear = {
-    .name = "linear", .n_in = 1, .gemm = true, .backward_reads_in = true, .infer = infer_linear,
+    .name = "linear",
+    .n_in = 1,
+    .gemm = true,
+    .backward_reads_in = true,
+    .infer = infer_linear,
     .attributes = (const char *const[]){"out", "bias", NULL},
 };

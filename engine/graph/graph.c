@@ -50,13 +50,16 @@ static void drop_params(mptl_graph *g, int keep) {
 mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
                            const mptl_attributes *attributes) {
   for (int i = 0; i < g->n_ops; i++)
-    if (strcmp(g->ops[i].name, name) == 0) return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
+    if (strcmp(g->ops[i].name, name) == 0)
+      return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
   if (n_in != kind->n_in) return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %d", name, kind->name, n_in, kind->n_in);
-  if (kind != &mptl_op_input && g->n_ops == 0) return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
+  if (kind != &mptl_op_input && g->n_ops == 0)
+    return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
   for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));
   MPTL_TRY(grow((void **)&g->ops, g->n_ops, sizeof *g->ops));
 
-  mptl_op op = {.kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
+  mptl_op op = {
+      .kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
   mptl_shape shape;
   for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
   op.name = strdup(name);
@@ -89,7 +92,8 @@ mptl_status mptl_graph_view(mptl_graph *g, int *value, int of, mptl_shape shape)
   mptl_shape from = g->values[of].shape;
   if (mptl_shape_numel(from) != mptl_shape_numel(shape)) {
     char a[40], b[40];
-    return mptl_fail(MPTL_EINVAL, "view: %s does not have as many elements as %s", mptl_shape_print(shape, a), mptl_shape_print(from, b));
+    return mptl_fail(MPTL_EINVAL, "view: %s does not have as many elements as %s", mptl_shape_print(shape, a),
+                     mptl_shape_print(from, b));
   }
   return add_value(g, value, g->values[of].op, g->values[of].base, shape);
 }
@@ -132,7 +136,8 @@ mptl_status mptl_expect_ndim(const mptl_graph *g, const mptl_op *op, int i, int 
   mptl_shape s = mptl_input_shape(g, op, i);
   char text[40];
   if (s.ndim == ndim) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "input of shape %s, takes %s", mptl_shape_print(s, text), ndim == 3 ? "CxHxW" : "a flat one (nn.Flatten)");
+  return mptl_fail(MPTL_EINVAL, "input of shape %s, takes %s", mptl_shape_print(s, text),
+                   ndim == 3 ? "CxHxW" : "a flat one (nn.Flatten)");
 }
 
 mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis) {

@@ -45,8 +45,13 @@ const mptl_op_kind mptl_op_relu = {
 const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .infer = infer_add};
 
 const mptl_op_kind mptl_op_batchnorm2d = {
-    .name = "batchnorm2d", .n_in = 1, .follows_inputs = true, .backward_reads_in = true, .infer = infer_batchnorm2d,
+    .name = "batchnorm2d",
+    .n_in = 1,
+    .follows_inputs = true,
+    .backward_reads_in = true,
+    .infer = infer_batchnorm2d,
     .attributes = (const char *const[]){"eps", "momentum", NULL},
 };
 
-const mptl_op_kind mptl_op_log_softmax = {.name = "log_softmax", .n_in = 1, .backward_reads_out = true, .infer = infer_log_softmax};
+const mptl_op_kind mptl_op_log_softmax = {
+    .name = "log_softmax", .n_in = 1, .backward_reads_out = true, .infer = infer_log_softmax};

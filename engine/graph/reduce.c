@@ -17,7 +17,10 @@ static mptl_status infer_nll_loss(mptl_graph *g, mptl_op *op, mptl_shape *out) {
 }
 
 const mptl_op_kind mptl_op_avgpool = {
-    .name = "avgpool", .n_in = 1, .follows_inputs = true, .infer = infer_avgpool,
+    .name = "avgpool",
+    .n_in = 1,
+    .follows_inputs = true,
+    .infer = infer_avgpool,
     .attributes = (const char *const[]){"kernel", "stride", NULL},
 };
 

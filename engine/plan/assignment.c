@@ -31,9 +31,8 @@ static void assign_groups(mptl_assignment *a) {
     size_t v = mptl_shape_numel(g->values[op->out].shape) * (size_t)a->batch, theta = trained_elements(g, op);
     for (int role = 0; role < MPTL_ROLES; role++) {
       bool parameter = role == MPTL_THETA || role == MPTL_DTHETA;
-      a->tensors[i][role] = (mptl_assigned){.format = a->candidates.high[role],
-                                            .numel = parameter ? theta : v,
-                                            .group = parameter ? theta_group : group};
+      a->tensors[i][role] = (mptl_assigned){
+          .format = a->candidates.high[role], .numel = parameter ? theta : v, .group = parameter ? theta_group : group};
     }
     a->groups[group].activations += v;
     a->groups[theta_group].parameters += theta;
@@ -42,7 +41,8 @@ static void assign_groups(mptl_assignment *a) {
   for (int i = 0; i < a->n_groups; i++) a->groups[i].numel = 2 * (a->groups[i].activations + a->groups[i].parameters);
 }
 
-mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch, const mptl_candidates *candidates) {
+mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch,
+                                   const mptl_candidates *candidates) {
   if (graph->n_ops == 0) return mptl_fail(MPTL_EINVAL, "assignment: the graph has no operators");
   if (batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", batch);
   mptl_assignment *a = calloc(1, sizeof *a);
@@ -97,7 +97,8 @@ mptl_status mptl_assignment_set(mptl_assignment *a, int op, mptl_role role, mptl
 }
 
 mptl_status mptl_assignment_set_group(mptl_assignment *a, int group, bool low) {
-  if (group < 0 || group >= a->n_groups) return mptl_fail(MPTL_EINVAL, "group %d: the graph has groups 0 to %d", group, a->n_groups - 1);
+  if (group < 0 || group >= a->n_groups)
+    return mptl_fail(MPTL_EINVAL, "group %d: the graph has groups 0 to %d", group, a->n_groups - 1);
   for (int i = 0; i < a->n_ops; i++)
     for (int role = 0; role < MPTL_ROLES; role++)
       if (a->tensors[i][role].group == group) set_low(a, &a->tensors[i][role], role, low);
@@ -123,7 +124,8 @@ mptl_measure mptl_assignment_measure(const mptl_assignment *a) {
 
 mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *stats, double threshold,
                                     void (*on_promote)(void *context, int op, mptl_role role), void *context) {
-  if (!(threshold > 0 && threshold <= 1)) return mptl_fail(MPTL_EINVAL, "threshold: %g, must be above 0 and at most 1", threshold);
+  if (!(threshold > 0 && threshold <= 1))
+    return mptl_fail(MPTL_EINVAL, "threshold: %g, must be above 0 and at most 1", threshold);
   for (int i = 0; i < a->n_ops; i++) {
     const mptl_role roles[] = {MPTL_V, MPTL_THETA};
     for (int k = 0; k < 2; k++) {

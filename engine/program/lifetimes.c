@@ -7,7 +7,8 @@
 static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
   int loss = g->n_ops - 1;
   if (g->n_ops == 0 || g->ops[loss].kind != &mptl_op_nll_loss)
-    return mptl_fail(MPTL_EINVAL, "program: the graph's last operator is %s, must be nll_loss", g->n_ops ? g->ops[loss].kind->name : "missing");
+    return mptl_fail(MPTL_EINVAL, "program: the graph's last operator is %s, must be nll_loss",
+                     g->n_ops ? g->ops[loss].kind->name : "missing");
   t[loss].live = true;
   for (int i = loss; i >= 0; i--)
     for (int k = 0; t[i].live && k < g->ops[i].n_in; k++) t[mptl_producer(g, &g->ops[i], k)].live = true;

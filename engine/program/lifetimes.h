@@ -10,11 +10,11 @@
 #include "program/arena.h"
 
 typedef struct mptl_lifetime {
-  bool live;                         /* a gradient comes to the operator from the loss */
-  bool wants_gradient;               /* the gradient of its output is computed */
-  int readers;                       /* live operators that send a gradient to its output */
-  bool accumulate[MPTL_MAX_INPUTS];  /* its gradient of that input is added to what others have written */
-  mptl_block value, gradient;        /* first and last; bytes are the caller's to set; gradient only if wanted */
+  bool live;                        /* a gradient comes to the operator from the loss */
+  bool wants_gradient;              /* the gradient of its output is computed */
+  int readers;                      /* live operators that send a gradient to its output */
+  bool accumulate[MPTL_MAX_INPUTS]; /* its gradient of that input is added to what others have written */
+  mptl_block value, gradient;       /* first and last; bytes are the caller's to set; gradient only if wanted */
 } mptl_lifetime;
 
 static inline int mptl_backward_time(const mptl_graph *graph, int op) { return 2 * graph->n_ops - 1 - op; }

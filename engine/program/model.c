@@ -68,8 +68,11 @@ void mptl_model_destroy(mptl_model *m) {
 
 mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
   if (!(u->loss_scale > 0)) return mptl_fail(MPTL_EINVAL, "loss scale: %g, must be above 0", u->loss_scale);
-  mptl_sgd sgd = {.lr = (float)u->lr, .momentum = (float)u->momentum, .weight_decay = (float)u->weight_decay,
-                  .inv_scale = (float)(1.0 / u->loss_scale), .first = m->updates == 0};
+  mptl_sgd sgd = {.lr = (float)u->lr,
+                  .momentum = (float)u->momentum,
+                  .weight_decay = (float)u->weight_decay,
+                  .inv_scale = (float)(1.0 / u->loss_scale),
+                  .first = m->updates == 0};
   for (int i = 0; i < m->graph->n_params; i++) {
     if (m->graph->params[i].buffer) continue;
     if (m->grads[i] == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");

@@ -14,7 +14,7 @@
 
 typedef struct op_slot {
   mptl_call call;
-  mptl_lifetime life; /* with the places of its output and its gradient in the arena */
+  mptl_lifetime life;            /* with the places of its output and its gradient in the arena */
   float *theta[MPTL_MAX_PARAMS]; /* rounded copies, allocated when first needed */
 } op_slot;
 
@@ -84,7 +84,8 @@ static mptl_status create_operators(mptl_program *p) {
     c->op = op;
     c->batch = p->options.batch;
     c->train = p->options.train;
-    if (op->n_param > MPTL_MAX_PARAMS) return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
+    if (op->n_param > MPTL_MAX_PARAMS)
+      return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
     for (int k = 0; k < op->n_in; k++) c->dx[k].accumulate = p->slots[i].life.accumulate[k];
     bool dx_wanted = op->n_in > 0 && p->slots[mptl_producer(p->graph, op, 0)].life.wants_gradient;
     mptl_status status = p->backend->op_create(c, dx_wanted);
@@ -104,7 +105,8 @@ static mptl_status create_operators(mptl_program *p) {
   p->arena = mptl_memory_alloc(p->memory.arena);
   p->scratch = mptl_memory_alloc(p->memory.scratch);
   if (p->saved == NULL || p->arena == NULL || p->scratch == NULL)
-    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes at batch %d", p->memory.arena + p->memory.scratch, p->options.batch);
+    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes at batch %d", p->memory.arena + p->memory.scratch,
+                     p->options.batch);
   return MPTL_OK;
 }
 
@@ -138,9 +140,10 @@ static void set_operands(mptl_program *p) {
 }
 
 mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
-                                 const mptl_program_options *options) {
+                                const mptl_program_options *options) {
   if (options->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
-  if (assignment->graph != model->graph) return mptl_fail(MPTL_EINVAL, "program: the model and the assignment are of different graphs");
+  if (assignment->graph != model->graph)
+    return mptl_fail(MPTL_EINVAL, "program: the model and the assignment are of different graphs");
   mptl_program *p = calloc(1, sizeof *p);
   if (p == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory");
   size_t n = (size_t)model->graph->n_ops;
@@ -227,7 +230,8 @@ static mptl_status round_theta(mptl_program *p, int op) {
       if (s->theta[k] == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its rounded copy", param->name);
       p->memory.rounded += param->numel * sizeof(float);
     }
-    p->backend->round(s->theta[k], master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32, &p->stats[op][MPTL_THETA]);
+    p->backend->round(s->theta[k], master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32,
+                      &p->stats[op][MPTL_THETA]);
     s->call.theta[k] = s->theta[k];
   }
   return MPTL_OK;
@@ -253,7 +257,8 @@ static mptl_status in_operator(mptl_status status, const mptl_op *op) {
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
 }
 
-mptl_status mptl_program_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step, mptl_result *result) {
+mptl_status mptl_program_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
+                                 mptl_result *result) {
   MPTL_TRY(set_batch(p, images, labels, n));
   p->backend->use_threads(p->threads);
   p->step = step;
@@ -291,7 +296,8 @@ static bool gradients_finite(const mptl_program *p) {
     if (dv->overflow + dv->inf_in + dv->nan_in + dtheta->overflow + dtheta->inf_in + dtheta->nan_in > 0) return false;
     if (!p->rounders[i][MPTL_DTHETA].is_identity) continue;
     for (int k = 0; k < c->op->n_param; k++)
-      if (c->dtheta[k] != NULL && !p->backend->all_finite(c->dtheta[k], p->graph->params[c->op->first_param + k].numel)) return false;
+      if (c->dtheta[k] != NULL && !p->backend->all_finite(c->dtheta[k], p->graph->params[c->op->first_param + k].numel))
+        return false;
   }
   return true;
 }
@@ -320,8 +326,8 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
   return MPTL_OK;
 }
 
-mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step, const mptl_update *update,
-                              mptl_result *result) {
+mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
+                              const mptl_update *update, mptl_result *result) {
   bool finite;
   MPTL_TRY(mptl_program_forward(p, images, labels, n, step, result));
   MPTL_TRY(mptl_program_backward(p, update->loss_scale, &finite));
@@ -339,11 +345,14 @@ mptl_memory_plan mptl_program_memory(const mptl_program *p) {
 }
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
-  if (op < 0 || op >= p->graph->n_ops) return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
+  if (op < 0 || op >= p->graph->n_ops)
+    return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
   const mptl_block *block = gradient ? &p->slots[op].life.gradient : &p->slots[op].life.value;
   bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && op >= p->loss - 1);
   if (block->bytes == 0) return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient", p->graph->ops[op].name);
-  if (!kept) return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all", p->graph->ops[op].name);
+  if (!kept)
+    return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all",
+                     p->graph->ops[op].name);
   memcpy(out, gradient ? gradient_data(p, op) : value_data(p, op), block->bytes);
   return MPTL_OK;
 }

@@ -15,11 +15,11 @@ typedef struct mptl_sgd {
 } mptl_sgd;
 
 typedef struct mptl_layer_kernels {
-  void (*relu)(float *y, const float *x, size_t n);                             /* y = max(x, 0); NaN stays */
+  void (*relu)(float *y, const float *x, size_t n);                            /* y = max(x, 0); NaN stays */
   void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
   void (*add)(float *y, const float *a, const float *b, size_t n);
-  void (*accumulate)(float *y, const float *x, size_t n);          /* y += x */
-  void (*axpy)(float *y, const float *x, float factor, size_t n);  /* y += x * factor */
+  void (*accumulate)(float *y, const float *x, size_t n);         /* y += x */
+  void (*axpy)(float *y, const float *x, float factor, size_t n); /* y += x * factor */
 
   /* sum[c] += over rows of x - shift; sum2[c] += of its square. */
   void (*moments)(float *sum, float *sum2, const float *x, const float *shift, size_t rows, size_t c);

@@ -57,16 +57,21 @@ function M.parser(command)
     return sub
   end
   command.configure(parser)
+  if #parser._commands == 0 then parser:argument("surplus"):args("*"):hidden(true) end
   return parser
 end
 
--- One line, in the words of the rest: argparse spreads hints over lines.
-local function one_line(message)
-  return (tostring(message):gsub("\n%s*", " "))
+local function complain(name, message)
+  io.stderr:write(("%s: %s\n"):format(name, (tostring(message):gsub("\n%s*", " "))))
 end
 
-local function complain(name, message)
-  io.stderr:write(("%s: %s\n"):format(name, one_line(message)))
+-- argparse's message on one line, with its hint in the form of all others.
+local function parse_message(command, message)
+  message = message:gsub("\nDid you mean (.-)%?$", " (did you mean %1?)"):gsub("\n%s*", " ")
+  if message:match("^unknown option") or message:match("^too many") then
+    message = ("%s; mptl %s --help lists them"):format(message, command.name)
+  end
+  return message
 end
 
 -- Which of a parser and its sub-commands the arguments ask help of.
@@ -95,8 +100,11 @@ local function parse(command, argv)
       end
     end
   end
+  if ok and result.surplus and #result.surplus > 0 then -- argparse itself would not say which
+    ok, result = false, "too many arguments: " .. table.concat(result.surplus, " ")
+  end
   if ok then return result end
-  complain("mptl " .. command.name, result)
+  complain("mptl " .. command.name, parse_message(command, result))
   return nil, 2
 end
 

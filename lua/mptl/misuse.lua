@@ -104,21 +104,19 @@ end
 -- @param what the name of such an object in messages
 -- @param methods table of functions
 -- @param getters table of functions of the object, for fields computed on access
+-- @param fields list of the names of plain fields; those an object lacks are nil
 -- @return a metatable
-function M.strict(what, methods, getters)
-  local mt = {}
+function M.strict(what, methods, getters, fields)
+  local known, mt = {}, { __name = "mptl." .. what }
+  for _, names in ipairs { M.names(methods), M.names(getters), fields } do
+    for _, name in ipairs(names) do known[name] = true end
+  end
+  mt.accepted = M.names(known) -- also for completion
+  local accepted = mt.accepted
   function mt.__index(self, key)
     if methods[key] then return methods[key] end
     if getters[key] then return getters[key](self) end
-    if type(key) == "string" and key:sub(1, 1) == "_" then return nil end
-    local accepted = M.names(methods)
-    table.move(M.names(getters), 1, #M.names(getters), #accepted + 1, accepted)
-    for _, name in ipairs(mt.fields or {}) do accepted[#accepted + 1] = name end
-    table.sort(accepted)
-    -- optional fields are nil without complaint
-    for _, name in ipairs(mt.fields or {}) do
-      if name == key then return nil end
-    end
+    if known[key] then return nil end -- an optional field
     M.raise("%s has no field %s%s, it has %s", what, tostring(key), M.suggest(tostring(key), accepted),
       table.concat(accepted, ", "))
   end

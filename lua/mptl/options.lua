@@ -1,12 +1,14 @@
 --- The options that train, eval, plan and bench step share: one table, read by the command line, by the check of a script's
 -- fields and by the help.
+local lfs = require "lfs"
 local misuse = require "mptl.misuse"
+local precision = require "mptl.precision"
 
 local M = {}
 
 local roundings = { "nearest_even", "nearest_away", "toward_zero", "up", "down", "stochastic" }
 
--- name, type (whole, number, choice, string, flag, or a function value -> value | nil, accepted), limits, argument, help.
+-- name, type (see types), limits, argument, help.
 -- script = false: not a field of a script. above: limits exclude min.
 M.rows = {
   { "dataset", "choice", choices = { "cifar10", "cifar100", "imagenet", "synthetic" }, help = "data set to train on" },
@@ -18,17 +20,20 @@ M.rows = {
   { "epochs", "whole", min = 1, max = 1000000, help = "passes over the training set" },
   { "lr", "number", min = 0, above = true, max = 1e6, arg = "X", help = "initial learning rate" },
   { "seed", "whole", min = 0, max = 2 ^ 53, help = "seed of initial values, data order, augmentation and rounding" },
-  { "policy", "string", arg = "NAME",
+  { "policy", "policy", arg = "NAME",
     help = "fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, or FILE.lua" },
   { "ratio", "number", min = 0, max = 1, arg = "R", help = "share of the elements to make low" },
   { "k", "whole", min = 0, max = 1000000, arg = "K", help = "groups that top_k makes low" },
   { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
-  { "formats", "string", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
+  { "formats", "formats", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
   { "rounding", "choice", choices = roundings, help = "rounding mode" },
   { "storage", "choice", choices = { "packed", "emulated" }, help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },
   { "out", "string", arg = "DIR", help = "run directory (default runs/<script>-<policy>-<time>)" },
+  { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, help = "write every Nth step to steps.jsonl" },
+  { "on_nan", "choice", choices = { "stop", "continue" },
+    help = "when the loss is NaN; the default is to go on while loss scaling keeps the parameters finite" },
   { "resume", "flag", script = false, help = "go on from the run directory's last checkpoint" },
   { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, a narrow network" },
   { "quiet", "flag", help = "no progress bar" },
@@ -84,6 +89,24 @@ function types.threshold(_, value)
   if n and n > 0 and n <= 1 then return n end
   if value == "off" or value == false then return false end
   return nil, "numbers above 0 to 1, off"
+end
+
+function types.policy(_, value)
+  for _, name in ipairs(precision.names) do
+    if value == name then return value end
+  end
+  local accepted = table.concat(precision.names, ", ") .. ", FILE.lua"
+  if tostring(value):match("%.lua$") then
+    if lfs.attributes(value, "mode") == "file" then return value end
+    return nil, accepted .. " (no such file)"
+  end
+  return nil, accepted .. misuse.suggest(tostring(value), precision.names)
+end
+
+function types.formats(_, value)
+  if type(value) == "table" or precision.presets[value] then return value end
+  local names = misuse.names(precision.presets)
+  return nil, table.concat(names, ", ") .. misuse.suggest(tostring(value), names)
 end
 
 function types.device(_, value)

@@ -115,10 +115,10 @@ function M.load(name)
   if result.precision ~= nil and not precision.is_policy(result.precision) then
     error(("%s: precision: %s, must be a policy such as mptl.precision.demotion{}"):format(path, type(result.precision)), 0)
   end
-  for _, object in ipairs { "optimizer", "schedule", "loss_scale" } do
-    if result[object] ~= nil and type(result[object]) ~= "table" then
-      error(("%s: %s: %s, must be one of mptl.%s"):format(path, object, type(result[object]),
-        object == "optimizer" and "optim" or object), 0)
+  for object, part in pairs { optimizer = "optim", schedule = "schedule", loss_scale = "loss_scale" } do
+    if result[object] ~= nil then
+      local ok, mistake = pcall(mptl[part].check, result[object])
+      if not ok then error(("%s: %s"):format(path, mistake), 0) end
     end
   end
   result.path, result.name = path, result.name or path:match("([^/]+)$"):gsub("%.lua$", "")
@@ -142,8 +142,10 @@ local function choose_policy(fields, args, cfg)
   local overrides = {}
   for _, option in ipairs(policy_options) do
     local from_script = fields[option]
-    -- another policy than the script's, by name, keeps the script's options where it has them
-    if from_script == nil and name and fields.precision then from_script = fields.precision.options[option] end
+    -- another policy than the script's, by name, keeps the script's formats, and the options that it has by default itself: the
+    -- baselines do not promote unless they are told to
+    local keeps = option == "formats" or policy.options[option] ~= nil
+    if from_script == nil and name and fields.precision and keeps then from_script = fields.precision.options[option] end
     if from_script ~= nil and precision.accepts(policy, option) then overrides[option] = from_script end
     if args[option] ~= nil then
       -- formats and threshold are harmless where nothing is low: a list of runs may give them for all

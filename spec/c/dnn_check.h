@@ -13,21 +13,21 @@
 static int failures;
 
 /* Counts and reports a failure that `what` (printf arguments) describes. */
-#define CHECK(condition, ...)                                     \
-  do {                                                            \
-    if (condition) break;                                         \
-    failures++;                                                   \
+#define CHECK(condition, ...)                                       \
+  do {                                                              \
+    if (condition) break;                                           \
+    failures++;                                                     \
     fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-    fprintf(stderr, __VA_ARGS__);                                 \
-    fputc('\n', stderr);                                          \
+    fprintf(stderr, __VA_ARGS__);                                   \
+    fputc('\n', stderr);                                            \
   } while (0)
 
 /* The status is MPTL_OK, or the program ends here with the message. */
-#define MUST(expr)                                                                       \
-  do {                                                                                   \
-    if ((expr) == MPTL_OK) break;                                                        \
-    fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, mptl_error());         \
-    exit(1);                                                                             \
+#define MUST(expr)                                                               \
+  do {                                                                           \
+    if ((expr) == MPTL_OK) break;                                                \
+    fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #expr, mptl_error()); \
+    exit(1);                                                                     \
   } while (0)
 
 /* Arrays that are NaN until written, between guards: generated code is out of a sanitizer's sight. */
@@ -67,13 +67,14 @@ typedef enum values {
   INTEGERS, /* -3 to 3: every sum is exact */
   REALS,    /* full significands in (-1, 1) */
   NARROW,   /* 8 significant bits: exact in bf16 */
+  OVERFLOW, /* as NARROW, with an infinity among the gradients of the output */
 } values;
 
 static inline float random_value(values kind, uint64_t *state) {
   uint64_t bits = random_bits(state);
   if (kind == INTEGERS) return (float)(bits % 7) - 3;
   float x = (float)(int32_t)(bits >> 32) * 0x1p-31f;
-  if (kind == NARROW) {
+  if (kind == NARROW || kind == OVERFLOW) {
     uint32_t u;
     memcpy(&u, &x, 4);
     u &= 0xffff0000u;

@@ -41,7 +41,8 @@ function M.assert_close(want, got, tolerance, what)
   for i = 1, #want do
     local off = math.abs(want[i] - got[i]) / scale
     if not (off <= tolerance) then
-      error(("%s: element %d is %.9g, expected %.9g (off by %.2g of the largest, %.3g)"):format(what, i, got[i], want[i], off, scale), 2)
+      error(("%s: element %d is %.9g, expected %.9g (off by %.2g of the largest, %.3g)"):format(
+        what, i, got[i], want[i], off, scale), 2)
     end
   end
 end
@@ -63,7 +64,8 @@ function M.product(t)
   return n
 end
 
---- Appends a head that makes the loss sum(y * dy): a linear layer whose row i is -dy of sample i, and each sample's label its own row.
+--- Appends a head that makes the loss sum(y * dy): a linear layer whose row i is -dy of sample i, and each sample's label its
+-- own row.
 -- Gradients then are those of sum(y * dy) under a loss scale of n samples.
 -- @return a function that sets the head's weights in a model; labels
 function M.cotangent_head(graph, y, n, dy)

@@ -69,11 +69,22 @@ static bool all_finite(const float *x, size_t n) {
 
 static void sgd(float *p, float *buf, const float *g, size_t n, const mptl_sgd *settings) {
 #pragma omp parallel for schedule(static) if (n > CHUNK)
-  for (size_t at = 0; at < n; at += CHUNK) mptl_layers()->sgd(p + at, buf + at, g + at, n - at < CHUNK ? n - at : CHUNK, settings);
+  for (size_t at = 0; at < n; at += CHUNK)
+    mptl_layers()->sgd(p + at, buf + at, g + at, n - at < CHUNK ? n - at : CHUNK, settings);
 }
 
 const mptl_backend mptl_backend_cpu = {
-    .name = "cpu", .threads = omp_get_max_threads, .use_threads = omp_set_num_threads, .op_create = op_create, .op_destroy = op_destroy, .op_saved_floats = op_saved_floats,
-    .op_scratch_bytes = op_scratch_bytes, .op_packed_bytes = op_packed_bytes, .forward = forward, .backward = backward,
-    .round = round_array, .all_finite = all_finite, .sgd = sgd,
+    .name = "cpu",
+    .threads = omp_get_max_threads,
+    .use_threads = omp_set_num_threads,
+    .op_create = op_create,
+    .op_destroy = op_destroy,
+    .op_saved_floats = op_saved_floats,
+    .op_scratch_bytes = op_scratch_bytes,
+    .op_packed_bytes = op_packed_bytes,
+    .forward = forward,
+    .backward = backward,
+    .round = round_array,
+    .all_finite = all_finite,
+    .sgd = sgd,
 };

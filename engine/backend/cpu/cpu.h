@@ -7,12 +7,12 @@
 #include "backend/backend.h"
 
 typedef struct mptl_cpu_op {
-  const char *kind; /* name of the operator kind */
+  const char *kind;                                       /* name of the operator kind */
   mptl_status (*create)(mptl_call *call, bool dx_wanted); /* NULL: nothing to prepare */
-  void (*destroy)(mptl_call *call);                        /* NULL: nothing to release */
-  size_t (*saved_floats)(const mptl_call *call);           /* NULL: 0 */
-  size_t (*scratch_bytes)(const mptl_call *call);          /* NULL: 0 */
-  size_t (*packed_bytes)(const mptl_call *call);           /* NULL: 0 */
+  void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
+  size_t (*saved_floats)(const mptl_call *call);          /* NULL: 0 */
+  size_t (*scratch_bytes)(const mptl_call *call);         /* NULL: 0 */
+  size_t (*packed_bytes)(const mptl_call *call);          /* NULL: 0 */
   mptl_status (*forward)(mptl_call *call);
   mptl_status (*backward)(mptl_call *call); /* NULL: there is none (input) */
 } mptl_cpu_op;
@@ -29,9 +29,9 @@ enum { MPTL_TILE = 2048 }; /* elements: four tiles of binary32 fit into the firs
 
 /* What a thread has while it works on tiles. */
 typedef struct mptl_tile {
-  size_t offset, n;               /* elements [offset, offset + n) of the array that is gone through */
-  float *scratch;                 /* room for a result of n elements that is not stored where it is computed */
-  mptl_round_stats stats[2];      /* of the call's sinks: y, or dx[0] and dx[1] */
+  size_t offset, n;          /* elements [offset, offset + n) of the array that is gone through */
+  float *scratch;            /* room for a result of n elements that is not stored where it is computed */
+  mptl_round_stats stats[2]; /* of the call's sinks: y, or dx[0] and dx[1] */
 } mptl_tile;
 
 typedef void (*mptl_tile_fn)(const mptl_call *call, mptl_tile *tile);

@@ -18,10 +18,10 @@ static const int arguments[MPTL_PASSES][ROLES] = {
 static const char *const pass_names[MPTL_PASSES] = {"forward", "backward data", "backward weights"};
 
 struct pass {
-  dnnl_primitive_t primitive, reorder;      /* reorder: to (backward weights: from) oneDNN's layout of the weights; NULL: not needed */
-  dnnl_memory_t memory[ROLES];              /* NULL where the pass has no such operand */
-  dnnl_memory_t plain, reorder_scratch;     /* the reorder's other end */
-  size_t weights_bytes, scratchpad_bytes;   /* oneDNN's layout of the weights; the larger of the two scratchpads */
+  dnnl_primitive_t primitive, reorder; /* reorder: to (backward weights: from) oneDNN's layout of the weights; NULL: not needed */
+  dnnl_memory_t memory[ROLES];         /* NULL where the pass has no such operand */
+  dnnl_memory_t plain, reorder_scratch;   /* the reorder's other end */
+  size_t weights_bytes, scratchpad_bytes; /* oneDNN's layout of the weights; the larger of the two scratchpads */
 };
 
 struct mptl_dnn {
@@ -32,8 +32,8 @@ struct mptl_dnn {
   struct pass pass[MPTL_PASSES];
 };
 
-/* The process's engine and stream: the CPU, and calls that return when they are done. Never destroyed: oneDNN's own statics may be
- * gone by the time that an exit handler runs. */
+/* The process's engine and stream: the CPU, and calls that return when they are done. Never destroyed: oneDNN's own statics may
+ * be gone by the time that an exit handler runs. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
@@ -50,9 +50,9 @@ static void start(void) {
 }
 
 static mptl_status failed(dnnl_status_t status, const char *name, const char *what) {
-  mptl_status code = status == dnnl_out_of_memory    ? MPTL_ENOMEM
+  mptl_status code = status == dnnl_out_of_memory   ? MPTL_ENOMEM
                      : status == dnnl_unimplemented ? MPTL_EUNSUPPORTED
-                                                     : MPTL_EBACKEND;
+                                                    : MPTL_EBACKEND;
   return mptl_fail(code, "%s: %s: oneDNN says %s", name, what, dnnl_status2str(status));
 }
 
@@ -68,8 +68,7 @@ static void destroy_operands(mptl_dnnl_operands *o) {
 /* Descriptors of a pass's operands. The result is binary32, and oneDNN picks the layout of the weights. */
 static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_problem *p, mptl_pass pass, mptl_compute compute) {
   dnnl_data_type_t type = operand_type(compute);
-  dnnl_status_t status =
-      mptl_md_create(&o->x, p->x_ndims, p->x, pass == MPTL_BACKWARD_DATA ? dnnl_f32 : type, p->x_tag);
+  dnnl_status_t status = mptl_md_create(&o->x, p->x_ndims, p->x, pass == MPTL_BACKWARD_DATA ? dnnl_f32 : type, p->x_tag);
   if (status == dnnl_success)
     status = mptl_md_create(&o->weights, p->weights_ndims, p->weights, pass == MPTL_BACKWARD_WEIGHTS ? dnnl_f32 : type,
                             dnnl_format_tag_any);
@@ -105,8 +104,8 @@ static dnnl_status_t create_reorder(struct pass *pass, mptl_pass kind, mptl_cons
   bool unpack = kind == MPTL_BACKWARD_WEIGHTS;
   if (unpack && dnnl_memory_desc_equal(plain, packed)) return dnnl_success; /* the result is where it belongs */
   dnnl_primitive_desc_t pd = NULL;
-  dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine,
-                                                            attributes);
+  dnnl_status_t status =
+      dnnl_reorder_primitive_desc_create(&pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine, attributes);
   if (status != dnnl_success) return status;
   mptl_const_md scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
   size_t bytes = dnnl_memory_desc_get_size(scratchpad);
@@ -118,7 +117,8 @@ static dnnl_status_t create_reorder(struct pass *pass, mptl_pass kind, mptl_cons
   return status;
 }
 
-static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass kind, mptl_compute compute, bool training) {
+static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass kind, mptl_compute compute,
+                                 bool training) {
   dnnl_primitive_desc_t pd = NULL;
   dnnl_status_t status = describe_pass(&pd, p, kind, compute, training);
   if (status != dnnl_success) return status;
@@ -218,7 +218,8 @@ const char *mptl_dnn_version(void) {
 
 /* Whether a pass can run now. */
 static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
-  if (op->pass[pass].primitive == NULL) return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name, pass_names[pass]);
+  if (op->pass[pass].primitive == NULL)
+    return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name, pass_names[pass]);
   if (omp_get_max_threads() != op->threads)
     return mptl_fail(MPTL_EINVAL, "%s: created for %d threads, called with %d", op->name, op->threads, omp_get_max_threads());
   if (op->scratch == NULL && mptl_dnn_scratch_bytes(op) > 0)
@@ -228,11 +229,13 @@ static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
 
 static mptl_status check_bias(const mptl_dnn *op, const float *bias) {
   if ((bias != NULL) == op->bias) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name, op->bias ? "with" : "without", op->bias ? "without" : "with one");
+  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name, op->bias ? "with" : "without",
+                   op->bias ? "without" : "with one");
 }
 
 /* Runs a primitive over count memory objects, those that exist, at the given addresses. */
-static dnnl_status_t execute(dnnl_primitive_t primitive, int count, const int *ids, const dnnl_memory_t *memory, const void *const *at) {
+static dnnl_status_t execute(dnnl_primitive_t primitive, int count, const int *ids, const dnnl_memory_t *memory,
+                             const void *const *at) {
   dnnl_exec_arg_t args[ROLES];
   int n = 0;
   for (int i = 0; i < count; i++) {
@@ -278,10 +281,12 @@ mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *di
   return run(op, MPTL_BACKWARD_DATA, diff_src, packed, NULL, diff_dst);
 }
 
-mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src, const void *diff_dst) {
+mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
+                                      const void *diff_dst) {
   MPTL_TRY(check(op, MPTL_BACKWARD_WEIGHTS));
   MPTL_TRY(check_bias(op, diff_bias));
-  if (op->pass[MPTL_BACKWARD_WEIGHTS].reorder == NULL) return run(op, MPTL_BACKWARD_WEIGHTS, src, diff_weights, diff_bias, diff_dst);
+  if (op->pass[MPTL_BACKWARD_WEIGHTS].reorder == NULL)
+    return run(op, MPTL_BACKWARD_WEIGHTS, src, diff_weights, diff_bias, diff_dst);
   MPTL_TRY(run(op, MPTL_BACKWARD_WEIGHTS, src, op->scratch, diff_bias, diff_dst));
   dnnl_status_t status = reorder(op, MPTL_BACKWARD_WEIGHTS, diff_weights, op->scratch);
   return status == dnnl_success ? MPTL_OK : failed(status, op->name, "unpacking the gradient of the weights");

@@ -1,8 +1,8 @@
 /* Convolution and linear operators on oneDNN (2.6 and 3.x): forward, gradient of the input, gradients of the parameters.
  *
  * Activations are dense NHWC, [n][h][w][c]; weights are PyTorch's: [out][in / groups][kh][kw] for a convolution, [out][c][h][w]
- * (PyTorch's [out][c*h*w]) for a linear operator whose input is an NHWC value; biases are [out]. Every result is binary32, summed in
- * binary32. The operands of a pass are binary32 or bf16 arrays, as its compute type says; weights are always given in binary32.
+ * (PyTorch's [out][c*h*w]) for a linear operator whose input is an NHWC value; biases are [out]. Every result is binary32, summed
+ * in binary32. The operands of a pass are binary32 or bf16 arrays, as its compute type says; weights are given in binary32.
  *
  * An operator holds code, no arrays. What it needs at run time is the caller's, so that it can be placed, shared and counted with
  * everything else:
@@ -28,12 +28,12 @@ enum { MPTL_PASSES = 3 };
 typedef enum mptl_compute {
   MPTL_COMPUTE_NONE, /* the pass is not wanted */
   MPTL_COMPUTE_F32,
-  MPTL_COMPUTE_BF16, /* both operands are bf16 arrays. Products are exact; subnormal operands and sums count as zero */
+  MPTL_COMPUTE_BF16, /* operands are bf16 arrays: products are exact, but subnormal operands, products and sums count as zero */
 } mptl_compute;
 
 typedef struct mptl_dnn mptl_dnn;
 
-/* Sizes in elements; padding is on both sides, a dilation of 1 is none, as in PyTorch. oh and ow must be what follows from the rest:
+/* Sizes in elements; padding is on both sides, a dilation of 1 is none, as in PyTorch. oh and ow must be what follows:
  * (ih + 2 ph - dh (kh - 1) - 1) / sh + 1, rounded down. */
 typedef struct mptl_conv_shape {
   int n, ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, groups;
@@ -46,10 +46,11 @@ typedef struct mptl_linear_shape {
   bool bias;
 } mptl_linear_shape;
 
-/* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: the shape is wrong. MPTL_EUNSUPPORTED: oneDNN has no
- * code for it here (see mptl_dnn_supports). Creating the same again is cheap: oneDNN keeps a cache. */
+/* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: a wrong shape. MPTL_EUNSUPPORTED: oneDNN
+ * has no code for it here (see mptl_dnn_supports). Creating the same again is cheap: oneDNN keeps a cache. */
 MPTL_API mptl_status mptl_dnn_conv_create(mptl_dnn **op, const mptl_conv_shape *shape, const mptl_compute compute[MPTL_PASSES]);
-MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape, const mptl_compute compute[MPTL_PASSES]);
+MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape,
+                                            const mptl_compute compute[MPTL_PASSES]);
 MPTL_API void mptl_dnn_destroy(mptl_dnn *op); /* NULL is allowed */
 
 /* Bytes of the packed weights that a pass reads; 0 for MPTL_BACKWARD_WEIGHTS and for passes that were not created. */
@@ -69,14 +70,16 @@ MPTL_API mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src,
 /* diff_src = the gradient of the input. */
 MPTL_API mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst, const void *packed);
 
-/* diff_weights = the gradient of the weights, in the weights' order; diff_bias is NULL if and only if the shape has none. */
+/* diff_weights = the gradient of the weights, in the weights' order; diff_bias is NULL if and only if the shape has none.
+ * An infinity in diff_dst may make NaN of more of its output channel's diff_weights than it is part of (padding times it). */
 MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
                                                const void *diff_dst);
 
 /* The operator in words: "conv2d 128x3x32x32 -> 64x32x32, kernel 3x3, ..." */
 MPTL_API const char *mptl_dnn_describe(const mptl_dnn *op);
 
-/* oneDNN's name of the code that a pass runs ("jit:avx512_core"), "" for a pass that was not created. "ref" in it means slow. */
+/* oneDNN's name of the code that a pass runs ("jit:avx512_core"), "" for a pass that was not created. "ref" in it means slow,
+ * and so does "brgconv_strided" in a depthwise convolution's backward data (oneDNN 3.2 in bf16). */
 MPTL_API const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass);
 
 /* Whether this machine multiplies the type in hardware, so that asking for it makes sense. */

@@ -10,9 +10,9 @@ typedef struct mptl_dnn_problem {
   int x_ndims, weights_ndims, y_ndims;
   dnnl_dims_t x, weights, y;
   dnnl_format_tag_t x_tag, weights_tag, y_tag;
-  bool bias;                /* of y[1] elements */
-  bool windowed;            /* a convolution; else an inner product */
-  mptl_dnnl_window window;  /* if windowed */
+  bool bias;               /* of y[1] elements */
+  bool windowed;           /* a convolution; else an inner product */
+  mptl_dnnl_window window; /* if windowed */
 } mptl_dnn_problem;
 
 mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]);

@@ -46,7 +46,8 @@ static dnnl_status_t describe_conv(dnnl_convolution_desc_t *d, mptl_pass pass, c
                                                              w->before, w->after);
 }
 
-static dnnl_status_t describe_linear(dnnl_inner_product_desc_t *d, mptl_pass pass, const mptl_dnnl_operands *o, dnnl_prop_kind_t kind) {
+static dnnl_status_t describe_linear(dnnl_inner_product_desc_t *d, mptl_pass pass, const mptl_dnnl_operands *o,
+                                     dnnl_prop_kind_t kind) {
   if (pass == MPTL_FORWARD) return dnnl_inner_product_forward_desc_init(d, kind, o->x, o->weights, o->bias, o->y);
   if (pass == MPTL_BACKWARD_DATA) return dnnl_inner_product_backward_data_desc_init(d, o->x, o->weights, o->y);
   return dnnl_inner_product_backward_weights_desc_init(d, o->x, o->weights, o->bias, o->y);
@@ -58,10 +59,11 @@ dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, cons
   dnnl_prop_kind_t kind = training ? dnnl_forward_training : dnnl_forward_inference;
   dnnl_convolution_desc_t conv;
   dnnl_inner_product_desc_t linear;
-  dnnl_status_t status = window != NULL ? describe_conv(&conv, pass, operands, window, kind) : describe_linear(&linear, pass, operands, kind);
+  dnnl_status_t status =
+      window != NULL ? describe_conv(&conv, pass, operands, window, kind) : describe_linear(&linear, pass, operands, kind);
   if (status != dnnl_success) return status;
-  return dnnl_primitive_desc_create(pd, window != NULL ? (const_dnnl_op_desc_t)&conv : (const_dnnl_op_desc_t)&linear, attr, engine,
-                                    forward);
+  return dnnl_primitive_desc_create(pd, window != NULL ? (const_dnnl_op_desc_t)&conv : (const_dnnl_op_desc_t)&linear, attr,
+                                    engine, forward);
 }
 
 #else
@@ -74,9 +76,9 @@ void mptl_md_destroy(mptl_md md) {
   if (md != NULL) dnnl_memory_desc_destroy(md);
 }
 
-dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *o, const mptl_dnnl_window *w,
-                                 bool training, const_dnnl_primitive_desc_t forward, const_dnnl_primitive_attr_t attr,
-                                 dnnl_engine_t engine) {
+dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *o,
+                                 const mptl_dnnl_window *w, bool training, const_dnnl_primitive_desc_t forward,
+                                 const_dnnl_primitive_attr_t attr, dnnl_engine_t engine) {
   const dnnl_alg_kind_t direct = dnnl_convolution_direct;
   dnnl_prop_kind_t kind = training ? dnnl_forward_training : dnnl_forward_inference;
   if (w == NULL) {
@@ -90,8 +92,8 @@ dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, cons
     return dnnl_convolution_forward_primitive_desc_create(pd, engine, kind, direct, o->x, o->weights, o->bias, o->y, w->strides,
                                                           w->dilates, w->before, w->after, attr);
   if (pass == MPTL_BACKWARD_DATA)
-    return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, direct, o->x, o->weights, o->y, w->strides, w->dilates,
-                                                                w->before, w->after, forward, attr);
+    return dnnl_convolution_backward_data_primitive_desc_create(pd, engine, direct, o->x, o->weights, o->y, w->strides,
+                                                                w->dilates, w->before, w->after, forward, attr);
   return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, direct, o->x, o->weights, o->bias, o->y, w->strides,
                                                                  w->dilates, w->before, w->after, forward, attr);
 }

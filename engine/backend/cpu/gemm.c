@@ -25,21 +25,36 @@ static void destroy(mptl_call *call) {
 static mptl_status create_conv2d(gemm_state *s, const mptl_call *call, const mptl_compute *compute) {
   mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
   const mptl_attributes *a = &call->op->attr;
-  mptl_conv_shape shape = {.n = call->batch, .ic = in.c, .ih = in.h, .iw = in.w, .oc = out.c, .oh = out.h, .ow = out.w,
-                           .kh = a->kernel[0], .kw = a->kernel[1], .sh = a->stride[0], .sw = a->stride[1],
-                           .ph = a->padding[0], .pw = a->padding[1], .dh = a->dilation[0], .dw = a->dilation[1],
-                           .groups = a->groups, .bias = a->bias};
+  mptl_conv_shape shape = {.n = call->batch,
+                           .ic = in.c,
+                           .ih = in.h,
+                           .iw = in.w,
+                           .oc = out.c,
+                           .oh = out.h,
+                           .ow = out.w,
+                           .kh = a->kernel[0],
+                           .kw = a->kernel[1],
+                           .sh = a->stride[0],
+                           .sw = a->stride[1],
+                           .ph = a->padding[0],
+                           .pw = a->padding[1],
+                           .dh = a->dilation[0],
+                           .dw = a->dilation[1],
+                           .groups = a->groups,
+                           .bias = a->bias};
   return mptl_dnn_conv_create(&s->dnn, &shape, compute);
 }
 
 /* A flattened image stays in NHWC; the weights' [out][c*h*w] is then read as [out][c][h][w]. */
 static mptl_status create_linear(gemm_state *s, const mptl_call *call, const mptl_compute *compute) {
   mptl_shape in = call->graph->values[call->graph->values[call->op->in[0]].base].shape;
-  mptl_linear_shape shape = {.n = call->batch, .c = in.c, .h = in.h, .w = in.w, .out = call->op->attr.out, .bias = call->op->attr.bias};
+  mptl_linear_shape shape = {
+      .n = call->batch, .c = in.c, .h = in.h, .w = in.w, .out = call->op->attr.out, .bias = call->op->attr.bias};
   return mptl_dnn_linear_create(&s->dnn, &shape, compute);
 }
 
-static mptl_status create(mptl_call *call, bool dx_wanted, mptl_status (*make)(gemm_state *, const mptl_call *, const mptl_compute *)) {
+static mptl_status create(mptl_call *call, bool dx_wanted,
+                          mptl_status (*make)(gemm_state *, const mptl_call *, const mptl_compute *)) {
   gemm_state *s = calloc(1, sizeof *s);
   if (s == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   call->state = s;
@@ -84,7 +99,8 @@ static mptl_status forward(mptl_call *call) {
 static mptl_status backward(mptl_call *call) {
   gemm_state *s = call->state;
   mptl_dnn_use_scratch(s->dnn, (char *)call->scratch + s->dx_bytes);
-  MPTL_TRY(mptl_dnn_backward_weights(s->dnn, call->dtheta[0], call->op->attr.bias ? call->dtheta[1] : NULL, call->in[0].data, call->dy.data));
+  MPTL_TRY(mptl_dnn_backward_weights(s->dnn, call->dtheta[0], call->op->attr.bias ? call->dtheta[1] : NULL, call->in[0].data,
+                                     call->dy.data));
   mptl_sink *dx = &call->dx[0];
   if (dx->data == NULL) return MPTL_OK;
   MPTL_TRY(mptl_dnn_pack(s->dnn, MPTL_BACKWARD_DATA, s->packed[1], call->theta[0]));
@@ -94,7 +110,17 @@ static mptl_status backward(mptl_call *call) {
   return MPTL_OK;
 }
 
-const mptl_cpu_op mptl_cpu_conv2d = {.kind = "conv2d", .create = create_conv2d_op, .destroy = destroy, .scratch_bytes = scratch_bytes,
-                                     .packed_bytes = packed_bytes, .forward = forward, .backward = backward};
-const mptl_cpu_op mptl_cpu_linear = {.kind = "linear", .create = create_linear_op, .destroy = destroy, .scratch_bytes = scratch_bytes,
-                                     .packed_bytes = packed_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_conv2d = {.kind = "conv2d",
+                                     .create = create_conv2d_op,
+                                     .destroy = destroy,
+                                     .scratch_bytes = scratch_bytes,
+                                     .packed_bytes = packed_bytes,
+                                     .forward = forward,
+                                     .backward = backward};
+const mptl_cpu_op mptl_cpu_linear = {.kind = "linear",
+                                     .create = create_linear_op,
+                                     .destroy = destroy,
+                                     .scratch_bytes = scratch_bytes,
+                                     .packed_bytes = packed_bytes,
+                                     .forward = forward,
+                                     .backward = backward};

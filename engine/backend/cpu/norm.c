@@ -92,11 +92,13 @@ static mptl_status forward(mptl_call *call) {
   size_t c = channels(call), n = rows(call);
   float *mean = call->saved, *inv_std = call->saved + c, *running_mean = call->buffers[2], *running_var = call->buffers[3];
   double eps = call->op->attr.eps, momentum = call->op->attr.momentum;
-  if (call->train && n < 2) return mptl_fail(MPTL_EINVAL, "batch normalisation of one value per channel: needs a larger batch or image");
+  if (call->train && n < 2)
+    return mptl_fail(MPTL_EINVAL, "batch normalisation of one value per channel: needs a larger batch or image");
   if (call->train) {
     const double *sums = reduce(call, sum_moments);
     for (size_t i = 0; i < c; i++) {
-      double m = sums[i] / (double)n, var = fmax(sums[c + i] / (double)n - m * m, 0.0), unbiased = var * (double)n / (double)(n - 1);
+      double m = sums[i] / (double)n, var = fmax(sums[c + i] / (double)n - m * m, 0.0),
+             unbiased = var * (double)n / (double)(n - 1);
       mean[i] = (float)((double)call->in[0].data[i] + m);
       inv_std[i] = (float)(1.0 / sqrt(var + eps));
       running_mean[i] = (float)((1.0 - momentum) * (double)running_mean[i] + momentum * (double)mean[i]);
@@ -144,5 +146,8 @@ static mptl_status backward(mptl_call *call) {
   return MPTL_OK;
 }
 
-const mptl_cpu_op mptl_cpu_batchnorm2d = {
-    .kind = "batchnorm2d", .saved_floats = saved_floats, .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_batchnorm2d = {.kind = "batchnorm2d",
+                                          .saved_floats = saved_floats,
+                                          .scratch_bytes = scratch_bytes,
+                                          .forward = forward,
+                                          .backward = backward};

@@ -10,8 +10,15 @@ typedef struct geometry {
 static geometry geometry_of(const mptl_call *call) {
   mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
   const mptl_attributes *a = &call->op->attr;
-  return (geometry){.c = (size_t)in.c, .ih = (size_t)in.h, .iw = (size_t)in.w, .oh = (size_t)out.h, .ow = (size_t)out.w,
-                    .kh = (size_t)a->kernel[0], .kw = (size_t)a->kernel[1], .sh = (size_t)a->stride[0], .sw = (size_t)a->stride[1]};
+  return (geometry){.c = (size_t)in.c,
+                    .ih = (size_t)in.h,
+                    .iw = (size_t)in.w,
+                    .oh = (size_t)out.h,
+                    .ow = (size_t)out.w,
+                    .kh = (size_t)a->kernel[0],
+                    .kw = (size_t)a->kernel[1],
+                    .sh = (size_t)a->stride[0],
+                    .sw = (size_t)a->stride[1]};
 }
 
 /* Rows beyond a tile are computed in scratch, one row a thread (see mptl_run_tiles). */
@@ -66,4 +73,5 @@ static mptl_status backward(mptl_call *call) {
   return MPTL_OK;
 }
 
-const mptl_cpu_op mptl_cpu_avgpool = {.kind = "avgpool", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_avgpool = {
+    .kind = "avgpool", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};

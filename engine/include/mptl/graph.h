@@ -23,11 +23,11 @@ static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size
 
 /* Attributes of all operators; engine/graph/attributes.c names them, each kind says which it takes. */
 typedef struct mptl_attributes {
-  int out;                                                /* output channels or features */
-  int kernel[2], stride[2], padding[2], dilation[2];      /* (height, width) */
+  int out;                                           /* output channels or features */
+  int kernel[2], stride[2], padding[2], dilation[2]; /* (height, width) */
   int groups;
   bool bias;
-  double eps, momentum;                                   /* batchnorm2d: PyTorch's meaning */
+  double eps, momentum; /* batchnorm2d: PyTorch's meaning */
 } mptl_attributes;
 
 typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
@@ -77,11 +77,11 @@ typedef struct mptl_graph {
 /* A row of the operator table (engine/graph/op_table.c). */
 struct mptl_op_kind {
   const char *name;
-  int n_in;                /* number of inputs */
-  bool gemm;               /* starts a new group (method.md 3) */
-  bool follows_inputs;     /* `amp`: low when all inputs are low */
-  bool backward_reads_in;  /* the backward formula reads the rounded inputs */
-  bool backward_reads_out; /* ... the rounded output */
+  int n_in;                      /* number of inputs */
+  bool gemm;                     /* starts a new group (method.md 3) */
+  bool follows_inputs;           /* `amp`: low when all inputs are low */
+  bool backward_reads_in;        /* the backward formula reads the rounded inputs */
+  bool backward_reads_out;       /* ... the rounded output */
   const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
   /* Checks inputs and attributes, sets the output's shape, adds parameters. */
   mptl_status (*infer)(mptl_graph *graph, mptl_op *op, mptl_shape *out);

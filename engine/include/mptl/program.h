@@ -16,9 +16,9 @@
 typedef struct mptl_model {
   const mptl_graph *graph; /* borrowed: must outlive the model */
   mptl_tensor **params;    /* by parameter index: binary32 master, or buffer; PyTorch's layout */
-  mptl_tensor **grads;     /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
-  mptl_tensor **momenta;   /* trained ones: momentum buffer; else NULL */
-  int64_t updates;         /* updates applied so far; the first one sets the momentum buffers */
+  mptl_tensor **grads;   /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
+  mptl_tensor **momenta; /* trained ones: momentum buffer; else NULL */
+  int64_t updates;       /* updates applied so far; the first one sets the momentum buffers */
 } mptl_model;
 
 /* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone. */
@@ -62,7 +62,7 @@ MPTL_API mptl_status mptl_program_backward(mptl_program *program, double loss_sc
 
 typedef struct mptl_update {
   double lr, momentum, weight_decay;
-  double loss_scale;  /* 1: none */
+  double loss_scale;   /* 1: none */
   bool skip_nonfinite; /* no update when a gradient is not finite (dynamic loss scaling) */
 } mptl_update;
 

@@ -25,7 +25,8 @@ static void axpy(float *restrict y, const float *restrict x, float factor, size_
   for (size_t i = 0; i < n; i++) y[i] += x[i] * factor;
 }
 
-static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict shift, size_t rows, size_t c) {
+static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict shift, size_t rows,
+                    size_t c) {
   for (size_t r = 0; r < rows; r++, x += c)
     for (size_t i = 0; i < c; i++) {
       float d = x[i] - shift[i];
@@ -34,8 +35,8 @@ static void moments(float *restrict sum, float *restrict sum2, const float *rest
     }
 }
 
-static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict shift, size_t rows,
-                      size_t c) {
+static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict shift,
+                      size_t rows, size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, y += c)
     for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + shift[i];
 }
@@ -50,7 +51,8 @@ static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const
 }
 
 static void normalize_backward(float *restrict dx, const float *restrict dy, const float *restrict x, const float *restrict mean,
-                               const float *restrict a, const float *restrict b, const float *restrict factor, size_t rows, size_t c) {
+                               const float *restrict a, const float *restrict b, const float *restrict factor, size_t rows,
+                               size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, dy += c, dx += c)
     for (size_t i = 0; i < c; i++) dx[i] = (dy[i] - a[i] - (x[i] - mean[i]) * b[i]) * factor[i];
 }
@@ -76,6 +78,15 @@ static void sgd(float *restrict p, float *restrict buf, const float *restrict g,
 }
 
 const mptl_layer_kernels MPTL_CPU(layers) = {
-    .relu = relu, .relu_backward = relu_backward, .add = add, .accumulate = accumulate, .axpy = axpy, .moments = moments,
-    .normalize = normalize, .backward_sums = backward_sums, .normalize_backward = normalize_backward, .all_finite = all_finite, .sgd = sgd,
+    .relu = relu,
+    .relu_backward = relu_backward,
+    .add = add,
+    .accumulate = accumulate,
+    .axpy = axpy,
+    .moments = moments,
+    .normalize = normalize,
+    .backward_sums = backward_sums,
+    .normalize_backward = normalize_backward,
+    .all_finite = all_finite,
+    .sgd = sgd,
 };

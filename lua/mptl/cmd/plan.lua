@@ -13,12 +13,11 @@ function M.configure(parser)
   options.add(parser)
 end
 
--- {emulated_bytes, packed_bytes} as the engine plans its memory; nil where it cannot tell.
+-- What a training step takes, as the engine plans it.
 local function memory(assignment)
-  if not core.plan_memory then return nil end
   return json.object({ "emulated_bytes", "packed_bytes" }, {
-    emulated_bytes = core.plan_memory(assignment, "emulated"),
-    packed_bytes = core.plan_memory(assignment, "packed"),
+    emulated_bytes = core.predict_memory(assignment, "emulated").total,
+    packed_bytes = core.predict_memory(assignment, "packed").total,
   })
 end
 
@@ -88,11 +87,7 @@ local function text(cfg, plan, t)
   if #t.order > 0 then out("demoted, in this order: %s", table.concat(t.order, " ")) end
   out("elements low: %.2f%% (ratio_lo %.4f)", 100 * t.ratio_lo, t.ratio_lo)
   out("bits: %.1f MB all high, %.1f MB now, ratio %.4f", t.bits.all_high / 8e6, t.bits.now / 8e6, t.bits.ratio)
-  if t.memory then
-    out("memory: %.1f MB emulated, %.1f MB packed", t.memory.emulated_bytes / 1e6, t.memory.packed_bytes / 1e6)
-  else
-    out("memory: not predicted by this build")
-  end
+  out("memory of a training step: %.1f MB emulated, %.1f MB packed", t.memory.emulated_bytes / 1e6, t.memory.packed_bytes / 1e6)
   return table.concat(lines, "\n") .. "\n"
 end
 

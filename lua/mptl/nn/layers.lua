@@ -25,11 +25,12 @@ local function show(value)
   return tostring(value)
 end
 
--- row: class, kind (the engine's operator), positional (names of t[1], t[2]), attributes (names the engine takes),
--- inputs/outputs: which positional is checked against the input or is the engine's `out`; parameters; defaults.
+-- row: class; usage (for help); kind (the engine's operator); positional (names of t[1], t[2]) and whether they are required;
+-- channels: these are the inputs, checked against what comes, and the engine's `out`; attributes (names the engine takes);
+-- parameters: it has some; weight: function (layer) -> dimensions of its weight; finish: function (layer, options) for the rest.
 local function layer(row)
   local class = Module.class(row.class)
-  class.kind = row.kind
+  class.kind, class.usage = row.kind, row.usage
   local accepted = { "name" }
   for _, name in ipairs(row.attributes) do accepted[#accepted + 1] = name end
   if row.parameters then accepted[#accepted + 1] = "init" end
@@ -91,7 +92,9 @@ local function pair(value, i)
 end
 
 layer {
-  class = "Conv2d", kind = "conv2d", positional = { "input channels", "output channels" }, required = true, channels = true,
+  class = "Conv2d",
+  usage = "nn.Conv2d{ input, output, kernel = 3, stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, init = nil }",
+  kind = "conv2d", positional = { "input channels", "output channels" }, required = true, channels = true,
   parameters = true, attributes = { "kernel", "stride", "padding", "dilation", "groups", "bias" },
   finish = function(_, options)
     if options.kernel == nil then misuse.raise("Conv2d: kernel is missing: nn.Conv2d{ input, output, kernel = 3 }") end
@@ -103,19 +106,25 @@ layer {
 }
 
 layer {
-  class = "Linear", kind = "linear", positional = { "input features", "output features" }, required = true, channels = true,
+  class = "Linear",
+  usage = "nn.Linear{ input, output, bias = true, init = nil }",
+  kind = "linear", positional = { "input features", "output features" }, required = true, channels = true,
   parameters = true, attributes = { "bias" },
   weight = function(self) return { self.attributes.out, self.inputs } end,
 }
 
 layer {
-  class = "BatchNorm2d", kind = "batchnorm2d", positional = { "channels" }, required = true, channels = true,
+  class = "BatchNorm2d",
+  usage = "nn.BatchNorm2d(channels) or nn.BatchNorm2d{ channels, eps = 1e-5, momentum = 0.1 }",
+  kind = "batchnorm2d", positional = { "channels" }, required = true, channels = true,
   parameters = true, attributes = { "eps", "momentum" },
   weight = function(self) return { self.inputs } end,
 }
 
 layer {
-  class = "AvgPool2d", kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride" },
+  class = "AvgPool2d",
+  usage = "nn.AvgPool2d(kernel) or nn.AvgPool2d{ kernel = 2, stride = 2 }",
+  kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride" },
   finish = function(self, options)
     local kernel = options[1] or options.kernel
     if kernel == nil then misuse.raise("AvgPool2d: kernel is missing: nn.AvgPool2d(4)") end
@@ -124,7 +133,7 @@ layer {
   end,
 }
 
-layer { class = "ReLU", kind = "relu", positional = {}, attributes = {} }
+layer { class = "ReLU", usage = "nn.ReLU()", kind = "relu", positional = {}, attributes = {} }
 
 --- Rectified linear unit as a function.
 -- @param x a value
@@ -163,6 +172,7 @@ end
 
 --- flatten as a module.
 M.Flatten = Module.class("Flatten")
+M.Flatten.usage = "nn.Flatten()"
 function M.Flatten:forward(x) -- luacheck: ignore self
   return M.flatten(x)
 end
@@ -170,6 +180,7 @@ end
 --- The modules (or functions of a value) of a list, one after the other, named "0", "1", ... or by their `name` option.
 -- @usage nn.Sequential{ nn.Flatten(), nn.Linear{ 3072, 10 } }
 M.Sequential = Module.class("Sequential")
+M.Sequential.usage = "nn.Sequential{ module, module, ... }"
 
 local steps = setmetatable({}, { __mode = "k" }) -- sequence -> what it calls, in order
 

@@ -51,8 +51,8 @@ function M.resolve(formats)
     set = M.presets[formats]
     local names = misuse.names(M.presets)
     if not set then
-      misuse.raise("formats: %s%s, accepted are %s, or a table {high=, low=}", formats, misuse.suggest(formats, names),
-        table.concat(names, ", "))
+      misuse.raise("formats: %s, accepted are %s, or a table {high=, low=}%s", formats, table.concat(names, ", "),
+        misuse.suggest(formats, names))
     end
   elseif type(formats) ~= "table" then
     misuse.raise("formats: %s, accepted are a name (%s) or a table {high=, low=}", type(formats),

@@ -19,11 +19,6 @@ end
 
 -- Tensors
 
-local tensor_mt = misuse.strict("tensor", Tensor, {
-  format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
-  is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
-})
-
 --- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
 function Tensor:set(format)
   if type(format) ~= "string" then
@@ -45,14 +40,7 @@ function Tensor:high()
   changed(self._graph)
 end
 
-tensor_mt.fields = { "role", "operator", "group", "numel" }
-
 -- Operators
-
-local operator_mt = misuse.strict("operator", Operator, {})
-operator_mt.fields = {
-  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
-}
 
 --- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
 function Operator:tensors()
@@ -62,12 +50,6 @@ function Operator:tensors()
 end
 
 -- Groups
-
-local group_mt = misuse.strict("group", Group, {
-  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
-})
-
-group_mt.fields = { "index", "numel", "activations", "parameters" }
 
 local function set_group(group, low)
   local graph = group._graph
@@ -93,8 +75,6 @@ function Group:promote()
 end
 
 -- The graph
-
-local graph_mt = misuse.strict("graph", Graph, {})
 
 --- The groups, in a new list (which may be sorted).
 function Graph:groups()
@@ -152,6 +132,40 @@ end
 --- The batch size that the sizes are for.
 function Graph:batch()
   return self._assignment:batch()
+end
+
+-- What the objects look like from outside: unknown fields are errors
+
+local tensor_mt = misuse.strict("tensor", Tensor, {
+  format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
+  is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
+}, { "role", "operator", "group", "numel" })
+
+local operator_mt = misuse.strict("operator", Operator, {}, {
+  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "group", "v", "dv", "theta", "dtheta",
+})
+
+local group_mt = misuse.strict("group", Group, {
+  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
+}, { "index", "numel", "activations", "parameters" })
+
+local graph_mt = misuse.strict("graph", Graph, {}, {})
+
+function tensor_mt:__tostring()
+  return ("%s of %s: %s, %d elements, group %d"):format(self.role, self.operator.name, self.format, self.numel, self.group.index)
+end
+
+function operator_mt:__tostring()
+  return ("operator %d %s (%s), group %d"):format(self.index, self.name, self.kind, self.group.index)
+end
+
+function group_mt:__tostring()
+  return ("group %d: %d elements, %s"):format(self.index, self.numel, self.low and "low" or "high")
+end
+
+function graph_mt:__tostring()
+  return ("graph of %d operators in %d groups, %.2f%% of the elements low"):format(#self._operators, #self._groups,
+    100 * self:ratio_lo())
 end
 
 local M = {}

@@ -121,6 +121,19 @@ function M.policy(choose, options)
   return policy
 end
 
+--- Usage lines of the built-in policies, for help().
+M.help = {
+  fp32 = "precision.fp32(): every tensor in binary32, the baseline",
+  uniform = 'precision.uniform "FP(6,9,0)": every tensor in one format',
+  uniform_low = 'precision.uniform_low{ formats = "hfp8" }: every tensor low',
+  operator = 'precision.operator{ formats = "hfp8" }: low are the inputs of convolutions and linear layers, in both directions',
+  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs too, and what follows low inputs',
+  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low, until the ratio is',
+  increasing = "precision.increasing{ ratio = 0.5 }: as demotion, the smallest groups first",
+  random = "precision.random{ ratio = 0.5, r_max = 0.55, seed = 1 }: as demotion, in random order",
+  top_k = "precision.top_k{ k = 3 }: the k largest groups low",
+}
+
 --- Names of the built-in policies.
 M.names = { "fp32", "uniform_low", "operator", "amp", "demotion", "increasing", "random", "top_k" }
 
@@ -161,11 +174,8 @@ end
 function M.named(name)
   if M[name] and built_in[name] or name == "fp32" then return M[name]() end
   if not name:match("%.lua$") then
-    misuse.usage("policy %s%s: accepted are %s, FILE.lua", name, misuse.suggest(name, M.names), table.concat(M.names, ", "))
+    misuse.raise("policy: %s, accepted are %s, FILE.lua%s", name, table.concat(M.names, ", "), misuse.suggest(name, M.names))
   end
-  local file = io.open(name)
-  if not file then misuse.usage("policy %s: no such file", name) end
-  file:close()
   local chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
   local result = chunk()

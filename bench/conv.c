@@ -1,0 +1,121 @@
+/* GFLOP/s of the passes of convolutions and linear operators on this machine, with oneDNN's names of the code that runs.
+ *
+ *   cmake --build build --target bench_conv && OMP_NUM_THREADS=2 build/bin/bench_conv [batch]
+ *
+ * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as in a training step; the column
+ * in percent is the share of packing. Rows: the convolutions of ResNet-18 on CIFAR at widths 1 and 0.25, both ends included, and
+ * the depthwise and odd-channel ones of the mobile networks. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "backend/cpu/dnn.h"
+
+#define MUST(expr)                                     \
+  do {                                                 \
+    if ((expr) == MPTL_OK) break;                      \
+    fprintf(stderr, "bench_conv: %s\n", mptl_error()); \
+    exit(1);                                           \
+  } while (0)
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *ones(size_t count) { /* 1.0f, which as bf16 pairs is (0, 1) */
+  float *x = aligned_alloc(64, (count * 4 + 64) / 64 * 64);
+  if (x == NULL) abort();
+  for (size_t i = 0; i < count; i++) x[i] = 1;
+  return x;
+}
+
+typedef struct buffers {
+  float *x, *w, *y, *bias;
+  void *packed[2], *scratch;
+} buffers;
+
+static void once(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
+  float *bias = s->bias ? b->bias : NULL;
+  if (pack && pass != MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_pack(op, pass, b->packed[pass], b->w));
+  if (pass == MPTL_FORWARD) MUST(mptl_dnn_forward(op, b->y, b->x, b->packed[0], bias));
+  if (pass == MPTL_BACKWARD_DATA) MUST(mptl_dnn_backward_data(op, b->x, b->y, b->packed[1]));
+  if (pass == MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_backward_weights(op, b->w, bias, b->x, b->y));
+}
+
+/* Seconds of the fastest of several calls: the others shared the machine with something. */
+static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
+  double best = 1e9, start = now();
+  once(op, pass, b, s, pack);
+  for (int i = 0; i < 3 || (i < 200 && now() - start < 0.3); i++) {
+    double t = now();
+    once(op, pass, b, s, pack);
+    t = now() - t;
+    if (t < best) best = t;
+  }
+  return best;
+}
+
+static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute, bool input_gradient) {
+  const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE, compute};
+  const mptl_linear_shape ls = {s->n, s->ic, s->ih, s->iw, s->oc, s->bias};
+  mptl_dnn *op;
+  double t = now();
+  MUST(linear ? mptl_dnn_linear_create(&op, &ls, computes) : mptl_dnn_conv_create(&op, s, computes));
+  double created = now() - t;
+  double positions = (double)s->n * s->oh * s->ow, per_group = (double)(s->ic / s->groups) * s->kh * s->kw;
+  double flops = 2 * positions * s->oc * per_group;
+  buffers b = {ones((size_t)s->n * s->ih * s->iw * s->ic),
+               ones((size_t)s->oc * (size_t)per_group),
+               ones((size_t)positions * s->oc),
+               ones((size_t)s->oc),
+               {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
+               ones(mptl_dnn_scratch_bytes(op) / 4)};
+  mptl_dnn_use_scratch(op, b.scratch);
+  printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", compute == MPTL_COMPUTE_F32 ? "f32" : "bf16", s->ic, s->oc, s->ih, s->iw, s->kh,
+         s->sh, s->groups);
+  for (int pass = 0; pass < MPTL_PASSES; pass++) {
+    if (computes[pass] == MPTL_COMPUTE_NONE) {
+      printf(" | %-42s", "-");
+      continue;
+    }
+    double whole = fastest(op, (mptl_pass)pass, &b, s, true), bare = fastest(op, (mptl_pass)pass, &b, s, false);
+    printf(" | %7.3f ms %5.0f GF/s %4.1f%% %-13.13s", whole * 1e3, flops / whole * 1e-9,
+           pass == MPTL_BACKWARD_WEIGHTS ? 0 : 100 * (whole - bare) / whole, mptl_dnn_implementation(op, (mptl_pass)pass));
+  }
+  printf(" | create %5.2f ms, packed %5.1f MB, scratch %6.1f MB\n", created * 1e3,
+         1e-6 * (double)(mptl_dnn_packed_bytes(op, 0) + mptl_dnn_packed_bytes(op, 1)), 1e-6 * (double)mptl_dnn_scratch_bytes(op));
+  fflush(stdout);
+  mptl_dnn_destroy(op);
+  free(b.x), free(b.w), free(b.y), free(b.bias), free(b.packed[0]), free(b.packed[1]), free(b.scratch);
+}
+
+int main(int argc, char **argv) {
+  const int n = argc > 1 ? atoi(argv[1]) : 128;
+  static const struct {
+    int ic, h, oc, k, stride, groups;
+    bool linear, stem;
+  } rows[] = {
+      {3, 32, 64, 3, 1, 1, false, true},      {64, 32, 64, 3, 1, 1, false, false},   {64, 32, 128, 3, 2, 1, false, false},
+      {64, 32, 128, 1, 2, 1, false, false},   {128, 16, 128, 3, 1, 1, false, false}, {256, 8, 256, 3, 1, 1, false, false},
+      {512, 4, 512, 3, 1, 1, false, false},   {512, 1, 10, 1, 1, 1, true, false},    {3, 32, 16, 3, 1, 1, false, true},
+      {16, 32, 16, 3, 1, 1, false, false},    {16, 32, 32, 3, 2, 1, false, false},   {16, 32, 32, 1, 2, 1, false, false},
+      {32, 16, 32, 3, 1, 1, false, false},    {64, 8, 64, 3, 1, 1, false, false},    {128, 4, 128, 3, 1, 1, false, false},
+      {24, 32, 24, 1, 1, 1, false, false},    {12, 32, 12, 3, 1, 1, false, false},   {28, 32, 28, 1, 1, 1, false, false},
+      {28, 32, 28, 3, 1, 28, false, false},   {96, 32, 96, 3, 1, 96, false, false},  {58, 16, 58, 3, 1, 58, false, false},
+      {116, 8, 116, 3, 2, 116, false, false}, {58, 16, 58, 1, 1, 1, false, false},   {464, 4, 1024, 1, 1, 1, false, false},
+  };
+  printf("oneDNN %s, batch %d\n", mptl_dnn_version(), n);
+  for (int compute = MPTL_COMPUTE_F32; compute <= MPTL_COMPUTE_BF16; compute++) {
+    if (!mptl_dnn_supports((mptl_compute)compute)) continue;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+      int pad = rows[i].k / 2, out = (rows[i].h + 2 * pad - rows[i].k) / rows[i].stride + 1;
+      const mptl_conv_shape s = {n,   rows[i].ic, rows[i].h, rows[i].h,      rows[i].oc,     out,
+                                 out, rows[i].k,  rows[i].k, rows[i].stride, rows[i].stride, pad,
+                                 pad, 1,          1,         rows[i].groups, rows[i].linear};
+      measure(&s, rows[i].linear, (mptl_compute)compute, !rows[i].stem);
+    }
+  }
+  return 0;
+}

@@ -1,0 +1,160 @@
+/* What Lua's own library lacks: time, files that are replaced whole, the interrupt flag, the terminal, the processor.
+ *
+ *   core.time() -> seconds since some fixed moment, monotonic
+ *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
+ *   core.read_tensor(path, offset, tensor)          fills the tensor from the file's bytes at offset
+ *   core.catch_interrupt([on])  SIGINT and SIGTERM set a flag, and a second one ends the process as usual; false: as usual again
+ *   core.interrupted() -> boolean
+ *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
+ *   core.cpu() -> {model=, cores=, features={avx2=true, ...}}
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bindings/bind.h"
+#include "mptl/file.h"
+
+static int system_time(lua_State *L) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  lua_pushnumber(L, (lua_Number)t.tv_sec + 1e-9 * (lua_Number)t.tv_nsec);
+  return 1;
+}
+
+/* ---- Files ---- */
+
+static int system_write_file(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_Integer n = luaL_len(L, 2);
+  mptl_bytes *chunks = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *chunks, 0);
+  for (lua_Integer i = 0; i < n; i++) { /* the table keeps what the chunks point to */
+    int type = lua_rawgeti(L, 2, i + 1);
+    if (type == LUA_TSTRING) {
+      chunks[i].data = lua_tolstring(L, -1, &chunks[i].size);
+    } else if (type == LUA_TUSERDATA) {
+      mptl_tensor *t = bind_check_tensor(L, -1);
+      chunks[i] = (mptl_bytes){t->data, mptl_tensor_numel(t) * sizeof(float)};
+    } else {
+      luaL_error(L, "write_file: chunk %I is a %s, accepted are strings and tensors", i + 1, lua_typename(L, type));
+    }
+    lua_pop(L, 1);
+  }
+  bind_check(L, mptl_file_write(path, (size_t)n, chunks));
+  return 0;
+}
+
+static int system_read_tensor(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  lua_Integer offset = luaL_checkinteger(L, 2);
+  mptl_tensor *t = bind_check_tensor(L, 3);
+  luaL_argcheck(L, offset >= 0, 2, "the offset is negative");
+  bind_check(L, mptl_file_read(path, (uint64_t)offset, t->data, mptl_tensor_numel(t) * sizeof(float)));
+  lua_settop(L, 3);
+  return 1;
+}
+
+/* ---- Interrupts ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig) {
+  (void)sig;
+  interrupted = 1;
+  signal(SIGINT, SIG_DFL); /* the second one ends the process */
+  signal(SIGTERM, SIG_DFL);
+}
+
+static int system_catch_interrupt(lua_State *L) {
+  int on = lua_isnone(L, 1) || lua_toboolean(L, 1);
+  struct sigaction action = {.sa_handler = on ? on_interrupt : SIG_DFL, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  interrupted = 0;
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+  signal(SIGXFSZ, on ? SIG_IGN : SIG_DFL); /* so that the limit on file sizes is an error of write_file */
+  return 0;
+}
+
+static int system_interrupted(lua_State *L) {
+  lua_pushboolean(L, interrupted != 0);
+  return 1;
+}
+
+/* ---- Terminal ---- */
+
+static int system_isatty(lua_State *L) {
+  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+static int system_terminal_width(lua_State *L) {
+  struct winsize size;
+  int fd = (int)luaL_optinteger(L, 1, 1);
+  int known = ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  lua_pushinteger(L, known ? size.ws_col : 80);
+  return 1;
+}
+
+/* ---- Processor ---- */
+
+static const char *const features[] = {"sse4_2",      "avx2",     "fma",      "f16c",        "avx512f",
+                                       "avx512bw",    "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
+                                       "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",    NULL};
+
+/* Sets field of the table on top of the stack for every word of the line that is a feature. */
+static void set_features(lua_State *L, char *words) {
+  char *save, *word = strtok_r(words, " \t\n", &save);
+  for (; word; word = strtok_r(NULL, " \t\n", &save))
+    for (int i = 0; features[i]; i++)
+      if (strcmp(word, features[i]) == 0) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, word);
+      }
+}
+
+static int system_cpu(lua_State *L) {
+  char *line = NULL, *model = NULL, *flags = NULL;
+  size_t size = 0;
+  FILE *f = fopen("/proc/cpuinfo", "r");
+  while (f && (!model || !flags) && getline(&line, &size, f) > 0) {
+    char *value = strchr(line, ':');
+    if (!value) continue;
+    value += 1 + (value[1] == ' ');
+    value[strcspn(value, "\n")] = '\0';
+    if (!model && strncmp(line, "model name", 10) == 0) model = strdup(value);
+    if (!flags && strncmp(line, "flags", 5) == 0) flags = strdup(value);
+  }
+  if (f) fclose(f);
+  free(line);
+  lua_createtable(L, 0, 3);
+  lua_pushstring(L, model ? model : "unknown");
+  lua_setfield(L, -2, "model");
+  lua_pushinteger(L, sysconf(_SC_NPROCESSORS_ONLN));
+  lua_setfield(L, -2, "cores");
+  lua_newtable(L);
+  if (flags) set_features(L, flags);
+  lua_setfield(L, -2, "features");
+  free(model);
+  free(flags);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"time", system_time},
+    {"write_file", system_write_file},
+    {"read_tensor", system_read_tensor},
+    {"catch_interrupt", system_catch_interrupt},
+    {"interrupted", system_interrupted},
+    {"isatty", system_isatty},
+    {"terminal_width", system_terminal_width},
+    {"cpu", system_cpu},
+    {NULL, NULL},
+};
+
+void mptl_bind_system(lua_State *L) { luaL_setfuncs(L, functions, 0); }

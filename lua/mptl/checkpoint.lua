@@ -1,0 +1,116 @@
+--- Checkpoints: safetensors files with parameters and buffers under PyTorch's names, momentum buffers under
+-- "optimizer.momentum.NAME", and everything else about the run as JSON text in the metadata "mptl".
+local json = require "mptl.json"
+local safetensors = require "mptl.safetensors"
+
+local M = {}
+
+local momentum_prefix = "optimizer.momentum."
+
+-- JSON that gives back every number exactly: floats in 17 digits, and inf and NaN, which JSON does not have, as {"float": "inf"}.
+-- Fields are in alphabetical order, so that equal states are equal files.
+local function exact(value)
+  if type(value) == "table" then
+    local copy, order = {}, {}
+    for k, v in pairs(value) do
+      copy[k] = exact(v)
+      order[#order + 1] = type(k) == "string" and k or nil
+    end
+    table.sort(order)
+    return #order > 0 and json.object(order, copy) or copy
+  elseif math.type(value) ~= "float" then
+    return value
+  end
+  local text = ("%.17g"):format(value)
+  if not text:find "%d" then return { float = text:gsub("^-nan$", "nan") } end
+  if not text:find "[.e]" then text = text .. ".0" end
+  return setmetatable({}, { __tojson = function() return text end })
+end
+
+local special = { ["inf"] = math.huge, ["-inf"] = -math.huge, ["nan"] = 0 / 0 }
+
+local function inexact(value)
+  if type(value) ~= "table" then return value end
+  if value.float then return special[value.float] end
+  for k, v in pairs(value) do value[k] = inexact(v) end
+  return value
+end
+
+--- Writes a checkpoint; the old file of that name is replaced at once or not at all.
+-- @param path the file
+-- @param graph the engine's graph
+-- @param model the engine's model, with the momentum buffers that a training program gives it
+-- @param state table of whatever JSON can hold; the field step (steps made) becomes the batch norms' num_batches_tracked
+function M.save(path, graph, model, state)
+  local tensors, momenta = {}, {}
+  for _, p in ipairs(graph:parameters()) do
+    table.insert(tensors, { name = p.name, tensor = model:tensor(p.name) })
+    local norm = p.name:match "^(.*)%.running_var$"
+    if norm then
+      local count = string.pack("<i8", state.step)
+      table.insert(tensors, { name = norm .. ".num_batches_tracked", dtype = "I64", shape = {}, bytes = count })
+    end
+    if not p.buffer then table.insert(momenta, { name = momentum_prefix .. p.name, tensor = model:momentum(p.name) }) end
+  end
+  table.move(momenta, 1, #momenta, #tensors + 1, tensors)
+  safetensors.write(path, tensors, { format = "pt", mptl = json.encode(exact(state)) })
+end
+
+local function shape_text(shape)
+  return #shape == 0 and "scalar" or table.concat(shape, "x")
+end
+
+-- An error unless the file has this tensor in this shape.
+local function check_tensor(file, name, shape)
+  local entry = file.tensors[name]
+  local function bad(what, ...)
+    error(("%s: not a checkpoint of this network: %s %s"):format(file.path, name, what:format(...)), 0)
+  end
+  if not entry then bad "is missing" end
+  if entry.dtype ~= "F32" then bad("is of type %s, must be F32", entry.dtype) end
+  if shape_text(entry.shape) ~= shape_text(shape) then
+    bad("has the shape %s, the network's is %s", shape_text(entry.shape), shape_text(shape))
+  end
+end
+
+local function check_unexpected(file, known)
+  for _, name in ipairs(file.names) do
+    local extra = name:sub(1, #momentum_prefix) == momentum_prefix or name:find "num_batches_tracked$"
+    if not extra and not known[name] then
+      error(("%s: not a checkpoint of this network: it has %s, which the network has not"):format(file.path, name), 0)
+    end
+  end
+end
+
+--- The state in a checkpoint, without its tensors.
+-- @param path the file
+-- @return what was given to save, or nil when the file has none (parameters saved by PyTorch); and the opened file, for load
+function M.state(path)
+  local file = safetensors.open(path)
+  local text = file.metadata.mptl
+  if not text then return nil, file end
+  local state, mistake = json.decode(text)
+  if type(state) ~= "table" then
+    error(("%s: damaged: its state is no JSON object: %s"):format(path, mistake or type(state)), 0)
+  end
+  return inexact(state), file
+end
+
+--- Reads a checkpoint into a model. Everything is checked before anything is changed.
+-- @param file as M.state returned it
+-- @param graph the engine's graph
+-- @param model the engine's model
+-- @param training whether to read the momentum buffers too (a training program must have been made)
+function M.load(file, graph, model, training)
+  local wanted, known = {}, {}
+  for _, p in ipairs(graph:parameters()) do
+    known[p.name] = true
+    table.insert(wanted, { p.name, model:tensor(p.name) })
+    if training and not p.buffer then table.insert(wanted, { momentum_prefix .. p.name, model:momentum(p.name) }) end
+  end
+  for _, w in ipairs(wanted) do check_tensor(file, w[1], w[2]:size()) end
+  check_unexpected(file, known)
+  for _, w in ipairs(wanted) do safetensors.read(file, w[1], w[2]) end
+end
+
+return M

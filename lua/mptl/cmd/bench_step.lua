@@ -1,0 +1,84 @@
+--- mptl bench step: how long a training step takes, and how much memory, on made-up images in memory.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local options = require "mptl.options"
+local script = require "mptl.script"
+local trainer = require "mptl.trainer"
+
+local M = { name = "step", summary = "time and memory of a training step of a script" }
+
+local order = {
+  "script", "policy", "ratio", "storage", "device", "threads", "batch", "steps", "ms_median", "ms_min", "images_per_s",
+  "peak_bytes", "predicted_bytes", "saved_bytes",
+}
+
+local warm_up = 3 -- steps before the measurement: first touch of memory, compilation in libraries
+
+function M.configure(parser)
+  parser:argument("script", "model script: a path, or a name of an installed one")
+  options.add(parser)
+  parser:option("--steps", "steps to measure", "20"):argname("N"):convert(function(text)
+    local n = math.tointeger(tonumber(text))
+    if n and n > 0 then return n end
+    return nil, ("--steps: %s, accepted are whole numbers from 1"):format(text)
+  end)
+end
+
+-- Images in NHWC with values such as normalised ones have, and labels; the same at every call.
+local function made_up_batch(cfg)
+  local c, h, w = table.unpack(cfg.input)
+  local values, labels, x = {}, {}, 1
+  for i = 1, cfg.batch * c * (h or 1) * (w or 1) do
+    x = (x * 1103515245 + 12345) & 0x7fffffff
+    values[i] = (x >> 15) / 2 ^ 14 - 2
+  end
+  for i = 1, cfg.batch do labels[i] = i % cfg.classes end
+  return core.tensor({ #values }, values), labels
+end
+
+--- Measures.
+-- @param cfg the configuration
+-- @param steps how many steps
+-- @return table of the fields that --json prints
+function M.measure(cfg, steps)
+  trainer.check_device(cfg)
+  if cfg.threads then core.set_threads(cfg.threads) end
+  local graph = script.record(cfg)
+  local plan = script.plan(cfg, graph)
+  local model = core.model(graph, { seed = cfg.seed })
+  local program = core.program(model, plan.assignment, { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed })
+  local images, labels = made_up_batch(cfg)
+  local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
+    loss_scale = trainer.is_fp32(plan) and 1 or 1024 }
+  local times = {}
+  for i = 1, warm_up + steps do
+    update.step = i
+    local from = core.time()
+    program:step(images, labels, update)
+    if plan.policy.threshold then program:promote(plan.policy.threshold) end
+    if i > warm_up then times[i - warm_up] = 1000 * (core.time() - from) end
+  end
+  table.sort(times)
+  local median = 0.5 * (times[(steps + 1) // 2] + times[steps // 2 + 1])
+  local memory = program:memory()
+  local _, peak = core.memory()
+  return {
+    script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = "cpu",
+    threads = core.threads(), batch = cfg.batch, steps = steps, ms_median = median, ms_min = times[1],
+    images_per_s = 1000 * cfg.batch / median, peak_bytes = peak, predicted_bytes = memory.total, saved_bytes = memory.saved,
+  }
+end
+
+function M.run(args)
+  local result = M.measure(script.configure(args.script, args), args.steps)
+  if args.json then
+    io.stdout:write(json.encode(json.object(order, result)), "\n")
+  else
+    io.stdout:write(("%s, %s, batch %d, %d threads: %.1f ms a step (least %.1f), %.0f images/s, %.1f MB (planned %.1f)\n"):format(
+      result.script, result.policy, result.batch, result.threads, result.ms_median, result.ms_min, result.images_per_s,
+      result.peak_bytes / 1e6, result.predicted_bytes / 1e6))
+  end
+  return 0
+end
+
+return M

@@ -1,0 +1,50 @@
+--- mptl eval: test accuracy of a checkpoint, in its precision assignment and in fp32.
+local json = require "mptl.json"
+local checkpoint = require "mptl.checkpoint"
+local options = require "mptl.options"
+local script = require "mptl.script"
+local trainer = require "mptl.trainer"
+
+local M = { name = "eval", summary = "test accuracy of a checkpoint, in its precision assignment and in fp32" }
+
+-- What is taken from the checkpoint's run where the command line says nothing.
+local inherited = { "dataset", "width", "batch", "rounding", "limit_test", "seed" }
+
+local order = { "script", "checkpoint", "epoch", "images", "test_loss", "test_acc", "test_acc_fp32", "ratio_lo", "bits_ratio" }
+
+function M.configure(parser)
+  parser:argument("script", "model script: a path, or a name of an installed one")
+  parser:argument("checkpoint", "safetensors file of a run, or parameters saved by PyTorch")
+  options.add(parser)
+end
+
+--- Evaluates.
+-- @param args options by name, script, checkpoint
+-- @return table of the fields that --json prints
+function M.evaluate(args)
+  local state = checkpoint.state(args.checkpoint)
+  for _, name in ipairs(inherited) do
+    if state and args[name] == nil and not args.quick then args[name] = (state.settings or {})[name] end
+  end
+  local t = trainer.create(script.configure(args.script, args), "eval")
+  t:load(args.checkpoint)
+  local tested, measure = t:evaluate(), t.plan.graph:measure()
+  return {
+    script = t.cfg.name, checkpoint = args.checkpoint, epoch = state and state.epoch or json.null, images = tested.count,
+    test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32, ratio_lo = measure.ratio_lo,
+    bits_ratio = measure.bits_ratio,
+  }
+end
+
+function M.run(args)
+  local result = M.evaluate(args)
+  if args.json then
+    io.stdout:write(json.encode(json.object(order, result)), "\n")
+  else
+    io.stdout:write(("%s: %d test images: loss %.4f, accuracy %.2f%%, in fp32 %.2f%% (ratio_lo %.3f)\n"):format(result.checkpoint,
+      result.images, result.test_loss, result.test_acc, result.test_acc_fp32, result.ratio_lo))
+  end
+  return 0
+end
+
+return M

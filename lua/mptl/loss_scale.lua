@@ -1,0 +1,118 @@
+--- Loss scaling (Micikevicius et al. 2018): the loss is multiplied before backward so that small gradients do not underflow, and
+-- the gradients are divided by the scale before the update.
+local misuse = require "mptl.misuse"
+
+local M = {}
+
+local Settings, State = {}, {}
+Settings.__index = Settings
+State.__index = State
+
+-- Bounds of a dynamic scale. Above 2^126 the next doubling would leave binary32, in which the loss gradient is multiplied; below
+-- 2^-24 the gradient of the loss (at most 1/batch) is at the bottom of 16-bit formats, and halving it could only make zeros.
+local least, most = 2.0 ^ -24, 2.0 ^ 126
+
+local function check_scale(what, value)
+  if type(value) ~= "number" or not (value >= least and value <= most) then
+    misuse.raise("%s = %s, must be a number from 2^-24 to 2^126", what, tostring(value))
+  end
+  return value + 0.0
+end
+
+-- Checks a growth interval; returns steps, epochs (one of them nil).
+local function growth_interval(value)
+  local epochs = type(value) == "string" and tonumber(value:match "^%s*([%d.]+)%s*epochs?%s*$")
+  if epochs and epochs > 0 then return nil, epochs end
+  if math.type(value) == "integer" and value > 0 then return value end
+  misuse.raise('loss_scale.dynamic: growth_interval = %s, must be a number of steps or a text such as "1 epoch", "0.5 epoch"',
+    tostring(value))
+end
+
+--- Dynamic scaling: a step with inf or NaN in a gradient is not applied and multiplies the scale by backoff; growth_interval good
+-- steps in a row multiply it by growth.
+-- @param settings {init = 2^16, growth_interval = "1 epoch" (or "0.5 epoch", or steps), growth = 2, backoff = 0.5, min = 2^-24}
+-- @return the settings, checked
+function M.dynamic(settings)
+  settings = settings or {}
+  misuse.check_fields("loss_scale.dynamic", settings, { "backoff", "growth", "growth_interval", "init", "min" })
+  local self = setmetatable({
+    name = "dynamic",
+    init = check_scale("loss_scale.dynamic: init", settings.init or 2 ^ 16),
+    growth_interval = settings.growth_interval or "1 epoch",
+    growth = settings.growth or 2,
+    backoff = settings.backoff or 0.5,
+    min = check_scale("loss_scale.dynamic: min", settings.min or least),
+  }, Settings)
+  growth_interval(self.growth_interval)
+  if type(self.growth) ~= "number" or not (self.growth >= 1 and self.growth < math.huge) then
+    misuse.raise("loss_scale.dynamic: growth = %s, must be a number of at least 1", tostring(self.growth))
+  end
+  if type(self.backoff) ~= "number" or not (self.backoff > 0 and self.backoff < 1) then
+    misuse.raise("loss_scale.dynamic: backoff = %s, must be a number between 0 and 1", tostring(self.backoff))
+  end
+  return self
+end
+
+--- A constant scale. Steps with inf or NaN in a gradient are not applied either.
+-- @param scale the factor, preferably a power of two
+-- @return the settings, checked
+function M.static(scale)
+  return setmetatable({ name = "static", init = check_scale("loss_scale.static", scale) }, Settings)
+end
+
+--- No scaling: the scale is 1 and every step is applied.
+-- @return the settings
+function M.none()
+  return setmetatable({ name = "none", init = 1.0 }, Settings)
+end
+
+--- The value if it is made by one of the functions here, else an error.
+-- @param value what a script gave
+-- @return the settings
+function M.check(value)
+  if getmetatable(value) == Settings then return value end
+  misuse.raise("loss_scale: %s, must be made by mptl.loss_scale.dynamic, static or none", type(value))
+end
+
+--- The state of a run's loss scale: fields scale, skip_nonfinite, good (steps applied since the scale last changed).
+-- @param settings as checked here
+-- @param steps_per_epoch what an epoch is in growth_interval
+-- @return the state
+function M.start(settings, steps_per_epoch)
+  local self = setmetatable({ settings = settings, scale = settings.init, good = 0 }, State)
+  self.skip_nonfinite = settings.name ~= "none"
+  if settings.name == "dynamic" then
+    local steps, epochs = growth_interval(settings.growth_interval)
+    self.interval = steps or math.max(1, math.floor(epochs * steps_per_epoch))
+  end
+  return self
+end
+
+--- Takes note of a step.
+-- @param applied whether the update was made (the gradients were finite)
+function State:update(applied)
+  local s = self.settings
+  if s.name ~= "dynamic" then return end
+  if not applied then
+    self.scale, self.good = math.max(self.scale * s.backoff, s.min), 0
+    return
+  end
+  self.good = self.good + 1
+  if self.good >= self.interval then
+    self.scale, self.good = math.min(self.scale * s.growth, most), 0
+  end
+end
+
+--- What a checkpoint keeps.
+-- @return {scale, good}
+function State:save()
+  return { scale = self.scale, good = self.good }
+end
+
+--- Continues from what save returned.
+-- @param saved {scale, good}
+function State:restore(saved)
+  self.scale, self.good = saved.scale, saved.good
+end
+
+return M

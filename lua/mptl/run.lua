@@ -1,0 +1,174 @@
+--- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), run.log, checkpoints and a
+-- TensorBoard event file.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local tensorboard = require "mptl.tensorboard"
+
+local M = {}
+
+local Run = {}
+Run.__index = Run
+
+--- Fields of a line of metrics.jsonl, in this order. Accuracies in percent; losses that are NaN are null.
+M.metrics = {
+  "epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "test_acc_fp32", "loss_scale_log2_min",
+  "loss_scale_log2_max", "skipped_steps", "promotions", "ratio_lo", "bits_ratio", "peak_bytes", "images_per_s", "seconds",
+}
+
+local step_fields = { "step", "epoch", "lr", "loss", "acc", "loss_scale", "applied" }
+
+local function exists(path)
+  return lfs.attributes(path, "mode") ~= nil
+end
+
+local function make_directory(path)
+  local parent = path:match "^(.+)/[^/]+/*$"
+  if parent and not exists(parent) then make_directory(parent) end
+  if exists(path) then return end
+  local ok, message = lfs.mkdir(path)
+  if not ok then error(("cannot make the directory %s: %s"):format(path, message), 0) end
+end
+
+local function read_lines(path)
+  local lines = {}
+  local file = io.open(path, "rb")
+  if not file then return lines end
+  for line in file:lines() do lines[#lines + 1] = line end
+  file:close()
+  return lines
+end
+
+-- Keeps the lines of a .jsonl file whose field is at most `last`; those after the checkpoint, and a line cut short, go.
+local function keep_until(path, field, last)
+  if not exists(path) then return {} end
+  local kept, texts = {}, {}
+  for _, line in ipairs(read_lines(path)) do
+    local record = json.decode(line)
+    if type(record) == "table" and math.type(record[field]) == "integer" and record[field] <= last then
+      kept[#kept + 1] = record
+      texts[#texts + 1] = line .. "\n"
+    end
+  end
+  core.write_file(path, { table.concat(texts) })
+  return kept
+end
+
+-- Newest run directory of a script and policy: their names end in a time, so the last one in order.
+local function newest(prefix)
+  local parent, name = prefix:match "^(.*)/([^/]*)$"
+  local best
+  if not exists(parent) then return nil end
+  for entry in lfs.dir(parent) do
+    if entry:sub(1, #name) == name and entry:match("^%d+%-%d+[%d-]*$", #name + 1) and (not best or entry > best)
+      and exists(("%s/%s/config.json"):format(parent, entry)) then
+      best = entry
+    end
+  end
+  return best and ("%s/%s"):format(parent, best)
+end
+
+--- Chooses a run's directory.
+-- @param cfg the configuration: out, resume, name, policy
+-- @return the directory, and the checkpoint to go on from (nil to begin)
+function M.choose(cfg)
+  local prefix = ("runs/%s-%s-"):format(cfg.name, cfg.policy)
+  local dir = cfg.out
+  if cfg.resume then
+    dir = dir or newest(prefix)
+    if not dir then misuse.usage("--resume: no run in %s*; --out names the directory of another", prefix) end
+    if not exists(dir .. "/config.json") then misuse.usage("--resume: %s holds no run", dir) end
+    local checkpoint = dir .. "/last.safetensors"
+    return dir, exists(checkpoint) and checkpoint or nil
+  end
+  if dir then
+    if exists(dir .. "/config.json") then
+      misuse.usage("--out %s: holds a run already; --resume goes on with it, another directory begins anew", dir)
+    end
+    return dir
+  end
+  local base, n = prefix .. os.date "%Y%m%d-%H%M%S", 1
+  dir = base
+  while exists(dir) do
+    n = n + 1
+    dir = ("%s-%d"):format(base, n)
+  end
+  return dir
+end
+
+local function open_append(path)
+  local file, message = io.open(path, "ab")
+  if not file then error(("cannot write %s"):format(message), 0) end
+  file:setvbuf "line"
+  return { file = file, path = path }
+end
+
+local function append(output, text)
+  local ok, message = output.file:write(text, "\n")
+  if ok then ok, message = output.file:flush() end
+  if not ok then error(("cannot write %s: %s"):format(output.path, message), 0) end
+end
+
+--- Opens a run directory, which is made if need be.
+-- @param dir the directory
+-- @param files {config = table, plan = table, steps = whether there is a steps.jsonl}
+-- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of metrics.jsonl and steps.jsonl are dropped
+-- @return the run; its field history holds the metrics of the epochs before
+function M.open(dir, files, resumed)
+  make_directory(dir)
+  local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)
+  local epoch, step = resumed and resumed.epoch or 0, resumed and resumed.step or 0
+  self.history = keep_until(dir .. "/metrics.jsonl", "epoch", epoch)
+  keep_until(dir .. "/steps.jsonl", "step", step)
+  for _, name in ipairs { "config", "plan" } do
+    core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
+  end
+  self.metrics_file = open_append(dir .. "/metrics.jsonl")
+  self.log_file = open_append(dir .. "/run.log")
+  if files.steps then self.steps_file = open_append(dir .. "/steps.jsonl") end
+  local message
+  self.events, message = tensorboard.open(dir)
+  if not self.events then error(("cannot write %s"):format(message), 0) end
+  return self
+end
+
+--- Adds an epoch's line to metrics.jsonl and to the event file.
+-- @param m the metrics, by M.metrics
+-- @return the line, without its end
+function Run:metrics(m)
+  local record = {}
+  for _, field in ipairs(M.metrics) do record[field] = m[field] == nil and json.null or m[field] end
+  local line = json.encode(json.object(M.metrics, record))
+  append(self.metrics_file, line)
+  self.events:add(m.epoch, {
+    { "train/loss", m.train_loss }, { "train/accuracy", m.train_acc }, { "test/loss", m.test_loss },
+    { "test/accuracy", m.test_acc }, { "test/accuracy_fp32", m.test_acc_fp32 }, { "lr", m.lr },
+    { "loss_scale/log2_min", m.loss_scale_log2_min }, { "loss_scale/log2_max", m.loss_scale_log2_max },
+    { "precision/promotions", m.promotions }, { "precision/ratio_lo", m.ratio_lo }, { "precision/bits_ratio", m.bits_ratio },
+    { "skipped_steps", m.skipped_steps }, { "images_per_s", m.images_per_s }, { "peak_bytes", m.peak_bytes },
+  })
+  return line
+end
+
+--- Adds a step to steps.jsonl, if the run has one.
+-- @param record {step =, epoch =, lr =, loss =, acc =, loss_scale =, applied =}
+function Run:step(record)
+  if self.steps_file then append(self.steps_file, json.encode(json.object(step_fields, record))) end
+end
+
+--- Adds a line to run.log.
+-- @param format as in string.format
+-- @param ... its arguments
+function Run:log(format, ...)
+  append(self.log_file, ("%s %s"):format(os.date "%Y-%m-%d %H:%M:%S", format:format(...)))
+end
+
+function Run:close()
+  self.metrics_file.file:close()
+  self.log_file.file:close()
+  if self.steps_file then self.steps_file.file:close() end
+  self.events:close()
+end
+
+return M

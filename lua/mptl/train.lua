@@ -1,0 +1,144 @@
+--- Training runs: the loop over epochs, what it writes and what it says.
+local core = require "mptl.core"
+local plan_command = require "mptl.cmd.plan"
+local progress = require "mptl.progress"
+local run_directory = require "mptl.run"
+local schedule = require "mptl.schedule"
+local script = require "mptl.script"
+local trainer = require "mptl.trainer"
+
+local M = {}
+
+local function complain(...)
+  io.stderr:write("mptl: ", string.format(...), "\n")
+end
+
+local function create_display(cfg)
+  local lines = not cfg.quiet and not cfg.json
+  return progress.create {
+    epochs = cfg.epochs, lines = lines, bar = lines and core.isatty(1), width = core.terminal_width(1),
+  }
+end
+
+local function log_promotions(run, t, promoted)
+  for _, p in ipairs(promoted) do
+    local op = t.plan.graph:operator(p.operator)
+    run:log("epoch %d step %d: promoted %s of %s to %s", t.epoch + 1, t.step, p.role, op.name, op[p.role].format)
+  end
+end
+
+-- A loss that is NaN: said once an epoch; returns whether to stop.
+local function on_nan(cfg, run, t)
+  local where = ("epoch %d, step %d: the loss is NaN"):format(t.epoch + 1, t.step)
+  local go_on = cfg.on_nan == "continue" or (cfg.on_nan ~= "stop" and t.scale.skip_nonfinite and t:finite())
+  if t.sums.nan_steps == 1 or not go_on then
+    run:log("%s", where)
+    if go_on then complain("%s; going on", where) end
+  end
+  if go_on then return end
+  error(("%s; stopped, %s"):format(where,
+    t.epoch > 0 and ("%s is of epoch %d"):format(run.last, t.epoch) or "before the first checkpoint"), 0)
+end
+
+local function show_step(display, cfg, t, result, started)
+  local seconds = core.time() - started.time
+  local sums = t.sums
+  local done = t.epoch * t.batches + t.batch
+  display:step {
+    epoch = t.epoch + 1, step = t.batch, steps = t.batches,
+    loss = sums.loss / sums.count, acc = 100 * sums.correct / sums.count,
+    images_per_s = (sums.count - started.count) / math.max(seconds, 1e-9), loss_scale = result.loss_scale,
+    eta = (cfg.epochs * t.batches - done) * (core.time() - started.run) / math.max(done - started.done, 1),
+  }
+end
+
+-- The steps of an epoch; false when interrupted.
+local function train_epoch(cfg, run, display, t, lr, run_started)
+  local started = { time = core.time(), count = t.sums.count, run = run_started.time, done = run_started.done }
+  local before = t.sums.seconds
+  t:start_batches()
+  while not core.interrupted() do
+    local result = t:train_step(lr)
+    t.sums.seconds = before + core.time() - started.time
+    if not result then return true end
+    log_promotions(run, t, result.promoted)
+    if cfg.steps_every and t.step % cfg.steps_every == 0 then
+      run:step {
+        step = t.step, epoch = t.epoch + 1, lr = lr, loss = result.loss, acc = result.acc, loss_scale = result.loss_scale,
+        applied = result.applied,
+      }
+    end
+    if result.loss ~= result.loss then on_nan(cfg, run, t) end
+    show_step(display, cfg, t, result, started)
+  end
+  return false
+end
+
+-- Training of one epoch, test, metrics, checkpoints; nil when interrupted, then a checkpoint of the state so far was written.
+local function one_epoch(cfg, run, display, t, run_started)
+  local from, lr = core.time(), t:lr()
+  local tested
+  if train_epoch(cfg, run, display, t, lr, run_started) then
+    display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
+    tested = t:evaluate()
+  end
+  if not tested then
+    t:save(run.last)
+    return nil
+  end
+  local metrics, better = t:end_epoch(tested, lr)
+  metrics.seconds = core.time() - from
+  local line = run:metrics(metrics)
+  if better then t:save(run.best) end
+  t:save(run.last)
+  if cfg.json then io.stdout:write(line, "\n"):flush() end
+  display:epoch(metrics)
+  return metrics
+end
+
+local function begin(cfg, t, run, resumed)
+  if resumed then
+    run:log("resumed at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches)
+  else
+    run:log("began: %s, policy %s, %d training images, %d test images", cfg.name, tostring(t.plan.policy),
+      t.data.train:count(), t.data.test:count())
+  end
+end
+
+--- Trains as a configuration says.
+-- @param cfg what script.configure returned
+-- @return {dir =, metrics = list by epoch, interrupted = boolean, resumed = boolean}
+-- @usage local result = mptl.train.run(mptl.script.configure("resnet18_cifar", { dataset = "synthetic", epochs = 2 }))
+function M.run(cfg)
+  local dir, checkpoint = run_directory.choose(cfg)
+  local t = trainer.create(cfg)
+  for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
+  local plan = plan_command.table(cfg, t.plan)
+  if checkpoint then t:restore(checkpoint) end
+  local run = run_directory.open(dir, { config = script.settings(cfg), plan = plan, steps = cfg.steps_every },
+    { epoch = t.epoch, step = t.step })
+  local display = create_display(cfg)
+  begin(cfg, t, run, checkpoint)
+  display:line("%s, policy %s, %s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),
+    cfg.dataset, t.data.train:count(), cfg.batch, dir)
+
+  core.catch_interrupt()
+  local history, interrupted = run.history, false
+  local started = { time = core.time(), done = t.epoch * t.batches + t.batch }
+  local ok, message = xpcall(function()
+    while t.epoch < cfg.epochs and not interrupted do
+      local metrics = one_epoch(cfg, run, display, t, started)
+      history[#history + 1] = metrics
+      interrupted = metrics == nil
+    end
+  end, function(m) return os.getenv "MPTL_TRACEBACK" and type(m) == "string" and debug.traceback(m, 2) or m end)
+  core.catch_interrupt(false)
+  display:clear()
+  if not ok then run:log("failed: %s", tostring(message)) end
+  if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
+  run:close()
+  if not ok then error(message, 0) end
+  return { dir = dir, metrics = history, interrupted = interrupted, resumed = checkpoint ~= nil }
+end
+
+return M

@@ -1,0 +1,246 @@
+--- The state of a training: model, assignment, programs, loaders, loss scale, and what a checkpoint keeps of them. It prints
+-- nothing and writes nothing but the checkpoints it is told to.
+--
+-- Epochs count from 1. `epoch` is the number of finished ones, `batch` the batches done of the one under way, `step` all steps
+-- made. One step's random bits come from (seed, step), one epoch's data order from (seed, epoch): so a training continued from a
+-- checkpoint is bit for bit the one that was not interrupted.
+local checkpoint = require "mptl.checkpoint"
+local core = require "mptl.core"
+local data = require "mptl.data"
+local loss_scale = require "mptl.loss_scale"
+local misuse = require "mptl.misuse"
+local optim = require "mptl.optim"
+local precision = require "mptl.precision"
+local resume = require "mptl.resume"
+local schedule = require "mptl.schedule"
+local script = require "mptl.script"
+
+local M = {}
+
+local Trainer = {}
+Trainer.__index = Trainer
+
+--- Whether every tensor of a plan is in binary32.
+-- @param plan as script.plan returned it
+-- @return true or false
+function M.is_fp32(plan)
+  for _, t in ipairs(plan.graph:tensors()) do
+    if t.format ~= "fp32" then return false end
+  end
+  return true
+end
+
+--- Raises for what this build cannot do.
+-- @param cfg the configuration
+function M.check_device(cfg)
+  if cfg.device ~= "auto" and cfg.device ~= "cpu" then
+    misuse.usage("--device %s: this build has no such device, accepted are auto, cpu", cfg.device)
+  end
+  if cfg.storage ~= "emulated" then
+    misuse.usage("--storage %s: this build keeps values in binary32, accepted is emulated", cfg.storage)
+  end
+end
+
+local function check_batch(cfg, count)
+  if cfg.batch > count then
+    misuse.usage("--batch %d: larger than the training set, accepted are 1 to its %d images", cfg.batch, count)
+  end
+end
+
+-- A program over the trainer's model; options besides batch and train come from the configuration.
+local function program(self, assignment, batch, train)
+  return core.program(self.model, assignment,
+    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed })
+end
+
+local function loader(self, split, options)
+  local set = self.data[split]
+  options.mean, options.std, options.seed = self.data.mean, self.data.std, self.cfg.seed
+  options.batch = math.min(self.cfg.batch, set:count())
+  return core.loader(set, options)
+end
+
+--- Model, plan, data and programs of a configuration.
+-- @param cfg as script.configure returned it
+-- @param purpose "train", or "eval" for what only evaluates
+-- @return the trainer
+function M.create(cfg, purpose)
+  M.check_device(cfg)
+  local train = purpose ~= "eval"
+  local self = setmetatable({ cfg = cfg, optimizer = optim.check(cfg.optimizer), epoch = 0, batch = 0, step = 0 }, Trainer)
+  schedule.check(cfg.schedule)
+  loss_scale.check(cfg.loss_scale)
+  if cfg.threads then core.set_threads(cfg.threads) end
+  self.graph = script.record(cfg)
+  self.plan = script.plan(cfg, self.graph)
+  self.data = data.open {
+    dataset = cfg.dataset, dir = cfg.data, limit_train = not train and 1 or cfg.limit_train, limit_test = cfg.limit_test,
+  }
+  self.model = core.model(self.graph, { seed = cfg.seed })
+  self.promotions, self.best = 0, nil
+  if train then
+    local count = self.data.train:count()
+    check_batch(cfg, count)
+    self.loader = loader(self, "train", { shuffle = true, augment = true })
+    self.batches = self.loader:batches()
+    self.program = program(self, self.plan.assignment, cfg.batch, true)
+    local rest = count % cfg.batch
+    self.last_program = rest > 0 and program(self, self.plan.assignment, rest, true) or nil
+    self.scale = loss_scale.start(M.is_fp32(self.plan) and loss_scale.none() or cfg.loss_scale, self.batches)
+    self:begin_epoch()
+  end
+  self.test_loader = loader(self, "test", {})
+  return self
+end
+
+--- Starts the next epoch's sums.
+function Trainer:begin_epoch()
+  self.batch = 0
+  self.sums = { loss = 0.0, correct = 0, count = 0, skipped = 0, nan_steps = 0, seconds = 0.0 }
+end
+
+--- The learning rate of the epoch under way.
+-- @return lr
+function Trainer:lr()
+  return schedule.lr(self.cfg.schedule, self.epoch + 1, self.cfg)
+end
+
+--- Has the loader make the epoch's batches from the next one on.
+function Trainer:start_batches()
+  self.loader:start(self.epoch, self.batch)
+end
+
+-- Promotions by the policy's threshold, then the user's hook. Returns the promotions.
+local function adapt(self, used)
+  local policy, promoted = self.plan.policy, {}
+  if policy.threshold then
+    promoted = used:promote(policy.threshold)
+    self.promotions = self.promotions + #promoted
+  end
+  if policy.after_step then policy.after_step(self.plan.graph, used:stats()) end
+  return promoted
+end
+
+--- Makes one training step.
+-- @param lr the learning rate
+-- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, promoted = list of {operator, role}};
+-- nil when the epoch has no more batches
+function Trainer:train_step(lr)
+  local n = self.loader:next()
+  if not n then return nil end
+  local used = n == self.cfg.batch and self.program or self.last_program
+  local o, scale, sums = self.optimizer, self.scale.scale, self.sums
+  local result = used:step(self.loader, {
+    step = self.step, lr = lr, momentum = o.momentum, weight_decay = o.weight_decay, loss_scale = scale,
+    skip_nonfinite = self.scale.skip_nonfinite,
+  })
+  self.step, self.batch = self.step + 1, self.batch + 1
+  self.scale:update(result.applied)
+  sums.loss, sums.correct, sums.count = sums.loss + result.loss, sums.correct + result.correct, sums.count + result.count
+  if not result.applied then sums.skipped = sums.skipped + 1 end
+  if result.loss ~= result.loss then sums.nan_steps = sums.nan_steps + 1 end
+  sums.scale_min = math.min(sums.scale_min or scale, scale)
+  sums.scale_max = math.max(sums.scale_max or scale, scale)
+  return {
+    loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
+    promoted = adapt(self, used),
+  }
+end
+
+--- Whether no parameter or buffer holds inf or NaN.
+-- @return true or false
+function Trainer:finite()
+  for _, name in ipairs(self.model:names()) do
+    if not self.model:tensor(name):finite() then return false end
+  end
+  return true
+end
+
+-- Loss and accuracy on the test set under an assignment; nil when interrupted.
+local function test(self, used)
+  local loss, correct, count = 0.0, 0, 0
+  self.test_loader:start(0)
+  while self.test_loader:next() do
+    local result = used:forward(self.test_loader, self.step)
+    loss, correct, count = loss + result.loss, correct + result.correct, count + result.count
+    if core.interrupted() then return nil end
+  end
+  return { loss = loss / count, acc = 100 * correct / count, count = count }
+end
+
+--- Tests in the current assignment and in binary32.
+-- @return {loss, acc, acc_fp32, count}; nil when interrupted
+function Trainer:evaluate()
+  local batch = math.min(self.cfg.batch, self.data.test:count())
+  if not self.test_program then
+    self.test_program = program(self, self.plan.assignment, batch, false)
+    if not M.is_fp32(self.plan) then
+      self.fp32_plan = precision.plan(precision.fp32(), self.graph, self.cfg.batch)
+      self.fp32_program = program(self, self.fp32_plan.assignment, batch, false)
+    end
+  end
+  local now = test(self, self.test_program)
+  local fp32 = now and self.fp32_program and test(self, self.fp32_program) or now
+  if not now or not fp32 then return nil end
+  return { loss = now.loss, acc = now.acc, acc_fp32 = fp32.acc, count = now.count }
+end
+
+--- Closes the epoch under way.
+-- @param tested what evaluate returned
+-- @param lr the epoch's learning rate
+-- @return the epoch's metrics, without seconds; and whether test_acc is the best so far
+function Trainer:end_epoch(tested, lr)
+  local sums, measure = self.sums, self.plan.graph:measure()
+  self.epoch = self.epoch + 1
+  local _, peak = core.memory()
+  local metrics = {
+    epoch = self.epoch, lr = lr, train_loss = sums.loss / sums.count, train_acc = 100 * sums.correct / sums.count,
+    test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32,
+    loss_scale_log2_min = math.log(sums.scale_min, 2), loss_scale_log2_max = math.log(sums.scale_max, 2),
+    skipped_steps = sums.skipped, promotions = self.promotions, ratio_lo = measure.ratio_lo, bits_ratio = measure.bits_ratio,
+    peak_bytes = peak, images_per_s = sums.count / math.max(sums.seconds, 1e-9),
+  }
+  local better = self.best == nil or tested.acc > self.best
+  if better then self.best = tested.acc end
+  self:begin_epoch()
+  return metrics, better
+end
+
+--- Writes a checkpoint.
+-- @param path the file
+function Trainer:save(path)
+  checkpoint.save(path, self.graph, self.model, {
+    epoch = self.epoch, batch = self.batch, step = self.step, updates = self.model:updates(), sums = self.sums,
+    loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, best = self.best,
+    settings = resume.essential(script.settings(self.cfg)),
+  })
+end
+
+--- Continues from a checkpoint that save wrote.
+-- @param path the file
+function Trainer:restore(path)
+  local state, file = checkpoint.state(path)
+  if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
+  resume.check_settings(path, script.settings(self.cfg), state.settings or {})
+  checkpoint.load(file, self.graph, self.model, true)
+  resume.set_formats(path, self.plan, state.formats)
+  self.epoch, self.batch, self.step, self.sums = state.epoch, state.batch, state.step, state.sums
+  self.promotions, self.best = state.promotions, state.best
+  self.model:set_updates(state.updates)
+  self.scale:restore(state.loss_scale)
+end
+
+--- Reads parameters, and the assignment where the file has one, for evaluation.
+-- @param path a checkpoint, or parameters saved by PyTorch
+-- @return the checkpoint's state; nil when it has none
+function Trainer:load(path)
+  local state, file = checkpoint.state(path)
+  checkpoint.load(file, self.graph, self.model, false)
+  if state then
+    resume.set_formats(path, self.plan, state.formats)
+    self.epoch, self.step = state.epoch, state.step
+  end
+  return state
+end
+
+return M

@@ -1,0 +1,162 @@
+local core = require "mptl.core"
+local checkpoint = require "mptl.checkpoint"
+local safetensors = require "mptl.safetensors"
+
+--- conv -> batch norm -> linear -> loss, on 2x4x4 images.
+local function small_graph(channels)
+  local g = core.graph()
+  local x = g:add("conv2d", "conv", { g:input { 2, 4, 4 } }, { out = channels, kernel = 3, padding = 1, bias = false })
+  x = g:view(g:add("batchnorm2d", "bn", { x }), { channels * 16 })
+  g:add("nll_loss", "loss", { g:add("log_softmax", "softmax", { g:add("linear", "fc", { x }, { out = 3 }) }) })
+  return g
+end
+
+local formats = { v = "fp32", dv = "fp32", theta = "fp32", dtheta = "fp32" }
+
+--- A graph, its model and a program that trains it.
+local function small_training(channels, seed)
+  local graph = small_graph(channels or 2)
+  local model = core.model(graph, { seed = seed or 1 })
+  local assignment = core.assignment(graph, 2, { high = formats, low = formats })
+  return graph, model, core.program(model, assignment, { batch = 2, train = true })
+end
+
+local function images()
+  local values = {}
+  for i = 1, 64 do values[i] = math.sin(i) end
+  return core.tensor({ 64 }, values)
+end
+
+describe("checkpoint", function()
+  local path
+
+  before_each(function() path = os.tmpname() end)
+  after_each(function()
+    os.remove(path)
+    os.remove(path .. ".tmp")
+  end)
+
+  it("names tensors as PyTorch does, momentum and the batch norms' counter beside them", function()
+    local graph, model = small_training()
+    checkpoint.save(path, graph, model, { step = 7 })
+    local file = safetensors.open(path)
+    assert.same({
+      "conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "bn.num_batches_tracked",
+      "fc.weight", "fc.bias",
+      "optimizer.momentum.conv.weight", "optimizer.momentum.bn.weight", "optimizer.momentum.bn.bias",
+      "optimizer.momentum.fc.weight", "optimizer.momentum.fc.bias",
+    }, file.names)
+    assert.same({ dtype = "I64", shape = {}, size = 8 },
+      { dtype = file.tensors["bn.num_batches_tracked"].dtype, shape = file.tensors["bn.num_batches_tracked"].shape, size = 8 })
+    assert.same({ 2, 2, 3, 3 }, file.tensors["conv.weight"].shape)
+  end)
+
+  it("continues a training bit for bit", function()
+    local x, update = images(), { lr = 0.1, momentum = 0.9, weight_decay = 1e-3 }
+    local graph, model, program = small_training()
+    program:step(x, { 0, 1 }, update)
+    checkpoint.save(path, graph, model, { step = 1, updates = model:updates() })
+    program:step(x, { 2, 1 }, update)
+
+    local graph2, model2, program2 = small_training(2, 99)
+    local state, file = checkpoint.state(path)
+    checkpoint.load(file, graph2, model2, true)
+    model2:set_updates(state.updates)
+    program2:step(x, { 2, 1 }, update)
+    for _, name in ipairs(model:names()) do
+      assert.equal(model:tensor(name):tostring(), model2:tensor(name):tostring(), name)
+    end
+    assert.equal(model:momentum("fc.weight"):tostring(), model2:momentum("fc.weight"):tostring())
+  end)
+
+  it("gives back every number of the state exactly", function()
+    local graph, model = small_training()
+    local saved = {
+      step = 3, third = 1 / 3, tiny = 5e-324, whole = 65536.0, big = math.huge, list = { 1, 2.5, { x = "y" } }, yes = true,
+    }
+    checkpoint.save(path, graph, model, saved)
+    local state = checkpoint.state(path)
+    assert.same(saved, state)
+    assert.equal("float", math.type(state.whole))
+    assert.equal("integer", math.type(state.step))
+    checkpoint.save(path, graph, model, { step = 3, nan = 0 / 0 })
+    local nan = checkpoint.state(path).nan
+    assert.is_true(nan ~= nan)
+  end)
+
+  it("of the same state is the same file", function()
+    local function text()
+      local graph, model = small_training()
+      checkpoint.save(path, graph, model, { step = 1, a = 1, b = 2, c = { d = 3, e = 4, f = 5 } })
+      local f <close> = assert(io.open(path, "rb"))
+      return f:read "a"
+    end
+    assert.equal(text(), text())
+  end)
+
+  describe("of another network is refused, and the model stays as it was:", function()
+    local function load_into(graph, model, training)
+      local before = model:tensor("conv.weight"):tostring()
+      local _, file = checkpoint.state(path)
+      local ok, message = pcall(checkpoint.load, file, graph, model, training)
+      assert.is_false(ok)
+      assert.equal(before, model:tensor("conv.weight"):tostring())
+      return message
+    end
+
+    it("a tensor of another shape", function()
+      local graph, model = small_training(3)
+      checkpoint.save(path, graph, model, { step = 0 })
+      graph, model = small_training(2)
+      assert.equal(path .. ": not a checkpoint of this network: conv.weight has the shape 3x2x3x3, the network's is 2x2x3x3",
+        load_into(graph, model))
+    end)
+
+    it("a tensor that is missing", function()
+      safetensors.write(path, { { name = "conv.weight", tensor = core.tensor { 2, 2, 3, 3 } } })
+      local graph, model = small_training()
+      assert.equal(path .. ": not a checkpoint of this network: bn.weight is missing", load_into(graph, model))
+    end)
+
+    it("a tensor too many", function()
+      local graph, model = small_training()
+      local tensors = { { name = "extra.weight", tensor = core.tensor { 1 } } }
+      for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
+      safetensors.write(path, tensors)
+      assert.equal(path .. ": not a checkpoint of this network: it has extra.weight, which the network has not",
+        load_into(graph, model))
+    end)
+
+    it("a tensor of another type", function()
+      safetensors.write(path, { { name = "conv.weight", dtype = "F16", shape = { 2, 2, 3, 3 }, bytes = ("\0"):rep(72) } })
+      local graph, model = small_training()
+      assert.equal(path .. ": not a checkpoint of this network: conv.weight is of type F16, must be F32", load_into(graph, model))
+    end)
+
+    it("momentum missing where training is to continue", function()
+      local graph, model = small_training()
+      local tensors = {}
+      for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
+      safetensors.write(path, tensors)
+      assert.equal(path .. ": not a checkpoint of this network: optimizer.momentum.conv.weight is missing",
+        load_into(graph, model, true))
+    end)
+  end)
+
+  it("is read for evaluation from bare parameters", function()
+    local _, model = small_training()
+    local tensors = {}
+    for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
+    safetensors.write(path, tensors)
+    local graph2, model2 = small_training(2, 5)
+    local state, file = checkpoint.state(path)
+    checkpoint.load(file, graph2, model2)
+    assert.is_nil(state)
+    assert.equal(model:tensor("fc.weight"):tostring(), model2:tensor("fc.weight"):tostring())
+  end)
+
+  it("with a damaged state says so", function()
+    safetensors.write(path, {}, { mptl = "{" })
+    assert.error_matches(function() checkpoint.state(path) end, "damaged: its state is no JSON object")
+  end)
+end)

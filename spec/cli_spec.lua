@@ -1,0 +1,97 @@
+local process = require "support.process"
+
+local function fails(status, message, ...)
+  local result = process.mptl { ... }
+  assert.equal("", result.out)
+  assert.equal(message .. "\n", result.err)
+  assert.equal(status, result.status)
+end
+
+local function fails_matching(status, pattern, ...)
+  local result = process.mptl { ... }
+  assert.matches(pattern, result.err)
+  assert.equal(1, select(2, result.err:gsub("\n", "")))
+  assert.equal(status, result.status)
+end
+
+describe("mptl", function()
+  it("without arguments lists its commands", function()
+    local result = process.mptl {}
+    assert.equal(0, result.status)
+    assert.matches("usage: mptl COMMAND %[options%]", result.out)
+    assert.matches("\n  plan     show groups", result.out)
+    assert.equal(result.out, process.mptl({ "--help" }).out)
+  end)
+
+  it("tells its version", function()
+    assert.matches("^mptl %d+%.%d+%.%d+\n$", process.mptl({ "--version" }).out)
+  end)
+
+  it("has --help on every command it lists", function()
+    local n = 0
+    for name in process.mptl({}).out:gmatch("\n  (%l+) ") do
+      local result = process.mptl { name, "--help" }
+      assert.matches("^Usage: mptl " .. name, result.out)
+      assert.same({ "", 0 }, { result.err, result.status })
+      assert.equal(result.out, process.mptl({ "help", name }).out)
+      n = n + 1
+    end
+    assert.is_true(n >= 3)
+  end)
+
+  it("names an unknown command or option, and what is accepted", function()
+    fails_matching(2, '^mptl: command plam: unknown %(did you mean "plan"%?%), accepted are .*plan, ', "plam")
+    fails_matching(2, "^mptl: option %-%-verbose: unknown", "--verbose")
+    fails(2, "mptl plan: unknown option '--bach' (did you mean '--batch'?); mptl plan --help lists them",
+      "plan", "x", "--bach", "3")
+    fails(2, "mptl plan: unknown option '--zzzzzz'; mptl plan --help lists them", "plan", "x", "--zzzzzz")
+  end)
+
+  it("names a wrong value, and what is accepted", function()
+    local function wrong(option, value, accepted)
+      fails(2, ("mptl plan: --%s: %s, accepted are %s"):format(option, value, accepted), "plan", "resnet18_cifar",
+        "--" .. option, value)
+    end
+    wrong("batch", "0", "whole numbers from 1 to 65536")
+    wrong("batch", "1.5", "whole numbers from 1 to 65536")
+    wrong("batch", "many", "whole numbers from 1 to 65536")
+    wrong("width", "0", "numbers above 0 to 16")
+    wrong("lr", "nan", "numbers above 0 to 1e+06")
+    wrong("ratio", "1.01", "numbers from 0 to 1")
+    wrong("threshold", "0", "numbers above 0 to 1, off")
+    wrong("device", "gpu", "auto, cpu, cuda, cuda:N")
+    wrong("dataset", "cifra10", 'cifar10, cifar100, imagenet, synthetic (did you mean "cifar10"?)')
+    wrong("storage", "compact", "packed, emulated")
+    wrong("rounding", "nearest", "nearest_even, nearest_away, toward_zero, up, down, stochastic")
+    wrong("formats", "hfp9", 'bf16, fp16, fp8, hfp8 (did you mean "hfp8"?)')
+    wrong("policy", "demoton",
+      'fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, FILE.lua (did you mean "demotion"?)')
+    wrong("policy", "absent.lua",
+      "fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, FILE.lua (no such file)")
+  end)
+
+  it("names an option that the policy does not have", function()
+    fails(2, "mptl plan: --ratio: the policy operator has no ratio, it has formats, threshold",
+      "plan", "resnet18_cifar", "--policy",
+      "operator", "--ratio", "0.3")
+  end)
+
+  it("names missing and surplus arguments", function()
+    fails(2, "mptl plan: missing argument 'script'", "plan")
+    fails(2, "mptl plan: option '--batch' requires an argument", "plan", "resnet18_cifar", "--batch")
+    fails(2, "mptl plan: too many arguments: b; mptl plan --help lists them", "plan", "a", "b")
+  end)
+end)
+
+describe("mptl doctor", function()
+  it("tells the machine and what is missing", function()
+    local result = process.mptl { "doctor", "--data", "/nonexistent" }
+    assert.equal(0, result.status)
+    assert.matches("processor  .+, %d+ cores", result.out)
+    assert.matches("missing    data set cifar10: not in /nonexistent\n", result.out)
+    local json = require "mptl.json"
+    local t = assert(json.decode(process.mptl({ "doctor", "--json" }).out))
+    assert.equal("Lua 5.4", t.lua)
+    assert.is_true(t.cores >= 1)
+  end)
+end)

@@ -1,0 +1,49 @@
+--- Small CIFAR files in a temporary directory, for the specs.
+local lfs = require "lfs"
+
+local M = {}
+
+--- Makes an empty directory; remove it with `remove`.
+function M.directory()
+  local path = os.tmpname()
+  os.remove(path)
+  assert(lfs.mkdir(path))
+  return path
+end
+
+--- Removes a directory and all that is in it.
+function M.remove(path)
+  for name in lfs.dir(path) do
+    local inside = path .. "/" .. name
+    if name ~= "." and name ~= ".." then
+      if lfs.symlinkattributes(inside, "mode") == "directory" then M.remove(inside) else os.remove(inside) end
+    end
+  end
+  lfs.rmdir(path)
+end
+
+--- Writes a file, and the directory it is in.
+function M.write(path, ...)
+  lfs.mkdir((path:gsub("/[^/]*$", "")))
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(...))
+  file:close()
+end
+
+--- A record: the label bytes, then 3072 bytes of an image made by pixel(channel, y, x), all from 0.
+function M.record(labels, pixel)
+  local bytes = { string.char(table.unpack(labels)) }
+  for c = 0, 2 do
+    for y = 0, 31 do
+      for x = 0, 31 do bytes[#bytes + 1] = string.char(pixel(c, y, x)) end
+    end
+  end
+  return table.concat(bytes)
+end
+
+--- A record whose image is one byte all over, all of its channels.
+function M.flat(label, value)
+  return string.char(label) .. string.char(value):rep(3072)
+end
+
+return M

@@ -1,0 +1,180 @@
+-- What is rounded, when, and what an overflow does, in a training step (method: tensors v, dv, theta, dtheta).
+local core = require "mptl.core"
+local net = require "support.network"
+
+local function all_low(graph, batch)
+  local a = core.assignment(graph, batch, net.hfp8)
+  for _, g in ipairs(a:groups()) do a:set_group(g.index, true) end
+  return a
+end
+
+--- x -> two 1x1 convolutions of one weight each -> add -> head: the gradient of x is a sum of two.
+local function fork(first, second, dy)
+  local g = core.graph()
+  local x = g:input { 1, 1, 1 }
+  local a = g:add("conv2d", "a", { x }, { out = 1, bias = false })
+  local b = g:add("conv2d", "b", { x }, { out = 1, bias = false })
+  local set_head, labels = net.cotangent_head(g, g:add("add", "add", { a, b }), 1, { dy or 1 })
+  local model = core.model(g)
+  set_head(model)
+  model:tensor("a.weight"):fill(first)
+  model:tensor("b.weight"):fill(second)
+  return g, model, labels
+end
+
+local function index_of(graph, name)
+  for _, op in ipairs(graph:operators()) do
+    if op.name == name then return op.index end
+  end
+end
+
+local function stats_of(program, operator, role)
+  for _, s in ipairs(program:stats()) do
+    if s.operator == operator and s.role == role then return s end
+  end
+end
+
+local one = core.tensor({ 1, 1, 1, 1 }, { 1 })
+
+describe("a training step in low precision", function()
+  it("leaves every output and gradient on its format's grid", function()
+    local g = core.graph()
+    local x = g:add("conv2d", "conv", { g:input { 3, 6, 6 } }, { out = 8, kernel = 3, padding = 1 })
+    x = g:add("relu", "relu", { g:add("batchnorm2d", "bn", { x }) })
+    x = g:add("avgpool", "pool", { x }, { kernel = 3, stride = 3 })
+    x = g:add("linear", "linear", { g:view(x, { 32 }) }, { out = 10 })
+    g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
+    local a = all_low(g, 5)
+    local program = core.program(core.model(g, { seed = 2 }), a, { keep_all = true, input_gradient = true })
+    program:forward(core.tensor({ 5, 6, 6, 3 }, net.numbers(540, 1)), { 1, 2, 3, 4, 5 })
+    program:backward(1024)
+    for _, op in ipairs(g:operators()) do
+      for role, which in pairs { v = "value", dv = "gradient" } do
+        local values = program:read(op.index, which)
+        local rounded = core.round(values, (a:get(op.index, role)))
+        assert.equal(values:tostring(), rounded:tostring(), op.name .. " " .. role)
+        assert.equal(5 * op.numel, stats_of(program, op.index, role).elements)
+      end
+    end
+  end)
+
+  it("computes with rounded parameters and keeps the masters", function()
+    local g, model, labels = fork(1.0625 + 2 ^ -10, 0.5) -- rounds to 1.125 in FP(4,3,4)
+    local program = core.program(model, all_low(g, 1), { keep_all = true })
+    program:forward(one, labels)
+    assert.equal(1.125, program:read(index_of(g, "a")):get(1))
+    assert.equal(1.0625 + 2 ^ -10, model:tensor("a.weight"):get(1))
+  end)
+
+  it("moves the masters by less than the rounded copies can show", function()
+    local g, model, labels = fork(1, 1)
+    local program = core.program(model, all_low(g, 1))
+    program:step(one, labels, { lr = 2 ^ -12 })
+    assert.equal(1 - 2 ^ -12, model:tensor("a.weight"):get(1))
+  end)
+
+  it("rounds each contribution to a gradient and leaves their sum as it is", function()
+    local g, model, labels = fork(1.25, 0.0625)
+    local program = core.program(model, all_low(g, 1), { input_gradient = true })
+    program:forward(one, labels)
+    program:backward(1)
+    assert.equal(1.3125, program:read(0, "gradient"):get(1)) -- FP(5,2,0) has 1.25 and 1.5
+  end)
+
+  it("multiplies gradients by the loss scale and updates with it taken out", function()
+    local g, model, labels = fork(1, 1)
+    local program = core.program(model, all_low(g, 1))
+    local result = program:step(one, labels, { lr = 0.5, loss_scale = 1024 })
+    assert.is_true(result.applied)
+    assert.equal(1024, model:grad("a.weight"):get(1))
+    assert.equal(0.5, model:tensor("a.weight"):get(1))
+  end)
+
+  it("makes a gradient's overflow infinite, and skips the update", function()
+    local g, model, labels = fork(1, 1)
+    local a = all_low(g, 1)
+    local program = core.program(model, a)
+    local result = program:step(one, labels, { lr = 1, loss_scale = 2 ^ 20 }) -- FP(5,2,0) ends at 114688
+    assert.is_false(result.applied)
+    assert.equal(1, stats_of(program, index_of(g, "loss"), "dv").overflow)
+    assert.equal(math.huge, model:grad("a.weight"):get(1))
+    assert.equal(1, model:tensor("a.weight"):get(1))
+    assert.equal(0, model:updates())
+    assert.is_true(program:step(one, labels, { lr = 1, loss_scale = 2 ^ 16 }).applied)
+  end)
+
+  it("skips the update when the loss is NaN, unless told to go on", function()
+    local g, model, labels = fork(0 / 0, 1)
+    local program = core.program(model, all_low(g, 1))
+    local result = program:step(one, labels, { lr = 1 })
+    assert.is_true(result.loss ~= result.loss)
+    assert.is_false(result.applied)
+    assert.equal(1, model:tensor("b.weight"):get(1))
+    assert.is_true(program:step(one, labels, { lr = 1, skip_nonfinite = false }).applied)
+    local head = model:tensor("head.weight"):get(1) -- its gradient was NaN
+    assert.is_true(head ~= head)
+  end)
+
+  it("saturates outputs, and promotes those that overflow too often", function()
+    local g, model, labels = fork(16, 16, 0.25)
+    local a = all_low(g, 1)
+    local program = core.program(model, a, { keep_all = true })
+    local add = index_of(g, "add")
+    program:forward(one, labels)
+    assert.equal(30, program:read(add):get(1)) -- FP(4,3,4) ends at 30
+    assert.equal(1, stats_of(program, add, "v").overflow)
+    local before = a:measure().ratio_lo
+    assert.same({ { operator = add, role = "v" } }, program:promote(0.01))
+    assert.equal("FP(6,9,0)", (a:get(add, "v")))
+    assert.is_true(a:measure().ratio_lo < before)
+    program:forward(one, labels)
+    assert.equal(32, program:read(add):get(1))
+    assert.same({}, program:promote(0.01))
+  end)
+
+  it("refuses a promotion threshold of zero, which would promote everything", function()
+    local g, model, labels = fork(1, 1)
+    local program = core.program(model, all_low(g, 1))
+    program:forward(one, labels)
+    assert.has_error(function() program:promote(0) end, "threshold: 0, must be above 0 and at most 1")
+  end)
+
+  it("leaves binary32 as it was computed, infinities included", function()
+    local g, model, labels = fork(3e38, 3e38)
+    local program = core.program(model, core.assignment(g, 1, net.fp32), { keep_all = true })
+    program:forward(one, labels)
+    assert.equal(math.huge, program:read(index_of(g, "add")):get(1))
+  end)
+end)
+
+describe("stochastic rounding in a step", function()
+  local values = {}
+  for i = 1, 4096 do values[i] = 1.0625 end -- halfway between two values of FP(4,3,4)
+  local images = core.tensor({ 1, 64, 64, 1 }, values)
+
+  local function forward(seed, step, threads)
+    core.set_threads(threads or 2)
+    local g = core.graph()
+    local x = g:add("avgpool", "pool", { g:add("relu", "relu", { g:input { 1, 64, 64 } }) }, { kernel = 64, stride = 64 })
+    g:add("nll_loss", "loss", { g:view(x, { 1 }) })
+    local program = core.program(core.model(g), all_low(g, 1), { rounding = "stochastic", seed = seed, keep_all = true })
+    program:forward(images, { 0 }, step)
+    return program:read(0)
+  end
+
+  it("depends on seed and step, not on the number of threads", function()
+    local bits = forward(1, 1):tostring()
+    assert.equal(bits, forward(1, 1, 1):tostring())
+    assert.not_equal(bits, forward(2, 1):tostring())
+    assert.not_equal(bits, forward(1, 2):tostring())
+  end)
+
+  it("goes up about half of the time in the middle", function()
+    local up = 0
+    for _, v in ipairs(forward(5, 9):totable()) do
+      assert.is_true(v == 1 or v == 1.125)
+      if v > 1 then up = up + 1 end
+    end
+    assert.near(2048, up, 160) -- five standard deviations
+  end)
+end)

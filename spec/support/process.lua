@@ -1,0 +1,45 @@
+--- Runs the program mptl as a child process.
+local M = {}
+
+local function quote(text)
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+local function slurp(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+
+--- Writes a file of this name into a fresh directory.
+-- @return its path
+function M.file(name, text)
+  local dir = os.tmpname()
+  os.remove(dir)
+  assert(os.execute("mkdir " .. quote(dir)))
+  local path = dir .. "/" .. name
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
+  return path
+end
+
+--- Runs mptl.
+-- @param args list of arguments
+-- @param options {stdin = text, env = table of variables}
+-- @return {out =, err =, status =}
+function M.mptl(args, options)
+  options = options or {}
+  local input, output, errors = os.tmpname(), os.tmpname(), os.tmpname()
+  local file = assert(io.open(input, "wb"))
+  file:write(options.stdin or "")
+  file:close()
+  local words = { "env" }
+  for name, value in pairs(options.env or {}) do words[#words + 1] = quote(name .. "=" .. value) end
+  words[#words + 1] = quote(os.getenv "MPTL_BIN")
+  for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end
+  local _, _, status = os.execute(("%s < %s > %s 2> %s"):format(table.concat(words, " "), input, output, errors))
+  local result = { out = slurp(output), err = slurp(errors), status = status }
+  for _, path in ipairs { input, output, errors } do os.remove(path) end
+  return result
+end
+
+return M

@@ -1,0 +1,144 @@
+local core = require "mptl.core"
+local lfs = require "lfs"
+
+local function slurp(path)
+  local f = assert(io.open(path, "rb"))
+  local text = f:read "a"
+  f:close()
+  return text
+end
+
+--- Runs Lua text in a process of its own; returns its exit status ("exit" or "signal"), code and output.
+local function child(prelude, text)
+  local script, out = os.tmpname(), os.tmpname()
+  local f = assert(io.open(script, "w"))
+  f:write(text)
+  f:close()
+  local lua = arg[-1] and arg[-1]:match "lua" and arg[-1] or "lua5.4"
+  local _, how, code = os.execute(("%s exec %s %s >%s 2>&1"):format(prelude, lua, script, out))
+  local said = slurp(out)
+  os.remove(script)
+  os.remove(out)
+  return how, code, said
+end
+
+describe("system", function()
+  local dir, path
+
+  before_each(function()
+    dir = os.tmpname()
+    os.remove(dir)
+    assert(lfs.mkdir(dir))
+    path = dir .. "/file"
+  end)
+
+  after_each(function() os.execute("rm -rf " .. dir) end)
+
+  describe("write_file", function()
+    it("writes strings and tensors one after the other", function()
+      core.write_file(path, { "ab", core.tensor({ 2 }, { 1, -2 }), "", "c" })
+      assert.equal("ab" .. string.pack("<ff", 1, -2) .. "c", slurp(path))
+      assert.is_nil(lfs.attributes(path .. ".tmp"))
+    end)
+
+    it("writes an empty file", function()
+      core.write_file(path, {})
+      assert.equal("", slurp(path))
+    end)
+
+    it("replaces what was there", function()
+      core.write_file(path, { "a longer text" })
+      core.write_file(path, { "new" })
+      assert.equal("new", slurp(path))
+    end)
+
+    it("names the file and the reason", function()
+      assert.has_error(function() core.write_file(dir .. "/none/file", { "x" }) end,
+        "cannot write " .. dir .. "/none/file: No such file or directory")
+      assert.has_error(function() core.write_file(dir, { "x" }) end, "cannot write " .. dir .. ": Is a directory")
+      assert.is_nil(lfs.attributes(dir .. ".tmp"))
+    end)
+
+    it("refuses chunks of other kinds", function()
+      assert.error_matches(function() core.write_file(path, { "a", 12 }) end, "chunk 2 is a number")
+      assert.is_nil(lfs.attributes(path))
+    end)
+
+    it("keeps the old file when the new one has no room", function()
+      core.write_file(path, { "old" })
+      -- 8 blocks of 1024 bytes (dash: 512) are less than the 100000 to be written
+      local how, code, said = child("ulimit -f 8;", ([[
+        local core = require "mptl.core"
+        core.catch_interrupt()
+        print(pcall(core.write_file, %q, { ("x"):rep(100000) }))
+      ]]):format(path))
+      assert.same({ "exit", 0 }, { how, code })
+      assert.equal("false\tcannot write " .. path .. ": File too large\n", said)
+      assert.equal("old", slurp(path))
+      assert.is_nil(lfs.attributes(path .. ".tmp"))
+    end)
+  end)
+
+  describe("read_tensor", function()
+    it("reads at a byte offset", function()
+      core.write_file(path, { "abc", string.pack("<fff", 1, 2, 3) })
+      assert.same({ 2, 3 }, core.read_tensor(path, 7, core.tensor { 2 }):totable())
+    end)
+
+    it("says where a short file ends", function()
+      core.write_file(path, { "12345" })
+      assert.has_error(function() core.read_tensor(path, 2, core.tensor { 2 }) end, path .. ": ends at byte 5, 10 are needed")
+    end)
+
+    it("names a file that is missing", function()
+      assert.has_error(function() core.read_tensor(path, 0, core.tensor { 1 }) end,
+        "cannot read " .. path .. ": No such file or directory")
+    end)
+  end)
+
+  describe("interrupts", function()
+    -- io.popen's sh has the child's pid as its parent when it is exec'ed from Lua: kill $PPID signals the Lua process
+    it("set a flag, and nothing else happens", function()
+      local how, code, said = child("", [[
+        local core = require "mptl.core"
+        core.catch_interrupt()
+        io.write(tostring(core.interrupted()), " ")
+        io.popen("kill -INT $PPID"):close()
+        io.write(tostring(core.interrupted()))
+      ]])
+      assert.same({ "exit", 0, "false true" }, { how, code, said })
+    end)
+
+    it("end the process the second time", function()
+      local _, code = child("", [[
+        local core = require "mptl.core"
+        core.catch_interrupt()
+        io.popen("kill -INT $PPID"):close()
+        io.popen("kill -TERM $PPID"):close()
+        os.exit(0)
+      ]])
+      assert.equal(15, code % 128)
+    end)
+  end)
+
+  it("has a clock that goes forward", function()
+    local a = core.time()
+    local b = core.time()
+    assert.is_true(b >= a and b - a < 60)
+  end)
+
+  it("knows a terminal from a file", function()
+    local _, _, said = child("", [[
+      local core = require "mptl.core"
+      io.write(tostring(core.isatty(1)), " ", core.terminal_width(1))
+    ]])
+    assert.equal("false 80", said)
+  end)
+
+  it("describes the processor", function()
+    local cpu = core.cpu()
+    assert.is_true(cpu.cores >= 1)
+    assert.is_true(#cpu.model > 0)
+    assert.equal("table", type(cpu.features))
+  end)
+end)
