@@ -4,7 +4,7 @@
  *   round_exhaustive [FORMAT[:MODE[:OVERFLOW]]...]      e.g.  round_exhaustive 'FP(4,3,4)' fp16:up:inf
  *
  * MODE `all`, the default, runs all six; without arguments a list of telling formats. Exit 1 at the first difference, which is printed with bit
- * patterns. Every format and mode takes a minute or so on two cores.
+ * patterns. A format and mode takes one to two minutes on two cores.
  */
 #include <math.h>
 #include <stdio.h>
@@ -20,12 +20,22 @@
 
 static const char *const isas[] = {"scalar", "avx2", "avx512"};
 static float *input, *rounded, *decoded;
-static uint32_t *expected, *expected_code;
+static uint32_t *expected, *expected_code, *expected_back;
+static mptl_round_stats expected_stats[BLOCK / CHUNK];
 static void *codes;
 
+/* The largest power of two up to x > 0. */
+static double power_of_two(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  bits &= 0x7ffull << 52;
+  memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
 /* The definition in binary64, where scaling by powers of two and the integers up to 2^53 are exact. */
-static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format_info *info, mptl_key key, uint64_t index,
-                            mptl_round_stats *stats) {
+static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format_info *info, uint32_t word, mptl_key key,
+                            uint64_t index, mptl_round_stats *stats) {
   double x = (double)mptl_bits_f32(u), size = fabs(x), steps, kept = 0;
   bool negative = signbit(x);
   stats->elements++;
@@ -39,9 +49,7 @@ static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format
     return mptl_f32_bits((float)copysign(beyond, x));
   }
   if (size > (double)stats->max_abs) stats->max_abs = (float)size;
-  int exponent;
-  frexp(size < info->min_normal ? info->min_normal : size, &exponent); /* 2^(exponent-1) <= size */
-  double spacing = ldexp(1, exponent - 1 - r->format.m);
+  double spacing = power_of_two(size < info->min_normal ? info->min_normal : size) * info->epsilon;
   steps = size / spacing;
   switch (r->mode) {
     case MPTL_NEAREST_EVEN: kept = nearbyint(steps); break;
@@ -51,7 +59,6 @@ static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format
     case MPTL_DOWN: kept = negative ? ceil(steps) : floor(steps); break;
     case MPTL_STOCHASTIC: {
       double first = (steps - floor(steps)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
-      uint32_t word = mptl_random_u32(key, index, 0);
       bool up = word < floor(first) || (word == floor(first) && mptl_random_u32(key, index, 1) < floor(second));
       kept = floor(steps) + up;
       break;
@@ -85,19 +92,21 @@ static uint32_t code_at(size_t size, size_t i) {
 /* Fills a chunk's expectations from binary64 and compares the scalar definition with it; counts differences. */
 static int check_scalar(size_t at, const mptl_rounder *r, const mptl_format_info *info, mptl_key key, uint64_t index0) {
   int wrong = 0;
+  bool random = r->mode == MPTL_STOCHASTIC;
   mptl_round_stats want = {0}, got = {0};
   for (size_t i = at; i < at + CHUNK; i++) {
-    uint32_t u = mptl_f32_bits(input[i]), event;
-    expected[i] = by_binary64(u, r, info, key, index0 + i, &want);
-    uint32_t y = mptl_round_bits(u, r, key, index0 + i, &event);
+    uint32_t u = mptl_f32_bits(input[i]), event, word = random ? mptl_random_u32(key, index0 + i, 0) : 0;
+    expected[i] = by_binary64(u, r, info, word, key, index0 + i, &want);
+    uint32_t y = mptl_round_bits_word(u, r, word, key, index0 + i, &event);
     mptl_count(&got, u, event);
     if (y != expected[i] && wrong++ < 3) printf("  %08X: scalar %08X, binary64 %08X\n", u, y, expected[i]);
     expected_code[i] = mptl_encode_bits(y, r);
     bool has_code = (y & 0x7fffffff) < MPTL_F32_INF || ((y & 0x7fffffff) == MPTL_F32_INF && r->has_infinity);
-    uint32_t back = mptl_decode_code(expected_code[i], r);
-    if (has_code && back != y && wrong++ < 3)
-      printf("  %08X: rounds to %08X, code %X, which decodes to %08X\n", u, y, expected_code[i], back);
+    expected_back[i] = mptl_decode_code(expected_code[i], r);
+    if (has_code && expected_back[i] != y && wrong++ < 3)
+      printf("  %08X: rounds to %08X, code %X, which decodes to %08X\n", u, y, expected_code[i], expected_back[i]);
   }
+  expected_stats[at / CHUNK] = want;
   if (!same_stats(&want, &got) && wrong++ < 3) print_stats("binary64", &want), print_stats("scalar", &got);
   return wrong;
 }
@@ -107,12 +116,7 @@ static int check_vector(const char *isa, size_t at, const mptl_rounder *r, mptl_
   int wrong = 0;
   size_t size = mptl_code_size(r->format);
   const size_t cuts[] = {0, 1, 38, 38 + 4096, CHUNK - 77, CHUNK};
-  mptl_round_stats want = {0}, got = {0}, encoded = {0};
-  for (size_t i = at; i < at + CHUNK; i++) {
-    uint32_t u = mptl_f32_bits(input[i]), event;
-    mptl_round_bits(u, r, key, index0 + i, &event);
-    mptl_count(&want, u, event);
-  }
+  mptl_round_stats want = expected_stats[at / CHUNK], got = {0}, encoded = {0};
   for (size_t c = 0; c + 1 < sizeof cuts / sizeof cuts[0]; c++) {
     size_t from = at + cuts[c], n = cuts[c + 1] - cuts[c];
     mptl_round_f32(rounded + from, input + from, n, r, key, index0 + from, &got);
@@ -121,10 +125,9 @@ static int check_vector(const char *isa, size_t at, const mptl_rounder *r, mptl_
   }
   for (size_t i = at; i < at + CHUNK; i++) {
     uint32_t u = mptl_f32_bits(input[i]), y = mptl_f32_bits(rounded[i]), code = code_at(size, i), d = mptl_f32_bits(decoded[i]);
-    uint32_t back = mptl_decode_code(expected_code[i], r);
     if (y != expected[i] && wrong++ < 3) printf("  %08X: %s %08X, expected %08X\n", u, isa, y, expected[i]);
     if (code != expected_code[i] && wrong++ < 3) printf("  %08X: %s code %X, expected %X\n", u, isa, code, expected_code[i]);
-    if (d != back && wrong++ < 3) printf("  code %X: %s decodes to %08X, expected %08X\n", code, isa, d, back);
+    if (d != expected_back[i] && wrong++ < 3) printf("  code %X: %s decodes to %08X, expected %08X\n", code, isa, d, expected_back[i]);
   }
   if ((!same_stats(&want, &got) || !same_stats(&want, &encoded)) && wrong++ < 3)
     print_stats("scalar", &want), print_stats(isa, &got), print_stats("encode", &encoded);
@@ -154,6 +157,7 @@ static int run(mptl_format format, mptl_rounding_mode mode, mptl_overflow overfl
     }
     for (size_t k = 0; k < sizeof isas / sizeof isas[0]; k++) {
       if (mptl_isa_select(isas[k]) != MPTL_OK) continue;
+      if (k == 0 && base >> 24 & 15) continue; /* the scalar array functions run what check_scalar ran: a sixteenth is enough */
 #pragma omp parallel for reduction(+ : wrong) schedule(dynamic)
       for (size_t at = 0; at < BLOCK; at += CHUNK) wrong += check_vector(isas[k], at, &r, key, base);
     }
@@ -187,8 +191,8 @@ int main(int argc, char **argv) {
                             "FP(8,7,4)", "FP(1,0,-127)", "FP(3,0,1)", "FP(7,23,62)", "FP(5,10,115)"};
   size_t bytes = BLOCK * sizeof(float);
   input = malloc(bytes), rounded = malloc(bytes), decoded = malloc(bytes), expected = malloc(bytes);
-  expected_code = malloc(bytes), codes = malloc(bytes);
-  if (!input || !rounded || !decoded || !expected || !expected_code || !codes) return fputs("no memory\n", stderr), 1;
+  expected_code = malloc(bytes), expected_back = malloc(bytes), codes = malloc(bytes);
+  if (!input || !rounded || !decoded || !expected || !expected_code || !expected_back || !codes) return fputs("no memory\n", stderr), 1;
   int wrong = 0;
   for (int i = 1; i < argc; i++) wrong |= run_argument(argv[i]);
   for (size_t i = 0; argc == 1 && i < sizeof list / sizeof list[0]; i++) wrong |= run_argument(list[i]);
