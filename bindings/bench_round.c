@@ -57,11 +57,20 @@ static double time_once(const bench *b, int kind) {
     share(b, omp_get_thread_num(), &from, &count);
     char *codes = (char *)b->dst + from * size;
     switch (kind) {
-      case ROUND: mptl_round_f32(b->dst + from, b->src + from, count, &b->rounder, key, from, &stats); break;
-      case COPY: memcpy(b->dst + from, b->src + from, count * sizeof(float)); break;
-      case ENCODE: mptl_encode_f32(codes, b->src + from, count, &b->rounder, key, from, &stats); break;
-      case DECODE: mptl_decode_f32(b->dst + from, (const char *)b->src + from * size, count, &b->rounder); break;
-      default: break;
+      case ROUND:
+        mptl_round_f32(b->dst + from, b->src + from, count, &b->rounder, key, from, &stats);
+        break;
+      case COPY:
+        memcpy(b->dst + from, b->src + from, count * sizeof(float));
+        break;
+      case ENCODE:
+        mptl_encode_f32(codes, b->src + from, count, &b->rounder, key, from, &stats);
+        break;
+      case DECODE:
+        mptl_decode_f32(b->dst + from, (const char *)b->src + from * size, count, &b->rounder);
+        break;
+      default:
+        break;
     }
   }
   return now() - start;
@@ -103,19 +112,12 @@ static int bench_round(lua_State *L) {
     qsort(times[kind], (size_t)rounds, sizeof(double), ascending);
     median[kind] = times[kind][rounds / 2];
   }
-  const struct {
-    const char *field;
-    double value;
-  } results[] = {{"gelem_per_s", n / median[ROUND]},
-                 {"gb_per_s", 8 * n / median[ROUND]},
-                 {"memcpy_gb_per_s", 8 * n / median[COPY]},
-                 {"encode_gb_per_s", (4 + size) * n / median[ENCODE]},
-                 {"decode_gb_per_s", (4 + size) * n / median[DECODE]}};
   lua_newtable(L);
-  for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
-    lua_pushnumber(L, results[i].value);
-    lua_setfield(L, -2, results[i].field);
-  }
+  bind_set_number(L, "gelem_per_s", n / median[ROUND]);
+  bind_set_number(L, "gb_per_s", 8 * n / median[ROUND]);
+  bind_set_number(L, "memcpy_gb_per_s", 8 * n / median[COPY]);
+  bind_set_number(L, "encode_gb_per_s", (4 + size) * n / median[ENCODE]);
+  bind_set_number(L, "decode_gb_per_s", (4 + size) * n / median[DECODE]);
   return 1;
 }
 

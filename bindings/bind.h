@@ -26,7 +26,17 @@ const char *bind_opt_string(lua_State *L, int index, const char *field, const ch
 /* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
-/* Makes the metatable of a userdata type: its methods and its finaliser, which must accept a half-made object. */
+/* Fields of the table on top of the stack. */
+void bind_set_integer(lua_State *L, const char *field, lua_Integer value);
+void bind_set_number(lua_State *L, const char *field, lua_Number value);
+void bind_set_boolean(lua_State *L, const char *field, int value);
+void bind_set_string(lua_State *L, const char *field, const char *value);
+
+/* Pushes a list of integers. */
+void bind_push_integers(lua_State *L, const int64_t *values, int n);
+
+/* Makes the metatable of a userdata type: its methods (those named __X become the metatable's) and its finaliser, which must accept a
+ * half-made object. */
 void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
 
 /* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. */

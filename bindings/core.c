@@ -76,10 +76,41 @@ void bind_check_fields(lua_State *L, int index, const char *const *names) {
   }
 }
 
+void bind_set_integer(lua_State *L, const char *field, lua_Integer value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, field);
+}
+
+void bind_set_number(lua_State *L, const char *field, lua_Number value) {
+  lua_pushnumber(L, value);
+  lua_setfield(L, -2, field);
+}
+
+void bind_set_boolean(lua_State *L, const char *field, int value) {
+  lua_pushboolean(L, value);
+  lua_setfield(L, -2, field);
+}
+
+void bind_set_string(lua_State *L, const char *field, const char *value) {
+  lua_pushstring(L, value);
+  lua_setfield(L, -2, field);
+}
+
+void bind_push_integers(lua_State *L, const int64_t *values, int n) {
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    lua_pushinteger(L, values[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
 void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {
   luaL_newmetatable(L, name);
   lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
+  for (const luaL_Reg *m = methods; m->name != NULL; m++) {
+    lua_pushcfunction(L, m->func);
+    lua_setfield(L, strncmp(m->name, "__", 2) == 0 ? -3 : -2, m->name);
+  }
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, gc);
   lua_setfield(L, -2, "__gc");

@@ -253,13 +253,8 @@ static int loader_gc(lua_State *L) {
 }
 
 static const luaL_Reg dataset_methods[] = {
-    {"count", dataset_count},
-    {"classes", dataset_classes},
-    {"split", dataset_split},
-    {"shape", dataset_shape},
-    {"label", dataset_label},
-    {"image", dataset_image},
-    {NULL, NULL},
+    {"count", dataset_count}, {"classes", dataset_classes}, {"split", dataset_split},         {"shape", dataset_shape},
+    {"label", dataset_label}, {"image", dataset_image},     {"__tostring", dataset_describe}, {NULL, NULL},
 };
 
 static const luaL_Reg loader_methods[] = {
@@ -280,20 +275,8 @@ static const luaL_Reg functions[] = {
     {NULL, NULL},
 };
 
-static void new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc) {
-  luaL_newmetatable(L, name);
-  lua_newtable(L);
-  luaL_setfuncs(L, methods, 0);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, gc);
-  lua_setfield(L, -2, "__gc");
-}
-
 void mptl_bind_data(lua_State *L) {
-  new_type(L, DATASET, dataset_methods, dataset_gc);
-  lua_pushcfunction(L, dataset_describe);
-  lua_setfield(L, -2, "__tostring");
-  new_type(L, LOADER, loader_methods, loader_gc);
-  lua_pop(L, 2);
+  bind_new_type(L, DATASET, dataset_methods, dataset_gc);
+  bind_new_type(L, LOADER, loader_methods, loader_gc);
   luaL_setfuncs(L, functions, 0);
 }

@@ -19,7 +19,7 @@
 #include "bindings/bind.h"
 
 static volatile sig_atomic_t interrupted;
-static pthread_t reader; /* the thread that reads a line */
+static pthread_t reader;            /* the thread that reads a line */
 static lua_State *volatile running; /* the state that a SIGINT stops */
 
 static lua_State *completing; /* the state whose completer is to be asked; NULL outside of read */

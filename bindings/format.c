@@ -19,45 +19,30 @@ static void push_name(lua_State *L, mptl_format format) {
   lua_pushstring(L, mptl_format_print(format, name, sizeof name));
 }
 
-static void set_integer(lua_State *L, const char *field, lua_Integer value) {
-  lua_pushinteger(L, value);
-  lua_setfield(L, -2, field);
-}
-
-static void set_number(lua_State *L, const char *field, double value) {
-  lua_pushnumber(L, value);
-  lua_setfield(L, -2, field);
-}
-
-static void set_boolean(lua_State *L, const char *field, bool value) {
-  lua_pushboolean(L, value);
-  lua_setfield(L, -2, field);
-}
-
 static int format_describe(lua_State *L) {
   mptl_format format = bind_check_format(L, 1);
   mptl_format_info info = mptl_format_describe(format);
   lua_newtable(L);
   push_name(L, format);
   lua_setfield(L, -2, "name");
-  set_integer(L, "e", format.e);
-  set_integer(L, "m", format.m);
+  bind_set_integer(L, "e", format.e);
+  bind_set_integer(L, "m", format.m);
   if (format.auto_bias) {
     lua_pushliteral(L, "auto");
     lua_setfield(L, -2, "b");
   } else {
-    set_integer(L, "b", format.b);
+    bind_set_integer(L, "b", format.b);
   }
-  set_integer(L, "bits", info.bits);
-  set_number(L, "max", info.max);
-  set_number(L, "min_normal", info.min_normal);
-  set_number(L, "min_subnormal", info.min_subnormal);
-  set_number(L, "epsilon", info.epsilon);
-  set_boolean(L, "has_infinity", info.has_infinity);
-  set_boolean(L, "has_nan", info.has_nan);
-  set_integer(L, "values", (lua_Integer)info.values);
-  set_integer(L, "max_code", (lua_Integer)(info.values - 1) / 2);
-  set_integer(L, "code_size", (lua_Integer)mptl_code_size(format));
+  bind_set_integer(L, "bits", info.bits);
+  bind_set_number(L, "max", info.max);
+  bind_set_number(L, "min_normal", info.min_normal);
+  bind_set_number(L, "min_subnormal", info.min_subnormal);
+  bind_set_number(L, "epsilon", info.epsilon);
+  bind_set_boolean(L, "has_infinity", info.has_infinity);
+  bind_set_boolean(L, "has_nan", info.has_nan);
+  bind_set_integer(L, "values", (lua_Integer)info.values);
+  bind_set_integer(L, "max_code", (lua_Integer)(info.values - 1) / 2);
+  bind_set_integer(L, "code_size", (lua_Integer)mptl_code_size(format));
   return 1;
 }
 

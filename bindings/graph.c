@@ -127,20 +127,12 @@ static int graph_add(lua_State *L) {
   return 1;
 }
 
-static void push_integers(lua_State *L, const int64_t *values, int n) {
-  lua_createtable(L, n, 0);
-  for (int i = 0; i < n; i++) {
-    lua_pushinteger(L, values[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-}
-
 static int graph_shape(lua_State *L) {
   mptl_graph *g = bind_check_graph(L, 1);
   lua_Integer id = luaL_checkinteger(L, 2);
   if (id < 0 || id >= g->n_values) luaL_error(L, "value %I: the graph has %d", id, g->n_values);
   mptl_shape s = g->values[id].shape;
-  push_integers(L, (int64_t[]){s.c, s.h, s.w}, s.ndim);
+  bind_push_integers(L, (int64_t[]){s.c, s.h, s.w}, s.ndim);
   return 1;
 }
 
@@ -153,36 +145,21 @@ static int graph_set_init(lua_State *L) {
   return 0;
 }
 
-static void set_integer(lua_State *L, const char *field, lua_Integer value) {
-  lua_pushinteger(L, value);
-  lua_setfield(L, -2, field);
-}
-
-static void set_string(lua_State *L, const char *field, const char *value) {
-  lua_pushstring(L, value);
-  lua_setfield(L, -2, field);
-}
-
-static void set_boolean(lua_State *L, const char *field, int value) {
-  lua_pushboolean(L, value);
-  lua_setfield(L, -2, field);
-}
-
 static int graph_operators(lua_State *L) {
   mptl_graph *g = bind_check_graph(L, 1);
   lua_createtable(L, g->n_ops, 0);
   for (int i = 0; i < g->n_ops; i++) {
     const mptl_op *op = &g->ops[i];
     lua_createtable(L, 0, 8);
-    set_integer(L, "index", i);
-    set_string(L, "name", op->name);
-    set_string(L, "kind", op->kind->name);
-    set_integer(L, "numel", (lua_Integer)mptl_shape_numel(g->values[op->out].shape));
-    set_boolean(L, "gemm", op->kind->gemm);
-    set_boolean(L, "follows_inputs", op->kind->follows_inputs);
+    bind_set_integer(L, "index", i);
+    bind_set_string(L, "name", op->name);
+    bind_set_string(L, "kind", op->kind->name);
+    bind_set_integer(L, "numel", (lua_Integer)mptl_shape_numel(g->values[op->out].shape));
+    bind_set_boolean(L, "gemm", op->kind->gemm);
+    bind_set_boolean(L, "follows_inputs", op->kind->follows_inputs);
     int64_t inputs[MPTL_MAX_INPUTS];
     for (int k = 0; k < op->n_in; k++) inputs[k] = mptl_producer(g, op, k);
-    push_integers(L, inputs, op->n_in);
+    bind_push_integers(L, inputs, op->n_in);
     lua_setfield(L, -2, "inputs");
     lua_rawseti(L, -2, i + 1);
   }
@@ -195,11 +172,11 @@ static int graph_parameters(lua_State *L) {
   for (int i = 0; i < g->n_params; i++) {
     const mptl_param *p = &g->params[i];
     lua_createtable(L, 0, 5);
-    set_string(L, "name", p->name);
-    set_integer(L, "numel", (lua_Integer)p->numel);
-    set_integer(L, "operator", p->op);
-    set_boolean(L, "buffer", p->buffer);
-    push_integers(L, p->dims, p->ndim);
+    bind_set_string(L, "name", p->name);
+    bind_set_integer(L, "numel", (lua_Integer)p->numel);
+    bind_set_integer(L, "operator", p->op);
+    bind_set_boolean(L, "buffer", p->buffer);
+    bind_push_integers(L, p->dims, p->ndim);
     lua_setfield(L, -2, "dims");
     lua_rawseti(L, -2, i + 1);
   }

@@ -90,22 +90,16 @@ static int assignment_get(lua_State *L) {
   return 4;
 }
 
-static void set_size(lua_State *L, const char *field, size_t value) {
-  lua_pushinteger(L, (lua_Integer)value);
-  lua_setfield(L, -2, field);
-}
-
 static int assignment_groups(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
   lua_createtable(L, a->n_groups, 0);
   for (int i = 0; i < a->n_groups; i++) {
     lua_createtable(L, 0, 5);
-    set_size(L, "index", (size_t)i);
-    set_size(L, "activations", a->groups[i].activations);
-    set_size(L, "parameters", a->groups[i].parameters);
-    set_size(L, "numel", a->groups[i].numel);
-    lua_pushboolean(L, a->groups[i].low);
-    lua_setfield(L, -2, "low");
+    bind_set_integer(L, "index", i);
+    bind_set_integer(L, "activations", (lua_Integer)a->groups[i].activations);
+    bind_set_integer(L, "parameters", (lua_Integer)a->groups[i].parameters);
+    bind_set_integer(L, "numel", (lua_Integer)a->groups[i].numel);
+    bind_set_boolean(L, "low", a->groups[i].low);
     lua_rawseti(L, -2, i + 1);
   }
   return 1;
@@ -114,14 +108,12 @@ static int assignment_groups(lua_State *L) {
 static int assignment_measure(lua_State *L) {
   mptl_measure m = mptl_assignment_measure(bind_check_assignment(L, 1));
   lua_createtable(L, 0, 6);
-  set_size(L, "elements", m.elements);
-  set_size(L, "elements_low", m.elements_low);
-  set_size(L, "bits_all_high", m.bits_all_high);
-  set_size(L, "bits_now", m.bits_now);
-  lua_pushnumber(L, m.ratio_lo);
-  lua_setfield(L, -2, "ratio_lo");
-  lua_pushnumber(L, m.bits_ratio);
-  lua_setfield(L, -2, "bits_ratio");
+  bind_set_integer(L, "elements", (lua_Integer)m.elements);
+  bind_set_integer(L, "elements_low", (lua_Integer)m.elements_low);
+  bind_set_integer(L, "bits_all_high", (lua_Integer)m.bits_all_high);
+  bind_set_integer(L, "bits_now", (lua_Integer)m.bits_now);
+  bind_set_number(L, "ratio_lo", m.ratio_lo);
+  bind_set_number(L, "bits_ratio", m.bits_ratio);
   return 1;
 }
 

@@ -15,11 +15,13 @@
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, "packed" | "emulated") -> the same for a training step, without compiling
+ *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
 #include <omp.h>
 #include <stdlib.h>
 
+#include "backend/cpu/dnn.h"
 #include "bindings/bind.h"
 #include "mptl/program.h"
 
@@ -174,12 +176,9 @@ static int read_batch(lua_State *L, const program_box *box, mptl_batch *batch) {
 
 static void push_result(lua_State *L, const mptl_result *result) {
   lua_createtable(L, 0, 4);
-  lua_pushnumber(L, result->loss);
-  lua_setfield(L, -2, "loss");
-  lua_pushinteger(L, result->correct);
-  lua_setfield(L, -2, "correct");
-  lua_pushinteger(L, result->count);
-  lua_setfield(L, -2, "count");
+  bind_set_number(L, "loss", result->loss);
+  bind_set_integer(L, "correct", result->correct);
+  bind_set_integer(L, "count", result->count);
 }
 
 static int program_forward(lua_State *L) {
@@ -209,14 +208,8 @@ static int program_step(lua_State *L) {
   uint32_t step = (uint32_t)bind_opt_integer(L, next, "step", 0);
   bind_check(L, mptl_program_step(box->program, batch.images, batch.labels, batch.n, step, &update, &result));
   push_result(L, &result);
-  lua_pushboolean(L, result.applied);
-  lua_setfield(L, -2, "applied");
+  bind_set_boolean(L, "applied", result.applied);
   return 1;
-}
-
-static void set_count(lua_State *L, const char *field, uint64_t value) {
-  lua_pushinteger(L, (lua_Integer)value);
-  lua_setfield(L, -2, field);
 }
 
 static int program_stats(lua_State *L) {
@@ -229,16 +222,14 @@ static int program_stats(lua_State *L) {
       const mptl_round_stats *s = &stats[i][role];
       if (s->elements == 0) continue;
       lua_createtable(L, 0, 8);
-      set_count(L, "operator", (uint64_t)i);
-      lua_pushstring(L, mptl_role_name((size_t)role));
-      lua_setfield(L, -2, "role");
-      set_count(L, "elements", s->elements);
-      set_count(L, "underflow", s->underflow);
-      set_count(L, "overflow", s->overflow);
-      set_count(L, "inf_in", s->inf_in);
-      set_count(L, "nan_in", s->nan_in);
-      lua_pushnumber(L, (lua_Number)s->max_abs);
-      lua_setfield(L, -2, "max_abs");
+      bind_set_integer(L, "operator", i);
+      bind_set_string(L, "role", mptl_role_name((size_t)role));
+      bind_set_integer(L, "elements", (lua_Integer)s->elements);
+      bind_set_integer(L, "underflow", (lua_Integer)s->underflow);
+      bind_set_integer(L, "overflow", (lua_Integer)s->overflow);
+      bind_set_integer(L, "inf_in", (lua_Integer)s->inf_in);
+      bind_set_integer(L, "nan_in", (lua_Integer)s->nan_in);
+      bind_set_number(L, "max_abs", (lua_Number)s->max_abs);
       lua_rawseti(L, -2, ++n);
     }
   }
@@ -268,9 +259,8 @@ static int program_promote(lua_State *L) {
   lua_createtable(L, p->n, 0);
   for (int i = 0; i < p->n; i++) {
     lua_createtable(L, 0, 2);
-    set_count(L, "operator", (uint64_t)p->list[i].op);
-    lua_pushstring(L, mptl_role_name((size_t)p->list[i].role));
-    lua_setfield(L, -2, "role");
+    bind_set_integer(L, "operator", p->list[i].op);
+    bind_set_string(L, "role", mptl_role_name((size_t)p->list[i].role));
     lua_rawseti(L, -2, i + 1);
   }
   return 1;
@@ -295,12 +285,12 @@ static int program_read(lua_State *L) {
 
 static int push_memory(lua_State *L, mptl_memory_plan m) {
   lua_createtable(L, 0, 6);
-  set_count(L, "parameters", m.parameters);
-  set_count(L, "rounded", m.rounded);
-  set_count(L, "arena", m.arena);
-  set_count(L, "saved", m.saved);
-  set_count(L, "scratch", m.scratch);
-  set_count(L, "total", m.total);
+  bind_set_integer(L, "parameters", (lua_Integer)m.parameters);
+  bind_set_integer(L, "rounded", (lua_Integer)m.rounded);
+  bind_set_integer(L, "arena", (lua_Integer)m.arena);
+  bind_set_integer(L, "saved", (lua_Integer)m.saved);
+  bind_set_integer(L, "scratch", (lua_Integer)m.scratch);
+  bind_set_integer(L, "total", (lua_Integer)m.total);
   return 1;
 }
 
@@ -340,6 +330,17 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
+/* { {name = "cpu", library = "oneDNN", version = "2.6.3"} } */
+static int backends(lua_State *L) {
+  lua_createtable(L, 1, 0);
+  lua_createtable(L, 0, 3);
+  bind_set_string(L, "name", "cpu");
+  bind_set_string(L, "library", "oneDNN");
+  bind_set_string(L, "version", mptl_dnn_version());
+  lua_rawseti(L, -2, 1);
+  return 1;
+}
+
 static const luaL_Reg model_methods[] = {
     {"tensor", model_tensor},     {"grad", model_grad},
     {"momentum", model_momentum}, {"names", model_names},
@@ -359,6 +360,7 @@ static const luaL_Reg functions[] = {
     {"memory", memory},
     {"memory_reset_peak", memory_reset_peak},
     {"threads", threads},
+    {"backends", backends},
     {"set_threads", set_threads},
     {NULL, NULL},
 };

@@ -67,11 +67,7 @@ static int tensor_set(lua_State *L) {
 
 static int tensor_size(lua_State *L) {
   mptl_tensor *t = bind_check_tensor(L, 1);
-  lua_createtable(L, t->ndim, 0);
-  for (int i = 0; i < t->ndim; i++) {
-    lua_pushinteger(L, t->dims[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
+  bind_push_integers(L, t->dims, t->ndim);
   return 1;
 }
 
@@ -165,18 +161,12 @@ static const luaL_Reg methods[] = {
     {"finite", tensor_finite},
     {"tostring", tensor_tostring},
     {"fromstring", tensor_fromstring},
+    {"__tostring", tensor_describe},
     {NULL, NULL},
 };
 
 void mptl_bind_tensor(lua_State *L) {
-  luaL_newmetatable(L, TENSOR);
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, tensor_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_pushcfunction(L, tensor_describe);
-  lua_setfield(L, -2, "__tostring");
-  lua_pop(L, 1);
+  bind_new_type(L, TENSOR, methods, tensor_gc);
   lua_pushcfunction(L, tensor_new);
   lua_setfield(L, -2, "tensor");
 }

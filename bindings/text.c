@@ -67,7 +67,8 @@ static int parse_lines(lua_State *L) {
   char *kind = luaL_buffinitsize(L, &kinds, lines ? lines : 1);
   size_t i = 0;
   for (const char *p = text; p < end; i++) {
-    const char *newline = memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end, *next = newline ? newline + 1 : end;
+    const char *newline = memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end,
+               *next = newline ? newline + 1 : end;
     while (p < stop && is_space(*p)) p++;
     while (p < stop && is_space(stop[-1])) stop--;
     uint32_t bits;

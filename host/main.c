@@ -84,7 +84,14 @@ static int protected_main(lua_State *L) {
   return 1;
 }
 
+/* Threads that wait for others spin for some 50 microseconds and then sleep. GNU OpenMP's own default, milliseconds, makes a training run
+ * crawl when anything else runs on its cores. Must be set before the OpenMP library is loaded (with mptl.core). */
+static void limit_spinning(void) {
+  if (getenv("OMP_WAIT_POLICY") == NULL) setenv("GOMP_SPINCOUNT", "20000", 0);
+}
+
 int main(int argc, char **argv) {
+  limit_spinning();
   lua_State *L = luaL_newstate();
   if (L == NULL) {
     fprintf(stderr, "mptl: out of memory\n");

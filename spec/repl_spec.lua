@@ -48,6 +48,35 @@ describe("mptl repl", function()
   end)
 end)
 
+describe("mptl repl on a terminal", function()
+  -- Types what the shell command prints, through a pseudo-terminal (script is in Debian's bsdutils).
+  local function typing(state, command)
+    -- libedit keeps its one editor to the end of the process: no leak, though LeakSanitizer says so
+    local env = ("ASAN_OPTIONS=detect_leaks=0 TERM=xterm XDG_STATE_HOME='%s'"):format(state)
+    local pipe = assert(io.popen(("(%s) | %s script -qec '\"%s\" repl' /dev/null"):format(command, env, os.getenv "MPTL_BIN")))
+    local output = pipe:read "a"
+    pipe:close()
+    return (output:gsub("\r", ""))
+  end
+
+  local state
+
+  before_each(function() state = process.file("unused", ""):match("^(.*)/") end)
+
+  it("completes names, and keeps a history for the next session", function()
+    assert.matches("\nfp32\nmptl> ", typing(state, "printf 'mptl.prec\\t.fp\\t().name\\n\\004'"))
+    assert.matches("\nfp32\nmptl> ", typing(state, "printf '\\033[A\\n\\004'"))
+  end)
+
+  it("drops the line on Ctrl-C, and stops what runs", function()
+    local output = typing(state, "printf 'for junk'; sleep 0.3; printf '\\003'; sleep 0.3; printf '6 * 7\\n'; sleep 0.3;"
+      .. "printf 'while true do end\\n'; sleep 0.5; printf '\\003'; sleep 0.3; printf '\"still \" .. \"here\"\\n\\004'")
+    assert.matches("\n42\n", output)
+    assert.matches("interrupted!\n", output)
+    assert.matches("\nstill here\n", output)
+  end)
+end)
+
 describe("completion.candidates()", function()
   local env = setmetatable({ mptl = require "mptl", nn = require "mptl.nn", value = { a1 = 1, a2 = { deep = 1 }, _hidden = 1 } },
     { __index = _G })

@@ -7,10 +7,11 @@ local inf = math.huge
 
 -- name, then what exact.format takes
 local formats = {
-  { "FP(4,3,4)", 4, 3, 4 }, { "FP(5,2,0)", 5, 2, 0 }, { "FP(6,9,0)", 6, 9, 0 }, { "FP(4,3,0)", 4, 3, 0 }, { "fp16", 5, 10, 0, 1024 },
-  { "fp8_e4m3fn", 4, 3, 0, 1 }, { "fp8_e5m2", 5, 2, 0, 4 }, { "bf16", 8, 7, 0 }, { "FP(8,7,4)", 8, 7, 4 }, { "FP(8,3,30)", 8, 3, 30 },
-  { "FP(1,0,0)", 1, 0, 0 }, { "FP(3,0,1)", 3, 0, 1 }, { "FP(8,0,0)", 8, 0, 0 }, { "FP(1,5,3)", 1, 5, 3 }, { "FP(5,10,115)", 5, 10, 115 },
-  { "FP(4,3,-119)", 4, 3, -119 }, { "FP(4,3,-120)", 4, 3, -120 }, { "FP(1,3,-127)", 1, 3, -127 }, { "FP(1,0,-127)", 1, 0, -127 },
+  { "FP(4,3,4)", 4, 3, 4 }, { "FP(5,2,0)", 5, 2, 0 }, { "FP(6,9,0)", 6, 9, 0 }, { "FP(4,3,0)", 4, 3, 0 },
+  { "fp16", 5, 10, 0, 1024 }, { "fp8_e4m3fn", 4, 3, 0, 1 }, { "fp8_e5m2", 5, 2, 0, 4 }, { "bf16", 8, 7, 0 },
+  { "FP(8,7,4)", 8, 7, 4 }, { "FP(8,3,30)", 8, 3, 30 }, { "FP(1,0,0)", 1, 0, 0 }, { "FP(3,0,1)", 3, 0, 1 },
+  { "FP(8,0,0)", 8, 0, 0 }, { "FP(1,5,3)", 1, 5, 3 }, { "FP(5,10,115)", 5, 10, 115 }, { "FP(4,3,-119)", 4, 3, -119 },
+  { "FP(4,3,-120)", 4, 3, -120 }, { "FP(1,3,-127)", 1, 3, -127 }, { "FP(1,0,-127)", 1, 0, -127 },
 }
 
 local function hex(bits) return ("%08X"):format(bits) end
@@ -52,7 +53,9 @@ local function telling_bits(f)
     around(f.codes[2] / 2)
     for _, part in ipairs { 4, 3, 256, 2.0 ^ 33 } do around(f.codes[2] / part) end
   end
-  for _, u in ipairs { 0, 1, 2, 0x400000, 0x7fffff, 0x800000, 0x800001, 0x7f7ffffe, 0x7f7fffff, 0x7f800000, 0x3f800000 } do add(u) end
+  for _, u in ipairs { 0, 1, 2, 0x400000, 0x7fffff, 0x800000, 0x800001, 0x3f800000, 0x7f7ffffe, 0x7f7fffff, 0x7f800000 } do
+    add(u)
+  end
   return list
 end
 
@@ -76,16 +79,18 @@ describe("round", function()
             local x = exact.value(u)
             local y, over = exact.round(x, f, mode, overflow)
             want[i] = exact.bits(y)
-            if y == 0 and x ~= 0 and not over and math.abs(x) < inf and f.max > 0 then counts.underflow = counts.underflow + 1 end
+            local finite = math.abs(x) < inf
+            if y == 0 and x ~= 0 and not over and finite then counts.underflow = counts.underflow + 1 end
             if over then counts.overflow = counts.overflow + 1 end
-            if math.abs(x) == inf then counts.inf_in = counts.inf_in + 1 end
+            if not finite then counts.inf_in = counts.inf_in + 1 end
           end
           for _, isa in ipairs(isas) do
             core.isa(isa)
             local got, stats = round_bits(inputs, spec[1], { mode = mode, overflow = overflow })
             for i, u in ipairs(inputs) do
               if got[i] ~= want[i] then
-                error(("%s %s %s %s: %s gives %s, correct is %s"):format(spec[1], mode, overflow, isa, hex(u), hex(got[i]), hex(want[i])))
+                error(("%s %s %s %s: %s gives %s, correct is %s"):format(spec[1], mode, overflow, isa, hex(u), hex(got[i]),
+                  hex(want[i])))
               end
             end
             if f.max == 0 then counts.underflow = stats.underflow end -- every result is 0: what it came from is not seen here
@@ -159,7 +164,8 @@ describe("round", function()
     local x = { 1e-45, 3e38, -1.1754942e-38 }
     for i, v in ipairs(x) do x[i] = (("<f"):unpack(("<f"):pack(v))) end
     for _, mode in ipairs(core.rounding_modes()) do assert.same(x, (core.round(x, "fp32", { mode = mode }))) end
-    assert.same({ exact.value(0x7f7fffff), inf }, { core.round({ inf }, "fp32")[1], core.round({ inf }, "fp32", { overflow = "inf" })[1] })
+    assert.same({ exact.value(0x7f7fffff) }, (core.round({ inf }, "fp32")))
+    assert.same({ inf }, (core.round({ inf }, "fp32", { overflow = "inf" })))
   end)
 
   it("takes the shape of a tensor along and leaves the tensor", function()
@@ -205,7 +211,8 @@ describe("every instruction set", function()
       "FP(3,0,0)", "FP(7,23,62)", "FP(5,10,115)", "FP(4,3,-125)" } do
       for _, mode in ipairs(core.rounding_modes()) do
         for _, n in ipairs { 1, 7, 15, 16, 17, 63, 64, 65, 130, 3001 } do
-          local options = { mode = mode, overflow = n % 2 == 0 and "inf" or "saturate", seed = 3, index = n == 130 and 0 or 4 * n + 1 }
+          local overflow = n % 2 == 0 and "inf" or "saturate"
+          local options = { mode = mode, overflow = overflow, seed = 3, index = n == 130 and 0 or 4 * n + 1 }
           local from = n == 3001 and 1 or 4 * (n % 13) + 1
           local x = core.tensor({ n }):fromstring(bytes:sub(from, from + 4 * n - 1))
           local want, want_codes, want_back
@@ -213,7 +220,7 @@ describe("every instruction set", function()
             core.isa(isa)
             local y, stats = core.round(x, name, options)
             local codes, code_stats = core.encode(x, name, options)
-            local all = { y:tostring(), stats.underflow, stats.overflow, stats.inf_in, stats.nan_in, stats.max_abs }
+            local all = { y:tostring(), stats }
             assert.same(stats, code_stats)
             local back = core.tensor({ n }, core.decode(codes, name)):tostring()
             if isa == "scalar" then

@@ -137,8 +137,10 @@ describe("stochastic rounding", function()
       assert.same(whole, pieces)
     end
     assert.same(whole, (stochastic(values, "FP(4,3,4)", { seed = 5, stream = 2, step = 9 })))
-    for _, other in ipairs { { seed = 6, stream = 2, step = 9 }, { seed = 5, stream = 3, step = 9 }, { seed = 5, stream = 2, step = 8 },
-      { seed = 5, stream = 2, step = 9, index = 1 }, { seed = 5 + (1 << 32), stream = 2, step = 9 } } do
+    for _, other in ipairs {
+      { seed = 6, stream = 2, step = 9 }, { seed = 5, stream = 3, step = 9 }, { seed = 5, stream = 2, step = 8 },
+      { seed = 5, stream = 2, step = 9, index = 1 }, { seed = 5 + (1 << 32), stream = 2, step = 9 },
+    } do
       assert.not_same(whole, (stochastic(values, "FP(4,3,4)", other)))
     end
   end)

@@ -56,7 +56,7 @@ static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
 typedef enum vec_small {
   SMALL_BITS,   /* on the bit pattern, with a shift per lane: any mode, any regular format */
   SMALL_LINEAR, /* as the normal ones: emin is binary32's own */
-  SMALL_MAGIC,  /* adding 2^(emin-m+23) leaves no digits below the format's last place: binary32 addition rounds once, and exactly so */
+  SMALL_MAGIC, /* adding 2^(emin-m+23) leaves no digits below the format's last place: binary32 addition rounds once, and exactly so */
 } vec_small;
 
 /* The power of two for SMALL_MAGIC, or 0 where it would leave binary32's normal range or meet its subnormal numbers. */
@@ -86,11 +86,22 @@ static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign
   if (mode == MPTL_NEAREST_EVEN || mode == MPTL_STOCHASTIC)
     sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), implicit));
   switch (mode) {
-    case MPTL_NEAREST_EVEN: add = v_and(v_add(v_shr(mask, 1), v_and(v_shrv(sig, drop), one)), mask); break;
-    case MPTL_NEAREST_AWAY: add = v_sub(mask, v_shr(mask, 1)); break;
-    case MPTL_TOWARD_ZERO: break;
-    case MPTL_UP: add = v_select(negative, zero, mask); up = v_both(up, positive); break;
-    case MPTL_DOWN: add = v_keep(negative, mask); up = v_both(up, negative); break;
+    case MPTL_NEAREST_EVEN:
+      add = v_and(v_add(v_shr(mask, 1), v_and(v_shrv(sig, drop), one)), mask);
+      break;
+    case MPTL_NEAREST_AWAY:
+      add = v_sub(mask, v_shr(mask, 1));
+      break;
+    case MPTL_TOWARD_ZERO:
+      break;
+    case MPTL_UP:
+      add = v_select(negative, zero, mask);
+      up = v_both(up, positive);
+      break;
+    case MPTL_DOWN:
+      add = v_keep(negative, mask);
+      up = v_both(up, negative);
+      break;
     case MPTL_STOCHASTIC:
       add = v_shrv(v_xor(word, v_set(~0u)), v_sub(v_set(32), drop));
       up = v_lt_unsigned(word, vec_stochastic_threshold(sig, drop, word, open));
@@ -132,7 +143,8 @@ static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign
  * remains. word are the lanes' random bits (stochastic mode). Returns false, with nothing counted, when a lane needs the second
  * word of random bits: the caller then runs the scalar definition on these lanes. */
 static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word, const mptl_rounder *r,
-                                                            const mptl_rounding_mode mode, const vec_small small, vec_stats *stats) {
+                                                            const mptl_rounding_mode mode, const vec_small small,
+                                                            vec_stats *stats) {
   const vu zero = v_set(0);
   vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN)), rounded;
   vm open = v_gt(zero, zero);

@@ -1,6 +1,7 @@
 --- Data sets by name: where they are looked for, what they are normalised with.
 -- @module mptl.data
 local core = require "mptl.core"
+local misuse = require "mptl.misuse"
 
 local M = {}
 
@@ -59,7 +60,7 @@ local function fail_missing(name, dir)
   local where = #places > 0 and table.concat(places, " and ")
     or "no directory, as MPTL_DATA, XDG_DATA_HOME and HOME are not set"
   local subdir = name == "cifar10" and "cifar-10-batches-bin" or "cifar-100-binary"
-  fail("dataset %s: not found: looked in %s for *.bin or %s/*.bin; get the binary version of %s at "
+  misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; get the binary version of %s at "
     .. "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
     .. "or train without data: --dataset synthetic", name, where, subdir, sets[name].title)
 end

@@ -10,12 +10,20 @@ local function slurp(path)
   return file:read "a"
 end
 
+-- Folders made by M.file; they go when the specs' Lua ends.
+local folders = setmetatable({}, {
+  __gc = function(list)
+    for _, dir in ipairs(list) do os.execute("rm -r " .. quote(dir)) end
+  end,
+})
+
 --- Writes a file of this name into a fresh directory.
 -- @return its path
 function M.file(name, text)
   local dir = os.tmpname()
   os.remove(dir)
   assert(os.execute("mkdir " .. quote(dir)))
+  folders[#folders + 1] = dir
   local path = dir .. "/" .. name
   local file <close> = assert(io.open(path, "w"))
   file:write(text)

@@ -17,10 +17,18 @@ typedef struct pass {
 
 static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, const output as) {
   switch (as) {
-    case AS_F32: ((float *)dst)[i] = mptl_bits_f32(u); break;
-    case AS_CODE8: ((uint8_t *)dst)[i] = (uint8_t)mptl_encode_bits(u, r); break;
-    case AS_CODE16: ((uint16_t *)dst)[i] = (uint16_t)mptl_encode_bits(u, r); break;
-    case AS_CODE32: ((uint32_t *)dst)[i] = mptl_encode_bits(u, r); break;
+    case AS_F32:
+      ((float *)dst)[i] = mptl_bits_f32(u);
+      break;
+    case AS_CODE8:
+      ((uint8_t *)dst)[i] = (uint8_t)mptl_encode_bits(u, r);
+      break;
+    case AS_CODE16:
+      ((uint16_t *)dst)[i] = (uint16_t)mptl_encode_bits(u, r);
+      break;
+    case AS_CODE32:
+      ((uint32_t *)dst)[i] = mptl_encode_bits(u, r);
+      break;
   }
 }
 
@@ -89,11 +97,21 @@ static inline __attribute__((always_inline)) void pass_block(const pass *p, size
       if (small == SMALL_MAGIC) PASS(MPTL_NEAREST_EVEN, SMALL_MAGIC);
       if (small == SMALL_BITS) PASS(MPTL_NEAREST_EVEN, SMALL_BITS);
       break;
-    case MPTL_NEAREST_AWAY: PASS(MPTL_NEAREST_AWAY, SMALL_BITS); break;
-    case MPTL_TOWARD_ZERO: PASS(MPTL_TOWARD_ZERO, SMALL_BITS); break;
-    case MPTL_UP: PASS(MPTL_UP, SMALL_BITS); break;
-    case MPTL_DOWN: PASS(MPTL_DOWN, SMALL_BITS); break;
-    case MPTL_STOCHASTIC: PASS(MPTL_STOCHASTIC, SMALL_BITS); break;
+    case MPTL_NEAREST_AWAY:
+      PASS(MPTL_NEAREST_AWAY, SMALL_BITS);
+      break;
+    case MPTL_TOWARD_ZERO:
+      PASS(MPTL_TOWARD_ZERO, SMALL_BITS);
+      break;
+    case MPTL_UP:
+      PASS(MPTL_UP, SMALL_BITS);
+      break;
+    case MPTL_DOWN:
+      PASS(MPTL_DOWN, SMALL_BITS);
+      break;
+    case MPTL_STOCHASTIC:
+      PASS(MPTL_STOCHASTIC, SMALL_BITS);
+      break;
   }
 }
 
@@ -173,8 +191,7 @@ void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_ro
       for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load(code32 + i), &r));
   }
 #endif
-  for (; i < n; i++)
-    dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
+  for (; i < n; i++) dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
 }
 
 float MPTL_CPU(max_abs_f32)(const float *x, size_t n) {

@@ -71,8 +71,8 @@ function M.table(data)
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
-    kernels = core.isa and core.isa(), threads = core.threads and core.threads(),
-    backends = core.backends and json.array(core.backends()) or nil, devices = json.array { "cpu" },
+    kernels = core.isa(), threads = core.threads(),
+    backends = json.array(core.backends()), devices = json.array { "cpu" },
     models = json.array(script.models()), datasets = json.object({ "cifar10", "cifar100", "imagenet" }, sets),
     missing = json.array(missing),
   })
@@ -84,10 +84,10 @@ local function text(t)
   out("mptl", "%s, %s", t.version, t.lua)
   out("processor", "%s, %d cores", t.cpu, t.cores)
   out("features", "%s", table.concat(t.features, " "))
-  if t.kernels then out("kernels", "%s", t.kernels) end
-  if t.threads then out("threads", "%d", t.threads) end
-  for _, b in ipairs(t.backends or {}) do
-    out("backend", "%s %s%s", b.name, b.version or "", b.detail and " (" .. tostring(b.detail) .. ")" or "")
+  out("kernels", "%s", t.kernels)
+  out("threads", "%d", t.threads)
+  for _, b in ipairs(t.backends) do
+    out("backend", "%s, %s %s", b.name, b.library, b.version)
   end
   out("devices", "%s", table.concat(t.devices, " "))
   out("models", "%s", table.concat(t.models, " "))

@@ -1,5 +1,6 @@
 --- mptl eval: test accuracy of a checkpoint, in its precision assignment and in fp32.
 local json = require "mptl.json"
+local misuse = require "mptl.misuse"
 local checkpoint = require "mptl.checkpoint"
 local options = require "mptl.options"
 local script = require "mptl.script"
@@ -22,6 +23,9 @@ end
 -- @param args options by name, script, checkpoint
 -- @return table of the fields that --json prints
 function M.evaluate(args)
+  local file = io.open(args.checkpoint, "rb")
+  if not file then misuse.usage("checkpoint %s: no such file", args.checkpoint) end
+  file:close()
   local state = checkpoint.state(args.checkpoint)
   for _, name in ipairs(inherited) do
     if state and args[name] == nil and not args.quick then args[name] = (state.settings or {})[name] end

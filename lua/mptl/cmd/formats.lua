@@ -54,7 +54,10 @@ function M.run(args)
     print_table(formats)
     return 0
   end
-  local order = { "name", "e", "m", "b", "bits", "max", "min_normal", "min_subnormal", "epsilon", "has_infinity", "has_nan", "values" }
+  local order = {
+    "name", "e", "m", "b", "bits", "max", "min_normal", "min_subnormal", "epsilon", "has_infinity", "has_nan", "values",
+    "max_code", "code_size",
+  }
   for _, format in ipairs(formats) do io.stdout:write(json.encode(json.object(order, format)), "\n") end
   return 0
 end
