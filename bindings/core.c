@@ -123,6 +123,8 @@ int luaopen_mptl_core(lua_State *L) {
   lua_newtable(L);
   mptl_bind_format(L);
   mptl_bind_round(L);
+  mptl_bind_text(L);
+  mptl_bind_bench_round(L);
   mptl_bind_tensor(L);
   mptl_bind_system(L);
   mptl_bind_editline(L);

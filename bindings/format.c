@@ -1,7 +1,7 @@
 /* Number formats.
  *
  *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan,
- *                                 values, code_size }
+ *                                 values, max_code, code_size }
  *   core.formats()           -> names of the named formats
  *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) is for a tensor of that largest magnitude
  */
@@ -41,6 +41,7 @@ static int format_describe(lua_State *L) {
   bind_set_boolean(L, "has_infinity", info.has_infinity);
   bind_set_boolean(L, "has_nan", info.has_nan);
   bind_set_integer(L, "values", (lua_Integer)info.values);
+  bind_set_integer(L, "max_code", (lua_Integer)(info.values - 1) / 2);
   bind_set_integer(L, "code_size", (lua_Integer)mptl_code_size(format));
   return 1;
 }

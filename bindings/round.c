@@ -55,7 +55,8 @@ static mptl_tensor *push_values(lua_State *L, int index) {
   bind_push_tensor(L, t);
   for (int64_t i = 0; i < n; i++) {
     lua_geti(L, index, i + 1);
-    if (lua_type(L, -1) != LUA_TNUMBER) luaL_error(L, "element %I is a %s, must be a number", (lua_Integer)i + 1, luaL_typename(L, -1));
+    if (lua_type(L, -1) != LUA_TNUMBER)
+      luaL_error(L, "element %I is a %s, must be a number", (lua_Integer)i + 1, luaL_typename(L, -1));
     t->data[i] = (float)lua_tonumber(L, -1);
     lua_pop(L, 1);
   }
@@ -64,20 +65,14 @@ static mptl_tensor *push_values(lua_State *L, int index) {
 
 static void push_stats(lua_State *L, const mptl_round_stats *stats, mptl_format format) {
   char name[32];
-  const struct {
-    const char *field;
-    uint64_t count;
-  } counts[] = {{"elements", stats->elements}, {"underflow", stats->underflow}, {"overflow", stats->overflow},
-                {"inf_in", stats->inf_in},     {"nan_in", stats->nan_in}};
   lua_newtable(L);
-  for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-    lua_pushinteger(L, (lua_Integer)counts[i].count);
-    lua_setfield(L, -2, counts[i].field);
-  }
-  lua_pushnumber(L, (lua_Number)stats->max_abs);
-  lua_setfield(L, -2, "max_abs");
-  lua_pushstring(L, mptl_format_print(format, name, sizeof name));
-  lua_setfield(L, -2, "format");
+  bind_set_integer(L, "elements", (lua_Integer)stats->elements);
+  bind_set_integer(L, "underflow", (lua_Integer)stats->underflow);
+  bind_set_integer(L, "overflow", (lua_Integer)stats->overflow);
+  bind_set_integer(L, "inf_in", (lua_Integer)stats->inf_in);
+  bind_set_integer(L, "nan_in", (lua_Integer)stats->nan_in);
+  bind_set_number(L, "max_abs", (lua_Number)stats->max_abs);
+  bind_set_string(L, "format", mptl_format_print(format, name, sizeof name));
 }
 
 static void push_list(lua_State *L, const float *x, size_t n) {
@@ -156,7 +151,11 @@ static int isa(lua_State *L) {
 }
 
 void mptl_bind_round(lua_State *L) {
-  static const luaL_Reg functions[] = {{"round", round_values},  {"encode", encode_values}, {"decode", decode_values},
-                                       {"rounding_modes", rounding_modes}, {"isa", isa},  {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"round", round_values},
+                                       {"encode", encode_values},
+                                       {"decode", decode_values},
+                                       {"rounding_modes", rounding_modes},
+                                       {"isa", isa},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -47,16 +47,16 @@ typedef struct mptl_rounder {
   mptl_format format;
   mptl_rounding_mode mode;
   mptl_overflow overflow;
-  int32_t emin;        /* exponent of the smallest normal value, 1 - B */
-  int32_t m;           /* mantissa bits */
-  uint32_t max_bits;   /* largest finite value */
-  uint32_t min_bits;   /* smallest positive value; 1 when the format's are finer than binary32's */
-  uint32_t over_bits;  /* what overflows and infinities become: max_bits, or infinity */
-  uint32_t up_above;   /* magnitudes below min_bits become min_bits above this (not for the stochastic mode) */
-  uint32_t code_sign;  /* sign bit of a code, 2^(e+m) */
-  uint32_t max_code;   /* code of max_bits */
-  uint32_t inf_code;   /* code of infinity; max_code where the format has none */
-  uint32_t nan_code;   /* code written for NaN; max_code where the format has none */
+  int32_t emin;       /* exponent of the smallest normal value, 1 - B */
+  int32_t m;          /* mantissa bits */
+  uint32_t max_bits;  /* largest finite value */
+  uint32_t min_bits;  /* smallest positive value; 1 when the format's are finer than binary32's */
+  uint32_t over_bits; /* what overflows and infinities become: max_bits, or infinity */
+  uint32_t up_above;  /* magnitudes below min_bits become min_bits above this (not for the stochastic mode) */
+  uint32_t code_sign; /* sign bit of a code, 2^(e+m) */
+  uint32_t max_code;  /* code of max_bits */
+  uint32_t inf_code;  /* code of infinity; max_code where the format has none */
+  uint32_t nan_code;  /* code written for NaN; max_code where the format has none */
   bool has_infinity, has_nan;
   bool is_identity; /* every value but a signalling NaN comes out as it came in, infinity under the overflow rule included */
   bool is_regular;  /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
@@ -125,12 +125,23 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
   uint32_t rest = p.sig & mask, half = mask / 2 + 1;
   bool odd = p.drop < 24 && (p.sig >> p.drop & 1), up = false;
   switch (r->mode) {
-    case MPTL_NEAREST_EVEN: up = rest > half || (rest == half && odd); break;
-    case MPTL_NEAREST_AWAY: up = rest >= half; break;
-    case MPTL_TOWARD_ZERO: break;
-    case MPTL_UP: up = rest != 0 && !negative; break;
-    case MPTL_DOWN: up = rest != 0 && negative; break;
-    case MPTL_STOCHASTIC: up = mptl_stochastic_up(rest, p.drop, word, key, index); break;
+    case MPTL_NEAREST_EVEN:
+      up = rest > half || (rest == half && odd);
+      break;
+    case MPTL_NEAREST_AWAY:
+      up = rest >= half;
+      break;
+    case MPTL_TOWARD_ZERO:
+      break;
+    case MPTL_UP:
+      up = rest != 0 && !negative;
+      break;
+    case MPTL_DOWN:
+      up = rest != 0 && negative;
+      break;
+    case MPTL_STOCHASTIC:
+      up = mptl_stochastic_up(rest, p.drop, word, key, index);
+      break;
   }
   if (p.drop > 23) return up ? r->min_bits : 0; /* between 0 and the smallest value */
   return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry moves on into the exponent, as it should */
@@ -138,8 +149,8 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
 
 /* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and ignored otherwise; *event is
  * set to what happened, or 0. */
-static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key, uint64_t index,
-                                                    uint32_t *event) {
+static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key,
+                                                    uint64_t index, uint32_t *event) {
   uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN;
   if (a > MPTL_F32_INF) {
     *event = MPTL_EVENT_NAN;

@@ -14,9 +14,9 @@ static const struct {
   const char *name;
   mptl_format format;
 } named[] = {
-    {"fp32", {8, 23, 0, MPTL_TOP_FULL, false}},       {"tf32", {8, 10, 0, MPTL_TOP_FULL, false}},
-    {"bf16", {8, 7, 0, MPTL_TOP_FULL, false}},        {"fp16", {5, 10, 0, MPTL_TOP_IEEE, false}},
-    {"fp8_e4m3fn", {4, 3, 0, MPTL_TOP_FN, false}},    {"fp8_e5m2", {5, 2, 0, MPTL_TOP_IEEE, false}},
+    {"fp32", {8, 23, 0, MPTL_TOP_FULL, false}},    {"tf32", {8, 10, 0, MPTL_TOP_FULL, false}},
+    {"bf16", {8, 7, 0, MPTL_TOP_FULL, false}},     {"fp16", {5, 10, 0, MPTL_TOP_IEEE, false}},
+    {"fp8_e4m3fn", {4, 3, 0, MPTL_TOP_FN, false}}, {"fp8_e5m2", {5, 2, 0, MPTL_TOP_IEEE, false}},
 };
 
 enum { NAMED = sizeof named / sizeof named[0] };
@@ -105,7 +105,7 @@ mptl_format_limits mptl_format_find_limits(mptl_format f) {
   int b = f.auto_bias ? 0 : f.b;
   l.emin = 2 - (1 << (f.e - 1)) - b;
   uint32_t all = (uint32_t)(((uint64_t)1 << (f.e + f.m)) - 1); /* the largest magnitude code */
-  int64_t beyond = (int64_t)(129 - l.emin) << f.m;              /* the code that would be 2^128 */
+  int64_t beyond = (int64_t)(129 - l.emin) << f.m;             /* the code that would be 2^128 */
   l.has_infinity = beyond <= all;
   l.has_nan = beyond < all;
   l.inf_code = l.has_infinity ? (uint32_t)beyond : 0;

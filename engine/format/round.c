@@ -40,10 +40,19 @@ mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_ro
   r.over_bits = overflow == MPTL_INF ? MPTL_F32_INF : r.max_bits;
   uint32_t half = power_bits(smallest - 1);
   switch (mode) {
-    case MPTL_NEAREST_EVEN: r.up_above = half; break;
-    case MPTL_NEAREST_AWAY: r.up_above = half > 0 ? half - 1 : 0; break;
-    case MPTL_UP: case MPTL_DOWN: r.up_above = 0; break;
-    default: r.up_above = MPTL_F32_INF; break;
+    case MPTL_NEAREST_EVEN:
+      r.up_above = half;
+      break;
+    case MPTL_NEAREST_AWAY:
+      r.up_above = half > 0 ? half - 1 : 0;
+      break;
+    case MPTL_UP:
+    case MPTL_DOWN:
+      r.up_above = 0;
+      break;
+    default:
+      r.up_above = MPTL_F32_INF;
+      break;
   }
   r.code_sign = 1u << (format.e + format.m);
   r.max_code = limits.max_code;

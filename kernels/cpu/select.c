@@ -45,7 +45,8 @@ mptl_status mptl_isa_select(const char *name) {
     return MPTL_OK;
   }
   for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-    if (strcmp(name, known[i]) == 0) return mptl_fail(MPTL_EUNSUPPORTED, "instruction set %s: this processor does not have it", name);
+    if (strcmp(name, known[i]) == 0)
+      return mptl_fail(MPTL_EUNSUPPORTED, "instruction set %s: this processor does not have it", name);
   return mptl_fail(MPTL_EINVAL, "instruction set %.60s: accepted are scalar, avx2, avx512, auto", name);
 }
 

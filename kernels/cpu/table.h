@@ -13,12 +13,12 @@
 #include "kernels/round.h"
 
 /* X(result, name, parameters); the array functions of mptl/round.h say what each does. stats is never NULL. */
-#define MPTL_CPU_KERNELS(X)                                                                                                       \
-  X(void, round_f32, (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,               \
-                      mptl_round_stats *stats))                                                                                   \
-  X(void, encode_f32, (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,             \
-                       mptl_round_stats *stats))                                                                                  \
-  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                           \
+#define MPTL_CPU_KERNELS(X)                                                                                                   \
+  X(void, round_f32,                                                                                                          \
+    (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
+  X(void, encode_f32,                                                                                                         \
+    (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats)) \
+  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                       \
   X(float, max_abs_f32, (const float *x, size_t n))
 
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;

@@ -24,6 +24,7 @@ static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_andnot(vu a, vu b) { return _mm512_andnot_si512(a, b); } /* ~a & b */
 static inline vu v_or(vu a, vu b) { return _mm512_or_si512(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
+static inline vu v_xor3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline vu v_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
 static inline vu v_sub(vu a, vu b) { return _mm512_sub_epi32(a, b); }
 static inline vu v_max(vu a, vu b) { return _mm512_max_epi32(a, b); } /* signed */
@@ -32,13 +33,17 @@ static inline vu v_shl(vu a, unsigned n) { return _mm512_sll_epi32(a, _mm_cvtsi3
 static inline vu v_shrv(vu a, vu n) { return _mm512_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm512_sllv_epi32(a, n); }
 static inline vu v_float(vu a) { return _mm512_castps_si512(_mm512_cvtepi32_ps(a)); } /* the patterns of integers below 2^24 */
-static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); }           /* signed */
+static inline vu v_fadd(vu a, vu b) {                                                 /* of patterns, as binary32 */
+  return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
+}
+static inline vu v_fsub(vu a, vu b) { return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
+static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); } /* signed */
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
 static inline vm v_both(vm a, vm b) { return a & b; }
 static inline int v_any(vm m) { return m != 0; }
-static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m, a); }        /* m ? a : b */
-static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                  /* m ? a : 0 */
+static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m, a); }                 /* m ? a : b */
+static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                           /* m ? a : 0 */
 static inline vu v_count(vu n, vm m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); } /* m ? n + 1 : n */
 
 /* Stores the low bytes or halves of all lanes; loads them, filled with zeros. */
@@ -70,6 +75,7 @@ static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
 static inline vu v_andnot(vu a, vu b) { return _mm256_andnot_si256(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
+static inline vu v_xor3(vu a, vu b, vu c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 static inline vu v_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
 static inline vu v_sub(vu a, vu b) { return _mm256_sub_epi32(a, b); }
 static inline vu v_max(vu a, vu b) { return _mm256_max_epi32(a, b); }
@@ -78,6 +84,8 @@ static inline vu v_shl(vu a, unsigned n) { return _mm256_sll_epi32(a, _mm_cvtsi3
 static inline vu v_shrv(vu a, vu n) { return _mm256_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm256_sllv_epi32(a, n); }
 static inline vu v_float(vu a) { return _mm256_castps_si256(_mm256_cvtepi32_ps(a)); }
+static inline vu v_fadd(vu a, vu b) { return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))); }
+static inline vu v_fsub(vu a, vu b) { return _mm256_castps_si256(_mm256_sub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))); }
 static inline vm v_gt(vu a, vu b) { return _mm256_cmpgt_epi32(a, b); }
 static inline vm v_lt_unsigned(vu a, vu b) {
   vu flip = _mm256_set1_epi32(INT32_MIN);

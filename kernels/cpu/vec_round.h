@@ -1,7 +1,8 @@
 /* The vector form of kernels/round.h, equal to it bit for bit: for regular formats (no normal value below binary32's normal range).
  *
- * Rounding is an addition to the bit pattern and a mask, with the carry flowing into the exponent; only magnitudes below the
- * format's smallest value, where the pattern's leading digit itself is dropped, are decided by a comparison.
+ * Rounding is an addition to the bit pattern and a mask, with the carry flowing into the exponent; magnitudes below the format's
+ * smallest value, where the pattern's leading digit itself is dropped, are decided by a comparison. To nearest even there are
+ * quicker ways. Vectors with overflows, infinities or NaNs take a branch.
  */
 #ifndef MPTL_KERNELS_CPU_VEC_ROUND_H
 #define MPTL_KERNELS_CPU_VEC_ROUND_H
@@ -51,76 +52,140 @@ static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
   return threshold;
 }
 
-/* Rounds VN patterns. mode is a constant where this is inlined, so only its own case remains. word are the lanes' random bits
- * (stochastic mode). Returns false, and leaves stats alone, when a lane needs the second word of random bits: the caller then runs
- * the scalar definition on these lanes. */
-static inline __attribute__((always_inline)) bool vec_round(vu *out, vu u, vu word, const mptl_rounder *r,
-                                                            const mptl_rounding_mode mode, vec_stats *stats) {
-  const vu zero = v_set(0), one = v_set(1), inf = v_set(MPTL_F32_INF), implicit = v_set(MPTL_F32_IMPLICIT);
-  const vu max_bits = v_set(r->max_bits), min_bits = v_set(r->min_bits), over_bits = v_set(r->over_bits);
-  const vu min_field = v_set((uint32_t)(r->emin + 127)), normal_drop = v_set((uint32_t)(23 - r->m));
-  vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN));
-  vm positive = v_eq(sign, zero), negative = v_gt(zero, sign);
+/* How magnitudes below the smallest normal value are rounded to nearest even. */
+typedef enum vec_small {
+  SMALL_BITS,   /* on the bit pattern, with a shift per lane: any mode, any regular format */
+  SMALL_LINEAR, /* as the normal ones: emin is binary32's own */
+  SMALL_MAGIC, /* adding 2^(emin-m+23) leaves no digits below the format's last place: binary32 addition rounds once, and exactly so */
+} vec_small;
 
+/* The power of two for SMALL_MAGIC, or 0 where it would leave binary32's normal range or meet its subnormal numbers. */
+static inline uint32_t vec_magic(const mptl_rounder *r) {
+  int smallest = r->emin - r->m;
+  return smallest > -126 && smallest + 23 <= 127 ? (uint32_t)(smallest + 23 + 127) << 23 : 0;
+}
+
+/* Which way is best: everything but nearest even needs the bits, and so does m = 0, where every normal number is odd. */
+static inline vec_small vec_small_for(const mptl_rounder *r) {
+  if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
+  return r->emin == -126 ? SMALL_LINEAR : vec_magic(r) ? SMALL_MAGIC : SMALL_BITS;
+}
+
+/* mptl_round_magnitude by bits. sign is 0 or the sign bit; *open as in vec_stochastic_threshold. What comes out for infinities and
+ * NaNs is not zero and otherwise of no use. */
+static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign, vu word, const mptl_rounder *r,
+                                                                   const mptl_rounding_mode mode, vm *open) {
+  const vu zero = v_set(0), one = v_set(1), implicit = v_set(MPTL_F32_IMPLICIT), below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
+  const vu min_field = v_set((uint32_t)(r->emin + 127)), min_bits = v_set(r->min_bits);
+  vm positive = v_eq(sign, zero), negative = v_gt(zero, sign);
   vu field = v_max(v_shr(a, 23), one);
-  vu drop = v_add(v_max(v_sub(min_field, field), zero), normal_drop);
+  vu drop = v_add(v_max(v_sub(min_field, field), zero), v_set((uint32_t)(23 - r->m)));
   vu mask = v_sub(v_shlv(one, drop), one);
   vu sig = zero, add = zero;
   vm up = v_gt(a, v_set(r->up_above)); /* what is below min_bits: whether it becomes min_bits */
   if (mode == MPTL_NEAREST_EVEN || mode == MPTL_STOCHASTIC)
-    sig = v_or(v_andnot(v_set(~(MPTL_F32_IMPLICIT - 1)), a), v_keep(v_gt(a, v_set(MPTL_F32_IMPLICIT - 1)), implicit));
+    sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), implicit));
   switch (mode) {
-    case MPTL_NEAREST_EVEN: add = v_and(v_add(v_shr(mask, 1), v_and(v_shrv(sig, drop), one)), mask); break;
-    case MPTL_NEAREST_AWAY: add = v_sub(mask, v_shr(mask, 1)); break;
-    case MPTL_TOWARD_ZERO: break;
-    case MPTL_UP: add = v_select(negative, zero, mask); up = v_both(up, positive); break;
-    case MPTL_DOWN: add = v_keep(negative, mask); up = v_both(up, negative); break;
-    case MPTL_STOCHASTIC: {
-      vm open;
-      vu all = v_set(~0u);
-      add = v_shrv(v_xor(word, all), v_sub(v_set(32), drop));
-      up = v_lt_unsigned(word, vec_stochastic_threshold(sig, drop, word, &open));
-      if (v_any(open)) return false;
+    case MPTL_NEAREST_EVEN:
+      add = v_and(v_add(v_shr(mask, 1), v_and(v_shrv(sig, drop), one)), mask);
       break;
-    }
+    case MPTL_NEAREST_AWAY:
+      add = v_sub(mask, v_shr(mask, 1));
+      break;
+    case MPTL_TOWARD_ZERO:
+      break;
+    case MPTL_UP:
+      add = v_select(negative, zero, mask);
+      up = v_both(up, positive);
+      break;
+    case MPTL_DOWN:
+      add = v_keep(negative, mask);
+      up = v_both(up, negative);
+      break;
+    case MPTL_STOCHASTIC:
+      add = v_shrv(v_xor(word, v_set(~0u)), v_sub(v_set(32), drop));
+      up = v_lt_unsigned(word, vec_stochastic_threshold(sig, drop, word, open));
+      break;
   }
-  vu rounded = v_andnot(mask, v_add(a, add));
-  rounded = v_select(v_gt(min_bits, a), v_keep(up, min_bits), rounded);
+  return v_select(v_gt(min_bits, a), v_keep(up, min_bits), v_andnot(mask, v_add(a, add)));
+}
 
+/* mptl_round_magnitude to nearest even, m > 0, the two quick ways. */
+static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const mptl_rounder *r, const vec_small small) {
+  const unsigned drop = (unsigned)(23 - r->m);
+  const uint32_t mask = (1u << drop) - 1;
+  vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
+  vu rounded = v_andnot(v_set(mask), v_add(v_add(a, v_set(mask >> 1)), last));
+  if (small == SMALL_LINEAR) return rounded;
+  const vu magic = v_set(vec_magic(r));
+  return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
+}
+
+/* Finishes and counts VN lanes of which some exceed the largest value, or are infinite or NaN. */
+static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded, const mptl_rounder *r,
+                                                                   const mptl_rounding_mode mode, vec_stats *stats) {
+  const vu zero = v_set(0), inf = v_set(MPTL_F32_INF), max_bits = v_set(r->max_bits), over_bits = v_set(r->over_bits);
   vm finite = v_gt(inf, a), infinite = v_eq(a, inf), nan = v_gt(a, inf), over = v_gt(rounded, max_bits);
-  stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, zero), v_gt(a, zero)));
   stats->inf_in = v_count(stats->inf_in, infinite);
   stats->nan_in = v_count(stats->nan_in, nan);
   stats->max_abs = v_max(stats->max_abs, v_keep(finite, a));
-  switch (mode) {
-    case MPTL_TOWARD_ZERO: rounded = v_select(over, max_bits, rounded); over = v_gt(zero, zero); break;
-    case MPTL_UP: rounded = v_select(over, max_bits, rounded); over = v_both(over, positive); break;
-    case MPTL_DOWN: rounded = v_select(over, max_bits, rounded); over = v_both(over, negative); break;
-    default: break;
+  if (mode == MPTL_TOWARD_ZERO || mode == MPTL_UP || mode == MPTL_DOWN) {
+    rounded = v_select(over, max_bits, rounded);
+    over = mode == MPTL_TOWARD_ZERO ? v_gt(zero, zero) : v_both(over, mode == MPTL_UP ? v_eq(sign, zero) : v_gt(zero, sign));
   }
   stats->overflow = v_count(stats->overflow, v_both(over, finite));
   rounded = v_select(over, over_bits, rounded);
   rounded = v_select(infinite, over_bits, rounded);
-  rounded = v_select(nan, v_or(a, v_set(MPTL_F32_QUIET)), rounded);
-  *out = v_or(rounded, sign);
+  return v_select(nan, v_or(a, v_set(MPTL_F32_QUIET)), rounded);
+}
+
+/* Rounds the VN patterns u to *magnitude, without sign. mode and small are constants where this is inlined, so only their own case
+ * remains. word are the lanes' random bits (stochastic mode). Returns false, with nothing counted, when a lane needs the second
+ * word of random bits: the caller then runs the scalar definition on these lanes. */
+static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word, const mptl_rounder *r,
+                                                            const mptl_rounding_mode mode, const vec_small small,
+                                                            vec_stats *stats) {
+  const vu zero = v_set(0);
+  vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN)), rounded;
+  vm open = v_gt(zero, zero);
+  rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
+  if (mode == MPTL_STOCHASTIC && v_any(open)) return false;
+  stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, zero), v_gt(a, zero)));
+  if (v_any(v_gt(a, v_set(r->max_bits)))) /* max_bits is on the grid: nothing up to it rounds beyond it */
+    rounded = vec_finish_special(a, sign, rounded, r, mode, stats);
+  else
+    stats->max_abs = v_max(stats->max_abs, a);
+  *magnitude = rounded;
   return true;
 }
 
-/* The codes of VN patterns that vec_round gave. */
-static inline vu vec_encode(vu u, const mptl_rounder *r) {
-  const vu one = v_set(1), inf = v_set(MPTL_F32_INF);
-  vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN));
-  unsigned normal_drop = (unsigned)(23 - r->m);
-  uint32_t min_field = (uint32_t)(r->emin + 127);
-  vu normal = v_sub(v_shr(a, normal_drop), v_set((min_field - 1) << r->m));
-  vu drop = v_add(v_sub(v_set(min_field), v_max(v_shr(a, 23), one)), v_set(normal_drop));
-  vu sig = v_or(v_andnot(v_set(~(MPTL_F32_IMPLICIT - 1)), a),
-                v_keep(v_gt(a, v_set(MPTL_F32_IMPLICIT - 1)), v_set(MPTL_F32_IMPLICIT)));
-  vm is_subnormal = v_gt(v_set(min_field), v_shr(a, 23));
-  vu code = v_select(is_subnormal, v_shrv(sig, drop), normal);
-  code = v_select(v_eq(a, inf), v_set(r->inf_code), code);
-  code = v_select(v_gt(a, inf), v_set(r->nan_code), code);
-  return v_or(code, v_shr(sign, 31 - (unsigned)(r->format.e + r->format.m)));
+/* The codes, without sign, of VN magnitudes that vec_round gave. */
+static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magic) {
+  const unsigned normal_drop = (unsigned)(23 - r->m);
+  const uint32_t min_field = (uint32_t)(r->emin + 127);
+  vu code = v_sub(v_shr(a, normal_drop), v_set((min_field - 1) << r->m));
+  if (min_field > 1) { /* below the smallest normal value the code counts steps of the smallest */
+    vu steps;
+    if (magic) {
+      steps = v_sub(v_fadd(a, v_set(magic)), v_set(magic));
+    } else {
+      vu field = v_max(v_shr(a, 23), v_set(1)), drop = v_sub(v_set(min_field + normal_drop), field);
+      vu below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
+      vu sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), v_set(MPTL_F32_IMPLICIT)));
+      steps = v_shrv(sig, drop);
+    }
+    code = v_select(v_gt(v_set(min_field << 23), a), steps, code);
+  }
+  if (v_any(v_gt(a, v_set(r->max_bits)))) {
+    code = v_select(v_eq(a, v_set(MPTL_F32_INF)), v_set(r->inf_code), code);
+    code = v_select(v_gt(a, v_set(MPTL_F32_INF)), v_set(r->nan_code), code);
+  }
+  return code;
+}
+
+/* Moves the sign bits of u to where codes have theirs. */
+static inline vu vec_code_sign(vu u, const mptl_rounder *r) {
+  return v_shr(v_and(u, v_set(MPTL_F32_SIGN)), 31 - (unsigned)(r->format.e + r->format.m));
 }
 
 /* Whether vec_decode knows the format: its subnormal values are binary32's own, or normal in binary32. */
@@ -153,10 +218,10 @@ static inline void vec_random64(uint32_t out[64], mptl_key key, uint64_t block) 
     for (int round = 0; round < 10; round++) {
       vu key0 = v64_set(k0), key1 = v64_set(k1);
       vu pa0 = v64_mul_low(a0, m0), pa1 = v64_mul_low(a2, m1), pb0 = v64_mul_low(b0, m0), pb1 = v64_mul_low(b2, m1);
-      a0 = v_xor(v_xor(v64_high(pa1), a1), key0), a1 = pa1;
-      a2 = v_xor(v_xor(v64_high(pa0), a3), key1), a3 = pa0;
-      b0 = v_xor(v_xor(v64_high(pb1), b1), key0), b1 = pb1;
-      b2 = v_xor(v_xor(v64_high(pb0), b3), key1), b3 = pb0;
+      a0 = v_xor3(v64_high(pa1), a1, key0), a1 = pa1;
+      a2 = v_xor3(v64_high(pa0), a3, key1), a3 = pa0;
+      b0 = v_xor3(v64_high(pb1), b1, key0), b1 = pb1;
+      b2 = v_xor3(v64_high(pb0), b3, key1), b3 = pb0;
       k0 += 0x9E3779B9u;
       k1 += 0xBB67AE85u;
     }

@@ -52,11 +52,21 @@ static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format
   double spacing = power_of_two(size < info->min_normal ? info->min_normal : size) * info->epsilon;
   steps = size / spacing;
   switch (r->mode) {
-    case MPTL_NEAREST_EVEN: kept = nearbyint(steps); break;
-    case MPTL_NEAREST_AWAY: kept = floor(steps + 0.5); break; /* exact: steps has at most 24 digits */
-    case MPTL_TOWARD_ZERO: kept = floor(steps); break;
-    case MPTL_UP: kept = negative ? floor(steps) : ceil(steps); break;
-    case MPTL_DOWN: kept = negative ? ceil(steps) : floor(steps); break;
+    case MPTL_NEAREST_EVEN:
+      kept = nearbyint(steps);
+      break;
+    case MPTL_NEAREST_AWAY:
+      kept = floor(steps + 0.5);
+      break; /* exact: steps has at most 24 digits */
+    case MPTL_TOWARD_ZERO:
+      kept = floor(steps);
+      break;
+    case MPTL_UP:
+      kept = negative ? floor(steps) : ceil(steps);
+      break;
+    case MPTL_DOWN:
+      kept = negative ? ceil(steps) : floor(steps);
+      break;
     case MPTL_STOCHASTIC: {
       double first = (steps - floor(steps)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
       bool up = word < floor(first) || (word == floor(first) && mptl_random_u32(key, index, 1) < floor(second));
@@ -127,7 +137,8 @@ static int check_vector(const char *isa, size_t at, const mptl_rounder *r, mptl_
     uint32_t u = mptl_f32_bits(input[i]), y = mptl_f32_bits(rounded[i]), code = code_at(size, i), d = mptl_f32_bits(decoded[i]);
     if (y != expected[i] && wrong++ < 3) printf("  %08X: %s %08X, expected %08X\n", u, isa, y, expected[i]);
     if (code != expected_code[i] && wrong++ < 3) printf("  %08X: %s code %X, expected %X\n", u, isa, code, expected_code[i]);
-    if (d != expected_back[i] && wrong++ < 3) printf("  code %X: %s decodes to %08X, expected %08X\n", code, isa, d, expected_back[i]);
+    if (d != expected_back[i] && wrong++ < 3)
+      printf("  code %X: %s decodes to %08X, expected %08X\n", code, isa, d, expected_back[i]);
   }
   if ((!same_stats(&want, &got) || !same_stats(&want, &encoded)) && wrong++ < 3)
     print_stats("scalar", &want), print_stats(isa, &got), print_stats("encode", &encoded);
@@ -187,12 +198,13 @@ static int run_argument(char *text) {
 }
 
 int main(int argc, char **argv) {
-  static char list[][32] = {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0):all:inf", "fp16", "fp8_e4m3fn:all:inf", "bf16", "fp32:all:inf",
-                            "FP(8,7,4)", "FP(1,0,-127)", "FP(3,0,1)", "FP(7,23,62)", "FP(5,10,115)"};
+  static char list[][32] = {"FP(4,3,4)",    "FP(5,2,0)", "FP(6,9,0):all:inf", "fp16",      "fp8_e4m3fn:all:inf", "bf16",
+                            "fp32:all:inf", "FP(8,7,4)", "FP(1,0,-127)",      "FP(3,0,1)", "FP(7,23,62)",        "FP(5,10,115)"};
   size_t bytes = BLOCK * sizeof(float);
   input = malloc(bytes), rounded = malloc(bytes), decoded = malloc(bytes), expected = malloc(bytes);
   expected_code = malloc(bytes), expected_back = malloc(bytes), codes = malloc(bytes);
-  if (!input || !rounded || !decoded || !expected || !expected_code || !expected_back || !codes) return fputs("no memory\n", stderr), 1;
+  if (!input || !rounded || !decoded || !expected || !expected_code || !expected_back || !codes)
+    return fputs("no memory\n", stderr), 1;
   int wrong = 0;
   for (int i = 1; i < argc; i++) wrong |= run_argument(argv[i]);
   for (size_t i = 0; argc == 1 && i < sizeof list / sizeof list[0]; i++) wrong |= run_argument(list[i]);

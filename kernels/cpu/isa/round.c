@@ -17,10 +17,18 @@ typedef struct pass {
 
 static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, const output as) {
   switch (as) {
-    case AS_F32: ((float *)dst)[i] = mptl_bits_f32(u); break;
-    case AS_CODE8: ((uint8_t *)dst)[i] = (uint8_t)mptl_encode_bits(u, r); break;
-    case AS_CODE16: ((uint16_t *)dst)[i] = (uint16_t)mptl_encode_bits(u, r); break;
-    case AS_CODE32: ((uint32_t *)dst)[i] = mptl_encode_bits(u, r); break;
+    case AS_F32:
+      ((float *)dst)[i] = mptl_bits_f32(u);
+      break;
+    case AS_CODE8:
+      ((uint8_t *)dst)[i] = (uint8_t)mptl_encode_bits(u, r);
+      break;
+    case AS_CODE16:
+      ((uint16_t *)dst)[i] = (uint16_t)mptl_encode_bits(u, r);
+      break;
+    case AS_CODE32:
+      ((uint32_t *)dst)[i] = mptl_encode_bits(u, r);
+      break;
   }
 }
 
@@ -38,35 +46,38 @@ static void pass_scalar(const pass *p, size_t begin, size_t end, const output as
 /* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
 #define STREAM_BYTES ((size_t)8 << 20)
 
-static inline void put_vec(void *dst, size_t i, vu u, const mptl_rounder *r, const output as, const bool stream) {
-  switch (as) {
-    case AS_F32:
-      if (stream)
-        v_stream((float *)dst + i, u);
-      else
-        v_store((float *)dst + i, u);
-      break;
-    case AS_CODE8: v_store8((uint8_t *)dst + i, vec_encode(u, r)); break;
-    case AS_CODE16: v_store16((uint16_t *)dst + i, vec_encode(u, r)); break;
-    case AS_CODE32: v_store((uint32_t *)dst + i, vec_encode(u, r)); break;
+static inline void put_vec(void *dst, size_t i, vu u, vu magnitude, const mptl_rounder *r, uint32_t magic, const output as,
+                           const bool stream) {
+  if (as == AS_F32) {
+    vu value = v_or(magnitude, v_and(u, v_set(MPTL_F32_SIGN)));
+    if (stream)
+      v_stream((float *)dst + i, value);
+    else
+      v_store((float *)dst + i, value);
+    return;
   }
+  vu code = v_or(vec_encode_magnitude(magnitude, r, magic), vec_code_sign(u, r));
+  if (as == AS_CODE8) v_store8((uint8_t *)dst + i, code);
+  if (as == AS_CODE16) v_store16((uint16_t *)dst + i, code);
+  if (as == AS_CODE32) v_store((uint32_t *)dst + i, code);
 }
 
 /* Elements begin to end, whole vectors; in the stochastic mode whole groups of 64, and index0 + begin a multiple of 64. */
 static inline __attribute__((always_inline)) void pass_vectors(const pass *given, size_t begin, size_t end, const output as,
-                                                               const mptl_rounding_mode mode, const bool stream,
-                                                               mptl_round_stats *stats) {
+                                                               const mptl_rounding_mode mode, const vec_small small,
+                                                               const bool stream, mptl_round_stats *stats) {
   const pass p = *given;
+  const uint32_t magic = vec_magic(&p.r);
   const size_t group = mode == MPTL_STOCHASTIC ? 64 : VN;
   mptl_round_stats by_hand = {0};
   vec_stats counts = vec_stats_zero();
   for (size_t i = begin; i < end; i += group) {
-    uint32_t words[64];
+    uint32_t words[64] __attribute__((aligned(64)));
     if (mode == MPTL_STOCHASTIC) vec_random64(words, p.key, (p.index0 + i) / 64 * 16);
     for (size_t j = 0; j < group; j += VN) {
-      vu u = v_load(p.src + i + j), rounded, word = mode == MPTL_STOCHASTIC ? v_load(words + j) : u;
-      if (vec_round(&rounded, u, word, &p.r, mode, &counts))
-        put_vec(p.dst, i + j, rounded, &p.r, as, stream);
+      vu u = v_load(p.src + i + j), magnitude, word = mode == MPTL_STOCHASTIC ? v_load(words + j) : u;
+      if (vec_round(&magnitude, u, word, &p.r, mode, small, &counts))
+        put_vec(p.dst, i + j, u, magnitude, &p.r, magic, as, stream);
       else
         pass_scalar(&p, i + j, i + j + VN, as, &by_hand);
     }
@@ -75,18 +86,32 @@ static inline __attribute__((always_inline)) void pass_vectors(const pass *given
   mptl_stats_merge(stats, &by_hand);
 }
 
-#define CASE(mode, stream) \
-  case mode: pass_vectors(p, begin, end, as, mode, stream, stats); break;
+#define PASS(mode, small) pass_vectors(p, begin, end, as, mode, small, stream, stats)
 
 static inline __attribute__((always_inline)) void pass_block(const pass *p, size_t begin, size_t end, const output as,
                                                              const bool stream, mptl_round_stats *stats) {
+  vec_small small = vec_small_for(&p->r);
   switch (p->r.mode) {
-    CASE(MPTL_NEAREST_EVEN, stream)
-    CASE(MPTL_NEAREST_AWAY, stream)
-    CASE(MPTL_TOWARD_ZERO, stream)
-    CASE(MPTL_UP, stream)
-    CASE(MPTL_DOWN, stream)
-    CASE(MPTL_STOCHASTIC, stream)
+    case MPTL_NEAREST_EVEN:
+      if (small == SMALL_LINEAR) PASS(MPTL_NEAREST_EVEN, SMALL_LINEAR);
+      if (small == SMALL_MAGIC) PASS(MPTL_NEAREST_EVEN, SMALL_MAGIC);
+      if (small == SMALL_BITS) PASS(MPTL_NEAREST_EVEN, SMALL_BITS);
+      break;
+    case MPTL_NEAREST_AWAY:
+      PASS(MPTL_NEAREST_AWAY, SMALL_BITS);
+      break;
+    case MPTL_TOWARD_ZERO:
+      PASS(MPTL_TOWARD_ZERO, SMALL_BITS);
+      break;
+    case MPTL_UP:
+      PASS(MPTL_UP, SMALL_BITS);
+      break;
+    case MPTL_DOWN:
+      PASS(MPTL_DOWN, SMALL_BITS);
+      break;
+    case MPTL_STOCHASTIC:
+      PASS(MPTL_STOCHASTIC, SMALL_BITS);
+      break;
   }
 }
 
@@ -166,8 +191,7 @@ void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_ro
       for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load(code32 + i), &r));
   }
 #endif
-  for (; i < n; i++)
-    dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
+  for (; i < n; i++) dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
 }
 
 float MPTL_CPU(max_abs_f32)(const float *x, size_t n) {

@@ -1,0 +1,111 @@
+--- mptl round: a filter that rounds numbers, as text or as raw binary32.
+--
+-- Memory is bounded: a block is read, rounded and written before the next; what is ready is answered at once. Only FP(e,m,auto),
+-- whose bias shift depends on all values, reads the whole input first.
+local core = require "mptl.core"
+local options = require "mptl.options"
+
+local M = { name = "round", summary = "filter: rounds numbers from standard input to a format" }
+
+local block_bytes = 1 << 16
+local longest_line = 4096
+
+--- The converter of an argparse option that names a format.
+-- @param option its flag
+-- @return a function
+function M.format_option(option)
+  return function(text)
+    local ok, message = pcall(core.format, text)
+    if not ok then return nil, ("%s: %s"):format(option, message) end
+    return text
+  end
+end
+
+function M.configure(parser)
+  parser:option("--format", "the format: fp16, FP(4,3,4), ..."):argname("F"):count(1):convert(M.format_option("--format"))
+  options.add(parser, { "rounding", "seed" })
+  parser:option("--overflow", "what becomes of overflows and infinities: saturate, inf"):argname("NAME"):convert(function(text)
+    if text == "saturate" or text == "inf" then return text end
+    return nil, ("--overflow: %s, accepted are saturate, inf"):format(text)
+  end)
+  parser:flag("--binary", "raw little-endian binary32 in and out, instead of a number a line")
+end
+
+local function write(text)
+  local ok, message = io.stdout:write(text)
+  if ok then ok, message = io.stdout:flush() end
+  if not ok then error("standard output: " .. message, 0) end
+end
+
+-- Reads blocks that end where cut(pending bytes) says (how many of them are whole) and gives each to take, what is left over in
+-- the end too.
+local function for_blocks(cut, take)
+  local pending = ""
+  for bytes in core.read_input, block_bytes do
+    pending = pending .. bytes
+    local n = cut(pending)
+    if n > 0 then take(pending:sub(1, n)) end
+    pending = pending:sub(n + 1)
+  end
+  if #pending > 0 then take(pending) end
+end
+
+local function whole_input()
+  local pieces = {}
+  for text in core.read_input, block_bytes do pieces[#pieces + 1] = text end
+  return table.concat(pieces)
+end
+
+-- A function (tensor) -> rounded tensor that goes on counting elements, whose index the stochastic mode depends on.
+local function rounder(args)
+  local settings = { mode = args.rounding, overflow = args.overflow, seed = args.seed, index = 0 }
+  return function(x)
+    local y = core.round(x, args.format, settings)
+    settings.index = settings.index + x:numel()
+    return y
+  end
+end
+
+local function filter_text(round, read)
+  local line = 0
+  local function take(text)
+    local x, kinds, place, bad = core.parse_lines(text)
+    write(core.print_lines(round(x), kinds))
+    if place then
+      if #bad > 60 then bad = bad:sub(1, 57) .. "..." end
+      error(("line %d: %s, accepted are a decimal number or 0x and 8 hexadecimal digits"):format(line + place,
+        bad == "" and "empty" or bad), 0)
+    end
+    line = line + #kinds
+  end
+  local function cut(text)
+    local n = text:match(".*\n()")
+    n = n and n - 1 or 0
+    if #text - n <= longest_line then return n end
+    take(text:sub(1, n))
+    error(("line %d: longer than %d bytes"):format(line + 1, longest_line), 0)
+  end
+  read(cut, take)
+end
+
+local function filter_binary(round, read)
+  read(function(bytes) return #bytes // 4 * 4 end, function(bytes)
+    local n = #bytes // 4
+    write(round(core.tensor({ n }):fromstring(bytes:sub(1, 4 * n))):tostring())
+    if #bytes % 4 ~= 0 then
+      error(("standard input: ends %d bytes into a value, accepted are whole values of 4 bytes"):format(#bytes % 4), 0)
+    end
+  end)
+end
+
+function M.run(args)
+  local read = for_blocks
+  if core.format(args.format).b == "auto" then
+    read = function(_, take) take(whole_input()) end
+  end
+  local filter = args.binary and filter_binary or filter_text
+  filter(rounder(args), read)
+  return 0
+end
+
+return M
