@@ -5,7 +5,8 @@
  *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
- *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false})
+ *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
+ *     compute="auto" | "f32"})   f32: never multiply in a narrower type, even where it is exact
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
@@ -20,6 +21,7 @@
  */
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/dnn.h"
 #include "bindings/bind.h"
@@ -118,7 +120,7 @@ typedef struct program_box {
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
 static int program_new(lua_State *L) {
-  static const char *const fields[] = {"batch", "train", "rounding", "seed", "input_gradient", "keep_all", NULL};
+  static const char *const fields[] = {"batch", "train", "rounding", "seed", "input_gradient", "keep_all", "compute", NULL};
   mptl_model *model = check_model(L, 1);
   mptl_assignment *assignment = bind_check_assignment(L, 2);
   bind_check_fields(L, 3, fields);
@@ -127,6 +129,9 @@ static int program_new(lua_State *L) {
                                   .input_gradient = bind_opt_boolean(L, 3, "input_gradient", 0),
                                   .keep_all = bind_opt_boolean(L, 3, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, 3, "seed", 0)};
+  const char *compute = bind_opt_string(L, 3, "compute", "auto");
+  options.compute_f32 = strcmp(compute, "f32") == 0;
+  if (!options.compute_f32 && strcmp(compute, "auto") != 0) luaL_error(L, "compute: %s, accepted are auto, f32", compute);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, 3, "rounding", "nearest_even")));
   program_box *box = lua_newuserdatauv(L, sizeof *box, 2);
   *box = (program_box){.model = model, .assignment = assignment, .batch = options.batch};
@@ -299,7 +304,7 @@ static int program_memory(lua_State *L) { return push_memory(L, mptl_program_mem
 static int predict_memory(lua_State *L) {
   static const char *const storage[] = {"packed", "emulated", NULL};
   mptl_memory_plan m;
-  mptl_store store = (mptl_store)luaL_checkoption(L, 2, NULL, storage);
+  mptl_value_storage store = (mptl_value_storage)luaL_checkoption(L, 2, NULL, storage);
   bind_check(L, mptl_predict_memory(&m, bind_check_assignment(L, 1), store));
   return push_memory(L, m);
 }
@@ -328,6 +333,12 @@ static int set_threads(lua_State *L) {
   if (n < 1 || n > 1024) luaL_error(L, "threads: %I, accepted are 1 to 1024", n);
   omp_set_num_threads((int)n);
   return 0;
+}
+
+/* core.compute(format, format) -> "bf16" | "f32": what a matrix product of such values is computed in here */
+static int compute(lua_State *L) {
+  lua_pushstring(L, mptl_compute_name(bind_check_format(L, 1), bind_check_format(L, 2)));
+  return 1;
 }
 
 /* { {name = "cpu", library = "oneDNN", version = "2.6.3"} } */
@@ -361,6 +372,7 @@ static const luaL_Reg functions[] = {
     {"memory_reset_peak", memory_reset_peak},
     {"threads", threads},
     {"backends", backends},
+    {"compute", compute},
     {"set_threads", set_threads},
     {NULL, NULL},
 };

@@ -13,6 +13,7 @@
 /* A value as an operator reads it: binary32, NHWC, rounded already. NULL data: there is none. */
 typedef struct mptl_source {
   const float *data;
+  const mptl_rounder *rounder; /* what it was rounded by; NULL for a sum of gradients, which is not rounded again */
 } mptl_source;
 
 /* Where an operator's results go: each is rounded once and counted, then stored, or added to what is there (the gradient of a
@@ -32,6 +33,7 @@ typedef struct mptl_call {
   const mptl_op *op;
   int batch;
   bool train;
+  bool f32_only; /* multiply in binary32 even where a narrower type is exact */
   void *state;   /* the backend's, from op_create */
   float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
   void *scratch; /* op_scratch_bytes, 64-byte aligned, shared with the other operators */
@@ -42,6 +44,7 @@ typedef struct mptl_call {
   mptl_source dy;                  /* backward: gradient of the output */
   mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
 
+  const mptl_rounder *theta_rounder;
   const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
   float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
   float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
@@ -65,7 +68,10 @@ typedef struct mptl_backend {
   void (*op_destroy)(mptl_call *call);
   size_t (*op_saved_floats)(const mptl_call *call);
   size_t (*op_scratch_bytes)(const mptl_call *call);
-  size_t (*op_packed_bytes)(const mptl_call *call); /* what the state holds: packed weights */
+  size_t (*op_packed_bytes)(const mptl_call *call); /* what the state holds now: packed weights */
+
+  /* Name of the type in which a matrix product of two formats is computed: "bf16", "f32". */
+  const char *(*compute)(mptl_format a, mptl_format b);
   mptl_status (*forward)(mptl_call *call);
   mptl_status (*backward)(mptl_call *call);
 

@@ -4,11 +4,11 @@
 #include "mptl/program.h"
 #include "program/lifetimes.h"
 
-static size_t element_bytes(mptl_format format, mptl_store storage) {
+static size_t element_bytes(mptl_format format, mptl_value_storage storage) {
   return storage == MPTL_EMULATED ? sizeof(float) : mptl_code_size(format);
 }
 
-mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *a, mptl_store storage) {
+mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *a, mptl_value_storage storage) {
   const mptl_graph *g = a->graph;
   mptl_lifetime *t = calloc((size_t)g->n_ops, sizeof *t);
   mptl_block *blocks = calloc(2 * (size_t)g->n_ops, sizeof *blocks);

@@ -84,6 +84,7 @@ static mptl_status create_operators(mptl_program *p) {
     c->op = op;
     c->batch = p->options.batch;
     c->train = p->options.train;
+    c->f32_only = p->options.compute_f32;
     if (op->n_param > MPTL_MAX_PARAMS)
       return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
     for (int k = 0; k < op->n_in; k++) c->dx[k].accumulate = p->slots[i].life.accumulate[k];
@@ -93,7 +94,6 @@ static mptl_status create_operators(mptl_program *p) {
     saved += (p->backend->op_saved_floats(c) + 15) / 16 * 16;
     size_t scratch = p->backend->op_scratch_bytes(c);
     if (scratch > p->memory.scratch) p->memory.scratch = scratch;
-    p->memory.rounded += p->backend->op_packed_bytes(c);
   }
   p->saved = mptl_memory_alloc(saved * sizeof(float));
   p->memory.saved += saved * sizeof(float);
@@ -116,13 +116,15 @@ static void set_operands(mptl_program *p) {
     op_slot *s = &p->slots[i];
     mptl_call *c = &s->call;
     c->scratch = p->scratch;
-    c->out.data = value_data(p, i);
+    c->out = (mptl_source){.data = value_data(p, i), .rounder = &p->rounders[i][MPTL_V]};
     c->y = (mptl_sink){.data = value_data(p, i), .rounder = &p->rounders[i][MPTL_V], .stats = &p->stats[i][MPTL_V]};
     c->dy.data = s->life.wants_gradient ? gradient_data(p, i) : NULL;
+    c->dy.rounder = s->life.readers > 1 ? NULL : &p->rounders[i][MPTL_DV];
+    c->theta_rounder = &p->rounders[i][MPTL_THETA];
     c->labels = p->labels;
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(g, c->op, k);
-      c->in[k].data = value_data(p, from);
+      c->in[k] = (mptl_source){.data = value_data(p, from), .rounder = &p->rounders[from][MPTL_V]};
       if (!p->slots[from].life.wants_gradient) continue;
       c->dx[k].data = gradient_data(p, from);
       c->dx[k].rounder = &p->rounders[from][MPTL_DV];
@@ -337,9 +339,12 @@ mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_
 
 /* ---- Looking inside ---- */
 
+const char *mptl_compute_name(mptl_format a, mptl_format b) { return mptl_backend_cpu.compute(a, b); }
+
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->stats; }
 mptl_memory_plan mptl_program_memory(const mptl_program *p) {
   mptl_memory_plan m = p->memory;
+  for (int i = 0; i < p->graph->n_ops; i++) m.rounded += p->backend->op_packed_bytes(&p->slots[i].call);
   m.total = m.parameters + m.rounded + m.arena + m.scratch;
   return m;
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* SGD with momentum (method.md 5): d = g * inv_scale + weight_decay * p; buf = first ? d : momentum * buf + d; p -= lr * buf. */
 typedef struct mptl_sgd {
@@ -19,6 +20,7 @@ typedef struct mptl_layer_kernels {
   void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
   void (*add)(float *y, const float *a, const float *b, size_t n);
   void (*accumulate)(float *y, const float *x, size_t n);         /* y += x */
+  void (*to_bf16)(uint16_t *y, const float *x, size_t n);         /* x that bf16 holds exactly */
   void (*axpy)(float *y, const float *x, float factor, size_t n); /* y += x * factor */
 
   /* sum[c] += over rows of x - shift; sum2[c] += of its square. */

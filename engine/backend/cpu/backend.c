@@ -82,6 +82,7 @@ const mptl_backend mptl_backend_cpu = {
     .op_saved_floats = op_saved_floats,
     .op_scratch_bytes = op_scratch_bytes,
     .op_packed_bytes = op_packed_bytes,
+    .compute = mptl_cpu_compute,
     .forward = forward,
     .backward = backward,
     .round = round_array,

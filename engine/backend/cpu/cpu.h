@@ -49,6 +49,9 @@ void mptl_tile_end(const mptl_sink *sink, mptl_tile *tile, float *results, int w
 /* Rounds, counts and stores a whole array of unrounded results that a library wrote to results: sink->data itself, or scratch. */
 void mptl_store(mptl_call *call, mptl_sink *sink, float *results, size_t n);
 
+/* mptl_backend's compute. */
+const char *mptl_cpu_compute(mptl_format a, mptl_format b);
+
 /* Threads that parallel loops use at most. */
 size_t mptl_thread_limit(void);
 

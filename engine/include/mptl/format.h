@@ -55,6 +55,10 @@ MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
  * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. Other formats are returned unchanged. */
 MPTL_API mptl_format mptl_format_fit(mptl_format format, float largest);
 
+/* Whether every product of a value of one format and a value of the other is exact when bf16 units with binary32 sums compute it:
+ * at most 8 significant bits each, and neither they nor their products below binary32's normal range, which such units take for zero. */
+MPTL_API bool mptl_bf16_exact(mptl_format a, mptl_format b);
+
 /* The named formats in the order of the table; NULL beyond the end. */
 MPTL_API const char *mptl_format_name(size_t index);
 

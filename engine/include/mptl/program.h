@@ -33,6 +33,7 @@ typedef struct mptl_program_options {
   int batch;                   /* samples a step */
   bool train;                  /* with backward; batch norm by batch statistics. Else by running statistics. */
   bool input_gradient;         /* also compute the gradient of the network's input */
+  bool compute_f32;            /* multiply in binary32 even where bf16 units would give the same products (mptl_bf16_exact) */
   bool keep_all;               /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding */
@@ -81,6 +82,11 @@ MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
  * the input's gradient can be read, the memory of the others is shared. */
 MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradient, float *out);
 
+/* ---- Compute ---- */
+
+/* What a matrix product of values of these formats is computed in on this machine: "bf16" where that is exact (mptl_bf16_exact), or "f32". */
+MPTL_API const char *mptl_compute_name(mptl_format a, mptl_format b);
+
 /* ---- Memory ---- */
 
 typedef struct mptl_memory_plan {
@@ -95,11 +101,11 @@ typedef struct mptl_memory_plan {
 MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
 
 /* How values are kept: as their format's codes, in one, two or four bytes, or all in binary32. */
-typedef enum mptl_store { MPTL_PACKED, MPTL_EMULATED } mptl_store;
+typedef enum mptl_value_storage { MPTL_PACKED, MPTL_EMULATED } mptl_value_storage;
 
 /* What a training step under the assignment takes, without compiling it; the scratch of operators and their copies of parameters are
  * the device library's and not in it. */
-MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment, mptl_store storage);
+MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment, mptl_value_storage storage);
 
 /* Bytes the engine holds now, and the most it has held since the start or the last reset. */
 MPTL_API size_t mptl_memory_current(void);

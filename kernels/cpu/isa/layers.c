@@ -21,6 +21,10 @@ static void accumulate(float *restrict y, const float *restrict x, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+static void to_bf16(uint16_t *restrict y, const float *restrict x, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = (uint16_t)(mptl_f32_bits(x[i]) >> 16);
+}
+
 static void axpy(float *restrict y, const float *restrict x, float factor, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] += x[i] * factor;
 }
@@ -82,6 +86,7 @@ const mptl_layer_kernels MPTL_CPU(layers) = {
     .relu_backward = relu_backward,
     .add = add,
     .accumulate = accumulate,
+    .to_bf16 = to_bf16,
     .axpy = axpy,
     .moments = moments,
     .normalize = normalize,
