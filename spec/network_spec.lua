@@ -5,29 +5,9 @@ local net = require "support.network"
 local fixture = require "fixtures.resnet_tiny"
 local sgd = fixture.optimizer
 
-local function tiny_resnet()
-  local g = core.graph()
-  local function conv_bn(name, bn, x, out, kernel, stride)
-    x = g:add("conv2d", name, { x }, { out = out, kernel = kernel, stride = stride, padding = kernel // 2, bias = false })
-    return g:add("batchnorm2d", bn, { x })
-  end
-  local function block(name, x, out, stride)
-    local y = g:add("relu", name .. ".relu", { conv_bn(name .. ".conv1", name .. ".bn1", x, out, 3, stride) })
-    y = conv_bn(name .. ".conv2", name .. ".bn2", y, out, 3, 1)
-    if stride ~= 1 then x = conv_bn(name .. ".shortcut.0", name .. ".shortcut.1", x, out, 1, stride) end
-    return g:add("relu", name .. ".relu_2", { g:add("add", name .. ".add", { y, x }) })
-  end
-  local x = g:add("relu", "relu", { conv_bn("conv1", "bn1", g:input { 3, 8, 8 }, 3, 3, 1) })
-  x = block("layer2.0", block("layer1.0", x, 3, 1), 4, 2)
-  x = g:add("avgpool", "avgpool", { x }, { kernel = 4, stride = 4 })
-  x = g:add("linear", "linear", { g:view(x, { 4 }) }, { out = 5 })
-  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
-  return g
-end
-
 describe("network", function()
   it("trains like PyTorch: losses, gradients, parameters, running statistics", function()
-    local graph = tiny_resnet()
+    local graph = net.tiny_resnet()
     local model = core.model(graph)
     local images = net.images(fixture.x)
     local n = #fixture.labels
@@ -59,7 +39,7 @@ describe("network", function()
   end)
 
   it("evaluates part of a batch as it evaluates a whole one", function()
-    local graph = tiny_resnet()
+    local graph = net.tiny_resnet()
     local model = core.model(graph, { seed = 1 })
     local program = core.program(model, core.assignment(graph, 4, net.fp32), { train = false })
     local images = net.images(fixture.x)

@@ -86,4 +86,25 @@ function M.values(tensor)
   return M.nchw(tensor:totable(), d[1], d[4], d[2], d[3])
 end
 
+--- The network of fixtures/resnet_tiny*.lua: see fixtures/README.md.
+function M.tiny_resnet()
+  local g = core.graph()
+  local function conv_bn(name, bn, x, out, kernel, stride)
+    x = g:add("conv2d", name, { x }, { out = out, kernel = kernel, stride = stride, padding = kernel // 2, bias = false })
+    return g:add("batchnorm2d", bn, { x })
+  end
+  local function block(name, x, out, stride)
+    local y = g:add("relu", name .. ".relu", { conv_bn(name .. ".conv1", name .. ".bn1", x, out, 3, stride) })
+    y = conv_bn(name .. ".conv2", name .. ".bn2", y, out, 3, 1)
+    if stride ~= 1 then x = conv_bn(name .. ".shortcut.0", name .. ".shortcut.1", x, out, 1, stride) end
+    return g:add("relu", name .. ".relu_2", { g:add("add", name .. ".add", { y, x }) })
+  end
+  local x = g:add("relu", "relu", { conv_bn("conv1", "bn1", g:input { 3, 8, 8 }, 3, 3, 1) })
+  x = block("layer2.0", block("layer1.0", x, 3, 1), 4, 2)
+  x = g:add("avgpool", "avgpool", { x }, { kernel = 4, stride = 4 })
+  x = g:add("linear", "linear", { g:view(x, { 4 }) }, { out = 5 })
+  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
+  return g
+end
+
 return M
