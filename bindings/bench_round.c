@@ -35,13 +35,14 @@ static void share(const bench *b, int t, size_t *from, size_t *count) {
   *count = (last < b->n ? last : b->n) - *from;
 }
 
-/* Values from 2^-21 to 2^10 in magnitude, of either sign: some of every case of FP(4,3,4). */
+/* Values of every binade from 2^-20 to 2^3 alike, of either sign, and every 1024th beyond 2^9: to FP(4,3,4) a third are subnormal or
+ * zero and a thousandth overflows. */
 static void fill(bench *b) {
   mptl_key key = mptl_make_key(1, MPTL_STREAM_INIT, 0, 0);
 #pragma omp parallel for num_threads(b->threads) schedule(static)
   for (size_t i = 0; i < b->n; i++) {
-    uint32_t r = mptl_random_u32(key, i, 0);
-    b->src[i] = mptl_bits_f32((r & 0x807fffff) | (106 + (r >> 23) % 32) << 23);
+    uint32_t r = mptl_random_u32(key, i, 0), field = i % 1024 == 1023 ? 137 : 107 + (r >> 23) % 24;
+    b->src[i] = mptl_bits_f32((r & 0x807fffff) | field << 23);
     b->dst[i] = 0;
   }
 }

@@ -156,7 +156,9 @@ describe("round", function()
 
   it("counts NaN and infinity apart from overflow", function()
     local _, stats = core.round({ 0 / 0, inf, -inf, 100, 1e-9, -1e-9, 0.0, 1, -7 }, "FP(4,3,4)")
-    assert.same({ elements = 9, nan_in = 1, inf_in = 2, overflow = 1, underflow = 2, max_abs = 100.0, format = "FP(4,3,4)" }, stats)
+    assert.same({
+      elements = 9, nan_in = 1, inf_in = 2, overflow = 1, underflow = 2, max_abs = 100.0, format = "FP(4,3,4)",
+    }, stats)
     assert.equal(0.0, select(2, core.round({ 0 / 0, inf }, "fp16")).max_abs)
   end)
 
@@ -233,6 +235,26 @@ describe("every instruction set", function()
           end
         end
       end
+    end
+  end)
+
+  it("writes large arrays, which go past the caches, alike", function()
+    local n, piece = (1 << 21) + 37, bytes:sub(1, 4 * 3000) -- above 8 MiB
+    local large = core.tensor({ n }):fromstring(piece:rep(n // 3000 + 1):sub(1, 4 * n))
+    local small = core.tensor({ 3000 }):fromstring(piece)
+    for _, isa in ipairs(isas) do
+      core.isa(isa)
+      local once, stats = core.round(small, "FP(4,3,4)")
+      local y, large_stats = core.round(large, "FP(4,3,4)")
+      assert.is_true(once:tostring():rep(n // 3000 + 1):sub(1, 4 * n) == y:tostring())
+      assert.equal(n, large_stats.elements)
+      assert.near(stats.overflow / 3000, large_stats.overflow / n, 1e-3)
+    end
+    local got = {}
+    for i, isa in ipairs(isas) do
+      core.isa(isa)
+      got[i] = core.round(large, "FP(4,3,4)", { mode = "stochastic", index = 5 }):tostring()
+      assert.is_true(got[1] == got[i])
     end
   end)
 

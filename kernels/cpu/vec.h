@@ -41,6 +41,7 @@ static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); } /* s
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
 static inline vm v_both(vm a, vm b) { return a & b; }
+static inline vm v_either(vm a, vm b) { return a | b; }
 static inline int v_any(vm m) { return m != 0; }
 static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m, a); }                 /* m ? a : b */
 static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                           /* m ? a : 0 */
@@ -57,7 +58,9 @@ static inline vu v64_set(uint64_t x) { return _mm512_set1_epi64((long long)x); }
 static inline vu v64_add(vu a, vu b) { return _mm512_add_epi64(a, b); }
 static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lanes' lower halves */
 static inline vu v64_high(vu a) { return _mm512_srli_epi64(a, 32); }
-static inline vu v64_to_high(vu a) { return _mm512_slli_epi64(a, 32); }
+static inline vu v64_join(vu a, vu b) { /* the lower halves of a, and those of b above them */
+  return _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xaaaa, _mm512_castsi512_ps(b)));
+}
 
 #elif defined(MPTL_ISA_avx2)
 
@@ -93,6 +96,7 @@ static inline vm v_lt_unsigned(vu a, vu b) {
 }
 static inline vm v_eq(vu a, vu b) { return _mm256_cmpeq_epi32(a, b); }
 static inline vm v_both(vm a, vm b) { return _mm256_and_si256(a, b); }
+static inline vm v_either(vm a, vm b) { return _mm256_or_si256(a, b); }
 static inline int v_any(vm m) { return !_mm256_testz_si256(m, m); }
 static inline vu v_select(vm m, vu a, vu b) { return _mm256_blendv_epi8(b, a, m); }
 static inline vu v_keep(vm m, vu a) { return _mm256_and_si256(m, a); }
@@ -115,7 +119,7 @@ static inline vu v64_set(uint64_t x) { return _mm256_set1_epi64x((long long)x); 
 static inline vu v64_add(vu a, vu b) { return _mm256_add_epi64(a, b); }
 static inline vu v64_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
 static inline vu v64_high(vu a) { return _mm256_srli_epi64(a, 32); }
-static inline vu v64_to_high(vu a) { return _mm256_slli_epi64(a, 32); }
+static inline vu v64_join(vu a, vu b) { return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa); }
 
 #else
 #define MPTL_VEC 0

@@ -139,6 +139,10 @@ static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign
   return v_select(nan, v_or(a, v_set(MPTL_F32_QUIET)), rounded);
 }
 
+static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu rounded, vec_stats *stats) {
+  stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, v_set(0)), v_gt(a, v_set(0))));
+}
+
 /* Rounds the VN patterns u to *magnitude, without sign. mode and small are constants where this is inlined, so only their own case
  * remains. word are the lanes' random bits (stochastic mode). Returns false, with nothing counted, when a lane needs the second
  * word of random bits: the caller then runs the scalar definition on these lanes. */
@@ -149,12 +153,16 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
   vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN)), rounded;
   vm open = v_gt(zero, zero);
   rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
-  if (mode == MPTL_STOCHASTIC && v_any(open)) return false;
-  stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, zero), v_gt(a, zero)));
-  if (v_any(v_gt(a, v_set(r->max_bits)))) /* max_bits is on the grid: nothing up to it rounds beyond it */
+  /* max_bits is on the grid: nothing up to it rounds beyond it. */
+  vm special = v_gt(a, v_set(r->max_bits));
+  if (v_any(mode == MPTL_STOCHASTIC ? v_either(special, open) : special)) {
+    if (mode == MPTL_STOCHASTIC && v_any(open)) return false;
+    vec_count_underflow(a, rounded, stats);
     rounded = vec_finish_special(a, sign, rounded, r, mode, stats);
-  else
+  } else {
+    vec_count_underflow(a, rounded, stats);
     stats->max_abs = v_max(stats->max_abs, a);
+  }
   *magnitude = rounded;
   return true;
 }
@@ -205,30 +213,43 @@ static inline vu vec_decode(vu code, const mptl_rounder *r) {
   return v_or(value, sign);
 }
 
-/* The words of plane 0 for the 64 elements from block * 64/16 on: out[i] = mptl_random_u32(key, block / 16 * 64 + i, 0), where block
- * is a multiple of 16. Counters sit in 64-bit lanes, even ones in one register and odd ones in another; the products then need no
- * shuffles, and what is left in upper halves is never read. */
-static inline void vec_random64(uint32_t out[64], mptl_key key, uint64_t block) {
+static inline void vec_philox_round(vu c[4], vu m0, vu m1, vu k0, vu k1) {
+  vu p0 = v64_mul_low(c[0], m0), p1 = v64_mul_low(c[2], m1);
+  c[0] = v_xor3(v64_high(p1), c[1], k0);
+  c[1] = p1;
+  c[2] = v_xor3(v64_high(p0), c[3], k1);
+  c[3] = p0;
+}
+
+/* How many words vec_random makes at once, and how many vectors of them side by side (their chains of multiplications are long). */
+enum { VEC_WORDS = 128, VEC_CHAINS = VN / 8 };
+
+/* out[i] = mptl_random_u32(key, index + i, 0), index a multiple of VEC_WORDS. Counters sit in 64-bit lanes, even ones in one
+ * register and odd ones in another; the products then need no shuffles, and what is left in upper halves is never read. */
+static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t index) {
   static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
-  const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u), low_half = v64_set(0xffffffffu);
-  for (int j = 0; j < 16; j += VN) {
-    vu a0 = v64_add(v64_set((uint32_t)block + (uint32_t)j), v_load(evens)), b0 = v64_add(a0, v64_set(1));
-    vu a1 = v64_set(block >> 32), b1 = a1, a2 = v64_set(key.stream), b2 = a2, a3 = v64_set(key.step), b3 = a3;
-    uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
-    for (int round = 0; round < 10; round++) {
-      vu key0 = v64_set(k0), key1 = v64_set(k1);
-      vu pa0 = v64_mul_low(a0, m0), pa1 = v64_mul_low(a2, m1), pb0 = v64_mul_low(b0, m0), pb1 = v64_mul_low(b2, m1);
-      a0 = v_xor3(v64_high(pa1), a1, key0), a1 = pa1;
-      a2 = v_xor3(v64_high(pa0), a3, key1), a3 = pa0;
-      b0 = v_xor3(v64_high(pb1), b1, key0), b1 = pb1;
-      b2 = v_xor3(v64_high(pb0), b3, key1), b3 = pb0;
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
+  const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u);
+  const uint64_t block = index / 64 * 16; /* 32 counters from here on, with no carry into the upper half */
+  vu even[VEC_CHAINS][4], odd[VEC_CHAINS][4];
+  for (uint32_t j = 0; j < VEC_WORDS / 4; j += VEC_CHAINS * VN) {
+    for (uint32_t c = 0; c < VEC_CHAINS; c++) {
+      even[c][0] = v64_add(v64_set((uint32_t)block + j + c * VN), v_load(evens));
+      odd[c][0] = v64_add(even[c][0], v64_set(1));
+      even[c][1] = odd[c][1] = v64_set(block >> 32);
+      even[c][2] = odd[c][2] = v64_set(key.stream);
+      even[c][3] = odd[c][3] = v64_set(key.step);
     }
-    v_store(out + j, v_or(v_and(a0, low_half), v64_to_high(b0)));
-    v_store(out + 16 + j, v_or(v_and(a1, low_half), v64_to_high(b1)));
-    v_store(out + 32 + j, v_or(v_and(a2, low_half), v64_to_high(b2)));
-    v_store(out + 48 + j, v_or(v_and(a3, low_half), v64_to_high(b3)));
+    uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
+    for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+      for (uint32_t c = 0; c < VEC_CHAINS; c++) {
+        vec_philox_round(even[c], m0, m1, v64_set(k0), v64_set(k1));
+        vec_philox_round(odd[c], m0, m1, v64_set(k0), v64_set(k1));
+      }
+    }
+    for (uint32_t c = 0; c < VEC_CHAINS; c++) {
+      uint32_t counter = j + c * VN, *group = out + counter / 16 * 64 + counter % 16;
+      for (int w = 0; w < 4; w++) v_store(group + 16 * w, v64_join(even[c][w], odd[c][w]));
+    }
   }
 }
 

@@ -62,20 +62,24 @@ static inline void put_vec(void *dst, size_t i, vu u, vu magnitude, const mptl_r
   if (as == AS_CODE32) v_store((uint32_t *)dst + i, code);
 }
 
-/* Elements begin to end, whole vectors; in the stochastic mode whole groups of 64, and index0 + begin a multiple of 64. */
+/* Elements begin to end, whole vectors; in the stochastic mode index0 + begin is a multiple of VN. */
 static inline __attribute__((always_inline)) void pass_vectors(const pass *given, size_t begin, size_t end, const output as,
                                                                const mptl_rounding_mode mode, const vec_small small,
                                                                const bool stream, mptl_round_stats *stats) {
   const pass p = *given;
   const uint32_t magic = vec_magic(&p.r);
-  const size_t group = mode == MPTL_STOCHASTIC ? 64 : VN;
   mptl_round_stats by_hand = {0};
   vec_stats counts = vec_stats_zero();
-  for (size_t i = begin; i < end; i += group) {
-    uint32_t words[64] __attribute__((aligned(64)));
-    if (mode == MPTL_STOCHASTIC) vec_random64(words, p.key, (p.index0 + i) / 64 * 16);
-    for (size_t j = 0; j < group; j += VN) {
-      vu u = v_load(p.src + i + j), magnitude, word = mode == MPTL_STOCHASTIC ? v_load(words + j) : u;
+  uint32_t words[VEC_WORDS] __attribute__((aligned(64)));
+  for (size_t i = begin, count; i < end; i += count) {
+    size_t first = (p.index0 + i) % VEC_WORDS; /* of words */
+    count = end - i;
+    if (mode == MPTL_STOCHASTIC) {
+      if (count > VEC_WORDS - first) count = VEC_WORDS - first;
+      vec_random(words, p.key, p.index0 + i - first);
+    }
+    for (size_t j = 0; j < count; j += VN) {
+      vu u = v_load(p.src + i + j), magnitude, word = mode == MPTL_STOCHASTIC ? v_load(words + first + j) : u;
       if (vec_round(&magnitude, u, word, &p.r, mode, small, &counts))
         put_vec(p.dst, i + j, u, magnitude, &p.r, magic, as, stream);
       else
@@ -137,15 +141,15 @@ static void block_code32(const pass *p, size_t begin, size_t end, mptl_round_sta
 }
 
 static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) {
-  size_t begin = 0, end = 0, group = p->r.mode == MPTL_STOCHASTIC ? 64 : VN;
+  size_t begin = 0, end = 0;
   if (p->r.is_regular) {
     bool stream = as == AS_F32 && n * sizeof(float) >= STREAM_BYTES && p->dst != (const void *)p->src;
     if (p->r.mode == MPTL_STOCHASTIC)
-      begin = (64 - p->index0 % 64) % 64;
+      begin = (VN - p->index0 % VN) % VN;
     else if (stream)
       begin = (64 - (uintptr_t)p->dst % 64) % 64 / sizeof(float);
     if (begin > n) begin = n;
-    end = begin + (n - begin) / group * group;
+    end = begin + (n - begin) / VN * VN;
     stream = stream && (uintptr_t)((float *)p->dst + begin) % (VN * sizeof(float)) == 0;
     pass_scalar(p, 0, begin, as, stats);
     if (as == AS_F32) block_f32(p, begin, end, stream, stats);
