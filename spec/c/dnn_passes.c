@@ -181,6 +181,7 @@ int main(void) {
       conv(1, 32, 9, 48, 3, 2, 1, 1, 1, true),  /* stride 2, odd size, batch 1 */
       conv(2, 32, 8, 64, 3, 2, 1, 1, 1, false), /* stride 2 leaves the last padding unread */
       conv(2, 32, 8, 64, 1, 2, 0, 1, 1, false), /* a ResNet shortcut */
+      conv(4, 3, 8, 4, 1, 2, 0, 1, 1, false),   /* the same of few channels */
       conv(5, 24, 7, 40, 1, 1, 0, 1, 1, true),  /* 1x1 */
       conv(4, 3, 16, 16, 3, 1, 1, 1, 1, false), /* an image in */
       conv(2, 3, 17, 20, 7, 2, 3, 1, 1, true),  /* an ImageNet stem */

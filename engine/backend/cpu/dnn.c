@@ -199,11 +199,9 @@ const char *mptl_dnn_describe(const mptl_dnn *op) { return op->name; }
 
 const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass) {
   const_dnnl_primitive_desc_t pd;
-  const char *name = "";
-  if (op->pass[pass].primitive == NULL || dnnl_primitive_get_primitive_desc(op->pass[pass].primitive, &pd) != dnnl_success ||
-      dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success)
+  if (op->pass[pass].primitive == NULL || dnnl_primitive_get_primitive_desc(op->pass[pass].primitive, &pd) != dnnl_success)
     return "";
-  return name;
+  return mptl_dnnl_implementation(pd);
 }
 
 bool mptl_dnn_supports(mptl_compute compute) {

@@ -2,6 +2,19 @@
 #include "backend/cpu/dnnl_compat.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+const char *mptl_dnnl_implementation(const_dnnl_primitive_desc_t pd) {
+  const char *name = "";
+  return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success ? name : "";
+}
+
+/* Known to be wrong (uxlfoundation/oneDNN issue 6035, seen in 2.6.3): AVX2's 1x1 weight gradient of strided NHWC sources with
+ * few channels writes past its scratchpad. Strides are rare enough to avoid it for any number of channels. */
+static bool is_broken(const_dnnl_primitive_desc_t pd, mptl_pass pass, const mptl_dnnl_window *window) {
+  bool strided = window != NULL && (window->strides[0] > 1 || window->strides[1] > 1);
+  return pass == MPTL_BACKWARD_WEIGHTS && strided && strcmp(mptl_dnnl_implementation(pd), "jit_1x1:avx2") == 0;
+}
 
 dnnl_status_t mptl_dnnl_attributes(dnnl_primitive_attr_t *attr) {
   dnnl_status_t status = dnnl_primitive_attr_create(attr);
@@ -62,8 +75,20 @@ dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, cons
   dnnl_status_t status =
       window != NULL ? describe_conv(&conv, pass, operands, window, kind) : describe_linear(&linear, pass, operands, kind);
   if (status != dnnl_success) return status;
-  return dnnl_primitive_desc_create(pd, window != NULL ? (const_dnnl_op_desc_t)&conv : (const_dnnl_op_desc_t)&linear, attr,
-                                    engine, forward);
+  dnnl_primitive_desc_iterator_t choices;
+  const_dnnl_op_desc_t desc = window != NULL ? (const_dnnl_op_desc_t)&conv : (const_dnnl_op_desc_t)&linear;
+  status = dnnl_primitive_desc_iterator_create(&choices, desc, attr, engine, forward);
+  if (status != dnnl_success) return status;
+  for (;;) {
+    *pd = dnnl_primitive_desc_iterator_fetch(choices);
+    if (*pd == NULL || !is_broken(*pd, pass, window)) break;
+    dnnl_primitive_desc_destroy(*pd);
+    *pd = NULL;
+    status = dnnl_primitive_desc_iterator_next(choices);
+    if (status != dnnl_success) break;
+  }
+  dnnl_primitive_desc_iterator_destroy(choices);
+  return *pd != NULL ? dnnl_success : status == dnnl_success ? dnnl_out_of_memory : dnnl_unimplemented;
 }
 
 #else
@@ -76,9 +101,9 @@ void mptl_md_destroy(mptl_md md) {
   if (md != NULL) dnnl_memory_desc_destroy(md);
 }
 
-dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *o,
-                                 const mptl_dnnl_window *w, bool training, const_dnnl_primitive_desc_t forward,
-                                 const_dnnl_primitive_attr_t attr, dnnl_engine_t engine) {
+static dnnl_status_t describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *o, const mptl_dnnl_window *w,
+                              bool training, const_dnnl_primitive_desc_t forward, const_dnnl_primitive_attr_t attr,
+                              dnnl_engine_t engine) {
   const dnnl_alg_kind_t direct = dnnl_convolution_direct;
   dnnl_prop_kind_t kind = training ? dnnl_forward_training : dnnl_forward_inference;
   if (w == NULL) {
@@ -96,6 +121,14 @@ dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, cons
                                                                 w->dilates, w->before, w->after, forward, attr);
   return dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, direct, o->x, o->weights, o->bias, o->y, w->strides,
                                                                  w->dilates, w->before, w->after, forward, attr);
+}
+
+dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *operands,
+                                 const mptl_dnnl_window *window, bool training, const_dnnl_primitive_desc_t forward,
+                                 const_dnnl_primitive_attr_t attr, dnnl_engine_t engine) {
+  dnnl_status_t status = describe(pd, pass, operands, window, training, forward, attr, engine);
+  while (status == dnnl_success && is_broken(*pd, pass, window)) status = dnnl_primitive_desc_next_impl(*pd);
+  return status;
 }
 
 #endif

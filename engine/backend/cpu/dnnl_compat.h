@@ -31,10 +31,13 @@ typedef struct mptl_dnnl_window {
 } mptl_dnnl_window;
 
 /* The descriptor of a pass: of a convolution, or of an inner product if window is NULL. forward is the descriptor of the forward
- * pass with the same types, NULL for MPTL_FORWARD itself. */
+ * pass with the same types, NULL for MPTL_FORWARD itself. oneDNN's first choice of code, but for one that computes wrong results. */
 dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *operands,
                                  const mptl_dnnl_window *window, bool training, const_dnnl_primitive_desc_t forward,
                                  const_dnnl_primitive_attr_t attr, dnnl_engine_t engine);
+
+/* oneDNN's name of the code that a description would run ("jit:avx512_core"). */
+const char *mptl_dnnl_implementation(const_dnnl_primitive_desc_t pd);
 
 /* Attributes of every primitive: scratchpad by the caller, no narrower arithmetic than the operands' types, whatever oneDNN's
  * environment variables say, and repeatable sums. */
