@@ -27,6 +27,7 @@ M.rows = {
   { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
   { "formats", "formats", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
   { "rounding", "choice", choices = roundings, help = "rounding mode" },
+  { "compute", "choice", choices = { "auto", "f32" }, help = "multiply in narrower types where that is exact, or in binary32" },
   { "storage", "choice", choices = { "packed", "emulated" }, help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },

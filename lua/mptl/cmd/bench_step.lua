@@ -46,7 +46,9 @@ function M.measure(cfg, steps)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local model = core.model(graph, { seed = cfg.seed })
-  local program = core.program(model, plan.assignment, { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed })
+  local program = core.program(model, plan.assignment, {
+    batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute,
+  })
   local images, labels = made_up_batch(cfg)
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
     loss_scale = trainer.is_fp32(plan) and 1 or 1024 }

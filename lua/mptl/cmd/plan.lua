@@ -63,14 +63,27 @@ local function groups_text(out, t)
   end
 end
 
-local function tensors_text(out, t)
+-- What a convolution or linear layer multiplies in: one word, or forward, gradient of the input, gradient of the weights.
+local function compute(cfg, op)
+  if not op.gemm then return "" end
+  if cfg.compute == "f32" then return "f32" end
+  local x, theta = op.inputs[1].v.format, op.theta.format
+  local dy = #op.consumers > 1 and "fp32" or op.dv.format -- a sum of gradients is not rounded
+  local forward, data, weights = core.compute(x, theta), core.compute(theta, dy), core.compute(x, dy)
+  if forward == data and data == weights then return forward end
+  return table.concat({ forward, data, weights }, "/")
+end
+
+local function tensors_text(out, cfg, plan, t)
   local name_width = 8
   for _, row in ipairs(t.tensors) do name_width = math.max(name_width, #row.name) end
-  local line = "%5s %-" .. name_width .. "s %-12s %5s  %-10s %-10s %-10s %-10s"
-  out(line, "index", "operator", "kind", "group", table.unpack(roles))
+  local line = "%5s %-" .. name_width .. "s %-12s %5s  %-10s %-10s %-10s %-10s  %s"
+  local v, dv, theta, dtheta = table.unpack(roles)
+  out(line, "index", "operator", "kind", "group", v, dv, theta, dtheta, "computes in")
   for _, row in ipairs(t.tensors) do
     local formats = {}
     for i, role in ipairs(roles) do formats[i] = row[role] ~= json.null and row[role].format or "-" end
+    formats[#roles + 1] = compute(cfg, plan.graph:operator(row.index))
     out(line, row.index, row.name, row.kind, row.group, table.unpack(formats))
   end
 end
@@ -82,7 +95,7 @@ local function text(cfg, plan, t)
   out("")
   groups_text(out, t)
   out("")
-  tensors_text(out, t)
+  tensors_text(out, cfg, plan, t)
   out("")
   if #t.order > 0 then out("demoted, in this order: %s", table.concat(t.order, " ")) end
   out("elements low: %.2f%% (ratio_lo %.4f)", 100 * t.ratio_lo, t.ratio_lo)
