@@ -7,6 +7,7 @@
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
  *     compute="auto" | "f32"})   f32: never multiply in a narrower type, even where it is exact
+ *     workspace = core.workspace(): memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
@@ -29,6 +30,7 @@
 
 #define MODEL "mptl.Model"
 #define PROGRAM "mptl.Program"
+#define WORKSPACE "mptl.Workspace"
 
 /* ---- Model ---- */
 
@@ -108,6 +110,23 @@ static int model_update(lua_State *L) {
   return 0;
 }
 
+/* ---- Workspace ---- */
+
+static int workspace_new(lua_State *L) {
+  mptl_workspace **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, WORKSPACE);
+  bind_check(L, mptl_workspace_create(box));
+  return 1;
+}
+
+static int workspace_gc(lua_State *L) {
+  mptl_workspace **box = luaL_checkudata(L, 1, WORKSPACE);
+  mptl_workspace_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
 /* ---- Program ---- */
 
 typedef struct program_box {
@@ -120,7 +139,8 @@ typedef struct program_box {
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
 static int program_new(lua_State *L) {
-  static const char *const fields[] = {"batch", "train", "rounding", "seed", "input_gradient", "keep_all", "compute", NULL};
+  static const char *const fields[] = {"batch",    "train",   "rounding",  "seed", "input_gradient",
+                                       "keep_all", "compute", "workspace", NULL};
   mptl_model *model = check_model(L, 1);
   mptl_assignment *assignment = bind_check_assignment(L, 2);
   bind_check_fields(L, 3, fields);
@@ -133,7 +153,11 @@ static int program_new(lua_State *L) {
   options.compute_f32 = strcmp(compute, "f32") == 0;
   if (!options.compute_f32 && strcmp(compute, "auto") != 0) luaL_error(L, "compute: %s, accepted are auto, f32", compute);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, 3, "rounding", "nearest_even")));
-  program_box *box = lua_newuserdatauv(L, sizeof *box, 2);
+  lua_settop(L, 3);
+  if (!lua_isnil(L, 3) && lua_getfield(L, 3, "workspace") != LUA_TNIL)
+    options.workspace = *(mptl_workspace **)luaL_checkudata(L, -1, WORKSPACE);
+  lua_settop(L, 3);
+  program_box *box = lua_newuserdatauv(L, sizeof *box, 3);
   *box = (program_box){.model = model, .assignment = assignment, .batch = options.batch};
   luaL_setmetatable(L, PROGRAM);
   bind_check(L, mptl_program_create(&box->program, model, assignment, &options));
@@ -141,6 +165,10 @@ static int program_new(lua_State *L) {
   lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 2);
+  if (options.workspace != NULL) {
+    lua_getfield(L, 3, "workspace");
+    lua_setiuservalue(L, -2, 3);
+  }
   return 1;
 }
 
@@ -367,6 +395,7 @@ static const luaL_Reg program_methods[] = {
 static const luaL_Reg functions[] = {
     {"model", model_new},
     {"program", program_new},
+    {"workspace", workspace_new},
     {"predict_memory", predict_memory},
     {"memory", memory},
     {"memory_reset_peak", memory_reset_peak},
@@ -380,5 +409,6 @@ static const luaL_Reg functions[] = {
 void mptl_bind_program(lua_State *L) {
   bind_new_type(L, MODEL, model_methods, model_gc);
   bind_new_type(L, PROGRAM, program_methods, program_gc);
+  bind_new_type(L, WORKSPACE, (const luaL_Reg[]){{NULL, NULL}}, workspace_gc);
   luaL_setfuncs(L, functions, 0);
 }

@@ -52,4 +52,47 @@ describe("network", function()
     local got = program:read(outputs):totable()
     for i = 1, 10 do assert.equal(whole[i], got[i]) end
   end)
+
+  describe("shares a workspace", function()
+    local graph, images = net.tiny_resnet(), net.images(fixture.x)
+
+    local function programs(workspace)
+      local model = core.model(graph, { seed = 1 })
+      local assignment = core.assignment(graph, 4, net.fp32)
+      return core.program(model, assignment, { workspace = workspace }),
+        core.program(model, assignment, { train = false, batch = 6, workspace = workspace }), model
+    end
+
+    local function train(workspace)
+      local program, eval, model = programs(workspace)
+      for step = 1, 3 do
+        program:step(images, fixture.labels, { step = step, lr = 0.1, momentum = 0.9 })
+        eval:forward(images, fixture.labels)
+      end
+      return model:tensor("linear.weight"):tostring(), program, eval
+    end
+
+    it("without a change of any number", function()
+      assert.equal((train()), (train(core.workspace())))
+    end)
+
+    it("and takes memory for one program only", function()
+      collectgarbage()
+      local before = core.memory()
+      local _, p1, e1 = train(core.workspace())
+      local shared = core.memory() - before
+      local _, p2, e2 = train()
+      local separate = core.memory() - before - shared
+      assert.is_true(shared < separate - e1:memory().arena / 2)
+      assert.equal(p1:memory().total + e1:memory().total, p2:memory().total + e2:memory().total)
+    end)
+
+    it("and refuses a backward after another program's forward", function()
+      local program, eval = programs(core.workspace())
+      program:forward(images, fixture.labels)
+      eval:forward(images, fixture.labels)
+      assert.has_error(function() program:backward(1) end,
+        "backward: another program has used the shared workspace since this one's forward")
+    end)
+  end)
 end)

@@ -11,6 +11,7 @@
 #include "mptl/program.h"
 #include "program/lifetimes.h"
 #include "program/model.h"
+#include "program/workspace.h"
 
 typedef struct op_slot {
   mptl_call call;
@@ -28,7 +29,9 @@ struct mptl_program {
   op_slot *slots;
   mptl_rounder (*rounders)[MPTL_ROLES];
   mptl_op_stats *stats;
-  char *arena;
+  mptl_workspace *workspace;
+  bool owns_workspace;
+  char *arena;            /* the workspace's, as it was when the operands were set */
   float *saved, *staging; /* staging: a batch that is not full, padded with zeros */
   int32_t *labels;        /* of the last forward, batch of them */
   void *scratch;
@@ -102,11 +105,7 @@ static mptl_status create_operators(mptl_program *p) {
     p->slots[i].call.saved = at;
     at += (p->backend->op_saved_floats(&p->slots[i].call) + 15) / 16 * 16;
   }
-  p->arena = mptl_memory_alloc(p->memory.arena);
-  p->scratch = mptl_memory_alloc(p->memory.scratch);
-  if (p->saved == NULL || p->arena == NULL || p->scratch == NULL)
-    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes at batch %d", p->memory.arena + p->memory.scratch,
-                     p->options.batch);
+  if (p->saved == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", saved * sizeof(float));
   return MPTL_OK;
 }
 
@@ -141,6 +140,25 @@ static void set_operands(mptl_program *p) {
   }
 }
 
+/* Makes the workspace this program's. */
+static mptl_status acquire(mptl_program *p) {
+  mptl_workspace *w = p->workspace;
+  mptl_status status = mptl_workspace_reserve(w, p->memory.arena, p->memory.scratch);
+  if (status != MPTL_OK) return mptl_fail_in(status, "batch %d", p->options.batch);
+  if (p->arena != w->arena || p->scratch != w->scratch) {
+    p->arena = w->arena;
+    p->scratch = w->scratch;
+    set_operands(p);
+  }
+  w->user = p;
+  return MPTL_OK;
+}
+
+static mptl_status check_owner(const mptl_program *p, const char *what) {
+  if (p->workspace->user == p) return MPTL_OK;
+  return mptl_fail(MPTL_EINVAL, "%s: another program has used the shared workspace since this one's forward", what);
+}
+
 mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
                                 const mptl_program_options *options) {
   if (options->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
@@ -164,11 +182,16 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
   if (status == MPTL_OK) status = place(p);
   if (status == MPTL_OK) status = create_operators(p);
+  p->workspace = options->workspace;
+  if (status == MPTL_OK && p->workspace == NULL) {
+    status = mptl_workspace_create(&p->workspace);
+    p->owns_workspace = true;
+  }
+  if (status == MPTL_OK) status = acquire(p);
   if (status != MPTL_OK) {
     mptl_program_destroy(p);
     return status;
   }
-  set_operands(p);
   for (int i = 0; i < p->graph->n_params; i++)
     p->memory.parameters += p->graph->params[i].numel * sizeof(float) * (options->train && !p->graph->params[i].buffer ? 3 : 1);
   *program = p;
@@ -183,8 +206,8 @@ void mptl_program_destroy(mptl_program *p) {
   }
   mptl_memory_free(p->saved);
   mptl_memory_free(p->staging);
-  mptl_memory_free(p->arena);
-  mptl_memory_free(p->scratch);
+  if (p->workspace != NULL && p->workspace->user == p) p->workspace->user = NULL;
+  if (p->owns_workspace) mptl_workspace_destroy(p->workspace);
   free(p->labels);
   free(p->slots);
   free(p->rounders);
@@ -261,6 +284,7 @@ static mptl_status in_operator(mptl_status status, const mptl_op *op) {
 
 mptl_status mptl_program_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
                                  mptl_result *result) {
+  MPTL_TRY(acquire(p));
   MPTL_TRY(set_batch(p, images, labels, n));
   p->backend->use_threads(p->threads);
   p->step = step;
@@ -307,6 +331,7 @@ static bool gradients_finite(const mptl_program *p) {
 mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *finite) {
   if (!p->options.train) return mptl_fail(MPTL_EINVAL, "backward: the program was compiled for evaluation");
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
+  MPTL_TRY(check_owner(p, "backward"));
   p->backend->use_threads(p->threads);
   /* The gradient of the samples' losses is rounded as any gradient of an output. */
   float *seed = gradient_data(p, p->loss);
@@ -358,6 +383,7 @@ mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out
   if (!kept)
     return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all",
                      p->graph->ops[op].name);
+  MPTL_TRY(check_owner(p, p->graph->ops[op].name));
   memcpy(out, gradient ? gradient_data(p, op) : value_data(p, op), block->bytes);
   return MPTL_OK;
 }

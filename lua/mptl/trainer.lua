@@ -50,7 +50,7 @@ end
 -- A program over the trainer's model; options besides batch and train come from the configuration.
 local function program(self, assignment, batch, train)
   return core.program(self.model, assignment,
-    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute })
+    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute, workspace = self.workspace })
 end
 
 local function loader(self, split, options)
@@ -77,6 +77,7 @@ function M.create(cfg, purpose)
     dataset = cfg.dataset, dir = cfg.data, limit_train = not train and 1 or cfg.limit_train, limit_test = cfg.limit_test,
   }
   self.model = core.model(self.graph, { seed = cfg.seed })
+  self.workspace = core.workspace() -- the programs run one after the other
   self.promotions, self.best = 0, nil
   if train then
     local count = self.data.train:count()

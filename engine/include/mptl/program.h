@@ -29,6 +29,13 @@ MPTL_API void mptl_model_destroy(mptl_model *model);
 
 typedef struct mptl_program mptl_program;
 
+/* Memory of programs that never run at the same time: outputs, gradients, scratch. As large as the largest of them needs. A program's
+ * backward and mptl_program_read must come before another program's forward. */
+typedef struct mptl_workspace mptl_workspace;
+
+MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace);
+MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
+
 typedef struct mptl_program_options {
   int batch;                   /* samples a step */
   bool train;                  /* with backward; batch norm by batch statistics. Else by running statistics. */
@@ -37,6 +44,7 @@ typedef struct mptl_program_options {
   bool keep_all;               /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding */
+  mptl_workspace *workspace;   /* shared with other programs, borrowed; NULL: one of its own */
 } mptl_program_options;
 
 /* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
