@@ -84,7 +84,8 @@ describe("mptl plan", function()
     assert.matches(
       "^resnet18_cifar: 11173962 parameters, batch 128, policy demotion%(ratio=0.5, threshold=0.01%), formats hfp8\n", result.out)
     assert.matches("\n    5     33554432       82048     67272960  12.38%%  low\n", result.out)
-    assert.matches("\n   23 layer2.0.shortcut.0 conv2d           8  FP%(6,9,0%)  FP%(6,9,0%)  FP%(4,3,4%)  FP%(6,9,0%)   [bf1632/]+\n",
+    assert.matches("\n   23 layer2.0.shortcut.0 conv2d           8  "
+      .. "FP%(6,9,0%)  FP%(6,9,0%)  FP%(4,3,4%)  FP%(6,9,0%)   [bf1632/]+\n",
       result.out)
     assert.matches("\ndemoted, in this order: 5 3 1 2 4\n", result.out)
     assert.matches("\nelements low: 52.57%% %(ratio_lo 0.5257%)\n", result.out)

@@ -50,7 +50,8 @@ end
 -- A program over the trainer's model; options besides batch and train come from the configuration.
 local function program(self, assignment, batch, train)
   return core.program(self.model, assignment,
-    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute, workspace = self.workspace })
+    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute,
+      workspace = self.workspace })
 end
 
 local function loader(self, split, options)
