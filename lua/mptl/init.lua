@@ -11,7 +11,7 @@ local M = {
 
 --- Names of the parts, for help and completion.
 M.parts = {
-  "nn", "precision", "optim", "schedule", "loss_scale", "script", "train", "checkpoint", "json",
+  "format", "round", "nn", "precision", "optim", "schedule", "loss_scale", "data", "script", "train", "checkpoint", "json",
 }
 
 return setmetatable(M, {

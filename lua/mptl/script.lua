@@ -32,7 +32,7 @@ local defaults = {
 local quick = { dataset = "synthetic", width = 0.25, epochs = 6, limit_train = 4096, limit_test = 1024 }
 
 -- Fields of a script besides the options.
-local objects = { "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input", "hooks" }
+local objects = { "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input" }
 
 local function models_dir()
   return MPTL_MODELS or (os.getenv "MPTL_ROOT" and os.getenv "MPTL_ROOT" .. "/models") or nil
