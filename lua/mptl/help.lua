@@ -5,7 +5,9 @@ local overview = [[
 mptl        the library: mptl.nn, mptl.precision, mptl.optim, mptl.schedule, mptl.loss_scale, mptl.script
 nn          layers, modules, models                          nn.Sequential{ nn.Flatten(), nn.Linear{ 3072, 10 } }
 precision   policies                                         precision.demotion{ ratio = 0.5 }
-core        the engine                                       core.format "FP(4,3,4)"
+mptl.format number formats                                   mptl.format "FP(4,3,4)":list()
+mptl.round  rounding, with statistics                        mptl.round({ 1.06, 470 }, "FP(4,3,4)")
+core        the engine below all that
 open(NAME)  opens a model script: sets script, graph, plan      open "resnet18_cifar"
 help(x)     about a module or a function                     help(nn)  help(precision.demotion)
 
