@@ -13,6 +13,7 @@
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
+ *   p:times() -> { {operator=, forward=, backward=}, ... } seconds in the last step
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
@@ -269,6 +270,20 @@ static int program_stats(lua_State *L) {
   return 1;
 }
 
+static int program_times(lua_State *L) {
+  program_box *box = check_program(L);
+  const mptl_op_times *times = mptl_program_times(box->program);
+  lua_createtable(L, box->assignment->n_ops, 0);
+  for (int i = 0; i < box->assignment->n_ops; i++) {
+    lua_createtable(L, 0, 3);
+    bind_set_integer(L, "operator", i);
+    bind_set_number(L, "forward", times[i].forward);
+    bind_set_number(L, "backward", times[i].backward);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 typedef struct promotions {
   int n;
   struct {
@@ -388,8 +403,9 @@ static const luaL_Reg model_methods[] = {
 };
 
 static const luaL_Reg program_methods[] = {
-    {"forward", program_forward}, {"backward", program_backward}, {"step", program_step},     {"stats", program_stats},
-    {"promote", program_promote}, {"read", program_read},         {"memory", program_memory}, {NULL, NULL},
+    {"forward", program_forward}, {"backward", program_backward}, {"step", program_step},
+    {"stats", program_stats},     {"times", program_times},       {"promote", program_promote},
+    {"read", program_read},       {"memory", program_memory},     {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backend/backend.h"
 #include "core/memory.h"
@@ -29,6 +30,7 @@ struct mptl_program {
   op_slot *slots;
   mptl_rounder (*rounders)[MPTL_ROLES];
   mptl_op_stats *stats;
+  mptl_op_times *times;
   mptl_workspace *workspace;
   bool owns_workspace;
   char *arena;            /* the workspace's, as it was when the operands were set */
@@ -177,8 +179,10 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   p->slots = calloc(n, sizeof *p->slots);
   p->rounders = calloc(n, sizeof *p->rounders);
   p->stats = calloc(n, sizeof *p->stats);
+  p->times = calloc(n, sizeof *p->times);
   p->labels = calloc((size_t)options->batch, sizeof *p->labels);
-  mptl_status status = p->slots && p->rounders && p->stats && p->labels ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "program: no memory");
+  mptl_status status =
+      p->slots && p->rounders && p->stats && p->times && p->labels ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "program: no memory");
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
   if (status == MPTL_OK) status = place(p);
   if (status == MPTL_OK) status = create_operators(p);
@@ -212,10 +216,17 @@ void mptl_program_destroy(mptl_program *p) {
   free(p->slots);
   free(p->rounders);
   free(p->stats);
+  free(p->times);
   free(p);
 }
 
 /* ---- Running ---- */
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
   return mptl_make_key(p->options.seed, MPTL_STREAM_ROUND, (uint32_t)(op * MPTL_ROLES + (int)role), p->step);
@@ -293,9 +304,11 @@ mptl_status mptl_program_forward(mptl_program *p, const float *images, const int
   MPTL_TRY(set_rounders(p));
   for (int i = 0; i < p->graph->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
+    double start = now();
     c->n_valid = n;
     MPTL_TRY(in_operator(round_theta(p, i), c->op));
     MPTL_TRY(in_operator(p->backend->forward(c), c->op));
+    p->times[i] = (mptl_op_times){.forward = now() - start};
   }
   const mptl_call *loss = &p->slots[p->loss].call;
   *result = (mptl_result){.loss = loss->loss_sum, .correct = loss->correct, .count = n};
@@ -340,6 +353,7 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
                     &p->stats[p->loss][MPTL_DV]);
   for (int i = p->loss; i > 0; i--) {
     mptl_call *c = &p->slots[i].call;
+    double start = now();
     if (p->slots[i].life.live) {
       MPTL_TRY(in_operator(p->backend->backward(c), c->op));
       round_dtheta(p, i);
@@ -347,6 +361,7 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
       for (int k = 0; k < c->op->n_param; k++)
         if (c->dtheta[k]) memset(c->dtheta[k], 0, p->graph->params[c->op->first_param + k].numel * sizeof(float));
     }
+    p->times[i].backward = now() - start;
   }
   p->forward_done = false;
   *finite = gradients_finite(p);
@@ -363,6 +378,8 @@ mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_
 }
 
 /* ---- Looking inside ---- */
+
+const mptl_op_times *mptl_program_times(const mptl_program *p) { return p->times; }
 
 const char *mptl_compute_name(mptl_format a, mptl_format b) { return mptl_backend_cpu.compute(a, b); }
 

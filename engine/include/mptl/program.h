@@ -82,6 +82,14 @@ MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *upd
 MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
                                        const mptl_update *update, mptl_result *result);
 
+/* Seconds that an operator took in the last step: forward with the rounding of its parameters, backward with that of their gradients. */
+typedef struct mptl_op_times {
+  double forward, backward;
+} mptl_op_times;
+
+/* By operator: an array of the graph's n_ops, owned by the program. */
+MPTL_API const mptl_op_times *mptl_program_times(const mptl_program *program);
+
 /* Statistics of the last step, by operator: an array of the graph's n_ops, owned by the program. */
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
 

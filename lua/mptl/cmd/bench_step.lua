@@ -2,6 +2,7 @@
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
+local profile = require "mptl.profile"
 local script = require "mptl.script"
 local trainer = require "mptl.trainer"
 
@@ -9,7 +10,7 @@ local M = { name = "step", summary = "time and memory of a training step of a sc
 
 local order = {
   "script", "policy", "ratio", "storage", "device", "threads", "batch", "steps", "ms_median", "ms_min", "images_per_s",
-  "peak_bytes", "predicted_bytes", "saved_bytes",
+  "peak_bytes", "predicted_bytes", "saved_bytes", "operators",
 }
 
 local warm_up = 3 -- steps before the measurement: first touch of memory, compilation in libraries
@@ -22,6 +23,7 @@ function M.configure(parser)
     if n and n > 0 then return n end
     return nil, ("--steps: %s, accepted are whole numbers from 1"):format(text)
   end)
+  parser:flag("--profile", "time, arithmetic and memory traffic by operator")
 end
 
 -- Images in NHWC with values such as normalised ones have, and labels; the same at every call.
@@ -39,7 +41,7 @@ end
 --- Measures.
 -- @param cfg the configuration
 -- @param steps how many steps
--- @return table of the fields that --json prints
+-- @return table of the fields that --json prints; the profile (mptl.profile)
 function M.measure(cfg, steps)
   trainer.check_device(cfg)
   if cfg.threads then core.set_threads(cfg.threads) end
@@ -52,11 +54,12 @@ function M.measure(cfg, steps)
   local images, labels = made_up_batch(cfg)
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
     loss_scale = trainer.is_fp32(plan) and 1 or 1024 }
-  local times = {}
+  local times, profiled = {}, profile.create(graph, cfg.batch)
   for i = 1, warm_up + steps do
     update.step = i
     local from = core.time()
     program:step(images, labels, update)
+    if i > warm_up then profiled:add(program, core.time() - from) end
     if plan.policy.threshold then program:promote(plan.policy.threshold) end
     if i > warm_up then times[i - warm_up] = 1000 * (core.time() - from) end
   end
@@ -68,17 +71,19 @@ function M.measure(cfg, steps)
     script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = "cpu",
     threads = core.threads(), batch = cfg.batch, steps = steps, ms_median = median, ms_min = times[1],
     images_per_s = 1000 * cfg.batch / median, peak_bytes = peak, predicted_bytes = memory.total, saved_bytes = memory.saved,
-  }
+  }, profiled
 end
 
 function M.run(args)
-  local result = M.measure(script.configure(args.script, args), args.steps)
+  local result, profiled = M.measure(script.configure(args.script, args), args.steps)
   if args.json then
+    if args.profile then result.operators = json.array((profiled:table())) end
     io.stdout:write(json.encode(json.object(order, result)), "\n")
   else
     io.stdout:write(("%s, %s, batch %d, %d threads: %.1f ms a step (least %.1f), %.0f images/s, %.1f MB (planned %.1f)\n"):format(
       result.script, result.policy, result.batch, result.threads, result.ms_median, result.ms_min, result.images_per_s,
       result.peak_bytes / 1e6, result.predicted_bytes / 1e6))
+    if args.profile then io.stdout:write("\n", profiled:text()) end
   end
   return 0
 end
