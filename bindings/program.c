@@ -6,18 +6,19 @@
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32"})   f32: never multiply in a narrower type, even where it is exact
- *     workspace = core.workspace(): memory shared with programs that run at other times
+ *     compute="auto" | "f32",    f32: never multiply in a narrower type, even where it is exact
+ *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
+ *     workspace=core.workspace()})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
- *   p:times() -> { {operator=, forward=, backward=}, ... } seconds in the last step
+ *   p:times() -> { {operator=, stage=, forward=, backward=}, ... } seconds in the last step; fused operators' at their stage's last
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
- *   p:memory() -> {parameters=, rounded=, arena=, saved=, scratch=, total=} bytes
- *   core.predict_memory(assignment, "packed" | "emulated") -> the same for a training step, without compiling
+ *   p:memory() -> {parameters=, state=, arena=, saved=, scratch=, total=} bytes
+ *   core.predict_memory(assignment, {as for a program}) -> the same, without allocating it
  *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
@@ -139,21 +140,30 @@ typedef struct program_box {
 
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
-static int program_new(lua_State *L) {
-  static const char *const fields[] = {"batch",    "train",   "rounding",  "seed", "input_gradient",
-                                       "keep_all", "compute", "workspace", NULL};
-  mptl_model *model = check_model(L, 1);
-  mptl_assignment *assignment = bind_check_assignment(L, 2);
-  bind_check_fields(L, 3, fields);
-  mptl_program_options options = {.batch = (int)bind_opt_integer(L, 3, "batch", assignment->batch),
-                                  .train = bind_opt_boolean(L, 3, "train", 1),
-                                  .input_gradient = bind_opt_boolean(L, 3, "input_gradient", 0),
-                                  .keep_all = bind_opt_boolean(L, 3, "keep_all", 0),
-                                  .seed = (uint64_t)bind_opt_integer(L, 3, "seed", 0)};
-  const char *compute = bind_opt_string(L, 3, "compute", "auto");
+/* The options of a program, from the table at index (or nil), but for its workspace. */
+static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
+  static const char *const fields[] = {"batch",    "train",   "rounding", "seed",      "input_gradient",
+                                       "keep_all", "compute", "storage",  "workspace", NULL};
+  static const char *const storages[] = {[MPTL_PACKED] = "packed", [MPTL_EMULATED] = "emulated", NULL};
+  bind_check_fields(L, index, fields);
+  mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
+                                  .train = bind_opt_boolean(L, index, "train", 1),
+                                  .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
+                                  .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
+                                  .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
+  const char *compute = bind_opt_string(L, index, "compute", "auto"), *storage = bind_opt_string(L, index, "storage", "packed");
   options.compute_f32 = strcmp(compute, "f32") == 0;
   if (!options.compute_f32 && strcmp(compute, "auto") != 0) luaL_error(L, "compute: %s, accepted are auto, f32", compute);
-  bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, 3, "rounding", "nearest_even")));
+  while (storages[options.storage] != NULL && strcmp(storages[options.storage], storage) != 0) options.storage++;
+  if (storages[options.storage] == NULL) luaL_error(L, "storage: %s, accepted are packed, emulated", storage);
+  bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
+  return options;
+}
+
+static int program_new(lua_State *L) {
+  mptl_model *model = check_model(L, 1);
+  mptl_assignment *assignment = bind_check_assignment(L, 2);
+  mptl_program_options options = read_options(L, 3, assignment);
   lua_settop(L, 3);
   if (!lua_isnil(L, 3) && lua_getfield(L, 3, "workspace") != LUA_TNIL)
     options.workspace = *(mptl_workspace **)luaL_checkudata(L, -1, WORKSPACE);
@@ -277,6 +287,7 @@ static int program_times(lua_State *L) {
   for (int i = 0; i < box->assignment->n_ops; i++) {
     lua_createtable(L, 0, 3);
     bind_set_integer(L, "operator", i);
+    bind_set_integer(L, "stage", mptl_program_stage_of(box->program, i));
     bind_set_number(L, "forward", times[i].forward);
     bind_set_number(L, "backward", times[i].backward);
     lua_rawseti(L, -2, i + 1);
@@ -334,7 +345,7 @@ static int program_read(lua_State *L) {
 static int push_memory(lua_State *L, mptl_memory_plan m) {
   lua_createtable(L, 0, 6);
   bind_set_integer(L, "parameters", (lua_Integer)m.parameters);
-  bind_set_integer(L, "rounded", (lua_Integer)m.rounded);
+  bind_set_integer(L, "state", (lua_Integer)m.state);
   bind_set_integer(L, "arena", (lua_Integer)m.arena);
   bind_set_integer(L, "saved", (lua_Integer)m.saved);
   bind_set_integer(L, "scratch", (lua_Integer)m.scratch);
@@ -345,10 +356,10 @@ static int push_memory(lua_State *L, mptl_memory_plan m) {
 static int program_memory(lua_State *L) { return push_memory(L, mptl_program_memory(check_program(L)->program)); }
 
 static int predict_memory(lua_State *L) {
-  static const char *const storage[] = {"packed", "emulated", NULL};
   mptl_memory_plan m;
-  mptl_value_storage store = (mptl_value_storage)luaL_checkoption(L, 2, NULL, storage);
-  bind_check(L, mptl_predict_memory(&m, bind_check_assignment(L, 1), store));
+  mptl_assignment *assignment = bind_check_assignment(L, 1);
+  mptl_program_options options = read_options(L, 2, assignment);
+  bind_check(L, mptl_predict_memory(&m, assignment, &options));
   return push_memory(L, m);
 }
 

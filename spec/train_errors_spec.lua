@@ -29,11 +29,9 @@ describe("mptl train", function()
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)
 
-    it("a device and a storage that are not there", function()
+    it("a device that is not there", function()
       assert.equal("mptl train: --device cuda:1: this build has no such device, accepted are auto, cpu\n",
         fails(2, "train tiny.lua --out x --device cuda:1"))
-      assert.equal("mptl train: --storage packed: this build keeps values in binary32, accepted is emulated\n",
-        fails(2, "train tiny.lua --out x --storage packed"))
     end)
 
     it("a schedule that fails in a late epoch, before the first one", function()

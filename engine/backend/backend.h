@@ -10,21 +10,23 @@
 
 #define MPTL_MAX_PARAMS 4 /* parameters and buffers of one operator */
 
-/* A value as an operator reads it: binary32, NHWC, rounded already. NULL data: there is none. */
+/* A value in memory as an operator reads it: NHWC, rounded already, in binary32 or as its format's codes. */
 typedef struct mptl_source {
-  const float *data;
+  const void *data;
+  size_t size;                 /* bytes an element takes: 1 or 2 are codes, 4 is binary32; 0: there is no such value */
   const mptl_rounder *rounder; /* what it was rounded by; NULL for a sum of gradients, which is not rounded again */
 } mptl_source;
 
 /* Where an operator's results go: each is rounded once and counted, then stored, or added to what is there (the gradient of a
- * value with several consumers). NULL data: not wanted. */
+ * value with several consumers, in binary32). */
 typedef struct mptl_sink {
-  float *data;
+  void *data;
+  size_t size; /* as a source's; 0: not stored */
   const mptl_rounder *rounder;
   mptl_key key; /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
-  mptl_round_stats *stats; /* of the tensor; the operator adds to it */
+  mptl_round_stats *stats; /* of the tensor; the operator adds to it. NULL: not wanted */
 } mptl_sink;
 
 /* One operator of a program, with its operands. */
@@ -36,13 +38,14 @@ typedef struct mptl_call {
   bool f32_only; /* multiply in binary32 even where a narrower type is exact */
   void *state;   /* the backend's, from op_create */
   float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
-  void *scratch; /* op_scratch_bytes, 64-byte aligned, shared with the other operators */
+  void *scratch; /* the backend's, 64-byte aligned: see stage_scratch_bytes */
 
+  int from[MPTL_MAX_INPUTS];       /* which operator of the stage makes the input; -1: it is in memory, in in[] */
   mptl_source in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in */
   mptl_source out;                 /* backward: rounded output if backward_reads_out */
   mptl_sink y;                     /* forward: the output */
-  mptl_source dy;                  /* backward: gradient of the output */
-  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
+  mptl_source dy;                  /* backward: gradient of the output, if it is in memory */
+  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs; stats are NULL where none is wanted */
 
   const mptl_rounder *theta_rounder;
   const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
@@ -54,6 +57,14 @@ typedef struct mptl_call {
   double loss_sum;       /* nll_loss: sum of the rounded losses of the valid samples */
   int correct;           /* nll_loss: valid samples whose largest input is the label's */
 } mptl_call;
+
+/* Operators that run as one: a single operator of any kind, or pointwise ones of which each but the last has one consumer, a later one
+ * in the stage. What passes between them is rounded and counted, but never in memory. */
+typedef struct mptl_stage {
+  int n;
+  mptl_call **calls; /* in graph order; the last one's output is stored */
+  void *scratch;     /* stage_scratch_bytes, 64-byte aligned, shared by the stages */
+} mptl_stage;
 
 typedef struct mptl_backend {
   const char *name;
@@ -67,13 +78,12 @@ typedef struct mptl_backend {
   mptl_status (*op_create)(mptl_call *call, bool dx_wanted);
   void (*op_destroy)(mptl_call *call);
   size_t (*op_saved_floats)(const mptl_call *call);
-  size_t (*op_scratch_bytes)(const mptl_call *call);
-  size_t (*op_packed_bytes)(const mptl_call *call); /* what the state holds now: packed weights */
+  size_t (*stage_scratch_bytes)(const mptl_stage *stage); /* by the sizes and formats of the operands */
 
   /* Name of the type in which a matrix product of two formats is computed: "bf16", "f32". */
   const char *(*compute)(mptl_format a, mptl_format b);
-  mptl_status (*forward)(mptl_call *call);
-  mptl_status (*backward)(mptl_call *call);
+  mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
+  mptl_status (*backward)(mptl_stage *stage);
 
   /* Whole arrays: rounding with statistics, finiteness, the update. */
   void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,

@@ -18,12 +18,10 @@ static atomic_size_t current, peak;
 
 void *mptl_memory_alloc(size_t bytes) {
   size_t align = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : 64, total;
-  if (__builtin_add_overflow(bytes, 2 * align, &total)) return NULL;
-  total -= total % align;
-  char *block = aligned_alloc(align, total);
-  if (block == NULL) return NULL;
-  if (align == HUGE_PAGE) madvise(block, total, MADV_HUGEPAGE); /* a hint; failure changes nothing */
-  char *p = block + 64;
+  void *block = NULL;
+  if (__builtin_add_overflow(bytes, 64, &total) || posix_memalign(&block, align, total) != 0) return NULL;
+  if (align == HUGE_PAGE) madvise(block, total - total % HUGE_PAGE, MADV_HUGEPAGE); /* a hint; failure changes nothing */
+  char *p = (char *)block + 64;
   ((header *)p)[-1] = (header){.bytes = total, .block = block};
   size_t now = atomic_fetch_add(&current, total) + total, seen = atomic_load(&peak);
   while (now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) {

@@ -40,14 +40,15 @@ static mptl_status infer_log_softmax(mptl_graph *g, mptl_op *op, mptl_shape *out
 const mptl_op_kind mptl_op_input = {.name = "input", .n_in = 0, .infer = infer_input};
 
 const mptl_op_kind mptl_op_relu = {
-    .name = "relu", .n_in = 1, .follows_inputs = true, .backward_reads_out = true, .infer = infer_same};
+    .name = "relu", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
 
-const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .infer = infer_add};
+const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .pointwise = true, .infer = infer_add};
 
 const mptl_op_kind mptl_op_batchnorm2d = {
     .name = "batchnorm2d",
     .n_in = 1,
     .follows_inputs = true,
+    .pointwise = true,
     .backward_reads_in = true,
     .infer = infer_batchnorm2d,
     .attributes = (const char *const[]){"eps", "momentum", NULL},

@@ -15,30 +15,61 @@ static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
   return MPTL_OK;
 }
 
-mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, bool train, bool input_gradient) {
+/* A pointwise operator joins the stage of its only consumer, if that is pointwise too and nothing reads its output later: neither
+ * a backward formula nor, of the last two operators, whoever looks at the network's output. */
+static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_options options) {
+  for (int i = g->n_ops - 1; i >= 0; i--) {
+    const mptl_op_kind *kind = g->ops[i].kind;
+    int consumers = 0, consumer = -1;
+    bool read_later = options.keep_all || i >= g->n_ops - 2 || (options.train && kind->backward_reads_out);
+    for (int j = i + 1; j < g->n_ops; j++) {
+      for (int k = 0; k < g->ops[j].n_in; k++) {
+        if (mptl_producer(g, &g->ops[j], k) != i) continue;
+        consumers++;
+        consumer = j;
+        read_later = read_later || g->ops[j].in[k] != g->ops[i].out; /* a view: indices may differ */
+      }
+    }
+    bool joins = consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
+    if (joins && options.train && g->ops[consumer].kind->backward_reads_in) joins = false;
+    t[i].stage = joins ? t[consumer].stage : i;
+  }
+}
+
+/* One operator's reads: its inputs stay until then, and the first to send a gradient to a value writes it, the others add. */
+static void note_reads(mptl_lifetime *t, const mptl_graph *g, int i, bool train) {
+  const mptl_op *op = &g->ops[i];
+  int stage = t[i].stage, backward = mptl_backward_time(g, stage);
+  for (int k = 0; k < op->n_in; k++) {
+    mptl_lifetime *from = &t[mptl_producer(g, op, k)];
+    int last_read = train && t[i].live && op->kind->backward_reads_in ? backward : stage;
+    if (last_read > from->value.last) from->value.last = last_read;
+    if (!t[i].live || !from->wants_gradient) continue;
+    t[i].accumulate[k] = from->readers > 0;
+    if (from->readers++ == 0) from->gradient.first = backward;
+  }
+}
+
+mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_options options) {
   memset(t, 0, (size_t)g->n_ops * sizeof *t);
   MPTL_TRY(mark_live(t, g));
+  find_stages(t, g, options);
   for (int i = 0; i < g->n_ops; i++) {
-    int backward = mptl_backward_time(g, i);
-    t[i].wants_gradient = train && t[i].live && (g->ops[i].kind != &mptl_op_input || input_gradient);
-    t[i].value.first = t[i].value.last = i;
+    int backward = mptl_backward_time(g, t[i].stage);
+    t[i].wants_gradient = options.train && t[i].live && (g->ops[i].kind != &mptl_op_input || options.input_gradient);
+    t[i].value.first = t[i].value.last = t[i].stage;
     t[i].gradient.first = t[i].gradient.last = backward;
-    if (train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
+    if (options.train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
     /* What is read after the step: the last two outputs, which are small, and the input's gradient. */
     if (i >= g->n_ops - 2) t[i].value.last = 2 * g->n_ops;
     if (g->ops[i].kind == &mptl_op_input) t[i].gradient.last = 2 * g->n_ops;
   }
-  /* Consumers in order of their backward: the first one writes a gradient, the others add to it. */
-  for (int i = g->n_ops - 1; i >= 0; i--) {
-    const mptl_op *op = &g->ops[i];
-    for (int k = 0; k < op->n_in; k++) {
-      mptl_lifetime *from = &t[mptl_producer(g, op, k)];
-      int last_read = train && t[i].live && op->kind->backward_reads_in ? mptl_backward_time(g, i) : i;
-      if (last_read > from->value.last) from->value.last = last_read;
-      if (!t[i].live || !from->wants_gradient) continue;
-      t[i].accumulate[k] = from->readers > 0;
-      if (from->readers++ == 0) from->gradient.first = mptl_backward_time(g, i);
-    }
+  for (int stage = g->n_ops - 1; stage >= 0; stage--)
+    for (int i = stage; i >= 0; i--)
+      if (t[i].stage == stage) note_reads(t, g, i, options.train);
+  for (int i = 0; options.keep_all && i < g->n_ops; i++) {
+    t[i].value.first = t[i].gradient.first = 0;
+    t[i].value.last = t[i].gradient.last = 2 * g->n_ops;
   }
   return MPTL_OK;
 }

@@ -19,6 +19,8 @@
   X(void, encode_f32,                                                                                                         \
     (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats)) \
   X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                       \
+  X(void, decode_bf16,                                                                                                        \
+    (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r)) /* the binary32 patterns' upper halves */           \
   X(float, max_abs_f32, (const float *x, size_t n))
 
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;

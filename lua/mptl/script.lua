@@ -24,7 +24,7 @@ M.datasets = {
 -- What holds where neither script nor command line says anything.
 local defaults = {
   dataset = "cifar10", width = 1, batch = 128, epochs = 200, seed = 1, rounding = "nearest_even",
-  storage = "emulated", compute = "auto",
+  storage = "packed", compute = "auto",
   device = "auto", quiet = false,
 }
 

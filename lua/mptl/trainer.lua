@@ -36,9 +36,6 @@ function M.check_device(cfg)
   if cfg.device ~= "auto" and cfg.device ~= "cpu" then
     misuse.usage("--device %s: this build has no such device, accepted are auto, cpu", cfg.device)
   end
-  if cfg.storage ~= "emulated" then
-    misuse.usage("--storage %s: this build keeps values in binary32, accepted is emulated", cfg.storage)
-  end
 end
 
 local function check_batch(cfg, count)
@@ -51,7 +48,7 @@ end
 local function program(self, assignment, batch, train)
   return core.program(self.model, assignment,
     { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute,
-      workspace = self.workspace })
+      storage = self.cfg.storage, workspace = self.workspace })
 end
 
 local function loader(self, split, options)

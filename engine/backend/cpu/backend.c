@@ -31,18 +31,23 @@ static size_t op_saved_floats(const mptl_call *call) {
   return op->saved_floats ? op->saved_floats(call) : 0;
 }
 
-static size_t op_scratch_bytes(const mptl_call *call) {
-  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
-  return op->scratch_bytes ? op->scratch_bytes(call) : 0;
+static size_t stage_scratch_bytes(const mptl_stage *stage) {
+  const mptl_cpu_op *op = mptl_cpu_op_find(stage->calls[0]->op->kind);
+  if (op->pointwise != NULL) return mptl_fused_scratch_bytes(stage);
+  return op->scratch_bytes ? op->scratch_bytes(stage->calls[0]) : 0;
 }
 
-static size_t op_packed_bytes(const mptl_call *call) {
-  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
-  return op->packed_bytes ? op->packed_bytes(call) : 0;
+static mptl_status run(mptl_stage *stage, bool is_forward) {
+  mptl_call *c = stage->calls[0];
+  const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
+  if (op->pointwise != NULL) return is_forward ? mptl_fused_forward(stage) : mptl_fused_backward(stage);
+  c->scratch = stage->scratch;
+  mptl_status status = is_forward ? op->forward(c) : op->backward(c);
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", c->op->name, c->op->kind->name);
 }
 
-static mptl_status forward(mptl_call *call) { return mptl_cpu_op_find(call->op->kind)->forward(call); }
-static mptl_status backward(mptl_call *call) { return mptl_cpu_op_find(call->op->kind)->backward(call); }
+static mptl_status forward(mptl_stage *stage) { return run(stage, true); }
+static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
 
 /* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
 enum { CHUNK = 16384 };
@@ -80,8 +85,7 @@ const mptl_backend mptl_backend_cpu = {
     .op_create = op_create,
     .op_destroy = op_destroy,
     .op_saved_floats = op_saved_floats,
-    .op_scratch_bytes = op_scratch_bytes,
-    .op_packed_bytes = op_packed_bytes,
+    .stage_scratch_bytes = stage_scratch_bytes,
     .compute = mptl_cpu_compute,
     .forward = forward,
     .backward = backward,

@@ -1,10 +1,38 @@
-/* The CPU backend's inside: one row of functions per operator kind, and tiles, the cache-sized pieces in which element-wise operators
- * read, compute, round, count and store in one pass over memory.
+/* The CPU backend's inside: one row of functions per operator kind, and how operators read and write values.
+ *
+ * Element-wise work goes in tiles, pieces of an array that fit the first cache levels: read (decode), compute, round, count and store
+ * (encode) in one pass over memory. Pointwise operators give functions for one tile, and fused.c runs a stage of them; the others
+ * go over their values themselves.
  */
 #ifndef MPTL_BACKEND_CPU_H
 #define MPTL_BACKEND_CPU_H
 
 #include "backend/backend.h"
+
+enum { MPTL_TILE = 2048 }; /* elements */
+
+/* ---- Operators ---- */
+
+/* A tile of a pointwise operator: elements [offset, offset + n) of its output, in buffers of n elements. */
+typedef struct mptl_tile {
+  size_t offset, n;
+  const float *x[MPTL_MAX_INPUTS]; /* inputs; backward: only if backward_reads_in */
+  float *y;                        /* forward: the unrounded output; backward: the rounded one, if backward_reads_out */
+  const float *dy;                 /* backward */
+  float *dx[MPTL_MAX_INPUTS];      /* backward: the unrounded gradients, NULL where none is wanted */
+} mptl_tile;
+
+/* Functions of a pointwise kind. Where it needs sums over the batch by channel first, the sum functions add a tile's to sums[2][c] and
+ * begin gets the totals. Inputs of forward sums are in memory. */
+typedef struct mptl_pointwise {
+  void (*forward)(const mptl_call *call, const mptl_tile *tile);
+  void (*backward)(const mptl_call *call, const mptl_tile *tile);
+  mptl_status (*forward_before_sums)(mptl_call *call);                              /* NULL: nothing to do; only in training */
+  void (*forward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums);  /* NULL: none; only in training */
+  void (*backward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums); /* NULL: none */
+  mptl_status (*forward_begin)(mptl_call *call, const double *sums); /* NULL: nothing to do; sums NULL in evaluation */
+  mptl_status (*backward_begin)(mptl_call *call, const double *sums);
+} mptl_pointwise;
 
 typedef struct mptl_cpu_op {
   const char *kind;                                       /* name of the operator kind */
@@ -12,9 +40,9 @@ typedef struct mptl_cpu_op {
   void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
   size_t (*saved_floats)(const mptl_call *call);          /* NULL: 0 */
   size_t (*scratch_bytes)(const mptl_call *call);         /* NULL: 0 */
-  size_t (*packed_bytes)(const mptl_call *call);          /* NULL: 0 */
+  const mptl_pointwise *pointwise;                        /* NULL: the two functions that follow */
   mptl_status (*forward)(mptl_call *call);
-  mptl_status (*backward)(mptl_call *call); /* NULL: there is none (input) */
+  mptl_status (*backward)(mptl_call *call);
 } mptl_cpu_op;
 
 /* The row of a kind; never NULL for kinds of the operator table (a spec checks it). */
@@ -23,31 +51,33 @@ const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind);
 extern const mptl_cpu_op mptl_cpu_input, mptl_cpu_conv2d, mptl_cpu_linear, mptl_cpu_batchnorm2d, mptl_cpu_relu, mptl_cpu_add,
     mptl_cpu_avgpool, mptl_cpu_log_softmax, mptl_cpu_nll_loss;
 
-/* ---- Tiles ---- */
+/* Runs a stage of pointwise operators (fused.c). */
+size_t mptl_fused_scratch_bytes(const mptl_stage *stage);
+mptl_status mptl_fused_forward(mptl_stage *stage);
+mptl_status mptl_fused_backward(mptl_stage *stage);
 
-enum { MPTL_TILE = 2048 }; /* elements: four tiles of binary32 fit into the first-level cache */
+/* ---- Reading and writing values (access.c) ---- */
 
-/* What a thread has while it works on tiles. */
-typedef struct mptl_tile {
-  size_t offset, n;          /* elements [offset, offset + n) of the array that is gone through */
-  float *scratch;            /* room for a result of n elements that is not stored where it is computed */
-  mptl_round_stats stats[2]; /* of the call's sinks: y, or dx[0] and dx[1] */
-} mptl_tile;
+/* Elements [offset, offset + n) of a value: where they are, or decoded into buffer. */
+const float *mptl_read(const mptl_source *source, size_t offset, size_t n, float *buffer);
 
-typedef void (*mptl_tile_fn)(const mptl_call *call, mptl_tile *tile);
+/* The same elements as bf16, which holds them exactly. */
+void mptl_read_bf16(const mptl_source *source, size_t offset, size_t n, uint16_t *buffer);
 
-/* Runs fn over all of total elements, in parallel, in tiles of at most max(MPTL_TILE, unit) elements, a multiple of unit (but for an
- * incomplete end); then adds the threads' statistics to the sinks', n_sinks of them. */
-void mptl_run_tiles(mptl_call *call, size_t total, size_t unit, mptl_tile_fn fn, mptl_sink *sinks, int n_sinks);
+/* Where to compute n results for a sink from element offset on: in place where that is all there is to do, else in buffer. */
+float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);
 
-/* Where to compute the tile's results for a sink: in place, or in scratch. n elements at offset of the sink's array. */
-float *mptl_tile_begin(const mptl_sink *sink, const mptl_tile *tile);
+/* Rounds results (which it may overwrite), counts them in stats, and stores or adds them from element offset on. */
+void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, mptl_round_stats *stats);
 
-/* Rounds, counts and stores what was computed at the address that mptl_tile_begin gave. which numbers the sink. */
-void mptl_tile_end(const mptl_sink *sink, mptl_tile *tile, float *results, int which);
+/* mptl_write for many elements, in parallel; counts in the sink's stats. */
+void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results);
 
-/* Rounds, counts and stores a whole array of unrounded results that a library wrote to results: sink->data itself, or scratch. */
-void mptl_store(mptl_call *call, mptl_sink *sink, float *results, size_t n);
+/* Runs fn over [0, count) rows in parallel, and merges what its threads count into the sink's stats. buffer has row_floats for each
+ * thread. */
+typedef void mptl_row_fn(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats);
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sink);
+size_t mptl_rows_scratch_bytes(size_t row_floats);
 
 /* mptl_backend's compute. */
 const char *mptl_cpu_compute(mptl_format a, mptl_format b);
@@ -59,5 +89,10 @@ size_t mptl_thread_limit(void);
 static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
   return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
 }
+
+/* Whether the gradient of an input is wanted. */
+static inline bool mptl_wanted(const mptl_sink *sink) { return sink->stats != NULL; }
+
+static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 #endif

@@ -1,4 +1,4 @@
-/* avgpool over NHWC; a tile is a row of output pixels forward, a row of input pixels backward. */
+/* avgpool over NHWC, by rows of output pixels forward and of input pixels backward. */
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -21,55 +21,50 @@ static geometry geometry_of(const mptl_call *call) {
                     .sw = (size_t)a->stride[1]};
 }
 
-/* Rows beyond a tile are computed in scratch, one row a thread (see mptl_run_tiles). */
-static size_t scratch_bytes(const mptl_call *call) {
+/* A row of results and one of operands. */
+static size_t row_floats(const mptl_call *call) {
   geometry g = geometry_of(call);
-  size_t row = g.iw > g.ow ? g.iw * g.c : g.ow * g.c;
-  return row > MPTL_TILE ? row * mptl_thread_limit() * sizeof(float) : 0;
+  return (g.iw + g.ow) * g.c;
 }
 
-static void forward_tile(const mptl_call *call, mptl_tile *tile) {
+static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(row_floats(call)); }
+
+static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   geometry g = geometry_of(call);
-  float *y = mptl_tile_begin(&call->y, tile), factor = 1.0f / (float)(g.kh * g.kw);
-  size_t row = g.ow * g.c;
-  memset(y, 0, tile->n * sizeof *y);
-  for (size_t r = 0; r < tile->n / row; r++) {
-    size_t at = tile->offset / row + r, image = at / g.oh, oh = at % g.oh;
-    for (size_t i = 0; i < g.kh; i++) {
-      const float *x = call->in[0].data + (image * g.ih + oh * g.sh + i) * g.iw * g.c;
-      for (size_t ow = 0; ow < g.ow; ow++)
-        for (size_t j = 0; j < g.kw; j++) mptl_layers()->accumulate(y + r * row + ow * g.c, x + (ow * g.sw + j) * g.c, g.c);
-    }
+  size_t row = g.ow * g.c, image = at / g.oh, oh = at % g.oh;
+  float *y = mptl_results(&call->y, at * row, buffer), factor = 1.0f / (float)(g.kh * g.kw);
+  memset(y, 0, row * sizeof *y);
+  for (size_t i = 0; i < g.kh; i++) {
+    const float *x = mptl_read(&call->in[0], (image * g.ih + oh * g.sh + i) * g.iw * g.c, g.iw * g.c, buffer + row);
+    for (size_t ow = 0; ow < g.ow; ow++)
+      for (size_t j = 0; j < g.kw; j++) mptl_layers()->accumulate(y + ow * g.c, x + (ow * g.sw + j) * g.c, g.c);
   }
-  for (size_t i = 0; i < tile->n; i++) y[i] *= factor;
-  mptl_tile_end(&call->y, tile, y, 0);
+  for (size_t i = 0; i < row; i++) y[i] *= factor;
+  mptl_write(&call->y, at * row, row, y, stats);
 }
 
 static mptl_status forward(mptl_call *call) {
   geometry g = geometry_of(call);
-  mptl_run_tiles(call, mptl_batch_numel(call, call->op->out), g.ow * g.c, forward_tile, &call->y, 1);
+  mptl_run_rows(call, (size_t)call->batch * g.oh, row_floats(call), forward_row, &call->y);
   return MPTL_OK;
 }
 
-static void backward_tile(const mptl_call *call, mptl_tile *tile) {
+static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   geometry g = geometry_of(call);
-  float *dx = mptl_tile_begin(&call->dx[0], tile), factor = 1.0f / (float)(g.kh * g.kw);
-  size_t row = g.iw * g.c;
-  memset(dx, 0, tile->n * sizeof *dx);
-  for (size_t r = 0; r < tile->n / row; r++) {
-    size_t at = tile->offset / row + r, image = at / g.ih, ih = at % g.ih;
-    for (size_t oh = ih < g.kh ? 0 : (ih - g.kh) / g.sh + 1; oh < g.oh && oh * g.sh <= ih; oh++) {
-      const float *dy = call->dy.data + (image * g.oh + oh) * g.ow * g.c;
-      for (size_t ow = 0; ow < g.ow; ow++)
-        for (size_t j = 0; j < g.kw; j++) mptl_layers()->axpy(dx + r * row + (ow * g.sw + j) * g.c, dy + ow * g.c, factor, g.c);
-    }
+  size_t row = g.iw * g.c, image = at / g.ih, ih = at % g.ih;
+  float *dx = mptl_results(&call->dx[0], at * row, buffer), factor = 1.0f / (float)(g.kh * g.kw);
+  memset(dx, 0, row * sizeof *dx);
+  for (size_t oh = ih < g.kh ? 0 : (ih - g.kh) / g.sh + 1; oh < g.oh && oh * g.sh <= ih; oh++) {
+    const float *dy = mptl_read(&call->dy, (image * g.oh + oh) * g.ow * g.c, g.ow * g.c, buffer + row);
+    for (size_t ow = 0; ow < g.ow; ow++)
+      for (size_t j = 0; j < g.kw; j++) mptl_layers()->axpy(dx + (ow * g.sw + j) * g.c, dy + ow * g.c, factor, g.c);
   }
-  mptl_tile_end(&call->dx[0], tile, dx, 0);
+  mptl_write(&call->dx[0], at * row, row, dx, stats);
 }
 
 static mptl_status backward(mptl_call *call) {
   geometry g = geometry_of(call);
-  mptl_run_tiles(call, mptl_batch_numel(call, call->op->in[0]), g.iw * g.c, backward_tile, call->dx, 1);
+  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch * g.ih, row_floats(call), backward_row, &call->dx[0]);
   return MPTL_OK;
 }
 

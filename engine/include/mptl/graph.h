@@ -80,6 +80,7 @@ struct mptl_op_kind {
   int n_in;                      /* number of inputs */
   bool gemm;                     /* starts a new group (method.md 3) */
   bool follows_inputs;           /* `amp`: low when all inputs are low */
+  bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */
   const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */

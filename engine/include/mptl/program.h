@@ -29,6 +29,10 @@ MPTL_API void mptl_model_destroy(mptl_model *model);
 
 typedef struct mptl_program mptl_program;
 
+/* How values are kept: as their format's codes, in one or two bytes (binary32 beyond 16 bits), or all in binary32. Both give the same
+ * numbers, bit for bit, while no gradient overflows and no NaN comes up; a step in which that happens is not applied. */
+typedef enum mptl_value_storage { MPTL_PACKED, MPTL_EMULATED } mptl_value_storage;
+
 /* Memory of programs that never run at the same time: outputs, gradients, scratch. As large as the largest of them needs. A program's
  * backward and mptl_program_read must come before another program's forward. */
 typedef struct mptl_workspace mptl_workspace;
@@ -37,11 +41,12 @@ MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace);
 MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
 
 typedef struct mptl_program_options {
-  int batch;                   /* samples a step */
-  bool train;                  /* with backward; batch norm by batch statistics. Else by running statistics. */
-  bool input_gradient;         /* also compute the gradient of the network's input */
-  bool compute_f32;            /* multiply in binary32 even where bf16 units would give the same products (mptl_bf16_exact) */
-  bool keep_all;               /* give every output and gradient memory of its own, so that mptl_program_read sees it */
+  int batch;           /* samples a step */
+  bool train;          /* with backward; batch norm by batch statistics. Else by running statistics. */
+  bool input_gradient; /* also compute the gradient of the network's input */
+  bool compute_f32;    /* multiply in binary32 even where bf16 units would give the same products (mptl_bf16_exact) */
+  bool keep_all;       /* give every output and gradient memory of its own, so that mptl_program_read sees it */
+  mptl_value_storage storage;
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding */
   mptl_workspace *workspace;   /* shared with other programs, borrowed; NULL: one of its own */
@@ -82,7 +87,12 @@ MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *upd
 MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
                                        const mptl_update *update, mptl_result *result);
 
-/* Seconds that an operator took in the last step: forward with the rounding of its parameters, backward with that of their gradients. */
+/* Operators run in stages: pointwise ones together with the pointwise consumer of their output (batch norm, add, ReLU). The operator with
+ * which an operator's stage ends. */
+MPTL_API int mptl_program_stage_of(const mptl_program *program, int op);
+
+/* Seconds that a stage took in the last step, at the operator it ends with: forward with the rounding of its parameters, backward with
+ * that of their gradients. */
 typedef struct mptl_op_times {
   double forward, backward;
 } mptl_op_times;
@@ -94,8 +104,7 @@ MPTL_API const mptl_op_times *mptl_program_times(const mptl_program *program);
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
 
 /* The last forward's rounded output of an operator (or, with gradient, the last backward's gradient of it), copied into out: batch x
- * shape in NHWC. Without keep_all only the last two operators' outputs and
- * the input's gradient can be read, the memory of the others is shared. */
+ * shape in NHWC. Without keep_all only the last two operators' outputs and the input's gradient can be read, the others are not kept. */
 MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradient, float *out);
 
 /* ---- Compute ---- */
@@ -107,21 +116,18 @@ MPTL_API const char *mptl_compute_name(mptl_format a, mptl_format b);
 
 typedef struct mptl_memory_plan {
   size_t parameters; /* masters, buffers, momenta, gradients */
-  size_t rounded;    /* rounded copies of the parameters, and their packed forms in the device library */
+  size_t state;      /* what operators keep beside their outputs: statistics of batch normalisation */
   size_t arena;      /* outputs, gradients of outputs, by lifetime */
-  size_t saved;      /* of which: what lives from forward to backward */
-  size_t scratch;    /* of operators */
+  size_t saved;      /* of arena and state: what lives from forward to backward */
+  size_t scratch;    /* of the stage that needs most: rounded parameters, operands and results of matrix products */
   size_t total;
 } mptl_memory_plan;
 
 MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
 
-/* How values are kept: as their format's codes, in one, two or four bytes, or all in binary32. */
-typedef enum mptl_value_storage { MPTL_PACKED, MPTL_EMULATED } mptl_value_storage;
-
-/* What a training step under the assignment takes, without compiling it; the scratch of operators and their copies of parameters are
- * the device library's and not in it. */
-MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment, mptl_value_storage storage);
+/* What a training program for the assignment and its batch takes, without allocating it. */
+MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment,
+                                         const mptl_program_options *options);
 
 /* Bytes the engine holds now, and the most it has held since the start or the last reset. */
 MPTL_API size_t mptl_memory_current(void);

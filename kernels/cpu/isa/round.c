@@ -179,24 +179,56 @@ void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_ro
   run(&p, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
 }
 
-void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *given) {
-  const mptl_rounder r = *given;
-  const uint8_t *code8 = codes;
-  const uint16_t *code16 = codes;
-  const uint32_t *code32 = codes;
-  size_t i = 0, size = mptl_code_size(r.format);
 #if MPTL_VEC
-  if (vec_decodes(&r)) {
-    if (size == 1)
-      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load8(code8 + i), &r));
-    else if (size == 2)
-      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load16(code16 + i), &r));
+
+static inline vu load_codes(const void *codes, size_t i, const size_t size) {
+  if (size == 1) return v_load8((const uint8_t *)codes + i);
+  return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
+}
+
+/* Whole vectors of codes of a size, to binary32 or its upper half; returns how many elements. */
+static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes, size_t n,
+                                                                   const mptl_rounder *given, const size_t size,
+                                                                   const bool bf16) {
+  const mptl_rounder r = *given;
+  size_t i = 0;
+  for (; i + VN <= n; i += VN) {
+    vu x = vec_decode(load_codes(codes, i, size), &r);
+    if (bf16)
+      v_store16((uint16_t *)dst + i, v_shr(x, 16));
     else
-      for (; i + VN <= n; i += VN) v_store(dst + i, vec_decode(v_load(code32 + i), &r));
+      v_store((float *)dst + i, x);
+  }
+  return i;
+}
+
+#endif
+
+static inline __attribute__((always_inline)) void decode(void *dst, const void *codes, size_t n, const mptl_rounder *r,
+                                                         const bool bf16) {
+  size_t i = 0, size = mptl_code_size(r->format);
+#if MPTL_VEC
+  if (vec_decodes(r)) {
+    if (size == 1) i = decode_vectors(dst, codes, n, r, 1, bf16);
+    if (size == 2) i = decode_vectors(dst, codes, n, r, 2, bf16);
+    if (size == 4) i = decode_vectors(dst, codes, n, r, 4, bf16);
   }
 #endif
-  for (; i < n; i++) dst[i] = mptl_bits_f32(mptl_decode_code(size == 1 ? code8[i] : size == 2 ? code16[i] : code32[i], &r));
+  for (; i < n; i++) {
+    uint32_t code = size == 1   ? ((const uint8_t *)codes)[i]
+                    : size == 2 ? ((const uint16_t *)codes)[i]
+                                : ((const uint32_t *)codes)[i];
+    uint32_t bits = mptl_decode_code(code, r);
+    if (bf16)
+      ((uint16_t *)dst)[i] = (uint16_t)(bits >> 16);
+    else
+      ((float *)dst)[i] = mptl_bits_f32(bits);
+  }
 }
+
+void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *r) { decode(dst, codes, n, r, false); }
+
+void MPTL_CPU(decode_bf16)(uint16_t *dst, const void *codes, size_t n, const mptl_rounder *r) { decode(dst, codes, n, r, true); }
 
 float MPTL_CPU(max_abs_f32)(const float *x, size_t n) {
   uint32_t max = 0;

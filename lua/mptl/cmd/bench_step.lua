@@ -50,6 +50,7 @@ function M.measure(cfg, steps)
   local model = core.model(graph, { seed = cfg.seed })
   local program = core.program(model, plan.assignment, {
     batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute,
+    storage = cfg.storage,
   })
   local images, labels = made_up_batch(cfg)
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,

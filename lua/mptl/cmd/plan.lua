@@ -14,11 +14,10 @@ function M.configure(parser)
 end
 
 -- What a training step takes, as the engine plans it.
-local function memory(assignment)
-  return json.object({ "emulated_bytes", "packed_bytes" }, {
-    emulated_bytes = core.predict_memory(assignment, "emulated").total,
-    packed_bytes = core.predict_memory(assignment, "packed").total,
-  })
+local function memory(cfg, assignment)
+  local function total(storage) return core.predict_memory(assignment, { storage = storage, compute = cfg.compute }).total end
+  return json.object({ "emulated_bytes", "packed_bytes" },
+    { emulated_bytes = total "emulated", packed_bytes = total "packed" })
 end
 
 local function tensor(t, with_group)
@@ -49,7 +48,7 @@ function M.table(cfg, plan)
     model = cfg.name, batch = plan.batch, parameters = parameters, groups = json.array(groups), order = json.array(plan.order),
     tensors = json.array(tensors), ratio_lo = m.ratio_lo,
     bits = json.object({ "all_high", "now", "ratio" }, { all_high = m.bits_all_high, now = m.bits_now, ratio = m.bits_ratio }),
-    memory = memory(plan.assignment),
+    memory = memory(cfg, plan.assignment),
   })
 end
 

@@ -1,0 +1,68 @@
+/* Reading and writing values in whatever storage they have: see cpu.h. */
+#include <omp.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "kernels/cpu/table.h"
+
+size_t mptl_thread_limit(void) { return (size_t)omp_get_max_threads(); }
+
+const float *mptl_read(const mptl_source *s, size_t offset, size_t n, float *buffer) {
+  if (s->size == sizeof(float)) return (const float *)s->data + offset;
+  mptl_decode_f32(buffer, (const char *)s->data + offset * s->size, n, s->rounder);
+  return buffer;
+}
+
+void mptl_read_bf16(const mptl_source *s, size_t offset, size_t n, uint16_t *buffer) {
+  if (s->size == sizeof(float))
+    mptl_layers()->to_bf16(buffer, (const float *)s->data + offset, n);
+  else
+    mptl_cpu_kernels_get()->decode_bf16(buffer, (const char *)s->data + offset * s->size, n, s->rounder);
+}
+
+float *mptl_results(const mptl_sink *s, size_t offset, float *buffer) {
+  bool in_place = s->size == sizeof(float) && !s->accumulate && s->rounder->is_identity;
+  return in_place ? (float *)s->data + offset : buffer;
+}
+
+void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mptl_round_stats *stats) {
+  uint64_t index = s->index0 + offset;
+  if (s->size < sizeof(float) && !s->accumulate) {
+    mptl_encode_f32((char *)s->data + offset * s->size, results, n, s->rounder, s->key, index, stats);
+    return;
+  }
+  float *dst = (float *)s->data + offset, *rounded = s->accumulate ? results : dst;
+  if (!s->rounder->is_identity) {
+    mptl_round_f32(rounded, results, n, s->rounder, s->key, index, stats);
+  } else {
+    stats->elements += n;
+    if (rounded != results) memcpy(rounded, results, n * sizeof *dst);
+  }
+  if (s->accumulate) mptl_layers()->accumulate(dst, rounded, n);
+}
+
+void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results) {
+#pragma omp parallel if (n > MPTL_TILE)
+  {
+    mptl_round_stats stats = {0};
+#pragma omp for schedule(static)
+    for (size_t at = 0; at < n; at += MPTL_TILE)
+      mptl_write(sink, offset + at, n - at < MPTL_TILE ? n - at : MPTL_TILE, results + at, &stats);
+#pragma omp critical(mptl_write_stats)
+    mptl_stats_merge(sink->stats, &stats);
+  }
+}
+
+size_t mptl_rows_scratch_bytes(size_t row_floats) { return mptl_thread_limit() * mptl_aligned(row_floats * sizeof(float)); }
+
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sink) {
+#pragma omp parallel if (count > 1)
+  {
+    float *buffer = (float *)((char *)call->scratch + (size_t)omp_get_thread_num() * mptl_aligned(row_floats * sizeof(float)));
+    mptl_round_stats stats = {0};
+#pragma omp for schedule(static)
+    for (size_t row = 0; row < count; row++) fn(call, row, buffer, &stats);
+#pragma omp critical(mptl_row_stats)
+    mptl_stats_merge(sink->stats, &stats);
+  }
+}

@@ -1,0 +1,275 @@
+/* Runs a stage of pointwise operators tile by tile: what passes between them stays in the caches.
+ *
+ * Where operators need sums over the batch first (batch norm), a pass over the tiles takes them: it computes what leads to them and stores
+ * nothing. Sums run over fixed blocks of the array, in binary32 within a block's 64 pixels and in binary64 above that, so that they
+ * do not depend on the number of threads.
+ */
+#include <omp.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+
+enum { BLOCKS = 64, ROWS = 64 }; /* blocks of the array, pixels summed in binary32 */
+
+/* Buffers of one operator, of a tile each: its output or that output's gradient, its rounded output, inputs, gradients of inputs. */
+enum { VALUE, OUT, INPUTS };
+static size_t buffers(const mptl_call *c) { return INPUTS + 2 * (size_t)c->op->n_in; }
+
+static size_t channels(const mptl_stage *s) { return (size_t)s->calls[0]->graph->values[s->calls[0]->op->out].shape.c; }
+static size_t total(const mptl_stage *s) { return mptl_batch_numel(s->calls[0], s->calls[0]->op->out); }
+
+/* Tiles are whole pixels where a pixel fits. */
+static size_t tile_size(const mptl_stage *s) {
+  size_t c = channels(s);
+  return c <= MPTL_TILE ? MPTL_TILE / c * c : MPTL_TILE;
+}
+
+static const mptl_cpu_op *row(const mptl_call *c) { return mptl_cpu_op_find(c->op->kind); }
+
+static size_t op_scratch(const mptl_call *c) { return row(c)->scratch_bytes ? mptl_aligned(row(c)->scratch_bytes(c)) : 0; }
+static size_t sums_bytes(const mptl_stage *s) { return mptl_aligned(BLOCKS * 2 * channels(s) * sizeof(double)); }
+static size_t partial_bytes(const mptl_stage *s) { return mptl_aligned(2 * channels(s) * sizeof(float)); }
+
+/* What a thread has: statistics of its sinks, partial sums and buffers of each operator. */
+static size_t thread_bytes(const mptl_stage *s) {
+  size_t bytes = 0;
+  for (int j = 0; j < s->n; j++)
+    bytes += mptl_aligned((1 + (size_t)s->calls[j]->op->n_in) * sizeof(mptl_round_stats)) + partial_bytes(s) +
+             buffers(s->calls[j]) * MPTL_TILE * sizeof(float);
+  return bytes;
+}
+
+size_t mptl_fused_scratch_bytes(const mptl_stage *s) {
+  size_t bytes = mptl_thread_limit() * thread_bytes(s);
+  for (int j = 0; j < s->n; j++) bytes += op_scratch(s->calls[j]) + sums_bytes(s);
+  return bytes;
+}
+
+/* Addresses in the stage's scratch: the operators' own, sums, threads. */
+static void give_scratch(mptl_stage *s) {
+  char *at = s->scratch;
+  for (int j = 0; j < s->n; j++) {
+    s->calls[j]->scratch = at;
+    at += op_scratch(s->calls[j]);
+  }
+}
+
+static double *sums_of(const mptl_stage *s, int j) {
+  const mptl_call *last = s->calls[s->n - 1];
+  return (double *)((char *)last->scratch + op_scratch(last) + (size_t)j * sums_bytes(s));
+}
+
+/* One operator's part of a thread's memory. */
+typedef struct desk {
+  mptl_round_stats *stats; /* of y, then of each dx */
+  float *partial, *buffer;
+} desk;
+
+static float *buffer_of(const desk *d, size_t which) { return d->buffer + which * MPTL_TILE; }
+
+/* desks[n] of this thread, statistics zeroed. */
+static void find_desks(const mptl_stage *s, desk *desks) {
+  char *at = (char *)sums_of(s, s->n) + (size_t)omp_get_thread_num() * thread_bytes(s);
+  for (int j = 0; j < s->n; j++) {
+    const mptl_call *c = s->calls[j];
+    size_t stats = (1 + (size_t)c->op->n_in) * sizeof(mptl_round_stats);
+    desks[j].stats = memset(at, 0, stats);
+    at += mptl_aligned(stats);
+    desks[j].partial = (float *)at;
+    at += partial_bytes(s);
+    desks[j].buffer = (float *)at;
+    at += buffers(c) * MPTL_TILE * sizeof(float);
+  }
+}
+
+/* Rounds what stays in a buffer. */
+static void round_buffer(const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats) {
+  if (sink->rounder->is_identity)
+    stats->elements += tile->n;
+  else
+    mptl_round_f32(x, x, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, stats);
+}
+
+static void read_inputs(const mptl_stage *s, const desk *desks, int j, mptl_tile *tile) {
+  const mptl_call *c = s->calls[j];
+  for (int k = 0; k < c->op->n_in; k++)
+    tile->x[k] = c->from[k] >= 0 ? buffer_of(&desks[c->from[k]], VALUE)
+                                 : mptl_read(&c->in[k], tile->offset, tile->n, buffer_of(&desks[j], INPUTS + (size_t)k));
+}
+
+static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile) {
+  for (int j = 0; j < s->n; j++) {
+    const mptl_call *c = s->calls[j];
+    bool stored = j == s->n - 1;
+    read_inputs(s, desks, j, tile);
+    tile->y = buffer_of(&desks[j], VALUE);
+    if (stored) tile->y = mptl_results(&c->y, tile->offset, tile->y);
+    row(c)->pointwise->forward(c, tile);
+    if (stored)
+      mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
+    else
+      round_buffer(&c->y, tile, tile->y, desks[j].stats);
+  }
+}
+
+/* One operator of a backward tile: its gradients that stay in buffers and, if store is set, those that go to memory. */
+static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile *tile, bool store) {
+  const mptl_call *c = s->calls[j];
+  bool any = false;
+  for (int k = 0; k < c->op->n_in; k++) {
+    const mptl_sink *dx = &c->dx[k];
+    tile->dx[k] = NULL;
+    if (!mptl_wanted(dx)) continue;
+    if (c->from[k] >= 0)
+      tile->dx[k] = buffer_of(&desks[c->from[k]], VALUE);
+    else if (store)
+      tile->dx[k] = mptl_results(dx, tile->offset, buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k)));
+    any = any || tile->dx[k] != NULL;
+  }
+  if (!any) return;
+  row(c)->pointwise->backward(c, tile);
+  for (int k = 0; k < c->op->n_in; k++) {
+    if (tile->dx[k] == NULL) continue;
+    if (c->from[k] >= 0)
+      round_buffer(&c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k]);
+    else
+      mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
+  }
+}
+
+/* All operators of a tile, backward. With sums wanted they are added to the desks' partial sums, and nothing is stored. */
+static void backward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bool sums) {
+  for (int j = s->n - 1; j >= 0; j--) {
+    const mptl_call *c = s->calls[j];
+    const mptl_pointwise *p = row(c)->pointwise;
+    float *dy = buffer_of(&desks[j], VALUE);
+    tile->dy = j == s->n - 1 ? mptl_read(&c->dy, tile->offset, tile->n, dy) : dy;
+    if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
+    if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
+    if (sums && p->backward_sums) p->backward_sums(c, tile, desks[j].partial);
+    backward_op(s, desks, j, tile, !sums);
+  }
+}
+
+static void merge_stats(const mptl_stage *s, const desk *desks) {
+#pragma omp critical(mptl_fused_stats)
+  for (int j = 0; j < s->n; j++) {
+    mptl_stats_merge(s->calls[j]->y.stats, &desks[j].stats[0]);
+    for (int k = 0; k < s->calls[j]->op->n_in; k++)
+      if (mptl_wanted(&s->calls[j]->dx[k])) mptl_stats_merge(s->calls[j]->dx[k].stats, &desks[j].stats[1 + k]);
+  }
+}
+
+static void run_tiles(const mptl_stage *s, bool forward) {
+  size_t n = total(s), size = tile_size(s), count = (n + size - 1) / size;
+#pragma omp parallel if (count > 1)
+  {
+    desk desks[s->n];
+    find_desks(s, desks);
+#pragma omp for schedule(static)
+    for (size_t i = 0; i < count; i++) {
+      mptl_tile tile = {.offset = i * size, .n = n - i * size < size ? n - i * size : size};
+      if (forward)
+        forward_tile(s, desks, &tile);
+      else
+        backward_tile(s, desks, &tile, false);
+    }
+    merge_stats(s, desks);
+  }
+}
+
+static bool has_sums(const mptl_call *c, bool forward) {
+  const mptl_pointwise *p = row(c)->pointwise;
+  return forward ? c->train && p->forward_sums != NULL : p->backward_sums != NULL;
+}
+
+/* Moves the partial sums of all operators to a block's. */
+static void flush(const mptl_stage *s, const desk *desks, size_t block, bool forward) {
+  size_t width = 2 * channels(s);
+  for (int j = 0; j < s->n; j++) {
+    if (!has_sums(s->calls[j], forward)) continue;
+    double *sums = sums_of(s, j) + block * width;
+    for (size_t i = 0; i < width; i++) sums[i] += (double)desks[j].partial[i];
+    memset(desks[j].partial, 0, width * sizeof *desks[j].partial);
+  }
+}
+
+static void sum_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bool forward) {
+  if (!forward) {
+    backward_tile(s, desks, tile, true);
+    return;
+  }
+  for (int j = 0; j < s->n; j++) {
+    if (!has_sums(s->calls[j], true)) continue;
+    read_inputs(s, desks, j, tile);
+    row(s->calls[j])->pointwise->forward_sums(s->calls[j], tile, desks[j].partial);
+  }
+}
+
+/* Fills in the first block of each operator's sums: the totals. */
+static void run_sums(const mptl_stage *s, bool forward) {
+  size_t n = total(s), size = tile_size(s), width = 2 * channels(s), tiles = (n + size - 1) / size;
+  size_t per_block = (tiles + BLOCKS - 1) / BLOCKS * size, flush_after = ROWS * channels(s);
+  memset(sums_of(s, 0), 0, (size_t)s->n * sums_bytes(s));
+#pragma omp parallel if (tiles > 1)
+  {
+    desk desks[s->n];
+    find_desks(s, desks);
+    for (int j = 0; j < s->n; j++) memset(desks[j].partial, 0, partial_bytes(s));
+#pragma omp for schedule(static)
+    for (size_t b = 0; b < BLOCKS; b++) {
+      size_t end = (b + 1) * per_block < n ? (b + 1) * per_block : n, summed = 0;
+      for (size_t at = b * per_block; at < end; at += size) {
+        mptl_tile tile = {.offset = at, .n = end - at < size ? end - at : size};
+        sum_tile(s, desks, &tile, forward);
+        summed += tile.n;
+        if (summed < flush_after) continue;
+        flush(s, desks, b, forward);
+        summed = 0;
+      }
+      flush(s, desks, b, forward);
+    }
+  }
+  for (int j = 0; j < s->n; j++)
+    for (size_t b = 1; b < BLOCKS; b++)
+      for (size_t i = 0; i < width; i++) sums_of(s, j)[i] += sums_of(s, j)[b * width + i];
+}
+
+static mptl_status in_operator(mptl_status status, const mptl_op *op) {
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
+}
+
+mptl_status mptl_fused_forward(mptl_stage *s) {
+  bool sums = false;
+  give_scratch(s);
+  for (int j = 0; j < s->n; j++) {
+    mptl_call *c = s->calls[j];
+    if (!has_sums(c, true)) continue;
+    if (row(c)->pointwise->forward_before_sums) MPTL_TRY(in_operator(row(c)->pointwise->forward_before_sums(c), c->op));
+    sums = true;
+  }
+  if (sums) run_sums(s, true);
+  for (int j = 0; j < s->n; j++) {
+    mptl_call *c = s->calls[j];
+    if (row(c)->pointwise->forward_begin)
+      MPTL_TRY(in_operator(row(c)->pointwise->forward_begin(c, has_sums(c, true) ? sums_of(s, j) : NULL), c->op));
+  }
+  run_tiles(s, true);
+  return MPTL_OK;
+}
+
+mptl_status mptl_fused_backward(mptl_stage *s) {
+  bool sums = false, wanted = false;
+  give_scratch(s);
+  for (int j = 0; j < s->n; j++) {
+    sums = sums || has_sums(s->calls[j], false);
+    for (int k = 0; k < s->calls[j]->op->n_in; k++) wanted = wanted || mptl_wanted(&s->calls[j]->dx[k]);
+  }
+  if (sums) run_sums(s, false);
+  for (int j = 0; j < s->n; j++) {
+    mptl_call *c = s->calls[j];
+    if (row(c)->pointwise->backward_begin) MPTL_TRY(in_operator(row(c)->pointwise->backward_begin(c, sums_of(s, j)), c->op));
+  }
+  if (wanted) run_tiles(s, false);
+  return MPTL_OK;
+}

@@ -1,0 +1,254 @@
+/* Compiling a graph for a batch and an assignment: stages, operands, places in one arena. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "program/inside.h"
+
+static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* ---- Once ---- */
+
+/* Lists the stages by their last operator, and in each the operators in graph order, which then know their producers in it. */
+static void list_stages(mptl_program *p) {
+  const mptl_graph *g = p->graph;
+  mptl_call **order = p->order;
+  for (int last = 0; last < g->n_ops; last++) {
+    if (p->slots[last].life.stage != last) continue;
+    mptl_program_stage *s = &p->stages[p->n_stages++];
+    *s = (mptl_program_stage){.last = last, .run = {.calls = order}};
+    for (int i = 0; i <= last; i++)
+      if (p->slots[i].life.stage == last) order[s->run.n++] = &p->slots[i].call;
+    order += s->run.n;
+    for (int i = 0; i < s->run.n; i++) {
+      mptl_call *c = s->run.calls[i];
+      for (int k = 0; k < c->op->n_in; k++) {
+        c->from[k] = -1;
+        for (int j = 0; j < i; j++)
+          if (s->run.calls[j] == &p->slots[mptl_producer(g, c->op, k)].call) c->from[k] = j;
+      }
+    }
+  }
+}
+
+static mptl_status find_stages(mptl_program *p) {
+  int n = p->graph->n_ops;
+  mptl_lifetime *lives = calloc((size_t)n, sizeof *lives);
+  if (lives == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory");
+  mptl_lifetime_options options = {
+      .train = p->options.train, .input_gradient = p->options.input_gradient, .keep_all = p->options.keep_all};
+  mptl_status status = mptl_find_lifetimes(lives, p->graph, options);
+  for (int i = 0; i < n; i++) {
+    p->slots[i].life = lives[i];
+    p->slots[i].call.op = &p->graph->ops[i];
+  }
+  free(lives);
+  if (status == MPTL_OK) list_stages(p);
+  return status;
+}
+
+static mptl_status create_operators(mptl_program *p) {
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    mptl_call *c = &p->slots[i].call;
+    const mptl_op *op = c->op;
+    c->graph = p->graph;
+    c->batch = p->options.batch;
+    c->train = p->options.train;
+    c->f32_only = p->options.compute_f32;
+    if (op->n_param > MPTL_MAX_PARAMS)
+      return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
+    for (int k = 0; k < op->n_in; k++) c->dx[k].accumulate = p->slots[i].life.accumulate[k];
+    bool dx_wanted = op->n_in > 0 && p->slots[mptl_producer(p->graph, op, 0)].life.wants_gradient;
+    mptl_status status = p->backend->op_create(c, dx_wanted);
+    if (status != MPTL_OK) return mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
+    p->memory.state += aligned(p->backend->op_saved_floats(c) * sizeof(float));
+  }
+  return MPTL_OK;
+}
+
+mptl_status mptl_program_compile(mptl_program *p) {
+  size_t n = (size_t)p->graph->n_ops;
+  p->backend = &mptl_backend_cpu;
+  p->threads = p->backend->threads();
+  p->loss = p->graph->n_ops - 1;
+  p->slots = calloc(n, sizeof *p->slots);
+  p->stages = calloc(n, sizeof *p->stages);
+  p->order = calloc(n, sizeof(mptl_call *));
+  p->blocks = calloc(2 * n, sizeof *p->blocks);
+  p->rounders = calloc(n, sizeof *p->rounders);
+  p->stats = calloc(n, sizeof *p->stats);
+  p->times = calloc(n, sizeof *p->times);
+  p->labels = calloc((size_t)p->options.batch, sizeof *p->labels);
+  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->rounders || !p->stats || !p->times || !p->labels)
+    return mptl_fail(MPTL_ENOMEM, "program: no memory");
+  for (int i = 0; i < p->graph->n_params; i++) {
+    const mptl_param *param = &p->graph->params[i];
+    p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
+  }
+  MPTL_TRY(find_stages(p));
+  MPTL_TRY(create_operators(p));
+  return mptl_program_follow_assignment(p);
+}
+
+void mptl_program_release(mptl_program *p) {
+  for (int i = 0; p->slots != NULL && i < p->graph->n_ops; i++)
+    if (p->slots[i].call.op != NULL) p->backend->op_destroy(&p->slots[i].call);
+  free(p->labels);
+  free(p->slots);
+  free(p->stages);
+  free(p->order);
+  free(p->blocks);
+  free(p->rounders);
+  free(p->stats);
+  free(p->times);
+}
+
+/* ---- For an assignment ---- */
+
+/* Forward tensors saturate, gradients overflow to infinity (method.md 3); what is in binary32 is left as it was computed, infinities
+ * included. */
+static mptl_status set_rounders(mptl_program *p) {
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    for (int role = 0; role < MPTL_ROLES; role++) {
+      mptl_format format = p->assignment->tensors[i][role].format;
+      bool forward = role == MPTL_V || role == MPTL_THETA, binary32 = format.e == 8 && format.m == 23 && format.b == 0;
+      mptl_overflow overflow = forward && !binary32 ? MPTL_SATURATE : MPTL_INF;
+      mptl_status status = mptl_rounder_init(&p->rounders[i][role], format, p->options.rounding, overflow);
+      if (status != MPTL_OK) return mptl_fail_in(status, "%s of %s", mptl_role_name((size_t)role), p->graph->ops[i].name);
+    }
+  }
+  return MPTL_OK;
+}
+
+/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. A gradient that is a sum
+ * of several is not rounded again: it stays in binary32. */
+static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
+  const mptl_lifetime *t = &p->slots[op].life;
+  if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;
+  if (p->options.storage == MPTL_EMULATED || (role == MPTL_DV && t->readers > 1)) return sizeof(float);
+  return mptl_code_size(p->rounders[op][role].format);
+}
+
+/* Gives every stored output and gradient its place. */
+static mptl_status place(mptl_program *p) {
+  int n = p->graph->n_ops;
+  p->memory.saved = p->memory.state;
+  for (int i = 0; i < n; i++) {
+    mptl_lifetime *t = &p->slots[i].life;
+    t->value.bytes = mptl_value_numel(p, i) * element_bytes(p, i, MPTL_V);
+    t->gradient.bytes = mptl_value_numel(p, i) * element_bytes(p, i, MPTL_DV);
+    if (t->value.last >= n && !p->options.keep_all) p->memory.saved += t->value.bytes;
+    p->blocks[2 * i] = t->value;
+    p->blocks[2 * i + 1] = t->gradient;
+  }
+  MPTL_TRY(mptl_place_blocks(p->blocks, 2 * n, &p->memory.arena));
+  for (int i = 0; i < n; i++) {
+    p->slots[i].life.value = p->blocks[2 * i];
+    p->slots[i].life.gradient = p->blocks[2 * i + 1];
+  }
+  return MPTL_OK;
+}
+
+/* Everything about the operands but their addresses. */
+static void describe_operands(mptl_program *p) {
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    mptl_call *c = &p->slots[i].call;
+    size_t size = element_bytes(p, i, MPTL_V);
+    c->out = (mptl_source){.size = size, .rounder = &p->rounders[i][MPTL_V]};
+    c->y = (mptl_sink){.size = size, .rounder = &p->rounders[i][MPTL_V], .stats = &p->stats[i][MPTL_V]};
+    c->dy = (mptl_source){.size = element_bytes(p, i, MPTL_DV)};
+    c->dy.rounder = p->slots[i].life.readers > 1 ? NULL : &p->rounders[i][MPTL_DV];
+    c->theta_rounder = &p->rounders[i][MPTL_THETA];
+    c->labels = p->labels;
+    if (c->op->n_in == 0) c->in[0] = (mptl_source){.size = sizeof(float)}; /* the batch of images */
+    for (int k = 0; k < c->op->n_in; k++) {
+      int from = mptl_producer(p->graph, c->op, k);
+      c->in[k] = (mptl_source){.size = element_bytes(p, from, MPTL_V), .rounder = &p->rounders[from][MPTL_V]};
+      c->dx[k] = (mptl_sink){.accumulate = p->slots[i].life.accumulate[k]};
+      if (!p->slots[from].life.wants_gradient) continue;
+      c->dx[k].size = element_bytes(p, from, MPTL_DV);
+      c->dx[k].rounder = &p->rounders[from][MPTL_DV];
+      c->dx[k].stats = &p->stats[from][MPTL_DV];
+      c->dx[k].index0 = (uint64_t)(i * MPTL_MAX_INPUTS + k) << 32; /* contributions have random bits of their own */
+    }
+  }
+}
+
+/* Scratch memory: as much as the stage that needs most. */
+static void measure_scratch(mptl_program *p) {
+  p->memory.scratch = 0;
+  for (int i = 0; i < p->n_stages; i++) {
+    mptl_program_stage *s = &p->stages[i];
+    s->theta_bytes = 0;
+    for (int j = 0; j < s->run.n; j++) {
+      const mptl_call *c = s->run.calls[j];
+      for (int k = 0; k < c->op->n_param && !c->theta_rounder->is_identity; k++)
+        s->theta_bytes += aligned(p->graph->params[c->op->first_param + k].numel * sizeof(float));
+    }
+    s->scratch_bytes = p->backend->stage_scratch_bytes(&s->run);
+    size_t bytes = s->theta_bytes + s->scratch_bytes;
+    if (bytes > p->memory.scratch) p->memory.scratch = bytes;
+  }
+}
+
+static bool laid_out(const mptl_program *p) {
+  for (int i = 0; i < p->graph->n_ops; i++)
+    for (int role = 0; role < MPTL_ROLES; role++)
+      if (p->rounders[i][role].code_sign == 0 ||
+          !mptl_format_equal(p->rounders[i][role].format, p->assignment->tensors[i][role].format))
+        return false;
+  return true;
+}
+
+mptl_status mptl_program_follow_assignment(mptl_program *p) {
+  if (laid_out(p)) return MPTL_OK;
+  MPTL_TRY(set_rounders(p));
+  MPTL_TRY(place(p));
+  describe_operands(p);
+  measure_scratch(p);
+  p->arena = NULL; /* the operands have no addresses now */
+  p->memory.total = p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;
+  return MPTL_OK;
+}
+
+/* ---- For a workspace ---- */
+
+static void connect_operands(mptl_program *p) {
+  const mptl_graph *g = p->graph;
+  char *saved = (char *)p->saved;
+  for (int i = 0; i < p->n_stages; i++) p->stages[i].run.scratch = p->scratch + p->stages[i].theta_bytes;
+  for (int i = 0; i < g->n_ops; i++) {
+    mptl_call *c = &p->slots[i].call;
+    c->saved = (float *)saved;
+    saved += aligned(p->backend->op_saved_floats(c) * sizeof(float));
+    if (c->y.size > 0) c->y.data = mptl_value_data(p, i);
+    c->out.data = c->y.data;
+    if (c->dy.size > 0) c->dy.data = mptl_gradient_data(p, i);
+    for (int k = 0; k < c->op->n_in; k++) {
+      int from = mptl_producer(g, c->op, k);
+      if (c->in[k].size > 0) c->in[k].data = mptl_value_data(p, from);
+      if (c->dx[k].size > 0) c->dx[k].data = mptl_gradient_data(p, from);
+    }
+    for (int k = 0; k < c->op->n_param; k++) {
+      int index = c->op->first_param + k;
+      c->theta[k] = p->model->params[index]->data;
+      if (g->params[index].buffer) c->buffers[k] = p->model->params[index]->data;
+      if (p->options.train && !g->params[index].buffer) c->dtheta[k] = p->model->grads[index]->data;
+    }
+  }
+}
+
+mptl_status mptl_program_acquire(mptl_program *p) {
+  mptl_workspace *w = p->workspace;
+  mptl_status status = mptl_workspace_reserve(w, p->memory.arena, p->memory.scratch);
+  if (status != MPTL_OK) return mptl_fail_in(status, "batch %d", p->options.batch);
+  if (p->saved == NULL) p->saved = mptl_memory_alloc(p->memory.state);
+  if (p->saved == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state);
+  if (p->arena != w->arena || p->scratch != w->scratch) {
+    p->arena = w->arena;
+    p->scratch = w->scratch;
+    connect_operands(p);
+  }
+  w->user = p;
+  return MPTL_OK;
+}

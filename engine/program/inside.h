@@ -1,0 +1,71 @@
+/* A program from the inside, for the files of this folder: compile.c makes it, step.c runs it, program.c is what the public sees. */
+#ifndef MPTL_PROGRAM_INSIDE_H
+#define MPTL_PROGRAM_INSIDE_H
+
+#include "backend/backend.h"
+#include "mptl/program.h"
+#include "program/lifetimes.h"
+#include "program/workspace.h"
+
+typedef struct mptl_slot {
+  mptl_call call;
+  mptl_lifetime life; /* with the places of its output and its gradient in the arena */
+} mptl_slot;
+
+/* A stage, and what of the scratch memory it takes: first the rounded copies of its parameters, then the backend's own. */
+typedef struct mptl_program_stage {
+  mptl_stage run;
+  int last; /* its last operator */
+  size_t theta_bytes, scratch_bytes;
+} mptl_program_stage;
+
+struct mptl_program {
+  const mptl_graph *graph;
+  mptl_model *model; /* NULL when only its memory is asked for */
+  const mptl_assignment *assignment;
+  const mptl_backend *backend;
+  mptl_program_options options;
+  int threads, loss; /* threads it was compiled for; operator index of the loss */
+  mptl_slot *slots;  /* by operator */
+  int n_stages;
+  mptl_program_stage *stages;
+  mptl_call **order; /* the stages' calls, stage after stage */
+  mptl_block *blocks;
+  mptl_rounder (*rounders)[MPTL_ROLES]; /* of the formats that it is laid out for */
+  mptl_op_stats *stats;
+  mptl_op_times *times;
+  mptl_workspace *workspace;
+  bool owns_workspace;
+  char *arena, *scratch; /* the workspace's, as they were when the operands were connected */
+  float *saved;          /* what operators keep from forward to backward beside their values */
+  int32_t *labels;       /* of the last forward, batch of them */
+  uint32_t step;
+  bool forward_done;
+  mptl_memory_plan memory;
+};
+
+/* Fills in a zeroed program whose graph, assignment and options are set: stages, lifetimes, operators, layout. No memory for values yet. */
+mptl_status mptl_program_compile(mptl_program *program);
+
+/* Releases what mptl_program_compile made. */
+void mptl_program_release(mptl_program *program);
+
+/* Takes over the assignment's formats: rounders, the sizes of values, their places, scratch. Nothing happens when none has changed. */
+mptl_status mptl_program_follow_assignment(mptl_program *program);
+
+/* Makes the workspace this program's and points the operands into it. */
+mptl_status mptl_program_acquire(mptl_program *program);
+
+/* Fails when another program has used the workspace since. */
+mptl_status mptl_program_check_owner(const mptl_program *program, const char *what);
+
+/* Elements of an operator's output in a batch. */
+static inline size_t mptl_value_numel(const mptl_program *p, int op) {
+  return mptl_shape_numel(p->graph->values[p->graph->ops[op].out].shape) * (size_t)p->options.batch;
+}
+
+/* Where the value and its gradient are; both stored (life.stage is the operator itself). */
+static inline void *mptl_value_data(const mptl_program *p, int op) { return p->arena + p->slots[op].life.value.offset; }
+static inline void *mptl_gradient_data(const mptl_program *p, int op) { return p->arena + p->slots[op].life.gradient.offset; }
+
+#endif
