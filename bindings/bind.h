@@ -56,6 +56,7 @@ void mptl_bind_format(lua_State *L);
 void mptl_bind_round(lua_State *L);
 void mptl_bind_text(lua_State *L);
 void mptl_bind_bench_round(lua_State *L);
+void mptl_bind_bench_floor(lua_State *L);
 void mptl_bind_tensor(lua_State *L);
 void mptl_bind_graph(lua_State *L);
 void mptl_bind_plan(lua_State *L);

@@ -125,6 +125,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_round(L);
   mptl_bind_text(L);
   mptl_bind_bench_round(L);
+  mptl_bind_bench_floor(L);
   mptl_bind_tensor(L);
   mptl_bind_system(L);
   mptl_bind_editline(L);

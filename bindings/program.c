@@ -14,7 +14,8 @@
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
- *   p:times() -> { {operator=, stage=, forward=, backward=}, ... } seconds in the last step; fused operators' at their stage's last
+ *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ..., update= } of the last step: seconds,
+ *     and bytes to move at least; those of fused operators at the one that their stage ends with
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {parameters=, state=, arena=, saved=, scratch=, total=} bytes
@@ -280,18 +281,21 @@ static int program_stats(lua_State *L) {
   return 1;
 }
 
-static int program_times(lua_State *L) {
+static int program_costs(lua_State *L) {
   program_box *box = check_program(L);
-  const mptl_op_times *times = mptl_program_times(box->program);
+  const mptl_op_cost *costs = mptl_program_costs(box->program);
   lua_createtable(L, box->assignment->n_ops, 0);
   for (int i = 0; i < box->assignment->n_ops; i++) {
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 6);
     bind_set_integer(L, "operator", i);
     bind_set_integer(L, "stage", mptl_program_stage_of(box->program, i));
-    bind_set_number(L, "forward", times[i].forward);
-    bind_set_number(L, "backward", times[i].backward);
+    bind_set_number(L, "forward", costs[i].forward);
+    bind_set_number(L, "backward", costs[i].backward);
+    bind_set_integer(L, "forward_bytes", (lua_Integer)costs[i].forward_bytes);
+    bind_set_integer(L, "backward_bytes", (lua_Integer)costs[i].backward_bytes);
     lua_rawseti(L, -2, i + 1);
   }
+  bind_set_number(L, "update", mptl_program_update_seconds(box->program));
   return 1;
 }
 
@@ -415,7 +419,7 @@ static const luaL_Reg model_methods[] = {
 
 static const luaL_Reg program_methods[] = {
     {"forward", program_forward}, {"backward", program_backward}, {"step", program_step},
-    {"stats", program_stats},     {"times", program_times},       {"promote", program_promote},
+    {"stats", program_stats},     {"costs", program_costs},       {"promote", program_promote},
     {"read", program_read},       {"memory", program_memory},     {NULL, NULL},
 };
 

@@ -1,47 +1,78 @@
 local core = require "mptl.core"
 local net = require "support.network"
+local precision = require "mptl.precision"
 local profile = require "mptl.profile"
 
 describe("profile", function()
   local graph, batch = net.tiny_resnet(), 4
-  local operators = graph:operators()
+  local plan = precision.plan(precision.fp32(), graph, batch)
+  local machine = { f32_gflop_per_s = 1, bf16_gflop_per_s = 2, copy_gb_per_s = 1 }
+  local program = core.program(core.model(graph, { seed = 1 }), plan.assignment)
 
-  -- A program whose every operator took 1 ms forward and 2 ms backward.
-  local function fake()
-    local times = {}
-    for i, op in ipairs(operators) do times[i] = { operator = op.index, forward = 0.001, backward = 0.002 } end
-    return { times = function() return times end }
+  local function create(p)
+    return profile.create(graph, p or plan, { compute = "auto", machine = machine })
   end
 
-  it("gives the means of the steps, and what share of them the operators explain", function()
-    local p = profile.create(graph, batch)
-    p:add(fake(), 0.004 * #operators)
-    p:add(fake(), 0.002 * #operators)
+  -- The program, but for the times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.
+  local function fake()
+    local costs = program:costs()
+    for i, cost in ipairs(costs) do
+      cost.forward, cost.backward = cost.stage == i - 1 and 0.001 or 0.0, cost.stage == i - 1 and 0.002 or 0.0
+    end
+    costs.update = 0.003
+    return { costs = function() return costs end }
+  end
+
+  local function by_name(p)
+    local rows = {}
+    for _, row in ipairs((p:table())) do rows[row.operator] = row end
+    return rows
+  end
+
+  it("gives the means of the steps by stage, and what share of them the rows explain", function()
+    local p = create()
+    -- 6 batch norms and 2 additions are part of a ReLU's stage; one row is the update
+    local stages = #plan.graph:operators() - 8
+    p:add(fake(), 0.003 * (stages + 1))
+    p:add(fake(), 0.003 * (stages + 1))
     local rows, explained = p:table()
-    assert.equal(#operators, #rows)
+    assert.equal(stages + 1, #rows)
     assert.near(1, explained, 1e-9)
     assert.near(1, rows[2].forward_ms, 1e-9)
     assert.near(2, rows[2].backward_ms, 1e-9)
-    assert.near(1 / #operators, rows[2].share, 1e-9)
+    assert.near(1 / (stages + 1), rows[2].share, 1e-9)
+    assert.equal("batchnorm2d+relu", by_name(p).relu.kind)
+    assert.equal("batchnorm2d+add+relu", by_name(p)["layer1.0.relu_2"].kind)
+    assert.near(3, by_name(p).update.forward_ms, 1e-9)
   end)
 
-  it("counts arithmetic and memory traffic", function()
-    local p = profile.create(graph, batch)
+  it("counts arithmetic and memory traffic, and how long they take at the machine's best", function()
+    local p = create()
     p:add(fake(), 1)
-    local rows, by_name = p:table(), {}
-    for _, row in ipairs(rows) do by_name[row.operator] = row end
+    local rows = by_name(p)
     -- conv1: 3x3, 3 to 3 channels on 8x8: forward and the gradient of its weights, none of the images
-    assert.near(1e-9 * 2 * 2 * batch * 64 * 3 * 27 / 0.003, by_name.conv1.gflop_per_s, 1e-9)
+    local flop = 2 * batch * 64 * 3 * 27
+    assert.near(1e-9 * 2 * flop / 0.003, rows.conv1.gflop_per_s, 1e-9)
+    assert.near(1000 * 2 * flop / 1e9, rows.conv1.floor_ms, 1e-9)
     -- a later one has the gradient of its input, too
-    assert.near(1e-9 * 3 * 2 * batch * 64 * 3 * 27 / 0.003, by_name["layer1.0.conv1"].gflop_per_s, 1e-9)
-    -- relu: reads and writes forward; backward reads dy and the output, writes dx
-    assert.near(1e-9 * 5 * 4 * batch * 192 / 0.003, by_name.relu.gb_per_s, 1e-9)
+    assert.near(1e-9 * 3 * flop / 0.003, rows["layer1.0.conv1"].gflop_per_s, 1e-9)
+    -- batch norm and relu: conv1's output and the vectors in, the ReLU's out; backward the ReLU's gradient and output and conv1's
+    -- output in, conv1's gradient out, and the parameters and their gradients
+    local values, theta = 4 * batch * 192, 4 * (3 + 3 + 3 + 3)
+    assert.near(1e-9 * (2 * values + theta + 4 * values + 2 * theta) / 0.003, rows.relu.gb_per_s, 1e-9)
+    assert.near(1000 * (6 * values + 3 * theta) / 1e9, rows.relu.floor_ms, 1e-9)
+    assert.near(rows.relu.floor_ms / 3, rows.relu.floor_share, 1e-9)
+  end)
+
+  it("takes the types that the formats multiply in", function()
+    if core.compute("FP(4,3,4)", "FP(4,3,4)") ~= "bf16" then return pending "no bf16 units here" end
+    local p = create(precision.plan(precision.named "uniform_low", graph, batch))
+    p:add(fake(), 1)
+    assert.near(1000 * 2 * (2 * batch * 64 * 3 * 27) / 2e9, by_name(p).conv1.floor_ms, 1e-9)
   end)
 
   it("explains nearly all of a real step", function()
-    local model = core.model(graph, { seed = 1 })
-    local program = core.program(model, core.assignment(graph, batch, net.fp32))
-    local p, images = profile.create(graph, batch), core.tensor { batch, 8, 8, 3 }
+    local p, images = create(), core.tensor { batch, 8, 8, 3 }
     for step = 1, 3 do
       local from = core.time()
       program:step(images, { 0, 1, 2, 3 }, { step = step, lr = 0.1 })
@@ -49,6 +80,14 @@ describe("profile", function()
     end
     local _, explained = p:table()
     assert.is_true(explained > 0.2 and explained <= 1) -- a step of microseconds: the calls weigh in
-    assert.matches("operators explain %d+%.%d%% of", p:text())
+    assert.matches("these rows explain %d+%.%d%% of", p:text())
+  end)
+end)
+
+describe("core.floor", function()
+  it("measures what the machine can do", function()
+    local machine = core.floor { threads = 1, seconds = 0.02 }
+    assert.is_true(machine.copy_gb_per_s > 0.1 and machine.f32_gflop_per_s > 0.1)
+    assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", machine.bf16_gflop_per_s ~= nil)
   end)
 end)

@@ -77,9 +77,9 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->blocks = calloc(2 * n, sizeof *p->blocks);
   p->rounders = calloc(n, sizeof *p->rounders);
   p->stats = calloc(n, sizeof *p->stats);
-  p->times = calloc(n, sizeof *p->times);
+  p->costs = calloc(n, sizeof *p->costs);
   p->labels = calloc((size_t)p->options.batch, sizeof *p->labels);
-  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->rounders || !p->stats || !p->times || !p->labels)
+  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->rounders || !p->stats || !p->costs || !p->labels)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
@@ -100,7 +100,7 @@ void mptl_program_release(mptl_program *p) {
   free(p->blocks);
   free(p->rounders);
   free(p->stats);
-  free(p->times);
+  free(p->costs);
 }
 
 /* ---- For an assignment ---- */
@@ -191,6 +191,29 @@ static void measure_scratch(mptl_program *p) {
   }
 }
 
+/* Bytes that each stage's formulas read and write, once. */
+static void count_bytes(mptl_program *p) {
+  for (int i = 0; i < p->n_stages; i++) {
+    const mptl_program_stage *s = &p->stages[i];
+    size_t forward = 0, backward = 0;
+    for (int j = 0; j < s->run.n; j++) {
+      const mptl_call *c = s->run.calls[j];
+      size_t out = mptl_value_numel(p, (int)(c->op - p->graph->ops)), theta = 0;
+      for (int k = 0; k < c->op->n_in; k++) {
+        size_t in = mptl_value_numel(p, mptl_producer(p->graph, c->op, k));
+        if (c->from[k] < 0) forward += in * c->in[k].size;
+        if (c->op->kind->backward_reads_in) backward += in * c->in[k].size;
+        if (c->dx[k].stats != NULL) backward += in * c->dx[k].size * (c->dx[k].accumulate ? 2 : 1);
+      }
+      for (int k = 0; k < c->op->n_param; k++) theta += p->graph->params[c->op->first_param + k].numel * sizeof(float);
+      forward += theta + out * c->y.size;
+      backward += 2 * theta + out * c->dy.size + (c->op->kind->backward_reads_out ? out * c->out.size : 0);
+    }
+    p->costs[s->last].forward_bytes = forward;
+    p->costs[s->last].backward_bytes = p->options.train && s->last > 0 ? backward : 0;
+  }
+}
+
 static bool laid_out(const mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++)
     for (int role = 0; role < MPTL_ROLES; role++)
@@ -206,6 +229,7 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   MPTL_TRY(place(p));
   describe_operands(p);
   measure_scratch(p);
+  count_bytes(p);
   p->arena = NULL; /* the operands have no addresses now */
   p->memory.total = p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;
   return MPTL_OK;

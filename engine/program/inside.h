@@ -33,7 +33,8 @@ struct mptl_program {
   mptl_block *blocks;
   mptl_rounder (*rounders)[MPTL_ROLES]; /* of the formats that it is laid out for */
   mptl_op_stats *stats;
-  mptl_op_times *times;
+  mptl_op_cost *costs;
+  double update_seconds;
   mptl_workspace *workspace;
   bool owns_workspace;
   char *arena, *scratch; /* the workspace's, as they were when the operands were connected */

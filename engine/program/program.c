@@ -56,7 +56,8 @@ mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
   return mptl_fail(MPTL_EINVAL, "%s: another program has used the shared workspace since this one's forward", what);
 }
 
-const mptl_op_times *mptl_program_times(const mptl_program *p) { return p->times; }
+const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
+double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->stats; }
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->slots[op].life.stage; }

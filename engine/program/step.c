@@ -69,7 +69,7 @@ mptl_status mptl_program_forward(mptl_program *p, const float *images, const int
     for (int k = 0; k < s->run.n; k++) s->run.calls[k]->n_valid = n;
     round_theta(p, s, true);
     MPTL_TRY(p->backend->forward(&s->run));
-    p->times[s->last] = (mptl_op_times){.forward = now() - start};
+    p->costs[s->last].forward = now() - start;
   }
   const mptl_call *loss = &p->slots[p->loss].call;
   *result = (mptl_result){.loss = forward_has_nan(p) ? (double)NAN : loss->loss_sum, .correct = loss->correct, .count = n};
@@ -145,7 +145,7 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
     } else {
       zero_dtheta(p, s);
     }
-    p->times[s->last].backward = now() - start;
+    p->costs[s->last].backward = now() - start;
   }
   p->forward_done = false;
   *finite = gradients_finite(p) && !forward_has_nan(p);
@@ -158,5 +158,8 @@ mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_
   MPTL_TRY(mptl_program_forward(p, images, labels, n, step, result));
   MPTL_TRY(mptl_program_backward(p, update->loss_scale, &finite));
   result->applied = finite || !update->skip_nonfinite;
-  return result->applied ? mptl_model_update(p->model, update) : MPTL_OK;
+  double start = now();
+  mptl_status status = result->applied ? mptl_model_update(p->model, update) : MPTL_OK;
+  p->update_seconds = now() - start;
+  return status;
 }

@@ -1,4 +1,8 @@
---- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator.
+--- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator, beside what the machine can do.
+--
+-- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last. A row's floor is the time that
+-- its multiplications take at the machine's measured rate in their types, or its bytes at that of copying, whichever is longer.
+local compute = require "mptl.compute"
 local json = require "mptl.json"
 
 local M = {}
@@ -7,41 +11,46 @@ local Profile = {}
 Profile.__index = Profile
 
 -- Multiplications and additions of a convolution's or linear layer's forward: two a weight and output position.
-local function forward_flop(graph, batch)
+local function forward_flop(plan, graph)
   local flop, operators = {}, graph:operators()
   for _, p in ipairs(graph:parameters()) do
     local op = operators[p.operator + 1]
-    if op.gemm and p.name:match "%.weight$" then flop[p.operator] = 2 * batch * op.numel * (p.numel // p.dims[1]) end
+    if op.gemm and p.name:match "%.weight$" then flop[p.operator] = 2 * plan.batch * op.numel * (p.numel // p.dims[1]) end
   end
   return flop
 end
 
--- Bytes that each direction has to move at least: what its formulas read and what they write, once, in binary32.
-local function least_bytes(operators, op, batch)
-  local inputs = 0
-  for _, i in ipairs(op.inputs) do inputs = inputs + operators[i + 1].numel end
-  local backward = op.numel + inputs -- the gradients
-  if op.backward_reads_in then backward = backward + inputs end
-  if op.backward_reads_out then backward = backward + op.numel end
-  return 4 * batch * (inputs + op.numel), op.index > 0 and 4 * batch * backward or 0
+-- Seconds that a pass of this many operations takes at the machine's rate.
+local function multiply_seconds(flop, pass, machine)
+  return flop / (1e9 * (machine[pass .. "_gflop_per_s"] or machine.f32_gflop_per_s))
 end
 
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
--- @param batch samples a step
+-- @param plan its plan (script.plan)
+-- @param settings `compute`; `machine`: what core.floor measured
 -- @return the profile
-function M.create(graph, batch)
-  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0 }, Profile)
-  local operators, flop = graph:operators(), forward_flop(graph, batch)
-  for i, op in ipairs(operators) do
-    local forward, backward = least_bytes(operators, op, batch)
-    -- backward: the gradient of the weights and, but for the first layer, that of the input
-    local directions = op.inputs[1] == 0 and 1 or 2
-    self.rows[i] = {
-      name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = forward + backward,
-      flop = (flop[op.index] or 0) * (1 + directions),
-    }
+function M.create(graph, plan, settings)
+  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, machine = settings.machine }, Profile)
+  local flop = forward_flop(plan, graph)
+  for i, op in ipairs(plan.graph:operators()) do
+    local row = { name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
+    local forward, data, weights = compute.passes(op, settings.compute)
+    if forward then
+      -- The first layer has no gradient of its input.
+      local has_data = op.inputs[1].kind ~= "input"
+      row.flop = flop[op.index] * (has_data and 3 or 2)
+      row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
+      row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
+        + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
+    end
+    self.rows[i] = row
   end
+  self.update = { name = "update", kind = "update", forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
+  for _, p in ipairs(graph:parameters()) do -- reads parameter, momentum and gradient, writes two of them
+    if not p.buffer then self.update.bytes = self.update.bytes + 5 * 4 * p.numel end
+  end
+  self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s)
   return self
 end
 
@@ -49,29 +58,46 @@ end
 -- @param program whose last step it was
 -- @param seconds of the whole step
 function Profile:add(program, seconds)
-  for i, t in ipairs(program:times()) do
-    local row = self.rows[i]
-    row.forward, row.backward = row.forward + t.forward, row.backward + t.backward
+  local costs = program:costs()
+  local kinds = {}
+  for i, cost in ipairs(costs) do
+    local row, stage = self.rows[i], cost.stage + 1
+    kinds[stage] = kinds[stage] and kinds[stage] .. "+" .. row.kind or row.kind
+    row.forward, row.backward = row.forward + cost.forward, row.backward + cost.backward
+    row.bytes, row.ends_stage = cost.forward_bytes + cost.backward_bytes, stage == i
+    row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
+      cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
+    if stage == i then row.kinds = kinds[stage] end
   end
+  self.update.forward, self.update.ends_stage = self.update.forward + costs.update, true
   self.steps, self.seconds = self.steps + 1, self.seconds + seconds
 end
 
-local order = { "operator", "kind", "forward_ms", "backward_ms", "gflop_per_s", "gb_per_s", "share" }
+local order = { "operator", "kind", "forward_ms", "backward_ms", "gflop_per_s", "gb_per_s", "floor_ms", "floor_share", "share" }
+
+local function describe(self, row)
+  local time, memory = row.forward + row.backward, row.memory_floor or { 0.0, 0.0 }
+  local floor = math.max(row.floor[1], memory[1]) + math.max(row.floor[2], memory[2])
+  return json.object(order, {
+    operator = row.name, kind = row.kinds or row.kind,
+    forward_ms = 1000 * row.forward / self.steps, backward_ms = 1000 * row.backward / self.steps,
+    gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
+    gb_per_s = 1e-9 * row.bytes * self.steps / time,
+    floor_ms = 1000 * floor, floor_share = floor * self.steps / time, share = time / self.seconds,
+  })
+end
 
 --- The means over the steps.
 -- @return list of rows as `--profile --json` prints them; the share of the step's time that they explain
 function Profile:table()
   local result, explained = {}, 0.0
-  for i, row in ipairs(self.rows) do
-    local time = row.forward + row.backward
-    explained = explained + time
-    result[i] = json.object(order, {
-      operator = row.name, kind = row.kind,
-      forward_ms = 1000 * row.forward / self.steps, backward_ms = 1000 * row.backward / self.steps,
-      gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
-      gb_per_s = 1e-9 * row.bytes * self.steps / time, share = time / self.seconds,
-    })
+  local function take(row)
+    if not row.ends_stage then return end
+    result[#result + 1] = describe(self, row)
+    explained = explained + row.forward + row.backward
   end
+  for _, row in ipairs(self.rows) do take(row) end
+  take(self.update)
   return result, explained / self.seconds
 end
 
@@ -79,28 +105,40 @@ end
 -- @return lines
 function Profile:text()
   local rows, explained = self:table()
-  local lines, kinds, names, width = {}, {}, {}, 8
-  for _, row in ipairs(rows) do width = math.max(width, #row.operator) end
-  local format = "%-" .. width .. "s %-12s %11s %11s %9s %7s %7s"
-  lines[1] = format:format("operator", "kind", "forward ms", "backward ms", "GFLOP/s", "GB/s", "share")
-  local function line(name, kind, forward, backward, gflop, gb, share)
-    lines[#lines + 1] = format:format(name, kind, ("%.2f"):format(forward), ("%.2f"):format(backward),
-      type(gflop) == "number" and ("%.0f"):format(gflop) or "", gb and ("%.1f"):format(gb) or "", ("%.1f%%"):format(100 * share))
-  end
+  local lines, kinds, names, width, kind_width = {}, {}, {}, 8, 12
   for _, row in ipairs(rows) do
-    line(row.operator, row.kind, row.forward_ms, row.backward_ms, row.gflop_per_s, row.gb_per_s, row.share)
+    width, kind_width = math.max(width, #row.operator), math.max(kind_width, #row.kind)
+  end
+  local format = "%-" .. width .. "s %-" .. kind_width .. "s %11s %11s %9s %7s %9s %9s %7s"
+  local function line(name, kind, row)
+    lines[#lines + 1] = format:format(name, kind, ("%.2f"):format(row.forward_ms), ("%.2f"):format(row.backward_ms),
+      type(row.gflop_per_s) == "number" and ("%.0f"):format(row.gflop_per_s) or "",
+      row.gb_per_s and ("%.1f"):format(row.gb_per_s) or "", ("%.2f"):format(row.floor_ms),
+      ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)), ("%.1f%%"):format(100 * row.share))
+  end
+  lines[1] = format:format("operator", "kind", "forward ms", "backward ms", "GFLOP/s", "GB/s", "floor ms", "of floor", "share")
+  for _, row in ipairs(rows) do
+    line(row.operator, row.kind, row)
     local sum = kinds[row.kind]
     if not sum then
-      sum = { 0.0, 0.0, 0.0 }
+      sum = { forward_ms = 0.0, backward_ms = 0.0, floor_ms = 0.0, share = 0.0 }
       kinds[row.kind], names[#names + 1] = sum, row.kind
     end
-    sum[1], sum[2], sum[3] = sum[1] + row.forward_ms, sum[2] + row.backward_ms, sum[3] + row.share
+    for name, value in pairs(sum) do sum[name] = value + row[name] end
   end
   lines[#lines + 1] = ""
-  table.sort(names, function(a, b) return kinds[a][3] > kinds[b][3] end)
-  for _, kind in ipairs(names) do line("all", kind, kinds[kind][1], kinds[kind][2], nil, nil, kinds[kind][3]) end
-  lines[#lines + 1] = ("operators explain %.1f%% of %.1f ms a step; the rest is the update and the calls"):format(100 * explained,
-    1000 * self.seconds / self.steps)
+  table.sort(names, function(a, b) return kinds[a].share > kinds[b].share end)
+  local floor = 0.0
+  for _, kind in ipairs(names) do
+    line("all", kind, kinds[kind])
+    floor = floor + kinds[kind].floor_ms
+  end
+  local step = 1000 * self.seconds / self.steps
+  lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step; their floors are %.1f ms, %.1f%% of it"):format(
+    100 * explained, step, floor, 100 * floor / step)
+  local m = self.machine
+  lines[#lines + 1] = ("floors by this machine's best: %.0f GFLOP/s in f32%s, copying %.1f GB/s (read and written)"):format(
+    m.f32_gflop_per_s, m.bf16_gflop_per_s and (", %.0f in bf16"):format(m.bf16_gflop_per_s) or "", m.copy_gb_per_s)
   return table.concat(lines, "\n") .. "\n"
 end
 

@@ -59,9 +59,11 @@ static double *sums_of(const mptl_stage *s, int j) {
   return (double *)((char *)last->scratch + op_scratch(last) + (size_t)j * sums_bytes(s));
 }
 
-/* One operator's part of a thread's memory. */
+/* One operator's functions and its part of a thread's memory. */
 typedef struct desk {
+  const mptl_pointwise *op;
   mptl_round_stats *stats; /* of y, then of each dx */
+  double *sums;            /* all blocks' */
   float *partial, *buffer;
 } desk;
 
@@ -73,6 +75,8 @@ static void find_desks(const mptl_stage *s, desk *desks) {
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = s->calls[j];
     size_t stats = (1 + (size_t)c->op->n_in) * sizeof(mptl_round_stats);
+    desks[j].op = row(c)->pointwise;
+    desks[j].sums = sums_of(s, j);
     desks[j].stats = memset(at, 0, stats);
     at += mptl_aligned(stats);
     desks[j].partial = (float *)at;
@@ -104,7 +108,7 @@ static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile
     read_inputs(s, desks, j, tile);
     tile->y = buffer_of(&desks[j], VALUE);
     if (stored) tile->y = mptl_results(&c->y, tile->offset, tile->y);
-    row(c)->pointwise->forward(c, tile);
+    desks[j].op->forward(c, tile);
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
@@ -127,7 +131,7 @@ static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile
     any = any || tile->dx[k] != NULL;
   }
   if (!any) return;
-  row(c)->pointwise->backward(c, tile);
+  desks[j].op->backward(c, tile);
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
@@ -141,12 +145,11 @@ static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile
 static void backward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bool sums) {
   for (int j = s->n - 1; j >= 0; j--) {
     const mptl_call *c = s->calls[j];
-    const mptl_pointwise *p = row(c)->pointwise;
     float *dy = buffer_of(&desks[j], VALUE);
     tile->dy = j == s->n - 1 ? mptl_read(&c->dy, tile->offset, tile->n, dy) : dy;
     if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
     if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
-    if (sums && p->backward_sums) p->backward_sums(c, tile, desks[j].partial);
+    if (sums && desks[j].op->backward_sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
     backward_op(s, desks, j, tile, !sums);
   }
 }
@@ -178,8 +181,7 @@ static void run_tiles(const mptl_stage *s, bool forward) {
   }
 }
 
-static bool has_sums(const mptl_call *c, bool forward) {
-  const mptl_pointwise *p = row(c)->pointwise;
+static bool has_sums(const mptl_pointwise *p, const mptl_call *c, bool forward) {
   return forward ? c->train && p->forward_sums != NULL : p->backward_sums != NULL;
 }
 
@@ -187,8 +189,8 @@ static bool has_sums(const mptl_call *c, bool forward) {
 static void flush(const mptl_stage *s, const desk *desks, size_t block, bool forward) {
   size_t width = 2 * channels(s);
   for (int j = 0; j < s->n; j++) {
-    if (!has_sums(s->calls[j], forward)) continue;
-    double *sums = sums_of(s, j) + block * width;
+    if (!has_sums(desks[j].op, s->calls[j], forward)) continue;
+    double *sums = desks[j].sums + block * width;
     for (size_t i = 0; i < width; i++) sums[i] += (double)desks[j].partial[i];
     memset(desks[j].partial, 0, width * sizeof *desks[j].partial);
   }
@@ -200,9 +202,9 @@ static void sum_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bo
     return;
   }
   for (int j = 0; j < s->n; j++) {
-    if (!has_sums(s->calls[j], true)) continue;
+    if (!has_sums(desks[j].op, s->calls[j], true)) continue;
     read_inputs(s, desks, j, tile);
-    row(s->calls[j])->pointwise->forward_sums(s->calls[j], tile, desks[j].partial);
+    desks[j].op->forward_sums(s->calls[j], tile, desks[j].partial);
   }
 }
 
@@ -230,9 +232,11 @@ static void run_sums(const mptl_stage *s, bool forward) {
       flush(s, desks, b, forward);
     }
   }
-  for (int j = 0; j < s->n; j++)
+  for (int j = 0; j < s->n; j++) {
+    double *sums = sums_of(s, j);
     for (size_t b = 1; b < BLOCKS; b++)
-      for (size_t i = 0; i < width; i++) sums_of(s, j)[i] += sums_of(s, j)[b * width + i];
+      for (size_t i = 0; i < width; i++) sums[i] += sums[b * width + i];
+  }
 }
 
 static mptl_status in_operator(mptl_status status, const mptl_op *op) {
@@ -244,15 +248,16 @@ mptl_status mptl_fused_forward(mptl_stage *s) {
   give_scratch(s);
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
-    if (!has_sums(c, true)) continue;
-    if (row(c)->pointwise->forward_before_sums) MPTL_TRY(in_operator(row(c)->pointwise->forward_before_sums(c), c->op));
+    const mptl_pointwise *p = row(c)->pointwise;
+    if (!has_sums(p, c, true)) continue;
+    if (p->forward_before_sums) MPTL_TRY(in_operator(p->forward_before_sums(c), c->op));
     sums = true;
   }
   if (sums) run_sums(s, true);
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
-    if (row(c)->pointwise->forward_begin)
-      MPTL_TRY(in_operator(row(c)->pointwise->forward_begin(c, has_sums(c, true) ? sums_of(s, j) : NULL), c->op));
+    const mptl_pointwise *p = row(c)->pointwise;
+    if (p->forward_begin) MPTL_TRY(in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL), c->op));
   }
   run_tiles(s, true);
   return MPTL_OK;
@@ -262,13 +267,14 @@ mptl_status mptl_fused_backward(mptl_stage *s) {
   bool sums = false, wanted = false;
   give_scratch(s);
   for (int j = 0; j < s->n; j++) {
-    sums = sums || has_sums(s->calls[j], false);
+    sums = sums || has_sums(row(s->calls[j])->pointwise, s->calls[j], false);
     for (int k = 0; k < s->calls[j]->op->n_in; k++) wanted = wanted || mptl_wanted(&s->calls[j]->dx[k]);
   }
   if (sums) run_sums(s, false);
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
-    if (row(c)->pointwise->backward_begin) MPTL_TRY(in_operator(row(c)->pointwise->backward_begin(c, sums_of(s, j)), c->op));
+    const mptl_pointwise *p = row(c)->pointwise;
+    if (p->backward_begin) MPTL_TRY(in_operator(p->backward_begin(c, sums_of(s, j)), c->op));
   }
   if (wanted) run_tiles(s, false);
   return MPTL_OK;

@@ -10,7 +10,7 @@
 #include "backend/cpu/dnn.h"
 
 enum { TYPES = 2, CHUNK = 16384 }; /* binary32, bf16; elements converted at a time */
-enum { BLOCK_BYTES = 8 << 20 };    /* of a block's larger operand, in binary32 */
+enum { BLOCK_BYTES = 2 << 20 };    /* of a block's larger operand, in binary32 */
 static const mptl_compute types[TYPES] = {MPTL_COMPUTE_F32, MPTL_COMPUTE_BF16};
 
 typedef struct gemm_state {

@@ -91,14 +91,18 @@ MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *image
  * which an operator's stage ends. */
 MPTL_API int mptl_program_stage_of(const mptl_program *program, int op);
 
-/* Seconds that a stage took in the last step, at the operator it ends with: forward with the rounding of its parameters, backward with
- * that of their gradients. */
-typedef struct mptl_op_times {
+/* What a stage took in the last step, at the operator it ends with: seconds, forward with the rounding of its parameters, backward with
+ * that of their gradients. And the bytes that it has to move at least: each operand in memory read once, each result written once. */
+typedef struct mptl_op_cost {
   double forward, backward;
-} mptl_op_times;
+  size_t forward_bytes, backward_bytes;
+} mptl_op_cost;
 
-/* By operator: an array of the graph's n_ops, owned by the program. */
-MPTL_API const mptl_op_times *mptl_program_times(const mptl_program *program);
+/* By operator: an array of the graph's n_ops, owned by the program, 0 but for stages' ends. */
+MPTL_API const mptl_op_cost *mptl_program_costs(const mptl_program *program);
+
+/* Seconds that the last step's update took; 0 if there was none. */
+MPTL_API double mptl_program_update_seconds(const mptl_program *program);
 
 /* Statistics of the last step, by operator: an array of the graph's n_ops, owned by the program. */
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);

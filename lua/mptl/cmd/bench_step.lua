@@ -23,7 +23,7 @@ function M.configure(parser)
     if n and n > 0 then return n end
     return nil, ("--steps: %s, accepted are whole numbers from 1"):format(text)
   end)
-  parser:flag("--profile", "time, arithmetic and memory traffic by operator")
+  parser:flag("--profile", "time, arithmetic and memory traffic by operator, beside what the machine can do")
 end
 
 -- Images in NHWC with values such as normalised ones have, and labels; the same at every call.
@@ -41,33 +41,37 @@ end
 --- Measures.
 -- @param cfg the configuration
 -- @param steps how many steps
--- @return table of the fields that --json prints; the profile (mptl.profile)
-function M.measure(cfg, steps)
+-- @param profiling whether to make a profile, too
+-- @return table of the fields that --json prints; the profile (mptl.profile) or nil
+function M.measure(cfg, steps, profiling)
   trainer.check_device(cfg)
   if cfg.threads then core.set_threads(cfg.threads) end
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
+  local profiled = profiling and profile.create(graph, plan, { compute = cfg.compute, machine = core.floor {} })
+  collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed })
   local program = core.program(model, plan.assignment, {
     batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute,
     storage = cfg.storage,
   })
   local images, labels = made_up_batch(cfg)
+  core.memory_reset_peak()
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
     loss_scale = trainer.is_fp32(plan) and 1 or 1024 }
-  local times, profiled = {}, profile.create(graph, cfg.batch)
+  local times = {}
   for i = 1, warm_up + steps do
     update.step = i
     local from = core.time()
     program:step(images, labels, update)
-    if i > warm_up then profiled:add(program, core.time() - from) end
+    if profiled and i > warm_up then profiled:add(program, core.time() - from) end
     if plan.policy.threshold then program:promote(plan.policy.threshold) end
     if i > warm_up then times[i - warm_up] = 1000 * (core.time() - from) end
   end
+  local _, peak = core.memory()
   table.sort(times)
   local median = 0.5 * (times[(steps + 1) // 2] + times[steps // 2 + 1])
   local memory = program:memory()
-  local _, peak = core.memory()
   return {
     script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = "cpu",
     threads = core.threads(), batch = cfg.batch, steps = steps, ms_median = median, ms_min = times[1],
@@ -76,7 +80,7 @@ function M.measure(cfg, steps)
 end
 
 function M.run(args)
-  local result, profiled = M.measure(script.configure(args.script, args), args.steps)
+  local result, profiled = M.measure(script.configure(args.script, args), args.steps, args.profile)
   if args.json then
     if args.profile then result.operators = json.array((profiled:table())) end
     io.stdout:write(json.encode(json.object(order, result)), "\n")

@@ -1,4 +1,5 @@
 --- mptl plan: groups, assignment, ratios, memory; trains nothing.
+local compute = require "mptl.compute"
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
@@ -63,12 +64,9 @@ local function groups_text(out, t)
 end
 
 -- What a convolution or linear layer multiplies in: one word, or forward, gradient of the input, gradient of the weights.
-local function compute(cfg, op)
-  if not op.gemm then return "" end
-  if cfg.compute == "f32" then return "f32" end
-  local x, theta = op.inputs[1].v.format, op.theta.format
-  local dy = #op.consumers > 1 and "fp32" or op.dv.format -- a sum of gradients is not rounded
-  local forward, data, weights = core.compute(x, theta), core.compute(theta, dy), core.compute(x, dy)
+local function compute_text(cfg, op)
+  local forward, data, weights = compute.passes(op, cfg.compute)
+  if not forward then return "" end
   if forward == data and data == weights then return forward end
   return table.concat({ forward, data, weights }, "/")
 end
@@ -82,7 +80,7 @@ local function tensors_text(out, cfg, plan, t)
   for _, row in ipairs(t.tensors) do
     local formats = {}
     for i, role in ipairs(roles) do formats[i] = row[role] ~= json.null and row[role].format or "-" end
-    formats[#roles + 1] = compute(cfg, plan.graph:operator(row.index))
+    formats[#roles + 1] = compute_text(cfg, plan.graph:operator(row.index))
     out(line, row.index, row.name, row.kind, row.group, table.unpack(formats))
   end
 end
