@@ -6,7 +6,7 @@
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32",    f32: never multiply in a narrower type, even where it is exact
+ *     compute="auto" | "f32" | "narrow",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
  *     workspace=core.workspace()})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
@@ -141,6 +141,13 @@ typedef struct program_box {
 
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
+static mptl_compute_setting check_compute(lua_State *L, const char *name) {
+  for (size_t i = 0; mptl_compute_setting_name(i) != NULL; i++)
+    if (strcmp(mptl_compute_setting_name(i), name) == 0) return (mptl_compute_setting)i;
+  luaL_error(L, "compute: %s, accepted are auto, f32, narrow", name);
+  return MPTL_COMPUTE_AUTO;
+}
+
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
   static const char *const fields[] = {"batch",    "train",   "rounding", "seed",      "input_gradient",
@@ -152,9 +159,9 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
-  const char *compute = bind_opt_string(L, index, "compute", "auto"), *storage = bind_opt_string(L, index, "storage", "packed");
-  options.compute_f32 = strcmp(compute, "f32") == 0;
-  if (!options.compute_f32 && strcmp(compute, "auto") != 0) luaL_error(L, "compute: %s, accepted are auto, f32", compute);
+  const char *compute = bind_opt_string(L, index, "compute", "auto");
+  const char *storage = bind_opt_string(L, index, "storage", "packed");
+  options.compute = check_compute(L, compute);
   while (storages[options.storage] != NULL && strcmp(storages[options.storage], storage) != 0) options.storage++;
   if (storages[options.storage] == NULL) luaL_error(L, "storage: %s, accepted are packed, emulated", storage);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
@@ -393,9 +400,11 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
-/* core.compute(format, format) -> "bf16" | "f32": what a matrix product of such values is computed in here */
+/* core.compute(format, format [, "auto" | "f32" | "narrow"]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a matrix product of such values
+ * is computed in here */
 static int compute(lua_State *L) {
-  lua_pushstring(L, mptl_compute_name(bind_check_format(L, 1), bind_check_format(L, 2)));
+  lua_pushstring(
+      L, mptl_compute_name(bind_check_format(L, 1), bind_check_format(L, 2), check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }
 

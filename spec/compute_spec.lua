@@ -5,13 +5,25 @@ local net = require "support.network"
 local has_bf16 = core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16"
 
 describe("core.compute", function()
+  local narrow = has_bf16 and "bf16" or "f32"
+
   it("takes bf16 units for formats of at most 8 significant bits, if the processor has them", function()
-    local narrow = has_bf16 and "bf16" or "f32"
     assert.equal(narrow, core.compute("FP(4,3,4)", "FP(5,2,0)"))
     assert.equal(narrow, core.compute("FP(5,7,0)", "fp8_e4m3fn"))
     assert.equal("f32", core.compute("FP(5,8,0)", "FP(4,3,4)"))
     assert.equal("f32", core.compute("FP(6,9,0)", "FP(6,9,0)"))
     assert.equal("f32", core.compute("fp32", "FP(4,3,4)"))
+  end)
+
+  it("splits numbers of up to 16 significant bits in two where it is told to", function()
+    local two, four = has_bf16 and "2xbf16" or "f32", has_bf16 and "4xbf16" or "f32"
+    assert.equal(narrow, core.compute("FP(4,3,4)", "FP(5,2,0)", "narrow"))
+    assert.equal(two, core.compute("FP(6,9,0)", "FP(4,3,4)", "narrow"))
+    assert.equal(two, core.compute("FP(4,3,4)", "FP(5,15,0)", "narrow"))
+    assert.equal(four, core.compute("FP(6,9,0)", "fp16", "narrow"))
+    assert.equal("f32", core.compute("FP(5,16,0)", "FP(4,3,4)", "narrow"))
+    assert.equal("f32", core.compute("fp32", "FP(4,3,4)", "narrow"))
+    assert.equal("f32", core.compute("FP(4,3,4)", "FP(4,3,4)", "f32"))
   end)
 
   it("keeps to binary32 where units that take subnormals for zero would lose something", function()
@@ -21,23 +33,26 @@ describe("core.compute", function()
   end)
 end)
 
---- One 3x3 convolution (strided or not) and one linear layer, inputs and parameters in low formats, everything they make in fp32.
-local function compile(compute, values, weights)
+--- One 3x3 convolution (strided or not, in groups or not) and one linear layer, inputs and parameters in the given formats, everything
+-- they make in fp32.
+local function compile(compute, values, weights, formats)
+  formats = formats or { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)" }
   local g = core.graph()
-  local x = g:add("conv2d", "conv", { g:input { 16, 8, 8 } }, { out = 24, kernel = 3, padding = 1, stride = 2, bias = false })
-  x = g:add("relu", "relu", { x }) -- brings the convolution's output back to a low format
+  local x = g:add("conv2d", "conv", { g:input { 16, 8, 8 } },
+    { out = 24, kernel = 3, padding = 1, stride = 2, groups = formats.groups or 1, bias = true })
+  x = g:add("relu", "relu", { x }) -- brings the convolution's output back to a narrow format
   x = g:add("linear", "linear", { g:view(x, { 24 * 16 }) }, { out = 5 })
   g:add("nll_loss", "loss", { x })
-  local a = core.assignment(g, 4, net.hfp8)
-  for _, group in ipairs(a:groups()) do a:set_group(group.index, true) end
-  for _, op in ipairs { 1, 3 } do
-    a:set(op, "v", "fp32")
-    a:set(op, "dtheta", "fp32")
+  local a = core.assignment(g, 4, net.fp32)
+  for op = 0, 3 do
+    for _, role in ipairs { "v", "dv", "theta" } do
+      if a:get(op, role) then a:set(op, role, formats[role]) end
+    end
   end
-  a:set(0, "dv", "fp32")
-  a:set(2, "dv", "fp32")
+  for _, op in ipairs { 1, 3 } do a:set(op, "v", "fp32") end
+  for _, op in ipairs { 0, 2 } do a:set(op, "dv", "fp32") end
   local model = core.model(g)
-  for _, name in ipairs { "conv.weight", "linear.weight", "linear.bias" } do
+  for _, name in ipairs { "conv.weight", "conv.bias", "linear.weight", "linear.bias" } do
     local t = model:tensor(name)
     for i = 1, t:numel() do t:set(i, weights(i)) end
   end
@@ -48,28 +63,61 @@ local function compile(compute, values, weights)
   program:backward(4)
   return {
     conv = program:read(1), linear = program:read(3), dx = program:read(0, "gradient"), drelu = program:read(2, "gradient"),
-    dconv = model:grad "conv.weight", dlinear = model:grad "linear.weight",
+    dconv = model:grad "conv.weight", dconv_bias = model:grad "conv.bias", dlinear = model:grad "linear.weight",
+    dlinear_bias = model:grad "linear.bias",
   }
 end
 
 describe("a program", function()
+  local function small(i) return (i * 7 + i // 5) % 9 - 4 end
+  -- Of 10 significant bits, so that both parts count; their products with each other have 20, and few enough are added.
+  local function wider(i) return (i % 4 == 0) and ((i * 37 + i // 3) % 1023 - 511) or 0 end
+
   it("gets the same bits from either type where sums are exact", function()
-    local function small(i) return (i * 7 + i // 5) % 9 - 4 end
     local f32, auto = compile("f32", small, small), compile("auto", small, small)
     for name, tensor in pairs(f32) do assert.equal(tensor:tostring(), auto[name]:tostring(), name) end
   end)
+
+  local mixes = {
+    { "input", v = "FP(6,9,0)", dv = "FP(5,2,0)", theta = "FP(4,3,4)" },
+    { "parameters", v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(6,9,0)" },
+    { "gradients", v = "FP(4,3,4)", dv = "FP(6,9,0)", theta = "FP(4,3,4)" },
+    { "everything", v = "FP(6,9,0)", dv = "FP(6,9,0)", theta = "FP(6,9,0)" },
+    { "everything, in groups", v = "FP(6,9,0)", dv = "FP(6,9,0)", theta = "FP(6,9,0)", groups = 2 },
+  }
+  for _, formats in ipairs(mixes) do
+    it("gets the same bits from numbers split in two: " .. formats[1], function()
+      local values = formats.v == "FP(6,9,0)" and wider or small
+      local f32 = compile("f32", values, small, formats)
+      local narrow = compile("narrow", values, small, formats)
+      for _, name in ipairs { "conv", "dconv_bias", "dlinear_bias" } do
+        assert.equal(f32[name]:tostring(), narrow[name]:tostring(), name)
+      end
+    end)
+
+    it("gets the same products of any values split in two, but for the order of sums: " .. formats[1], function()
+      local numbers = net.numbers(20000, 11)
+      local function any(i) return numbers[i] end
+      local f32, narrow = compile("f32", any, any, formats), compile("narrow", any, any, formats)
+      for name, tensor in pairs(f32) do
+        local x, y = tensor:totable(), narrow[name]:totable()
+        -- a lost lower part would be an error of 2^-9
+        for i = 1, #x do assert.near(x[i], y[i], 2e-5) end
+      end
+    end)
+  end
 
   it("gets the same products of any values: results differ by the order of sums only", function()
     local numbers = net.numbers(20000, 11)
     local function any(i) return numbers[i] end
     local f32, auto = compile("f32", any, any), compile("auto", any, any)
     for name, tensor in pairs(f32) do
-      local a, b = tensor:totable(), auto[name]:totable()
-      for i = 1, #a do assert.near(a[i], b[i], 2e-5) end -- at most 1024 products below 2, in binary32
+      local x, y = tensor:totable(), auto[name]:totable()
+      for i = 1, #x do assert.near(x[i], y[i], 2e-5) end -- at most 1024 products below 2, in binary32
     end
   end)
 
   it("refuses an unknown compute type", function()
-    assert.has_error(function() compile("fp8", math.abs, math.abs) end, "compute: fp8, accepted are auto, f32")
+    assert.has_error(function() compile("fp8", math.abs, math.abs) end, "compute: fp8, accepted are auto, f32, narrow")
   end)
 end)

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/layers.h"
 #include "mptl/graph.h"
+#include "mptl/program.h"
 #include "mptl/round.h"
 
 #define MPTL_MAX_PARAMS 4 /* parameters and buffers of one operator */
@@ -35,10 +36,10 @@ typedef struct mptl_call {
   const mptl_op *op;
   int batch;
   bool train;
-  bool f32_only; /* multiply in binary32 even where a narrower type is exact */
+  mptl_compute_setting compute;
   void *state;   /* the backend's, from op_create */
   float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
-  void *scratch; /* the backend's, 64-byte aligned: see stage_scratch_bytes */
+  void *scratch; /* the backend's, 64-byte aligned: see prepare */
 
   int from[MPTL_MAX_INPUTS];       /* which operator of the stage makes the input; -1: it is in memory, in in[] */
   mptl_source in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in */
@@ -63,7 +64,7 @@ typedef struct mptl_call {
 typedef struct mptl_stage {
   int n;
   mptl_call **calls; /* in graph order; the last one's output is stored */
-  void *scratch;     /* stage_scratch_bytes, 64-byte aligned, shared by the stages */
+  void *scratch;     /* 64-byte aligned, shared by the stages */
 } mptl_stage;
 
 typedef struct mptl_backend {
@@ -73,15 +74,18 @@ typedef struct mptl_backend {
   int (*threads)(void);
   void (*use_threads)(int threads);
 
-  /* Operators. op_create prepares what call->op needs and stores it in call->state (NULL if nothing). The shapes, batch and train of
-   * the call are set, no operands yet; dx_wanted tells whether the gradient of the first input will be wanted. */
-  mptl_status (*op_create)(mptl_call *call, bool dx_wanted);
+  /* Operators. op_create makes what call->op needs and stores it in call->state (NULL if nothing). The shapes, batch and train of the
+   * call are set, no operands yet. */
+  mptl_status (*op_create)(mptl_call *call);
   void (*op_destroy)(mptl_call *call);
   size_t (*op_saved_floats)(const mptl_call *call);
-  size_t (*stage_scratch_bytes)(const mptl_stage *stage); /* by the sizes and formats of the operands */
 
-  /* Name of the type in which a matrix product of two formats is computed: "bf16", "f32". */
-  const char *(*compute)(mptl_format a, mptl_format b);
+  /* Stages. prepare gets a stage ready for operands of the sizes and formats that its calls have now (addresses are not set yet), and
+   * tells how much scratch memory it takes. It comes before the first run and whenever a format has changed. */
+  mptl_status (*prepare)(mptl_stage *stage, size_t *scratch_bytes);
+
+  /* Name of the way in which a matrix product of two formats is computed: see mptl_compute_name. */
+  const char *(*compute)(mptl_format a, mptl_format b, mptl_compute_setting setting);
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 

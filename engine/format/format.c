@@ -151,7 +151,8 @@ mptl_format mptl_format_fit(mptl_format format, float largest) {
   return format;
 }
 
-bool mptl_bf16_exact(mptl_format a, mptl_format b) {
+int mptl_bf16_products(mptl_format a, mptl_format b) {
   double smallest_a = mptl_format_describe(a).min_subnormal, smallest_b = mptl_format_describe(b).min_subnormal;
-  return a.m <= 7 && b.m <= 7 && smallest_a >= 0x1p-126 && smallest_b >= 0x1p-126 && smallest_a * smallest_b >= 0x1p-126;
+  if (a.m > 15 || b.m > 15 || smallest_a < 0x1p-126 || smallest_b < 0x1p-126 || smallest_a * smallest_b < 0x1p-126) return 0;
+  return (a.m > 7 ? 2 : 1) * (b.m > 7 ? 2 : 1);
 }

@@ -54,12 +54,10 @@ static mptl_status create_operators(mptl_program *p) {
     c->graph = p->graph;
     c->batch = p->options.batch;
     c->train = p->options.train;
-    c->f32_only = p->options.compute_f32;
+    c->compute = p->options.compute;
     if (op->n_param > MPTL_MAX_PARAMS)
       return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
-    for (int k = 0; k < op->n_in; k++) c->dx[k].accumulate = p->slots[i].life.accumulate[k];
-    bool dx_wanted = op->n_in > 0 && p->slots[mptl_producer(p->graph, op, 0)].life.wants_gradient;
-    mptl_status status = p->backend->op_create(c, dx_wanted);
+    mptl_status status = p->backend->op_create(c);
     if (status != MPTL_OK) return mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
     p->memory.state += aligned(p->backend->op_saved_floats(c) * sizeof(float));
   }
@@ -174,8 +172,8 @@ static void describe_operands(mptl_program *p) {
   }
 }
 
-/* Scratch memory: as much as the stage that needs most. */
-static void measure_scratch(mptl_program *p) {
+/* Prepares the stages. Scratch memory: as much as the one that needs most. */
+static mptl_status prepare_stages(mptl_program *p) {
   p->memory.scratch = 0;
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
@@ -185,10 +183,11 @@ static void measure_scratch(mptl_program *p) {
       for (int k = 0; k < c->op->n_param && !c->theta_rounder->is_identity; k++)
         s->theta_bytes += aligned(p->graph->params[c->op->first_param + k].numel * sizeof(float));
     }
-    s->scratch_bytes = p->backend->stage_scratch_bytes(&s->run);
+    MPTL_TRY(p->backend->prepare(&s->run, &s->scratch_bytes));
     size_t bytes = s->theta_bytes + s->scratch_bytes;
     if (bytes > p->memory.scratch) p->memory.scratch = bytes;
   }
+  return MPTL_OK;
 }
 
 /* Bytes that each stage's formulas read and write, once. */
@@ -228,7 +227,7 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   MPTL_TRY(set_rounders(p));
   MPTL_TRY(place(p));
   describe_operands(p);
-  measure_scratch(p);
+  MPTL_TRY(prepare_stages(p));
   count_bytes(p);
   p->arena = NULL; /* the operands have no addresses now */
   p->memory.total = p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;

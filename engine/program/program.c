@@ -61,7 +61,15 @@ double mptl_program_update_seconds(const mptl_program *p) { return p->update_sec
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->stats; }
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->slots[op].life.stage; }
-const char *mptl_compute_name(mptl_format a, mptl_format b) { return mptl_backend_cpu.compute(a, b); }
+const char *mptl_compute_setting_name(size_t index) {
+  static const char *const names[] = {
+      [MPTL_COMPUTE_AUTO] = "auto", [MPTL_COMPUTE_BINARY32] = "f32", [MPTL_COMPUTE_NARROW] = "narrow"};
+  return index < sizeof names / sizeof *names ? names[index] : NULL;
+}
+
+const char *mptl_compute_name(mptl_format a, mptl_format b, mptl_compute_setting setting) {
+  return mptl_backend_cpu.compute(a, b, setting);
+}
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
   if (op < 0 || op >= p->graph->n_ops)

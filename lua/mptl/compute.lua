@@ -5,14 +5,13 @@ local M = {}
 
 --- The types of an operator's passes.
 -- @param op an operator of a described graph (plan.graph)
--- @param compute the setting: "auto" or "f32"
+-- @param compute the setting: "auto", "f32", "narrow"
 -- @return of the forward pass, of the gradient of the input, of the gradient of the weights; nil where there is no matrix product
 function M.passes(op, compute)
   if not op.gemm then return nil end
-  if compute == "f32" then return "f32", "f32", "f32" end
   local x, theta = op.inputs[1].v.format, op.theta.format
   local dy = #op.consumers > 1 and "fp32" or op.dv.format -- a sum of gradients is not rounded
-  return core.compute(x, theta), core.compute(theta, dy), core.compute(x, dy)
+  return core.compute(x, theta, compute), core.compute(dy, theta, compute), core.compute(x, dy, compute)
 end
 
 return M

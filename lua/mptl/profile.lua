@@ -22,7 +22,8 @@ end
 
 -- Seconds that a pass of this many operations takes at the machine's rate.
 local function multiply_seconds(flop, pass, machine)
-  return flop / (1e9 * (machine[pass .. "_gflop_per_s"] or machine.f32_gflop_per_s))
+  local times, kind = pass:match "^(%d)x(.*)$" -- so many products for one
+  return flop * (times or 1) / (1e9 * machine[(kind or pass) .. "_gflop_per_s"])
 end
 
 --- A profile of a graph's steps.

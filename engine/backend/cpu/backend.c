@@ -15,10 +15,10 @@ const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind) {
   return NULL;
 }
 
-static mptl_status op_create(mptl_call *call, bool dx_wanted) {
+static mptl_status op_create(mptl_call *call) {
   const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
   if (op == NULL) return mptl_fail(MPTL_EUNSUPPORTED, "%s: the CPU backend does not have this operator", call->op->kind->name);
-  return op->create ? op->create(call, dx_wanted) : MPTL_OK;
+  return op->create ? op->create(call) : MPTL_OK;
 }
 
 static void op_destroy(mptl_call *call) {
@@ -31,10 +31,15 @@ static size_t op_saved_floats(const mptl_call *call) {
   return op->saved_floats ? op->saved_floats(call) : 0;
 }
 
-static size_t stage_scratch_bytes(const mptl_stage *stage) {
-  const mptl_cpu_op *op = mptl_cpu_op_find(stage->calls[0]->op->kind);
-  if (op->pointwise != NULL) return mptl_fused_scratch_bytes(stage);
-  return op->scratch_bytes ? op->scratch_bytes(stage->calls[0]) : 0;
+static mptl_status in_operator(mptl_status status, const mptl_op *op) {
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
+}
+
+static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
+  mptl_call *c = stage->calls[0];
+  const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
+  *scratch_bytes = op->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : op->scratch_bytes ? op->scratch_bytes(c) : 0;
+  return op->prepare ? in_operator(op->prepare(c, scratch_bytes), c->op) : MPTL_OK;
 }
 
 static mptl_status run(mptl_stage *stage, bool is_forward) {
@@ -42,8 +47,7 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
   if (op->pointwise != NULL) return is_forward ? mptl_fused_forward(stage) : mptl_fused_backward(stage);
   c->scratch = stage->scratch;
-  mptl_status status = is_forward ? op->forward(c) : op->backward(c);
-  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", c->op->name, c->op->kind->name);
+  return in_operator(is_forward ? op->forward(c) : op->backward(c), c->op);
 }
 
 static mptl_status forward(mptl_stage *stage) { return run(stage, true); }
@@ -85,7 +89,7 @@ const mptl_backend mptl_backend_cpu = {
     .op_create = op_create,
     .op_destroy = op_destroy,
     .op_saved_floats = op_saved_floats,
-    .stage_scratch_bytes = stage_scratch_bytes,
+    .prepare = prepare,
     .compute = mptl_cpu_compute,
     .forward = forward,
     .backward = backward,

@@ -36,9 +36,10 @@ typedef struct mptl_pointwise {
 
 typedef struct mptl_cpu_op {
   const char *kind;                                       /* name of the operator kind */
-  mptl_status (*create)(mptl_call *call, bool dx_wanted); /* NULL: nothing to prepare */
+  mptl_status (*create)(mptl_call *call);                 /* NULL: it has no state */
   void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
   size_t (*saved_floats)(const mptl_call *call);          /* NULL: 0 */
+  mptl_status (*prepare)(mptl_call *call, size_t *bytes); /* see mptl_backend; NULL: scratch_bytes */
   size_t (*scratch_bytes)(const mptl_call *call);         /* NULL: 0 */
   const mptl_pointwise *pointwise;                        /* NULL: the two functions that follow */
   mptl_status (*forward)(mptl_call *call);
@@ -80,7 +81,7 @@ void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_
 size_t mptl_rows_scratch_bytes(size_t row_floats);
 
 /* mptl_backend's compute. */
-const char *mptl_cpu_compute(mptl_format a, mptl_format b);
+const char *mptl_cpu_compute(mptl_format a, mptl_format b, mptl_compute_setting setting);
 
 /* Threads that parallel loops use at most. */
 size_t mptl_thread_limit(void);

@@ -209,6 +209,11 @@ bool mptl_dnn_supports(mptl_compute compute) {
   return compute == MPTL_COMPUTE_F32 || (compute == MPTL_COMPUTE_BF16 && ((int)dnnl_get_effective_cpu_isa() & bf16) == bf16);
 }
 
+bool mptl_dnn_has_amx(void) {
+  const int amx = dnnl_cpu_isa_avx512_core_amx;
+  return ((int)dnnl_get_effective_cpu_isa() & amx) == amx;
+}
+
 const char *mptl_dnn_version(void) {
   pthread_once(&once, start);
   return version;

@@ -85,6 +85,9 @@ MPTL_API const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass)
 /* Whether this machine multiplies the type in hardware, so that asking for it makes sense. */
 MPTL_API bool mptl_dnn_supports(mptl_compute compute);
 
+/* Whether bf16 products run on matrix units (AMX). */
+MPTL_API bool mptl_dnn_has_amx(void);
+
 /* Version of the oneDNN library that is loaded, "2.6.3". */
 MPTL_API const char *mptl_dnn_version(void);
 

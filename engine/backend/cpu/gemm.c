@@ -1,33 +1,64 @@
 /* conv2d and linear through oneDNN (dnn.h). Results leave it in binary32 and are rounded once, here.
  *
- * Each pass multiplies in bf16 where that gives the same products as binary32 would (mptl_bf16_exact), by the formats of its two operands
- * at that step. A pass goes through the batch in blocks of images that stay in the caches between decoding, multiplying, rounding and
- * encoding; so scratch memory does not grow with the batch. The gradient of the weights is the sum of the blocks', in order.
+ * Each pass multiplies in bf16 where that gives the same products as binary32 would, by the formats of its two operands (gemm.h). It goes
+ * through the batch in blocks of images that stay in the caches between decoding, multiplying, rounding and encoding; so scratch memory
+ * does not grow with the batch. The gradient of the weights is the sum of the blocks', in order.
  */
+#include "backend/cpu/gemm.h"
+
 #include <stdlib.h>
 
-#include "backend/cpu/cpu.h"
-#include "backend/cpu/dnn.h"
+enum { BLOCK_BYTES = 2 << 20 }; /* of a block's larger operand, in binary32 */
 
-enum { TYPES = 2, CHUNK = 16384 }; /* binary32, bf16; elements converted at a time */
-enum { BLOCK_BYTES = 2 << 20 };    /* of a block's larger operand, in binary32 */
-static const mptl_compute types[TYPES] = {MPTL_COMPUTE_F32, MPTL_COMPUTE_BF16};
+/* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
+typedef struct gemm_pass {
+  mptl_gemm_kind kind;
+  mptl_repeat first, second; /* of its two operands: input and weights, gradient and weights, input and gradient */
+  size_t x, y;               /* blocks of the input, of the output's gradient */
+  size_t weights, packed;    /* repeated; as oneDNN wants them */
+  size_t results;            /* a block of results on their way to a value in another form */
+  size_t more[2];            /* a later block's gradient of the weights, of the bias */
+  size_t library;
+} gemm_pass;
 
 typedef struct gemm_state {
-  int block;            /* images; divides the batch */
-  mptl_dnn *dnn[TYPES]; /* the second only where it may be used */
+  int block; /* images; divides the batch */
+  gemm_pass pass[MPTL_PASSES];
+  mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_KINDS]; /* made when first needed */
 } gemm_state;
 
-typedef mptl_status create_fn(mptl_dnn **dnn, const mptl_call *call, const mptl_compute *compute);
+static gemm_state *state(const mptl_call *call) { return call->state; }
 
-static mptl_status create_conv2d(mptl_dnn **dnn, const mptl_call *call, const mptl_compute *compute) {
-  mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
+/* ---- Shapes ---- */
+
+/* Elements of one image: of the input, of the output. */
+static size_t in_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / (size_t)call->batch; }
+static size_t out_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / (size_t)call->batch; }
+static size_t param_numel(const mptl_call *call, int k) { return call->graph->params[call->op->first_param + k].numel; }
+
+/* The input as it is in memory: a flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are then read as [out][c][h][w]. */
+static mptl_shape input_shape(const mptl_call *call) {
+  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
+}
+
+/* oneDNN's operator for one pass; what the pass sums over is as many times as long as the kind repeats it. */
+static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_kind kind) {
+  mptl_shape in = input_shape(call), out = call->graph->values[call->op->out].shape;
   const mptl_attributes *a = &call->op->attr;
-  mptl_conv_shape shape = {.n = ((const gemm_state *)call->state)->block,
-                           .ic = in.c,
+  int repeats = (int)mptl_gemm_repeats(kind);
+  int n = state(call)->block * (pass == MPTL_BACKWARD_WEIGHTS ? repeats : 1);
+  int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1), oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
+  mptl_compute compute[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
+  compute[pass] = kind == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
+  if (out.ndim == 1) {
+    mptl_linear_shape shape = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias};
+    return mptl_dnn_linear_create(dnn, &shape, compute);
+  }
+  mptl_conv_shape shape = {.n = n,
+                           .ic = ic,
                            .ih = in.h,
                            .iw = in.w,
-                           .oc = out.c,
+                           .oc = oc,
                            .oh = out.h,
                            .ow = out.w,
                            .kh = a->kernel[0],
@@ -43,29 +74,16 @@ static mptl_status create_conv2d(mptl_dnn **dnn, const mptl_call *call, const mp
   return mptl_dnn_conv_create(dnn, &shape, compute);
 }
 
-/* A flattened image stays in NHWC; the weights' [out][c*h*w] is then read as [out][c][h][w]. */
-static mptl_status create_linear(mptl_dnn **dnn, const mptl_call *call, const mptl_compute *compute) {
-  mptl_shape in = call->graph->values[call->graph->values[call->op->in[0]].base].shape;
-  mptl_linear_shape shape = {.n = ((const gemm_state *)call->state)->block,
-                             .c = in.c,
-                             .h = in.h,
-                             .w = in.w,
-                             .out = call->op->attr.out,
-                             .bias = call->op->attr.bias};
-  return mptl_dnn_linear_create(dnn, &shape, compute);
+/* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
+static size_t groups(const mptl_call *call) {
+  return call->graph->values[call->op->out].shape.ndim == 1 ? 1 : (size_t)call->op->attr.groups;
 }
-
-static void destroy(mptl_call *call) {
-  gemm_state *s = call->state;
-  if (s == NULL) return;
-  for (int t = 0; t < TYPES; t++) mptl_dnn_destroy(s->dnn[t]);
-  free(s);
-  call->state = NULL;
+static size_t in_chunk(const mptl_call *call) { return (size_t)input_shape(call).c / groups(call); }
+static size_t out_chunk(const mptl_call *call) { return (size_t)call->graph->values[call->op->out].shape.c / groups(call); }
+static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
+  size_t out = (size_t)call->graph->values[call->op->out].shape.c;
+  return param_numel(call, 0) / (pass == MPTL_FORWARD ? out : groups(call));
 }
-
-/* Elements of one image: of the input, of the output. */
-static size_t in_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / (size_t)call->batch; }
-static size_t out_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / (size_t)call->batch; }
 
 /* Images of a block: as many as BLOCK_BYTES hold, but a divisor of the batch; where all divisors are much smaller, the whole batch. */
 static int block_images(const mptl_call *call) {
@@ -77,181 +95,180 @@ static int block_images(const mptl_call *call) {
   return call->batch;
 }
 
-static mptl_status create(mptl_call *call, bool dx_wanted, create_fn *make) {
+/* ---- Preparing ---- */
+
+static mptl_status create(mptl_call *call) {
   gemm_state *s = calloc(1, sizeof *s);
   if (s == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   call->state = s;
   s->block = block_images(call);
-  mptl_status status = MPTL_OK;
-  for (int t = 0; t < TYPES && status == MPTL_OK; t++) {
-    if (types[t] == MPTL_COMPUTE_BF16 && (call->f32_only || !mptl_dnn_supports(types[t]))) continue;
-    mptl_compute compute[MPTL_PASSES] = {types[t], types[t], types[t]};
-    if (!call->train) compute[MPTL_BACKWARD_DATA] = compute[MPTL_BACKWARD_WEIGHTS] = MPTL_COMPUTE_NONE;
-    if (!dx_wanted) compute[MPTL_BACKWARD_DATA] = MPTL_COMPUTE_NONE;
-    status = make(&s->dnn[t], call, compute);
-    /* A library without bf16 code for this shape: binary32 is always right. */
-    if (status == MPTL_EUNSUPPORTED && types[t] == MPTL_COMPUTE_BF16) status = MPTL_OK;
-  }
-  if (status != MPTL_OK) destroy(call);
-  return status;
+  return MPTL_OK;
 }
 
-static mptl_status create_conv2d_op(mptl_call *call, bool dx_wanted) { return create(call, dx_wanted, create_conv2d); }
-static mptl_status create_linear_op(mptl_call *call, bool dx_wanted) { return create(call, dx_wanted, create_linear); }
-
-/* The type for operands rounded by a and b; NULL is a sum that was not rounded. */
-static int type_for(const gemm_state *s, const mptl_rounder *a, const mptl_rounder *b) {
-  return s->dnn[1] != NULL && a != NULL && b != NULL && mptl_bf16_exact(a->format, b->format);
+static void destroy(mptl_call *call) {
+  gemm_state *s = call->state;
+  if (s == NULL) return;
+  for (int pass = 0; pass < MPTL_PASSES; pass++)
+    for (int kind = 0; kind < MPTL_GEMM_KINDS; kind++) mptl_dnn_destroy(s->dnn[pass][kind]);
+  free(s);
+  call->state = NULL;
 }
 
-/* A direction's compute types and where things are in the operator's scratch memory. */
-typedef struct layout {
-  int first, data;            /* types: of forward or the gradient of the weights; of the gradient of the input */
-  size_t x[TYPES], dy[TYPES]; /* blocks of operands, converted */
-  size_t results;             /* a block of results on their way to an output or gradient in another form */
-  size_t packed, dtheta[2];   /* weights as the pass wants them; a block's gradient of the weights, of the bias */
-  size_t library;
-  size_t bytes;
-} layout;
+static const mptl_format *format_of(const mptl_rounder *r) { return r == NULL ? NULL : &r->format; }
 
-static size_t take(layout *l, size_t bytes) {
-  size_t at = l->bytes;
-  l->bytes += mptl_aligned(bytes);
+static size_t take(size_t *bytes, size_t more) {
+  size_t at = *bytes;
+  *bytes += mptl_aligned(more);
   return at;
 }
 
-/* Whether an operand has to be converted for a type, and the room for it. */
-static bool converts(const mptl_source *x, int type) { return types[type] == MPTL_COMPUTE_BF16 || x->size < sizeof(float); }
-static size_t operand_bytes(const mptl_source *x, int type, size_t n) {
-  return !converts(x, type) ? 0 : n * (types[type] == MPTL_COMPUTE_BF16 ? sizeof(uint16_t) : sizeof(float));
-}
-
-static bool has_blocks(const mptl_call *call) { return ((const gemm_state *)call->state)->block < call->batch; }
-
-static layout forward_layout(const mptl_call *call) {
-  const gemm_state *s = call->state;
-  layout l = {.first = type_for(s, call->in[0].rounder, call->theta_rounder)};
-  size_t block = (size_t)s->block;
-  l.x[l.first] = take(&l, operand_bytes(&call->in[0], l.first, block * in_image(call)));
-  l.results = take(&l, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
-  l.packed = take(&l, mptl_dnn_packed_bytes(s->dnn[l.first], MPTL_FORWARD));
-  l.library = take(&l, mptl_dnn_scratch_bytes(s->dnn[l.first]));
-  return l;
-}
-
-static layout backward_layout(const mptl_call *call) {
-  const gemm_state *s = call->state;
-  layout l = {.first = type_for(s, call->in[0].rounder, call->dy.rounder),
-              .data = type_for(s, call->theta_rounder, call->dy.rounder)};
-  size_t block = (size_t)s->block, scratch = mptl_dnn_scratch_bytes(s->dnn[l.first]);
-  bool dx = mptl_wanted(&call->dx[0]);
-  l.x[l.first] = take(&l, operand_bytes(&call->in[0], l.first, block * in_image(call)));
-  l.dy[l.first] = take(&l, operand_bytes(&call->dy, l.first, block * out_image(call)));
-  for (int k = 0; k < 2 && k < call->op->n_param && has_blocks(call); k++)
-    l.dtheta[k] = take(&l, call->graph->params[call->op->first_param + k].numel * sizeof(float));
-  if (dx) {
-    if (l.data != l.first) l.dy[l.data] = take(&l, operand_bytes(&call->dy, l.data, block * out_image(call)));
-    bool in_place = call->dx[0].size == sizeof(float) && !call->dx[0].accumulate;
-    l.results = take(&l, in_place ? 0 : block * in_image(call) * sizeof(float));
-    l.packed = take(&l, mptl_dnn_packed_bytes(s->dnn[l.data], MPTL_BACKWARD_DATA));
-    if (mptl_dnn_scratch_bytes(s->dnn[l.data]) > scratch) scratch = mptl_dnn_scratch_bytes(s->dnn[l.data]);
+/* Decides how a pass multiplies. Where the library has no code for that, binary32 is always right. */
+static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
+  gemm_state *s = state(call);
+  gemm_pass *p = &s->pass[pass];
+  *p = (gemm_pass){.kind = mptl_gemm_choose(call->compute, format_of(first), format_of(second), (int)groups(call))};
+  mptl_status status = MPTL_OK;
+  if (s->dnn[pass][p->kind] == NULL) status = create_dnn(&s->dnn[pass][p->kind], call, pass, p->kind);
+  if (status == MPTL_EUNSUPPORTED && p->kind != MPTL_GEMM_F32) {
+    p->kind = MPTL_GEMM_F32;
+    status = s->dnn[pass][MPTL_GEMM_F32] ? MPTL_OK : create_dnn(&s->dnn[pass][MPTL_GEMM_F32], call, pass, MPTL_GEMM_F32);
   }
-  l.library = take(&l, scratch);
-  return l;
+  if (status != MPTL_OK || p->kind == MPTL_GEMM_F32) return status;
+  p->first = mptl_gemm_repeat(p->kind, false, first->format);
+  p->second = mptl_gemm_repeat(p->kind, true, second->format);
+  return MPTL_OK;
 }
 
-static size_t scratch_bytes(const mptl_call *call) {
-  size_t forward = forward_layout(call).bytes, backward = call->train ? backward_layout(call).bytes : 0;
-  return forward > backward ? forward : backward;
+/* Scratch of the weights of a pass and of its code. */
+static void place_weights(mptl_call *call, mptl_pass pass, size_t *bytes) {
+  gemm_pass *p = &state(call)->pass[pass];
+  const mptl_dnn *dnn = state(call)->dnn[pass][p->kind];
+  p->weights = take(bytes, mptl_gemm_weights_bytes(p->kind, param_numel(call, 0)));
+  p->packed = take(bytes, mptl_dnn_packed_bytes(dnn, pass));
+  p->library = take(bytes, mptl_dnn_scratch_bytes(dnn));
 }
+
+static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
+  gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
+  size_t block = (size_t)state(call)->block;
+  MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
+  p->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], p->kind, block * in_image(call)));
+  p->results = take(bytes, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
+  place_weights(call, MPTL_FORWARD, bytes);
+  return MPTL_OK;
+}
+
+static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate; }
+
+/* Whether one copy of the output's gradient serves both passes. */
+static bool shares_dy(const gemm_state *s) {
+  mptl_gemm_kind a = s->pass[MPTL_BACKWARD_WEIGHTS].kind, b = s->pass[MPTL_BACKWARD_DATA].kind;
+  return a == b && mptl_gemm_repeats(a) == 1;
+}
+
+static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
+  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
+  w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->kind, in));
+  w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->kind, out));
+  for (int k = 0; k < call->op->n_param && (int)block < call->batch; k++)
+    w->more[k] = take(bytes, param_numel(call, k) * sizeof(float));
+  w->library = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->kind]));
+  if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
+  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
+  d->y = shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->kind, out));
+  d->results = take(bytes, in_place(&call->dx[0]) ? 0 : in * sizeof(float));
+  place_weights(call, MPTL_BACKWARD_DATA, bytes);
+  return MPTL_OK;
+}
+
+static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
+  size_t forward = 0, backward = 0;
+  MPTL_TRY(prepare_forward(call, &forward));
+  if (call->train) MPTL_TRY(prepare_backward(call, &backward));
+  *scratch_bytes = forward > backward ? forward : backward;
+  return MPTL_OK;
+}
+
+/* ---- Running ---- */
 
 static void *area(const mptl_call *call, size_t offset) { return (char *)call->scratch + offset; }
 
-/* n elements of an operand from offset on, as a type wants them. */
-static const void *operand(const mptl_call *call, const mptl_source *x, int type, size_t offset, size_t n, size_t at) {
-  if (!converts(x, type)) return (const float *)x->data + offset;
-  bool bf16 = types[type] == MPTL_COMPUTE_BF16;
-#pragma omp parallel for schedule(static)
-  for (size_t i = 0; i < n; i += CHUNK) {
-    size_t count = n - i < CHUNK ? n - i : CHUNK;
-    if (bf16)
-      mptl_read_bf16(x, offset + i, count, (uint16_t *)area(call, at) + i);
-    else
-      mptl_read(x, offset + i, count, (float *)area(call, at) + i);
-  }
-  return area(call, at);
+/* oneDNN's operator of a pass, with its scratch memory. */
+static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
+  mptl_dnn *dnn = state(call)->dnn[pass][state(call)->pass[pass].kind];
+  mptl_dnn_use_scratch(dnn, area(call, state(call)->pass[pass].library));
+  return dnn;
+}
+
+static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
+  const gemm_pass *p = &state(call)->pass[pass];
+  const float *weights = mptl_gemm_weights(call->theta[0], p->kind, p->second, weights_chunk(call, pass), param_numel(call, 0),
+                                           area(call, p->weights));
+  return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
 static mptl_status forward(mptl_call *call) {
-  const gemm_state *s = call->state;
-  const layout l = forward_layout(call);
-  mptl_dnn *dnn = s->dnn[l.first];
-  size_t in = (size_t)s->block * in_image(call), out = (size_t)s->block * out_image(call);
+  const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
+  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
   const float *bias = call->op->attr.bias ? call->theta[1] : NULL;
-  mptl_dnn_use_scratch(dnn, area(call, l.library));
-  MPTL_TRY(mptl_dnn_pack(dnn, MPTL_FORWARD, area(call, l.packed), call->theta[0]));
-  for (size_t b = 0; b < (size_t)(call->batch / s->block); b++) {
-    const void *x = operand(call, &call->in[0], l.first, b * in, in, l.x[l.first]);
-    float *results = call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, l.results);
-    MPTL_TRY(mptl_dnn_forward(dnn, results, x, area(call, l.packed), bias));
+  MPTL_TRY(pack_weights(call, MPTL_FORWARD));
+  for (size_t b = 0; b < (size_t)call->batch / block; b++) {
+    const void *x = mptl_gemm_operand(&call->in[0], p->kind, p->first, in_chunk(call), b * in, in, area(call, p->x));
+    float *results = call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, p->results);
+    MPTL_TRY(mptl_dnn_forward(dnn_of(call, MPTL_FORWARD), results, x, area(call, p->packed), bias));
     mptl_write_parallel(&call->y, b * out, out, results);
   }
   return MPTL_OK;
 }
 
-/* The gradient of the parameters of a block: the first one's is stored, the others' are added. */
-static mptl_status backward_theta(mptl_call *call, const layout *l, size_t block, const void *x, const void *dy) {
-  const gemm_state *s = call->state;
-  bool bias = call->op->attr.bias;
-  if (block == 0) return mptl_dnn_backward_weights(s->dnn[l->first], call->dtheta[0], bias ? call->dtheta[1] : NULL, x, dy);
-  float *more[2] = {area(call, l->dtheta[0]), bias ? area(call, l->dtheta[1]) : NULL};
-  MPTL_TRY(mptl_dnn_backward_weights(s->dnn[l->first], more[0], more[1], x, dy));
-  for (int k = 0; k < 1 + bias; k++) {
-    size_t n = call->graph->params[call->op->first_param + k].numel;
+static void add(float *y, const float *x, size_t n) {
+  enum { CHUNK = 16384 };
 #pragma omp parallel for schedule(static) if (n > CHUNK)
-    for (size_t i = 0; i < n; i += CHUNK)
-      mptl_layers()->accumulate(call->dtheta[k] + i, more[k] + i, n - i < CHUNK ? n - i : CHUNK);
-  }
+  for (size_t i = 0; i < n; i += CHUNK) mptl_layers()->accumulate(y + i, x + i, n - i < CHUNK ? n - i : CHUNK);
+}
+
+/* The gradient of the parameters of a block: the first one's is stored, the others' are added. */
+static mptl_status backward_theta(mptl_call *call, size_t block, const void *x, const void *dy) {
+  const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
+  mptl_dnn *dnn = dnn_of(call, MPTL_BACKWARD_WEIGHTS);
+  bool bias = call->op->attr.bias, first = block == 0;
+  float *dweights = first ? call->dtheta[0] : area(call, p->more[0]), *dbias = NULL;
+  if (bias) dbias = first ? call->dtheta[1] : area(call, p->more[1]);
+  MPTL_TRY(mptl_dnn_backward_weights(dnn, dweights, dbias, x, dy));
+  /* Beside each part of the input the gradient comes once more, and so it does in the bias's sum. */
+  for (size_t i = 0; bias && p->kind != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, 1); i++) dbias[i] *= 0.5f;
+  if (!first) add(call->dtheta[0], dweights, param_numel(call, 0));
+  if (!first && bias) add(call->dtheta[1], dbias, param_numel(call, 1));
   return MPTL_OK;
 }
 
 static mptl_status backward(mptl_call *call) {
-  const gemm_state *s = call->state;
-  const layout l = backward_layout(call);
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   mptl_sink *dx = &call->dx[0];
-  size_t in = (size_t)s->block * in_image(call), out = (size_t)s->block * out_image(call);
-  mptl_dnn_use_scratch(s->dnn[l.first], area(call, l.library));
-  if (mptl_wanted(dx)) {
-    mptl_dnn_use_scratch(s->dnn[l.data], area(call, l.library));
-    MPTL_TRY(mptl_dnn_pack(s->dnn[l.data], MPTL_BACKWARD_DATA, area(call, l.packed), call->theta[0]));
-  }
-  for (size_t b = 0; b < (size_t)(call->batch / s->block); b++) {
-    const void *x = operand(call, &call->in[0], l.first, b * in, in, l.x[l.first]);
-    const void *dy = operand(call, &call->dy, l.first, b * out, out, l.dy[l.first]);
-    MPTL_TRY(backward_theta(call, &l, b, x, dy));
+  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
+  for (size_t b = 0; b < (size_t)call->batch / block; b++) {
+    const void *x = mptl_gemm_operand(&call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
+    const void *dy = mptl_gemm_operand(&call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
+    MPTL_TRY(backward_theta(call, b, x, dy));
     if (!mptl_wanted(dx)) continue;
-    if (l.data != l.first) dy = operand(call, &call->dy, l.data, b * out, out, l.dy[l.data]);
-    bool in_place = dx->size == sizeof(float) && !dx->accumulate;
-    float *results = in_place ? (float *)dx->data + b * in : area(call, l.results);
-    MPTL_TRY(mptl_dnn_backward_data(s->dnn[l.data], results, dy, area(call, l.packed)));
+    if (!shares_dy(state(call)))
+      dy = mptl_gemm_operand(&call->dy, d->kind, d->first, out_chunk(call), b * out, out, area(call, d->y));
+    float *results = in_place(dx) ? (float *)dx->data + b * in : area(call, d->results);
+    MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy, area(call, d->packed)));
     mptl_write_parallel(dx, b * in, in, results);
   }
   return MPTL_OK;
 }
 
-const char *mptl_cpu_compute(mptl_format a, mptl_format b) {
-  return mptl_dnn_supports(MPTL_COMPUTE_BF16) && mptl_bf16_exact(a, b) ? "bf16" : "f32";
+const char *mptl_cpu_compute(mptl_format a, mptl_format b, mptl_compute_setting setting) {
+  static const char *const names[MPTL_GEMM_KINDS] = {"f32", "bf16", "2xbf16", "4xbf16"};
+  return names[mptl_gemm_choose(setting, &a, &b, 1)];
 }
 
-const mptl_cpu_op mptl_cpu_conv2d = {.kind = "conv2d",
-                                     .create = create_conv2d_op,
-                                     .destroy = destroy,
-                                     .scratch_bytes = scratch_bytes,
-                                     .forward = forward,
-                                     .backward = backward};
-const mptl_cpu_op mptl_cpu_linear = {.kind = "linear",
-                                     .create = create_linear_op,
-                                     .destroy = destroy,
-                                     .scratch_bytes = scratch_bytes,
-                                     .forward = forward,
-                                     .backward = backward};
+const mptl_cpu_op mptl_cpu_conv2d = {
+    .kind = "conv2d", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_linear = {
+    .kind = "linear", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};

@@ -55,9 +55,10 @@ MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
  * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. Other formats are returned unchanged. */
 MPTL_API mptl_format mptl_format_fit(mptl_format format, float largest);
 
-/* Whether every product of a value of one format and a value of the other is exact when bf16 units with binary32 sums compute it:
- * at most 8 significant bits each, and neither they nor their products below binary32's normal range, which such units take for zero. */
-MPTL_API bool mptl_bf16_exact(mptl_format a, mptl_format b);
+/* How many products of bf16 numbers a product of values of two formats takes, added up in binary32 where nothing needs rounding: 1 if both
+ * have at most 8 significant bits, 2 or 4 if one or both have up to 16 and are split in two. 0: it cannot be done, or a unit that takes
+ * subnormal operands or products for zero would lose something. */
+MPTL_API int mptl_bf16_products(mptl_format a, mptl_format b);
 
 /* The named formats in the order of the table; NULL beyond the end. */
 MPTL_API const char *mptl_format_name(size_t index);

@@ -40,12 +40,19 @@ typedef struct mptl_workspace mptl_workspace;
 MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace);
 MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
 
+/* What matrix products are computed in; the products are the same, they are added in binary32. */
+typedef enum mptl_compute_setting {
+  MPTL_COMPUTE_AUTO,     /* bf16 units where they are exact and faster */
+  MPTL_COMPUTE_BINARY32, /* never in less than binary32 */
+  MPTL_COMPUTE_NARROW, /* bf16 units wherever they are exact (mptl_bf16_products), even where several products for one are slower */
+} mptl_compute_setting;
+
 typedef struct mptl_program_options {
   int batch;           /* samples a step */
   bool train;          /* with backward; batch norm by batch statistics. Else by running statistics. */
   bool input_gradient; /* also compute the gradient of the network's input */
-  bool compute_f32;    /* multiply in binary32 even where bf16 units would give the same products (mptl_bf16_exact) */
-  bool keep_all;       /* give every output and gradient memory of its own, so that mptl_program_read sees it */
+  mptl_compute_setting compute;
+  bool keep_all; /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_value_storage storage;
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding */
@@ -113,8 +120,12 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 
 /* ---- Compute ---- */
 
-/* What a matrix product of values of these formats is computed in on this machine: "bf16" where that is exact (mptl_bf16_exact), or "f32". */
-MPTL_API const char *mptl_compute_name(mptl_format a, mptl_format b);
+/* What a matrix product of values of these formats is computed in on this machine: "f32", "bf16", or "2xbf16" and "4xbf16" where numbers
+ * of more than 8 significant bits are split in two. */
+MPTL_API const char *mptl_compute_name(mptl_format a, mptl_format b, mptl_compute_setting setting);
+
+/* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow"; NULL beyond the end. */
+MPTL_API const char *mptl_compute_setting_name(size_t index);
 
 /* ---- Memory ---- */
 
