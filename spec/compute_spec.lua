@@ -33,7 +33,7 @@ describe("core.compute", function()
   end)
 end)
 
---- One 3x3 convolution (strided or not, in groups or not) and one linear layer, inputs and parameters in the given formats, everything
+--- A strided 3x3 convolution, in groups or not, and a linear layer; inputs and parameters in the given formats, everything
 -- they make in fp32.
 local function compile(compute, values, weights, formats)
   formats = formats or { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)" }

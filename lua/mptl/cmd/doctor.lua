@@ -67,11 +67,14 @@ function M.table(data)
   end
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
-    "version", "lua", "cpu", "cores", "features", "kernels", "threads", "backends", "devices", "models", "datasets", "missing",
+    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "devices", "models", "datasets", "missing",
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
     kernels = core.isa(), threads = core.threads(),
+    -- what products of numbers of up to 8 and of up to 16 significant bits are computed in
+    compute = json.object({ "bits8", "bits16" },
+      { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
     backends = json.array(core.backends()), devices = json.array { "cpu" },
     models = json.array(script.models()), datasets = json.object({ "cifar10", "cifar100", "imagenet" }, sets),
     missing = json.array(missing),
@@ -85,6 +88,7 @@ local function text(t)
   out("processor", "%s, %d cores", t.cpu, t.cores)
   out("features", "%s", table.concat(t.features, " "))
   out("kernels", "%s", t.kernels)
+  out("products", "in %s up to 8 significant bits, in %s up to 16, in f32 beyond", t.compute.bits8, t.compute.bits16)
   out("threads", "%d", t.threads)
   for _, b in ipairs(t.backends) do
     out("backend", "%s, %s %s", b.name, b.library, b.version)
