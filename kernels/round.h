@@ -58,8 +58,10 @@ typedef struct mptl_rounder {
   uint32_t inf_code;  /* code of infinity; max_code where the format has none */
   uint32_t nan_code;  /* code written for NaN; max_code where the format has none */
   bool has_infinity, has_nan;
-  bool is_identity; /* every value but a signalling NaN comes out as it came in, infinity under the overflow rule included */
-  bool is_regular;  /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
+  bool is_identity;     /* every value but a signalling NaN comes out as it came in, infinity under the overflow rule included */
+  bool is_regular;      /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
+  bool has_halves;      /* at most 8 bits, and no value below binary32's normal range: */
+  uint16_t halves[128]; /* then, the upper halves of the binary32 patterns of the codes without sign; the lower are zero */
 } mptl_rounder;
 
 /* What happened to one element: at most one of these. */

@@ -62,6 +62,9 @@ mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_ro
   r.has_nan = limits.has_nan;
   r.is_identity = format.m == 23 && smallest <= -149 && r.max_bits == MPTL_F32_INF - 1 && overflow == MPTL_INF;
   r.is_regular = limits.emin >= -126;
+  r.has_halves = mptl_format_bits(format) <= 8 && smallest >= -126;
+  for (uint32_t code = 0; r.has_halves && code < r.code_sign; code++)
+    r.halves[code] = (uint16_t)(mptl_decode_code(code, &r) >> 16);
   *rounder = r;
   return MPTL_OK;
 }

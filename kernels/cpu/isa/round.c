@@ -179,6 +179,37 @@ void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_ro
   run(&p, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
 }
 
+#if defined(MPTL_ISA_avx512)
+
+/* Codes of at most 8 bits by table, 32 at a time: to binary32 or its upper half; returns how many elements. */
+static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r, const bool bf16) {
+  const unsigned bits = (unsigned)(r->format.e + r->format.m);
+  const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32), _mm512_loadu_si512(r->halves + 64),
+                            _mm512_loadu_si512(r->halves + 96)};
+  const __m512i sign_bit = _mm512_set1_epi16((short)r->code_sign), magnitude = _mm512_set1_epi16((short)(r->code_sign - 1));
+  const __m128i to_sign = _mm_cvtsi32_si128((int)(15 - bits));
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    __m512i code = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(codes + i))),
+            index = _mm512_and_si512(code, magnitude);
+    __m512i low = _mm512_permutex2var_epi16(table[0], index, table[1]),
+            high = _mm512_permutex2var_epi16(table[2], index, table[3]);
+    __m512i half = _mm512_mask_mov_epi16(low, _mm512_test_epi16_mask(index, _mm512_set1_epi16(64)), high);
+    half = _mm512_or_si512(half, _mm512_sll_epi16(_mm512_and_si512(code, sign_bit), to_sign));
+    if (bf16) {
+      _mm512_storeu_si512((uint16_t *)dst + i, half);
+    } else {
+      __m512i first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(half)),
+              second = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(half, 1));
+      _mm512_storeu_si512((float *)dst + i, _mm512_slli_epi32(first, 16));
+      _mm512_storeu_si512((float *)dst + i + 16, _mm512_slli_epi32(second, 16));
+    }
+  }
+  return i;
+}
+
+#endif
+
 #if MPTL_VEC
 
 static inline vu load_codes(const void *codes, size_t i, const size_t size) {
@@ -207,8 +238,11 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 static inline __attribute__((always_inline)) void decode(void *dst, const void *codes, size_t n, const mptl_rounder *r,
                                                          const bool bf16) {
   size_t i = 0, size = mptl_code_size(r->format);
+#if defined(MPTL_ISA_avx512)
+  if (r->has_halves) i = decode_halves(dst, codes, n, r, bf16);
+#endif
 #if MPTL_VEC
-  if (vec_decodes(r)) {
+  if (i == 0 && vec_decodes(r)) {
     if (size == 1) i = decode_vectors(dst, codes, n, r, 1, bf16);
     if (size == 2) i = decode_vectors(dst, codes, n, r, 2, bf16);
     if (size == 4) i = decode_vectors(dst, codes, n, r, 4, bf16);

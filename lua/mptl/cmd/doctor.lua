@@ -67,7 +67,8 @@ function M.table(data)
   end
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
-    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "devices", "models", "datasets", "missing",
+    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "devices", "models", "datasets",
+    "missing",
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
