@@ -19,41 +19,44 @@ local function residual_network()
   return g
 end
 
-describe("gradients", function()
-  local n = 6
-  local graph = residual_network()
+-- Batch norms whose outputs keep their sign, so that no difference steps over the corner of a relu.
+local function tame(model, name, channels, biases)
+  model:tensor(name .. ".weight"):fill(0.5)
+  for i = 1, channels do model:tensor(name .. ".bias"):set(i, biases[i % #biases + 1]) end
+end
+
+local n = 6
+local images = core.tensor({ n, 8, 8, 3 }, net.numbers(n * 192, 5))
+local labels = { 0, 1, 2, 3, 4, 2 }
+
+-- A network's model and training program, and its mean loss as a function.
+local function setup(graph)
   local model = core.model(graph, { seed = 3 })
   local program = core.program(model, core.assignment(graph, n, net.fp32), { input_gradient = true })
-  -- Batch norms whose outputs keep their sign, so that no difference steps over the corner of a relu.
-  local function tame(name, biases)
-    model:tensor(name .. ".weight"):fill(0.5)
-    for i = 1, 8 do model:tensor(name .. ".bias"):set(i, biases[i % 2 + 1]) end
-  end
-  tame("bn1", { 2.5, -2.5 })
-  tame("bn2", { 3, -7 })
-  local images = core.tensor({ n, 8, 8, 3 }, net.numbers(n * 192, 5))
-  local labels = { 0, 1, 2, 3, 4, 2 }
+  return model, program, function() return program:forward(images, labels).loss / n end
+end
 
-  local function loss() return program:forward(images, labels).loss / n end
-
+--- Compares all gradients of a network with finite differences; step(name) is theirs for a parameter: small where a larger one
+-- would step over the corner of a maximum, else large beside binary32's errors.
+local function check_network(graph, model, program, loss, step)
   --- The derivative of the loss along a direction in a tensor, by central differences.
-  local function difference(tensor, direction, step)
+  local function difference(tensor, direction, h)
     local values, l = tensor:totable(), {}
     for _, sign in ipairs { 1, -1 } do
-      for i, v in ipairs(values) do tensor:set(i, v + sign * step * direction[i]) end
+      for i, v in ipairs(values) do tensor:set(i, v + sign * h * direction[i]) end
       l[sign] = loss()
     end
     tensor:copy(core.tensor(tensor:size(), values))
-    return (l[1] - l[-1]) / (2 * step)
+    return (l[1] - l[-1]) / (2 * h)
   end
 
-  local function check(tensor, gradient, seed)
+  local function check(tensor, gradient, seed, h)
     local direction, expected, scale = net.numbers(#gradient, seed), 0, 0
     for i, g in ipairs(gradient) do
       expected = expected + g * direction[i]
       scale = scale + math.abs(g * direction[i])
     end
-    assert.near(expected, difference(tensor, direction, 1e-3), 1e-3 * scale + 2e-4)
+    assert.near(expected, difference(tensor, direction, h), 1e-3 * scale + 2e-4)
   end
 
   for _, p in ipairs(graph:parameters()) do
@@ -62,7 +65,7 @@ describe("gradients", function()
         for seed = 1, 3 do
           loss()
           assert.is_true(program:backward(1))
-          check(model:tensor(p.name), model:grad(p.name):totable(), seed)
+          check(model:tensor(p.name), model:grad(p.name):totable(), seed, step(p.name))
         end
       end)
     end
@@ -71,24 +74,41 @@ describe("gradients", function()
   it("of the input equal finite differences", function()
     loss()
     program:backward(1)
-    check(images, program:read(0, "gradient"):totable(), 7)
+    check(images, program:read(0, "gradient"):totable(), 7, 1e-3)
+  end)
+end
+
+describe("gradients", function()
+  describe("in a residual network", function()
+    local graph = residual_network()
+    local model, program, loss = setup(graph)
+    tame(model, "bn1", 8, { 2.5, -2.5 })
+    tame(model, "bn2", 8, { 3, -7 })
+    check_network(graph, model, program, loss, function() return 1e-3 end)
+
+    it("scale with the loss scale, exactly for powers of two", function()
+      loss()
+      program:backward(1)
+      local g = model:grad("conv1.weight"):totable()
+      loss()
+      program:backward(1024)
+      for i, scaled in ipairs(model:grad("conv1.weight"):totable()) do assert.equal(g[i] * 1024, scaled) end
+    end)
+
+    it("are the same bits every time", function()
+      loss()
+      program:backward(1)
+      local g = model:grad("conv2.weight"):tostring()
+      loss()
+      program:backward(1)
+      assert.equal(g, model:grad("conv2.weight"):tostring())
+    end)
   end)
 
-  it("scale with the loss scale, exactly for powers of two", function()
-    loss()
-    program:backward(1)
-    local g = model:grad("conv1.weight"):totable()
-    loss()
-    program:backward(1024)
-    for i, scaled in ipairs(model:grad("conv1.weight"):totable()) do assert.equal(g[i] * 1024, scaled) end
-  end)
-
-  it("are the same bits every time", function()
-    loss()
-    program:backward(1)
-    local g = model:grad("conv2.weight"):tostring()
-    loss()
-    program:backward(1)
-    assert.equal(g, model:grad("conv2.weight"):tostring())
+  describe("in a network of the other operators", function()
+    local graph = net.tiny_mixture()
+    local model, program, loss = setup(graph)
+    tame(model, "bn1", 8, { 3, -3, 9 }) -- within relu6's corners, below and above
+    check_network(graph, model, program, loss, function(name) return name:match "^conv1" and 1e-3 or 2e-3 end)
   end)
 end)

@@ -88,17 +88,25 @@ def case(name, attributes, inputs, parameters, run, rand, **extra):
 
 
 def conv2d(rand):
-    def one(name, n, c, h, k, kernel, stride, padding, bias):
-        parameters = {"weight": rand(k, c, kernel, kernel, scale=0.4)}
+    def one(name, n, c, h, k, kernel, stride, padding, bias, groups=1):
+        parameters = {"weight": rand(k, c // groups, kernel, kernel, scale=0.4)}
         if bias:
             parameters["bias"] = rand(k)
-        return case(name, {"stride": stride, "padding": padding}, {"x": rand(n, c, h, h)}, parameters,
-                    lambda x, w, b=None: F.conv2d(x, w, b, stride, padding), rand)
+        attributes = {"stride": stride, "padding": padding}
+        if groups > 1:
+            attributes["groups"] = groups
+        return case(name, attributes, {"x": rand(n, c, h, h)}, parameters,
+                    lambda x, w, b=None: F.conv2d(x, w, b, stride, padding, groups=groups), rand)
     return [
         one("3x3, stride 1, padding 1", 2, 3, 5, 4, 3, 1, 1, False),
         one("3x3, stride 2, padding 1", 2, 2, 6, 3, 3, 2, 1, False),
         one("1x1, stride 2", 2, 5, 4, 3, 1, 2, 0, False),
         one("3x3 with bias, odd channels", 1, 3, 4, 5, 3, 1, 1, True),
+        one("3x3 in two groups, with bias", 2, 4, 4, 6, 3, 1, 1, True, 2),
+        one("1x1 in three groups, stride 2", 2, 6, 5, 3, 1, 2, 0, False, 3),
+        one("3x3 depthwise", 2, 5, 5, 5, 3, 1, 1, False, 5),
+        one("3x3 depthwise, stride 2, with bias", 2, 4, 6, 4, 3, 2, 1, True, 4),
+        one("3x3 depthwise, two outputs a channel", 1, 3, 4, 6, 3, 1, 1, False, 3),
     ]
 
 
@@ -130,6 +138,24 @@ def relu(rand):
     return [case("with a zero", {}, {"x": x}, {}, F.relu, rand)]
 
 
+def relu6(rand):
+    x = rand(2, 3, 3, 3, scale=6.0)
+    with torch.no_grad():
+        x[0, 0, 0, :2] = torch.tensor([0.0, 6.0])  # the gradient is 0 at both
+    return [case("with a zero and a six", {}, {"x": x}, {}, F.relu6, rand)]
+
+
+def sigmoid(rand):
+    x = rand(2, 3, 3, 3, scale=3.0)
+    with torch.no_grad():
+        x[0, 0, 0, :2] = torch.tensor([-100.0, 100.0])
+    return [case("with large values", {}, {"x": x}, {}, torch.sigmoid, rand)]
+
+
+def mul(rand):
+    return [case("two images", {}, {"a": rand(2, 3, 3, 3), "b": rand(2, 3, 3, 3)}, {}, torch.mul, rand)]
+
+
 def add(rand):
     return [case("two images", {}, {"a": rand(2, 3, 3, 3), "b": rand(2, 3, 3, 3)}, {}, torch.add, rand)]
 
@@ -138,6 +164,46 @@ def avgpool2d(rand):
     return [
         case("4x4 to 1x1", {"kernel": 4}, {"x": rand(2, 3, 4, 4)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
         case("8x8 to 2x2", {"kernel": 4}, {"x": rand(1, 2, 8, 8)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
+    ]
+
+
+def maxpool2d(rand):
+    def one(name, dims, kernel, stride, padding, x=None):
+        x = rand(*dims) if x is None else x
+        return case(name, {"kernel": kernel, "stride": stride, "padding": padding}, {"x": x}, {},
+                    lambda x: F.max_pool2d(x, kernel, stride, padding), rand)
+    ties = rand(2, 2, 6, 6)
+    with torch.no_grad():
+        ties.copy_(ties.round().clamp(-1, 1))  # most windows have several maxima: the first one gets the gradient
+    return [
+        one("2x2", (2, 3, 6, 4), 2, 2, 0),
+        one("2x2 with ties", None, 2, 2, 0, ties),
+        one("windows that overlap, padding", (2, 3, 7, 6), 3, 2, 1),
+        one("windows that leave rows out", (1, 2, 7, 8), 2, 3, 0),
+    ]
+
+
+def mean(rand):
+    return [case("of 3x4 images", {}, {"x": rand(2, 5, 3, 4)}, {}, lambda x: x.mean((2, 3)), rand)]
+
+
+def shuffled(x, groups):
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+def concat(rand):
+    """Of parts of one image, taken in another order."""
+    def one(name, parts, shuffle):
+        c = sum(count for _, count in parts)
+        return case(name, {"firsts": [p[0] for p in parts], "counts": [p[1] for p in parts], "shuffle": shuffle},
+                    {"x": rand(2, c, 2, 3)}, {},
+                    lambda x: shuffled(torch.cat([x[:, f:f + n] for f, n in parts], 1), shuffle), rand)
+    return [
+        one("two parts", [(3, 2), (0, 3)], 1),
+        one("three parts, shuffled", [(2, 4), (0, 2), (6, 6)], 3),
+        one("one part, shuffled", [(0, 6)], 2),
+        one("parts that overlap and leave channels out", [(1, 3), (2, 2)], 1),
     ]
 
 
@@ -224,7 +290,9 @@ def resnet_tiny(rand):
             "parameters_after": dict(net.named_parameters()), "buffers_after": buffers, "eval_output_after": net(x)}
 
 
-FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny]
+# In this order, which seeds them: new ones at the end.
+FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
+            mean, concat]
 
 
 def main():

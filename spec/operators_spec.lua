@@ -45,7 +45,8 @@ describe("operator", function()
       local w = case.weight.dims
       run(case, function(g, x)
         return g:add("conv2d", "op", { x },
-          { out = w[1], kernel = { w[3], w[4] }, stride = case.stride, padding = case.padding, bias = case.bias ~= nil })
+          { out = w[1], kernel = { w[3], w[4] }, stride = case.stride, padding = case.padding, groups = case.groups or 1,
+            bias = case.bias ~= nil })
       end, { { "op.weight", "weight" }, case.bias and { "op.bias", "bias" } or nil })
     end)
   end)
@@ -97,11 +98,13 @@ describe("operator", function()
     end)
   end)
 
-  describe("relu", function()
-    each_case("relu", function(case)
-      run(case, function(g, x) return g:add("relu", "op", { x }) end, {})
+  for _, kind in ipairs { "relu", "relu6", "sigmoid", "mean", "log_softmax" } do
+    describe(kind, function()
+      each_case(kind, function(case)
+        run(case, function(g, x) return g:add(kind, "op", { x }) end, {})
+      end)
     end)
-  end)
+  end
 
   describe("avgpool", function()
     each_case("avgpool2d", function(case)
@@ -109,15 +112,108 @@ describe("operator", function()
     end)
   end)
 
-  describe("log_softmax", function()
-    each_case("log_softmax", function(case)
-      run(case, function(g, x) return g:add("log_softmax", "op", { x }) end, {})
+  describe("maxpool", function()
+    each_case("maxpool2d", function(case)
+      run(case, function(g, x)
+        return g:add("maxpool", "op", { x }, { kernel = case.kernel, stride = case.stride, padding = case.padding })
+      end, {})
+    end)
+
+    it("keeps a NaN and an image of infinities", function()
+      local g = core.graph()
+      local y = g:add("maxpool", "pool", { g:input { 1, 2, 4 } }, { kernel = 2, stride = 2 })
+      local _, labels = net.cotangent_head(g, y, 1, { 1, 1 })
+      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { keep_all = true })
+      local nan, inf = 0 / 0, math.huge
+      program:forward(core.tensor({ 1, 2, 4, 1 }, { 1, nan, -inf, -inf, 2, 3, -inf, -inf }), labels)
+      local out = program:read(1):totable()
+      assert.not_equal(out[1], out[1])
+      assert.equal(-inf, out[2])
+    end)
+
+    it("refuses padding of more than half a window", function()
+      local g = core.graph()
+      assert.has_error(function() g:add("maxpool", "pool", { g:input { 1, 4, 4 } }, { kernel = 3, padding = 2 }) end,
+        "pool (maxpool): padding: 2, accepted is at most half of the kernel's 3")
+    end)
+  end)
+
+  describe("concat of slices", function()
+    each_case("concat", function(case)
+      run(case, function(g, x)
+        local parts = {}
+        for i, first in ipairs(case.firsts) do
+          parts[i] = g:add("slice", "slice" .. i, { x }, { first = first, count = case.counts[i] })
+        end
+        return g:add("concat", "op", parts, { shuffle = case.shuffle })
+      end, {})
+    end)
+
+    it("names what does not fit", function()
+      local g = core.graph()
+      local x = g:input { 4, 2, 2 }
+      local small = g:add("avgpool", "pool", { x }, { kernel = 2 })
+      local function fails(message, ...)
+        local args = table.pack(...)
+        assert.has_error(function() g:add(table.unpack(args, 1, args.n)) end, message)
+      end
+      fails("op (concat): inputs of shapes 4x2x2 and 4x1x1, must be equal but for the channels", "concat", "op", { x, small })
+      fails("op (concat): shuffle: 3 groups, must divide the 8 channels", "concat", "op", { x, x }, { shuffle = 3 })
+      fails("op (concat): 0 inputs, takes 1 to 16", "concat", "op", {})
+      fails("op (slice): count (of channels) must be given", "slice", "op", { x })
+      fails("op (slice): channels 3 to 4, the input has 0 to 3", "slice", "op", { x }, { first = 3, count = 2 })
+      fails("op (slice): input 0 is a flattened image: flatten it later", "slice", "op", { g:view(x, { 16 }) }, { count = 2 })
+    end)
+  end)
+
+  describe("dropout", function()
+    local n, p = 1000, 0.3
+
+    -- The output and the gradient of an input of ones, for a gradient of the output of ones.
+    local function drop(options, step)
+      local g = core.graph()
+      local ones = {}
+      for i = 1, n do ones[i] = 1 end
+      local x = g:input { n // 10, 2, 5 }
+      local y = g:add("dropout", "drop", { x }, { p = p })
+      local set_head, labels = net.cotangent_head(g, y, 1, ones)
+      local model = core.model(g)
+      set_head(model)
+      options.keep_all, options.input_gradient = true, options.train ~= false
+      local program = core.program(model, core.assignment(g, 1, net.fp32), options)
+      program:forward(core.tensor({ 1, 2, 5, n // 10 }, ones), labels, step)
+      if options.train == false then return program:read(1):totable() end
+      program:backward(1)
+      return program:read(1):totable(), program:read(0, "gradient"):totable()
+    end
+
+    it("makes elements zero with its probability, scales the others, and the gradient by the same", function()
+      local y, dx = drop({ seed = 4 }, 1)
+      local zeros, factor = 0, core.round(core.tensor({ 1 }, { 1 / (1 - p) }), "fp32"):get(1)
+      for i = 1, n do
+        assert.is_true(y[i] == 0 or y[i] == factor)
+        assert.equal(y[i], dx[i])
+        if y[i] == 0 then zeros = zeros + 1 end
+      end
+      assert.near(p * n, zeros, 4 * math.sqrt(n * p * (1 - p)))
+    end)
+
+    it("draws from the seed, the step and the element", function()
+      local y = drop({ seed = 4 }, 1)
+      assert.same(y, (drop({ seed = 4 }, 1)))
+      assert.not_same(y, (drop({ seed = 4 }, 2)))
+      assert.not_same(y, (drop({ seed = 5 }, 1)))
+      assert.is_false(table.concat(y, " ", 1, n // 2) == table.concat(y, " ", n // 2 + 1))
+    end)
+
+    it("is the identity in evaluation", function()
+      for _, y in ipairs(drop({ train = false }, 1)) do assert.equal(1, y) end
     end)
   end)
 
   -- The two inputs are halves of one image's channels, picked out by 1x1 convolutions of zeros and ones.
-  describe("add", function()
-    each_case("add", function(case)
+  local function of_two_halves(kind)
+    each_case(kind, function(case)
       local d = case.a.dims
       local n, c, area = d[1], d[2], d[3] * d[4]
       local x, dx = {}, {}
@@ -142,9 +238,15 @@ describe("operator", function()
         function(g, input)
           local a = g:add("conv2d", "a", { input }, { out = c, bias = false })
           local b = g:add("conv2d", "b", { input }, { out = c, bias = false })
-          return g:add("add", "op", { a, b })
+          return g:add(kind, "op", { a, b })
         end, { { "a.weight", "first" }, { "b.weight", "second" } })
     end)
+  end
+
+  describe("mul", function() of_two_halves "mul" end)
+
+  describe("add", function()
+    of_two_halves "add"
 
     it("adds both gradients when a value is added to itself", function()
       local g = core.graph()

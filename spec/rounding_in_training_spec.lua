@@ -73,6 +73,39 @@ describe("a training step in low precision", function()
     assert.equal(1 - 2 ^ -12, model:tensor("a.weight"):get(1))
   end)
 
+  -- A value, its slices put together again, and the gradient of the value in all low formats.
+  local function sliced(slices)
+    local g = core.graph()
+    local x = g:add("conv2d", "conv", { g:input { 2, 1, 3 } }, { out = 4, bias = false })
+    local parts = {}
+    for i, part in ipairs(slices) do parts[i] = g:add("slice", "slice" .. i, { x }, { first = part[1], count = part[2] }) end
+    local y = #parts > 0 and g:add("concat", "concat", parts) or x
+    local numel = 3 * g:shape(y)[1]
+    local set_head, labels = net.cotangent_head(g, y, 1, net.numbers(numel, 2))
+    local model = core.model(g, { seed = 3 })
+    set_head(model)
+    local program = core.program(model, all_low(g, 1), { keep_all = true })
+    program:forward(core.tensor({ 1, 1, 3, 2 }, { 1, 2, 3, 4, 5, 6 }), labels)
+    program:backward(16)
+    return program:read(1, "gradient"):totable(), stats_of(program, 1, "dv").elements
+  end
+
+  it("writes the gradient of a value that slices share out once", function()
+    local gradient, elements = sliced { { 0, 1 }, { 1, 3 } }
+    local whole = sliced {}
+    assert.equal(12, elements)
+    assert.same(whole, gradient)
+  end)
+
+  it("adds the gradients of slices that overlap, or leave channels out", function()
+    local gradient, elements = sliced { { 0, 2 }, { 1, 2 } }
+    assert.equal(24, elements)
+    for pixel = 0, 2 do
+      assert.equal(0, gradient[4 * pixel + 4])
+      assert.not_equal(0, gradient[4 * pixel + 1])
+    end
+  end)
+
   it("rounds each contribution to a gradient and leaves their sum as it is", function()
     local g, model, labels = fork(1.25, 0.0625)
     local program = core.program(model, all_low(g, 1), { input_gradient = true })

@@ -44,34 +44,36 @@ local function same(graph, make_plan, steps, batch, input, a, b)
 end
 
 describe("packed storage gives the bits of emulated storage", function()
-  local graph = net.tiny_resnet()
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+    local graph = net[network]()
 
-  for _, name in ipairs(precision.names) do
-    it("after 20 steps of a small network under " .. name, function()
-      local function plan() return precision.plan(precision.named(name), graph, 7) end
-      same(graph, plan, 20, 7, { 3, 8, 8 }, { storage = "packed" }, { storage = "emulated" })
+    for _, name in ipairs(precision.names) do
+      it("after 20 steps of " .. network .. " under " .. name, function()
+        local function plan() return precision.plan(precision.named(name), graph, 7) end
+        same(graph, plan, 20, 7, { 3, 8, 8 }, { storage = "packed" }, { storage = "emulated" })
+      end)
+    end
+
+    it("in formats of 4 to 32 bits, with stochastic rounding, and promotions that move everything: " .. network, function()
+      local formats = { "FP(2,1,1)", "fp8_e5m2", "fp16", "bf16", "FP(8,12,0)", "FP(4,3,120)", "fp32", "FP(4,3,4)" }
+      local function plan()
+        local p = precision.plan(precision.demotion { ratio = 1, threshold = 1e-3 }, graph, 6)
+        for i = 0, #p.graph:operators() - 1 do
+          for j, role in ipairs { "v", "dv", "theta", "dtheta" } do
+            if i % 3 == j % 3 and p.assignment:get(i, role) then p.assignment:set(i, role, formats[(i + j) % #formats + 1]) end
+          end
+        end
+        return p
+      end
+      same(graph, plan, 20, 6, { 3, 8, 8 }, { storage = "packed", rounding = "stochastic", seed = 9 },
+        { storage = "emulated", rounding = "stochastic", seed = 9 })
+    end)
+
+    it("whether operators are fused or each stores its output: " .. network, function()
+      local function plan() return precision.plan(precision.named "uniform_low", graph, 7) end
+      same(graph, plan, 5, 7, { 3, 8, 8 }, {}, { keep_all = true })
     end)
   end
-
-  it("in formats of 4 to 32 bits, with stochastic rounding, and promotions that move everything", function()
-    local formats = { "FP(2,1,1)", "fp8_e5m2", "fp16", "bf16", "FP(8,12,0)", "FP(4,3,120)", "fp32", "FP(4,3,4)" }
-    local function plan()
-      local p = precision.plan(precision.demotion { ratio = 1, threshold = 1e-3 }, graph, 6)
-      for i = 0, #p.graph:operators() - 1 do
-        for j, role in ipairs { "v", "dv", "theta", "dtheta" } do
-          if i % 3 == j % 3 and p.assignment:get(i, role) then p.assignment:set(i, role, formats[(i + j) % #formats + 1]) end
-        end
-      end
-      return p
-    end
-    same(graph, plan, 20, 6, { 3, 8, 8 }, { storage = "packed", rounding = "stochastic", seed = 9 },
-      { storage = "emulated", rounding = "stochastic", seed = 9 })
-  end)
-
-  it("whether operators are fused or each stores its output", function()
-    local function plan() return precision.plan(precision.named "uniform_low", graph, 7) end
-    same(graph, plan, 5, 7, { 3, 8, 8 }, {}, { keep_all = true })
-  end)
 
   for _, model in ipairs(script.models()) do
     for _, policy in ipairs { "fp32", "operator", "demotion", "uniform_low" } do

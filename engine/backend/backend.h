@@ -27,6 +27,7 @@ typedef struct mptl_sink {
   mptl_key key; /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
+  bool part;               /* of a slice's input: only the slice's channels, others write the rest */
   mptl_round_stats *stats; /* of the tensor; the operator adds to it. NULL: not wanted */
 } mptl_sink;
 
@@ -40,6 +41,7 @@ typedef struct mptl_call {
   void *state;   /* the backend's, from op_create */
   float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
   void *scratch; /* the backend's, 64-byte aligned: see prepare */
+  mptl_key key;  /* random bits of the operator's own, another at every step: dropout's mask */
 
   int from[MPTL_MAX_INPUTS];       /* which operator of the stage makes the input; -1: it is in memory, in in[] */
   mptl_source in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in */

@@ -22,11 +22,22 @@ static const struct {
     {"bias", FLAG, offsetof(mptl_attributes, bias), 0, 1},
     {"eps", REAL, offsetof(mptl_attributes, eps), 0, 1},
     {"momentum", REAL, offsetof(mptl_attributes, momentum), 0, 1},
+    {"p", REAL, offsetof(mptl_attributes, p), 0, 1},
+    {"first", INTEGER, offsetof(mptl_attributes, first), 0, 1 << 24},
+    {"count", INTEGER, offsetof(mptl_attributes, count), 1, 1 << 24},
+    {"shuffle", INTEGER, offsetof(mptl_attributes, shuffle), 1, 1 << 24},
 };
 
 mptl_attributes mptl_attributes_default(void) {
-  return (mptl_attributes){
-      .kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .bias = true, .eps = 1e-5, .momentum = 0.1};
+  return (mptl_attributes){.kernel = {1, 1},
+                           .stride = {1, 1},
+                           .dilation = {1, 1},
+                           .groups = 1,
+                           .bias = true,
+                           .eps = 1e-5,
+                           .momentum = 0.1,
+                           .p = 0.5,
+                           .shuffle = 1};
 }
 
 mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values) {

@@ -52,7 +52,10 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
   for (int i = 0; i < g->n_ops; i++)
     if (strcmp(g->ops[i].name, name) == 0)
       return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
-  if (n_in != kind->n_in) return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %d", name, kind->name, n_in, kind->n_in);
+  bool several = kind->n_in == MPTL_SEVERAL;
+  if (several ? n_in < 1 || n_in > MPTL_MAX_INPUTS : n_in != kind->n_in)
+    return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %s%d", name, kind->name, n_in, several ? "1 to " : "",
+                     several ? MPTL_MAX_INPUTS : kind->n_in);
   if (kind != &mptl_op_input && g->n_ops == 0)
     return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
   for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));

@@ -5,8 +5,9 @@
 #include "graph/ops.h"
 
 static const mptl_op_kind *const table[] = {
-    &mptl_op_input, &mptl_op_conv2d,  &mptl_op_linear,      &mptl_op_batchnorm2d, &mptl_op_relu,
-    &mptl_op_add,   &mptl_op_avgpool, &mptl_op_log_softmax, &mptl_op_nll_loss,
+    &mptl_op_input,   &mptl_op_conv2d, &mptl_op_linear, &mptl_op_batchnorm2d, &mptl_op_relu,     &mptl_op_relu6,
+    &mptl_op_sigmoid, &mptl_op_add,    &mptl_op_mul,    &mptl_op_dropout,     &mptl_op_avgpool,  &mptl_op_maxpool,
+    &mptl_op_mean,    &mptl_op_concat, &mptl_op_slice,  &mptl_op_log_softmax, &mptl_op_nll_loss,
 };
 
 const mptl_op_kind *mptl_op_kind_at(size_t index) { return index < sizeof table / sizeof *table ? table[index] : NULL; }

@@ -1,4 +1,4 @@
-/* Operators whose output has the shape of their input: input, relu, add, batchnorm2d, log_softmax. */
+/* Operators whose output has the shape of their input: input, relu, relu6, sigmoid, dropout, add, mul, batchnorm2d, log_softmax. */
 #include "graph/ops.h"
 
 static mptl_status infer_input(mptl_graph *g, mptl_op *op, mptl_shape *out) {
@@ -12,7 +12,7 @@ static mptl_status infer_same(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
-static mptl_status infer_add(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+static mptl_status infer_two(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   mptl_shape a = mptl_input_shape(g, op, 0), b = mptl_input_shape(g, op, 1);
   char ta[40], tb[40];
   if (a.ndim != b.ndim || a.c != b.c || a.h != b.h || a.w != b.w)
@@ -42,7 +42,26 @@ const mptl_op_kind mptl_op_input = {.name = "input", .n_in = 0, .infer = infer_i
 const mptl_op_kind mptl_op_relu = {
     .name = "relu", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
 
-const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .pointwise = true, .infer = infer_add};
+const mptl_op_kind mptl_op_relu6 = {
+    .name = "relu6", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
+
+const mptl_op_kind mptl_op_sigmoid = {
+    .name = "sigmoid", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
+
+/* Its mask is a function of seed, step and element, and is drawn again in backward. */
+const mptl_op_kind mptl_op_dropout = {
+    .name = "dropout",
+    .n_in = 1,
+    .follows_inputs = true,
+    .pointwise = true,
+    .infer = infer_same,
+    .attributes = (const char *const[]){"p", NULL},
+};
+
+const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .pointwise = true, .infer = infer_two};
+
+const mptl_op_kind mptl_op_mul = {
+    .name = "mul", .n_in = 2, .follows_inputs = true, .pointwise = true, .backward_reads_in = true, .infer = infer_two};
 
 const mptl_op_kind mptl_op_batchnorm2d = {
     .name = "batchnorm2d",

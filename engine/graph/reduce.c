@@ -1,12 +1,30 @@
-/* Operators that make their input smaller: avgpool, nll_loss. */
+/* Operators that make their input smaller: avgpool, maxpool, mean, nll_loss. */
 #include "graph/ops.h"
 
-static mptl_status infer_avgpool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
   mptl_shape in = mptl_input_shape(g, op, 0);
   *out = (mptl_shape){.ndim = 3, .c = in.c};
   MPTL_TRY(mptl_window_size(&out->h, op, in.h, 0));
   return mptl_window_size(&out->w, op, in.w, 1);
+}
+
+static mptl_status infer_maxpool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  const mptl_attributes *a = &op->attr;
+  for (int i = 0; i < 2; i++)
+    if (2 * a->padding[i] > a->kernel[i])
+      return mptl_fail(MPTL_EINVAL, "padding: %d, accepted is at most half of the kernel's %d", a->padding[i], a->kernel[i]);
+  return infer_pool(g, op, out);
+}
+
+/* The average of each channel: average pooling with a window as large as the image, and a flat output. */
+static mptl_status infer_mean(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
+  mptl_shape in = mptl_input_shape(g, op, 0);
+  op->attr.kernel[0] = op->attr.stride[0] = in.h;
+  op->attr.kernel[1] = op->attr.stride[1] = in.w;
+  *out = (mptl_shape){.ndim = 1, .c = in.c, .h = 1, .w = 1};
+  return MPTL_OK;
 }
 
 /* One loss a sample; the batch's loss is their mean. Labels come with the batch. */
@@ -20,8 +38,21 @@ const mptl_op_kind mptl_op_avgpool = {
     .name = "avgpool",
     .n_in = 1,
     .follows_inputs = true,
-    .infer = infer_avgpool,
+    .infer = infer_pool,
     .attributes = (const char *const[]){"kernel", "stride", NULL},
 };
+
+/* Backward finds each window's maximum again in the input: that is the output of a relu or a convolution's operand, kept already in any
+ * usual network, where an index for each output element would be kept besides. */
+const mptl_op_kind mptl_op_maxpool = {
+    .name = "maxpool",
+    .n_in = 1,
+    .follows_inputs = true,
+    .backward_reads_in = true,
+    .infer = infer_maxpool,
+    .attributes = (const char *const[]){"kernel", "stride", "padding", NULL},
+};
+
+const mptl_op_kind mptl_op_mean = {.name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
 const mptl_op_kind mptl_op_nll_loss = {.name = "nll_loss", .n_in = 1, .infer = infer_nll_loss};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "graph/ops.h"
 #include "program/inside.h"
 
 static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -118,12 +119,15 @@ static mptl_status set_rounders(mptl_program *p) {
   return MPTL_OK;
 }
 
-/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. A gradient that is a sum
- * of several is not rounded again: it stays in binary32. */
+/* Whether an operator's output has a gradient that is a sum of several: such a sum is not rounded again. */
+static bool sums_gradients(const mptl_program *p, int op) { return p->slots[op].life.readers > 1 && !p->slots[op].life.in_parts; }
+
+/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. A sum of gradients
+ * is in binary32. */
 static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   const mptl_lifetime *t = &p->slots[op].life;
   if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;
-  if (p->options.storage == MPTL_EMULATED || (role == MPTL_DV && t->readers > 1)) return sizeof(float);
+  if (p->options.storage == MPTL_EMULATED || (role == MPTL_DV && sums_gradients(p, op))) return sizeof(float);
   return mptl_code_size(p->rounders[op][role].format);
 }
 
@@ -155,14 +159,14 @@ static void describe_operands(mptl_program *p) {
     c->out = (mptl_source){.size = size, .rounder = &p->rounders[i][MPTL_V]};
     c->y = (mptl_sink){.size = size, .rounder = &p->rounders[i][MPTL_V], .stats = &p->stats[i][MPTL_V]};
     c->dy = (mptl_source){.size = element_bytes(p, i, MPTL_DV)};
-    c->dy.rounder = p->slots[i].life.readers > 1 ? NULL : &p->rounders[i][MPTL_DV];
+    c->dy.rounder = sums_gradients(p, i) ? NULL : &p->rounders[i][MPTL_DV];
     c->theta_rounder = &p->rounders[i][MPTL_THETA];
     c->labels = p->labels;
     if (c->op->n_in == 0) c->in[0] = (mptl_source){.size = sizeof(float)}; /* the batch of images */
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(p->graph, c->op, k);
       c->in[k] = (mptl_source){.size = element_bytes(p, from, MPTL_V), .rounder = &p->rounders[from][MPTL_V]};
-      c->dx[k] = (mptl_sink){.accumulate = p->slots[i].life.accumulate[k]};
+      c->dx[k] = (mptl_sink){.accumulate = p->slots[i].life.accumulate[k], .part = p->slots[from].life.in_parts};
       if (!p->slots[from].life.wants_gradient) continue;
       c->dx[k].size = element_bytes(p, from, MPTL_DV);
       c->dx[k].rounder = &p->rounders[from][MPTL_DV];
@@ -200,9 +204,9 @@ static void count_bytes(mptl_program *p) {
       size_t out = mptl_value_numel(p, (int)(c->op - p->graph->ops)), theta = 0;
       for (int k = 0; k < c->op->n_in; k++) {
         size_t in = mptl_value_numel(p, mptl_producer(p->graph, c->op, k));
-        if (c->from[k] < 0) forward += in * c->in[k].size;
+        if (c->from[k] < 0) forward += (c->op->kind == &mptl_op_slice ? out : in) * c->in[k].size;
         if (c->op->kind->backward_reads_in) backward += in * c->in[k].size;
-        if (c->dx[k].stats != NULL) backward += in * c->dx[k].size * (c->dx[k].accumulate ? 2 : 1);
+        if (c->dx[k].stats != NULL) backward += (c->dx[k].part ? out : in) * c->dx[k].size * (c->dx[k].accumulate ? 2 : 1);
       }
       for (int k = 0; k < c->op->n_param; k++) theta += p->graph->params[c->op->first_param + k].numel * sizeof(float);
       forward += theta + out * c->y.size;

@@ -36,6 +36,34 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
   }
 }
 
+/* The live operators that send a gradient to operator i's output; *slice of them takes the channels from `first` on, -1: none. False if
+ * one is no slice. */
+static bool only_slices(const mptl_lifetime *t, const mptl_graph *g, int i, int first, int *slice, int *readers) {
+  *slice = -1;
+  *readers = 0;
+  for (int j = i + 1; j < g->n_ops; j++) {
+    const mptl_op *op = &g->ops[j];
+    for (int k = 0; t[j].live && k < op->n_in; k++) {
+      if (mptl_producer(g, op, k) != i) continue;
+      if (op->kind != &mptl_op_slice) return false;
+      if (op->attr.first == first) *slice = j;
+      ++*readers;
+    }
+  }
+  return true;
+}
+
+/* Whether the slices that read operator i's output share out its channels: each comes to one of them. */
+static bool in_parts(const mptl_lifetime *t, const mptl_graph *g, int i) {
+  int channels = g->values[g->ops[i].out].shape.c, first = 0, slice, readers, found = 0;
+  while (only_slices(t, g, i, first, &slice, &readers) && slice >= 0) {
+    first += g->ops[slice].attr.count;
+    found++;
+    if (first == channels) return found == readers;
+  }
+  return false;
+}
+
 /* One operator's reads: its inputs stay until then, and the first to send a gradient to a value writes it, the others add. */
 static void note_reads(mptl_lifetime *t, const mptl_graph *g, int i, bool train) {
   const mptl_op *op = &g->ops[i];
@@ -45,7 +73,7 @@ static void note_reads(mptl_lifetime *t, const mptl_graph *g, int i, bool train)
     int last_read = train && t[i].live && op->kind->backward_reads_in ? backward : stage;
     if (last_read > from->value.last) from->value.last = last_read;
     if (!t[i].live || !from->wants_gradient) continue;
-    t[i].accumulate[k] = from->readers > 0;
+    t[i].accumulate[k] = from->readers > 0 && !from->in_parts;
     if (from->readers++ == 0) from->gradient.first = backward;
   }
 }
@@ -59,6 +87,7 @@ mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, mptl_life
     t[i].wants_gradient = options.train && t[i].live && (g->ops[i].kind != &mptl_op_input || options.input_gradient);
     t[i].value.first = t[i].value.last = t[i].stage;
     t[i].gradient.first = t[i].gradient.last = backward;
+    t[i].in_parts = t[i].wants_gradient && in_parts(t, g, i);
     if (options.train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
     /* What is read after the step: the last two outputs, which are small, and the input's gradient. */
     if (i >= g->n_ops - 2) t[i].value.last = 2 * g->n_ops;

@@ -16,6 +16,7 @@ typedef struct mptl_lifetime {
   bool wants_gradient;              /* the gradient of its output is computed */
   int stage;                        /* the operator that its stage ends with; only that one's output and gradient are in memory */
   int readers;                      /* live operators that send a gradient to its output */
+  bool in_parts;                    /* ... that are slices and share out its channels: each writes its part */
   bool accumulate[MPTL_MAX_INPUTS]; /* its gradient of that input is added to what others have written */
   mptl_block value, gradient;       /* first and last; bytes are the caller's to set; gradient only if wanted */
 } mptl_lifetime;

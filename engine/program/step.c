@@ -18,6 +18,7 @@ static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
 static void set_keys(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
+    c->key = mptl_make_key(p->options.seed, MPTL_STREAM_DROPOUT, (uint32_t)i, p->step);
     c->y.key = key_of(p, i, MPTL_V);
     for (int k = 0; k < c->op->n_in; k++) c->dx[k].key = key_of(p, mptl_producer(p->graph, c->op, k), MPTL_DV);
   }

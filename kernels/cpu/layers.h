@@ -18,10 +18,18 @@ typedef struct mptl_sgd {
 typedef struct mptl_layer_kernels {
   void (*relu)(float *y, const float *x, size_t n);                            /* y = max(x, 0); NaN stays */
   void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
+  void (*relu6)(float *y, const float *x, size_t n);                           /* y = min(max(x, 0), 6); NaN stays */
+  void (*relu6_backward)(float *dx, const float *dy, const float *y, size_t n);   /* dx = 0 < y < 6 ? dy : 0; NaN as in relu */
+  void (*sigmoid_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = dy y (1 - y) */
   void (*add)(float *y, const float *a, const float *b, size_t n);
+  void (*mul)(float *y, const float *a, const float *b, size_t n);
   void (*accumulate)(float *y, const float *x, size_t n);         /* y += x */
   void (*to_bf16)(uint16_t *y, const float *x, size_t n);         /* x that bf16 holds exactly */
   void (*axpy)(float *y, const float *x, float factor, size_t n); /* y += x * factor */
+
+  /* Where x is above best, or NaN: best = x, index = at. */
+  void (*larger)(float *best, int32_t *index, const float *x, int32_t at, size_t n);
+  void (*add_where)(float *y, const float *x, const int32_t *index, int32_t at, size_t n); /* y += x where index is at */
 
   /* sum[c] += over rows of x - shift; sum2[c] += of its square. */
   void (*moments)(float *sum, float *sum2, const float *x, const float *shift, size_t rows, size_t c);

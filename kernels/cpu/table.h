@@ -12,7 +12,7 @@
 #include "kernels/cpu/layers.h"
 #include "kernels/round.h"
 
-/* X(result, name, parameters); the array functions of mptl/round.h say what each does. stats is never NULL. */
+/* X(result, name, parameters); the array functions of mptl/round.h say what each does, isa/dropout.c the last. stats is never NULL. */
 #define MPTL_CPU_KERNELS(X)                                                                                                   \
   X(void, round_f32,                                                                                                          \
     (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
@@ -21,7 +21,9 @@
   X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                       \
   X(void, decode_bf16,                                                                                                        \
     (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r)) /* the binary32 patterns' upper halves */           \
-  X(float, max_abs_f32, (const float *x, size_t n))
+  X(float, max_abs_f32, (const float *x, size_t n))                                                                           \
+  X(void, dropout_f32,                                                                                                        \
+    (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0)) /* kept where random_uniform >= p */
 
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;
 

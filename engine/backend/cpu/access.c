@@ -55,14 +55,15 @@ void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *
 
 size_t mptl_rows_scratch_bytes(size_t row_floats) { return mptl_thread_limit() * mptl_aligned(row_floats * sizeof(float)); }
 
-void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sink) {
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks) {
 #pragma omp parallel if (count > 1)
   {
     float *buffer = (float *)((char *)call->scratch + (size_t)omp_get_thread_num() * mptl_aligned(row_floats * sizeof(float)));
-    mptl_round_stats stats = {0};
+    mptl_round_stats stats[MPTL_MAX_INPUTS] = {{0}};
 #pragma omp for schedule(static)
-    for (size_t row = 0; row < count; row++) fn(call, row, buffer, &stats);
+    for (size_t row = 0; row < count; row++) fn(call, row, buffer, stats);
 #pragma omp critical(mptl_row_stats)
-    mptl_stats_merge(sink->stats, &stats);
+    for (int k = 0; k < n_sinks; k++)
+      if (mptl_wanted(&sinks[k])) mptl_stats_merge(sinks[k].stats, &stats[k]);
   }
 }

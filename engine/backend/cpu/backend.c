@@ -5,8 +5,9 @@
 #include "backend/cpu/cpu.h"
 
 static const mptl_cpu_op *const table[] = {
-    &mptl_cpu_input, &mptl_cpu_conv2d,  &mptl_cpu_linear,      &mptl_cpu_batchnorm2d, &mptl_cpu_relu,
-    &mptl_cpu_add,   &mptl_cpu_avgpool, &mptl_cpu_log_softmax, &mptl_cpu_nll_loss,
+    &mptl_cpu_input,   &mptl_cpu_conv2d,  &mptl_cpu_linear, &mptl_cpu_batchnorm2d, &mptl_cpu_relu,     &mptl_cpu_relu6,
+    &mptl_cpu_sigmoid, &mptl_cpu_dropout, &mptl_cpu_add,    &mptl_cpu_mul,         &mptl_cpu_avgpool,  &mptl_cpu_maxpool,
+    &mptl_cpu_mean,    &mptl_cpu_concat,  &mptl_cpu_slice,  &mptl_cpu_log_softmax, &mptl_cpu_nll_loss,
 };
 
 const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind) {

@@ -49,8 +49,9 @@ typedef struct mptl_cpu_op {
 /* The row of a kind; never NULL for kinds of the operator table (a spec checks it). */
 const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind);
 
-extern const mptl_cpu_op mptl_cpu_input, mptl_cpu_conv2d, mptl_cpu_linear, mptl_cpu_batchnorm2d, mptl_cpu_relu, mptl_cpu_add,
-    mptl_cpu_avgpool, mptl_cpu_log_softmax, mptl_cpu_nll_loss;
+extern const mptl_cpu_op mptl_cpu_input, mptl_cpu_conv2d, mptl_cpu_linear, mptl_cpu_batchnorm2d, mptl_cpu_relu, mptl_cpu_relu6,
+    mptl_cpu_sigmoid, mptl_cpu_dropout, mptl_cpu_add, mptl_cpu_mul, mptl_cpu_avgpool, mptl_cpu_maxpool, mptl_cpu_mean,
+    mptl_cpu_concat, mptl_cpu_slice, mptl_cpu_log_softmax, mptl_cpu_nll_loss;
 
 /* Runs a stage of pointwise operators (fused.c). */
 size_t mptl_fused_scratch_bytes(const mptl_stage *stage);
@@ -74,10 +75,10 @@ void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, 
 /* mptl_write for many elements, in parallel; counts in the sink's stats. */
 void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results);
 
-/* Runs fn over [0, count) rows in parallel, and merges what its threads count into the sink's stats. buffer has row_floats for each
- * thread. */
+/* Runs fn over [0, count) rows in parallel. buffer has row_floats for each thread; stats are one for each sink (an operator's inputs
+ * at most), and what the threads count is merged into the sinks'. */
 typedef void mptl_row_fn(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats);
-void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sink);
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks);
 size_t mptl_rows_scratch_bytes(size_t row_floats);
 
 /* mptl_backend's compute. */

@@ -25,7 +25,7 @@ static void softmax_row(const mptl_call *call, size_t sample, float *buffer, mpt
 }
 
 static mptl_status softmax_forward(mptl_call *call) {
-  mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_row, &call->y);
+  mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_row, &call->y, 1);
   return MPTL_OK;
 }
 
@@ -41,7 +41,8 @@ static void softmax_backward_row(const mptl_call *call, size_t sample, float *bu
 }
 
 static mptl_status softmax_backward(mptl_call *call) {
-  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_backward_row, &call->dx[0]);
+  if (mptl_wanted(&call->dx[0]))
+    mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 
@@ -81,7 +82,7 @@ static void nll_backward_row(const mptl_call *call, size_t sample, float *buffer
 }
 
 static mptl_status nll_backward(mptl_call *call) {
-  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch, row_floats(call), nll_backward_row, &call->dx[0]);
+  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch, row_floats(call), nll_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 

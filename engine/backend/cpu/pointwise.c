@@ -1,7 +1,9 @@
-/* input, relu, add. */
+/* input, relu, relu6, sigmoid, dropout, add, mul. */
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "kernels/cpu/table.h"
 
 /* input: the images are rounded as they come (in[0] is the batch); where the batch is not full the rest is zero. */
 static void input_forward(const mptl_call *call, const mptl_tile *tile) {
@@ -22,6 +24,40 @@ static void relu_backward(const mptl_call *call, const mptl_tile *tile) {
   mptl_layers()->relu_backward(tile->dx[0], tile->dy, tile->y, tile->n);
 }
 
+static void relu6_forward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  mptl_layers()->relu6(tile->y, tile->x[0], tile->n);
+}
+
+/* As relu's: nothing passes either where a value was rounded to 6. */
+static void relu6_backward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  mptl_layers()->relu6_backward(tile->dx[0], tile->dy, tile->y, tile->n);
+}
+
+static void sigmoid_forward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  for (size_t i = 0; i < tile->n; i++) tile->y[i] = (float)(1.0 / (1.0 + exp(-(double)tile->x[0][i])));
+}
+
+static void sigmoid_backward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  mptl_layers()->sigmoid_backward(tile->dx[0], tile->dy, tile->y, tile->n);
+}
+
+static void mask(const mptl_call *call, float *to, const float *from, const mptl_tile *tile) {
+  mptl_cpu_kernels_get()->dropout_f32(to, from, tile->n, call->op->attr.p, call->key, tile->offset);
+}
+
+static void dropout_forward(const mptl_call *call, const mptl_tile *tile) {
+  if (call->train)
+    mask(call, tile->y, tile->x[0], tile);
+  else
+    memcpy(tile->y, tile->x[0], tile->n * sizeof *tile->y);
+}
+
+static void dropout_backward(const mptl_call *call, const mptl_tile *tile) { mask(call, tile->dx[0], tile->dy, tile); }
+
 static void add_forward(const mptl_call *call, const mptl_tile *tile) {
   (void)call;
   mptl_layers()->add(tile->y, tile->x[0], tile->x[1], tile->n);
@@ -34,10 +70,29 @@ static void add_backward(const mptl_call *call, const mptl_tile *tile) {
     if (tile->dx[k] != NULL) memcpy(tile->dx[k], tile->dy, tile->n * sizeof *tile->dy);
 }
 
+static void mul_forward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  mptl_layers()->mul(tile->y, tile->x[0], tile->x[1], tile->n);
+}
+
+static void mul_backward(const mptl_call *call, const mptl_tile *tile) {
+  (void)call;
+  for (int k = 0; k < 2; k++)
+    if (tile->dx[k] != NULL) mptl_layers()->mul(tile->dx[k], tile->dy, tile->x[1 - k], tile->n);
+}
+
 static const mptl_pointwise input = {.forward = input_forward};
 static const mptl_pointwise relu = {.forward = relu_forward, .backward = relu_backward};
+static const mptl_pointwise relu6 = {.forward = relu6_forward, .backward = relu6_backward};
+static const mptl_pointwise sigmoid = {.forward = sigmoid_forward, .backward = sigmoid_backward};
+static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = dropout_backward};
 static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward};
+static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
 const mptl_cpu_op mptl_cpu_input = {.kind = "input", .pointwise = &input};
 const mptl_cpu_op mptl_cpu_relu = {.kind = "relu", .pointwise = &relu};
+const mptl_cpu_op mptl_cpu_relu6 = {.kind = "relu6", .pointwise = &relu6};
+const mptl_cpu_op mptl_cpu_sigmoid = {.kind = "sigmoid", .pointwise = &sigmoid};
+const mptl_cpu_op mptl_cpu_dropout = {.kind = "dropout", .pointwise = &dropout};
 const mptl_cpu_op mptl_cpu_add = {.kind = "add", .pointwise = &add};
+const mptl_cpu_op mptl_cpu_mul = {.kind = "mul", .pointwise = &mul};

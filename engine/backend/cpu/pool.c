@@ -1,10 +1,11 @@
-/* avgpool over NHWC, by rows of output pixels forward and of input pixels backward. */
+/* avgpool, mean (an avgpool with one window) and maxpool over NHWC, by rows of output pixels forward and of input pixels backward. */
+#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 
 typedef struct geometry {
-  size_t c, ih, iw, oh, ow, kh, kw, sh, sw;
+  size_t c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
 } geometry;
 
 static geometry geometry_of(const mptl_call *call) {
@@ -18,8 +19,12 @@ static geometry geometry_of(const mptl_call *call) {
                     .kh = (size_t)a->kernel[0],
                     .kw = (size_t)a->kernel[1],
                     .sh = (size_t)a->stride[0],
-                    .sw = (size_t)a->stride[1]};
+                    .sw = (size_t)a->stride[1],
+                    .ph = (size_t)a->padding[0],
+                    .pw = (size_t)a->padding[1]};
 }
+
+/* ---- Averages ---- */
 
 /* A row of results and one of operands. */
 static size_t row_floats(const mptl_call *call) {
@@ -45,7 +50,7 @@ static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_ro
 
 static mptl_status forward(mptl_call *call) {
   geometry g = geometry_of(call);
-  mptl_run_rows(call, (size_t)call->batch * g.oh, row_floats(call), forward_row, &call->y);
+  mptl_run_rows(call, (size_t)call->batch * g.oh, row_floats(call), forward_row, &call->y, 1);
   return MPTL_OK;
 }
 
@@ -64,9 +69,103 @@ static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_r
 
 static mptl_status backward(mptl_call *call) {
   geometry g = geometry_of(call);
-  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch * g.ih, row_floats(call), backward_row, &call->dx[0]);
+  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch * g.ih, row_floats(call), backward_row, &call->dx[0], 1);
+  return MPTL_OK;
+}
+
+/* ---- Maxima ---- */
+
+/* Rows of the input that a step of the windows down the image adds. */
+static size_t band_rows(const geometry *g) { return g->sh < g->ih ? g->sh : g->ih; }
+
+/* A band of the input's gradient, a row of the input, and of the output maxima, places and gradients. */
+static size_t max_floats(const mptl_call *call) {
+  geometry g = geometry_of(call);
+  return ((band_rows(&g) + 1) * g.iw + 3 * g.ow) * g.c;
+}
+
+static size_t max_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(max_floats(call)); }
+
+/* The maxima of a row of windows and their places, window row times kw plus window column; of equals the first, as in PyTorch. What is
+ * outside of the image is not looked at. x is a buffer for a row of the input. */
+static void find_maxima(const mptl_call *call, const geometry *g, size_t image, size_t oh, float *best, int32_t *place,
+                        float *x) {
+  size_t top = oh * g->sh < g->ph ? g->ph - oh * g->sh : 0; /* first row of the windows that is inside */
+  for (size_t ow = 0; ow < g->ow; ow++) {
+    size_t left = ow * g->sw < g->pw ? g->pw - ow * g->sw : 0;
+    for (size_t i = ow * g->c; i < (ow + 1) * g->c; i++) {
+      best[i] = -INFINITY;
+      place[i] = (int32_t)(top * g->kw + left);
+    }
+  }
+  for (size_t i = top; i < g->kh && oh * g->sh + i < g->ih + g->ph; i++) {
+    const float *row = mptl_read(&call->in[0], (image * g->ih + oh * g->sh + i - g->ph) * g->iw * g->c, g->iw * g->c, x);
+    for (size_t ow = 0; ow < g->ow; ow++)
+      for (size_t j = 0; j < g->kw; j++) {
+        size_t iw = ow * g->sw + j; /* padding included */
+        if (iw < g->pw || iw >= g->iw + g->pw) continue;
+        mptl_layers()->larger(best + ow * g->c, place + ow * g->c, row + (iw - g->pw) * g->c, (int32_t)(i * g->kw + j), g->c);
+      }
+  }
+}
+
+static void max_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  geometry g = geometry_of(call);
+  size_t row = g.ow * g.c;
+  float *y = mptl_results(&call->y, at * row, buffer);
+  find_maxima(call, &g, at / g.oh, at % g.oh, y, (int32_t *)(buffer + row), buffer + 2 * row);
+  mptl_write(&call->y, at * row, row, y, stats);
+}
+
+static mptl_status max_forward(mptl_call *call) {
+  geometry g = geometry_of(call);
+  mptl_run_rows(call, (size_t)call->batch * g.oh, max_floats(call), max_forward_row, &call->y, 1);
+  return MPTL_OK;
+}
+
+/* A row of windows sends its gradients to the rows [first, end) of the input's gradient dx, which begins with row first. */
+static void send_gradients(const geometry *g, size_t oh, const float *dy, const int32_t *place, float *dx, size_t first,
+                           size_t end) {
+  for (size_t i = 0; i < g->kh; i++) {
+    size_t ih = oh * g->sh + i; /* padding included, as in iw */
+    if (ih < first + g->ph || ih >= end + g->ph) continue;
+    float *row = dx + (ih - g->ph - first) * g->iw * g->c;
+    for (size_t ow = 0; ow < g->ow; ow++)
+      for (size_t j = 0; j < g->kw; j++) {
+        size_t iw = ow * g->sw + j;
+        if (iw < g->pw || iw >= g->iw + g->pw) continue;
+        mptl_layers()->add_where(row + (iw - g->pw) * g->c, dy + ow * g->c, place + ow * g->c, (int32_t)(i * g->kw + j), g->c);
+      }
+  }
+}
+
+static size_t bands(const geometry *g) { return (g->ih + g->sh - 1) / g->sh; }
+
+static void max_backward_band(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  geometry g = geometry_of(call);
+  size_t image = at / bands(&g), first = at % bands(&g) * g.sh, end = first + g.sh < g.ih ? first + g.sh : g.ih;
+  size_t row = g.ow * g.c, n = (end - first) * g.iw * g.c, offset = (image * g.ih + first) * g.iw * g.c;
+  float *best = buffer, *dy_buffer = buffer + 2 * row, *x = buffer + 3 * row;
+  int32_t *place = (int32_t *)(buffer + row);
+  float *dx = mptl_results(&call->dx[0], offset, x + g.iw * g.c);
+  memset(dx, 0, n * sizeof *dx);
+  size_t top = first + g.ph + 1; /* the windows that reach the band begin above its end, and end at its first row or below */
+  for (size_t oh = top > g.kh ? (top - g.kh + g.sh - 1) / g.sh : 0; oh < g.oh && oh * g.sh < end + g.ph; oh++) {
+    find_maxima(call, &g, image, oh, best, place, x);
+    send_gradients(&g, oh, mptl_read(&call->dy, (image * g.oh + oh) * row, row, dy_buffer), place, dx, first, end);
+  }
+  mptl_write(&call->dx[0], offset, n, dx, stats);
+}
+
+static mptl_status max_backward(mptl_call *call) {
+  geometry g = geometry_of(call);
+  if (mptl_wanted(&call->dx[0]))
+    mptl_run_rows(call, (size_t)call->batch * bands(&g), max_floats(call), max_backward_band, &call->dx[0], 1);
   return MPTL_OK;
 }
 
 const mptl_cpu_op mptl_cpu_avgpool = {
     .kind = "avgpool", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_mean = {.kind = "mean", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_maxpool = {
+    .kind = "maxpool", .scratch_bytes = max_scratch_bytes, .forward = max_forward, .backward = max_backward};

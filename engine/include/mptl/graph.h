@@ -13,6 +13,7 @@
 #include "mptl/status.h"
 
 #define MPTL_MAX_INPUTS 16
+#define MPTL_SEVERAL (-1) /* inputs of a kind: 1 to MPTL_MAX_INPUTS */
 
 typedef struct mptl_shape {
   int ndim;    /* 3: (c,h,w); 1: (c) with h = w = 1 */
@@ -28,6 +29,9 @@ typedef struct mptl_attributes {
   int groups;
   bool bias;
   double eps, momentum; /* batchnorm2d: PyTorch's meaning */
+  double p;             /* dropout: probability that an element becomes zero */
+  int first, count;     /* slice: channels [first, first + count) */
+  int shuffle;          /* concat: groups of the channel shuffle of what is put together */
 } mptl_attributes;
 
 typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
@@ -77,7 +81,7 @@ typedef struct mptl_graph {
 /* A row of the operator table (engine/graph/op_table.c). */
 struct mptl_op_kind {
   const char *name;
-  int n_in;                      /* number of inputs */
+  int n_in;                      /* number of inputs, or MPTL_SEVERAL */
   bool gemm;                     /* starts a new group (method.md 3) */
   bool follows_inputs;           /* `amp`: low when all inputs are low */
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
@@ -91,7 +95,8 @@ struct mptl_op_kind {
 MPTL_API mptl_status mptl_graph_create(mptl_graph **graph);
 MPTL_API void mptl_graph_destroy(mptl_graph *graph);
 
-/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, eps 1e-5, momentum 0.1. */
+/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, eps 1e-5, momentum 0.1,
+ * p 0.5, first 0, count 0 (must be given), shuffle 1. */
 MPTL_API mptl_attributes mptl_attributes_default(void);
 
 /* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */

@@ -55,7 +55,7 @@ typedef struct mptl_program_options {
   bool keep_all; /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_value_storage storage;
   mptl_rounding_mode rounding; /* of every tensor */
-  uint64_t seed;               /* of stochastic rounding */
+  uint64_t seed;               /* of stochastic rounding and dropout */
   mptl_workspace *workspace;   /* shared with other programs, borrowed; NULL: one of its own */
 } mptl_program_options;
 
@@ -73,7 +73,7 @@ typedef struct mptl_result {
 } mptl_result;
 
 /* Forward on n samples: images in NHWC, labels in 0 .. outputs - 1. A training program takes exactly its batch, an evaluating one
- * at most that. step numbers the random bits of stochastic rounding. */
+ * at most that. step numbers the random bits of stochastic rounding and dropout. */
 MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
                                           mptl_result *result);
 

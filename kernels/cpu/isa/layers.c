@@ -13,8 +13,30 @@ static void relu_backward(float *restrict dx, const float *restrict dy, const fl
   for (size_t i = 0; i < n; i++) dx[i] = y[i] <= 0.0f ? 0.0f : dy[i];
 }
 
+static void relu6(float *restrict y, const float *restrict x, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float low = x[i] <= 0.0f ? 0.0f : x[i];
+    y[i] = low >= 6.0f ? 6.0f : low;
+  }
+}
+
+static void relu6_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float low = y[i] <= 0.0f ? 0.0f : dy[i];
+    dx[i] = y[i] >= 6.0f ? 0.0f : low;
+  }
+}
+
+static void sigmoid_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
+  for (size_t i = 0; i < n; i++) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
+}
+
 static void add(float *restrict y, const float *restrict a, const float *restrict b, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] = a[i] + b[i];
+}
+
+static void mul(float *restrict y, const float *restrict a, const float *restrict b, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] = a[i] * b[i];
 }
 
 static void accumulate(float *restrict y, const float *restrict x, size_t n) {
@@ -27,6 +49,18 @@ static void to_bf16(uint16_t *restrict y, const float *restrict x, size_t n) {
 
 static void axpy(float *restrict y, const float *restrict x, float factor, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] += x[i] * factor;
+}
+
+static void larger(float *restrict best, int32_t *restrict index, const float *restrict x, int32_t at, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    int take = (x[i] > best[i]) | (x[i] != x[i]);
+    best[i] = take ? x[i] : best[i];
+    index[i] = take ? at : index[i];
+  }
+}
+
+static void add_where(float *restrict y, const float *restrict x, const int32_t *restrict index, int32_t at, size_t n) {
+  for (size_t i = 0; i < n; i++) y[i] += index[i] == at ? x[i] : 0.0f;
 }
 
 static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict shift, size_t rows,
@@ -84,10 +118,16 @@ static void sgd(float *restrict p, float *restrict buf, const float *restrict g,
 const mptl_layer_kernels MPTL_CPU(layers) = {
     .relu = relu,
     .relu_backward = relu_backward,
+    .relu6 = relu6,
+    .relu6_backward = relu6_backward,
+    .sigmoid_backward = sigmoid_backward,
     .add = add,
+    .mul = mul,
     .accumulate = accumulate,
     .to_bf16 = to_bf16,
     .axpy = axpy,
+    .larger = larger,
+    .add_where = add_where,
     .moments = moments,
     .normalize = normalize,
     .backward_sums = backward_sums,

@@ -1,0 +1,139 @@
+/* concat and slice over NHWC, by rows of pixels: channels are copied, and rounded to the format of where they go. */
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+
+static mptl_shape out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
+
+/* Rows of a batch, pixels of a row. Flat values are images of one pixel. */
+static size_t rows(const mptl_call *call) { return (size_t)call->batch * (size_t)out_shape(call).h; }
+static size_t width(const mptl_call *call) { return (size_t)out_shape(call).w; }
+
+/* ---- concat ---- */
+
+/* Two rows of all channels. */
+static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)out_shape(call).c; }
+static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(concat_floats(call)); }
+
+/* Where an input's channels are in a pixel of the output: `count` of them from `first` on of `c`, which are then shuffled. */
+typedef struct places {
+  size_t c, first, count, shuffle;
+} places;
+
+static places places_of(const mptl_call *call, int k) {
+  places p = {.c = (size_t)out_shape(call).c, .shuffle = (size_t)call->op->attr.shuffle};
+  for (int i = 0; i <= k; i++) {
+    p.first += p.count;
+    p.count = (size_t)mptl_input_shape(call->graph, call->op, i).c;
+  }
+  return p;
+}
+
+/* Channels [at, at + n) of the input that are channels place, place + shuffle, ... of the output. */
+typedef struct run {
+  size_t at, n, place;
+} run;
+
+/* Steps to the next run of an input's channels; false at the end. A zeroed run is in front of the first. A shuffle makes channel
+ * (i, group) of (group, i): what was side by side comes to be as many places apart as there are groups. */
+static bool next_run(run *r, const places *p) {
+  size_t size = p->c / p->shuffle;
+  r->at += r->n;
+  size_t group = (p->first + r->at) / size, i = (p->first + r->at) % size, left = p->count - r->at;
+  r->n = left < size - i ? left : size - i;
+  r->place = i * p->shuffle + group;
+  return left > 0;
+}
+
+static void copy(float *dst, size_t dst_step, const float *src, size_t src_step, size_t n) {
+  if (dst_step == 1 && src_step == 1)
+    memcpy(dst, src, n * sizeof *dst);
+  else
+    for (size_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
+}
+
+static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  size_t w = width(call), n = w * (size_t)out_shape(call).c;
+  float *y = mptl_results(&call->y, at * n, buffer);
+  for (int k = 0; k < call->op->n_in; k++) {
+    places p = places_of(call, k);
+    const float *x = mptl_read(&call->in[k], at * w * p.count, w * p.count, buffer + n);
+    for (size_t i = 0; i < w; i++)
+      for (run r = {0}; next_run(&r, &p);) copy(y + i * p.c + r.place, p.shuffle, x + i * p.count + r.at, 1, r.n);
+  }
+  mptl_write(&call->y, at * n, n, y, stats);
+}
+
+static mptl_status concat_forward(mptl_call *call) {
+  mptl_run_rows(call, rows(call), concat_floats(call), concat_forward_row, &call->y, 1);
+  return MPTL_OK;
+}
+
+static void concat_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  size_t w = width(call), n = w * (size_t)out_shape(call).c;
+  const float *dy = mptl_read(&call->dy, at * n, n, buffer);
+  for (int k = 0; k < call->op->n_in; k++) {
+    places p = places_of(call, k);
+    if (!mptl_wanted(&call->dx[k])) continue;
+    float *dx = mptl_results(&call->dx[k], at * w * p.count, buffer + n);
+    for (size_t i = 0; i < w; i++)
+      for (run r = {0}; next_run(&r, &p);) copy(dx + i * p.count + r.at, 1, dy + i * p.c + r.place, p.shuffle, r.n);
+    mptl_write(&call->dx[k], at * w * p.count, w * p.count, dx, &stats[k]);
+  }
+}
+
+static mptl_status concat_backward(mptl_call *call) {
+  mptl_run_rows(call, rows(call), concat_floats(call), concat_backward_row, call->dx, call->op->n_in);
+  return MPTL_OK;
+}
+
+/* ---- slice ---- */
+
+/* A row of the input's channels and one of the output's. */
+static size_t slice_floats(const mptl_call *call) {
+  return width(call) * (size_t)(mptl_input_shape(call->graph, call->op, 0).c + out_shape(call).c);
+}
+
+static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(slice_floats(call)); }
+
+static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  size_t w = width(call), count = (size_t)out_shape(call).c, c = (size_t)mptl_input_shape(call->graph, call->op, 0).c;
+  float *y = mptl_results(&call->y, at * w * count, buffer);
+  for (size_t i = 0; i < w; i++) {
+    const float *x = mptl_read(&call->in[0], (at * w + i) * c + (size_t)call->op->attr.first, count, y + i * count);
+    if (x != y + i * count) memcpy(y + i * count, x, count * sizeof *x);
+  }
+  mptl_write(&call->y, at * w * count, w * count, y, stats);
+}
+
+static mptl_status slice_forward(mptl_call *call) {
+  mptl_run_rows(call, rows(call), slice_floats(call), slice_forward_row, &call->y, 1);
+  return MPTL_OK;
+}
+
+/* Where other slices write the gradient's other channels only these are written, else there are zeros in the others. */
+static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+  const mptl_sink *sink = &call->dx[0];
+  size_t w = width(call), count = (size_t)out_shape(call).c, c = (size_t)mptl_input_shape(call->graph, call->op, 0).c;
+  size_t first = (size_t)call->op->attr.first, n = w * count;
+  const float *dy = mptl_read(&call->dy, at * n, n, buffer);
+  if (sink->part) {
+    if (dy != buffer) dy = memcpy(buffer, dy, n * sizeof *dy);
+    for (size_t i = 0; i < w; i++) mptl_write(sink, (at * w + i) * c + first, count, buffer + i * count, stats);
+    return;
+  }
+  float *dx = mptl_results(sink, at * w * c, buffer + n);
+  memset(dx, 0, w * c * sizeof *dx);
+  for (size_t i = 0; i < w; i++) memcpy(dx + i * c + first, dy + i * count, count * sizeof *dx);
+  mptl_write(sink, at * w * c, w * c, dx, stats);
+}
+
+static mptl_status slice_backward(mptl_call *call) {
+  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, rows(call), slice_floats(call), slice_backward_row, &call->dx[0], 1);
+  return MPTL_OK;
+}
+
+const mptl_cpu_op mptl_cpu_concat = {
+    .kind = "concat", .scratch_bytes = concat_scratch_bytes, .forward = concat_forward, .backward = concat_backward};
+const mptl_cpu_op mptl_cpu_slice = {
+    .kind = "slice", .scratch_bytes = slice_scratch_bytes, .forward = slice_forward, .backward = slice_backward};
