@@ -106,6 +106,31 @@ describe("operator", function()
     end)
   end
 
+  it("on a flattened image keeps the order of its features", function()
+    local values = net.numbers(2 * 3 * 2 * 2, 8)
+    local function output(first_flatten)
+      local g = core.graph()
+      local x = g:input { 3, 2, 2 }
+      if first_flatten then x = g:view(x, { 12 }) end
+      x = g:add("relu", "relu", { x })
+      if not first_flatten then x = g:view(x, { 12 }) end
+      assert.same({ 12 }, g:shape(x))
+      g:add("nll_loss", "loss", { g:add("linear", "linear", { x }, { out = 4 }) })
+      local model = core.model(g, { seed = 5 })
+      local program = core.program(model, core.assignment(g, 2, net.fp32), { input_gradient = true })
+      program:forward(core.tensor({ 2, 2, 2, 3 }, values), { 1, 3 })
+      program:backward(1)
+      return program:read(2):tostring() .. model:grad("linear.weight"):tostring() .. program:read(0, "gradient"):tostring()
+    end
+    assert.equal(output(false), output(true))
+
+    local g = core.graph()
+    local x = g:view(g:input { 3, 2, 2 }, { 12 })
+    local y = g:add("linear", "linear", { x }, { out = 12 })
+    assert.has_error(function() g:add("add", "add", { x, y }) end,
+      "add (add): input 1 and input 0 are not flattened from one shape: their features are in different orders")
+  end)
+
   describe("avgpool", function()
     each_case("avgpool2d", function(case)
       run(case, function(g, x) return g:add("avgpool", "op", { x }, { kernel = case.kernel, stride = case.kernel }) end, {})

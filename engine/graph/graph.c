@@ -47,6 +47,28 @@ static void drop_params(mptl_graph *g, int keep) {
   while (g->n_params > keep) free(g->params[--g->n_params].name);
 }
 
+static bool same_shape(mptl_shape a, mptl_shape b) { return a.ndim == b.ndim && a.c == b.c && a.h == b.h && a.w == b.w; }
+
+/* A pointwise operator on a flattened image works on the image, and its output is flattened: so it stays known in what order the features
+ * are in memory. Replaces the inputs; *flat is set to their shape then. */
+static mptl_status see_through_views(const mptl_graph *g, mptl_op *op, mptl_shape *flat) {
+  bool flattened = false;
+  for (int k = 0; k < op->n_in; k++) {
+    mptl_value v = g->values[op->in[k]];
+    mptl_shape base = g->values[v.base].shape;
+    flattened = flattened || (base.h * base.w > 1 && !same_shape(v.shape, base));
+    if (!same_shape(v.shape, mptl_input_shape(g, op, 0))) return MPTL_OK; /* infer says what it makes of that */
+  }
+  if (!flattened) return MPTL_OK;
+  *flat = mptl_input_shape(g, op, 0);
+  for (int k = 0; k < op->n_in; k++) op->in[k] = g->values[op->in[k]].base;
+  for (int k = 1; k < op->n_in; k++)
+    if (!same_shape(mptl_input_shape(g, op, k), mptl_input_shape(g, op, 0)))
+      return mptl_fail(MPTL_EINVAL,
+                       "input %d and input 0 are not flattened from one shape: their features are in different orders", k);
+  return MPTL_OK;
+}
+
 mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
                            const mptl_attributes *attributes) {
   for (int i = 0; i < g->n_ops; i++)
@@ -63,11 +85,12 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
 
   mptl_op op = {
       .kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
-  mptl_shape shape;
+  mptl_shape shape, flat = {0};
   for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
   op.name = strdup(name);
   if (op.name == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
-  mptl_status status = kind->infer(g, &op, &shape);
+  mptl_status status = kind->pointwise ? see_through_views(g, &op, &flat) : MPTL_OK;
+  if (status == MPTL_OK) status = kind->infer(g, &op, &shape);
   if (status == MPTL_OK) status = add_value(g, &op.out, g->n_ops, -1, shape);
   if (status != MPTL_OK) {
     drop_params(g, op.first_param);
@@ -78,7 +101,7 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
   op.n_param = g->n_params - op.first_param;
   g->ops[g->n_ops++] = op;
   *value = op.out;
-  return MPTL_OK;
+  return flat.ndim == 0 ? MPTL_OK : add_value(g, value, g->n_ops - 1, op.out, flat);
 }
 
 mptl_status mptl_graph_input(mptl_graph *g, int *value, mptl_shape shape) {
