@@ -138,6 +138,63 @@ describe("nn layers", function()
     assert.matches("ReLU: called with number, must be a symbolic value", message)
   end)
 
+  it("have functions for what has no parameters", function()
+    local graph = record(function(x)
+      x = nn.conv_bn { 3, 8, kernel = 3 }(x)
+      local a, b, c = nn.split(nn.relu6(x), 2, 3)
+      assert.same({ { 2, 4, 4 }, { 3, 4, 4 }, { 3, 4, 4 } }, { a.shape, b.shape, c.shape })
+      x = nn.concat({ a, nn.sigmoid(b) * c, nn.mul(b, c) }, { shuffle = 4 })
+      x = nn.channel_shuffle(nn.max_pool2d(nn.dropout(x, 0.1), 3, 2, 1), 2)
+      assert.same({ 8, 2, 2 }, x.shape)
+      x = nn.mean(x)
+      assert.same({ 8 }, x.shape)
+      return nn.Linear { 8, 2 }(x)
+    end)
+    local kinds = {}
+    for i, op in ipairs(graph:operators()) do kinds[i] = op.kind end
+    assert.same({ "input", "conv2d", "relu6", "slice", "slice", "slice", "sigmoid", "mul", "mul", "concat", "dropout", "maxpool",
+      "concat", "mean", "linear", "log_softmax", "nll_loss" }, kinds)
+  end)
+
+  it("are the same operators as the functions", function()
+    local function kinds(model)
+      local list = {}
+      for i, op in ipairs(record(model):operators()) do list[i] = ("%s %d"):format(op.kind, op.numel) end
+      return list
+    end
+    assert.same(kinds(function(x)
+      x = nn.sigmoid(nn.relu6(nn.dropout(x)))
+      return nn.flatten(nn.max_pool2d(x, 2) + nn.max_pool2d(x, { 2, 2 }, 2, 0))
+    end), kinds(function(x)
+      x = nn.Sigmoid()(nn.ReLU6()(nn.Dropout(0.5)(x)))
+      return nn.flatten(nn.MaxPool2d(2)(x) + nn.MaxPool2d { kernel = 2, stride = 2, padding = 0 }(x))
+    end))
+    assert.equal("Dropout(0.1)", tostring(nn.Dropout(0.1)))
+    assert.equal("MaxPool2d(kernel=3, stride=2)", tostring(nn.MaxPool2d { kernel = 3, stride = 2 }))
+  end)
+
+  it("name what they cannot take", function()
+    local function message(model)
+      local _, m = pcall(record, model)
+      return m
+    end
+    assert.matches("nn_spec%.lua:%d+: concat: a value, must be a list of values: nn.concat{ x, y }$", message(nn.concat))
+    assert.matches("concat: unknown option shufle %(did you mean \"shuffle\"%?%)",
+      message(function(x) return nn.concat({ x }, { shufle = 3 }) end))
+    assert.matches("dropout %(dropout%): p: 1%.5, accepted are 0 to 1$", message(function(x) return nn.dropout(x, 1.5) end))
+    assert.matches("slice %(slice%): channels 2 to 4, the input has 0 to 2$", message(function(x) return nn.slice(x, 2, 3) end))
+    assert.matches("MaxPool2d: kernel is missing: nn.MaxPool2d%(4%)$", message(function() return nn.MaxPool2d {} end))
+    assert.matches("conv_bn: kernel 2, accepted are odd whole numbers$",
+      message(function() return nn.conv_bn { 3, 3, kernel = 2 } end))
+  end)
+
+  it("make a normalised convolution: two layers or three, for fields or for a Sequential", function()
+    local block = nn.Sequential { nn.conv_bn { 3, 8, kernel = 3, stride = 2, groups = 1, relu = true } }
+    assert.equal("Sequential(\n  (0): Conv2d(3, 8, kernel=3, stride=2, padding=1, groups=1, bias=false)\n"
+      .. "  (1): BatchNorm2d(8)\n  (2): ReLU()\n)", tostring(block))
+    assert.equal(2, select("#", nn.conv_bn { 3, 8 }))
+  end)
+
   it("take whole numbers that are floats, as scaled widths are", function()
     assert.equal(16, nn.Conv2d { 3, 64 * 0.25, kernel = 1 }.attributes.out)
   end)
@@ -178,5 +235,6 @@ describe("nn.divisible()", function()
     assert.equal(8, nn.divisible(64 * 0.1, 4))
     assert.equal(4, nn.divisible(1, 4))
     assert.equal(24, nn.divisible(18.8, 8)) -- the nearest, 16, is below 0.9 * 18.8
+    assert.same({ 16, 24, 32 }, { nn.scaled(64, 0.25), nn.scaled(44, 0.5), nn.scaled(32, 1) }) -- by 4; by 8
   end)
 end)

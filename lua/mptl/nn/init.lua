@@ -7,6 +7,8 @@
 --   self.bn = nn.BatchNorm2d(width)
 -- end
 -- function Block:forward(x) return nn.relu(self.bn(self.conv(x)) + x) end
+local blocks = require "mptl.nn.blocks"
+local functional = require "mptl.nn.functional"
 local layers = require "mptl.nn.layers"
 local Module = require "mptl.nn.module"
 local Recorder = require "mptl.nn.recorder"
@@ -20,17 +22,8 @@ local M = {
   init = require "mptl.nn.initializers",
   record = Recorder.record,
 }
-for name, layer in pairs(layers) do M[name] = layer end
-
---- The nearest multiple of divisor, at least divisor, and never below 0.9 width (MobileNet's rule for scaled widths).
--- @param width a number
--- @param divisor a whole number
--- @return a whole number
--- @usage nn.divisible(64 * 0.25, 4) --> 16
-function M.divisible(width, divisor)
-  local n = math.max(divisor, math.floor((width + divisor / 2) / divisor) * divisor)
-  if n < 0.9 * width then n = n + divisor end
-  return math.tointeger(n)
+for _, part in ipairs { layers, functional, blocks } do
+  for name, value in pairs(part) do M[name] = value end
 end
 
 return M

@@ -1,7 +1,7 @@
 --- The layers: one row for each, from the options a script gives to the engine's operator.
 -- To add a layer for an operator of the engine, add a row.
 local Module = require "mptl.nn.module"
-local Value = require "mptl.nn.value"
+local functional = require "mptl.nn.functional"
 local misuse = require "mptl.misuse"
 
 local M = {}
@@ -121,60 +121,44 @@ layer {
   weight = function(self) return { self.inputs } end,
 }
 
+-- PyTorch's stride of a pool is its kernel.
+local function pool_window(self, options)
+  local kernel = options[1] or options.kernel
+  if kernel == nil then misuse.raise("%s: kernel is missing: nn.%s(4)", self.class_name, self.class_name) end
+  self.attributes.kernel = kernel
+  self.attributes.stride = options.stride or kernel
+end
+
 layer {
   class = "AvgPool2d",
   usage = "nn.AvgPool2d(kernel) or nn.AvgPool2d{ kernel = 2, stride = 2 }",
   kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride" },
-  finish = function(self, options)
-    local kernel = options[1] or options.kernel
-    if kernel == nil then misuse.raise("AvgPool2d: kernel is missing: nn.AvgPool2d(4)") end
-    self.attributes.kernel = kernel
-    self.attributes.stride = options.stride or kernel -- as in PyTorch
-  end,
+  finish = pool_window,
+}
+
+layer {
+  class = "MaxPool2d",
+  usage = "nn.MaxPool2d(kernel) or nn.MaxPool2d{ kernel = 3, stride = 2, padding = 1 }",
+  kind = "maxpool", positional = { "kernel" }, attributes = { "kernel", "stride", "padding" },
+  finish = pool_window,
 }
 
 layer { class = "ReLU", usage = "nn.ReLU()", kind = "relu", positional = {}, attributes = {} }
+layer { class = "ReLU6", usage = "nn.ReLU6()", kind = "relu6", positional = {}, attributes = {} }
+layer { class = "Sigmoid", usage = "nn.Sigmoid()", kind = "sigmoid", positional = {}, attributes = {} }
 
---- Rectified linear unit as a function.
--- @param x a value
--- @return a value of the same shape
-function M.relu(x)
-  return Value.check("relu", x).recorder:call("relu", { x })
-end
-
---- The sum of two values of one shape; also spelled x + y.
--- @param x a value
--- @param y a value
--- @return their sum
-function M.add(x, y)
-  return Value.check("add", x) + y
-end
-
---- Average pooling as a function.
--- @param x a value
--- @param kernel a number or {height, width}
--- @param stride likewise; the kernel by default
--- @return a value
-function M.avg_pool2d(x, kernel, stride)
-  local attributes = { kernel = kernel, stride = stride or kernel }
-  return Value.check("avg_pool2d", x).recorder:call("avgpool", { x }, { attributes = attributes })
-end
-
---- A value as one row of numbers; a view, no operator.
--- @param x a value
--- @return the flat value
-function M.flatten(x)
-  Value.check("flatten", x)
-  local numel = 1
-  for _, size in ipairs(x.shape) do numel = numel * size end
-  return Value.new(x.recorder, x.recorder.graph:view(x.id, { numel }), x.kind)
-end
+layer {
+  class = "Dropout",
+  usage = "nn.Dropout(p) or nn.Dropout{ p = 0.5 }: in training each element is zero with probability p",
+  kind = "dropout", positional = { "p" }, attributes = { "p" },
+  finish = function(self, options) self.attributes.p = options[1] or options.p end,
+}
 
 --- flatten as a module.
 M.Flatten = Module.class("Flatten")
 M.Flatten.usage = "nn.Flatten()"
 function M.Flatten:forward(x) -- luacheck: ignore self
-  return M.flatten(x)
+  return functional.flatten(x)
 end
 
 --- The modules (or functions of a value) of a list, one after the other, named "0", "1", ... or by their `name` option.

@@ -38,6 +38,13 @@ function Value.__add(x, y)
   return x.recorder:call("add", { x, y })
 end
 
+--- x * y: element by element, equal shapes.
+function Value.__mul(x, y)
+  Value.check("mul", x)
+  Value.check("mul", y)
+  return x.recorder:call("mul", { x, y })
+end
+
 function Value:__tostring()
   return ("value %s (%s)"):format(table.concat(self.shape, "x"), self.kind)
 end

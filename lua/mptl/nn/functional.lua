@@ -1,0 +1,140 @@
+--- Operators without parameters, as functions of symbolic values.
+local Value = require "mptl.nn.value"
+local misuse = require "mptl.misuse"
+
+local M = {}
+
+local function call(name, kind, x, attributes)
+  return (Value.check(name, x).recorder:call(kind, { x }, { attributes = attributes }))
+end
+
+--- Rectified linear unit.
+-- @param x a value
+-- @return a value of the same shape
+function M.relu(x)
+  return call("relu", "relu", x)
+end
+
+--- Rectified linear unit that ends at 6.
+-- @param x a value
+-- @return a value of the same shape
+function M.relu6(x)
+  return call("relu6", "relu6", x)
+end
+
+--- 1 / (1 + exp(-x)).
+-- @param x a value
+-- @return a value of the same shape
+function M.sigmoid(x)
+  return call("sigmoid", "sigmoid", x)
+end
+
+--- In training, zero with probability p, else x / (1 - p); in evaluation x.
+-- @param x a value
+-- @param p the probability; 0.5 by default
+-- @return a value of the same shape
+function M.dropout(x, p)
+  return call("dropout", "dropout", x, { p = p })
+end
+
+--- The sum of two values of one shape; also spelled x + y.
+-- @param x a value
+-- @param y a value
+-- @return their sum
+function M.add(x, y)
+  return Value.check("add", x) + y
+end
+
+--- The product, element by element, of two values of one shape; also spelled x * y.
+-- @param x a value
+-- @param y a value
+-- @return their product
+function M.mul(x, y)
+  return Value.check("mul", x) * y
+end
+
+--- Average pooling.
+-- @param x a value
+-- @param kernel a number or {height, width}
+-- @param stride likewise; the kernel by default
+-- @return a value
+function M.avg_pool2d(x, kernel, stride)
+  return call("avg_pool2d", "avgpool", x, { kernel = kernel, stride = stride or kernel })
+end
+
+--- Max pooling.
+-- @param x a value
+-- @param kernel a number or {height, width}
+-- @param stride likewise; the kernel by default
+-- @param padding likewise; 0 by default
+-- @return a value
+function M.max_pool2d(x, kernel, stride, padding)
+  return call("max_pool2d", "maxpool", x, { kernel = kernel, stride = stride or kernel, padding = padding })
+end
+
+--- The average of each channel.
+-- @param x a value of shape {c, h, w}
+-- @return a flat value of c numbers
+function M.mean(x)
+  return call("mean", "mean", x)
+end
+
+--- The channels of several values, one after the other.
+-- @param values list of values of one height and width
+-- @param options {shuffle = groups of a channel shuffle of the result; 1, none, by default}: it costs nothing and has no tensors
+-- of its own, as the method has it
+-- @return a value
+-- @usage nn.concat({ x, y }, { shuffle = 2 })
+function M.concat(values, options)
+  misuse.check_fields("concat", options or {}, { "shuffle" })
+  if type(values) ~= "table" or Value.is(values) or #values == 0 then
+    misuse.raise("concat: %s, must be a list of values: nn.concat{ x, y }", Value.is(values) and "a value" or type(values))
+  end
+  for _, x in ipairs(values) do Value.check("concat", x) end
+  return (values[1].recorder:call("concat", values, { attributes = options }))
+end
+
+--- Some of the channels.
+-- @param x a value
+-- @param first the first channel, from 0
+-- @param count how many
+-- @return a value
+function M.slice(x, first, count)
+  return call("slice", "slice", x, { first = first, count = count })
+end
+
+--- The channels in several parts, of which each is a value.
+-- @param x a value
+-- @param ... the numbers of channels of the parts; what is left over is one more
+-- @return the parts
+-- @usage local a, b = nn.split(x, x.shape[1] // 2)
+function M.split(x, ...)
+  local parts, first, channels = {}, 0, Value.check("split", x).shape[1]
+  for _, count in ipairs { ... } do
+    parts[#parts + 1] = M.slice(x, first, count)
+    first = first + count
+  end
+  if first < channels then parts[#parts + 1] = M.slice(x, first, channels - first) end
+  return table.unpack(parts)
+end
+
+--- The channels of several groups, dealt out in turn: channel i of group g becomes channel i * groups + g. An operator with an
+-- output of its own; behind a concat, its option shuffle does the same for nothing.
+-- @param x a value
+-- @param groups number of groups
+-- @return a value of the same shape
+function M.channel_shuffle(x, groups)
+  return M.concat({ Value.check("channel_shuffle", x) }, { shuffle = groups })
+end
+
+--- A value as one row of numbers; a view, no operator.
+-- @param x a value
+-- @return the flat value
+function M.flatten(x)
+  Value.check("flatten", x)
+  local numel = 1
+  for _, size in ipairs(x.shape) do numel = numel * size end
+  return Value.new(x.recorder, x.recorder.graph:view(x.id, { numel }), x.kind)
+end
+
+return M
