@@ -38,12 +38,11 @@ end
 local ResNet = nn.Module("ResNet")
 
 function ResNet:init(cfg)
-  local function width(w) return nn.divisible(w * cfg.width, cfg.width <= 0.25 and 4 or 8) end
-  local channels = width(64)
+  local channels = nn.scaled(64, cfg.width)
   self.conv1 = conv(cfg.input[1], channels, 3, 1)
   self.bn1 = nn.BatchNorm2d(channels)
   for i, stage in ipairs(stages) do
-    local out, layer = width(stage[1]), nn.Sequential {}
+    local out, layer = nn.scaled(stage[1], cfg.width), nn.Sequential {}
     for block = 1, stage[2] do
       layer:append(BasicBlock(channels, out, block == 1 and stage[3] or 1))
       channels = out

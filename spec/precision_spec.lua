@@ -65,30 +65,32 @@ local function each_random_graph(check)
 end
 
 describe("precision groups", function()
-  it("are those of the published sizes, orders and ratios for ResNet-18", function()
-    local file <close> = assert(io.open(root .. "/spec/fixtures/groups_resnet18.json"))
-    local expected = assert(json.decode(file:read "a"))
-    local cfg = script.configure("resnet18_cifar.lua", {})
-    local graph = script.record(cfg)
-    local plan = precision.plan(precision.fp32(), graph, 128)
-    assert.equal(expected.ops, #plan.graph:operators())
-    assert.equal(expected.total_numel, plan.graph:measure().elements)
-    local groups, parameters = {}, 0
-    for i, g in ipairs(plan.graph:groups()) do
-      groups[i] = { group = g.index, activations = g.activations, parameters = g.parameters, numel = g.numel }
-      parameters = parameters + g.parameters
-    end
-    assert.same(expected.groups, groups)
-    assert.equal(11173962, parameters)
-    local checked = 0
-    for r, result in pairs(expected.demotion) do
-      local demoted = precision.plan(precision.demotion { ratio = tonumber(r) }, graph, 128)
-      assert.same(result.low, demoted.order)
-      assert.near(result.ratio_lo, demoted.graph:ratio_lo(), 1e-12)
-      checked = checked + 1
-    end
-    assert.equal(11, checked)
-  end)
+  for _, model in ipairs { "resnet18", "squeezenet" } do
+    it("are those of the published sizes, orders and ratios for " .. model, function()
+      local file <close> = assert(io.open(("%s/spec/fixtures/groups_%s.json"):format(root, model)))
+      local expected = assert(json.decode(file:read "a"))
+      local cfg = script.configure(model .. "_cifar.lua", {})
+      local graph = script.record(cfg)
+      local plan = precision.plan(precision.fp32(), graph, 128)
+      assert.equal(expected.ops, #plan.graph:operators())
+      assert.equal(expected.total_numel, plan.graph:measure().elements)
+      local groups, parameters = {}, 0
+      for i, g in ipairs(plan.graph:groups()) do
+        groups[i] = { group = g.index, activations = g.activations, parameters = g.parameters, numel = g.numel }
+        parameters = parameters + g.parameters
+      end
+      assert.same(expected.groups, groups)
+      assert.equal(expected.params, parameters)
+      local checked = 0
+      for r, result in pairs(expected.demotion) do
+        local demoted = precision.plan(precision.demotion { ratio = tonumber(r) }, graph, 128)
+        assert.same(result.low, demoted.order)
+        assert.near(result.ratio_lo, demoted.graph:ratio_lo(), 1e-12)
+        checked = checked + 1
+      end
+      assert.equal(11, checked)
+    end)
+  end
 
   it("hold v and dv of their operators, theta and dtheta of the operators they feed", function()
     local plan = plan_small(precision.fp32())
