@@ -1,11 +1,18 @@
-"""Times a training step of CIFAR ResNet-18 in plain PyTorch on the CPU: forward, backward, SGD with momentum and weight decay.
+"""Times a training step of CIFAR ResNet-18 in PyTorch on the CPU: forward, backward, SGD with momentum and weight decay.
 
-usage: pytorch_resnet18.py [--batch N] [--width W] [--steps N] [--threads N] [--channels-last] [--json]
+usage: pytorch_resnet18.py [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated] [--json]
 
 The network is the one of models/resnet18_cifar.lua. Data are random and made once; warm-up steps are not counted.
 peak_bytes is the resident memory's high-water mark over the steps, above what the process held before the network was made.
+
+--emulated trains in low precision with QPyTorch, as mptl's policy uniform_low does: operators' outputs and parameters are
+rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to FP(6,9), the same number of values in a step. It is for
+timing: QPyTorch has no exponent bias shift, so these are FP(4,3,0) where mptl has FP(4,3,4), and scaling by 2^4 before and 2^-4
+after would cost more; it takes ties away from zero, saturates gradients too, and counts no overflows. Its extension is compiled
+with -O3 (qpytorch.py).
 """
 import argparse
+import collections
 import json
 import os
 import re
@@ -23,31 +30,42 @@ def divisible(value, divisor):
     return nearest + divisor if nearest < 0.9 * value else nearest
 
 
+# What is rounded: the output of an operator that one other reads, with its gradient; the output of one that two may read; and the
+# gradient that comes from each reading of such an output (their sum is not rounded).
+Rounding = collections.namedtuple("Rounding", "output shared_output reading")
+NO_ROUNDING = Rounding(nn.Identity(), nn.Identity(), nn.Identity())
+
+
 class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs, outputs, stride, rounding):
         super().__init__()
+        self.rounding = rounding
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            conv, bn = nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            self.shortcut = nn.Sequential(conv, rounding.output, bn, rounding.output)
 
     def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        r = self.rounding
+        y = r.output(F.relu(r.output(self.bn1(r.output(self.conv1(r.reading(x)))))))
+        y = r.output(self.bn2(r.output(self.conv2(y))))
+        return r.shared_output(F.relu(r.output(y + self.shortcut(r.reading(x)))))
 
 
 class ResNet18(nn.Module):
-    def __init__(self, width=1.0, classes=10):
+    def __init__(self, width=1.0, classes=10, rounding=NO_ROUNDING):
         super().__init__()
+        self.rounding = rounding
         widths = [divisible(c * width, 4 if width <= 0.25 else 8) for c in (64, 128, 256, 512)]
         self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         inputs = widths[0]
         for i, outputs in enumerate(widths):
-            blocks = [Block(inputs, outputs, 1 if i == 0 else 2), Block(outputs, outputs, 1)]
+            blocks = [Block(inputs, outputs, 1 if i == 0 else 2, rounding), Block(outputs, outputs, 1, rounding)]
             setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
             inputs = outputs
         self.linear = nn.Linear(inputs, classes)
@@ -56,9 +74,41 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        r = self.rounding
+        x = r.output(self.bn1(r.output(self.conv1(r.output(x)))))
+        x = r.shared_output(F.relu(x))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return F.log_softmax(self.linear(F.avg_pool2d(x, 4).flatten(1)), dim=1)
+        x = r.output(F.avg_pool2d(r.reading(x), 4)).flatten(1)
+        return r.output(F.log_softmax(r.output(self.linear(x)), dim=1))
+
+
+class Emulation:
+    """QPyTorch's part of --emulated: a Rounding, and the optimiser's."""
+
+    loss_scale = 1024.0  # as in mptl bench step
+
+    def __init__(self):
+        import qpytorch
+
+        qtorch, quant, optim, self.version = qpytorch.load()
+        v = theta = qtorch.FloatingPoint(exp=4, man=3)
+        dv, dtheta = qtorch.FloatingPoint(exp=5, man=2), qtorch.FloatingPoint(exp=6, man=9)
+
+        def quantizer(forward, backward):
+            return quant.Quantizer(forward, backward, forward_rounding="nearest", backward_rounding="nearest")
+
+        self.rounding = Rounding(quantizer(v, dv), quantizer(v, None), quantizer(None, dv))
+        self.theta = quant.quantizer(forward_number=theta, forward_rounding="nearest")
+        self.dtheta = quant.quantizer(forward_number=dtheta, forward_rounding="nearest")
+        self.wrap = optim.OptimLP
+
+    def optimizer(self, sgd, net):
+        """sgd on binary32 masters; parameters are rounded after each step, and now."""
+        low = self.wrap(sgd, weight_quant=self.theta, grad_quant=self.dtheta, grad_scaling=1 / self.loss_scale,
+                        acc_quant=lambda x: x)
+        for p in net.parameters():
+            p.data = self.theta(p.data)
+        return low
 
 
 def memory(field):
@@ -74,28 +124,36 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
+    layouts = parser.add_mutually_exclusive_group()  # QPyTorch makes every tensor contiguous
+    layouts.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
+    layouts.add_argument("--emulated", action="store_true", help="low precision, emulated with QPyTorch")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
+    emulation = Emulation() if args.emulated else None
+    rounding = emulation.rounding if emulation else NO_ROUNDING
     F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # loads the library, so that it is not counted
     with open("/proc/self/clear_refs", "w") as f:
         f.write("5")  # starts VmHWM anew
     idle = memory("VmRSS")
 
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
-    net = ResNet18(args.width).to(memory_format=layout).train()
+    net = ResNet18(args.width, rounding=rounding).to(memory_format=layout).train()
     images = torch.randn(args.batch, 3, 32, 32).to(memory_format=layout)
     labels = torch.randint(10, (args.batch,))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    scale = 1.0
+    if emulation:
+        optimizer, scale = emulation.optimizer(optimizer, net), emulation.loss_scale
 
     times = []
     for step in range(args.warmup + args.steps):
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        F.nll_loss(net(images), labels).backward()
+        losses = rounding.output(F.nll_loss(net(images), labels, reduction="none"))
+        (scale * losses.mean()).backward()
         optimizer.step()
         times.append(1000 * (time.perf_counter() - start))
     times = times[args.warmup:]
@@ -103,6 +161,7 @@ def main():
     median = statistics.median(times)
     row = {
         "torch": torch.__version__,
+        "qpytorch": emulation.version if emulation else None,
         "layout": "channels_last" if args.channels_last else "contiguous",
         "parameters": sum(p.numel() for p in net.parameters()),
         "threads": args.threads,

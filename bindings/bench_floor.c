@@ -34,7 +34,7 @@ static double copy_rate(lua_State *L, int threads, double seconds) {
   float *from = scratch(L, COPY_FLOATS), *to = scratch(L, COPY_FLOATS);
   double best = 1e9, start = now();
   memset(to, 1, COPY_FLOATS * sizeof *to);
-  while (now() - start < seconds) {
+  do {
     double t = now();
 #pragma omp parallel num_threads(threads)
     {
@@ -43,7 +43,7 @@ static double copy_rate(lua_State *L, int threads, double seconds) {
     }
     t = now() - t;
     if (t < best) best = t;
-  }
+  } while (now() - start < seconds);
   lua_pop(L, 2);
   return 2e-9 * COPY_FLOATS * sizeof(float) / best;
 }
@@ -74,12 +74,12 @@ static double multiply_rate(lua_State *L, mptl_compute type, double seconds) {
   mptl_dnn_use_scratch(dnn, scratch(L, mptl_dnn_scratch_bytes(dnn) / sizeof(float) + 1));
   double best = 1e9, start = now();
   mptl_status status = mptl_dnn_pack(dnn, MPTL_FORWARD, packed, w);
-  while (status == MPTL_OK && now() - start < seconds) {
+  do {
     double t = now();
-    status = mptl_dnn_forward(dnn, y, x, packed, NULL);
+    if (status == MPTL_OK) status = mptl_dnn_forward(dnn, y, x, packed, NULL);
     t = now() - t;
     if (t < best) best = t;
-  }
+  } while (status == MPTL_OK && now() - start < seconds);
   mptl_dnn_destroy(dnn);
   bind_check(L, status);
   lua_pop(L, 5);

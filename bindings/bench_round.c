@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/round_values.h"
 #include "bindings/bind.h"
 #include "mptl/round.h"
 
@@ -35,14 +36,10 @@ static void share(const bench *b, int t, size_t *from, size_t *count) {
   *count = (last < b->n ? last : b->n) - *from;
 }
 
-/* Values of every binade from 2^-20 to 2^3 alike, of either sign, and every 1024th beyond 2^9: to FP(4,3,4) a third are subnormal or
- * zero and a thousandth overflows. */
 static void fill(bench *b) {
-  mptl_key key = mptl_make_key(1, MPTL_STREAM_INIT, 0, 0);
 #pragma omp parallel for num_threads(b->threads) schedule(static)
   for (size_t i = 0; i < b->n; i++) {
-    uint32_t r = mptl_random_u32(key, i, 0), field = i % 1024 == 1023 ? 137 : 107 + (r >> 23) % 24;
-    b->src[i] = mptl_bits_f32((r & 0x807fffff) | field << 23);
+    b->src[i] = mptl_bench_value(i);
     b->dst[i] = 0;
   }
 }

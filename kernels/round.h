@@ -71,6 +71,7 @@ enum { MPTL_EVENT_UNDERFLOW = 1, MPTL_EVENT_OVERFLOW = 2, MPTL_EVENT_INF = 4, MP
 #define MPTL_F32_INF 0x7f800000u
 #define MPTL_F32_QUIET 0x00400000u
 #define MPTL_F32_IMPLICIT 0x00800000u
+#define MPTL_F32_ONE 0x3f800000u
 
 static inline MPTL_HD uint32_t mptl_f32_bits(float x) {
   uint32_t bits;

@@ -12,6 +12,7 @@
 
 #include <immintrin.h>
 #define MPTL_VEC 1
+#define MPTL_VEC_UNSIGNED 1 /* v_unsigned is there */
 enum { VN = 16 };
 typedef __m512i vu;
 typedef __mmask16 vm;
@@ -37,7 +38,12 @@ static inline vu v_fadd(vu a, vu b) {                                           
   return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
 }
 static inline vu v_fsub(vu a, vu b) { return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
-static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); } /* signed */
+static inline vu v_fmul(vu a, vu b) { return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
+static inline vu v_ffloor(vu a) { /* of patterns that are not negative */
+  return _mm512_castps_si512(_mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+}
+static inline vu v_unsigned(vu a) { return _mm512_cvttps_epu32(_mm512_castsi512_ps(a)); } /* integers, cut off */
+static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); }               /* signed */
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
 static inline vm v_both(vm a, vm b) { return a & b; }

@@ -57,6 +57,7 @@ typedef enum vec_small {
   SMALL_BITS,   /* on the bit pattern, with a shift per lane: any mode, any regular format */
   SMALL_LINEAR, /* as the normal ones: emin is binary32's own */
   SMALL_MAGIC, /* adding 2^(emin-m+23) leaves no digits below the format's last place: binary32 addition rounds once, and exactly so */
+  SMALL_SCALE, /* stochastic mode: in units of the smallest value, an integer and a fraction, both exact in binary32 */
 } vec_small;
 
 /* The power of two for SMALL_MAGIC, or 0 where it would leave binary32's normal range or meet its subnormal numbers. */
@@ -67,6 +68,9 @@ static inline uint32_t vec_magic(const mptl_rounder *r) {
 
 /* Which way is best: everything but nearest even needs the bits, and so does m = 0, where every normal number is odd. */
 static inline vec_small vec_small_for(const mptl_rounder *r) {
+#ifdef MPTL_VEC_UNSIGNED
+  if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0) return SMALL_SCALE;
+#endif
   if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
   return r->emin == -126 ? SMALL_LINEAR : vec_magic(r) ? SMALL_MAGIC : SMALL_BITS;
 }
@@ -121,6 +125,22 @@ static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const m
   return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
 }
 
+#ifdef MPTL_VEC_UNSIGNED
+/* mptl_round_magnitude in the stochastic mode, the quick way. *open as in vec_stochastic_threshold. */
+static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, vu word, const mptl_rounder *r, vm *open) {
+  const unsigned drop = (unsigned)(23 - r->m);
+  const uint32_t mask = (1u << drop) - 1, unit = (uint32_t)(r->emin - r->m + 127) << 23;
+  vu normal = v_andnot(v_set(mask), v_add(a, v_shr(v_xor(word, v_set(~0u)), 32 - drop)));
+  vu units = v_fmul(a, v_set((uint32_t)(127 - r->emin + r->m) << 23)), whole = v_ffloor(units);
+  vu threshold = v_unsigned(v_fmul(v_fsub(units, whole), v_set((127 + 32) << 23)));
+  /* More than 32 bits of fraction: below 2^-9 units. */
+  *open = v_both(v_eq(word, threshold), v_gt(v_set(unit > (9u << 23) ? unit - (9u << 23) : 0), a));
+  vu up = v_keep(v_lt_unsigned(word, threshold), v_set(MPTL_F32_ONE));
+  vu small = v_fmul(v_fadd(whole, up), v_set(unit));
+  return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), small, normal);
+}
+#endif
+
 /* Finishes and counts VN lanes of which some exceed the largest value, or are infinite or NaN. */
 static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded, const mptl_rounder *r,
                                                                    const mptl_rounding_mode mode, vec_stats *stats) {
@@ -152,7 +172,12 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
   const vu zero = v_set(0);
   vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN)), rounded;
   vm open = v_gt(zero, zero);
-  rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
+#ifdef MPTL_VEC_UNSIGNED
+  if (small == SMALL_SCALE)
+    rounded = vec_magnitude_stochastic(a, word, r, &open);
+  else
+#endif
+    rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
   /* max_bits is on the grid: nothing up to it rounds beyond it. */
   vm special = v_gt(a, v_set(r->max_bits));
   if (v_any(mode == MPTL_STOCHASTIC ? v_either(special, open) : special)) {

@@ -19,12 +19,30 @@ function M.array(list)
   return setmetatable(list, { __jsontype = "array" })
 end
 
---- Text of a value. Infinities and NaN, which JSON does not have, become null.
+-- All names of fields in a value, sorted: the order in which objects without one of their own are written.
+local function sorted_names(value)
+  local seen, names = {}, {}
+  local function visit(v)
+    if type(v) ~= "table" then return end
+    for key, field in pairs(v) do
+      if type(key) == "string" and not seen[key] then
+        seen[key] = true
+        names[#names + 1] = key
+      end
+      visit(field)
+    end
+  end
+  visit(value)
+  table.sort(names)
+  return names
+end
+
+--- Text of a value, the same for the same value. Infinities and NaN, which JSON does not have, become null.
 -- @param value the value
 -- @param options {indent = true for several lines}
 -- @return a string
 function M.encode(value, options)
-  return dkjson.encode(value, options)
+  return dkjson.encode(value, { indent = options and options.indent, keyorder = sorted_names(value) })
 end
 
 --- The value of a text.

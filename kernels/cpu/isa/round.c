@@ -114,7 +114,10 @@ static inline __attribute__((always_inline)) void pass_block(const pass *p, size
       PASS(MPTL_DOWN, SMALL_BITS);
       break;
     case MPTL_STOCHASTIC:
-      PASS(MPTL_STOCHASTIC, SMALL_BITS);
+      if (small == SMALL_SCALE)
+        PASS(MPTL_STOCHASTIC, SMALL_SCALE);
+      else
+        PASS(MPTL_STOCHASTIC, SMALL_BITS);
       break;
   }
 }
