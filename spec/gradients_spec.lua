@@ -76,6 +76,23 @@ local function check_network(graph, model, program, loss, step)
     program:backward(1)
     check(images, program:read(0, "gradient"):totable(), 7, 1e-3)
   end)
+
+  it("are the same bits with every instruction set of the element-wise kernels", function()
+    local function gradients()
+      loss()
+      program:backward(1)
+      local all = { program:read(0, "gradient"):tostring() }
+      for _, p in ipairs(graph:parameters()) do
+        if not p.buffer then all[#all + 1] = model:grad(p.name):tostring() end
+      end
+      return table.concat(all)
+    end
+    finally(function() core.isa "auto" end)
+    local here = gradients()
+    for _, isa in ipairs { "scalar", "avx2" } do
+      if pcall(core.isa, isa) then assert.is_true(here == gradients(), isa) end
+    end
+  end)
 end
 
 describe("gradients", function()

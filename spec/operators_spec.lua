@@ -1,6 +1,7 @@
 -- Every operator, forward and gradients, against PyTorch's numbers (spec/fixtures), in binary32.
 local core = require "mptl.core"
 local net = require "support.network"
+local random = require "support.random"
 
 local TOLERANCE = 2e-6 -- of the largest element; sums have up to a few hundred terms
 
@@ -229,6 +230,19 @@ describe("operator", function()
       assert.not_same(y, (drop({ seed = 4 }, 2)))
       assert.not_same(y, (drop({ seed = 5 }, 1)))
       assert.is_false(table.concat(y, " ", 1, n // 2) == table.concat(y, " ", n // 2 + 1))
+    end)
+
+    it("keeps the elements whose random number is at least p, with every instruction set", function()
+      local operator, purpose = 1, 4 -- its place in the graph, MPTL_STREAM_DROPOUT
+      finally(function() core.isa "auto" end)
+      for _, isa in ipairs { "scalar", "avx2", "avx512" } do
+        if pcall(core.isa, isa) then
+          for i, y in ipairs((drop({ seed = 4 }, 9))) do
+            local uniform = (random.word(4, purpose << 24 | operator, 9, i - 1, 0) >> 8) / 2 ^ 24
+            assert.equal(uniform >= p, y ~= 0, isa .. ", element " .. i)
+          end
+        end
+      end
     end)
 
     it("is the identity in evaluation", function()

@@ -1,5 +1,6 @@
 local core = require "mptl.core"
 local exact = require "support.exact"
+local random = require "support.random"
 
 local function stochastic(x, name, options)
   options.mode = "stochastic"
@@ -17,22 +18,6 @@ local function share(x, y, name, n, seed)
   return hits / n
 end
 
--- Philox4x32-10 (Salmon et al., SC 2011).
-local function philox(c0, c1, c2, c3, k0, k1)
-  for _ = 1, 10 do
-    local p0, p1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
-    c0, c1, c2, c3 = (p1 >> 32) ~ c1 ~ k0, p1 & 0xffffffff, (p0 >> 32) ~ c3 ~ k1, p0 & 0xffffffff
-    k0, k1 = (k0 + 0x9E3779B9) & 0xffffffff, (k1 + 0xBB67AE85) & 0xffffffff
-  end
-  return { c0, c1, c2, c3 }
-end
-
--- The random word of an element, as kernels/random.h lays them out.
-local function word(seed, stream, step, index, plane)
-  local block = index // 64 * 16 + index % 16
-  return philox(block, plane << 31, stream, step, seed & 0xffffffff, seed >> 32)[index // 16 % 4 + 1]
-end
-
 local isas = {}
 for _, isa in ipairs { "scalar", "avx2", "avx512" } do
   if pcall(core.isa, isa) then isas[#isas + 1] = isa end
@@ -43,16 +28,17 @@ describe("stochastic rounding", function()
   after_each(function() core.isa "auto" end)
 
   it("draws from Philox4x32-10", function()
-    assert.same({ 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 }, philox(0, 0, 0, 0, 0, 0)) -- the known answer of its authors
+    -- the known answers of its authors
+    assert.same({ 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 }, random.philox(0, 0, 0, 0, 0, 0))
     local ones = 0xffffffff
-    assert.same({ 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd }, philox(ones, ones, ones, ones, ones, ones))
+    assert.same({ 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd }, random.philox(ones, ones, ones, ones, ones, ones))
   end)
 
   it("goes up exactly when the random fraction is smaller", function()
     -- FP(4,3,0) has steps of 1/8 from 1 on: x = 1 + w/2^32 / 8 is 24 bits wide for w a multiple of 2^12
     local seed, n, values, want = 0x123456789abcdef, 1000, {}, {}
     for i = 1, n do
-      local w = word(seed, 7, 9, i - 1, 0)
+      local w = random.word(seed, 7, 9, i - 1, 0)
       local threshold = ((w >> 12) + (i % 2)) << 12 -- just up to w, or just above
       values[i] = 1 + threshold / 2 ^ 35
       want[i] = w < threshold and 1.125 or (threshold == 1 << 32 and 1.125 or 1.0)
@@ -68,11 +54,11 @@ describe("stochastic rounding", function()
     -- upper 32 (an element whose word lies between 2^22 and 2^23), the last bit, worth half of the second word's range, decides.
     local seed, ups, found = 77, 0, 0
     for index = 0, 60000 do
-      local w = word(seed, 0, 0, index, 0)
+      local w = random.word(seed, 0, 0, index, 0)
       if w >= 1 << 22 and w < 1 << 23 then
         found = found + 1
         local x = 2.0 ^ -13 * ((2 * w + 1) / 2 ^ 33) -- FP(4,3,4)
-        local up = word(seed, 0, 0, index, 1) < 1 << 31
+        local up = random.word(seed, 0, 0, index, 1) < 1 << 31
         if up then ups = ups + 1 end
         for _, isa in ipairs(isas) do
           core.isa(isa)
