@@ -7,7 +7,7 @@
  *   g:shape(id) -> {c, h, w} or {f}
  *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
  *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, follows_inputs=, backward_reads_in=,
- *     backward_reads_out=}, ... }
+ *     backward_reads_out=, shared_out=}, ... }
  *   g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=}, ... }
  * Operator indices count from 0, as in `mptl plan --json`.
  */
@@ -160,6 +160,7 @@ static int graph_operators(lua_State *L) {
     bind_set_boolean(L, "follows_inputs", op->kind->follows_inputs);
     bind_set_boolean(L, "backward_reads_in", op->kind->backward_reads_in);
     bind_set_boolean(L, "backward_reads_out", op->kind->backward_reads_out);
+    bind_set_boolean(L, "shared_out", mptl_graph_shared_out(g, i));
     int64_t inputs[MPTL_MAX_INPUTS];
     for (int k = 0; k < op->n_in; k++) inputs[k] = mptl_producer(g, op, k);
     bind_push_integers(L, inputs, op->n_in);

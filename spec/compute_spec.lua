@@ -1,6 +1,8 @@
 -- Exact narrow compute: where bf16 units multiply, the products are those of binary32.
 local core = require "mptl.core"
+local compute = require "mptl.compute"
 local net = require "support.network"
+local precision = require "mptl.precision"
 
 local has_bf16 = core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16"
 
@@ -33,9 +35,30 @@ describe("core.compute", function()
   end)
 end)
 
+describe("compute.passes", function()
+  it("knows that a sum of gradients is in binary32, and that slices which share out a value make no sum", function()
+    local function passes(first, second)
+      local g = core.graph()
+      local x = g:add("conv2d", "conv", { g:input { 4, 2, 2 } }, { out = 4 })
+      local parts = {}
+      for i, part in ipairs { first, second } do
+        parts[i] = g:add("slice", "slice" .. i, { x }, { first = part[1], count = part[2] })
+      end
+      local y = g:add("mean", "mean", { g:add("concat", "concat", parts) })
+      g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { y }) })
+      local op = precision.plan(precision.uniform_low(), g, 2).graph:operator "conv"
+      return { compute.passes(op, "auto") }
+    end
+    local narrow = has_bf16 and "bf16" or "f32"
+    assert.same({ narrow, narrow, narrow }, passes({ 1, 3 }, { 0, 1 }))
+    assert.same({ narrow, "f32", "f32" }, passes({ 0, 2 }, { 1, 2 })) -- one overlaps, the last channel is left out
+    assert.same({ narrow, "f32", "f32" }, passes({ 0, 4 }, { 0, 4 }))
+  end)
+end)
+
 --- A strided 3x3 convolution, in groups or not, and a linear layer; inputs and parameters in the given formats, everything
 -- they make in fp32.
-local function compile(compute, values, weights, formats)
+local function compile(setting, values, weights, formats)
   formats = formats or { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)" }
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 16, 8, 8 } },
@@ -56,7 +79,7 @@ local function compile(compute, values, weights, formats)
     local t = model:tensor(name)
     for i = 1, t:numel() do t:set(i, weights(i)) end
   end
-  local program = core.program(model, a, { keep_all = true, input_gradient = true, compute = compute })
+  local program = core.program(model, a, { keep_all = true, input_gradient = true, compute = setting })
   local images = core.tensor { 4, 8, 8, 16 }
   for i = 1, images:numel() do images:set(i, values(i)) end
   program:forward(images, { 0, 1, 2, 3 })

@@ -73,13 +73,14 @@ describe("a training step in low precision", function()
     assert.equal(1 - 2 ^ -12, model:tensor("a.weight"):get(1))
   end)
 
-  -- A value, its slices put together again, and the gradient of the value in all low formats.
-  local function sliced(slices)
+  -- A value, its slices (the first ones of them, if `used` says so) put together again, and the gradient of the value in all low
+  -- formats.
+  local function sliced(slices, used)
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 2, 1, 3 } }, { out = 4, bias = false })
     local parts = {}
     for i, part in ipairs(slices) do parts[i] = g:add("slice", "slice" .. i, { x }, { first = part[1], count = part[2] }) end
-    local y = #parts > 0 and g:add("concat", "concat", parts) or x
+    local y = #parts > 0 and g:add("concat", "concat", { table.unpack(parts, 1, used) }) or x
     local numel = 3 * g:shape(y)[1]
     local set_head, labels = net.cotangent_head(g, y, 1, net.numbers(numel, 2))
     local model = core.model(g, { seed = 3 })
@@ -103,6 +104,14 @@ describe("a training step in low precision", function()
     for pixel = 0, 2 do
       assert.equal(0, gradient[4 * pixel + 4])
       assert.not_equal(0, gradient[4 * pixel + 1])
+    end
+  end)
+
+  it("gives no gradient to channels whose slice does not come to the loss", function()
+    local gradient = sliced({ { 1, 3 }, { 0, 1 } }, 1)
+    for pixel = 0, 2 do
+      assert.equal(0, gradient[4 * pixel + 1])
+      assert.not_equal(0, gradient[4 * pixel + 2])
     end
   end)
 

@@ -36,6 +36,32 @@ static mptl_status infer_slice(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
+/* The slice of operator op's output that begins with channel first; -1 if there is none. *readers counts all that read the output, *slices
+ * the slices among them. */
+static int find_slice(const mptl_graph *g, int op, int first, int *readers, int *slices) {
+  int found = -1;
+  *readers = *slices = 0;
+  for (int i = op + 1; i < g->n_ops; i++)
+    for (int k = 0; k < g->ops[i].n_in; k++) {
+      if (mptl_producer(g, &g->ops[i], k) != op) continue;
+      ++*readers;
+      if (g->ops[i].kind != &mptl_op_slice) continue;
+      ++*slices;
+      if (g->ops[i].attr.first == first) found = i;
+    }
+  return found;
+}
+
+bool mptl_graph_shared_out(const mptl_graph *g, int op) {
+  int channels = g->values[g->ops[op].out].shape.c, readers = 0, slices = 0, found = 0;
+  for (int first = 0; first < channels; found++) {
+    int slice = find_slice(g, op, first, &readers, &slices);
+    if (slice < 0 || slices < readers) return false;
+    first += g->ops[slice].attr.count;
+  }
+  return found == readers;
+}
+
 const mptl_op_kind mptl_op_concat = {
     .name = "concat",
     .n_in = MPTL_SEVERAL,

@@ -36,32 +36,12 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
   }
 }
 
-/* The live operators that send a gradient to operator i's output; *slice of them takes the channels from `first` on, -1: none. False if
- * one is no slice. */
-static bool only_slices(const mptl_lifetime *t, const mptl_graph *g, int i, int first, int *slice, int *readers) {
-  *slice = -1;
-  *readers = 0;
-  for (int j = i + 1; j < g->n_ops; j++) {
-    const mptl_op *op = &g->ops[j];
-    for (int k = 0; t[j].live && k < op->n_in; k++) {
-      if (mptl_producer(g, op, k) != i) continue;
-      if (op->kind != &mptl_op_slice) return false;
-      if (op->attr.first == first) *slice = j;
-      ++*readers;
-    }
-  }
-  return true;
-}
-
-/* Whether the slices that read operator i's output share out its channels: each comes to one of them. */
+/* Whether the gradient of operator i's output is put together by slices, of which none is missing. */
 static bool in_parts(const mptl_lifetime *t, const mptl_graph *g, int i) {
-  int channels = g->values[g->ops[i].out].shape.c, first = 0, slice, readers, found = 0;
-  while (only_slices(t, g, i, first, &slice, &readers) && slice >= 0) {
-    first += g->ops[slice].attr.count;
-    found++;
-    if (first == channels) return found == readers;
-  }
-  return false;
+  if (!mptl_graph_shared_out(g, i)) return false;
+  for (int j = i + 1; j < g->n_ops; j++)
+    if (!t[j].live && g->ops[j].n_in == 1 && mptl_producer(g, &g->ops[j], 0) == i) return false;
+  return true;
 }
 
 /* One operator's reads: its inputs stay until then, and the first to send a gradient to a value writes it, the others add. */

@@ -10,7 +10,7 @@ local M = {}
 function M.passes(op, compute)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
-  local dy = #op.consumers > 1 and "fp32" or op.dv.format -- a sum of gradients is not rounded
+  local dy = #op.consumers > 1 and not op.shared_out and "fp32" or op.dv.format -- a sum of gradients is not rounded
   return core.compute(x, theta, compute), core.compute(dy, theta, compute), core.compute(x, dy, compute)
 end
 

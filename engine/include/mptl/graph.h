@@ -122,6 +122,9 @@ MPTL_API mptl_status mptl_graph_set_init(mptl_graph *graph, const char *param, m
 /* Index of the parameter or buffer called name, or -1. */
 MPTL_API int mptl_graph_find_param(const mptl_graph *graph, const char *name);
 
+/* Whether all that reads an operator's output are slices, and each channel comes to one of them: its gradient is no sum then. */
+MPTL_API bool mptl_graph_shared_out(const mptl_graph *graph, int op);
+
 /* For op_kind implementations: appends a parameter or buffer "OP.SUFFIX". */
 mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
                                  mptl_init init);
