@@ -89,21 +89,19 @@ static mptl_status concat_backward(mptl_call *call) {
 
 /* ---- slice ---- */
 
-/* A row of the input's channels and one of the output's. */
-static size_t slice_floats(const mptl_call *call) {
-  return width(call) * (size_t)(mptl_input_shape(call->graph, call->op, 0).c + out_shape(call).c);
-}
+static size_t in_channels(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
 
+/* A row of the input's channels and two of the output's. Rows are decoded and encoded as a whole: by pixels it takes several times as
+ * long. */
+static size_t slice_floats(const mptl_call *call) { return width(call) * (in_channels(call) + 2 * (size_t)out_shape(call).c); }
 static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(slice_floats(call)); }
 
 static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  size_t w = width(call), count = (size_t)out_shape(call).c, c = (size_t)mptl_input_shape(call->graph, call->op, 0).c;
-  float *y = mptl_results(&call->y, at * w * count, buffer);
-  for (size_t i = 0; i < w; i++) {
-    const float *x = mptl_read(&call->in[0], (at * w + i) * c + (size_t)call->op->attr.first, count, y + i * count);
-    if (x != y + i * count) memcpy(y + i * count, x, count * sizeof *x);
-  }
-  mptl_write(&call->y, at * w * count, w * count, y, stats);
+  size_t w = width(call), count = (size_t)out_shape(call).c, c = in_channels(call), n = w * count;
+  float *y = mptl_results(&call->y, at * n, buffer);
+  const float *x = mptl_read(&call->in[0], at * w * c, w * c, buffer + n) + call->op->attr.first;
+  for (size_t i = 0; i < w; i++) memcpy(y + i * count, x + i * c, count * sizeof *y);
+  mptl_write(&call->y, at * n, n, y, stats);
 }
 
 static mptl_status slice_forward(mptl_call *call) {
@@ -111,20 +109,32 @@ static mptl_status slice_forward(mptl_call *call) {
   return MPTL_OK;
 }
 
-/* Where other slices write the gradient's other channels only these are written, else there are zeros in the others. */
+/* Writes a row of the slice's channels where other slices write the others: first side by side, then each pixel's to its place. */
+static void write_part(const mptl_call *call, size_t at, float *row, float *buffer, mptl_round_stats *stats) {
+  const mptl_sink *sink = &call->dx[0];
+  size_t w = width(call), count = (size_t)out_shape(call).c, bytes = count * sink->size;
+  mptl_sink together = *sink;
+  together.data = buffer;
+  together.index0 += at * w * count;
+  mptl_write(&together, 0, w * count, row, stats);
+  for (size_t i = 0; i < w; i++) {
+    size_t place = (at * w + i) * in_channels(call) + (size_t)call->op->attr.first;
+    memcpy((char *)sink->data + place * sink->size, (char *)buffer + i * bytes, bytes);
+  }
+}
+
 static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
-  size_t w = width(call), count = (size_t)out_shape(call).c, c = (size_t)mptl_input_shape(call->graph, call->op, 0).c;
-  size_t first = (size_t)call->op->attr.first, n = w * count;
+  size_t w = width(call), count = (size_t)out_shape(call).c, c = in_channels(call), n = w * count;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
   if (sink->part) {
-    if (dy != buffer) dy = memcpy(buffer, dy, n * sizeof *dy);
-    for (size_t i = 0; i < w; i++) mptl_write(sink, (at * w + i) * c + first, count, buffer + i * count, stats);
+    if (dy != buffer) memcpy(buffer, dy, n * sizeof *dy);
+    write_part(call, at, buffer, buffer + n, stats);
     return;
   }
-  float *dx = mptl_results(sink, at * w * c, buffer + n);
+  float *dx = mptl_results(sink, at * w * c, buffer + n), *place = dx + call->op->attr.first;
   memset(dx, 0, w * c * sizeof *dx);
-  for (size_t i = 0; i < w; i++) memcpy(dx + i * c + first, dy + i * count, count * sizeof *dx);
+  for (size_t i = 0; i < w; i++) memcpy(place + i * c, dy + i * count, count * sizeof *dx);
   mptl_write(sink, at * w * c, w * c, dx, stats);
 }
 
