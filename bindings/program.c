@@ -18,7 +18,7 @@
  *     and bytes to move at least; those of fused operators at the one that their stage ends with
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
- *   p:memory() -> {parameters=, state=, arena=, saved=, scratch=, total=} bytes
+ *   p:memory() -> {images=, parameters=, state=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, {as for a program}) -> the same, without allocating it
  *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
@@ -356,6 +356,7 @@ static int program_read(lua_State *L) {
 static int push_memory(lua_State *L, mptl_memory_plan m) {
   lua_createtable(L, 0, 6);
   bind_set_integer(L, "parameters", (lua_Integer)m.parameters);
+  bind_set_integer(L, "images", (lua_Integer)m.images);
   bind_set_integer(L, "state", (lua_Integer)m.state);
   bind_set_integer(L, "arena", (lua_Integer)m.arena);
   bind_set_integer(L, "saved", (lua_Integer)m.saved);

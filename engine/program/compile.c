@@ -84,6 +84,7 @@ mptl_status mptl_program_compile(mptl_program *p) {
     const mptl_param *param = &p->graph->params[i];
     p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
   }
+  p->memory.images = mptl_value_numel(p, 0) * sizeof(float);
   MPTL_TRY(find_stages(p));
   MPTL_TRY(create_operators(p));
   return mptl_program_follow_assignment(p);
@@ -234,7 +235,7 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   MPTL_TRY(prepare_stages(p));
   count_bytes(p);
   p->arena = NULL; /* the operands have no addresses now */
-  p->memory.total = p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;
+  p->memory.total = p->memory.images + p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;
   return MPTL_OK;
 }
 

@@ -106,7 +106,8 @@ MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char
 MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
 MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t index);
 
-/* Appends an operator and returns its output value in *value (a view, if it is pointwise and its inputs are flattened images). name must be unique among operators. Errors are prefixed with the name. */
+/* Appends an operator and returns its output value in *value (a view, if it is pointwise and its inputs are flattened images). name must be
+ * unique among operators. Errors are prefixed with the name. */
 MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
                                     const int *inputs, const mptl_attributes *attributes);
 

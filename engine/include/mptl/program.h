@@ -130,6 +130,7 @@ MPTL_API const char *mptl_compute_setting_name(size_t index);
 /* ---- Memory ---- */
 
 typedef struct mptl_memory_plan {
+  size_t images;     /* the batch that a step reads: the caller's */
   size_t parameters; /* masters, buffers, momenta, gradients */
   size_t state;      /* what operators keep beside their outputs: statistics of batch normalisation */
   size_t arena;      /* outputs, gradients of outputs, by lifetime */
