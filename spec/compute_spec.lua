@@ -140,6 +140,39 @@ describe("a program", function()
     end
   end)
 
+  -- A sum of n products in binary32, in any order, is off by less than n 2^-24 times the sum of their magnitudes (and of one more
+  -- rounding each, where products are not exact).
+  for _, setting in ipairs { "f32", "auto", "narrow" } do
+    it("is within the bound of binary32 sums from binary64's, in " .. setting, function()
+      local features, classes, batch = 300, 7, 5
+      for _, formats in ipairs { { "FP(4,3,4)", "FP(4,3,4)" }, { "FP(6,9,0)", "FP(4,3,4)" }, { "FP(6,9,0)", "FP(6,9,0)" } } do
+        local g = core.graph()
+        g:add("nll_loss", "loss", { g:add("linear", "linear", { g:input { features } }, { out = classes, bias = false }) })
+        local a = core.assignment(g, batch, net.fp32)
+        a:set(0, "v", formats[1])
+        a:set(1, "theta", formats[2])
+        local model = core.model(g)
+        local program = core.program(model, a, { keep_all = true, compute = setting })
+        local images = core.tensor({ batch, features }, net.numbers(batch * features, 3))
+        model:tensor("linear.weight"):copy(core.tensor({ classes, features }, net.numbers(classes * features, 4)))
+        program:forward(images, { 0, 1, 2, 3, 4 })
+        local x = core.round(images, formats[1]):totable()
+        local w = core.round(model:tensor "linear.weight", formats[2]):totable()
+        local y = program:read(1):totable()
+        for i = 0, batch - 1 do
+          for k = 0, classes - 1 do
+            local sum, magnitude = 0.0, 0.0
+            for j = 1, features do
+              local product = x[i * features + j] * w[k * features + j]
+              sum, magnitude = sum + product, magnitude + math.abs(product)
+            end
+            assert.near(sum, y[i * classes + k + 1], (features + 1) * 2 ^ -24 * magnitude)
+          end
+        end
+      end
+    end)
+  end
+
   it("refuses an unknown compute type", function()
     assert.has_error(function() compile("fp8", math.abs, math.abs) end, "compute: fp8, accepted are auto, f32, narrow")
   end)

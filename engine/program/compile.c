@@ -74,11 +74,12 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->stages = calloc(n, sizeof *p->stages);
   p->order = calloc(n, sizeof(mptl_call *));
   p->blocks = calloc(2 * n, sizeof *p->blocks);
+  p->in_place = calloc(2 * n, sizeof *p->in_place);
   p->rounders = calloc(n, sizeof *p->rounders);
   p->stats = calloc(n, sizeof *p->stats);
   p->costs = calloc(n, sizeof *p->costs);
   p->labels = calloc((size_t)p->options.batch, sizeof *p->labels);
-  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->rounders || !p->stats || !p->costs || !p->labels)
+  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->stats || !p->costs || !p->labels)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
@@ -98,6 +99,7 @@ void mptl_program_release(mptl_program *p) {
   free(p->stages);
   free(p->order);
   free(p->blocks);
+  free(p->in_place);
   free(p->rounders);
   free(p->stats);
   free(p->costs);
@@ -132,6 +134,41 @@ static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   return mptl_code_size(p->rounders[op][role].format);
 }
 
+/* Puts block `to` where block `from` is, if that is read last when `to` is written first and both are as large: *from then stands for
+ * both. in_place[i] is the block that block i is part of, or -1. */
+static void join(mptl_program *p, int from, int to, int time) {
+  while (p->in_place[from] >= 0) from = p->in_place[from];
+  mptl_block *a = &p->blocks[from], *b = &p->blocks[to];
+  if (a->bytes == 0 || a->bytes != b->bytes || a->last != time || b->first != time || p->in_place[to] >= 0) return;
+  p->in_place[to] = from;
+  a->last = b->last;
+  b->bytes = 0;
+}
+
+/* Pointwise stages read each tile before they write it: an output goes where an input was, a gradient of an input where that of the
+ * output was, when nothing else needs it. */
+static void join_in_place(mptl_program *p) {
+  int n = p->graph->n_ops;
+  for (int i = 0; i < 2 * n; i++) p->in_place[i] = -1;
+  for (int direction = 0; direction < 2; direction++) {
+    for (int s = 0; s < p->n_stages; s++) {
+      const mptl_program_stage *stage = &p->stages[direction == 0 ? s : p->n_stages - 1 - s];
+      if (!p->graph->ops[stage->last].kind->pointwise) continue;
+      for (int j = 0; j < stage->run.n; j++) {
+        const mptl_call *c = stage->run.calls[j];
+        for (int k = 0; k < c->op->n_in; k++) {
+          int from = mptl_producer(p->graph, c->op, k), op = (int)(c->op - p->graph->ops);
+          if (c->from[k] >= 0) continue;
+          if (direction == 0)
+            join(p, 2 * from, 2 * stage->last, stage->last);
+          else if (p->slots[from].life.wants_gradient && !p->slots[op].life.accumulate[k])
+            join(p, 2 * stage->last + 1, 2 * from + 1, mptl_backward_time(p->graph, stage->last));
+        }
+      }
+    }
+  }
+}
+
 /* Gives every stored output and gradient its place. */
 static mptl_status place(mptl_program *p) {
   int n = p->graph->n_ops;
@@ -144,10 +181,13 @@ static mptl_status place(mptl_program *p) {
     p->blocks[2 * i] = t->value;
     p->blocks[2 * i + 1] = t->gradient;
   }
+  join_in_place(p);
   MPTL_TRY(mptl_place_blocks(p->blocks, 2 * n, &p->memory.arena));
-  for (int i = 0; i < n; i++) {
-    p->slots[i].life.value = p->blocks[2 * i];
-    p->slots[i].life.gradient = p->blocks[2 * i + 1];
+  for (int i = 0; i < 2 * n; i++) {
+    int at = i;
+    while (p->in_place[at] >= 0) at = p->in_place[at];
+    mptl_lifetime *t = &p->slots[i / 2].life;
+    *(i % 2 == 0 ? &t->value.offset : &t->gradient.offset) = p->blocks[at].offset;
   }
   return MPTL_OK;
 }

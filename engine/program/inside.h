@@ -29,8 +29,9 @@ struct mptl_program {
   mptl_slot *slots;  /* by operator */
   int n_stages;
   mptl_program_stage *stages;
-  mptl_call **order; /* the stages' calls, stage after stage */
-  mptl_block *blocks;
+  mptl_call **order;                    /* the stages' calls, stage after stage */
+  mptl_block *blocks;                   /* value and gradient of each operator, for placing them */
+  int *in_place;                        /* the block that a block shares its place with, or -1 */
   mptl_rounder (*rounders)[MPTL_ROLES]; /* of the formats that it is laid out for */
   mptl_op_stats *stats;
   mptl_op_cost *costs;

@@ -108,6 +108,8 @@ static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile
     read_inputs(s, desks, j, tile);
     tile->y = buffer_of(&desks[j], VALUE);
     if (stored) tile->y = mptl_results(&c->y, tile->offset, tile->y);
+    for (int k = 0; k < c->op->n_in; k++) /* results that go where an operand is */
+      if (tile->y == tile->x[k]) tile->y = buffer_of(&desks[j], VALUE);
     desks[j].op->forward(c, tile);
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
@@ -126,8 +128,11 @@ static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile
     if (!mptl_wanted(dx)) continue;
     if (c->from[k] >= 0)
       tile->dx[k] = buffer_of(&desks[c->from[k]], VALUE);
-    else if (store)
-      tile->dx[k] = mptl_results(dx, tile->offset, buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k)));
+    else if (store) {
+      float *buffer = buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k));
+      tile->dx[k] = mptl_results(dx, tile->offset, buffer);
+      if (tile->dx[k] == tile->dy) tile->dx[k] = buffer; /* where the gradient of the output still is needed */
+    }
     any = any || tile->dx[k] != NULL;
   }
   if (!any) return;
