@@ -128,6 +128,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_bench_floor(L);
   mptl_bind_tensor(L);
   mptl_bind_system(L);
+  mptl_bind_process(L);
   mptl_bind_editline(L);
   mptl_bind_graph(L);
   mptl_bind_plan(L);

@@ -1,4 +1,4 @@
--- The Lua in README.md: a whole network first, then a policy.
+-- The Lua in README.md: a whole network first, then a policy, then a sweep.
 local function read(path)
   local file = assert(io.open(path))
   local text = file:read("a")
@@ -33,11 +33,17 @@ describe("README.md", function()
   end
 
   it("shows a network that can be trained", function()
-    assert.equal(2, #scripts)
+    assert.equal(3, #scripts)
     assert.matches("21450 parameters", plan(scripts[1], ""))
   end)
 
   it("shows a policy that makes a share of the elements low", function()
     assert.matches("ratio_lo 0%.6510", plan("resnet18_cifar.lua", ("--policy '%s'"):format(scripts[2])))
+  end)
+
+  it("shows a sweep of fourteen runs", function()
+    local runs = require("mptl.sweep").load(scripts[3]).runs
+    assert.equal(14, #runs)
+    assert.equal("resnet18_cifar-demotion-ratio0.3", runs[7].name)
   end)
 end)

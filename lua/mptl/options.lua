@@ -24,6 +24,7 @@ M.rows = {
     help = "fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, or FILE.lua" },
   { "ratio", "number", min = 0, max = 1, arg = "R", help = "share of the elements to make low" },
   { "k", "whole", min = 0, max = 1000000, arg = "K", help = "groups that top_k makes low" },
+  { "policy_seed", "whole", min = 0, max = 2 ^ 53, help = "seed of random's order of groups (default: the run's seed)" },
   { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
   { "formats", "formats", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
   { "rounding", "choice", choices = roundings, help = "rounding mode" },

@@ -1,5 +1,5 @@
---- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), run.log, checkpoints and a
--- TensorBoard event file.
+--- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), changes.jsonl (a line per change of a format),
+-- steps.jsonl (optional), run.log, checkpoints, a TensorBoard event file, and the lock of the process that trains into it.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local lfs = require "lfs"
@@ -110,14 +110,40 @@ local function append(output, text)
   if not ok then error(("cannot write %s: %s"):format(output.path, message), 0) end
 end
 
+-- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
+local function lock(dir)
+  local path = dir .. "/lock"
+  local file, message = io.open(path, "a")
+  if not file then error(("cannot write %s"):format(message), 0) end
+  if not lfs.lock(file, "w") then
+    file:close()
+    misuse.usage("--out %s: another process trains into it", dir)
+  end
+  return file
+end
+
+--- Whether another process trains into a run directory now.
+-- @param dir the directory
+-- @return true or false
+function M.is_locked(dir)
+  local file = io.open(dir .. "/lock", "a")
+  if not file then return false end
+  local free = lfs.lock(file, "w")
+  file:close() -- and with it the lock
+  return not free
+end
+
 --- Opens a run directory, which is made if need be.
 -- @param dir the directory
--- @param files {config = table, plan = table, steps = whether there is a steps.jsonl}
+-- @param files {config = table, plan = table, steps = whether there is a steps.jsonl, resume = whether it may hold a run already}
 -- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of metrics.jsonl and steps.jsonl are dropped
 -- @return the run; its field history holds the metrics of the epochs before
 function M.open(dir, files, resumed)
   make_directory(dir)
+  local locked = lock(dir)
+  if not files.resume and exists(dir .. "/config.json") then misuse.usage("--out %s: holds a run already", dir) end
   local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)
+  self.lock_file = locked
   local epoch, step = resumed and resumed.epoch or 0, resumed and resumed.step or 0
   self.history = keep_until(dir .. "/metrics.jsonl", "epoch", epoch)
   keep_until(dir .. "/steps.jsonl", "step", step)
@@ -169,6 +195,7 @@ function Run:close()
   self.log_file.file:close()
   if self.steps_file then self.steps_file.file:close() end
   self.events:close()
+  self.lock_file:close()
 end
 
 return M

@@ -157,7 +157,11 @@ local function choose_policy(fields, args, cfg)
       end
     end
   end
-  if precision.accepts(policy, "seed") and not policy.options.seed then overrides.seed = cfg.seed end
+  local seed = args.policy_seed or fields.policy_seed
+  if args.policy_seed and not precision.accepts(policy, "seed") then
+    misuse.usage("--policy-seed: the policy %s has no seed", policy.name)
+  end
+  if precision.accepts(policy, "seed") and (seed or not policy.options.seed) then overrides.seed = seed or cfg.seed end
   local ok, result = pcall(precision.with, policy, overrides)
   if ok then return result end
   misuse.usage("%s", tostring(result))
@@ -189,7 +193,7 @@ function M.resolve(fields, args)
   cfg.precision = choose_policy(fields, args, cfg)
   cfg.policy = cfg.precision.name
   for _, option in ipairs(policy_options) do cfg[option] = cfg.precision.options[option] end
-  cfg.formats = cfg.precision.formats
+  cfg.formats, cfg.policy_seed = cfg.precision.formats, cfg.precision.options.seed
   if not cfg.json then cfg.json = false end
   return cfg
 end

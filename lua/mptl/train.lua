@@ -115,8 +115,8 @@ function M.run(cfg)
   for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
   local plan = plan_command.table(cfg, t.plan)
   if checkpoint then t:restore(checkpoint) end
-  local run = run_directory.open(dir, { config = script.settings(cfg), plan = plan, steps = cfg.steps_every },
-    { epoch = t.epoch, step = t.step })
+  local files = { config = script.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
+  local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step })
   local display = create_display(cfg)
   begin(cfg, t, run, checkpoint)
   display:line("%s, policy %s, %s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),

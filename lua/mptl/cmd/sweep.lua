@@ -1,0 +1,205 @@
+--- mptl sweep: lists and grids of training runs.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local options = require "mptl.options"
+local progress = require "mptl.progress"
+local runner = require "mptl.sweep.runner"
+local script = require "mptl.script"
+local slurm = require "mptl.sweep.slurm"
+local state = require "mptl.sweep.state"
+local sweep = require "mptl.sweep"
+
+local M = { name = "sweep", summary = "run lists and grids of settings, several at once; goes on where it was stopped" }
+
+-- Options of mptl train that are given to the runs as they are, and those that mean the sweep itself.
+local for_runs, of_sweep = {}, { "out", "quiet", "json" }
+do
+  local without = { out = true, quiet = true, json = true, resume = true }
+  for _, name in ipairs(options.names) do
+    if not without[name] then for_runs[#for_runs + 1] = name end
+  end
+end
+
+local function whole(flag, least)
+  return function(text)
+    local n = math.tointeger(tonumber(text))
+    if n and n >= least then return n end
+    return nil, ("%s: %s, accepted are whole numbers from %d"):format(flag, text, least)
+  end
+end
+
+function M.configure(parser)
+  parser:argument("sweep", "sweep file: a path, or a name of an installed one")
+  parser:option("--jobs", "runs at a time (default: as many as have cores of their own)"):argname("N"):convert(whole("--jobs", 1))
+  parser:option("--only", "those runs alone whose name contains TEXT"):argname("TEXT")
+  parser:flag("--retry", "try runs again that failed")
+  parser:flag("--list", "show the runs and how far they are; run nothing")
+  parser:flag("--slurm", "submit the runs as a job array to Slurm"):target("slurm")
+  parser:option("--sbatch", "further arguments of sbatch: --sbatch='--time=8:00:00 -p cpu'"):argname("TEXT")
+  parser:option("--task", "the Nth run alone"):argname("N"):convert(whole("--task", 1))
+  options.add(parser, of_sweep)
+  options.add(parser, for_runs)
+end
+
+local function find(name)
+  local dir = MPTL_MODELS
+  for _, base in ipairs { name, dir and dir .. "/sweeps/" .. name } do
+    for _, path in ipairs { base, base .. ".lua" } do
+      if lfs.attributes(path, "mode") == "file" then return path end
+    end
+  end
+  return name
+end
+
+local function select_runs(plan, args)
+  local list = {}
+  for i, run in ipairs(plan.runs) do
+    run.index = i
+    if (not args.only or run.name:find(args.only, 1, true)) and (not args.task or args.task == i) then list[#list + 1] = run end
+  end
+  if args.task and args.task > #plan.runs then
+    misuse.usage("--task %d: %s has %d runs", args.task, plan.path, #plan.runs)
+  end
+  if #list == 0 then misuse.usage("--only %s: no run of %s has a name with that in it", args.only, plan.path) end
+  return list
+end
+
+-- Each script is loaded once here: a mistake in it is told before hours of other runs.
+local function check_scripts(runs)
+  local seen = {}
+  for _, run in ipairs(runs) do
+    local arguments = {}
+    for name, value in pairs(run.settings) do arguments[name] = value end
+    local key = table.concat({ run.settings.script, tostring(run.settings.policy) }, "\0")
+    if not seen[key] then script.configure(run.settings.script, arguments) end
+    seen[key] = true
+  end
+end
+
+local function write_list(plan, out)
+  local list = {}
+  for i, run in ipairs(plan.runs) do
+    list[i] = json.object({ "name", "settings" }, { name = run.name, settings = json.object({ "script" }, run.settings) })
+  end
+  state.make_directory(out)
+  core.write_file(out .. "/sweep.json", {
+    json.encode(json.object({ "name", "file", "runs" }, { name = plan.name, file = plan.path, runs = list }), { indent = true }),
+    "\n",
+  })
+end
+
+local function summary(run, now)
+  local text = ("%-9s %s"):format(now.state, run.name)
+  if now.last then
+    text = ("%s  epoch %d/%d  test %.2f%% (fp32 %.2f%%)  low %.1f%%"):format(text, now.epoch, now.epochs, now.last.test_acc,
+      now.last.test_acc_fp32, 100 * now.last.ratio_lo)
+  end
+  return now.message and ("%s  %s"):format(text, now.message) or text
+end
+
+local function record(run, now, dir)
+  local last, null = now.last or {}, json.null
+  local order = { "name", "dir", "state", "epoch", "epochs", "test_acc", "test_acc_fp32", "ratio_lo", "message" }
+  return json.encode(json.object(order, {
+    name = run.name, dir = dir, state = now.state, epoch = now.epoch, epochs = now.epochs or null,
+    test_acc = last.test_acc or null, test_acc_fp32 = last.test_acc_fp32 or null, ratio_lo = last.ratio_lo or null,
+    message = now.message or null,
+  }))
+end
+
+local function show_list(runs, out, as_json)
+  for _, run in ipairs(runs) do
+    local dir = out .. "/" .. run.name
+    local now = state.of(run, dir)
+    io.stdout:write(as_json and record(run, now, dir) or ("%3d  %s"):format(run.index, summary(run, now)), "\n")
+  end
+end
+
+-- What is under way, on one line of the terminal.
+local function status_line(self, total, width)
+  local parts = {}
+  for _, run in pairs(self.running) do
+    local now = state.of(run, self:dir(run))
+    parts[#parts + 1] = ("%s %d/%s%s"):format(run.name, now.epoch, now.epochs or "?",
+      now.last and (" %.1f%%"):format(now.last.test_acc) or "")
+  end
+  table.sort(parts)
+  return ("%d/%d finished; %s"):format(self.finished, total, table.concat(parts, ", ")):sub(1, width - 1)
+end
+
+local function run_all(runs, out, jobs, args)
+  local lines = not args.json and not args.quiet
+  local bar = lines and core.isatty(1)
+  local started, drawn = core.time(), 0
+  local function say(format, ...)
+    if lines then io.stdout:write(bar and "\r\27[K" or "", format:format(...), "\n"):flush() end
+  end
+  local self = runner.create(runs, {
+    out = out, jobs = jobs, retry = args.retry,
+    on_event = function(event, run, now)
+      if event == "begins" then
+        say("%-9s %s%s", now.state == "begun" and "goes on" or "begins", run.name,
+          now.state == "begun" and ("  after epoch %d of %d"):format(now.epoch, now.epochs) or "")
+      else
+        now.state = event
+        say("%s", summary(run, now))
+        if args.json then io.stdout:write(record(run, now, out .. "/" .. run.name), "\n"):flush() end
+      end
+    end,
+    on_wait = function(self)
+      if not bar or core.time() - drawn < 2 then return end
+      drawn = core.time()
+      io.stdout:write("\r\27[K", status_line(self, #runs, core.terminal_width(1))):flush()
+    end,
+  })
+  local whole_way = self:run()
+  say("%d of %d runs finished, %d of them failed, in %s", self.finished, #runs, self.failures,
+    progress.duration(core.time() - started))
+  if not whole_way then
+    io.stderr:write("mptl: interrupted; the same command goes on\n")
+    return 130
+  end
+  if self.stopped > 0 then say("%d runs were stopped from outside; the same command goes on", self.stopped) end
+  say("draw them: mptl report %s", out)
+  return (self.failures > 0 or self.stopped > 0) and 1 or 0
+end
+
+local function submit(plan, runs, out, threads, args, overrides)
+  local tasks = {}
+  for _, run in ipairs(runs) do
+    local now = state.of(run, out .. "/" .. run.name).state
+    if now == "new" or now == "begun" or (now == "failed" and args.retry) then tasks[#tasks + 1] = run.index end
+  end
+  if #tasks == 0 then
+    io.stdout:write("nothing to run\n")
+    return 0
+  end
+  local words = { core.executable(), "sweep", plan.path, "--out", out, "--jobs", "1" }
+  if args.retry then words[#words + 1] = "--retry" end
+  for _, word in ipairs(sweep.arguments(overrides)) do words[#words + 1] = word end
+  io.stdout:write(slurm.submit({
+    name = plan.name, tasks = tasks, jobs = args.jobs, threads = threads, out = out, words = words,
+  }, args.sbatch), "\n")
+  return 0
+end
+
+function M.run(args)
+  local overrides, threads = {}, 1
+  for _, name in ipairs(for_runs) do overrides[name] = args[name] end
+  local plan = sweep.load(find(args.sweep), overrides)
+  for _, run in ipairs(plan.runs) do threads = math.max(threads, run.settings.threads) end
+  local out = (args.out or "sweeps/" .. plan.name):gsub("(.)/+$", "%1")
+  local runs = select_runs(plan, args)
+  if args.list then
+    show_list(runs, out, args.json)
+    return 0
+  end
+  check_scripts(runs)
+  if not args.task then write_list(plan, out) end
+  if args.slurm then return submit(plan, runs, out, threads, args, overrides) end
+  return run_all(runs, out, args.jobs or math.max(1, core.cpu().cores // threads), args)
+end
+
+return M

@@ -1,0 +1,189 @@
+--- Sweep files: lists and grids of training runs. A sweep file returns
+--   { name = "...",                      -- else the file's
+--     common = { dataset = "cifar10", epochs = 15, ... },                     -- of all runs
+--     runs = { { policy = "fp32" }, { policy = "demotion", ratio = { 0.3, 0.5 } }, ... } }
+-- Fields are `script` and the options of mptl train. A list as a value stands for as many runs; several lists in one entry (or in
+-- common) for every combination. A run's name, its directory's too, tells what differs: "resnet18_cifar-demotion-ratio0.5".
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local options = require "mptl.options"
+
+local M = {}
+
+-- Options that the sweep itself sets.
+local own = { out = true, resume = true, quiet = true, json = true }
+
+local fields = { "script" }
+for _, name in ipairs(options.names) do
+  if not own[name] then fields[#fields + 1] = name end
+end
+
+local function is_field(name)
+  for _, field in ipairs(fields) do
+    if field == name then return true end
+  end
+end
+
+local function is_file(path)
+  return lfs.attributes(path, "mode") == "file"
+end
+
+-- A path that the file gives is looked for beside the file first.
+local function beside(sweep_path, value)
+  local dir = sweep_path:match "^(.*/)" or ""
+  return is_file(dir .. value) and dir .. value or value
+end
+
+-- A checked value of a field; where: of which entry, for messages.
+local function check(path, where, name, value)
+  if name == "script" then
+    if type(value) == "string" and value ~= "" then return beside(path, value) end
+    error(("%s: %s: script: %s, must be a path or a model's name"):format(path, where, tostring(value)), 0)
+  end
+  if name == "policy" and type(value) == "string" and value:match "%.lua$" then value = beside(path, value) end
+  local result, accepted = options.check(options.by_name[name], value)
+  if result ~= nil then return result end
+  error(("%s: %s: %s: %s, accepted are %s"):format(path, where, name, tostring(value), accepted), 0)
+end
+
+-- An entry's fields as lists of checked values.
+local function lists(path, where, entry)
+  if type(entry) ~= "table" then error(("%s: %s: %s, must be a table of settings"):format(path, where, type(entry)), 0) end
+  local result = {}
+  for name, value in pairs(entry) do
+    if not is_field(name) then
+      error(("%s: %s: unknown setting %s%s, accepted are %s"):format(path, where, tostring(name),
+        misuse.suggest(tostring(name), fields), table.concat(fields, ", ")), 0)
+    end
+    if type(value) ~= "table" then value = { value } end
+    if #value == 0 then error(("%s: %s: %s: the list is empty"):format(path, where, name), 0) end
+    result[name] = {}
+    for i, v in ipairs(value) do result[name][i] = check(path, where, name, v) end
+  end
+  return result
+end
+
+-- Every combination of the lists, as settings by name; the first field of `fields` varies slowest.
+local function combinations(by_name)
+  local result = { {} }
+  for _, name in ipairs(fields) do
+    if by_name[name] then
+      local longer = {}
+      for _, settings in ipairs(result) do
+        for _, value in ipairs(by_name[name]) do
+          local copy = {}
+          for k, v in pairs(settings) do copy[k] = v end
+          copy[name] = value
+          longer[#longer + 1] = copy
+        end
+      end
+      result = longer
+    end
+  end
+  return result
+end
+
+-- A value as part of a directory's name.
+local function word(name, value)
+  local text = tostring(value)
+  if name == "script" or name == "policy" then return (text:match("([^/]+)$"):gsub("%.lua$", "")) end
+  if value == false then text = "off" end
+  if math.type(value) == "float" then text = ("%.14g"):format(value) end
+  return (options.by_name[name].type == "choice" and text or name:gsub("_", "") .. text):gsub("[^%w.+_-]", "_")
+end
+
+-- The name of a run: its script and what varies.
+local function run_name(settings, varies)
+  local words = {}
+  for _, name in ipairs(fields) do
+    if settings[name] ~= nil and (name == "script" or varies[name]) then words[#words + 1] = word(name, settings[name]) end
+  end
+  return table.concat(words, "-")
+end
+
+-- Runs of one entry, appended to list. Common settings are overridden by the entry's, those by the command line's.
+local function add_runs(list, path, where, entry, common, overrides)
+  local by_name, varies = {}, {}
+  for name, values in pairs(common) do by_name[name], varies[name] = values, #values > 1 end
+  for name, values in pairs(lists(path, where, entry)) do by_name[name], varies[name] = values, true end
+  for name, value in pairs(overrides) do
+    if varies[name] then misuse.usage("--%s: %s varies it itself, in %s", name:gsub("_", "-"), path, where) end
+    by_name[name] = { value }
+  end
+  if not by_name.script then error(("%s: %s: no script"):format(path, where), 0) end
+  by_name.threads = by_name.threads or { 1 } -- several runs side by side compute more than one on all cores
+  for _, settings in ipairs(combinations(by_name)) do
+    list[#list + 1] = { name = run_name(settings, varies), settings = settings, where = where }
+  end
+end
+
+--- The values from first to last.
+-- @param first a number
+-- @param last a number
+-- @param step the distance, above 0
+-- @return a list, each value rounded to 12 decimals, so that 0.1 * 3 is 0.3
+-- @usage { policy = "demotion", ratio = sweep.range(0, 1, 0.1) }
+function M.range(first, last, step)
+  if not (type(step) == "number" and step > 0) then misuse.raise("range: step %s, must be above 0", tostring(step)) end
+  local list = {}
+  for i = 0, math.floor((last - first) / step + 1e-9) do
+    list[#list + 1] = tonumber(("%.12f"):format(first + i * step))
+  end
+  return list
+end
+
+--- Loads a sweep file.
+-- @param path the file
+-- @param overrides settings of all runs that win over the file's (from the command line); nil for none
+-- @return {name =, path =, runs = list of {name =, settings =}}
+function M.load(path, overrides)
+  if not is_file(path) then misuse.usage("sweep %s: no such file", path) end
+  local chunk, message = loadfile(path, "t")
+  if not chunk then error(message, 0) end
+  local file = chunk()
+  if type(file) ~= "table" or type(file.runs) ~= "table" then
+    error(("%s: returned %s, must return { common = {...}, runs = { {...}, ... } }"):format(path,
+      type(file) == "table" and "a table without runs" or "a " .. type(file)), 0)
+  end
+  local ok, mistake = pcall(misuse.check_fields, "sweep", file, { "name", "common", "runs" })
+  if not ok then error(("%s: %s"):format(path, mistake), 0) end
+  local common, list = lists(path, "common", file.common or {}), {}
+  for i, entry in ipairs(file.runs) do add_runs(list, path, ("runs[%d]"):format(i), entry, common, overrides or {}) end
+  if #list == 0 then error(("%s: runs is empty"):format(path), 0) end
+  local seen = {}
+  for _, run in ipairs(list) do
+    local other = seen[run.name]
+    if other then error(("%s: %s and %s both make the run %s"):format(path, other.where, run.where, run.name), 0) end
+    seen[run.name] = run
+  end
+  return { name = file.name or path:match("([^/]+)$"):gsub("%.lua$", ""), path = path, runs = list }
+end
+
+local function argument(value)
+  if value == false then return "off" end
+  if math.type(value) ~= "float" then return tostring(value) end
+  local short = ("%.14g"):format(value)
+  return tonumber(short) == value and short or ("%.17g"):format(value)
+end
+
+--- Settings as options of the command line, in a fixed order; the script is left out.
+-- @param settings of a run
+-- @return list of words
+function M.arguments(settings)
+  local words = {}
+  for _, name in ipairs(fields) do
+    local value = settings[name]
+    if name ~= "script" and value ~= nil then
+      local flag = "--" .. name:gsub("_", "-")
+      if options.by_name[name].type == "flag" then
+        if value then words[#words + 1] = flag end
+      else
+        words[#words + 1] = flag
+        words[#words + 1] = argument(value)
+      end
+    end
+  end
+  return words
+end
+
+return M

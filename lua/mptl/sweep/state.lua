@@ -1,0 +1,100 @@
+--- How far a run of a sweep is, told from its directory alone: so a sweep that was killed goes on, and several sweeps of one
+-- file, on one machine or on many, share the work.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local run_directory = require "mptl.run"
+
+local M = {}
+
+-- Settings that may differ between the sweep and a run begun before: they do not change its figures, or are not kept as given.
+local free = { script = true, policy = true, data = true, threads = true, device = true, steps_every = true, quick = true }
+
+local function slurp(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- Lines of metrics.jsonl that are whole.
+local function read_metrics(dir)
+  local list = {}
+  for line in (slurp(dir .. "/metrics.jsonl") or ""):gmatch "([^\n]+)\n" do
+    local record = json.decode(line)
+    if type(record) == "table" then list[#list + 1] = record end
+  end
+  return list
+end
+
+local function check_settings(run, dir, config)
+  for name, value in pairs(run.settings) do
+    local was = config[name]
+    if was == json.null then was = nil end
+    if not free[name] and was ~= nil and was ~= value then
+      misuse.usage("%s: was begun with other settings: %s is %s, was %s; another --out begins anew", dir, name, tostring(value),
+        tostring(was))
+    end
+  end
+end
+
+--- The state of a run.
+-- @param run of a loaded sweep
+-- @param dir its directory
+-- @return {state = "new", "begun", "running", "done" or "failed", epoch =, epochs = (nil when new), last = the last epoch's
+-- metrics or nil, message = why it failed}
+function M.of(run, dir)
+  local text = slurp(dir .. "/config.json")
+  local config = text and json.decode(text)
+  if type(config) ~= "table" then
+    local failure = slurp(dir .. "/failed")
+    return { state = failure and "failed" or "new", epoch = 0, message = failure and failure:match "[^\n]*" }
+  end
+  check_settings(run, dir, config)
+  local metrics = read_metrics(dir)
+  local result = { epoch = #metrics, epochs = config.epochs, last = metrics[#metrics] }
+  local failure = slurp(dir .. "/failed")
+  if result.epoch >= config.epochs then
+    result.state = "done"
+  elseif run_directory.is_locked(dir) then
+    result.state = "running"
+  elseif failure then
+    result.state, result.message = "failed", failure:match "[^\n]*"
+  else
+    result.state = "begun"
+  end
+  return result
+end
+
+--- Takes note that a run has failed, so that it is not tried again and again.
+-- @param dir its directory
+-- @param code exit status
+-- @return why, one line
+function M.fail(dir, code)
+  local said = slurp(dir .. "/output.log") or ""
+  local message = said:match "([^\n]+)\n*$" or "no message"
+  if code > 128 then message = ("ended by signal %d; before: %s"):format(code - 128, message) end
+  core.write_file(dir .. "/failed", { message, "\n" })
+  return message
+end
+
+--- Forgets that a run has failed.
+-- @param dir its directory
+function M.retry(dir)
+  os.remove(dir .. "/failed")
+end
+
+--- Makes a directory and those above it.
+-- @param path the directory
+function M.make_directory(path)
+  local at = 1
+  repeat
+    at = path:find("/", at + 1, true)
+    lfs.mkdir(at and path:sub(1, at - 1) or path)
+  until not at
+  if lfs.attributes(path, "mode") ~= "directory" then error(("cannot make the directory %s"):format(path), 0) end
+end
+
+return M

@@ -1,0 +1,251 @@
+-- Sweeps: what a file stands for, and running it through the program, with interruptions.
+local json = require "mptl.json"
+local runs = require "support.runs"
+local slurm = require "mptl.sweep.slurm"
+local sweep = require "mptl.sweep"
+
+describe("a sweep file", function()
+  local dir
+
+  setup(function() dir = runs.directory() end)
+  teardown(function() runs.remove(dir) end)
+
+  -- The runs of a file with this table, as "name: arguments".
+  local function expand(text, overrides)
+    runs.spill(dir .. "/s.lua", 'local sweep = require "mptl.sweep" return ' .. text)
+    local list = {}
+    for i, run in ipairs(sweep.load(dir .. "/s.lua", overrides).runs) do
+      list[i] = run.name .. ": " .. table.concat(sweep.arguments(run.settings), " ")
+    end
+    return list
+  end
+
+  local function mistake(text, overrides)
+    local ok, message = pcall(expand, text, overrides)
+    assert.is_false(ok)
+    return (tostring(message):gsub("^" .. dir:gsub("%p", "%%%0") .. "/", ""))
+  end
+
+  it("is a list of runs that share settings", function()
+    assert.same({
+      "net-fp32: --epochs 2 --policy fp32 --threads 1",
+      "net-demotion-ratio0.5: --epochs 2 --policy demotion --ratio 0.5 --threads 1",
+    }, expand '{ common = { script = "net", epochs = 2 }, runs = { { policy = "fp32" }, { policy = "demotion", ratio = 0.5 } } }')
+  end)
+
+  it("stands for every combination of its lists", function()
+    assert.same({
+      "a-width0.5-demotion-ratio0.3", "a-width0.5-demotion-ratio0.6", "a-width1-demotion-ratio0.3", "a-width1-demotion-ratio0.6",
+      "b-width0.5-demotion-ratio0.3", "b-width0.5-demotion-ratio0.6", "b-width1-demotion-ratio0.3", "b-width1-demotion-ratio0.6",
+    }, (function()
+      local names = expand [[{ common = { script = { "a", "b.lua" }, width = { 0.5, 1 } },
+        runs = { { policy = "demotion", ratio = { 0.3, 0.6 } } } }]]
+      for i, text in ipairs(names) do names[i] = text:match "^[^:]*" end
+      return names
+    end)())
+  end)
+
+  it("makes ranges without rounding errors", function()
+    assert.same({ 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1 }, sweep.range(0, 1, 0.1))
+    assert.same({ 2 }, sweep.range(2, 2, 5))
+  end)
+
+  it("turns promotion off", function()
+    assert.same({ "net-demotion-thresholdoff: --policy demotion --threshold off --threads 1" },
+      expand '{ common = { script = "net" }, runs = { { policy = "demotion", threshold = false } } }')
+  end)
+
+  it("gives way to the command line, but for what it varies", function()
+    local text = '{ common = { script = "net", epochs = 9 }, runs = { { policy = { "fp32", "amp" } } } }'
+    assert.same({ "net-fp32: --epochs 1 --policy fp32 --threads 2", "net-amp: --epochs 1 --policy amp --threads 2" },
+      expand(text, { epochs = 1, threads = 2 }))
+    assert.equal("--policy: " .. dir .. "/s.lua varies it itself, in runs[1]", mistake(text, { policy = "operator" }))
+  end)
+
+  it("names its mistakes", function()
+    assert.equal('s.lua: runs[2]: unknown setting ration (did you mean "ratio"?), accepted are',
+      mistake('{ common = { script = "n" }, runs = { {}, { ration = 1 } } }'):match "^(.-are) ")
+    assert.equal("s.lua: runs[1]: ratio: 1.5, accepted are numbers from 0 to 1",
+      mistake '{ runs = { { script = "n", ratio = { 1, 1.5 } } } }')
+    assert.equal("s.lua: runs[1]: no script", mistake "{ runs = { { width = 1 } } }")
+    assert.equal("s.lua: runs[1]: width: the list is empty", mistake '{ runs = { { script = "n", width = {} } } }')
+    assert.equal("s.lua: runs[1] and runs[2] both make the run n-fp32",
+      mistake '{ runs = { { script = "n", policy = "fp32" }, { script = "n", policy = "fp32" } } }')
+    assert.equal("s.lua: returned a table without runs, must return { common = {...}, runs = { {...}, ... } }", mistake "{}")
+    assert.matches('^s.lua: .*unknown option run %(did you mean "runs"%?%)', mistake "{ run = {}, runs = {} }")
+    assert.matches("must be a path or a model's name", mistake "{ runs = { { script = 3 } } }")
+  end)
+end)
+
+describe("slurm", function()
+  it("writes tasks as ranges", function()
+    assert.equal("1-3,5,7-8", slurm.ranges { 1, 2, 3, 5, 7, 8 })
+  end)
+end)
+
+describe("mptl sweep", function()
+  local dir
+  local file = [[
+return {
+  common = { script = "tiny.lua", epochs = 2 },
+  runs = { { policy = "fp32" }, { policy = "demotion", ratio = { 0.3, 1 } } },
+}
+]]
+
+  before_each(function()
+    dir = runs.directory()
+    runs.spill(dir .. "/s.lua", file)
+  end)
+  after_each(function() runs.remove(dir) end)
+
+  local function states(arguments)
+    local code, out, err = runs.mptl(dir, "sweep s.lua --out o --list --json " .. (arguments or ""))
+    assert.equal("", err)
+    assert.equal(0, code)
+    local list = {}
+    for line in out:gmatch "[^\n]+" do
+      local r = assert(json.decode(line))
+      list[#list + 1] = ("%s %s %d"):format(r.name, r.state, r.epoch)
+    end
+    return list
+  end
+
+  local function wait_for(path)
+    for _ = 1, 600 do
+      if runs.exists(path) then return end
+      os.execute "sleep 0.05"
+    end
+    error(path .. " does not come")
+  end
+
+  -- Starts mptl, which leaves its process number and, in the end, its exit status in files.
+  local function background(arguments)
+    os.execute(("cd %s && { sh -c 'echo $$ >pid; exec %s %s'; echo $? >code.new; mv code.new code; } &"):format(dir,
+      os.getenv "MPTL_BIN", arguments))
+  end
+
+  local function interrupt()
+    os.execute(("kill -INT $(cat %s/pid)"):format(dir))
+    wait_for(dir .. "/code")
+    return runs.slurp(dir .. "/code"):match "%d+"
+  end
+
+  it("trains every run, as mptl train would, and none twice", function()
+    assert.same({ "tiny-fp32 new 0", "tiny-demotion-ratio0.3 new 0", "tiny-demotion-ratio1 new 0" }, states())
+    local code, out, err = runs.mptl(dir, "sweep s.lua --out o --jobs 2")
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.matches("3 of 3 runs finished, 0 of them failed", out)
+    assert.same({ "tiny-fp32 done 2", "tiny-demotion-ratio0.3 done 2", "tiny-demotion-ratio1 done 2" }, states())
+    runs.mptl(dir, "train tiny.lua --policy demotion --ratio 1 --epochs 2 --threads 1 --out alone")
+    assert.same(runs.reproducible(dir .. "/alone"), runs.reproducible(dir .. "/o/tiny-demotion-ratio1"))
+    assert.is_true(runs.same_files(dir .. "/alone/last.safetensors", dir .. "/o/tiny-demotion-ratio1/last.safetensors"))
+
+    local log = runs.slurp(dir .. "/o/tiny-fp32/run.log")
+    local again = select(2, runs.mptl(dir, "sweep s.lua --out o"))
+    assert.is_nil(again:find("begins", 1, true))
+    assert.matches("done      tiny%-fp32  epoch 2/2", again)
+    assert.equal(log, runs.slurp(dir .. "/o/tiny-fp32/run.log"))
+    assert.equal("tiny-fp32", json.decode(runs.slurp(dir .. "/o/sweep.json")).runs[1].name)
+  end)
+
+  it("goes on where it was interrupted: the same bits", function()
+    -- KILL works on the script's own policy
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", seed = { 1, 2 } } } }')
+    local code, out = runs.mptl(dir, "sweep s.lua --out o --jobs 1", "KILL=4")
+    assert.equal(1, code)
+    assert.matches("stopped   tiny%-seed1  epoch 1/2", out)
+    assert.matches("2 runs were stopped from outside; the same command goes on", out)
+    assert.same({ "tiny-seed1 begun 1", "tiny-seed2 begun 1" }, states())
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    assert.same({ "tiny-seed1 done 2", "tiny-seed2 done 2" }, states())
+    runs.mptl(dir, "train tiny.lua --seed 2 --epochs 2 --threads 1 --out alone")
+    assert.is_true(runs.same_files(dir .. "/alone/last.safetensors", dir .. "/o/tiny-seed2/last.safetensors"))
+  end)
+
+  it("stops its runs when it is interrupted itself", function()
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
+    background("sweep s.lua --out o >out.txt 2>err.txt")
+    wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    assert.equal("130", interrupt())
+    assert.equal("mptl: interrupted; the same command goes on\n", runs.slurp(dir .. "/err.txt"))
+    assert.matches("stopped   tiny%-fp32  epoch %d+/100000", runs.slurp(dir .. "/out.txt"))
+    assert.matches("interrupted at epoch", runs.slurp(dir .. "/o/tiny-fp32/run.log"))
+  end)
+
+  it("leaves a run alone that another process trains", function()
+    local train = "train tiny.lua --policy fp32 --epochs 100000 --threads 1 --out o/tiny-fp32"
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
+    background(train .. " --quiet 2>/dev/null")
+    wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    local code, out, err = runs.mptl(dir, "sweep s.lua --out o")
+    local _, _, twice = runs.mptl(dir, train .. " --resume")
+    assert.equal("130", interrupt())
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.matches("elsewhere tiny%-fp32", out)
+    assert.equal("mptl train: --out o/tiny-fp32: another process trains into it\n", twice)
+  end)
+
+  it("tells what failed, goes on with the others, and tries it again only when told to", function()
+    runs.spill(dir .. "/tiny.lua", (runs.script:gsub("model = function%(cfg%)",
+      'model = function(cfg) if cfg.policy == "fp32" and not io.open "well" and cfg.out then error("no luck", 0) end')))
+    local code, out = runs.mptl(dir, "sweep s.lua --out o --jobs 2")
+    assert.equal(1, code)
+    assert.matches("failed    tiny%-fp32  mptl: no luck\n", out)
+    assert.matches("3 of 3 runs finished, 1 of them failed", out)
+    assert.same({ "tiny-fp32 failed 0", "tiny-demotion-ratio0.3 done 2", "tiny-demotion-ratio1 done 2" }, states())
+    runs.spill(dir .. "/well", "")
+    assert.equal(1, (runs.mptl(dir, "sweep s.lua --out o")))
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --retry")))
+    assert.equal("tiny-fp32 done 2", states()[1])
+  end)
+
+  it("does not mix runs of other settings", function()
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32")))
+    local code, _, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --lr 0.5")
+    assert.equal(2, code)
+    assert.equal("mptl sweep: o/tiny-fp32: was begun with other settings: lr is 0.5, was 0.1; another --out begins anew\n", err)
+  end)
+
+  it("is a job array on Slurm", function()
+    assert(os.execute("mkdir " .. dir .. "/bin"))
+    -- a scheduler that runs the tasks of the array at once, one after the other
+    runs.spill(dir .. "/bin/sbatch", [[#!/bin/sh
+for script; do :; done
+echo "$@" > sbatch.txt
+for range in $(sed -n 's/^#SBATCH --array=\([-0-9,]*\).*/\1/p' "$script" | tr , ' '); do
+  for task in $(seq ${range%-*} ${range#*-}); do
+    SLURM_ARRAY_TASK_ID=$task sh "$script" > "task-$task.txt" 2>&1 || exit 1
+  done
+done
+echo "Submitted batch job 7"
+]])
+    os.execute("chmod +x " .. dir .. "/bin/sbatch")
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only ratio1")))
+    local code, out, err = runs.mptl(dir, "sweep s.lua --out o --slurm --jobs 4 --sbatch='--time=1:00:00 -p cpu'",
+      "PATH=$PWD/bin:$PATH")
+    assert.equal("", err)
+    assert.equal(0, code)
+    assert.equal("Submitted batch job 7\n", out)
+    assert.equal("--time=1:00:00 -p cpu o/sweep.sbatch\n", runs.slurp(dir .. "/sbatch.txt"))
+    assert.matches("#SBATCH %-%-array=1%-2%%4\n", runs.slurp(dir .. "/o/sweep.sbatch"))
+    assert.same({ "tiny-fp32 done 2", "tiny-demotion-ratio0.3 done 2", "tiny-demotion-ratio1 done 2" }, states())
+    assert.is_false(runs.exists(dir .. "/task-3.txt"))
+    assert.equal("nothing to run\n", select(2, runs.mptl(dir, "sweep s.lua --out o --slurm")))
+  end)
+
+  it("says what it does not know", function()
+    for arguments, said in pairs {
+      ["sweep none.lua"] = "mptl sweep: sweep none.lua: no such file\n",
+      ["sweep s.lua --only x"] = "mptl sweep: --only x: no run of s.lua has a name with that in it\n",
+      ["sweep s.lua --task 4"] = "mptl sweep: --task 4: s.lua has 3 runs\n",
+      ["sweep s.lua --jobs 0"] = "mptl sweep: --jobs: 0, accepted are whole numbers from 1\n",
+      ["sweep s.lua --ratio 1"] = "mptl sweep: --ratio: s.lua varies it itself, in runs[2]\n",
+    } do
+      local code, _, err = runs.mptl(dir, arguments)
+      assert.equal(said, err)
+      assert.equal(2, code)
+    end
+  end)
+end)
