@@ -1,0 +1,215 @@
+--- What runs have in common and what tells them apart: panels (network, width, data set), labels, order, state.
+local json = require "mptl.json"
+local text = require "mptl.report.text"
+
+local M = {}
+
+-- Policies in the order of legends and tables; promotes: whether the policy does unless it is told not to (nil: unknown).
+local policies = {
+  { "fp32" }, { "uniform", promotes = false }, { "operator", promotes = false }, { "amp", promotes = false },
+  { "uniform_low", promotes = false }, { "demotion", promotes = true }, { "increasing", promotes = true },
+  { "random", promotes = true }, { "top_k", promotes = true },
+}
+local rank, promotes = {}, {}
+for i, row in ipairs(policies) do rank[row[1]], promotes[row[1]] = i, row.promotes end
+
+-- Settings besides the policy's own that change what a training computes: runs that differ in one are not of one curve.
+local essential = {
+  "formats", "rounding", "storage", "batch", "epochs", "lr", "limit_train", "limit_test", "optimizer", "schedule", "loss_scale",
+}
+local without_low = { fp32 = { formats = true, storage = true }, uniform = { formats = true } }
+
+local function flatten(prefix, value, into)
+  if type(value) ~= "table" then
+    into[prefix] = type(value) == "number" and text.short(value) or tostring(value)
+    return
+  end
+  for name, field in pairs(value) do flatten(prefix .. "." .. tostring(name), field, into) end
+end
+
+-- The run's essential settings: name -> text.
+local function variant(run)
+  local s, into = run.settings, {}
+  for _, name in ipairs(essential) do
+    local ignored = without_low[s.policy]
+    if s.all[name] ~= nil and not (ignored and ignored[name]) then flatten(name, s.all[name], into) end
+  end
+  into["optimizer.lr"] = nil -- lr says it
+  if into.formats == "custom" then into.formats = "custom " .. json.encode(s.all.candidates) end
+  return into
+end
+
+-- The most frequent value among the runs; of several the smallest.
+local function usual(runs, get)
+  local counts, best, most = {}, nil, 0
+  for _, run in ipairs(runs) do
+    local value = get(run)
+    if value ~= nil then counts[value] = (counts[value] or 0) + 1 end
+  end
+  for value, n in pairs(counts) do
+    if n > most or (n == most and value < best) then best, most = value, n end
+  end
+  return best
+end
+
+-- Appends ", name value" for settings in which a run differs from most runs of its panel.
+local function label_variants(runs)
+  local known, names = {}, {}
+  for _, run in ipairs(runs) do
+    run.variant = variant(run)
+    for name in pairs(run.variant) do
+      if not known[name] then known[name], names[#names + 1] = true, name end
+    end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local most = usual(runs, function(run) return run.variant[name] end)
+    for _, run in ipairs(runs) do
+      local value = run.variant[name]
+      if value and value ~= most then
+        run.curve = ("%s, %s %s"):format(run.curve, name:match "[^.]+$", text.shorten(value, 24))
+      end
+    end
+  end
+end
+
+local function differ(runs, field)
+  for _, run in ipairs(runs) do
+    if run.settings[field] ~= runs[1].settings[field] then return true end
+  end
+  return false
+end
+
+local function values_of_policy(runs, policy)
+  local list = {}
+  for _, run in ipairs(runs) do
+    if run.settings.policy == policy then list[#list + 1] = run end
+  end
+  return list
+end
+
+-- "demotion", "demotion, no promotion", "operator, threshold 0.05".
+local function policy_label(run, panel_runs)
+  local s = run.settings
+  if s.policy == "fp32" then return "fp32" end
+  local usually, thresholds_differ = promotes[s.policy], differ(values_of_policy(panel_runs, s.policy), "threshold")
+  if not s.threshold and (usually or (usually == nil and thresholds_differ)) then return s.policy .. ", no promotion" end
+  if s.threshold and (usually == false or thresholds_differ) then
+    return ("%s, threshold %s"):format(s.policy, text.short(s.threshold))
+  end
+  return s.policy
+end
+
+-- Sets curve (what is of one curve), point (of one point of it: seeds apart) and label (of the run alone) of a panel's runs.
+local function label(runs)
+  for _, run in ipairs(runs) do run.curve = policy_label(run, runs) end
+  label_variants(runs)
+  local points, count = {}, {}
+  for _, run in ipairs(runs) do
+    local s = run.settings
+    local size = (s.ratio and " r=" .. text.short(s.ratio) or "") .. (s.k and " k=" .. text.short(s.k) or "")
+    run.point = run.curve .. size
+    run.label = s.policy .. size .. run.curve:sub(#s.policy + 1)
+    points[run.point] = points[run.point] or {}
+    table.insert(points[run.point], run)
+  end
+  for _, field in ipairs { "seed", "policy_seed" } do
+    local most = usual(runs, function(run) return run.settings[field] end)
+    for _, run in ipairs(runs) do
+      local value = run.settings[field]
+      if value and (value ~= most or differ(points[run.point], field)) then
+        run.label = ("%s, %s %s"):format(run.label, (field:gsub("_", " ")), text.short(value))
+      end
+    end
+  end
+  for _, run in ipairs(runs) do count[run.label] = (count[run.label] or 0) + 1 end
+  for _, run in ipairs(runs) do
+    if count[run.label] > 1 then run.label = ("%s (%s)"):format(run.label, run.name) end
+  end
+end
+
+-- Sorts by what follows from a run alone, then by name.
+local function before(a, b)
+  local s, t = a.settings, b.settings
+  local p, q = rank[s.policy] or 99, rank[t.policy] or 99
+  if p ~= q then return p < q end
+  if a.curve ~= b.curve then return a.curve < b.curve end
+  for _, field in ipairs { "ratio", "k", "seed", "policy_seed" } do
+    local x, y = s[field] or -1, t[field] or -1
+    if x ~= y then return x < y end
+  end
+  return a.name < b.name
+end
+
+--- Divides runs by network, width and data set, and sorts them by policy, ratio and seed.
+-- @param runs list from runs.load; each gets panel, curve, point and label
+-- @return list of {title =, script =, width =, dataset =, runs =}
+function M.panels(runs)
+  local panels, by_title = {}, {}
+  for _, run in ipairs(runs) do
+    local s = run.settings
+    local title = s.script .. (s.width and (", width %s"):format(text.short(s.width)) or "") .. ", " .. s.dataset
+    local panel = by_title[title]
+    if not panel then
+      panel = { title = title, script = s.script, width = s.width or 0, dataset = s.dataset, runs = {} }
+      by_title[title], panels[#panels + 1] = panel, panel
+    end
+    panel.runs[#panel.runs + 1] = run
+    run.panel = panel
+  end
+  for _, panel in ipairs(panels) do
+    label(panel.runs)
+    table.sort(panel.runs, before)
+  end
+  table.sort(panels, function(a, b)
+    if a.dataset ~= b.dataset then return a.dataset < b.dataset end
+    if a.script ~= b.script then return a.script < b.script end
+    return a.width > b.width
+  end)
+  return panels
+end
+
+--- The figures of a run's last epoch.
+-- @param run the run
+-- @return metrics; nil when no epoch was finished
+function M.last(run)
+  return run.epochs[#run.epochs]
+end
+
+--- The epoch in which a field was largest.
+-- @param run the run
+-- @param field of the metrics
+-- @return metrics; nil when no epoch has it
+function M.best(run, field)
+  local best
+  for _, m in ipairs(run.epochs) do
+    if m[field] and (not best or m[field] > best[field]) then best = m end
+  end
+  return best
+end
+
+--- Whether all wanted epochs are done.
+-- @param run the run
+-- @return true or false; true when it is not known how many were wanted
+function M.finished(run)
+  local last, wanted = M.last(run), run.settings.epochs
+  return last ~= nil and (wanted == nil or last.epoch >= wanted)
+end
+
+--- What became of a run, in a word: "finished", "unfinished", "no epoch yet"; "diverged" when a loss is not finite or the
+-- accuracy fell back to chance; "at chance" when it never rose above (1.5 times) chance.
+-- @param run the run
+-- @return text
+function M.state(run)
+  local last, best = M.last(run), M.best(run, "test_acc")
+  if not last then return "no epoch yet" end
+  if not last.train_loss or not last.test_loss then return "diverged" end
+  local chance = run.settings.classes and 150 / run.settings.classes
+  if chance and last.test_acc and last.test_acc <= chance then
+    if best.test_acc > 2 * chance then return "diverged" end
+    if M.finished(run) and chance <= 75 then return "at chance" end
+  end
+  return M.finished(run) and "finished" or "unfinished"
+end
+
+return M

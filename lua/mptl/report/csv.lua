@@ -1,0 +1,49 @@
+--- The figures as CSV (RFC 4180: commas, CRLF, a header line): the table of runs, and the metrics by epoch.
+local columns = require "mptl.report.columns"
+local run_directory = require "mptl.run"
+local text = require "mptl.report.text"
+
+local M = {}
+
+local function line(values, n)
+  local cells = {}
+  for i = 1, n do cells[i] = text.csv(values[i]) end
+  return table.concat(cells, ",") .. "\r\n"
+end
+
+--- The table of runs.
+-- @param panels from compare.panels
+-- @return CSV; what is not known is empty
+function M.runs(panels)
+  local names, out = {}, {}
+  for i, column in ipairs(columns.list) do names[i] = column[1] end
+  out[1] = line(names, #names)
+  for _, panel in ipairs(panels) do
+    for _, run in ipairs(panel.runs) do
+      local values = {}
+      for i, column in ipairs(columns.list) do values[i] = column[3](run) end
+      out[#out + 1] = line(values, #names)
+    end
+  end
+  return table.concat(out)
+end
+
+--- The metrics, a line per run and epoch.
+-- @param panels from compare.panels
+-- @return CSV: the run's name, then the fields of metrics.jsonl
+function M.epochs(panels)
+  local fields = run_directory.metrics
+  local out = { line({ "run", table.unpack(fields) }, #fields + 1) }
+  for _, panel in ipairs(panels) do
+    for _, run in ipairs(panel.runs) do
+      for _, m in ipairs(run.epochs) do
+        local values = { run.name }
+        for i, field in ipairs(fields) do values[i + 1] = m[field] end
+        out[#out + 1] = line(values, #fields + 1)
+      end
+    end
+  end
+  return table.concat(out)
+end
+
+return M

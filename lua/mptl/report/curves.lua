@@ -1,0 +1,159 @@
+--- Charts by epoch: accuracy, loss, loss scale, skipped steps, promotions, gradient error. A chart shows at most eight runs and,
+-- for reference, those in fp32.
+local axis = require "mptl.report.axis"
+local chart = require "mptl.report.chart"
+local compare = require "mptl.report.compare"
+local text = require "mptl.report.text"
+
+local M = {}
+
+local most = 8 -- runs of a chart: as many as there are colours
+
+local function metric(field)
+  return function(run)
+    local points = {}
+    for i, m in ipairs(run.epochs) do points[i] = { x = m.epoch, y = m[field] } end
+    return points
+  end
+end
+
+local function loss_scale(run)
+  local points, moved = {}, false
+  for i, m in ipairs(run.epochs) do
+    local low, high = m.loss_scale_log2_min, m.loss_scale_log2_max
+    points[i] = { x = m.epoch, y = high, low = low, high = high }
+    moved = moved or (low and low ~= 0) or (high and high ~= 0)
+  end
+  return moved and points or {} -- always 2^0: without loss scaling
+end
+
+local function gradient_error(part)
+  return function(run)
+    local points = {}
+    for i, e in ipairs(run.gradient_error or {}) do points[i] = { x = e.epoch, y = e[part] and e[part].relative } end
+    return points
+  end
+end
+
+local function nonzero(points)
+  for _, p in ipairs(points) do
+    if p.y and p.y ~= 0 then return true end
+  end
+  return false
+end
+
+local function accuracy_axis(low, high)
+  return axis.linear(low, high, { floor = 0, ceiling = 100, ticks = 8 })
+end
+
+local function count_axis(_, high)
+  return axis.linear(0, math.max(high, 1), { integer = true, floor = 0 })
+end
+
+local function power_axis(low, high)
+  return axis.linear(low, high, { integer = true, label = function(v) return text.power("2", v) end })
+end
+
+local function error_axis(low, high)
+  if low > 0 and high / low > 100 then return axis.logarithmic(low, high) end
+  return axis.linear(0, high)
+end
+
+--- What can be drawn by epoch, by name: {y_label, points of a run, axis of the values, format of the value in the legend,
+-- active = whether to leave out runs whose points are all zero}.
+M.kinds = {
+  accuracy = { "test accuracy, % (in each run's own precision)", metric "test_acc", accuracy_axis, "%.2f" },
+  accuracy_fp32 = { "test accuracy in fp32, %", metric "test_acc_fp32", accuracy_axis, "%.2f" },
+  loss = { "training loss", metric "train_loss", axis.fitting, "%.4g" },
+  test_loss = { "test loss", metric "test_loss", axis.fitting, "%.4g" },
+  loss_scale = { "loss scale, least to largest", loss_scale, power_axis },
+  skipped = { "skipped steps of the epoch", metric "skipped_steps", count_axis },
+  promotions = { "promotions so far", metric "promotions", count_axis, "%.0f", active = true },
+  gradient_error = { "relative error of the gradient, |g - g32| / |g32|", gradient_error "gradient", error_axis, "%.3g" },
+  update_error = { "relative error of the update, |d - d32| / |d32|", gradient_error "update", error_axis, "%.3g" },
+}
+
+local function last_value(points)
+  for i = #points, 1, -1 do
+    if points[i].y then return points[i].y end
+  end
+end
+
+-- The runs that have something to show, as series without colours; and those in fp32 apart.
+local function collect(panel, kind)
+  local list, reference = {}, {}
+  for _, run in ipairs(panel.runs) do
+    local points = kind[2](run)
+    local value = last_value(points)
+    if value and (not kind.active or nonzero(points)) then
+      local s = { label = run.label, points = points, value = kind[4] and kind[4]:format(value) or nil }
+      local state = compare.state(run)
+      if state ~= "finished" then s.label = ("%s, %s"):format(run.label, state) end
+      local into = run.settings.policy == "fp32" and reference or list
+      into[#into + 1] = s
+    end
+  end
+  return list, reference
+end
+
+local function limits(lists)
+  local low, high, last = math.huge, -math.huge, 1
+  for _, list in ipairs(lists) do
+    for _, s in ipairs(list) do
+      for _, p in ipairs(s.points) do
+        if p.y then low, high = math.min(low, p.low or p.y), math.max(high, p.high or p.y) end
+        last = math.max(last, p.x)
+      end
+    end
+  end
+  return low, high, last
+end
+
+-- An epoch axis from the first to the last epoch.
+local function epoch_axis(last)
+  local x = axis.linear(1, math.max(last, 2), { integer = true, tight = true, ticks = 7 })
+  if x.ticks[1] > 1 then
+    if x.at(x.ticks[1]) < 0.05 then
+      x.ticks[1], x.labels[1] = 1, "1"
+    else
+      table.insert(x.ticks, 1, 1)
+      table.insert(x.labels, 1, "1")
+    end
+  end
+  return x
+end
+
+--- Draws one kind of a panel's runs.
+-- @param panel from compare.panels
+-- @param name one of M.kinds
+-- @param options nil, or {title =, width =, plot_height =}
+-- @return list of drawings with the same axes, as many as it takes; empty when there is nothing to show
+function M.draw(panel, name, options)
+  options = options or {}
+  local kind = M.kinds[name]
+  local list, reference = collect(panel, kind)
+  if #list + #reference == 0 or (#list == 0 and kind.active) then return {} end
+  local low, high, last = limits { list, reference }
+  local charts = math.max(1, math.ceil(#list / most))
+  local each, drawings = math.ceil(#list / charts), {}
+  for c = 1, charts do
+    local series = {}
+    for i, s in ipairs(reference) do
+      s.class, s.dash = "s0", i > 1 and (i - 2) % 3 + 1 or nil
+      series[i] = s
+    end
+    for i = (c - 1) * each + 1, math.min(c * each, #list) do
+      local k = i - (c - 1) * each
+      list[i].class, list[i].marker, list[i].every = "s" .. k, chart.markers[k], math.ceil(#list[i].points / 8)
+      series[#series + 1] = list[i]
+    end
+    drawings[c] = chart.draw {
+      title = (options.title or panel.title) .. (charts > 1 and (" (%d of %d)"):format(c, charts) or ""), y_label = kind[1],
+      x_label = "epoch", series = series, width = options.width, plot_height = options.plot_height, x = epoch_axis(last),
+      y = kind[3](low, high),
+    }
+  end
+  return drawings
+end
+
+return M

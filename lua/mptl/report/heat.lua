@@ -1,0 +1,93 @@
+--- Heat maps as SVG: a row per tensor, a column per step, epoch or exponent, six levels of colour.
+local text = require "mptl.report.text"
+
+local M = {}
+
+local font, row, cell_room = 12, 15, 480
+
+-- The level of a value: 0 for none, else the first of the limits that it does not exceed.
+local function level(value, limits)
+  if not value or value <= 0 then return 0 end
+  for i, limit in ipairs(limits) do
+    if value <= limit * (1 + 1e-9) then return i end
+  end
+  return #limits
+end
+
+-- One row's cells; neighbours of one level are one rectangle.
+local function draw_row(put, cells, limits, area, y)
+  local first = 1
+  while first <= area.columns do
+    local l, last = level(cells[first], limits), first
+    while last < area.columns and level(cells[last + 1], limits) == l do last = last + 1 end
+    if l > 0 then
+      put('<rect class="c%d" x="%.1f" y="%d" width="%.1f" height="%d"/>', l, area.left + (first - 1) * area.cell, y + 1,
+        (last - first + 1) * area.cell, row - 2)
+    end
+    first = last + 1
+  end
+end
+
+local function draw_column_labels(put, labels, area, y)
+  local room = -math.huge
+  for i, label in ipairs(labels) do
+    local x, half = area.left + (i - 0.5) * area.cell, text.width(label, font) / 2 + 5
+    if label ~= "" and x - half > room then
+      put('<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>', x, y, text.escape(label))
+      room = x + half
+    end
+  end
+end
+
+-- Draws the scale: a box of each colour with its limit.
+local function draw_scale(put, map, x, y)
+  for i, label in ipairs(map.limit_labels) do
+    put('<rect class="c%d" x="%.1f" y="%d" width="16" height="12"/>', i, x, y - 10)
+    put('<text class="t" x="%.1f" y="%d">%s</text>', x + 21, y, text.escape(label))
+    x = x + 36 + text.width(label, font)
+  end
+end
+
+--- Draws a heat map.
+-- @param map {title =, subtitle =, x_label =, columns = list of labels, rows = list of {label =, title =, cells = list of values
+-- (nil or 0: empty), from =, to = columns between which marks stand (nil: none)}, limits = six ascending values,
+-- limit_labels = list of text}
+-- @return the drawing
+function M.draw(map)
+  local out = {}
+  local function put(format, ...) out[#out + 1] = select("#", ...) > 0 and format:format(...) or format end
+  local left = 60
+  local labels = {}
+  for i, r in ipairs(map.rows) do
+    labels[i] = text.shorten(r.label, 40)
+    left = math.max(left, text.width(labels[i], font) + 18)
+  end
+  local columns = #map.columns
+  local area = { left = left, columns = columns, cell = math.min(24, cell_room / columns) }
+  local right, top = left + columns * area.cell, 50
+  local bottom = top + #map.rows * row
+  local width = math.max(right + 18, 560)
+  put('<text class="t h" x="10" y="18">%s</text><text class="t q" x="10" y="36">%s</text>', text.escape(map.title),
+    text.escape(map.subtitle))
+  for i, r in ipairs(map.rows) do
+    local y = top + (i - 1) * row
+    put('<g><title>%s</title>', text.escape(r.title or r.label))
+    put('<text class="t" x="%.1f" y="%d" text-anchor="end">%s</text>', left - 8, y + row - 4, text.escape(labels[i]))
+    draw_row(put, r.cells, map.limits, area, y)
+    for _, at in ipairs { r.from or false, r.to or false } do
+      if at and at >= 0 and at <= columns then
+        local x = left + at * area.cell
+        put('<line class="mark" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/>', x, y + 1, x, y + row - 1)
+      end
+    end
+    put "</g>"
+  end
+  put('<rect class="frame" x="%.1f" y="%d" width="%.1f" height="%d"/>', left, top, right - left, bottom - top)
+  draw_column_labels(put, map.columns, area, bottom + 17)
+  put('<text class="t q" x="%.1f" y="%d" text-anchor="middle">%s</text>', (left + right) / 2, bottom + 34,
+    text.escape(map.x_label))
+  draw_scale(put, map, 14, bottom + 58)
+  return { title = ("%s: %s"):format(map.title, map.subtitle), width = width, height = bottom + 68, body = table.concat(out) }
+end
+
+return M

@@ -1,0 +1,267 @@
+--- Run directories as data: the one module that knows what their files hold.
+--
+--   config.json            settings (script.lua)
+--   metrics.jsonl          a line per epoch (run.lua)
+--   changes.jsonl          a line per change of a tensor's format: step, epoch, operator, role, from, to, cause
+--   tensors.jsonl          a line per measured step and tensor: counts of elements, overflows, underflows, exponents
+--   gradient_error.jsonl   a line per epoch: gradients and updates beside those of binary32
+--
+-- Each may be absent. Lines that are damaged are left out and noted: a note is one line of text that names file and line.
+local json = require "mptl.json"
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local run_directory = require "mptl.run"
+
+local M = {}
+
+local deepest = 32 -- folders below a RUN
+local noted_lines = 3 -- damaged lines of one file that are named one by one
+
+local function number(x)
+  return type(x) == "number" and x == x and math.abs(x) < math.huge and x or nil
+end
+
+local function whole(x, least)
+  local n = number(x) and math.tointeger(x)
+  return n and n >= least and n or nil
+end
+
+local function text(x)
+  return type(x) == "string" and x or nil
+end
+
+local function decode(line)
+  local ok, value = pcall(json.decode, line) -- raises where brackets nest too deep
+  return ok and type(value) == "table" and value or nil
+end
+
+-- Calls take(record) for each line of a file; take returns false, or nil, where a needed field is missing or wrong.
+-- Returns whether there is such a file.
+local function each_record(run, name, take)
+  local path = ("%s/%s"):format(run.dir, name)
+  local file <close> = io.open(path, "rb")
+  if not file then return false end
+  local count, damaged = 0, {}
+  local function read()
+    for line in file:lines() do
+      count = count + 1
+      local record = decode(line)
+      if not record then
+        damaged[#damaged + 1] = ("%s line %d: not a JSON object, skipped"):format(path, count)
+      elseif not take(record) then
+        damaged[#damaged + 1] = ("%s line %d: a field is missing or wrong, skipped"):format(path, count)
+      end
+    end
+  end
+  local ok, message = pcall(read)
+  if not ok then damaged = { ("%s: cannot be read (%s)"):format(path, tostring(message)) } end
+  table.move(damaged, 1, math.min(#damaged, noted_lines), #run.notes + 1, run.notes)
+  if #damaged > noted_lines then
+    run.notes[#run.notes + 1] = ("%s: %d more damaged lines skipped"):format(path, #damaged - noted_lines)
+  end
+  return true
+end
+
+local function read_settings(run)
+  local path = run.dir .. "/config.json"
+  local file <close> = io.open(path, "rb")
+  local ok, content = pcall(function() return file and file:read "a" end)
+  local settings = ok and content and decode(content)
+  if not settings then
+    run.notes[#run.notes + 1] = ("%s: %s, its settings are unknown"):format(path, file and "not a JSON object" or "absent")
+    settings = {}
+  end
+  return {
+    script = text(settings.script) or "?", policy = text(settings.policy) or "?", dataset = text(settings.dataset) or "?",
+    width = number(settings.width), ratio = number(settings.ratio), k = number(settings.k),
+    threshold = number(settings.threshold), -- nil: no promotion
+    seed = number(settings.seed), policy_seed = number(settings.policy_seed),
+    epochs = whole(settings.epochs, 1), classes = whole(settings.classes, 1), all = settings,
+  }
+end
+
+local function read_epochs(run)
+  local by_epoch, list = {}, {}
+  each_record(run, "metrics.jsonl", function(record)
+    local epoch = whole(record.epoch, 1)
+    if not epoch then return false end
+    local m = {}
+    for _, field in ipairs(run_directory.metrics) do m[field] = number(record[field]) end
+    m.epoch = epoch
+    by_epoch[epoch] = m -- the later line of two
+    return true
+  end)
+  for _, m in pairs(by_epoch) do list[#list + 1] = m end
+  table.sort(list, function(a, b) return a.epoch < b.epoch end)
+  return list
+end
+
+local function read_changes(run)
+  local list = {}
+  local present = each_record(run, "changes.jsonl", function(record)
+    local c = {
+      step = whole(record.step, 0), epoch = whole(record.epoch, 1), operator = text(record.operator), role = text(record.role),
+      from = text(record.from), to = text(record.to), cause = text(record.cause),
+    }
+    list[#list + 1] = c.step and c.epoch and c.operator and c.role and c.to and c or nil
+    return list[#list] == c
+  end)
+  return present and list or nil
+end
+
+local function exponents(x)
+  if type(x) ~= "table" or not whole(x.first, -10000) or type(x.counts) ~= "table" then return nil end
+  local counts = {}
+  for i, n in ipairs(x.counts) do counts[i] = number(n) or 0 end
+  return #counts > 0 and { first = x.first, counts = counts } or nil
+end
+
+local function read_tensors(run)
+  local list, by_key, steps, seen = {}, {}, {}, {}
+  local present = each_record(run, "tensors.jsonl", function(record)
+    local step, operator, role = whole(record.step, 0), text(record.operator), text(record.role)
+    local elements = number(record.elements)
+    if not step or not operator or not role or not elements or elements <= 0 then return false end
+    local key = ("%s\0%s"):format(operator, role)
+    local t = by_key[key]
+    if not t then
+      t = { operator = operator, role = role, points = {}, last = -1 }
+      by_key[key], list[#list + 1] = t, t
+    end
+    t.points[step] = {
+      overflow = (number(record.overflow) or 0) / elements, underflow = (number(record.underflow) or 0) / elements,
+      strange = ((number(record.inf) or 0) + (number(record.nan) or 0)) / elements,
+    }
+    if step >= t.last then
+      t.last, t.format, t.max = step, text(record.format), number(record.max)
+      local e = exponents(record.exponents)
+      if e then t.exponents, t.exponents_step = e, step end
+    end
+    if not seen[step] then
+      seen[step], steps[#steps + 1] = true, step
+    end
+    return true
+  end)
+  if not present or #list == 0 then return nil end
+  table.sort(steps)
+  return { list = list, steps = steps }
+end
+
+local function errors(x)
+  if type(x) ~= "table" then return nil end
+  return { size = number(x.size), absolute = number(x.absolute), relative = number(x.relative) }
+end
+
+local function read_gradient_error(run)
+  local list = {}
+  local present = each_record(run, "gradient_error.jsonl", function(record)
+    local e = { epoch = whole(record.epoch, 1), gradient = errors(record.gradient), update = errors(record.update) }
+    e.parameters = {}
+    if not e.epoch or not e.gradient then return false end
+    for _, p in ipairs(type(record.parameters) == "table" and record.parameters or {}) do
+      if type(p) == "table" and text(p.name) and errors(p.gradient) then
+        e.parameters[#e.parameters + 1] = { name = p.name, gradient = errors(p.gradient), update = errors(p.update) }
+      end
+    end
+    list[#list + 1] = e
+    return true
+  end)
+  table.sort(list, function(a, b) return a.epoch < b.epoch end)
+  return present and #list > 0 and list or nil
+end
+
+--- Reads one run directory.
+-- @param dir the directory
+-- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and changes =, tensors =, gradient_error =
+-- where they were recorded}. settings has script, policy, dataset, width, ratio, k, threshold, seed, policy_seed, epochs, classes, and
+-- all = config.json as it is. tensors: {steps = sorted, list = {{operator, role, format, points = shares of the elements by step,
+-- exponents = of the last step that has them}}}
+function M.read(dir)
+  local run = { dir = dir, notes = {} }
+  run.settings = read_settings(run)
+  run.epochs = read_epochs(run)
+  run.changes = read_changes(run)
+  run.tensors = read_tensors(run)
+  run.gradient_error = read_gradient_error(run)
+  return run
+end
+
+local function is_run(dir)
+  return lfs.attributes(dir .. "/config.json", "mode") == "file" or lfs.attributes(dir .. "/metrics.jsonl", "mode") == "file"
+end
+
+local function sorted_entries(dir, notes)
+  local names = {}
+  local ok, message = pcall(function()
+    for name in lfs.dir(dir) do
+      if name ~= "." and name ~= ".." then names[#names + 1] = name end
+    end
+  end)
+  if not ok then notes[#notes + 1] = ("%s: cannot be read (%s), skipped"):format(dir, tostring(message)) end
+  table.sort(names)
+  return names
+end
+
+-- Appends the run directories at and below dir; returns how many it holds. A folder reached twice, by a link or by another RUN,
+-- is read once.
+local function find(dir, depth, seen, found, notes)
+  local attributes = lfs.attributes(dir)
+  if not attributes or attributes.mode ~= "directory" or depth > deepest then return 0 end
+  local id = ("%s:%s"):format(attributes.dev, attributes.ino)
+  if seen[id] then return seen[id] end
+  if is_run(dir) then
+    found[#found + 1] = dir
+    seen[id] = 1
+    return 1
+  end
+  seen[id] = 0 -- for a link that leads back here
+  for _, name in ipairs(sorted_entries(dir, notes)) do
+    seen[id] = seen[id] + find(dir .. "/" .. name, depth + 1, seen, found, notes)
+  end
+  return seen[id]
+end
+
+-- The shortest ends of the paths that tell them apart.
+local function name_runs(runs)
+  local open, parts = {}, 1
+  for i, run in ipairs(runs) do open[i] = run end
+  while #open > 0 do
+    local count, again = {}, {}
+    for _, run in ipairs(open) do
+      local pieces = {}
+      for piece in run.dir:gmatch "[^/]+" do pieces[#pieces + 1] = piece end
+      run.name = table.concat(pieces, "/", math.max(1, #pieces - parts + 1))
+      if parts >= #pieces then run.name = run.dir end
+      count[run.name] = (count[run.name] or 0) + 1
+    end
+    for _, run in ipairs(open) do
+      if count[run.name] > 1 and run.name ~= run.dir then again[#again + 1] = run end
+    end
+    open, parts = again, parts + 1
+  end
+end
+
+--- Finds and reads runs. Raises wrong usage for a path that is no directory or holds no run.
+-- @param paths list of run directories, or directories of such at any depth
+-- @return list of runs (as M.read), each with a name of its own; list of notes on what was skipped
+function M.load(paths)
+  local seen, found, notes, runs = {}, {}, {}, {}
+  for _, path in ipairs(paths) do
+    local mode = lfs.attributes(path, "mode")
+    local accepted = "accepted are run directories and directories of them"
+    if mode ~= "directory" then
+      misuse.usage("RUN %s: %s, %s", path, mode and "not a directory" or "no such directory", accepted)
+    end
+    if find(path:match "^(.-)/+$" or path, 0, seen, found, notes) == 0 then
+      misuse.usage("RUN %s: holds no run (no config.json or metrics.jsonl in it or below), %s", path, accepted)
+    end
+  end
+  for i, dir in ipairs(found) do
+    runs[i] = M.read(dir)
+    table.move(runs[i].notes, 1, #runs[i].notes, #notes + 1, notes)
+  end
+  name_runs(runs)
+  return runs, notes
+end
+
+return M
