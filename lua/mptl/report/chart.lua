@@ -120,7 +120,7 @@ local function draw_points(put, index, s, area)
       if p.title then put("<title>%s</title>", text.escape(p.title)) end
       if shown then
         local x, y = area.x(p.x), area.y(p.y)
-        if p.low and p.high > p.low then
+        if p.low and p.high > p.low and not s.every then
           put('<line class="w" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>', x, area.y(math.max(p.low, area.low)), x,
             area.y(p.high))
         end
@@ -178,10 +178,10 @@ local function draw_legend(put, chart, top, left)
 end
 
 --- Draws a chart.
--- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =, plot_height = pixels or nil, series = list of
--- {label =, value = text or nil, class = "s0" to "s8", marker = name or nil, dash = 1 to 3 or nil, hollow =, every = n for markers at
--- each nth point only, line = false for points only, level = y of a line over the whole width, points = list of {x =, y = (nil: a gap), low =, high = (range of y),
--- title =, faint =, value = text of a point below the axis}}}
+-- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =, plot_height = pixels or nil,
+-- series = list of {label =, value = text or nil, class = "s0" to "s8", marker = name or nil, dash = 1 to 3 or nil, hollow =,
+-- every = n for markers at each nth point only, line = false for points only, level = y of a line over the whole width,
+-- points = list of {x =, y = (nil: a gap), low =, high = (range of y), title =, faint =, value = text of one below the axis}}}
 -- @return the drawing
 function M.draw(chart)
   local out = {}
@@ -200,7 +200,7 @@ function M.draw(chart)
   draw_axes(put, chart, area)
   for i, s in ipairs(chart.series) do draw_series(put, i, s, area) end
   local top = area.bottom + 58
-  local height = top + draw_legend(put, chart, top, 14) - 6
+  local height = math.ceil(top + draw_legend(put, chart, top, 14)) - 6
   return { title = ("%s: %s"):format(chart.title, chart.y_label), width = chart.width, height = height, body = table.concat(out) }
 end
 

@@ -80,21 +80,25 @@ local function differ(runs, field)
   return false
 end
 
-local function values_of_policy(runs, policy)
-  local list = {}
+-- How many promotion thresholds the runs of a policy have, and how many of them do not promote.
+local function thresholds(runs, policy)
+  local seen, count, without = {}, 0, 0
   for _, run in ipairs(runs) do
-    if run.settings.policy == policy then list[#list + 1] = run end
+    local s = run.settings
+    if s.policy == policy and not s.threshold then without = without + 1 end
+    if s.policy == policy and s.threshold and not seen[s.threshold] then seen[s.threshold], count = true, count + 1 end
   end
-  return list
+  return count, without
 end
 
 -- "demotion", "demotion, no promotion", "operator, threshold 0.05".
 local function policy_label(run, panel_runs)
   local s = run.settings
   if s.policy == "fp32" then return "fp32" end
-  local usually, thresholds_differ = promotes[s.policy], differ(values_of_policy(panel_runs, s.policy), "threshold")
-  if not s.threshold and (usually or (usually == nil and thresholds_differ)) then return s.policy .. ", no promotion" end
-  if s.threshold and (usually == false or thresholds_differ) then
+  local usually = promotes[s.policy]
+  local count, without = thresholds(panel_runs, s.policy)
+  if not s.threshold and (usually or (usually == nil and count > 0)) then return s.policy .. ", no promotion" end
+  if s.threshold and (usually == false or count > 1 or (usually == nil and without > 0)) then
     return ("%s, threshold %s"):format(s.policy, text.short(s.threshold))
   end
   return s.policy

@@ -59,18 +59,22 @@ local function error_axis(low, high)
   return axis.linear(0, high)
 end
 
---- What can be drawn by epoch, by name: {y_label, points of a run, axis of the values, format of the value in the legend,
+--- What can be drawn by epoch, by name: {y_label, points of a run, axis of the values, format of the value in the legend, title,
 -- active = whether to leave out runs whose points are all zero}.
 M.kinds = {
-  accuracy = { "test accuracy, % (in each run's own precision)", metric "test_acc", accuracy_axis, "%.2f" },
-  accuracy_fp32 = { "test accuracy in fp32, %", metric "test_acc_fp32", accuracy_axis, "%.2f" },
-  loss = { "training loss", metric "train_loss", axis.fitting, "%.4g" },
-  test_loss = { "test loss", metric "test_loss", axis.fitting, "%.4g" },
-  loss_scale = { "loss scale, least to largest", loss_scale, power_axis },
-  skipped = { "skipped steps of the epoch", metric "skipped_steps", count_axis },
-  promotions = { "promotions so far", metric "promotions", count_axis, "%.0f", active = true },
-  gradient_error = { "relative error of the gradient, |g - g32| / |g32|", gradient_error "gradient", error_axis, "%.3g" },
-  update_error = { "relative error of the update, |d - d32| / |d32|", gradient_error "update", error_axis, "%.3g" },
+  accuracy = { "test accuracy, % (in each run's own precision)", metric "test_acc", accuracy_axis, "%.2f",
+    title = "Test accuracy" },
+  accuracy_fp32 = { "test accuracy in fp32, %", metric "test_acc_fp32", accuracy_axis, "%.2f", title = "Test accuracy in fp32" },
+  loss = { "training loss of the epoch", metric "train_loss", axis.fitting, "%.4g", title = "Training loss" },
+  test_loss = { "test loss", metric "test_loss", axis.fitting, "%.4g", title = "Test loss" },
+  loss_scale = { "loss scale, least to largest of the epoch", loss_scale, power_axis, title = "Loss scale" },
+  skipped = { "skipped steps of the epoch", metric "skipped_steps", count_axis, title = "Skipped steps" },
+  promotions = { "promotions so far", metric "promotions", count_axis, "%.0f", active = true,
+    title = "Promotions" },
+  gradient_error = { "relative error to binary32, |g - g32| / |g32|", gradient_error "gradient", error_axis, "%.3g",
+    title = "Gradient error" },
+  update_error = { "relative error to binary32, |d - d32| / |d32|", gradient_error "update", error_axis, "%.3g",
+    title = "Update error" },
 }
 
 local function last_value(points)
@@ -81,12 +85,14 @@ end
 
 -- The runs that have something to show, as series without colours; and those in fp32 apart.
 local function collect(panel, kind)
-  local list, reference = {}, {}
+  local list, reference, place = {}, {}, 0
   for _, run in ipairs(panel.runs) do
     local points = kind[2](run)
     local value = last_value(points)
+    if run.settings.policy ~= "fp32" then place = place + 1 end
     if value and (not kind.active or nonzero(points)) then
-      local s = { label = run.label, points = points, value = kind[4] and kind[4]:format(value) or nil }
+      local s = { label = run.label, curve = run.curve, place = place, points = points }
+      s.value = kind[4] and kind[4]:format(value) or nil
       local state = compare.state(run)
       if state ~= "finished" then s.label = ("%s, %s"):format(run.label, state) end
       local into = run.settings.policy == "fp32" and reference or list
@@ -107,6 +113,36 @@ local function limits(lists)
     end
   end
   return low, high, last
+end
+
+-- Shares series out to charts: those of one curve (a policy, all ratios and seeds) stay together as long as they fit.
+local function share_out(list)
+  local shares, at = { {} }, 1
+  while at <= #list do
+    local last = at
+    while list[last + 1] and list[last + 1].curve == list[at].curve do last = last + 1 end
+    local count = last - at + 1
+    local each = math.ceil(count / math.ceil(count / most))
+    for first = at, last, each do
+      local upto = math.min(first + each - 1, last)
+      if #shares[#shares] + upto - first + 1 > most then shares[#shares + 1] = {} end
+      local share = shares[#shares]
+      table.move(list, first, upto, #share + 1, share)
+    end
+    at = last + 1
+  end
+  return shares
+end
+
+-- Gives the series of a chart a colour and marker each: the run's own, which is the same in all charts, where no other has it.
+local function colour(list)
+  local taken = {}
+  for _, s in ipairs(list) do
+    local k = (s.place - 1) % most + 1
+    while taken[k] do k = k % most + 1 end
+    taken[k] = true
+    s.class, s.marker, s.every = "s" .. k, chart.markers[k], math.ceil(#s.points / 8)
+  end
 end
 
 -- An epoch axis from the first to the last epoch.
@@ -134,21 +170,17 @@ function M.draw(panel, name, options)
   local list, reference = collect(panel, kind)
   if #list + #reference == 0 or (#list == 0 and kind.active) then return {} end
   local low, high, last = limits { list, reference }
-  local charts = math.max(1, math.ceil(#list / most))
-  local each, drawings = math.ceil(#list / charts), {}
-  for c = 1, charts do
+  local drawings, shares = {}, share_out(list)
+  for c, share in ipairs(shares) do
     local series = {}
     for i, s in ipairs(reference) do
       s.class, s.dash = "s0", i > 1 and (i - 2) % 3 + 1 or nil
       series[i] = s
     end
-    for i = (c - 1) * each + 1, math.min(c * each, #list) do
-      local k = i - (c - 1) * each
-      list[i].class, list[i].marker, list[i].every = "s" .. k, chart.markers[k], math.ceil(#list[i].points / 8)
-      series[#series + 1] = list[i]
-    end
+    colour(share)
+    table.move(share, 1, #share, #series + 1, series)
     drawings[c] = chart.draw {
-      title = (options.title or panel.title) .. (charts > 1 and (" (%d of %d)"):format(c, charts) or ""), y_label = kind[1],
+      title = (options.title or panel.title) .. (#shares > 1 and (" (%d of %d)"):format(c, #shares) or ""), y_label = kind[1],
       x_label = "epoch", series = series, width = options.width, plot_height = options.plot_height, x = epoch_axis(last),
       y = kind[3](low, high),
     }

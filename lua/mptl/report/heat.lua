@@ -3,7 +3,7 @@ local text = require "mptl.report.text"
 
 local M = {}
 
-local font, row, cell_room = 12, 15, 480
+local font, row, whole_width = 12, 15, 590
 
 -- The level of a value: 0 for none, else the first of the limits that it does not exceed.
 local function level(value, limits)
@@ -28,14 +28,19 @@ local function draw_row(put, cells, limits, area, y)
   end
 end
 
+-- As many of the labels that are not empty as there is room for, evenly spaced.
 local function draw_column_labels(put, labels, area, y)
-  local room = -math.huge
+  local places, widest = {}, 0
   for i, label in ipairs(labels) do
-    local x, half = area.left + (i - 0.5) * area.cell, text.width(label, font) / 2 + 5
-    if label ~= "" and x - half > room then
-      put('<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>', x, y, text.escape(label))
-      room = x + half
+    if label ~= "" then
+      places[#places + 1] = i
+      widest = math.max(widest, text.width(label, font) + 10)
     end
+  end
+  local spacing = #places > 1 and (places[2] - places[1]) * area.cell or widest
+  for k = 1, #places, math.max(1, math.ceil(widest / spacing)) do
+    put('<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>', area.left + (places[k] - 0.5) * area.cell, y,
+      text.escape(labels[places[k]]))
   end
 end
 
@@ -63,10 +68,10 @@ function M.draw(map)
     left = math.max(left, text.width(labels[i], font) + 18)
   end
   local columns = #map.columns
-  local area = { left = left, columns = columns, cell = math.min(24, cell_room / columns) }
+  local area = { left = left, columns = columns, cell = math.min(24, math.max(whole_width - left - 18, 200) / columns) }
   local right, top = left + columns * area.cell, 50
   local bottom = top + #map.rows * row
-  local width = math.max(right + 18, 560)
+  local width = math.ceil(math.max(right + 18, 560))
   put('<text class="t h" x="10" y="18">%s</text><text class="t q" x="10" y="36">%s</text>', text.escape(map.title),
     text.escape(map.subtitle))
   for i, r in ipairs(map.rows) do

@@ -67,16 +67,16 @@ function Page:runs_table(panels, runs)
     end
   end
   self:put "</tbody></table></div>"
-  self:put('<p class="quiet">test, in fp32 and losses are of the last epoch, best is the best epoch\'s test accuracy; skipped '
-    .. "steps and seconds are sums over all epochs. A run has diverged when its loss is not a number or its accuracy fell back to "
-    .. "chance.</p>")
+  self:put('<p class="quiet">%s</p>', "test, in fp32 and losses are of the last epoch, best is the best epoch's test accuracy; "
+    .. "skipped steps and seconds are sums over all epochs. A run has diverged when its loss is not a number or its accuracy "
+    .. "fell back to chance.")
 end
 
 function Page:tradeoffs(panels, options)
   self:put '<h2 id="tradeoff">Accuracy and the share of low precision</h2>'
-  self:put('<p class="quiet">Points are runs, joined by policy; where runs differ in their seeds only, the mean, with the range '
-    .. "of their accuracies. Arrows at the lower edge: values below the axis. Faint points: unfinished runs. The ratio is measured "
-    .. "at the end, after promotions; an fp32 run stands at 0, and its accuracy across the chart.</p>")
+  self:put('<p class="quiet">%s</p>', "Points are runs, joined by policy; where runs differ in their seeds only, the mean, with "
+    .. "the range of their accuracies. Arrows at the lower edge: values below the axis. Faint points: unfinished runs. The ratio "
+    .. "is measured at the end, after promotions; an fp32 run stands at 0, and its accuracy across the chart.")
   for _, panel in ipairs(panels) do
     local drawings = {}
     for _, against in ipairs(options.against and { options.against } or { "ratio_lo", "bits_ratio" }) do
@@ -91,9 +91,13 @@ end
 
 -- A heading and the charts of these kinds; nothing when there is nothing to show.
 function Page:by_epoch(panel, heading, kinds)
-  local drawings = {}
-  for _, kind in ipairs(kinds) do
-    for _, d in ipairs(curves.draw(panel, kind, { title = heading })) do drawings[#drawings + 1] = d end
+  local lists, drawings, longest = {}, {}, 0
+  for i, kind in ipairs(kinds) do
+    lists[i] = curves.draw(panel, kind, { title = curves.kinds[kind].title })
+    longest = math.max(longest, #lists[i])
+  end
+  for at = 1, longest do -- the kinds side by side, for the same runs
+    for _, list in ipairs(lists) do drawings[#drawings + 1] = list[at] end
   end
   if #drawings == 0 then return end
   self:put("<h3>%s</h3>", escape(heading))
@@ -184,7 +188,7 @@ function Page:tensors(run)
   for _, row in ipairs { { "overflow", "Overflow" }, { "underflow", "Underflow" }, { "strange", "Infinities and NaN in" } } do
     drawings[#drawings + 1] = tensors.share(run, row[1], row[2])
   end
-  drawings[#drawings + 1] = tensors.exponents(run)
+  for _, role in ipairs(tensors.roles) do drawings[#drawings + 1] = tensors.exponents(run, role) end
   if #drawings == 0 then
     self:put("<p>No overflow or underflow in %d measured steps.</p>", #run.tensors.steps)
   end
@@ -193,14 +197,11 @@ end
 
 function Page:gradient_errors(panel)
   self:by_epoch(panel, "Gradient error", { "gradient_error", "update_error" })
+  local drawings = {}
   for _, run in ipairs(panel.runs) do
-    local drawing = run.gradient_error and tensors.gradient_error(run)
-    if drawing then
-      self:put("<details open><summary>%s</summary>", escape(run.label))
-      self:charts { drawing }
-      self:put "</details>"
-    end
+    drawings[#drawings + 1] = run.gradient_error and tensors.gradient_error(run, "By parameter: " .. run.label)
   end
+  self:charts(drawings)
 end
 
 function Page:panel(index, panel)

@@ -172,10 +172,11 @@ end
 
 --- Reads one run directory.
 -- @param dir the directory
--- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and changes =, tensors =, gradient_error =
--- where they were recorded}. settings has script, policy, dataset, width, ratio, k, threshold, seed, policy_seed, epochs, classes, and
--- all = config.json as it is. tensors: {steps = sorted, list = {{operator, role, format, points = shares of the elements by step,
--- exponents = of the last step that has them}}}
+-- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and changes =, tensors =,
+-- gradient_error = where they were recorded}. settings: script, policy, dataset, width, ratio, k, threshold, seed, policy_seed,
+-- epochs, classes, and all = config.json as it is. tensors: {steps = sorted, list = {{operator, role, format,
+-- points = {overflow, underflow, strange (inf and NaN), each a share of the elements} by step, exponents = of the last step
+-- that has them}}}
 function M.read(dir)
   local run = { dir = dir, notes = {} }
   run.settings = read_settings(run)

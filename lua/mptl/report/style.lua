@@ -31,7 +31,7 @@ end
 local shapes = [[
 .t{font:12px system-ui,-apple-system,"Segoe UI",Helvetica,Arial,"DejaVu Sans",sans-serif}.t.h{font-size:13.5px;font-weight:600}
 .grid,.axis,.frame{stroke-width:1;fill:none}.l{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.m{stroke-width:1.4;stroke-linejoin:round}.w{stroke-width:1.6}.b{stroke:none;fill-opacity:.17}.mark{stroke-width:1.6}
+.m{stroke-width:1.4;stroke-linejoin:round}.w{stroke-width:1.6}.b{stroke:none;fill-opacity:.14}.mark{stroke-width:1.6}
 .d1 .l{stroke-dasharray:7 4}.d2 .l{stroke-dasharray:2 4}.d3 .l{stroke-dasharray:9 3 2 3}.faint{opacity:.5}
 ]]
 
@@ -50,7 +50,8 @@ background:var(--paper);color:var(--ink)}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:19px;margin:40px 0 8px;padding-bottom:4px;border-bottom:1px solid var(--grid)}
 h3{font-size:15.5px;margin:24px 0 6px}p{margin:4px 0 10px;max-width:78ch}.quiet,caption{color:var(--quiet)}
 a{color:inherit}nav{margin:6px 0}nav a{margin-right:14px}ul{margin:4px 0;padding-left:20px}
-.charts{display:flex;flex-wrap:wrap;gap:14px 20px;align-items:flex-start}.charts>svg{max-width:100%%;height:auto;flex:0 1 auto}
+.charts{display:flex;flex-wrap:wrap;gap:14px 20px;align-items:flex-start;
+margin-bottom:16px}.charts>svg{max-width:100%%;height:auto;flex:0 1 auto}
 .scroll{overflow-x:auto;margin:8px 0}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:4px}th,td{padding:3px 9px;text-align:left;white-space:nowrap;
 border-bottom:1px solid var(--grid)}

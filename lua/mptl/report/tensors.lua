@@ -5,7 +5,10 @@ local text = require "mptl.report.text"
 
 local M = {}
 
-local most_rows, most_columns = 40, 120
+local most_rows, most_exponent_rows, most_columns = 40, 100, 120
+
+--- Roles of tensors, in the order of drawings.
+M.roles = { "v", "dv", "theta", "dtheta" }
 
 local share_limits = { 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1 }
 local share_labels = { "≤ 0.001 %", "0.01 %", "0.1 %", "1 %", "10 %", "100 %" }
@@ -81,40 +84,45 @@ local function exponent_row(t, first)
   end
   local low, high = format_range(t.format)
   return {
-    label = name(t), cells = cells, worst = t.last, from = low and low - first, to = high and high - first + 1,
+    label = t.operator, cells = cells, from = low and low - first, to = high and high - first + 1,
     title = ("%s, %s, step %d"):format(name(t), t.format or "?", t.exponents_step),
   }
 end
 
---- Draws the values' binary exponents, tensor by exponent, of the last step that recorded them; marks bound each format's range.
+--- Draws the values' binary exponents, operator by exponent, of the last step that recorded them; marks bound the format's range.
 -- @param run with tensors
+-- @param role "v", "dv", "theta" or "dtheta"
 -- @return the drawing; nil when none were recorded
-function M.exponents(run)
-  local first, last, rows, columns = math.huge, -math.huge, {}, {}
+function M.exponents(run, role)
+  local list = {}
   for _, t in ipairs(run.tensors.list) do
-    for i, n in ipairs(t.exponents and t.exponents.counts or {}) do
+    if t.role == role and t.exponents then list[#list + 1] = t end
+  end
+  local first, last, rows, columns = math.huge, -math.huge, {}, {}
+  for _, t in ipairs(list) do
+    for i, n in ipairs(t.exponents.counts) do
       if n > 0 then first, last = math.min(first, t.exponents.first + i - 1), math.max(last, t.exponents.first + i - 1) end
     end
   end
   if first > last or last - first > 1000 then return nil end
-  for _, t in ipairs(run.tensors.list) do
-    if t.exponents then rows[#rows + 1] = exponent_row(t, first) end
-  end
+  for _, t in ipairs(list) do rows[#rows + 1] = exponent_row(t, first) end
   for e = first, last do columns[#columns + 1] = e % 4 == 0 and text.power("2", e) or "" end
   local shown, left_out = rows, ""
-  if #rows > 2 * most_rows then
-    shown, left_out = table.move(rows, 1, 2 * most_rows, 1, {}), (", the first %d of %d tensors"):format(2 * most_rows, #rows)
+  if #rows > most_exponent_rows then
+    shown = table.move(rows, 1, most_exponent_rows, 1, {})
+    left_out = (" (the first %d of %d)"):format(most_exponent_rows, #rows)
   end
   return heat.draw {
-    title = "Exponents of the values", subtitle = "share of the values; strokes bound the format" .. left_out,
+    title = "Exponents of " .. role, subtitle = "share of the values; strokes bound the format" .. left_out,
     x_label = "binary exponent", columns = columns, rows = shown, limits = share_limits, limit_labels = share_labels,
   }
 end
 
 --- Draws the relative gradient error, parameter by epoch.
 -- @param run with gradient_error
+-- @param title of the drawing
 -- @return the drawing; nil when no parameters were recorded
-function M.gradient_error(run)
+function M.gradient_error(run, title)
   local rows, by_name, columns = {}, {}, {}
   for i, e in ipairs(run.gradient_error) do
     columns[i] = tostring(e.epoch)
@@ -133,7 +141,7 @@ function M.gradient_error(run)
   if #rows == 0 then return nil end
   local shown, left_out = worst_rows(rows, "parameters")
   return heat.draw {
-    title = "Gradient error by parameter", subtitle = "|g - g32| / |g32|" .. left_out, x_label = "epoch", columns = columns,
+    title = title, subtitle = "relative error of the gradient, |g - g32| / |g32|" .. left_out, x_label = "epoch", columns = columns,
     rows = shown, limits = error_limits, limit_labels = error_labels,
   }
 end
