@@ -19,6 +19,11 @@ local essential = {
 }
 local without_low = { fp32 = { formats = true, storage = true }, uniform = { formats = true } }
 
+local function ignores(run, name)
+  local ignored = without_low[run.settings.policy]
+  return ignored ~= nil and ignored[name] ~= nil
+end
+
 local function flatten(prefix, value, into)
   if type(value) ~= "table" then
     into[prefix] = type(value) == "number" and text.short(value) or tostring(value)
@@ -31,8 +36,7 @@ end
 local function variant(run)
   local s, into = run.settings, {}
   for _, name in ipairs(essential) do
-    local ignored = without_low[s.policy]
-    if s.all[name] ~= nil and not (ignored and ignored[name]) then flatten(name, s.all[name], into) end
+    if s.all[name] ~= nil and not ignores(run, name) then flatten(name, s.all[name], into) end
   end
   into["optimizer.lr"] = nil -- lr says it
   if into.formats == "custom" then into.formats = "custom " .. json.encode(s.all.candidates) end
@@ -63,7 +67,9 @@ local function label_variants(runs)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local most = usual(runs, function(run) return run.variant[name] end)
+    local most = usual(runs, function(run)
+      return run.variant[name] or (not ignores(run, name) and "" or nil) -- "": such runs do not say
+    end)
     for _, run in ipairs(runs) do
       local value = run.variant[name]
       if value and value ~= most then

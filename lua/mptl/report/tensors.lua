@@ -141,8 +141,8 @@ function M.gradient_error(run, title)
   if #rows == 0 then return nil end
   local shown, left_out = worst_rows(rows, "parameters")
   return heat.draw {
-    title = title, subtitle = "relative error of the gradient, |g - g32| / |g32|" .. left_out, x_label = "epoch", columns = columns,
-    rows = shown, limits = error_limits, limit_labels = error_labels,
+    title = title, subtitle = "relative error of the gradient, |g - g32| / |g32|" .. left_out, x_label = "epoch",
+    columns = columns, rows = shown, limits = error_limits, limit_labels = error_labels,
   }
 end
 
