@@ -82,7 +82,9 @@ describe("mptl.report.heat", function()
   it("draws neighbours of one level as one rectangle, and nothing for 0", function()
     local body = heat.draw {
       title = "t", subtitle = "s", x_label = "step", columns = { "1", "2", "3", "4", "5" },
-      limits = { 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1 }, limit_labels = { "a", "b", "c", "d", "e", "f" }, rows = { { label = "fc v", cells = { 0.01, 0.005, 0, [5] = 1.0 } } },
+      limits = { 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1 },
+      limit_labels = { "a", "b", "c", "d", "e", "f" },
+      rows = { { label = "fc v", cells = { 0.01, 0.005, 0, [5] = 1.0 } } },
     }.body
     local levels = {}
     for class in body:match("fc v.-</g>"):gmatch '<rect class="c(%d)"' do levels[#levels + 1] = class end

@@ -156,18 +156,28 @@ local function draw_series(put, index, s, area)
   put "</g>"
 end
 
--- The legend in columns; returns its height.
+-- Where the columns of a legend begin: as many columns as fit, each as wide as its widest entry. Returns that, and the rows.
+local function legend_columns(widths, room)
+  for columns = math.min(#widths, 4), 1, -1 do
+    local rows, starts, x = math.ceil(#widths / columns), {}, 0
+    for first = 1, #widths, rows do
+      starts[#starts + 1] = x
+      x = x + math.max(table.unpack(widths, first, math.min(first + rows - 1, #widths)))
+    end
+    if x <= room or columns == 1 then return starts, rows end
+  end
+end
+
+-- The legend; returns its height.
 local function draw_legend(put, chart, top, left)
-  local widest, room = 0, chart.width - left - right
-  local labels = {}
+  local labels, widths = {}, {}
   for i, s in ipairs(chart.series) do
     labels[i] = text.shorten(s.label, 60)
-    widest = math.max(widest, text.width(labels[i], font) + 44 + (s.value and text.width(s.value, font) + 8 or 0))
+    widths[i] = text.width(labels[i] .. " " .. (s.value or ""), font) + 48
   end
-  local columns = math.max(1, math.min(#labels, math.floor(room / widest)))
-  local rows = math.ceil(#labels / columns)
+  local starts, rows = legend_columns(widths, chart.width - left)
   for i, s in ipairs(chart.series) do
-    local x, y = left + (i - 1) // rows * (room / columns), top + (i - 1) % rows * row
+    local x, y = left + starts[(i - 1) // rows + 1], top + (i - 1) % rows * row
     put('<g class="key %s" data-s="%d">', classes(s), i)
     if s.line ~= false then put('<line class="l" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>', x, y - 4, x + 26, y - 4) end
     if s.marker then put("%s", marker(s.marker, x + 13, y - 4, 4.2)) end

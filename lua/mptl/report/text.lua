@@ -40,7 +40,7 @@ end
 -- @param size of the font, in pixels
 -- @return pixels
 function M.width(text, size)
-  return (utf8.len(text) or #text) * size * 0.58
+  return (utf8.len(text) or #text) * size * 0.545
 end
 
 local superscripts = { ["-"] = "⁻", ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵", ["6"] = "⁶",
