@@ -16,9 +16,10 @@ function M.linear(low, high, options)
   options = options or {}
   if high - low < 1e-9 * math.max(math.abs(low), math.abs(high), 1e-30) then
     local margin = options.integer and 1 or math.max(math.abs(low) * 0.02, 1e-3)
+    local floor, ceiling = options.floor, options.ceiling
     low, high = low - margin, high + margin
-    if options.floor then low = math.max(low, options.floor) end
-    if options.ceiling then high = math.min(high, options.ceiling) end
+    if floor and floor < high then low = math.max(low, floor) end
+    if ceiling and ceiling > low then high = math.min(high, ceiling) end
   end
   local rough = (high - low) / (options.ticks or 5)
   local unit = 10.0 ^ math.floor(math.log(rough, 10))

@@ -17,8 +17,9 @@ local M = {}
 local deepest = 32 -- folders below a RUN
 local noted_lines = 3 -- damaged lines of one file that are named one by one
 
+-- Numbers beyond what a training can give are damage, too: axes are not made for them.
 local function number(x)
-  return type(x) == "number" and x == x and math.abs(x) < math.huge and x or nil
+  return type(x) == "number" and math.abs(x) <= 1e50 and x or nil
 end
 
 local function whole(x, least)
@@ -116,12 +117,16 @@ local function exponents(x)
   return #counts > 0 and { first = x.first, counts = counts } or nil
 end
 
+local function share(count, elements)
+  return math.max(0, math.min((number(count) or 0) / elements, 1))
+end
+
 local function read_tensors(run)
   local list, by_key, steps, seen = {}, {}, {}, {}
   local present = each_record(run, "tensors.jsonl", function(record)
     local step, operator, role = whole(record.step, 0), text(record.operator), text(record.role)
     local elements = number(record.elements)
-    if not step or not operator or not role or not elements or elements <= 0 then return false end
+    if not step or not operator or not role or not elements or elements < 1 then return false end
     local key = ("%s\0%s"):format(operator, role)
     local t = by_key[key]
     if not t then
@@ -129,8 +134,8 @@ local function read_tensors(run)
       by_key[key], list[#list + 1] = t, t
     end
     t.points[step] = {
-      overflow = (number(record.overflow) or 0) / elements, underflow = (number(record.underflow) or 0) / elements,
-      strange = ((number(record.inf) or 0) + (number(record.nan) or 0)) / elements,
+      overflow = share(record.overflow, elements), underflow = share(record.underflow, elements),
+      strange = math.min(share(record.inf, elements) + share(record.nan, elements), 1),
     }
     if step >= t.last then
       t.last, t.format, t.max = step, text(record.format), number(record.max)
