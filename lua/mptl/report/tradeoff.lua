@@ -14,7 +14,9 @@ local looks = {
 local other = { "s8", "plus" }
 
 local fields = { assignment = "test_acc", fp32 = "test_acc_fp32" }
-local against_labels = { ratio_lo = "share of elements in low precision (ratio_lo)", bits_ratio = "bits saved (bits ratio)" }
+local against_labels = {
+  ratio_lo = "share of elements in low precision (ratio_lo)", bits_ratio = "bits ratio (1: half of the bits saved)",
+}
 
 -- Accuracy and ratio of a run: of its last epoch, or of the one with the best accuracy.
 local function figures(run, options)
