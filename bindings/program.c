@@ -4,6 +4,8 @@
  *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own memory in PyTorch's layout
  *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
+ *   m:compare_gradient(name, tensor, {as for update}) -> {size=, absolute=} of the gradient, the same of the update that SGD would make:
+ *     the tensor's difference from the model's own gradient (mptl_model_compare_gradient)
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
  *     compute="auto" | "f32" | "narrow",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact
@@ -14,6 +16,9 @@
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
+ *   p:count_exponents(on)   from the next forward on: exponents of what comes to be rounded (kernels/exponents.h)
+ *   p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=, nan=, max_abs=}, ... } of the last step; counts[i] values have
+ *     floor(log2 |x|) = first + i - 1; counts begins and ends with a number that is not 0, or is empty; nil if they were not counted
  *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ..., update= } of the last step: seconds,
  *     and bytes to move at least; those of fused operators at the one that their stage ends with
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
@@ -111,6 +116,29 @@ static int model_update(lua_State *L) {
   mptl_update update = read_update(L, 2);
   bind_check(L, mptl_model_update(check_model(L, 1), &update));
   return 0;
+}
+
+static void push_difference(lua_State *L, mptl_difference d) {
+  lua_createtable(L, 0, 2);
+  bind_set_number(L, "size", d.size);
+  bind_set_number(L, "absolute", d.absolute);
+}
+
+static int model_compare_gradient(lua_State *L) {
+  const mptl_model *m = check_model(L, 1);
+  const char *name = luaL_checkstring(L, 2);
+  const mptl_tensor *gradient = bind_check_tensor(L, 3);
+  mptl_update update = read_update(L, 4);
+  mptl_difference in_gradient, in_update;
+  int i = mptl_graph_find_param(m->graph, name);
+  if (i < 0) luaL_error(L, "%s: the model has no parameter of that name", name);
+  if (mptl_tensor_numel(gradient) != m->graph->params[i].numel)
+    luaL_error(L, "%s: a gradient of %I elements, the parameter has %I", name, (lua_Integer)mptl_tensor_numel(gradient),
+               (lua_Integer)m->graph->params[i].numel);
+  bind_check(L, mptl_model_compare_gradient(m, i, gradient->data, &update, &in_gradient, &in_update));
+  push_difference(L, in_gradient);
+  push_difference(L, in_update);
+  return 2;
 }
 
 /* ---- Workspace ---- */
@@ -288,6 +316,51 @@ static int program_stats(lua_State *L) {
   return 1;
 }
 
+static int program_count_exponents(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TBOOLEAN);
+  bind_check(L, mptl_program_count_exponents(check_program(L)->program, lua_toboolean(L, 2)));
+  return 0;
+}
+
+/* Sets first and counts: from the first exponent that occurs to the last. */
+static void set_counts(lua_State *L, const mptl_exponents *e) {
+  int first = 0, end = MPTL_EXPONENT_COUNTS;
+  while (first < end && e->counts[first] == 0) first++;
+  while (end > first && e->counts[end - 1] == 0) end--;
+  bind_set_integer(L, "first", first < end ? first + MPTL_EXPONENT_FIRST : 0);
+  lua_createtable(L, end - first, 0);
+  for (int i = first; i < end; i++) {
+    lua_pushinteger(L, (lua_Integer)e->counts[i]);
+    lua_rawseti(L, -2, i - first + 1);
+  }
+  lua_setfield(L, -2, "counts");
+}
+
+static int program_exponents(lua_State *L) {
+  program_box *box = check_program(L);
+  const mptl_op_exponents *exponents = mptl_program_exponents(box->program);
+  const mptl_op_stats *stats = mptl_program_stats(box->program);
+  if (exponents == NULL) return 0;
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (int i = 0; i < box->assignment->n_ops; i++) {
+    for (int role = 0; role < MPTL_ROLES; role++) {
+      const mptl_exponents *e = &exponents[i][role];
+      if (stats[i][role].elements == 0) continue;
+      lua_createtable(L, 0, 8);
+      bind_set_integer(L, "operator", i);
+      bind_set_string(L, "role", mptl_role_name((size_t)role));
+      set_counts(L, e);
+      bind_set_integer(L, "zeros", (lua_Integer)e->zeros);
+      bind_set_integer(L, "inf", (lua_Integer)e->inf);
+      bind_set_integer(L, "nan", (lua_Integer)e->nan);
+      bind_set_number(L, "max_abs", (lua_Number)e->max_abs);
+      lua_rawseti(L, -2, ++n);
+    }
+  }
+  return 1;
+}
+
 static int program_costs(lua_State *L) {
   program_box *box = check_program(L);
   const mptl_op_cost *costs = mptl_program_costs(box->program);
@@ -421,16 +494,29 @@ static int backends(lua_State *L) {
 }
 
 static const luaL_Reg model_methods[] = {
-    {"tensor", model_tensor},     {"grad", model_grad},
-    {"momentum", model_momentum}, {"names", model_names},
-    {"updates", model_updates},   {"set_updates", model_set_updates},
-    {"update", model_update},     {NULL, NULL},
+    {"tensor", model_tensor},
+    {"grad", model_grad},
+    {"momentum", model_momentum},
+    {"names", model_names},
+    {"updates", model_updates},
+    {"set_updates", model_set_updates},
+    {"update", model_update},
+    {"compare_gradient", model_compare_gradient},
+    {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {
-    {"forward", program_forward}, {"backward", program_backward}, {"step", program_step},
-    {"stats", program_stats},     {"costs", program_costs},       {"promote", program_promote},
-    {"read", program_read},       {"memory", program_memory},     {NULL, NULL},
+    {"forward", program_forward},
+    {"backward", program_backward},
+    {"step", program_step},
+    {"stats", program_stats},
+    {"costs", program_costs},
+    {"promote", program_promote},
+    {"read", program_read},
+    {"memory", program_memory},
+    {"count_exponents", program_count_exponents},
+    {"exponents", program_exponents},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

@@ -5,6 +5,7 @@
 #define MPTL_BACKEND_H
 
 #include "kernels/cpu/layers.h"
+#include "kernels/exponents.h"
 #include "mptl/graph.h"
 #include "mptl/program.h"
 #include "mptl/round.h"
@@ -27,8 +28,9 @@ typedef struct mptl_sink {
   mptl_key key; /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
-  bool part;               /* of a slice's input: only the slice's channels, others write the rest */
-  mptl_round_stats *stats; /* of the tensor; the operator adds to it. NULL: not wanted */
+  bool part;                 /* of a slice's input: only the slice's channels, others write the rest */
+  mptl_round_stats *stats;   /* of the tensor; the operator adds to it. NULL: not wanted */
+  mptl_exponents *exponents; /* of the tensor's values before they are rounded; the operator adds to it. NULL: not wanted */
 } mptl_sink;
 
 /* One operator of a program, with its operands. */
@@ -91,9 +93,10 @@ typedef struct mptl_backend {
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 
-  /* Whole arrays: rounding with statistics, finiteness, the update. */
+  /* Whole arrays: rounding with statistics, exponents of what is to be rounded, finiteness, the update. */
   void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                 mptl_round_stats *stats);
+  void (*count_exponents)(mptl_exponents *exponents, const float *x, size_t n); /* adds */
   bool (*all_finite)(const float *x, size_t n);
   void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
 } mptl_backend;

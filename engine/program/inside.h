@@ -34,6 +34,9 @@ struct mptl_program {
   int *in_place;                        /* the block that a block shares its place with, or -1 */
   mptl_rounder (*rounders)[MPTL_ROLES]; /* of the formats that it is laid out for */
   mptl_op_stats *stats;
+  mptl_op_exponents *exponents; /* NULL until they are first wanted */
+  bool want_exponents;          /* from the next forward on */
+  bool has_exponents;           /* the step under way counts them */
   mptl_op_cost *costs;
   double update_seconds;
   mptl_workspace *workspace;

@@ -37,6 +37,7 @@ void mptl_program_destroy(mptl_program *p) {
   if (p == NULL) return;
   mptl_program_release(p);
   mptl_memory_free(p->saved);
+  mptl_memory_free(p->exponents);
   if (p->workspace != NULL && p->workspace->user == p) p->workspace->user = NULL;
   if (p->owns_workspace) mptl_workspace_destroy(p->workspace);
   free(p);
@@ -59,6 +60,18 @@ mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
 const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
 double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->stats; }
+const mptl_op_exponents *mptl_program_exponents(const mptl_program *p) {
+  return p->has_exponents ? (const mptl_op_exponents *)p->exponents : NULL;
+}
+
+mptl_status mptl_program_count_exponents(mptl_program *p, bool on) {
+  size_t bytes = (size_t)p->graph->n_ops * sizeof *p->exponents;
+  if (on && p->exponents == NULL) p->exponents = mptl_memory_alloc(bytes);
+  if (on && p->exponents == NULL) return mptl_fail(MPTL_ENOMEM, "exponents: no memory for %zu bytes", bytes);
+  p->want_exponents = on;
+  return MPTL_OK;
+}
+
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->slots[op].life.stage; }
 const char *mptl_compute_setting_name(size_t index) {

@@ -24,6 +24,21 @@ static void set_keys(mptl_program *p) {
   }
 }
 
+/* Where the step counts the exponents of a tensor; NULL: not wanted. */
+static mptl_exponents *exponents_of(const mptl_program *p, int op, mptl_role role) {
+  return p->has_exponents ? &p->exponents[op][role] : NULL;
+}
+
+static void set_exponents(mptl_program *p) {
+  p->has_exponents = p->want_exponents;
+  if (p->has_exponents) memset(p->exponents, 0, (size_t)p->graph->n_ops * sizeof *p->exponents);
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    mptl_call *c = &p->slots[i].call;
+    c->y.exponents = exponents_of(p, i, MPTL_V);
+    for (int k = 0; k < c->op->n_in; k++) c->dx[k].exponents = exponents_of(p, mptl_producer(p->graph, c->op, k), MPTL_DV);
+  }
+}
+
 /* Rounds a stage's parameters from the masters into scratch memory, where the next stage overwrites them: backward does it again, to
  * the same bits, uncounted. Where the format is binary32 the master itself computes. */
 static void round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
@@ -33,10 +48,16 @@ static void round_theta(mptl_program *p, const mptl_program_stage *s, bool count
     int op = (int)(c->op - p->graph->ops);
     for (int k = 0; k < c->op->n_param; k++) {
       const mptl_param *param = &p->graph->params[c->op->first_param + k];
-      if (param->buffer || c->theta_rounder->is_identity) continue;
+      const float *master = p->model->params[c->op->first_param + k]->data;
+      if (param->buffer) continue;
+      if (count && p->has_exponents) p->backend->count_exponents(exponents_of(p, op, MPTL_THETA), master, param->numel);
+      if (c->theta_rounder->is_identity) {
+        if (count) p->stats[op][MPTL_THETA].elements += param->numel;
+        continue;
+      }
       mptl_round_stats uncounted = {0};
-      p->backend->round((float *)at, p->model->params[c->op->first_param + k]->data, param->numel, c->theta_rounder,
-                        key_of(p, op, MPTL_THETA), (uint64_t)k << 32, count ? &p->stats[op][MPTL_THETA] : &uncounted);
+      p->backend->round((float *)at, master, param->numel, c->theta_rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32,
+                        count ? &p->stats[op][MPTL_THETA] : &uncounted);
       c->theta[k] = (float *)at;
       at += (param->numel * sizeof(float) + 63) / 64 * 64;
     }
@@ -61,6 +82,7 @@ mptl_status mptl_program_forward(mptl_program *p, const float *images, const int
   MPTL_TRY(mptl_program_acquire(p));
   p->step = step;
   set_keys(p);
+  set_exponents(p);
   memcpy(p->labels, labels, (size_t)n * sizeof *labels);
   memset(p->stats, 0, (size_t)p->graph->n_ops * sizeof *p->stats);
   p->slots[0].call.in[0].data = images;
@@ -85,6 +107,7 @@ static void seed_gradient(mptl_program *p, double loss_scale) {
   size_t n = (size_t)p->options.batch;
   char *at = mptl_gradient_data(p, p->loss);
   for (size_t i = 0; i < n; i++) {
+    if (p->has_exponents) mptl_count_exponent(exponents_of(p, p->loss, MPTL_DV), mptl_f32_bits(seed));
     if (c->dy.size < sizeof(float))
       mptl_encode_f32(at + i * c->dy.size, &seed, 1, c->dy.rounder, key_of(p, p->loss, MPTL_DV), i, &p->stats[p->loss][MPTL_DV]);
     else
@@ -99,9 +122,11 @@ static void round_dtheta(mptl_program *p, const mptl_program_stage *s) {
     mptl_call *c = s->run.calls[i];
     int op = (int)(c->op - p->graph->ops);
     for (int k = 0; k < c->op->n_param; k++) {
+      size_t n = p->graph->params[c->op->first_param + k].numel;
       if (c->dtheta[k] == NULL) continue;
-      p->backend->round(c->dtheta[k], c->dtheta[k], p->graph->params[c->op->first_param + k].numel, &p->rounders[op][MPTL_DTHETA],
-                        key_of(p, op, MPTL_DTHETA), (uint64_t)k << 32, &p->stats[op][MPTL_DTHETA]);
+      if (p->has_exponents) p->backend->count_exponents(exponents_of(p, op, MPTL_DTHETA), c->dtheta[k], n);
+      p->backend->round(c->dtheta[k], c->dtheta[k], n, &p->rounders[op][MPTL_DTHETA], key_of(p, op, MPTL_DTHETA),
+                        (uint64_t)k << 32, &p->stats[op][MPTL_DTHETA]);
     }
   }
 }

@@ -25,8 +25,16 @@ float *mptl_results(const mptl_sink *s, size_t offset, float *buffer) {
   return in_place ? (float *)s->data + offset : buffer;
 }
 
+void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n) {
+  mptl_exponents here = {0};
+  for (size_t i = 0; i < n; i++) mptl_count_exponent(&here, mptl_f32_bits(x[i]));
+#pragma omp critical(mptl_exponents)
+  mptl_exponents_merge(exponents, &here);
+}
+
 void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mptl_round_stats *stats) {
   uint64_t index = s->index0 + offset;
+  if (s->exponents) mptl_add_exponents(s->exponents, results, n);
   if (s->size < sizeof(float) && !s->accumulate) {
     mptl_encode_f32((char *)s->data + offset * s->size, results, n, s->rounder, s->key, index, stats);
     return;

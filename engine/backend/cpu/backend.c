@@ -70,6 +70,11 @@ static void round_array(float *dst, const float *src, size_t n, const mptl_round
   }
 }
 
+static void count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
+#pragma omp parallel for schedule(static) if (n > CHUNK)
+  for (size_t at = 0; at < n; at += CHUNK) mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
+}
+
 static bool all_finite(const float *x, size_t n) {
   bool finite = true;
 #pragma omp parallel for schedule(static) reduction(&& : finite) if (n > CHUNK)
@@ -95,6 +100,7 @@ const mptl_backend mptl_backend_cpu = {
     .forward = forward,
     .backward = backward,
     .round = round_array,
+    .count_exponents = count_exponents,
     .all_finite = all_finite,
     .sgd = sgd,
 };

@@ -69,8 +69,12 @@ void mptl_read_bf16(const mptl_source *source, size_t offset, size_t n, uint16_t
 /* Where to compute n results for a sink from element offset on: in place where that is all there is to do, else in buffer. */
 float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);
 
-/* Rounds results (which it may overwrite), counts them in stats, and stores or adds them from element offset on. */
+/* Rounds results (which it may overwrite), counts them in stats, and stores or adds them from element offset on. Every value that an
+ * operator gives passes here, or where a fused stage keeps it in a buffer: there, too, exponents are counted when they are wanted. */
 void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, mptl_round_stats *stats);
+
+/* Adds the exponents of n values, on any number of threads at a time. */
+void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
 
 /* mptl_write for many elements, in parallel; counts in the sink's stats. */
 void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results);

@@ -86,8 +86,10 @@ static void find_desks(const mptl_stage *s, desk *desks) {
   }
 }
 
-/* Rounds what stays in a buffer. */
-static void round_buffer(const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats) {
+/* Rounds what stays in a buffer. A pass that only takes sums comes to the same values as the one that stores: it does not count their
+ * exponents, and its statistics are dropped. */
+static void round_buffer(const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats, bool sums) {
+  if (sink->exponents && !sums) mptl_add_exponents(sink->exponents, x, tile->n);
   if (sink->rounder->is_identity)
     stats->elements += tile->n;
   else
@@ -114,7 +116,7 @@ static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
-      round_buffer(&c->y, tile, tile->y, desks[j].stats);
+      round_buffer(&c->y, tile, tile->y, desks[j].stats, false);
   }
 }
 
@@ -140,7 +142,7 @@ static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
-      round_buffer(&c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k]);
+      round_buffer(&c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], !store);
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }

@@ -7,6 +7,7 @@
 #ifndef MPTL_PROGRAM_H
 #define MPTL_PROGRAM_H
 
+#include "kernels/exponents.h"
 #include "mptl/graph.h"
 #include "mptl/plan.h"
 #include "mptl/tensor.h"
@@ -90,6 +91,18 @@ typedef struct mptl_update {
 /* SGD on the masters (method.md 5): g = grad / loss_scale + wd p; buf = mu buf + g (first update: g); p -= lr buf. */
 MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
 
+/* Two vectors: |reference|_1 and |x - reference|_1, summed in binary64. */
+typedef struct mptl_difference {
+  double size, absolute;
+} mptl_difference;
+
+/* Compares a gradient of a parameter (in the shape of the master, still multiplied by update->loss_scale) with the reference that the
+ * model's grads hold, of loss scale 1; and the updates that would come of the two, before they are multiplied by the learning rate: buf
+ * of mptl_model_update. Changes nothing. */
+MPTL_API mptl_status mptl_model_compare_gradient(const mptl_model *model, int param, const float *gradient,
+                                                 const mptl_update *update, mptl_difference *in_gradient,
+                                                 mptl_difference *in_update);
+
 /* Forward, backward and update. */
 MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
                                        const mptl_update *update, mptl_result *result);
@@ -113,6 +126,16 @@ MPTL_API double mptl_program_update_seconds(const mptl_program *program);
 
 /* Statistics of the last step, by operator: an array of the graph's n_ops, owned by the program. */
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
+
+/* Whether the steps from the next forward on count the exponents of what they round (kernels/exponents.h): a pass more over each tile,
+ * and the same results. MPTL_ENOMEM: there is no memory for the counts. */
+MPTL_API mptl_status mptl_program_count_exponents(mptl_program *program, bool on);
+
+typedef mptl_exponents mptl_op_exponents[MPTL_ROLES];
+
+/* The counts of the last step, by operator: an array of the graph's n_ops, owned by the program; NULL if it did not count. Each tensor's
+ * are of its values as they come to be rounded: of theta, the masters; of a gradient with several consumers, all contributions. */
+MPTL_API const mptl_op_exponents *mptl_program_exponents(const mptl_program *program);
 
 /* The last forward's rounded output of an operator (or, with gradient, the last backward's gradient of it), copied into out: batch x
  * shape in NHWC. Without keep_all only the last two operators' outputs and the input's gradient can be read, the others are not kept. */
