@@ -62,6 +62,7 @@ void mptl_bind_graph(lua_State *L);
 void mptl_bind_plan(lua_State *L);
 void mptl_bind_program(lua_State *L);
 void mptl_bind_data(lua_State *L);
+void mptl_bind_measure(lua_State *L);
 void mptl_bind_system(lua_State *L);
 void mptl_bind_process(lua_State *L);
 void mptl_bind_editline(lua_State *L);

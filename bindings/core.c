@@ -127,6 +127,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_bench_round(L);
   mptl_bind_bench_floor(L);
   mptl_bind_tensor(L);
+  mptl_bind_measure(L);
   mptl_bind_system(L);
   mptl_bind_process(L);
   mptl_bind_editline(L);

@@ -4,8 +4,6 @@
  *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own memory in PyTorch's layout
  *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
- *   m:compare_gradient(name, tensor, {as for update}) -> {size=, absolute=} of the gradient, the same of the update that SGD would make:
- *     the tensor's difference from the model's own gradient (mptl_model_compare_gradient)
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
  *     compute="auto" | "f32" | "narrow",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact
@@ -116,29 +114,6 @@ static int model_update(lua_State *L) {
   mptl_update update = read_update(L, 2);
   bind_check(L, mptl_model_update(check_model(L, 1), &update));
   return 0;
-}
-
-static void push_difference(lua_State *L, mptl_difference d) {
-  lua_createtable(L, 0, 2);
-  bind_set_number(L, "size", d.size);
-  bind_set_number(L, "absolute", d.absolute);
-}
-
-static int model_compare_gradient(lua_State *L) {
-  const mptl_model *m = check_model(L, 1);
-  const char *name = luaL_checkstring(L, 2);
-  const mptl_tensor *gradient = bind_check_tensor(L, 3);
-  mptl_update update = read_update(L, 4);
-  mptl_difference in_gradient, in_update;
-  int i = mptl_graph_find_param(m->graph, name);
-  if (i < 0) luaL_error(L, "%s: the model has no parameter of that name", name);
-  if (mptl_tensor_numel(gradient) != m->graph->params[i].numel)
-    luaL_error(L, "%s: a gradient of %I elements, the parameter has %I", name, (lua_Integer)mptl_tensor_numel(gradient),
-               (lua_Integer)m->graph->params[i].numel);
-  bind_check(L, mptl_model_compare_gradient(m, i, gradient->data, &update, &in_gradient, &in_update));
-  push_difference(L, in_gradient);
-  push_difference(L, in_update);
-  return 2;
 }
 
 /* ---- Workspace ---- */
@@ -494,15 +469,10 @@ static int backends(lua_State *L) {
 }
 
 static const luaL_Reg model_methods[] = {
-    {"tensor", model_tensor},
-    {"grad", model_grad},
-    {"momentum", model_momentum},
-    {"names", model_names},
-    {"updates", model_updates},
-    {"set_updates", model_set_updates},
-    {"update", model_update},
-    {"compare_gradient", model_compare_gradient},
-    {NULL, NULL},
+    {"tensor", model_tensor},     {"grad", model_grad},
+    {"momentum", model_momentum}, {"names", model_names},
+    {"updates", model_updates},   {"set_updates", model_set_updates},
+    {"update", model_update},     {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {

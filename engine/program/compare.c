@@ -1,9 +1,9 @@
-/* How a parameter's gradient, and what SGD makes of it, differ from a reference: see mptl_model_compare_gradient. */
+/* How a parameter's gradient, and what SGD makes of it, differ from a reference: see mptl/measure.h. */
 #include <math.h>
 #include <string.h>
 
-#include "backend/backend.h"
-#include "mptl/program.h"
+#include "kernels/cpu/layers.h"
+#include "mptl/measure.h"
 
 enum { PIECE = 2048 }; /* elements looked at together, on the stack */
 
@@ -12,36 +12,32 @@ static void add_difference(mptl_difference *d, double x, double reference) {
   d->absolute += fabs(x - reference);
 }
 
-/* What SGD would subtract from n parameters, learning rate apart: the momentum buffer as the update itself computes it, on copies. */
-static void find_update(float *update, const float *p, const float *buf, const float *g, size_t n, const mptl_sgd *sgd) {
-  float untouched[PIECE];
-  memcpy(untouched, p, n * sizeof *p);
-  memcpy(update, buf, n * sizeof *buf);
-  mptl_backend_cpu.sgd(untouched, update, g, n, sgd);
+/* Elements [at, at + n) of what SGD would subtract, learning rate apart: the momentum buffer as the update's own kernel leaves it. */
+static void find_update(float *update, const mptl_gradients *g, const float *gradient, size_t at, size_t n, const mptl_sgd *sgd) {
+  float parameter[PIECE];
+  memcpy(parameter, g->parameter + at, n * sizeof *parameter);
+  memcpy(update, g->momentum + at, n * sizeof *update);
+  mptl_layers()->sgd(parameter, update, gradient + at, n, sgd);
 }
 
-mptl_status mptl_model_compare_gradient(const mptl_model *m, int param, const float *gradient, const mptl_update *u,
-                                        mptl_difference *in_gradient, mptl_difference *in_update) {
+mptl_status mptl_compare_gradients(const mptl_gradients *g, const mptl_update *u, bool first, mptl_difference *in_gradient,
+                                   mptl_difference *in_update) {
   if (!(u->loss_scale > 0)) return mptl_fail(MPTL_EINVAL, "loss scale: %g, must be above 0", u->loss_scale);
-  if (m->grads[param] == NULL)
-    return mptl_fail(MPTL_EINVAL, "%s: the model has no gradient of it, run a training program first",
-                     m->graph->params[param].name);
   mptl_sgd scaled = {.momentum = (float)u->momentum,
                      .weight_decay = (float)u->weight_decay,
                      .inv_scale = (float)(1.0 / u->loss_scale),
-                     .first = m->updates == 0};
+                     .first = first};
   mptl_sgd plain = scaled;
   plain.inv_scale = 1.0f;
   *in_gradient = *in_update = (mptl_difference){0};
-  const float *p = m->params[param]->data, *buf = m->momenta[param]->data, *reference = m->grads[param]->data;
-  for (size_t at = 0, numel = m->graph->params[param].numel; at < numel; at += PIECE) {
-    size_t n = numel - at < PIECE ? numel - at : PIECE;
-    float ours[PIECE], theirs[PIECE];
-    find_update(ours, p + at, buf + at, gradient + at, n, &scaled);
-    find_update(theirs, p + at, buf + at, reference + at, n, &plain);
+  for (size_t at = 0; at < g->n; at += PIECE) {
+    size_t n = g->n - at < PIECE ? g->n - at : PIECE;
+    float update[PIECE], reference[PIECE];
+    find_update(update, g, g->gradient, at, n, &scaled);
+    find_update(reference, g, g->reference, at, n, &plain);
     for (size_t i = 0; i < n; i++) {
-      add_difference(in_gradient, (double)gradient[at + i] / u->loss_scale, (double)reference[at + i]);
-      add_difference(in_update, (double)ours[i], (double)theirs[i]);
+      add_difference(in_gradient, (double)g->gradient[at + i] / u->loss_scale, (double)g->reference[at + i]);
+      add_difference(in_update, (double)update[i], (double)reference[i]);
     }
   }
   return MPTL_OK;

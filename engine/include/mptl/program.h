@@ -91,18 +91,6 @@ typedef struct mptl_update {
 /* SGD on the masters (method.md 5): g = grad / loss_scale + wd p; buf = mu buf + g (first update: g); p -= lr buf. */
 MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
 
-/* Two vectors: |reference|_1 and |x - reference|_1, summed in binary64. */
-typedef struct mptl_difference {
-  double size, absolute;
-} mptl_difference;
-
-/* Compares a gradient of a parameter (in the shape of the master, still multiplied by update->loss_scale) with the reference that the
- * model's grads hold, of loss scale 1; and the updates that would come of the two, before they are multiplied by the learning rate: buf
- * of mptl_model_update. Changes nothing. */
-MPTL_API mptl_status mptl_model_compare_gradient(const mptl_model *model, int param, const float *gradient,
-                                                 const mptl_update *update, mptl_difference *in_gradient,
-                                                 mptl_difference *in_update);
-
 /* Forward, backward and update. */
 MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
                                        const mptl_update *update, mptl_result *result);
