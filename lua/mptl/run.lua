@@ -2,6 +2,7 @@
 -- steps.jsonl (optional), run.log, checkpoints, a TensorBoard event file, and the lock of the process that trains into it.
 local core = require "mptl.core"
 local json = require "mptl.json"
+local jsonl = require "mptl.jsonl"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local tensorboard = require "mptl.tensorboard"
@@ -29,30 +30,6 @@ local function make_directory(path)
   if exists(path) then return end
   local ok, message = lfs.mkdir(path)
   if not ok then error(("cannot make the directory %s: %s"):format(path, message), 0) end
-end
-
-local function read_lines(path)
-  local lines = {}
-  local file = io.open(path, "rb")
-  if not file then return lines end
-  for line in file:lines() do lines[#lines + 1] = line end
-  file:close()
-  return lines
-end
-
--- Keeps the lines of a .jsonl file whose field is at most `last`; those after the checkpoint, and a line cut short, go.
-local function keep_until(path, field, last)
-  if not exists(path) then return {} end
-  local kept, texts = {}, {}
-  for _, line in ipairs(read_lines(path)) do
-    local record = json.decode(line)
-    if type(record) == "table" and math.type(record[field]) == "integer" and record[field] <= last then
-      kept[#kept + 1] = record
-      texts[#texts + 1] = line .. "\n"
-    end
-  end
-  core.write_file(path, { table.concat(texts) })
-  return kept
 end
 
 -- Newest run directory of a script and policy: their names end in a time, so the last one in order.
@@ -97,19 +74,6 @@ function M.choose(cfg)
   return dir
 end
 
-local function open_append(path)
-  local file, message = io.open(path, "ab")
-  if not file then error(("cannot write %s"):format(message), 0) end
-  file:setvbuf "line"
-  return { file = file, path = path }
-end
-
-local function append(output, text)
-  local ok, message = output.file:write(text, "\n")
-  if ok then ok, message = output.file:flush() end
-  if not ok then error(("cannot write %s: %s"):format(output.path, message), 0) end
-end
-
 -- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
 local function lock(dir)
   local path = dir .. "/lock"
@@ -145,14 +109,17 @@ function M.open(dir, files, resumed)
   local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)
   self.lock_file = locked
   local epoch, step = resumed and resumed.epoch or 0, resumed and resumed.step or 0
-  self.history = keep_until(dir .. "/metrics.jsonl", "epoch", epoch)
-  keep_until(dir .. "/steps.jsonl", "step", step)
+  self.history = {}
+  for _, line in ipairs(jsonl.keep_until(dir .. "/metrics.jsonl", "epoch", epoch)) do
+    self.history[#self.history + 1] = json.decode(line)
+  end
+  jsonl.keep_until(dir .. "/steps.jsonl", "step", step)
   for _, name in ipairs { "config", "plan" } do
     core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
   end
-  self.metrics_file = open_append(dir .. "/metrics.jsonl")
-  self.log_file = open_append(dir .. "/run.log")
-  if files.steps then self.steps_file = open_append(dir .. "/steps.jsonl") end
+  self.metrics_file = jsonl.open(dir .. "/metrics.jsonl")
+  self.log_file = jsonl.open(dir .. "/run.log")
+  if files.steps then self.steps_file = jsonl.open(dir .. "/steps.jsonl") end
   local message
   self.events, message = tensorboard.open(dir)
   if not self.events then error(("cannot write %s"):format(message), 0) end
@@ -166,7 +133,7 @@ function Run:metrics(m)
   local record = {}
   for _, field in ipairs(M.metrics) do record[field] = m[field] == nil and json.null or m[field] end
   local line = json.encode(json.object(M.metrics, record))
-  append(self.metrics_file, line)
+  self.metrics_file:append(line)
   self.events:add(m.epoch, {
     { "train/loss", m.train_loss }, { "train/accuracy", m.train_acc }, { "test/loss", m.test_loss },
     { "test/accuracy", m.test_acc }, { "test/accuracy_fp32", m.test_acc_fp32 }, { "lr", m.lr },
@@ -180,20 +147,20 @@ end
 --- Adds a step to steps.jsonl, if the run has one.
 -- @param record {step =, epoch =, lr =, loss =, acc =, loss_scale =, applied =}
 function Run:step(record)
-  if self.steps_file then append(self.steps_file, json.encode(json.object(step_fields, record))) end
+  if self.steps_file then self.steps_file:append(json.encode(json.object(step_fields, record))) end
 end
 
 --- Adds a line to run.log.
 -- @param format as in string.format
 -- @param ... its arguments
 function Run:log(format, ...)
-  append(self.log_file, ("%s %s"):format(os.date "%Y-%m-%d %H:%M:%S", format:format(...)))
+  self.log_file:append(("%s %s"):format(os.date "%Y-%m-%d %H:%M:%S", format:format(...)))
 end
 
 function Run:close()
-  self.metrics_file.file:close()
-  self.log_file.file:close()
-  if self.steps_file then self.steps_file.file:close() end
+  self.metrics_file:close()
+  self.log_file:close()
+  if self.steps_file then self.steps_file:close() end
   self.events:close()
   self.lock_file:close()
 end

@@ -1,5 +1,6 @@
 --- Training runs: the loop over epochs, what it writes and what it says.
 local core = require "mptl.core"
+local measure = require "mptl.measure"
 local plan_command = require "mptl.cmd.plan"
 local progress = require "mptl.progress"
 local run_directory = require "mptl.run"
@@ -81,6 +82,7 @@ local function one_epoch(cfg, run, display, t, run_started)
   if train_epoch(cfg, run, display, t, lr, run_started) then
     display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
     tested = t:evaluate()
+    if tested and t.measures and not t.measures:after_epoch() then tested = nil end
   end
   if not tested then
     t:save(run.last)
@@ -113,10 +115,12 @@ function M.run(cfg)
   local dir, checkpoint = run_directory.choose(cfg)
   local t = trainer.create(cfg)
   for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
+  measure.check(cfg, t.data.train:count())
   local plan = plan_command.table(cfg, t.plan)
   if checkpoint then t:restore(checkpoint) end
   local files = { config = script.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
   local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step })
+  t.measures = measure.open(cfg, run, t)
   local display = create_display(cfg)
   begin(cfg, t, run, checkpoint)
   display:line("%s, policy %s, %s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),
@@ -136,6 +140,7 @@ function M.run(cfg)
   display:clear()
   if not ok then run:log("failed: %s", tostring(message)) end
   if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
+  if t.measures then t.measures:close() end
   run:close()
   if not ok then error(message, 0) end
   return { dir = dir, metrics = history, interrupted = interrupted, resumed = checkpoint ~= nil }

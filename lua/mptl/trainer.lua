@@ -51,6 +51,13 @@ local function program(self, assignment, batch, train)
       storage = self.cfg.storage, workspace = self.workspace })
 end
 
+--- Compiles a program over the trainer's model, which shares its workspace.
+-- @param assignment the engine's assignment
+-- @param batch images a step
+-- @param train with backward?
+-- @return the program
+Trainer.compile = program
+
 local function loader(self, split, options)
   local set = self.data[split]
   options.mean, options.std, options.seed = self.data.mean, self.data.std, self.cfg.seed
@@ -129,10 +136,12 @@ function Trainer:train_step(lr)
   if not n then return nil end
   local used = n == self.cfg.batch and self.program or self.last_program
   local o, scale, sums = self.optimizer, self.scale.scale, self.sums
+  if self.measures then self.measures:before_step(used) end
   local result = used:step(self.loader, {
     step = self.step, lr = lr, momentum = o.momentum, weight_decay = o.weight_decay, loss_scale = scale,
     skip_nonfinite = self.scale.skip_nonfinite,
   })
+  if self.measures then self.measures:after_step(used) end
   self.step, self.batch = self.step + 1, self.batch + 1
   self.scale:update(result.applied)
   sums.loss, sums.correct, sums.count = sums.loss + result.loss, sums.correct + result.correct, sums.count + result.count

@@ -1,0 +1,90 @@
+--- Measures of training: what --tensors-every, --exponents and --gradient-error switch on (docs/measures.md). They change nothing of
+-- the training, and of a run where none is on they are not there.
+local gradient_error = require "mptl.measure.gradient_error"
+local json = require "mptl.json"
+local jsonl = require "mptl.jsonl"
+local misuse = require "mptl.misuse"
+local tensors = require "mptl.measure.tensors"
+
+local M = {}
+
+local Measures = {}
+Measures.__index = Measures
+
+--- Raises for options that do not go together.
+-- @param cfg the configuration: tensors_every, exponents, gradient_error, batch
+-- @param count number of training images
+function M.check(cfg, count)
+  if cfg.exponents and not cfg.tensors_every then
+    misuse.usage("--exponents: needs --tensors-every N, the steps for which they are counted")
+  end
+  if cfg.gradient_error and cfg.gradient_error * cfg.batch > count then
+    misuse.usage("--gradient-error %d: there are %d whole batches of %d images in the training set, accepted are 1 to that",
+      cfg.gradient_error, count // cfg.batch, cfg.batch)
+  end
+end
+
+--- The measures of a run. Their files are cut back to the trainer's epoch and step.
+-- @param cfg the configuration
+-- @param run the run directory (mptl.run)
+-- @param trainer about to begin, or to go on
+-- @return the measures; nil when none is on
+function M.open(cfg, run, trainer)
+  local tensors_path, errors_path = run.dir .. "/tensors.jsonl", run.dir .. "/gradient_error.jsonl"
+  jsonl.keep_until(tensors_path, "step", trainer.step)
+  jsonl.keep_until(errors_path, "epoch", trainer.epoch)
+  if not cfg.tensors_every and not cfg.gradient_error then return nil end
+  local self = setmetatable({ every = cfg.tensors_every, exponents = cfg.exponents, run = run, trainer = trainer }, Measures)
+  if self.every then self.tensors_file = jsonl.open(tensors_path) end
+  if cfg.gradient_error then
+    self.errors_file = jsonl.open(errors_path)
+    self.gradient_error = gradient_error.create(trainer, cfg.gradient_error)
+  end
+  return self
+end
+
+local function is_measured(self)
+  return self.every and (self.trainer.step + 1) % self.every == 0 -- steps count from 1 in the files
+end
+
+--- To be called before a step.
+-- @param program that makes it
+function Measures:before_step(program)
+  if self.exponents and is_measured(self) then program:count_exponents(true) end
+end
+
+--- To be called after a step, before the assignment changes and the trainer counts the step.
+-- @param program that made it
+function Measures:after_step(program)
+  if not is_measured(self) then return end
+  local t = self.trainer
+  local list = tensors.describe(t.plan.graph, program)
+  if self.exponents then program:count_exponents(false) end
+  for _, record in ipairs(list) do self.tensors_file:append(tensors.line(t.step + 1, t.epoch + 1, record)) end
+  self.run.events:add(t.step + 1, tensors.scalars(list))
+end
+
+--- To be called after an epoch's last step, before the trainer counts the epoch.
+-- @return false when interrupted; nothing is written then
+function Measures:after_epoch()
+  if not self.gradient_error then return true end
+  local epoch, result = self.trainer.epoch + 1, self.gradient_error:measure()
+  if not result then return false end
+  if result.skipped > 0 then
+    self.run:log("epoch %d: gradient error: %d of %d batches left out, their gradients were not finite (loss scale %g)", epoch,
+      result.skipped, result.batches, result.loss_scale)
+  end
+  self.errors_file:append(json.encode(gradient_error.record(epoch, result)))
+  self.run.events:add(epoch, {
+    { "gradient_error/relative", result.gradient.relative }, { "update_error/relative", result.update.relative },
+  })
+  return true
+end
+
+--- Closes the files.
+function Measures:close()
+  if self.tensors_file then self.tensors_file:close() end
+  if self.errors_file then self.errors_file:close() end
+end
+
+return M

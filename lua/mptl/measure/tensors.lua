@@ -1,0 +1,73 @@
+--- What the last step of a program did to each tensor: counts of its rounding and, if it counted them, exponents.
+local json = require "mptl.json"
+
+local M = {}
+
+local fields = {
+  "step", "epoch", "operator", "role", "format", "elements", "underflow", "overflow", "inf", "nan", "max", "exponents",
+}
+local exponent_fields = { "first", "counts", "zeros" }
+
+local roles = { "v", "dv", "theta", "dtheta" }
+
+--- The tensors that the last step computed, in execution order. Call it before the assignment changes: formats are those of now.
+-- Rounding to binary32 does not look at the values: inf, nan and max are nil there, unless exponents were counted.
+-- @param graph the described graph
+-- @param program of it
+-- @return list of {operator = name, role =, format =, elements =, underflow =, overflow =, inf =, nan =, max =,
+--   exponents = {first =, counts =, zeros =} or nil}
+-- @usage for _, t in ipairs(require "mptl.measure.tensors".describe(plan.graph, program)) do print(t.operator, t.overflow) end
+function M.describe(graph, program)
+  local list, exponents = {}, program:exponents()
+  for i, s in ipairs(program:stats()) do
+    local op, e = graph:operator(s.operator), exponents and exponents[i]
+    local record = {
+      operator = op.name, role = s.role, format = op[s.role].format,
+      elements = s.elements, underflow = s.underflow, overflow = s.overflow,
+    }
+    if e then
+      record.inf, record.nan, record.max = e.inf, e.nan, e.max_abs
+      record.exponents = { first = e.first, counts = e.counts, zeros = e.zeros }
+    elseif record.format ~= "fp32" then
+      record.inf, record.nan, record.max = s.inf_in, s.nan_in, s.max_abs
+    end
+    list[i] = record
+  end
+  return list
+end
+
+--- A tensor's line of tensors.jsonl.
+-- @param step from 1
+-- @param epoch from 1
+-- @param record of M.describe's list
+-- @return the text
+function M.line(step, epoch, record)
+  local line = { step = step, epoch = epoch }
+  for key, value in pairs(record) do line[key] = value end
+  for _, field in ipairs { "inf", "nan", "max" } do
+    if line[field] == nil then line[field] = json.null end
+  end
+  if record.exponents then
+    line.exponents = json.object(exponent_fields, {
+      first = record.exponents.first, counts = json.array(record.exponents.counts), zeros = record.exponents.zeros,
+    })
+  end
+  return json.encode(json.object(fields, line))
+end
+
+--- A step in a few numbers: the largest share of a tensor that overflowed, and that underflowed, by role.
+-- @param list of M.describe
+-- @return list of {tag, value}, for TensorBoard
+function M.scalars(list)
+  local scalars = {}
+  for _, what in ipairs { "overflow", "underflow" } do
+    local largest = {}
+    for _, record in ipairs(list) do
+      largest[record.role] = math.max(largest[record.role] or 0, record[what] / record.elements)
+    end
+    for _, role in ipairs(roles) do scalars[#scalars + 1] = { ("%s_largest/%s"):format(what, role), largest[role] } end
+  end
+  return scalars
+end
+
+return M
