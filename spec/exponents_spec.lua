@@ -1,5 +1,5 @@
--- Counts of values by exponent, before they are rounded. Where one tensor alone is low, it would have been in binary32 what comes to be
--- rounded: so a training in binary32 that keeps everything tells what has to be counted.
+-- Counts of values by exponent, before they are rounded. Where one tensor alone is low, what comes to be rounded is what it
+-- is in binary32: so a training in binary32 that keeps everything tells what has to be counted.
 local core = require "mptl.core"
 local net = require "support.network"
 local precision = require "mptl.precision"
@@ -130,8 +130,9 @@ describe("exponents", function()
     local program = core.program(model, core.assignment(g, 4, net.hfp8))
     program:count_exponents(true)
     program:forward(core.tensor({ 4, 1, 1, 1 }, { 0 / 0, math.huge, -0.0, 2 ^ -149 }), given)
-    local input = program:exponents()[1]
-    assert.same({ operator = 0, role = "v", zeros = 1, inf = 1, nan = 1, first = -149, counts = { 1 }, max_abs = 2 ^ -149 }, input)
+    assert.same({
+      operator = 0, role = "v", zeros = 1, inf = 1, nan = 1, first = -149, counts = { 1 }, max_abs = 2 ^ -149,
+    }, program:exponents()[1])
   end)
 
   it("are there for steps that were to count them", function()

@@ -93,7 +93,8 @@ end
 
 local function small()
   return nn.Sequential {
-    nn.Conv2d { 3, 4, kernel = 4, stride = 4 }, nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.25), nn.Flatten(), nn.Linear { 256, 10 },
+    nn.Conv2d { 3, 4, kernel = 4, stride = 4 }, nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.25), nn.Flatten(),
+    nn.Linear { 256, 10 },
   }
 end
 
@@ -128,7 +129,9 @@ describe("the gradient error", function()
   end)
 
   it("is larger in formats of less precision, and the same under another loss scale", function()
-    local function relative(policy, scale) return gradient_error.create(trainer(small(), policy, scale), 2):measure().gradient.relative end
+    local function relative(policy, scale)
+      return gradient_error.create(trainer(small(), policy, scale), 2):measure().gradient.relative
+    end
     local high, low = relative(precision.uniform "FP(6,9,0)", 1024), relative(precision.uniform_low(), 1024)
     assert.is_true(high > 0 and low > 10 * high)
     assert.equal(high, relative(precision.uniform "FP(6,9,0)", 2048))
@@ -154,6 +157,20 @@ describe("the gradient error", function()
     assert.same(first, measure:measure())
   end)
 
+  it("leaves the model as it was when it is interrupted", function()
+    local t = trainer(small(), precision.uniform_low(), 64)
+    local variance = t.model:tensor("1.running_var"):tostring()
+    local interrupted, asked = core.interrupted, 0
+    core.interrupted = function()
+      asked = asked + 1
+      return asked > 1
+    end
+    local ok, result = pcall(function() return gradient_error.create(t, 2):measure() end)
+    core.interrupted = interrupted
+    assert.same({ true, nil, 2 }, { ok, result, asked })
+    assert.equal(variance, t.model:tensor("1.running_var"):tostring())
+  end)
+
   it("is not told of a gradient that is not finite", function()
     local result = gradient_error.create(trainer(small(), precision.uniform_low(), 2 ^ 40), 2):measure()
     assert.equal(2, result.skipped)
@@ -176,7 +193,9 @@ describe("the gradient error of a run", function()
     local model = core.model(graph)
     local program = core.program(model, plan(graph).assignment, { rounding = cfg.rounding, seed = cfg.seed })
     checkpoint.load(file, graph, model, true)
-    local loader = core.loader(set.train, { batch = 16, shuffle = true, drop_last = true, seed = cfg.seed, mean = set.mean, std = set.std })
+    local loader = core.loader(set.train, {
+      batch = 16, shuffle = true, drop_last = true, seed = cfg.seed, mean = set.mean, std = set.std,
+    })
     loader:start(0)
     local batches = {}
     for i = 1, 2 do

@@ -40,12 +40,13 @@ describe("measures of a run", function()
 
   for _, policy in ipairs(precision.names) do
     it("change nothing under " .. policy, function()
+      local off, on = dir .. "/off-" .. policy, dir .. "/on-" .. policy
       local name = "train tiny.lua --epochs 1 --policy " .. policy .. (policy == "random" and " --ratio 0.23" or "")
       assert.equal(0, (runs.mptl(dir, name .. " --quiet --out off-" .. policy)))
       assert.equal(0, (runs.mptl(dir, name .. all_on .. " --out on-" .. policy)))
-      assert.same(runs.reproducible(dir .. "/off-" .. policy), runs.reproducible(dir .. "/on-" .. policy))
-      assert.is_true(runs.same_files(dir .. "/off-" .. policy .. "/last.safetensors", dir .. "/on-" .. policy .. "/last.safetensors"))
-      assert.equal(1, #lines_of(dir .. "/on-" .. policy .. "/gradient_error.jsonl"))
+      assert.same(runs.reproducible(off), runs.reproducible(on))
+      assert.is_true(runs.same_files(off .. "/last.safetensors", on .. "/last.safetensors"))
+      assert.equal(1, #lines_of(on .. "/gradient_error.jsonl"))
     end)
   end
 
@@ -63,7 +64,8 @@ describe("measures of a run", function()
 
   it("are cut back to the checkpoint when a run goes on, even without them", function()
     runs.mptl(dir, "train tiny.lua --out cut" .. all_on, "KILL=4")
-    for file, text in pairs { ["tensors.jsonl"] = '{"step":5,"epoch":2}\n{"step":6,', ["gradient_error.jsonl"] = '{"epoch":2}\n' } do
+    local more = { ["tensors.jsonl"] = '{"step":5,"epoch":2}\n{"step":6,', ["gradient_error.jsonl"] = '{"epoch":2}\n' }
+    for file, text in pairs(more) do
       local f <close> = assert(io.open(dir .. "/cut/" .. file, "ab"))
       f:write(text)
     end
@@ -197,7 +199,8 @@ describe("measures of a run", function()
       local scalars = {}
       for _, s in ipairs(tensors.scalars(list)) do scalars[s[1]] = s[2] end
       assert.same({
-        ["overflow_largest/v"] = 0.5, ["underflow_largest/v"] = 0.01, ["overflow_largest/dv"] = 0, ["underflow_largest/dv"] = 0.75,
+        ["overflow_largest/v"] = 0.5, ["underflow_largest/v"] = 0.01,
+        ["overflow_largest/dv"] = 0, ["underflow_largest/dv"] = 0.75,
       }, scalars)
     end)
   end)

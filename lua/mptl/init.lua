@@ -11,7 +11,8 @@ local M = {
 
 --- Names of the parts, for help and completion.
 M.parts = {
-  "format", "round", "nn", "precision", "optim", "schedule", "loss_scale", "data", "script", "train", "checkpoint", "json",
+  "format", "round", "nn", "precision", "optim", "schedule", "loss_scale", "data", "script", "train", "measure", "checkpoint",
+  "json",
 }
 
 return setmetatable(M, {

@@ -1,5 +1,5 @@
---- Files of JSON lines that a run appends to: {"step":7,...} or {"epoch":2,...} first, in order. Continued from a checkpoint, the run
--- cuts them back to what was written before it.
+--- Files of JSON lines that a run appends to: {"step":7,...} or {"epoch":2,...} first, in order. A run that goes on from a
+-- checkpoint cuts them back to what was written before it.
 local core = require "mptl.core"
 
 local M = {}

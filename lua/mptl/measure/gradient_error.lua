@@ -1,9 +1,10 @@
---- The gradient-error measure (method.md 5): how far the gradient under the assignment, and the update that SGD would make of it, are
--- from those in binary32, from the same state and on the same batches at every time.
+--- The gradient-error measure (method.md 5): how far the gradient under the assignment, and the update that SGD would make of
+-- it, are from those in binary32, from the same state and on the same batches at every time.
 --
--- The batches are the first ones of the order that the seed gives the first epoch, as they are, not augmented; dropout and stochastic
--- rounding have the same random bits at every time, dropout the same under the assignment and in binary32. What a measurement changes in
--- the model are its gradients, which the next step computes anew, and the running statistics of batch norms, which are put back.
+-- The batches are the first ones of the order that the seed gives the first epoch, as they are, not augmented. Dropout and
+-- stochastic rounding have the same random bits at every time, and dropout the same under the assignment and in binary32. What a
+-- measurement changes in the model are its gradients, which the next step computes anew, and the running statistics of batch
+-- norms, which are put back.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local precision = require "mptl.precision"
@@ -61,7 +62,8 @@ local function add_batch(self, names, sums, step, scale)
   for i, name in ipairs(names) do
     local sum = sums[i]
     local gradient, updated = core.compare_gradients({
-      gradient = gradients[i], reference = t.model:grad(name), parameter = t.model:tensor(name), momentum = t.model:momentum(name),
+      gradient = gradients[i], reference = t.model:grad(name), parameter = t.model:tensor(name),
+      momentum = t.model:momentum(name),
     }, update)
     for what, d in pairs { gradient = gradient, update = updated } do
       sum[what].size, sum[what].absolute = sum[what].size + d.size, sum[what].absolute + d.absolute
@@ -94,11 +96,11 @@ local function tell_all(names, numels, sums, batches)
   return tell(all.gradient, batches, total), tell(all.update, batches, total), parameters
 end
 
---- Measures in the trainer's state of now. Batches whose gradient is not finite, which a training with loss scaling would skip, are left
--- out.
--- @return {batches =, images = in all of them, skipped = batches left out, loss_scale =, gradient = {size =, absolute =, relative =},
---   update = {...}, parameters = list of {name =, numel =, gradient =, update =}}; measures are nil when every batch was left out,
---   relative ones where binary32's gradient is zero. nil when interrupted
+--- Measures in the trainer's state of now. Batches whose gradient is not finite, which a training with loss scaling would skip,
+-- are left out.
+-- @return {batches =, images = in all of them, skipped = batches left out, loss_scale =, gradient = {size =, absolute =,
+--   relative =}, update = {...}, parameters = list of {name =, numel =, gradient =, update =}}; measures are nil when every batch
+--   was left out, relative ones where binary32's is zero. nil when interrupted
 function GradientError:measure()
   local t = self.trainer
   local names, buffers = names_of(t.graph)

@@ -1,12 +1,14 @@
---- Measures of training: what --tensors-every, --exponents and --gradient-error switch on (docs/measures.md). They change nothing of
--- the training, and of a run where none is on they are not there.
+--- Measures of training: what --tensors-every, --exponents and --gradient-error switch on (docs/measures.md). They change
+-- nothing of the training, and where none is on there is no object of them.
 local gradient_error = require "mptl.measure.gradient_error"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
 local misuse = require "mptl.misuse"
 local tensors = require "mptl.measure.tensors"
 
-local M = {}
+local M = {
+  tensors = tensors.describe, -- for scripts and the prompt: what the last step of a program did to each tensor
+}
 
 local Measures = {}
 Measures.__index = Measures

@@ -16,7 +16,7 @@ local roles = { "v", "dv", "theta", "dtheta" }
 -- @param program of it
 -- @return list of {operator = name, role =, format =, elements =, underflow =, overflow =, inf =, nan =, max =,
 --   exponents = {first =, counts =, zeros =} or nil}
--- @usage for _, t in ipairs(require "mptl.measure.tensors".describe(plan.graph, program)) do print(t.operator, t.overflow) end
+-- @usage for _, t in ipairs(mptl.measure.tensors(plan.graph, program)) do print(t.operator, t.role, t.overflow / t.elements) end
 function M.describe(graph, program)
   local list, exponents = {}, program:exponents()
   for i, s in ipairs(program:stats()) do
