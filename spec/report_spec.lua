@@ -273,10 +273,14 @@ describe("mptl report", function()
     end)
   end)
 
-  it("draws docs/curves.svg from docs/results", function()
-    local docs = os.getenv "MPTL_ROOT" .. "/docs/"
-    local result = report(docs .. "results/cifar10-w0.25", "--chart", "accuracy", "--svg", "-")
-    assert.equal("", result.err)
-    assert.is_true(result.out == runs.slurp(docs .. "curves.svg"), "docs/curves.svg is old; docs/results.md has the command")
-  end)
+  for picture, args in pairs {
+    ["curves.svg"] = { "results/cifar10-w0.25", "--chart", "accuracy" }, ["tradeoff.svg"] = { "results/cifar10-w0.1" },
+  } do
+    it("draws docs/" .. picture .. " from docs/results", function()
+      local docs = os.getenv "MPTL_ROOT" .. "/docs/"
+      local result = report(docs .. args[1], "--svg", "-", table.unpack(args, 2))
+      assert.equal("", result.err)
+      assert.is_true(result.out == runs.slurp(docs .. picture), picture .. " is old; docs/results.md has the command")
+    end)
+  end
 end)
