@@ -1,5 +1,6 @@
 --- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), run.log, checkpoints, a
--- TensorBoard event file, and the lock of the process that trains into it; mptl.measure adds tensors.jsonl and gradient_error.jsonl.
+-- TensorBoard event file, and the lock of the process that trains into it. mptl.measure adds tensors.jsonl and
+-- gradient_error.jsonl.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
