@@ -1,6 +1,6 @@
---- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), run.log, checkpoints, a
--- TensorBoard event file, and the lock of the process that trains into it. mptl.measure adds tensors.jsonl and
--- gradient_error.jsonl.
+--- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), changes.jsonl (a line per
+-- change of a format, if there is any), run.log, checkpoints, a TensorBoard event file, and the lock of the process that trains
+-- into it. mptl.measure adds tensors.jsonl and gradient_error.jsonl.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
@@ -20,6 +20,7 @@ M.metrics = {
 }
 
 local step_fields = { "step", "epoch", "lr", "loss", "acc", "loss_scale", "applied" }
+local change_fields = { "step", "epoch", "operator", "role", "from", "to", "cause" }
 
 local function exists(path)
   return lfs.attributes(path, "mode") ~= nil
@@ -101,7 +102,7 @@ end
 --- Opens a run directory, which is made if need be.
 -- @param dir the directory
 -- @param files {config = table, plan = table, steps = whether there is a steps.jsonl, resume = whether it may hold a run already}
--- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of metrics.jsonl and steps.jsonl are dropped
+-- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of the files are dropped
 -- @return the run; its field history holds the metrics of the epochs before
 function M.open(dir, files, resumed)
   make_directory(dir)
@@ -115,6 +116,7 @@ function M.open(dir, files, resumed)
     self.history[#self.history + 1] = json.decode(line)
   end
   jsonl.keep_until(dir .. "/steps.jsonl", "step", step)
+  jsonl.keep_until(dir .. "/changes.jsonl", "step", step)
   for _, name in ipairs { "config", "plan" } do
     core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
   end
@@ -151,6 +153,17 @@ function Run:step(record)
   if self.steps_file then self.steps_file:append(json.encode(json.object(step_fields, record))) end
 end
 
+--- Adds a change of a tensor's format to changes.jsonl.
+-- @param step after which it came, from 1
+-- @param epoch of it
+-- @param change {operator = name, role =, from =, to = formats, cause = "overflow" or "hook"}
+function Run:change(step, epoch, change)
+  self.changes_file = self.changes_file or jsonl.open(self.dir .. "/changes.jsonl")
+  local record = { step = step, epoch = epoch }
+  for key, value in pairs(change) do record[key] = value end
+  self.changes_file:append(json.encode(json.object(change_fields, record)))
+end
+
 --- Adds a line to run.log.
 -- @param format as in string.format
 -- @param ... its arguments
@@ -162,6 +175,7 @@ function Run:close()
   self.metrics_file:close()
   self.log_file:close()
   if self.steps_file then self.steps_file:close() end
+  if self.changes_file then self.changes_file:close() end
   self.events:close()
   self.lock_file:close()
 end

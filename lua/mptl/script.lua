@@ -144,8 +144,9 @@ local function choose_policy(fields, args, cfg)
   for _, option in ipairs(policy_options) do
     local from_script = fields[option]
     -- another policy than the script's, by name, keeps the script's formats, and the options that it has by default itself: the
-    -- baselines do not promote unless they are told to
-    local keeps = option == "formats" or policy.options[option] ~= nil
+    -- baselines do not promote unless they are told to. What a policy's file itself says, holds
+    local own, in_file = policy.options[option] ~= nil, name and name:match "%.lua$"
+    local keeps = option == "formats" and not (own and in_file) or own and not in_file
     if from_script == nil and name and fields.precision and keeps then from_script = fields.precision.options[option] end
     if from_script ~= nil and precision.accepts(policy, option) then overrides[option] = from_script end
     if args[option] ~= nil then

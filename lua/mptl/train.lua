@@ -21,10 +21,11 @@ local function create_display(cfg)
   }
 end
 
-local function log_promotions(run, t, promoted)
-  for _, p in ipairs(promoted) do
-    local op = t.plan.graph:operator(p.operator)
-    run:log("epoch %d step %d: promoted %s of %s to %s", t.epoch + 1, t.step, p.role, op.name, op[p.role].format)
+local function log_changes(run, t, changes)
+  for _, c in ipairs(changes) do
+    local what = c.cause == "overflow" and "promoted %s of %s to %s" or "%s of %s to %s by the policy"
+    run:log("epoch %d step %d: " .. what, t.epoch + 1, t.step, c.role, c.operator, c.to)
+    run:change(t.step, t.epoch + 1, c)
   end
 end
 
@@ -62,7 +63,7 @@ local function train_epoch(cfg, run, display, t, lr, run_started)
     local result = t:train_step(lr)
     t.sums.seconds = before + core.time() - started.time
     if not result then return true end
-    log_promotions(run, t, result.promoted)
+    log_changes(run, t, result.changes)
     if cfg.steps_every and t.step % cfg.steps_every == 0 then
       run:step {
         step = t.step, epoch = t.epoch + 1, lr = lr, loss = result.loss, acc = result.acc, loss_scale = result.loss_scale,

@@ -4,6 +4,7 @@
 -- Epochs count from 1. `epoch` is the number of finished ones, `batch` the batches done of the one under way, `step` all steps
 -- made. One step's random bits come from (seed, step), one epoch's data order from (seed, epoch): so a training continued from a
 -- checkpoint is bit for bit the one that was not interrupted.
+local adapt = require "mptl.precision.adapt"
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local data = require "mptl.data"
@@ -93,6 +94,7 @@ function M.create(cfg, purpose)
     local rest = count % cfg.batch
     self.last_program = rest > 0 and program(self, self.plan.assignment, rest, true) or nil
     self.scale = loss_scale.start(M.is_fp32(self.plan) and loss_scale.none() or cfg.loss_scale, self.batches)
+    self.adapter = adapt.create(self.plan)
     self:begin_epoch()
   end
   self.test_loader = loader(self, "test", {})
@@ -116,20 +118,9 @@ function Trainer:start_batches()
   self.loader:start(self.epoch, self.batch)
 end
 
--- Promotions by the policy's threshold, then the user's hook. Returns the promotions.
-local function adapt(self, used)
-  local policy, promoted = self.plan.policy, {}
-  if policy.threshold then
-    promoted = used:promote(policy.threshold)
-    self.promotions = self.promotions + #promoted
-  end
-  if policy.after_step then policy.after_step(self.plan.graph, used:stats()) end
-  return promoted
-end
-
 --- Makes one training step.
 -- @param lr the learning rate
--- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, promoted = list of {operator, role}};
+-- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, changes = of formats (precision.adapt)};
 -- nil when the epoch has no more batches
 function Trainer:train_step(lr)
   local n = self.loader:next()
@@ -149,9 +140,11 @@ function Trainer:train_step(lr)
   if result.loss ~= result.loss then sums.nan_steps = sums.nan_steps + 1 end
   sums.scale_min = math.min(sums.scale_min or scale, scale)
   sums.scale_max = math.max(sums.scale_max or scale, scale)
+  local promotions, changes = self.adapter:after_step(used, { step = self.step, epoch = self.epoch + 1 })
+  self.promotions = self.promotions + promotions
   return {
     loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
-    promoted = adapt(self, used),
+    changes = changes,
   }
 end
 
@@ -232,6 +225,7 @@ function Trainer:restore(path)
   resume.check_settings(path, script.settings(self.cfg), state.settings or {})
   checkpoint.load(file, self.graph, self.model, true)
   resume.set_formats(path, self.plan, state.formats)
+  self.adapter = adapt.create(self.plan)
   self.epoch, self.batch, self.step, self.sums = state.epoch, state.batch, state.step, state.sums
   self.promotions, self.best = state.promotions, state.best
   self.model:set_updates(state.updates)

@@ -34,6 +34,22 @@ function Policy:__tostring()
   return #parts == 0 and self.name or ("%s(%s)"):format(self.name, table.concat(parts, ", "))
 end
 
+--- Calls a function of the policy; raises at the line where it is when it does not return within the policy's time_limit.
+-- @param f the function
+-- @param ... its arguments
+function Policy:limited(f, ...)
+  local limit = self.options.time_limit or 60
+  local latest = core.time() + limit
+  debug.sethook(function()
+    if core.time() > latest then
+      misuse.raise("policy %s: has not returned after %g s; accepted is a longer time_limit", self.name, limit)
+    end
+  end, "", 100000)
+  local ok, message = pcall(f, ...)
+  debug.sethook()
+  if not ok then error(message, 0) end
+end
+
 -- What each option accepts.
 local checks = {
   ratio = function(v) return type(v) == "number" and v >= 0 and v <= 1, "0 to 1" end,
@@ -43,7 +59,8 @@ local checks = {
   end,
   k = function(v) return math.type(v) == "integer" and v >= 0, "whole numbers from 0" end,
   seed = function(v) return math.type(v) == "integer", "whole numbers" end,
-  after_step = function(v) return type(v) == "function", "a function (graph, stats)" end,
+  after_step = function(v) return type(v) == "function", "a function (graph, stats, at)" end,
+  time_limit = function(v) return type(v) == "number" and v > 0, "seconds above 0" end,
 }
 
 local function make(name, choose, options, accepted)
@@ -112,11 +129,15 @@ end
 
 --- A policy of one's own.
 -- @param choose function (graph, C, options): makes groups and tensors of the described graph low
--- @param options {after_step = function (graph, stats), formats =, threshold =, ratio =, k =, seed =}
+-- @param options {after_step = function (graph, stats, at), which may change formats after each training step, stats being what
+--   mptl.measure.tensors describes and at = {step =, epoch =}, from 1 (what the function keeps itself is lost by --resume);
+--   time_limit = seconds within which both functions return (60); formats =, threshold =, ratio =, k =, seed =}
 -- @return a policy
 function M.policy(choose, options)
   if type(choose) ~= "function" then misuse.raise("precision.policy: %s, must be a function (graph, C)", type(choose)) end
-  local policy = make("policy", choose, options, { "after_step", "formats", "threshold", "ratio", "r_max", "k", "seed", "name" })
+  local policy = make("policy", choose, options, {
+    "after_step", "formats", "threshold", "ratio", "r_max", "k", "seed", "name", "time_limit",
+  })
   if policy.options.name then policy.name = policy.options.name end
   return policy
 end
@@ -197,7 +218,7 @@ function M.plan(policy, graph, batch)
   local C = policy.candidates
   local assignment = misuse.call(core.assignment, graph, batch, C)
   local view = described.describe(graph, assignment)
-  policy.choose(view, C, policy.options)
+  policy:limited(policy.choose, view, C, policy.options)
   return { assignment = assignment, graph = view, order = view:order(), policy = policy, batch = batch }
 end
 

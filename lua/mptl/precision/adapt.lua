@@ -1,0 +1,49 @@
+--- Changes of formats between two training steps: promotions by a policy's threshold, then its hook.
+local tensors = require "mptl.measure.tensors"
+
+local M = {}
+
+local Adapter = {}
+Adapter.__index = Adapter
+
+--- What adapts a plan. It remembers the formats: make it anew when others than itself change them.
+-- @param plan as precision.plan returned it
+-- @return the adapter
+function M.create(plan)
+  local self = setmetatable({ plan = plan, tensors = plan.graph:tensors(), formats = {} }, Adapter)
+  for i, t in ipairs(self.tensors) do self.formats[i] = t.format end
+  return self
+end
+
+-- The changes since the formats were looked at last.
+local function note(self, list, cause)
+  for i, t in ipairs(self.tensors) do
+    local from, to = self.formats[i], t.format
+    if from ~= to then
+      list[#list + 1] = { operator = t.operator.name, role = t.role, from = from, to = to, cause = cause }
+      self.formats[i] = to
+    end
+  end
+end
+
+--- To be called after a step.
+-- @param program that made it
+-- @param at {step =, epoch =}, both from 1: which step that was
+-- @return number of promotions by the threshold; list of the changes {operator = name, role =, from =, to = formats,
+--   cause = "overflow" or "hook"}
+function Adapter:after_step(program, at)
+  local policy, graph, list, promotions = self.plan.policy, self.plan.graph, {}, 0
+  local stats = policy.after_step and tensors.describe(graph, program) -- with the formats that the step had
+  if policy.threshold then
+    promotions = #program:promote(policy.threshold)
+    if promotions > 0 then note(self, list, "overflow") end
+  end
+  if policy.after_step then
+    local before = graph:changes()
+    policy:limited(policy.after_step, graph, stats, at)
+    if graph:changes() > before then note(self, list, "hook") end
+  end
+  return promotions, list
+end
+
+return M

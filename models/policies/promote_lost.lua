@@ -1,0 +1,15 @@
+-- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a tenth of the values: to
+-- zero or beyond the largest. As the paper's promotion, but underflow counts, too.
+local mptl = require "mptl"
+
+return mptl.precision.policy(function(graph)
+  for _, group in ipairs(graph:groups()) do group:demote() end
+end, {
+  after_step = function(graph, stats, at)
+    if at.step % 100 ~= 0 then return end
+    for _, s in ipairs(stats) do
+      local tensor = graph:operator(s.operator)[s.role]
+      if tensor.is_low and s.underflow + s.overflow > 0.1 * s.elements then tensor:high() end
+    end
+  end,
+})
