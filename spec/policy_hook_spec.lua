@@ -130,8 +130,8 @@ describe("the policies in models/policies", function()
     return runs.metrics(dir .. "/" .. name)[1].ratio_lo
   end
 
-  it("least_lost keeps four fifths low after its trial", function()
-    assert.is_true(train "least_lost" >= 0.8)
+  it("least_lost keeps three quarters low after its trial", function()
+    assert.is_true(train "least_lost" >= 0.75)
     for _, c in ipairs(changes(dir .. "/least_lost")) do assert.matches("^200 1 ", c) end
   end)
 

@@ -1,5 +1,5 @@
 -- A trial decides the order: 200 steps with everything low, then those groups stay low of which rounding lost the smallest share
--- of the values (to zero or beyond the largest), until 80 % of all elements are low.
+-- of the values (to zero or beyond the largest), until three quarters of all elements are low.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function(graph)
@@ -19,7 +19,7 @@ end, {
       return x < y or (x == y and a.index < b.index)
     end)
     for _, group in ipairs(groups) do
-      if graph:ratio_lo() >= 0.8 then return end
+      if graph:ratio_lo() >= 0.75 then return end
       group:demote()
     end
   end,

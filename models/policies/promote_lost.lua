@@ -1,4 +1,4 @@
--- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a tenth of the values: to
+-- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a hundredth of the values: to
 -- zero or beyond the largest. As the paper's promotion, but underflow counts, too.
 local mptl = require "mptl"
 
@@ -9,7 +9,7 @@ end, {
     if at.step % 100 ~= 0 then return end
     for _, s in ipairs(stats) do
       local tensor = graph:operator(s.operator)[s.role]
-      if tensor.is_low and s.underflow + s.overflow > 0.1 * s.elements then tensor:high() end
+      if tensor.is_low and s.underflow + s.overflow > 0.01 * s.elements then tensor:high() end
     end
   end,
 })
