@@ -1,0 +1,8 @@
+-- The example policies, with the settings of cifar10_small's runs of SqueezeNet, to stand beside those.
+--   mptl sweep policies --data DIR --out OUT && mptl report OUT
+return {
+  common = { script = "squeezenet_cifar", dataset = "cifar10", width = 0.1, epochs = 10, seed = 1 },
+  runs = {
+    { policy = { "../policies/least_lost.lua", "../policies/promote_lost.lua", "../policies/gradually.lua" } },
+  },
+}
