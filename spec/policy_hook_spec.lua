@@ -6,7 +6,7 @@ local policy = [[
 local steps = 0
 return require("mptl").precision.policy(function(graph) graph:group(1):demote() end, {
   formats = { high = "FP(6,9,0)", low = { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" } },
-  after_step = function(graph, stats)
+  after_step = function(graph, stats, at)
     steps = steps + 1
     for _, s in ipairs(stats) do assert(graph:operator(s.operator)[s.role].format == s.format and s.overflow <= s.elements) end
     if steps == 2 then graph:group(2):demote() end
@@ -86,6 +86,27 @@ describe("a policy's after_step", function()
     assert.equal(#list, runs.metrics(dir .. "/whole")[3].promotions)
   end)
 
+  it("measures the gradient's error in formats of the moment, and trains on as if it had not", function()
+    runs.spill(dir .. "/calm.lua", (runs.script:gsub("2 %^ 24", "2 ^ 10")))
+    runs.spill(dir .. "/without.lua", policy)
+    runs.spill(dir .. "/with.lua", (policy:gsub("%-%- HERE", [[
+      if steps == 2 then
+        local now = at.gradient_error().gradient
+        graph:group(0):demote()
+        local low = at.gradient_error(2)
+        graph:group(0):promote()
+        assert(low.images == 32 and now.relative > 0 and low.gradient.relative > now.relative)
+        assert(at.gradient_error().gradient.absolute == now.absolute)
+      end
+    ]])))
+    for _, name in ipairs { "with", "without" } do
+      local code, _, err = runs.mptl(dir, ("train calm.lua --policy %s.lua --out %s --epochs 2 --quiet"):format(name, name))
+      assert.same({ 0, "" }, { code, err })
+    end
+    assert.same(runs.reproducible(dir .. "/without"), runs.reproducible(dir .. "/with"))
+    assert.same(changes(dir .. "/without"), changes(dir .. "/with"))
+  end)
+
   it("is told its mistakes with its own line", function()
     local function mistake(code)
       local text = policy:gsub("%-%- HERE", code)
@@ -98,6 +119,7 @@ describe("a policy's after_step", function()
     assert.matches('AT operator lin: the graph has none of that name', mistake 'graph:operator "lin"', 1, true)
     assert.matches("AT format FP(9,2,0)", mistake 'graph:operator("4").v:set "FP(9,2,0)"', 1, true)
     assert.matches("AT group 99: the graph has groups 0 to", mistake "graph:group(99):promote()", 1, true)
+    assert.matches("AT gradient_error: 3 batches, accepted are 1 to the 2 whole ones", mistake "at.gradient_error(3)", 1, true)
     assert.matches("AT attempt to index a nil value", mistake "stats.nothing.here = 1", 1, true)
   end)
 
@@ -133,6 +155,15 @@ describe("the policies in models/policies", function()
   it("least_lost keeps three quarters low after its trial", function()
     assert.is_true(train "least_lost" >= 0.75)
     for _, c in ipairs(changes(dir .. "/least_lost")) do assert.matches("^200 1 ", c) end
+  end)
+
+  it("saved_per_error makes 85 % low after its trial", function()
+    assert.is_true(train "saved_per_error" >= 0.8) -- a tensor may be promoted again
+    local steps = {}
+    for _, c in ipairs(changes(dir .. "/saved_per_error")) do
+      if c:match " hook$" then steps[c:match "^%d+"] = true end
+    end
+    assert.same({ ["200"] = true }, steps)
   end)
 
   it("promote_lost promotes at every hundredth step", function()

@@ -9,6 +9,7 @@ local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local data = require "mptl.data"
 local loss_scale = require "mptl.loss_scale"
+local measure = require "mptl.measure"
 local misuse = require "mptl.misuse"
 local optim = require "mptl.optim"
 local precision = require "mptl.precision"
@@ -95,6 +96,7 @@ function M.create(cfg, purpose)
     self.last_program = rest > 0 and program(self, self.plan.assignment, rest, true) or nil
     self.scale = loss_scale.start(M.is_fp32(self.plan) and loss_scale.none() or cfg.loss_scale, self.batches)
     self.adapter = adapt.create(self.plan)
+    self.gradient_error = measure.gradient_error(self)
     self:begin_epoch()
   end
   self.test_loader = loader(self, "test", {})
@@ -140,7 +142,8 @@ function Trainer:train_step(lr)
   if result.loss ~= result.loss then sums.nan_steps = sums.nan_steps + 1 end
   sums.scale_min = math.min(sums.scale_min or scale, scale)
   sums.scale_max = math.max(sums.scale_max or scale, scale)
-  local promotions, changes = self.adapter:after_step(used, { step = self.step, epoch = self.epoch + 1 })
+  local at = { step = self.step, epoch = self.epoch + 1, gradient_error = self.gradient_error }
+  local promotions, changes = self.adapter:after_step(used, at)
   self.promotions = self.promotions + promotions
   return {
     loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
@@ -191,14 +194,14 @@ end
 -- @param lr the epoch's learning rate
 -- @return the epoch's metrics, without seconds; and whether test_acc is the best so far
 function Trainer:end_epoch(tested, lr)
-  local sums, measure = self.sums, self.plan.graph:measure()
+  local sums, shares = self.sums, self.plan.graph:measure()
   self.epoch = self.epoch + 1
   local _, peak = core.memory()
   local metrics = {
     epoch = self.epoch, lr = lr, train_loss = sums.loss / sums.count, train_acc = 100 * sums.correct / sums.count,
     test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32,
     loss_scale_log2_min = math.log(sums.scale_min, 2), loss_scale_log2_max = math.log(sums.scale_max, 2),
-    skipped_steps = sums.skipped, promotions = self.promotions, ratio_lo = measure.ratio_lo, bits_ratio = measure.bits_ratio,
+    skipped_steps = sums.skipped, promotions = self.promotions, ratio_lo = shares.ratio_lo, bits_ratio = shares.bits_ratio,
     peak_bytes = peak, images_per_s = sums.count / math.max(sums.seconds, 1e-9),
   }
   local better = self.best == nil or tested.acc > self.best

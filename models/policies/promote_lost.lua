@@ -1,5 +1,5 @@
--- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a hundredth of the values: to
--- zero or beyond the largest. As the paper's promotion, but underflow counts, too.
+-- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a hundredth of the values:
+-- to zero or beyond the largest. As the paper's promotion, but underflow counts, too.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function(graph)

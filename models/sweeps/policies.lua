@@ -3,6 +3,7 @@
 return {
   common = { script = "squeezenet_cifar", dataset = "cifar10", width = 0.1, epochs = 10, seed = 1 },
   runs = {
-    { policy = { "../policies/least_lost.lua", "../policies/promote_lost.lua", "../policies/gradually.lua" } },
+    { policy = { "../policies/saved_per_error.lua", "../policies/least_lost.lua", "../policies/promote_lost.lua",
+      "../policies/gradually.lua" } },
   },
 }

@@ -98,10 +98,11 @@ end
 
 --- Measures in the trainer's state of now. Batches whose gradient is not finite, which a training with loss scaling would skip,
 -- are left out.
+-- @param to_the_end do not stop when interrupted
 -- @return {batches =, images = in all of them, skipped = batches left out, loss_scale =, gradient = {size =, absolute =,
 --   relative =}, update = {...}, parameters = list of {name =, numel =, gradient =, update =}}; measures are nil when every batch
 --   was left out, relative ones where binary32's is zero. nil when interrupted
-function GradientError:measure()
+function GradientError:measure(to_the_end)
   local t = self.trainer
   local names, buffers = names_of(t.graph)
   local function tensor(name) return t.model:tensor(name) end
@@ -116,7 +117,7 @@ function GradientError:measure()
   end
   self.loader:start(0)
   for i = 1, self.batches do
-    interrupted = core.interrupted()
+    interrupted = not to_the_end and core.interrupted()
     if interrupted then break end
     self.loader:next()
     if not add_batch(self, names, sums, last_step - i + 1, t.scale.scale) then skipped = skipped + 1 end

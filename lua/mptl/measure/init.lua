@@ -10,6 +10,23 @@ local M = {
   tensors = tensors.describe, -- for scripts and the prompt: what the last step of a program did to each tensor
 }
 
+--- The gradient-error measure for hooks.
+-- @param trainer with a training program
+-- @return function (batches): measures on that many batches (1) in the trainer's state and formats of the moment, returns what
+--   GradientError:measure does
+function M.gradient_error(trainer)
+  local by_batches = {}
+  return function(batches)
+    batches = batches or 1
+    local most = trainer.data.train:count() // trainer.cfg.batch
+    if math.type(batches) ~= "integer" or batches < 1 or batches > most then
+      misuse.raise("gradient_error: %s batches, accepted are 1 to the %d whole ones of the training set", tostring(batches), most)
+    end
+    by_batches[batches] = by_batches[batches] or gradient_error.create(trainer, batches)
+    return by_batches[batches]:measure(true)
+  end
+end
+
 local Measures = {}
 Measures.__index = Measures
 

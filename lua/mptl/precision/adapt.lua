@@ -28,7 +28,7 @@ end
 
 --- To be called after a step.
 -- @param program that made it
--- @param at {step =, epoch =}, both from 1: which step that was
+-- @param at {step =, epoch =, gradient_error =}: which step that was, both from 1; what the hook measures with (mptl.measure)
 -- @return number of promotions by the threshold; list of the changes {operator = name, role =, from =, to = formats,
 --   cause = "overflow" or "hook"}
 function Adapter:after_step(program, at)

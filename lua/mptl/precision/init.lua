@@ -130,7 +130,8 @@ end
 --- A policy of one's own.
 -- @param choose function (graph, C, options): makes groups and tensors of the described graph low
 -- @param options {after_step = function (graph, stats, at), which may change formats after each training step, stats being what
---   mptl.measure.tensors describes and at = {step =, epoch =}, from 1 (what the function keeps itself is lost by --resume);
+--   mptl.measure.tensors describes and at = {step =, epoch =, from 1, gradient_error =}; at.gradient_error(batches) tells how
+--   far the gradient is from binary32's in the formats of the moment (what the function keeps itself is lost by --resume);
 --   time_limit = seconds within which both functions return (60); formats =, threshold =, ratio =, k =, seed =}
 -- @return a policy
 function M.policy(choose, options)
