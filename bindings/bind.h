@@ -49,6 +49,16 @@ mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
 /* The graph and the assignment at index; errors for anything else. */
 mptl_graph *bind_check_graph(lua_State *L, int index);
 mptl_assignment *bind_check_assignment(lua_State *L, int index);
+
+/* Encoded images (metatable BIND_IMAGES): a box to be filled, and what is in the one at index. */
+#define BIND_IMAGES "mptl.Images"
+mptl_images **bind_new_images(lua_State *L); /* bindings/images.c */
+mptl_images *bind_check_images(lua_State *L, int index);
+
+/* The fields path (an error when missing) and split ("train" when missing) of the options table at index. */
+const char *bind_field_path(lua_State *L, int index); /* bindings/data.c */
+mptl_split bind_field_split(lua_State *L, int index);
+
 /* The current batch of the loader (metatable "mptl.Loader") at index; an error when there is none. Valid until its next step. */
 const mptl_batch *bind_check_batch(lua_State *L, int index); /* bindings/data.c */
 
@@ -61,6 +71,7 @@ void mptl_bind_tensor(lua_State *L);
 void mptl_bind_graph(lua_State *L);
 void mptl_bind_plan(lua_State *L);
 void mptl_bind_program(lua_State *L);
+void mptl_bind_images(lua_State *L);
 void mptl_bind_data(lua_State *L);
 void mptl_bind_measure(lua_State *L);
 void mptl_bind_system(lua_State *L);

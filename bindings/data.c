@@ -38,15 +38,15 @@ static int field_int(lua_State *L, int index, const char *field, lua_Integer def
   return (int)value;
 }
 
-static mptl_split field_split(lua_State *L) {
-  const char *name = bind_opt_string(L, 1, "split", "train");
+mptl_split bind_field_split(lua_State *L, int index) {
+  const char *name = bind_opt_string(L, index, "split", "train");
   for (int i = 0; split_names[i] != NULL; i++)
     if (strcmp(name, split_names[i]) == 0) return (mptl_split)i;
   return (mptl_split)luaL_error(L, "split: %s, accepted are train and test", name);
 }
 
-static const char *field_path(lua_State *L) {
-  const char *path = bind_opt_string(L, 1, "path", NULL);
+const char *bind_field_path(lua_State *L, int index) {
+  const char *path = bind_opt_string(L, index, "path", NULL);
   if (path == NULL) luaL_error(L, "path: missing, must name a directory");
   return path;
 }
@@ -62,7 +62,8 @@ static int dataset_find(lua_State *L) {
   static const char *const fields[] = {"path", "classes", "split", NULL};
   bind_check_fields(L, 1, fields);
   char found[PATH_MAX];
-  bind_check(L, mptl_dataset_find_cifar(found, sizeof found, field_path(L), field_int(L, 1, "classes", 10), field_split(L)));
+  bind_check(L, mptl_dataset_find_cifar(found, sizeof found, bind_field_path(L, 1), field_int(L, 1, "classes", 10),
+                                        bind_field_split(L, 1)));
   if (found[0] == '\0') return 0;
   lua_pushstring(L, found);
   return 1;
@@ -71,7 +72,7 @@ static int dataset_find(lua_State *L) {
 static int dataset_cifar(lua_State *L) {
   static const char *const fields[] = {"path", "classes", "split", "limit", NULL};
   bind_check_fields(L, 1, fields);
-  bind_check(L, mptl_dataset_cifar(new_dataset(L), field_path(L), field_int(L, 1, "classes", 10), field_split(L),
+  bind_check(L, mptl_dataset_cifar(new_dataset(L), bind_field_path(L, 1), field_int(L, 1, "classes", 10), bind_field_split(L, 1),
                                    bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
   return 1;
 }
@@ -80,7 +81,7 @@ static int dataset_synthetic(lua_State *L) {
   static const char *const fields[] = {"count", "classes", "seed", "split", "limit", NULL};
   bind_check_fields(L, 1, fields);
   bind_check(L, mptl_dataset_synthetic(new_dataset(L), bind_opt_integer(L, 1, "count", 10000), field_int(L, 1, "classes", 10),
-                                       (uint64_t)bind_opt_integer(L, 1, "seed", 0), field_split(L),
+                                       (uint64_t)bind_opt_integer(L, 1, "seed", 0), bind_field_split(L, 1),
                                        bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
   return 1;
 }

@@ -24,7 +24,7 @@ end
 
 --- Writes a file, and the directory it is in.
 function M.write(path, ...)
-  lfs.mkdir((path:gsub("/[^/]*$", "")))
+  for at in path:gmatch("()/") do lfs.mkdir(path:sub(1, at - 1)) end
   local file = assert(io.open(path, "wb"))
   assert(file:write(...))
   file:close()

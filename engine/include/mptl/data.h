@@ -9,13 +9,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mptl/images.h"
 #include "mptl/status.h"
 
 #define MPTL_IMAGE_CHANNELS 3
 #define MPTL_IMAGE_SIDE 32
 #define MPTL_IMAGE_SIZE (MPTL_IMAGE_CHANNELS * MPTL_IMAGE_SIDE * MPTL_IMAGE_SIDE) /* values of an image */
-
-typedef enum mptl_split { MPTL_TRAIN = 0, MPTL_TEST = 1 } mptl_split;
 
 typedef struct mptl_dataset {
   int64_t count; /* images, at least 1 */

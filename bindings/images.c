@@ -1,0 +1,212 @@
+/* mptl.Images and mptl.Decoder: encoded images with labels, and what decodes them. Images are numbered from 1, classes from 0.
+ *
+ *   core.images_folder{path=, split="train"|"test"}   core.images_folder_classes(path) -> number, 0 when it is no such folder
+ *   images:count()  images:classes()  images:class_name(label)  images:label(i)  images:name(i) -> "CLASS/FILE"  images:where()
+ *   images:read(i) -> string; nil and why when it cannot be read
+ *
+ *   core.decoder()
+ *   decoder:check(bytes) -> width, height; nil and why when the image is not taken
+ *   decoder:decode(bytes) -> tensor height x width x 3 of 0 .. 255; nil and why
+ *   core.jpeg_encode(tensor height x width x 3 [, quality]) -> string
+ */
+#include <limits.h>
+#include <stdlib.h>
+
+#include "bindings/bind.h"
+#include "mptl/images.h"
+#include "mptl/jpeg.h"
+
+#define DECODER "mptl.Decoder"
+
+mptl_images **bind_new_images(lua_State *L) {
+  mptl_images **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, BIND_IMAGES);
+  return box;
+}
+
+mptl_images *bind_check_images(lua_State *L, int index) {
+  mptl_images *images = *(mptl_images **)luaL_checkudata(L, index, BIND_IMAGES);
+  if (images == NULL) luaL_error(L, "images: already freed");
+  return images;
+}
+
+static int images_folder(lua_State *L) {
+  static const char *const fields[] = {"path", "split", NULL};
+  bind_check_fields(L, 1, fields);
+  const char *path = bind_field_path(L, 1);
+  mptl_split split = bind_field_split(L, 1);
+  bind_check(L, mptl_images_open_folder(bind_new_images(L), path, split));
+  return 1;
+}
+
+static int images_folder_classes(lua_State *L) {
+  lua_pushinteger(L, mptl_images_folder_classes(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int images_count(lua_State *L) {
+  lua_pushinteger(L, mptl_images_count(bind_check_images(L, 1)));
+  return 1;
+}
+
+static int images_classes(lua_State *L) {
+  lua_pushinteger(L, mptl_images_classes(bind_check_images(L, 1)));
+  return 1;
+}
+
+static int images_class_name(lua_State *L) {
+  const mptl_images *images = bind_check_images(L, 1);
+  lua_Integer label = luaL_checkinteger(L, 2);
+  int classes = mptl_images_classes(images);
+  if (label < 0 || label >= classes) luaL_error(L, "images: class %I, accepted are 0 to %d", label, classes - 1);
+  lua_pushstring(L, mptl_images_class_name(images, (int)label));
+  return 1;
+}
+
+/* The place, from 0, of the image whose number is argument 2. */
+static int64_t check_image(lua_State *L, const mptl_images *images) {
+  lua_Integer i = luaL_checkinteger(L, 2), count = mptl_images_count(images);
+  if (i < 1 || i > count) luaL_error(L, "images: image %I, accepted are 1 to %I", i, count);
+  return i - 1;
+}
+
+static int images_label(lua_State *L) {
+  const mptl_images *images = bind_check_images(L, 1);
+  lua_pushinteger(L, mptl_images_label(images, check_image(L, images)));
+  return 1;
+}
+
+static int images_name(lua_State *L) {
+  const mptl_images *images = bind_check_images(L, 1);
+  lua_pushstring(L, mptl_images_name(images, check_image(L, images)));
+  return 1;
+}
+
+static int images_where(lua_State *L) {
+  lua_pushstring(L, mptl_images_where(bind_check_images(L, 1)));
+  return 1;
+}
+
+/* nil and the engine's message. */
+static int push_failure(lua_State *L) {
+  lua_pushnil(L);
+  lua_pushstring(L, mptl_error());
+  return 2;
+}
+
+static int images_read(lua_State *L) {
+  const mptl_images *images = bind_check_images(L, 1);
+  mptl_encoded encoded = {0};
+  mptl_status status = mptl_images_read(images, check_image(L, images), &encoded);
+  int results = 1;
+  if (status == MPTL_OK)
+    lua_pushlstring(L, (const char *)encoded.data, encoded.size);
+  else
+    results = push_failure(L);
+  mptl_encoded_free(&encoded);
+  return results;
+}
+
+static int images_describe(lua_State *L) {
+  const mptl_images *images = bind_check_images(L, 1);
+  lua_pushfstring(L, "images(%s, %I images, %d classes)", mptl_images_where(images), (lua_Integer)mptl_images_count(images),
+                  mptl_images_classes(images));
+  return 1;
+}
+
+static int images_gc(lua_State *L) {
+  mptl_images **box = luaL_checkudata(L, 1, BIND_IMAGES);
+  mptl_images_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int decoder_new(lua_State *L) {
+  mptl_decoder **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, DECODER);
+  bind_check(L, mptl_decoder_create(box));
+  return 1;
+}
+
+/* Decodes argument 2. */
+static mptl_status decode(lua_State *L, mptl_rgb *rgb) {
+  mptl_decoder *decoder = *(mptl_decoder **)luaL_checkudata(L, 1, DECODER);
+  size_t size;
+  const char *bytes = luaL_checklstring(L, 2, &size);
+  if (decoder == NULL) luaL_error(L, "decoder: already freed");
+  return mptl_decode(decoder, bytes, size, rgb);
+}
+
+static int decoder_check(lua_State *L) {
+  mptl_rgb rgb;
+  if (decode(L, &rgb) != MPTL_OK) return push_failure(L);
+  lua_pushinteger(L, rgb.width);
+  lua_pushinteger(L, rgb.height);
+  return 2;
+}
+
+static int decoder_decode(lua_State *L) {
+  mptl_rgb rgb;
+  mptl_tensor *t;
+  if (decode(L, &rgb) != MPTL_OK) return push_failure(L);
+  bind_check(L, mptl_tensor_create(&t, 3, (int64_t[]){rgb.height, rgb.width, 3}));
+  size_t n = (size_t)mptl_tensor_numel(t);
+  for (size_t i = 0; i < n; i++) t->data[i] = (float)rgb.pixels[i];
+  bind_push_tensor(L, t);
+  return 1;
+}
+
+static int decoder_gc(lua_State *L) {
+  mptl_decoder **box = luaL_checkudata(L, 1, DECODER);
+  mptl_decoder_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int jpeg_encode(lua_State *L) {
+  const mptl_tensor *t = bind_check_tensor(L, 1);
+  lua_Integer quality = luaL_optinteger(L, 2, 90);
+  if (t->ndim != 3 || t->dims[2] != 3 || t->dims[0] > INT_MAX || t->dims[1] > INT_MAX)
+    luaL_error(L, "jpeg_encode: a tensor of another shape, must be height x width x 3");
+  size_t n = (size_t)mptl_tensor_numel(t), size;
+  uint8_t *jpeg, *pixels = lua_newuserdatauv(L, n, 0);
+  for (size_t i = 0; i < n; i++) {
+    float value = t->data[i];
+    pixels[i] = value > 0 ? (uint8_t)(value < 255 ? value + 0.5f : 255) : 0;
+  }
+  bind_check(L, mptl_encode(&jpeg, &size, pixels, (int)t->dims[1], (int)t->dims[0],
+                            quality < 1     ? 0
+                            : quality > 100 ? 101
+                                            : (int)quality));
+  lua_pushlstring(L, (const char *)jpeg, size);
+  free(jpeg);
+  return 1;
+}
+
+static const luaL_Reg images_methods[] = {
+    {"count", images_count}, {"classes", images_classes},     {"class_name", images_class_name},
+    {"label", images_label}, {"name", images_name},           {"where", images_where},
+    {"read", images_read},   {"__tostring", images_describe}, {NULL, NULL},
+};
+
+static const luaL_Reg decoder_methods[] = {
+    {"check", decoder_check},
+    {"decode", decoder_decode},
+    {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"images_folder", images_folder},
+    {"images_folder_classes", images_folder_classes},
+    {"decoder", decoder_new},
+    {"jpeg_encode", jpeg_encode},
+    {NULL, NULL},
+};
+
+void mptl_bind_images(lua_State *L) {
+  bind_new_type(L, BIND_IMAGES, images_methods, images_gc);
+  bind_new_type(L, DECODER, decoder_methods, decoder_gc);
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,25 @@
+/* Inside the collections of encoded images: what each kind is made of. A kind puts a struct mptl_images first in its own struct. */
+#ifndef MPTL_DATA_IMAGES_H
+#define MPTL_DATA_IMAGES_H
+
+#include "mptl/images.h"
+
+typedef struct mptl_images_kind {
+  const char *(*class_name)(const mptl_images *images, int label);
+  int32_t (*label)(const mptl_images *images, int64_t i);
+  const char *(*name)(const mptl_images *images, int64_t i);
+  mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* by any number of threads at once */
+  void (*destroy)(mptl_images *images);
+} mptl_images_kind;
+
+struct mptl_images {
+  const mptl_images_kind *kind;
+  int64_t count;
+  int classes;
+  char *where; /* freed by the kind's destroy */
+};
+
+/* Makes encoded->buffer at least size bytes large, which for a size beyond MPTL_ENCODED_MAX is an error. */
+mptl_status mptl_encoded_reserve(mptl_encoded *encoded, uint64_t size);
+
+#endif
