@@ -8,6 +8,7 @@
 #include <lua.h>
 
 #include "mptl/data.h"
+#include "mptl/device.h"
 #include "mptl/format.h"
 #include "mptl/graph.h"
 #include "mptl/plan.h"
@@ -39,9 +40,15 @@ void bind_push_integers(lua_State *L, const int64_t *values, int n);
  * half-made object. */
 void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
 
-/* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. */
-mptl_tensor *bind_check_tensor(lua_State *L, int index);
+/* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. check is for one whose data the host can use, and an
+ * error for others; check_any for one in whatever memory; host puts a copy in the place at index of one that is a device's. */
 void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
+mptl_tensor *bind_check_tensor(lua_State *L, int index);
+mptl_tensor *bind_check_any_tensor(lua_State *L, int index);
+mptl_tensor *bind_host_tensor(lua_State *L, int index);
+
+/* The device that the string at index names; the CPU where there is none. */
+const mptl_device *bind_opt_device(lua_State *L, int index); /* bindings/program.c */
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */

@@ -9,7 +9,7 @@
 static const mptl_tensor *field_tensor(lua_State *L, const char *field) {
   lua_getfield(L, 1, field);
   if (!luaL_testudata(L, -1, "mptl.Tensor")) luaL_error(L, "compare_gradients: %s must be a tensor", field);
-  return bind_check_tensor(L, -1); /* the table keeps it alive */
+  return bind_host_tensor(L, -1); /* the table or the stack keeps it alive */
 }
 
 static void push_difference(lua_State *L, mptl_difference d) {

@@ -1,14 +1,15 @@
 /* mptl.Model and mptl.Program: parameters, and what trains and evaluates them.
  *
- *   m = core.model(graph, {seed = 1})
- *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own memory in PyTorch's layout
+ *   m = core.model(graph, {seed = 1, device = "cpu"})
+ *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own in the device's memory, in PyTorch's layout
+ *   m:device() -> its device's name
  *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
  *     compute="auto" | "f32" | "narrow",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
- *     workspace=core.workspace()})   memory shared with programs that run at other times
+ *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
@@ -19,10 +20,11 @@
  *     floor(log2 |x|) = first + i - 1; counts begins and ends with a number that is not 0, or is empty; nil if they were not counted
  *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ..., update= } of the last step: seconds,
  *     and bytes to move at least; those of fused operators at the one that their stage ends with
+ *   p:time_stages(on)   from the next forward on: waits for each stage, which costs need on devices other than the CPU
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
- *   p:memory() -> {images=, parameters=, state=, arena=, saved=, scratch=, total=} bytes
- *   core.predict_memory(assignment, {as for a program}) -> the same, without allocating it
+ *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
+ *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
  *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
@@ -42,15 +44,29 @@
 
 static mptl_model *check_model(lua_State *L, int index) { return *(mptl_model **)luaL_checkudata(L, index, MODEL); }
 
+const mptl_device *bind_opt_device(lua_State *L, int index) {
+  const mptl_device *device;
+  bind_check(L, mptl_device_open(&device, luaL_optstring(L, index, "cpu")));
+  return device;
+}
+
+/* The device in the field of that name of the options table at index, which may be none or nil. */
+static const mptl_device *device_field(lua_State *L, int index) {
+  const mptl_device *device;
+  bind_check(L, mptl_device_open(&device, bind_opt_string(L, index, "device", "cpu")));
+  return device;
+}
+
 static int model_new(lua_State *L) {
-  static const char *const fields[] = {"seed", NULL};
+  static const char *const fields[] = {"seed", "device", NULL};
   mptl_graph *graph = bind_check_graph(L, 1);
   bind_check_fields(L, 2, fields);
   uint64_t seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
+  const mptl_device *device = device_field(L, 2);
   mptl_model **box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = NULL;
   luaL_setmetatable(L, MODEL);
-  bind_check(L, mptl_model_create(box, graph, seed));
+  bind_check(L, mptl_model_create(box, graph, seed, device));
   lua_pushvalue(L, 1); /* the model borrows the graph */
   lua_setiuservalue(L, -2, 1);
   return 1;
@@ -87,6 +103,11 @@ static int model_names(lua_State *L) {
   return 1;
 }
 
+static int model_device(lua_State *L) {
+  lua_pushstring(L, mptl_device_name(check_model(L, 1)->device));
+  return 1;
+}
+
 static int model_updates(lua_State *L) {
   lua_pushinteger(L, check_model(L, 1)->updates);
   return 1;
@@ -119,10 +140,11 @@ static int model_update(lua_State *L) {
 /* ---- Workspace ---- */
 
 static int workspace_new(lua_State *L) {
+  const mptl_device *device = bind_opt_device(L, 1);
   mptl_workspace **box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = NULL;
   luaL_setmetatable(L, WORKSPACE);
-  bind_check(L, mptl_workspace_create(box));
+  bind_check(L, mptl_workspace_create(box, device));
   return 1;
 }
 
@@ -153,8 +175,8 @@ static mptl_compute_setting check_compute(lua_State *L, const char *name) {
 
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
-  static const char *const fields[] = {"batch",    "train",   "rounding", "seed",      "input_gradient",
-                                       "keep_all", "compute", "storage",  "workspace", NULL};
+  static const char *const fields[] = {"batch",   "train",     "rounding", "seed", "input_gradient", "keep_all", "compute",
+                                       "storage", "workspace", "device",   NULL};
   static const char *const storages[] = {[MPTL_PACKED] = "packed", [MPTL_EMULATED] = "emulated", NULL};
   bind_check_fields(L, index, fields);
   mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
@@ -162,6 +184,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
+  if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = device_field(L, index);
   const char *compute = bind_opt_string(L, index, "compute", "auto");
   const char *storage = bind_opt_string(L, index, "storage", "packed");
   options.compute = check_compute(L, compute);
@@ -336,6 +359,12 @@ static int program_exponents(lua_State *L) {
   return 1;
 }
 
+static int program_time_stages(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TBOOLEAN);
+  mptl_program_time_stages(check_program(L)->program, lua_toboolean(L, 2));
+  return 0;
+}
+
 static int program_costs(lua_State *L) {
   program_box *box = check_program(L);
   const mptl_op_cost *costs = mptl_program_costs(box->program);
@@ -406,6 +435,7 @@ static int push_memory(lua_State *L, mptl_memory_plan m) {
   bind_set_integer(L, "parameters", (lua_Integer)m.parameters);
   bind_set_integer(L, "images", (lua_Integer)m.images);
   bind_set_integer(L, "state", (lua_Integer)m.state);
+  bind_set_integer(L, "record", (lua_Integer)m.record);
   bind_set_integer(L, "arena", (lua_Integer)m.arena);
   bind_set_integer(L, "saved", (lua_Integer)m.saved);
   bind_set_integer(L, "scratch", (lua_Integer)m.scratch);
@@ -449,11 +479,11 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
-/* core.compute(format, format [, "auto" | "f32" | "narrow"]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a matrix product of such values
- * is computed in here */
+/* core.compute(format, format [, "auto" | "f32" | "narrow" [, device]]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a matrix product of
+ * such values is computed in on the device */
 static int compute(lua_State *L) {
-  lua_pushstring(
-      L, mptl_compute_name(bind_check_format(L, 1), bind_check_format(L, 2), check_compute(L, luaL_optstring(L, 3, "auto"))));
+  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2),
+                                      check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }
 
@@ -469,24 +499,18 @@ static int backends(lua_State *L) {
 }
 
 static const luaL_Reg model_methods[] = {
-    {"tensor", model_tensor},     {"grad", model_grad},
-    {"momentum", model_momentum}, {"names", model_names},
-    {"updates", model_updates},   {"set_updates", model_set_updates},
-    {"update", model_update},     {NULL, NULL},
+    {"tensor", model_tensor}, {"grad", model_grad},       {"momentum", model_momentum},
+    {"names", model_names},   {"updates", model_updates}, {"set_updates", model_set_updates},
+    {"update", model_update}, {"device", model_device},   {NULL, NULL},
 };
 
 static const luaL_Reg program_methods[] = {
-    {"forward", program_forward},
-    {"backward", program_backward},
-    {"step", program_step},
-    {"stats", program_stats},
-    {"costs", program_costs},
-    {"promote", program_promote},
-    {"read", program_read},
-    {"memory", program_memory},
-    {"count_exponents", program_count_exponents},
-    {"exponents", program_exponents},
-    {NULL, NULL},
+    {"forward", program_forward},     {"backward", program_backward},
+    {"step", program_step},           {"stats", program_stats},
+    {"costs", program_costs},         {"time_stages", program_time_stages},
+    {"promote", program_promote},     {"read", program_read},
+    {"memory", program_memory},       {"count_exponents", program_count_exponents},
+    {"exponents", program_exponents}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

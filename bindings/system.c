@@ -32,13 +32,17 @@ static int system_write_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_Integer n = luaL_len(L, 2);
+  lua_settop(L, 2);
   mptl_bytes *chunks = lua_newuserdatauv(L, (size_t)(n ? n : 1) * sizeof *chunks, 0);
+  lua_newtable(L);
   for (lua_Integer i = 0; i < n; i++) { /* the table keeps what the chunks point to */
     int type = lua_rawgeti(L, 2, i + 1);
     if (type == LUA_TSTRING) {
       chunks[i].data = lua_tolstring(L, -1, &chunks[i].size);
     } else if (type == LUA_TUSERDATA) {
-      mptl_tensor *t = bind_check_tensor(L, -1);
+      mptl_tensor *t = bind_host_tensor(L, -1);
+      lua_pushvalue(L, -1); /* a copy of a device's tensor is kept until it is written */
+      lua_rawseti(L, 4, i + 1);
       chunks[i] = (mptl_bytes){t->data, mptl_tensor_numel(t) * sizeof(float)};
     } else {
       luaL_error(L, "write_file: chunk %I is a %s, accepted are strings and tensors", i + 1, lua_typename(L, type));
@@ -52,9 +56,13 @@ static int system_write_file(lua_State *L) {
 static int system_read_tensor(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   lua_Integer offset = luaL_checkinteger(L, 2);
-  mptl_tensor *t = bind_check_tensor(L, 3);
+  mptl_tensor *t = bind_check_any_tensor(L, 3), *host;
   luaL_argcheck(L, offset >= 0, 2, "the offset is negative");
-  bind_check(L, mptl_file_read(path, (uint64_t)offset, t->data, mptl_tensor_numel(t) * sizeof(float)));
+  lua_settop(L, 3);
+  lua_pushvalue(L, 3);
+  host = bind_host_tensor(L, 4);
+  bind_check(L, mptl_file_read(path, (uint64_t)offset, host->data, mptl_tensor_numel(t) * sizeof(float)));
+  if (host != t) bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), host->data));
   lua_settop(L, 3);
   return 1;
 }

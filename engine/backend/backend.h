@@ -1,9 +1,11 @@
 /* The boundary between programs and devices: one struct of functions. A program hands operators their operands as sources, sinks
- * and plain arrays in the device's memory; what runs them is the backend's business.
+ * and plain arrays in the device's memory; what runs them is the backend's business. What a step finds out (statistics, the loss) is
+ * gathered in the device's memory, too, and comes to the host once a step.
  */
 #ifndef MPTL_BACKEND_H
 #define MPTL_BACKEND_H
 
+#include "core/memory.h"
 #include "kernels/cpu/layers.h"
 #include "kernels/exponents.h"
 #include "mptl/graph.h"
@@ -28,12 +30,19 @@ typedef struct mptl_sink {
   mptl_key key; /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
+  bool wanted;               /* false for a gradient that is not; nothing else is set then */
   bool part;                 /* of a slice's input: only the slice's channels, others write the rest */
-  mptl_round_stats *stats;   /* of the tensor; the operator adds to it. NULL: not wanted */
+  mptl_round_stats *stats;   /* of the tensor; the operator adds to it */
   mptl_exponents *exponents; /* of the tensor's values before they are rounded; the operator adds to it. NULL: not wanted */
 } mptl_sink;
 
-/* One operator of a program, with its operands. */
+/* What nll_loss finds out. */
+typedef struct mptl_loss {
+  double sum;      /* of the rounded losses of the valid samples */
+  int64_t correct; /* valid samples whose largest input is the label's */
+} mptl_loss;
+
+/* One operator of a program, with its operands: addresses are the device's, rounders the host's. */
 typedef struct mptl_call {
   const mptl_graph *graph;
   const mptl_op *op;
@@ -50,17 +59,16 @@ typedef struct mptl_call {
   mptl_source out;                 /* backward: rounded output if backward_reads_out */
   mptl_sink y;                     /* forward: the output */
   mptl_source dy;                  /* backward: gradient of the output, if it is in memory */
-  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs; stats are NULL where none is wanted */
+  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
 
   const mptl_rounder *theta_rounder;
   const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
   float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
   float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
 
-  const int32_t *labels; /* nll_loss */
+  const int32_t *labels; /* nll_loss: the valid samples' are in range */
   int n_valid;           /* samples of the batch that count (evaluation of a last, smaller batch) */
-  double loss_sum;       /* nll_loss: sum of the rounded losses of the valid samples */
-  int correct;           /* nll_loss: valid samples whose largest input is the label's */
+  mptl_loss *loss;       /* nll_loss: set by forward */
 } mptl_call;
 
 /* Operators that run as one: a single operator of any kind, or pointwise ones of which each but the last has one consumer, a later one
@@ -71,8 +79,18 @@ typedef struct mptl_stage {
   void *scratch;     /* 64-byte aligned, shared by the stages */
 } mptl_stage;
 
+/* A trained parameter, for the update. */
+typedef struct mptl_trained {
+  float *p, *buf; /* master, momentum */
+  const float *g; /* rounded gradient */
+  size_t n;
+} mptl_trained;
+
+typedef struct mptl_trained_list mptl_trained_list; /* the backend's list of a model's */
+
 typedef struct mptl_backend {
-  const char *name;
+  const char *name; /* "cpu", "cuda:0" */
+  const mptl_memory *memory;
 
   /* Threads that operators are compiled for, and run with. */
   int (*threads)(void);
@@ -93,12 +111,19 @@ typedef struct mptl_backend {
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 
-  /* Whole arrays: rounding with statistics, exponents of what is to be rounded, finiteness, the update. */
-  void (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                mptl_round_stats *stats);
-  void (*count_exponents)(mptl_exponents *exponents, const float *x, size_t n); /* adds */
-  bool (*all_finite)(const float *x, size_t n);
-  void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
+  /* Whole arrays: rounding with statistics (NULL: not counted), exponents of what is to be rounded (adds), n times the same value rounded
+   * into a sink. */
+  mptl_status (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                       mptl_round_stats *stats);
+  mptl_status (*count_exponents)(mptl_exponents *exponents, const float *x, size_t n);
+  mptl_status (*fill)(const mptl_sink *sink, float value, size_t n);
+
+  /* The trained parameters of a model, listed once. find_nonfinite sets *flag, in the device's memory, to 1 if one of their gradients
+   * holds an infinity or NaN. */
+  mptl_status (*list_create)(mptl_trained_list **list, const mptl_trained *params, size_t count);
+  void (*list_destroy)(mptl_trained_list *list); /* NULL is allowed */
+  mptl_status (*find_nonfinite)(uint32_t *flag, const mptl_trained_list *list);
+  mptl_status (*sgd)(const mptl_trained_list *list, const mptl_sgd *sgd);
 } mptl_backend;
 
 /* The CPU, always there. */

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "mptl/program.h"
@@ -16,6 +17,12 @@ typedef struct header {
 
 static atomic_size_t current, peak;
 
+void mptl_memory_count(ptrdiff_t bytes) {
+  size_t now = atomic_fetch_add(&current, (size_t)bytes) + (size_t)bytes, seen = atomic_load(&peak);
+  while (bytes > 0 && now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) {
+  }
+}
+
 void *mptl_memory_alloc(size_t bytes) {
   size_t align = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : 64, total;
   void *block = NULL;
@@ -23,19 +30,37 @@ void *mptl_memory_alloc(size_t bytes) {
   if (align == HUGE_PAGE) madvise(block, total - total % HUGE_PAGE, MADV_HUGEPAGE); /* a hint; failure changes nothing */
   char *p = (char *)block + 64;
   ((header *)p)[-1] = (header){.bytes = total, .block = block};
-  size_t now = atomic_fetch_add(&current, total) + total, seen = atomic_load(&peak);
-  while (now > seen && !atomic_compare_exchange_weak(&peak, &seen, now)) {
-  }
+  mptl_memory_count((ptrdiff_t)total);
   return p;
 }
 
 void mptl_memory_free(void *p) {
   if (p == NULL) return;
   header h = ((header *)p)[-1];
-  atomic_fetch_sub(&current, h.bytes);
+  mptl_memory_count(-(ptrdiff_t)h.bytes);
   free(h.block);
 }
 
 size_t mptl_memory_current(void) { return atomic_load(&current); }
 size_t mptl_memory_peak(void) { return atomic_load(&peak); }
 void mptl_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&current)); }
+
+static mptl_status copy(void *to, const void *from, size_t bytes) {
+  memcpy(to, from, bytes);
+  return MPTL_OK;
+}
+
+static mptl_status zero(void *p, size_t bytes) {
+  memset(p, 0, bytes);
+  return MPTL_OK;
+}
+
+static mptl_status synchronize(void) { return MPTL_OK; }
+
+const mptl_memory mptl_host_memory = {.is_host = true,
+                                      .alloc = mptl_memory_alloc,
+                                      .free = mptl_memory_free,
+                                      .upload = copy,
+                                      .download = copy,
+                                      .zero = zero,
+                                      .synchronize = synchronize};

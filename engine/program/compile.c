@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
 #include "graph/ops.h"
 #include "program/inside.h"
 
@@ -67,7 +66,7 @@ static mptl_status create_operators(mptl_program *p) {
 
 mptl_status mptl_program_compile(mptl_program *p) {
   size_t n = (size_t)p->graph->n_ops;
-  p->backend = &mptl_backend_cpu;
+  p->backend = p->model != NULL ? p->model->device : p->options.device != NULL ? p->options.device : &mptl_backend_cpu;
   p->threads = p->backend->threads();
   p->loss = p->graph->n_ops - 1;
   p->slots = calloc(n, sizeof *p->slots);
@@ -76,15 +75,14 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->blocks = calloc(2 * n, sizeof *p->blocks);
   p->in_place = calloc(2 * n, sizeof *p->in_place);
   p->rounders = calloc(n, sizeof *p->rounders);
-  p->stats = calloc(n, sizeof *p->stats);
   p->costs = calloc(n, sizeof *p->costs);
-  p->labels = calloc((size_t)p->options.batch, sizeof *p->labels);
-  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->stats || !p->costs || !p->labels)
+  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->costs)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
     p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
   }
+  p->memory.record = aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;
   p->memory.images = mptl_value_numel(p, 0) * sizeof(float);
   MPTL_TRY(find_stages(p));
   MPTL_TRY(create_operators(p));
@@ -94,14 +92,12 @@ mptl_status mptl_program_compile(mptl_program *p) {
 void mptl_program_release(mptl_program *p) {
   for (int i = 0; p->slots != NULL && i < p->graph->n_ops; i++)
     if (p->slots[i].call.op != NULL) p->backend->op_destroy(&p->slots[i].call);
-  free(p->labels);
   free(p->slots);
   free(p->stages);
   free(p->order);
   free(p->blocks);
   free(p->in_place);
   free(p->rounders);
-  free(p->stats);
   free(p->costs);
 }
 
@@ -198,11 +194,10 @@ static void describe_operands(mptl_program *p) {
     mptl_call *c = &p->slots[i].call;
     size_t size = element_bytes(p, i, MPTL_V);
     c->out = (mptl_source){.size = size, .rounder = &p->rounders[i][MPTL_V]};
-    c->y = (mptl_sink){.size = size, .rounder = &p->rounders[i][MPTL_V], .stats = &p->stats[i][MPTL_V]};
+    c->y = (mptl_sink){.size = size, .wanted = true, .rounder = &p->rounders[i][MPTL_V]};
     c->dy = (mptl_source){.size = element_bytes(p, i, MPTL_DV)};
     c->dy.rounder = sums_gradients(p, i) ? NULL : &p->rounders[i][MPTL_DV];
     c->theta_rounder = &p->rounders[i][MPTL_THETA];
-    c->labels = p->labels;
     if (c->op->n_in == 0) c->in[0] = (mptl_source){.size = sizeof(float)}; /* the batch of images */
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(p->graph, c->op, k);
@@ -211,7 +206,7 @@ static void describe_operands(mptl_program *p) {
       if (!p->slots[from].life.wants_gradient) continue;
       c->dx[k].size = element_bytes(p, from, MPTL_DV);
       c->dx[k].rounder = &p->rounders[from][MPTL_DV];
-      c->dx[k].stats = &p->stats[from][MPTL_DV];
+      c->dx[k].wanted = true;
       c->dx[k].index0 = (uint64_t)(i * MPTL_MAX_INPUTS + k) << 32; /* contributions have random bits of their own */
     }
   }
@@ -229,7 +224,7 @@ static mptl_status prepare_stages(mptl_program *p) {
         s->theta_bytes += aligned(p->graph->params[c->op->first_param + k].numel * sizeof(float));
     }
     MPTL_TRY(p->backend->prepare(&s->run, &s->scratch_bytes));
-    size_t bytes = s->theta_bytes + s->scratch_bytes;
+    size_t bytes = mptl_images_offset(s) + (i == 0 && !p->backend->memory->is_host ? p->memory.images : 0);
     if (bytes > p->memory.scratch) p->memory.scratch = bytes;
   }
   return MPTL_OK;
@@ -247,7 +242,7 @@ static void count_bytes(mptl_program *p) {
         size_t in = mptl_value_numel(p, mptl_producer(p->graph, c->op, k));
         if (c->from[k] < 0) forward += (c->op->kind == &mptl_op_slice ? out : in) * c->in[k].size;
         if (c->op->kind->backward_reads_in) backward += in * c->in[k].size;
-        if (c->dx[k].stats != NULL) backward += (c->dx[k].part ? out : in) * c->dx[k].size * (c->dx[k].accumulate ? 2 : 1);
+        if (c->dx[k].wanted) backward += (c->dx[k].part ? out : in) * c->dx[k].size * (c->dx[k].accumulate ? 2 : 1);
       }
       for (int k = 0; k < c->op->n_param; k++) theta += p->graph->params[c->op->first_param + k].numel * sizeof(float);
       forward += theta + out * c->y.size;
@@ -275,7 +270,8 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   MPTL_TRY(prepare_stages(p));
   count_bytes(p);
   p->arena = NULL; /* the operands have no addresses now */
-  p->memory.total = p->memory.images + p->memory.parameters + p->memory.state + p->memory.arena + p->memory.scratch;
+  p->memory.total =
+      p->memory.images + p->memory.parameters + p->memory.state + p->memory.record + p->memory.arena + p->memory.scratch;
   return MPTL_OK;
 }
 
@@ -290,11 +286,15 @@ static void connect_operands(mptl_program *p) {
     c->saved = (float *)saved;
     saved += aligned(p->backend->op_saved_floats(c) * sizeof(float));
     if (c->y.size > 0) c->y.data = mptl_value_data(p, i);
+    c->y.stats = &p->record.stats[i][MPTL_V];
     c->out.data = c->y.data;
+    c->labels = p->labels;
+    c->loss = &p->record.facts->loss;
     if (c->dy.size > 0) c->dy.data = mptl_gradient_data(p, i);
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(g, c->op, k);
       if (c->in[k].size > 0) c->in[k].data = mptl_value_data(p, from);
+      if (c->dx[k].wanted) c->dx[k].stats = &p->record.stats[from][MPTL_DV];
       if (c->dx[k].size > 0) c->dx[k].data = mptl_gradient_data(p, from);
     }
     for (int k = 0; k < c->op->n_param; k++) {
@@ -306,12 +306,26 @@ static void connect_operands(mptl_program *p) {
   }
 }
 
+/* What a program has besides the workspace: once. */
+static mptl_status allocate(mptl_program *p) {
+  const mptl_memory *memory = p->backend->memory;
+  size_t bytes = mptl_record_bytes(p);
+  if (p->saved == NULL) p->saved = memory->alloc(p->memory.state);
+  if (p->record.facts == NULL) p->record.facts = memory->alloc(p->memory.record);
+  if (p->fetched.facts == NULL) p->fetched.facts = calloc(1, bytes);
+  if (p->saved == NULL || p->record.facts == NULL || p->fetched.facts == NULL)
+    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
+  p->record.stats = (mptl_op_stats *)(p->record.facts + 1);
+  p->fetched.stats = (mptl_op_stats *)(p->fetched.facts + 1);
+  p->labels = (int32_t *)((char *)p->record.facts + aligned(bytes));
+  return MPTL_OK;
+}
+
 mptl_status mptl_program_acquire(mptl_program *p) {
   mptl_workspace *w = p->workspace;
   mptl_status status = mptl_workspace_reserve(w, p->memory.arena, p->memory.scratch);
   if (status != MPTL_OK) return mptl_fail_in(status, "batch %d", p->options.batch);
-  if (p->saved == NULL) p->saved = mptl_memory_alloc(p->memory.state);
-  if (p->saved == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state);
+  MPTL_TRY(allocate(p));
   if (p->arena != w->arena || p->scratch != w->scratch) {
     p->arena = w->arena;
     p->scratch = w->scratch;

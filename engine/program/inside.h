@@ -19,6 +19,18 @@ typedef struct mptl_program_stage {
   size_t theta_bytes, scratch_bytes;
 } mptl_program_stage;
 
+/* What a step tells besides statistics. */
+typedef struct mptl_step_facts {
+  mptl_loss loss;
+  uint32_t nonfinite; /* 1: the gradient of a parameter holds an infinity or NaN */
+} mptl_step_facts;
+
+/* A record of a step, in one piece of memory. */
+typedef struct mptl_record {
+  mptl_step_facts *facts;
+  mptl_op_stats *stats; /* by operator */
+} mptl_record;
+
 struct mptl_program {
   const mptl_graph *graph;
   mptl_model *model; /* NULL when only its memory is asked for */
@@ -29,21 +41,23 @@ struct mptl_program {
   mptl_slot *slots;  /* by operator */
   int n_stages;
   mptl_program_stage *stages;
-  mptl_call **order;                    /* the stages' calls, stage after stage */
-  mptl_block *blocks;                   /* value and gradient of each operator, for placing them */
-  int *in_place;                        /* the block that a block shares its place with, or -1 */
-  mptl_rounder (*rounders)[MPTL_ROLES]; /* of the formats that it is laid out for */
-  mptl_op_stats *stats;
-  mptl_op_exponents *exponents; /* NULL until they are first wanted */
-  bool want_exponents;          /* from the next forward on */
-  bool has_exponents;           /* the step under way counts them */
+  mptl_call **order;                                /* the stages' calls, stage after stage */
+  mptl_block *blocks;                               /* value and gradient of each operator, for placing them */
+  int *in_place;                                    /* the block that a block shares its place with, or -1 */
+  mptl_rounder (*rounders)[MPTL_ROLES];             /* of the formats that it is laid out for */
+  mptl_record record;                               /* of the step under way, in the device's memory, with the labels behind it */
+  mptl_record fetched;                              /* of the last step, the host's copy */
+  mptl_op_exponents *exponents, *fetched_exponents; /* likewise; NULL until they are first wanted */
+  bool want_exponents;                              /* from the next forward on */
+  bool time_stages;
+  bool has_exponents; /* the step under way counts them */
   mptl_op_cost *costs;
   double update_seconds;
   mptl_workspace *workspace;
   bool owns_workspace;
   char *arena, *scratch; /* the workspace's, as they were when the operands were connected */
   float *saved;          /* what operators keep from forward to backward beside their values */
-  int32_t *labels;       /* of the last forward, batch of them */
+  int32_t *labels;       /* of the last forward, batch of them; the device's */
   uint32_t step;
   bool forward_done;
   mptl_memory_plan memory;
@@ -67,6 +81,16 @@ mptl_status mptl_program_check_owner(const mptl_program *program, const char *wh
 /* Elements of an operator's output in a batch. */
 static inline size_t mptl_value_numel(const mptl_program *p, int op) {
   return mptl_shape_numel(p->graph->values[p->graph->ops[op].out].shape) * (size_t)p->options.batch;
+}
+
+/* Bytes of the record that come to the host. */
+static inline size_t mptl_record_bytes(const mptl_program *p) {
+  return sizeof(mptl_step_facts) + (size_t)p->graph->n_ops * sizeof(mptl_op_stats);
+}
+
+/* Where in a stage's scratch memory the batch of images is, on devices that need a copy: only the first stage reads it. */
+static inline size_t mptl_images_offset(const mptl_program_stage *s) {
+  return s->theta_bytes + (s->scratch_bytes + 63) / 64 * 64;
 }
 
 /* Where the value and its gradient are; both stored (life.stage is the operator itself). */

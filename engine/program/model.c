@@ -15,16 +15,24 @@ static float draw(mptl_init init, mptl_key key, uint64_t i) {
   return (float)(init.a + init.b * sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
 }
 
-static void initialise(mptl_tensor *t, mptl_init init, mptl_key key) {
+static mptl_status initialise(mptl_tensor *t, mptl_init init, mptl_key key) {
+  enum { PIECE = 4096 };
+  float values[PIECE];
   size_t n = mptl_tensor_numel(t);
-  for (size_t i = 0; i < n; i++) t->data[i] = draw(init, key, i);
+  for (size_t at = 0; at < n; at += PIECE) {
+    size_t count = n - at < PIECE ? n - at : PIECE;
+    for (size_t i = 0; i < count; i++) values[i] = draw(init, key, at + i);
+    MPTL_TRY(mptl_tensor_write(t, at, count, values));
+  }
+  return MPTL_OK;
 }
 
-mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed) {
+mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, const mptl_device *device) {
   size_t n = (size_t)graph->n_params + 1;
   mptl_model *m = calloc(1, sizeof *m);
   if (m != NULL) {
     m->graph = graph;
+    m->device = device;
     m->params = calloc(n, sizeof *m->params);
     m->grads = calloc(n, sizeof *m->grads);
     m->momenta = calloc(n, sizeof *m->momenta);
@@ -32,8 +40,8 @@ mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint6
   mptl_status status = m && m->params && m->grads && m->momenta ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
   for (int i = 0; i < graph->n_params && status == MPTL_OK; i++) {
     const mptl_param *p = &graph->params[i];
-    status = mptl_tensor_create(&m->params[i], p->ndim, p->dims);
-    if (status == MPTL_OK) initialise(m->params[i], p->init, mptl_make_key(seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
+    status = mptl_tensor_create_in(&m->params[i], device->memory, p->ndim, p->dims);
+    if (status == MPTL_OK) status = initialise(m->params[i], p->init, mptl_make_key(seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
   }
   if (status != MPTL_OK) {
     mptl_model_destroy(m);
@@ -43,14 +51,27 @@ mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint6
   return MPTL_OK;
 }
 
+static mptl_status list_trained(mptl_model *m) {
+  mptl_trained *list = calloc((size_t)m->graph->n_params + 1, sizeof *list);
+  if (list == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
+  size_t count = 0;
+  for (int i = 0; i < m->graph->n_params; i++)
+    if (m->grads[i] != NULL)
+      list[count++] = (mptl_trained){
+          .p = m->params[i]->data, .buf = m->momenta[i]->data, .g = m->grads[i]->data, .n = m->graph->params[i].numel};
+  mptl_status status = m->device->list_create(&m->trained, list, count);
+  free(list);
+  return status;
+}
+
 mptl_status mptl_model_prepare_training(mptl_model *m) {
   for (int i = 0; i < m->graph->n_params; i++) {
     const mptl_param *p = &m->graph->params[i];
     if (p->buffer || m->grads[i] != NULL) continue;
-    MPTL_TRY(mptl_tensor_create(&m->grads[i], p->ndim, p->dims));
-    MPTL_TRY(mptl_tensor_create(&m->momenta[i], p->ndim, p->dims));
+    MPTL_TRY(mptl_tensor_create_in(&m->grads[i], m->device->memory, p->ndim, p->dims));
+    MPTL_TRY(mptl_tensor_create_in(&m->momenta[i], m->device->memory, p->ndim, p->dims));
   }
-  return MPTL_OK;
+  return m->trained == NULL ? list_trained(m) : MPTL_OK;
 }
 
 void mptl_model_destroy(mptl_model *m) {
@@ -60,6 +81,7 @@ void mptl_model_destroy(mptl_model *m) {
     if (m->grads) mptl_tensor_release(m->grads[i]);
     if (m->momenta) mptl_tensor_release(m->momenta[i]);
   }
+  m->device->list_destroy(m->trained);
   free(m->params);
   free(m->grads);
   free(m->momenta);
@@ -73,11 +95,8 @@ mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
                   .weight_decay = (float)u->weight_decay,
                   .inv_scale = (float)(1.0 / u->loss_scale),
                   .first = m->updates == 0};
-  for (int i = 0; i < m->graph->n_params; i++) {
-    if (m->graph->params[i].buffer) continue;
-    if (m->grads[i] == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");
-    mptl_backend_cpu.sgd(m->params[i]->data, m->momenta[i]->data, m->grads[i]->data, m->graph->params[i].numel, &sgd);
-  }
+  if (m->trained == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");
+  MPTL_TRY(m->device->sgd(m->trained, &sgd));
   m->updates++;
   return MPTL_OK;
 }

@@ -1,14 +1,14 @@
 /* Programs as the public sees them: made, looked into, released. See mptl/program.h. */
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/memory.h"
 #include "program/inside.h"
 #include "program/model.h"
 
 mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
                                 const mptl_program_options *options) {
   if (options->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
+  if (options->device != NULL && options->device != model->device)
+    return mptl_fail(MPTL_EINVAL, "program: the model is on %s, not on %s", model->device->name, options->device->name);
   if (assignment->graph != model->graph)
     return mptl_fail(MPTL_EINVAL, "program: the model and the assignment are of different graphs");
   mptl_program *p = calloc(1, sizeof *p);
@@ -19,9 +19,12 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   p->options = *options;
   p->workspace = options->workspace;
   mptl_status status = mptl_program_compile(p);
+  if (status == MPTL_OK && p->workspace != NULL && p->workspace->device != model->device)
+    status = mptl_fail(MPTL_EINVAL, "program: the model is on %s, its workspace on %s", model->device->name,
+                       p->workspace->device->name);
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
   if (status == MPTL_OK && p->workspace == NULL) {
-    status = mptl_workspace_create(&p->workspace);
+    status = mptl_workspace_create(&p->workspace, model->device);
     p->owns_workspace = true;
   }
   if (status == MPTL_OK) status = mptl_program_acquire(p);
@@ -36,8 +39,11 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
 void mptl_program_destroy(mptl_program *p) {
   if (p == NULL) return;
   mptl_program_release(p);
-  mptl_memory_free(p->saved);
-  mptl_memory_free(p->exponents);
+  p->backend->memory->free(p->saved);
+  p->backend->memory->free(p->record.facts);
+  p->backend->memory->free(p->exponents);
+  free(p->fetched.facts);
+  free(p->fetched_exponents);
   if (p->workspace != NULL && p->workspace->user == p) p->workspace->user = NULL;
   if (p->owns_workspace) mptl_workspace_destroy(p->workspace);
   free(p);
@@ -59,18 +65,22 @@ mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
 
 const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
 double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
-const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->stats; }
+const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->fetched.stats; }
 const mptl_op_exponents *mptl_program_exponents(const mptl_program *p) {
-  return p->has_exponents ? (const mptl_op_exponents *)p->exponents : NULL;
+  return p->has_exponents ? (const mptl_op_exponents *)p->fetched_exponents : NULL;
 }
 
 mptl_status mptl_program_count_exponents(mptl_program *p, bool on) {
   size_t bytes = (size_t)p->graph->n_ops * sizeof *p->exponents;
-  if (on && p->exponents == NULL) p->exponents = mptl_memory_alloc(bytes);
-  if (on && p->exponents == NULL) return mptl_fail(MPTL_ENOMEM, "exponents: no memory for %zu bytes", bytes);
+  if (on && p->exponents == NULL) p->exponents = p->backend->memory->alloc(bytes);
+  if (on && p->fetched_exponents == NULL) p->fetched_exponents = malloc(bytes);
+  if (on && (p->exponents == NULL || p->fetched_exponents == NULL))
+    return mptl_fail(MPTL_ENOMEM, "exponents: no memory for %zu bytes", bytes);
   p->want_exponents = on;
   return MPTL_OK;
 }
+
+void mptl_program_time_stages(mptl_program *p, bool on) { p->time_stages = on; }
 
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->slots[op].life.stage; }
@@ -80,8 +90,8 @@ const char *mptl_compute_setting_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
-const char *mptl_compute_name(mptl_format a, mptl_format b, mptl_compute_setting setting) {
-  return mptl_backend_cpu.compute(a, b, setting);
+const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, mptl_compute_setting setting) {
+  return device->compute(a, b, setting);
 }
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
@@ -96,10 +106,12 @@ mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out
                      p->graph->ops[op].name);
   MPTL_TRY(mptl_program_check_owner(p, p->graph->ops[op].name));
   const void *data = gradient ? mptl_gradient_data(p, op) : mptl_value_data(p, op);
-  size_t n = mptl_value_numel(p, op);
-  if ((gradient ? s->call.dy.size : s->call.out.size) < sizeof(float))
-    mptl_decode_f32(out, data, n, &p->rounders[op][gradient ? MPTL_DV : MPTL_V]);
-  else
-    memcpy(out, data, n * sizeof *out);
-  return MPTL_OK;
+  size_t n = mptl_value_numel(p, op), size = gradient ? s->call.dy.size : s->call.out.size;
+  if (size == sizeof(float)) return p->backend->memory->download(out, data, n * size);
+  void *codes = malloc(n * size);
+  if (codes == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for %zu bytes", p->graph->ops[op].name, n * size);
+  mptl_status status = p->backend->memory->download(codes, data, n * size);
+  if (status == MPTL_OK) mptl_decode_f32(out, codes, n, &p->rounders[op][gradient ? MPTL_DV : MPTL_V]);
+  free(codes);
+  return status;
 }

@@ -2,9 +2,11 @@
 #ifndef MPTL_PROGRAM_WORKSPACE_H
 #define MPTL_PROGRAM_WORKSPACE_H
 
+#include "backend/backend.h"
 #include "mptl/program.h"
 
 struct mptl_workspace {
+  const mptl_device *device;
   char *arena;   /* outputs and gradients */
   void *scratch; /* of operators */
   size_t arena_bytes, scratch_bytes;

@@ -8,6 +8,7 @@
 
 struct mptl_storage {
   int refs;
+  const mptl_memory *memory;
   size_t bytes;
   float *data;
 };
@@ -37,21 +38,29 @@ static mptl_tensor *new_header(mptl_storage *storage, float *data, int ndim, con
 }
 
 mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims) {
+  return mptl_tensor_create_in(tensor, &mptl_host_memory, ndim, dims);
+}
+
+mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const mptl_memory *memory, int ndim, const int64_t *dims) {
   size_t numel = 0;
   MPTL_TRY(check_dims(&numel, ndim, dims));
   size_t bytes = (numel * sizeof(float) + 63) / 64 * 64;
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
-  float *data = mptl_memory_alloc(bytes);
+  float *data = memory->alloc(bytes);
   *tensor = s && data ? new_header(s, data, ndim, dims) : NULL;
   if (*tensor == NULL) {
     free(s);
-    mptl_memory_free(data);
+    memory->free(data);
     return mptl_fail(MPTL_ENOMEM, "tensor: no memory for %zu bytes", bytes);
   }
-  memset(data, 0, bytes);
-  *s = (mptl_storage){.refs = 1, .bytes = bytes, .data = data};
-  return MPTL_OK;
+  *s = (mptl_storage){.refs = 1, .memory = memory, .bytes = bytes, .data = data};
+  mptl_status status = memory->zero(data, bytes);
+  if (status != MPTL_OK) {
+    mptl_tensor_release(*tensor);
+    *tensor = NULL;
+  }
+  return status;
 }
 
 mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims) {
@@ -70,7 +79,7 @@ void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
 void mptl_tensor_release(mptl_tensor *tensor) {
   if (tensor == NULL || --tensor->refs > 0) return;
   if (--tensor->storage->refs == 0) {
-    mptl_memory_free(tensor->storage->data);
+    tensor->storage->memory->free(tensor->storage->data);
     free(tensor->storage);
   }
   free(tensor);
@@ -80,4 +89,22 @@ size_t mptl_tensor_numel(const mptl_tensor *tensor) {
   size_t n = 1;
   for (int i = 0; i < tensor->ndim; i++) n *= (size_t)tensor->dims[i];
   return n;
+}
+
+bool mptl_tensor_on_host(const mptl_tensor *t) { return t->storage->memory->is_host; }
+
+static mptl_status check_range(const mptl_tensor *t, size_t offset, size_t n) {
+  size_t numel = mptl_tensor_numel(t);
+  if (offset <= numel && n <= numel - offset) return MPTL_OK;
+  return mptl_fail(MPTL_EINVAL, "tensor: %zu elements at %zu, it has %zu", n, offset, numel);
+}
+
+mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, float *values) {
+  MPTL_TRY(check_range(t, offset, n));
+  return t->storage->memory->download(values, t->data + offset, n * sizeof *values);
+}
+
+mptl_status mptl_tensor_write(mptl_tensor *t, size_t offset, size_t n, const float *values) {
+  MPTL_TRY(check_range(t, offset, n));
+  return t->storage->memory->upload(t->data + offset, values, n * sizeof *values);
 }

@@ -1,5 +1,6 @@
 /* The CPU backend: its table of operators and its whole-array functions. */
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -57,8 +58,8 @@ static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
 /* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
 enum { CHUNK = 16384 };
 
-static void round_array(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                        mptl_round_stats *stats) {
+static mptl_status round_array(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                               mptl_round_stats *stats) {
 #pragma omp parallel if (n > CHUNK)
   {
     mptl_round_stats local = {0};
@@ -66,14 +67,42 @@ static void round_array(float *dst, const float *src, size_t n, const mptl_round
     for (size_t at = 0; at < n; at += CHUNK)
       mptl_round_f32(dst + at, src + at, n - at < CHUNK ? n - at : CHUNK, rounder, key, index0 + at, &local);
 #pragma omp critical(mptl_round_array)
-    mptl_stats_merge(stats, &local);
+    if (stats != NULL) mptl_stats_merge(stats, &local);
   }
+  return MPTL_OK;
 }
 
-static void count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
+static mptl_status count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
 #pragma omp parallel for schedule(static) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
+  return MPTL_OK;
 }
+
+static mptl_status fill(const mptl_sink *s, float value, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    if (s->exponents != NULL) mptl_count_exponent(s->exponents, mptl_f32_bits(value));
+    if (s->size < sizeof(float))
+      mptl_encode_f32((char *)s->data + i * s->size, &value, 1, s->rounder, s->key, s->index0 + i, s->stats);
+    else
+      mptl_round_f32((float *)s->data + i, &value, 1, s->rounder, s->key, s->index0 + i, s->stats);
+  }
+  return MPTL_OK;
+}
+
+struct mptl_trained_list {
+  size_t count;
+  mptl_trained params[];
+};
+
+static mptl_status list_create(mptl_trained_list **list, const mptl_trained *params, size_t count) {
+  *list = malloc(sizeof **list + count * sizeof *params);
+  if (*list == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
+  (*list)->count = count;
+  if (count > 0) memcpy((*list)->params, params, count * sizeof *params);
+  return MPTL_OK;
+}
+
+static void list_destroy(mptl_trained_list *list) { free(list); }
 
 static bool all_finite(const float *x, size_t n) {
   bool finite = true;
@@ -82,14 +111,26 @@ static bool all_finite(const float *x, size_t n) {
   return finite;
 }
 
-static void sgd(float *p, float *buf, const float *g, size_t n, const mptl_sgd *settings) {
-#pragma omp parallel for schedule(static) if (n > CHUNK)
-  for (size_t at = 0; at < n; at += CHUNK)
-    mptl_layers()->sgd(p + at, buf + at, g + at, n - at < CHUNK ? n - at : CHUNK, settings);
+static mptl_status find_nonfinite(uint32_t *flag, const mptl_trained_list *list) {
+  for (size_t i = 0; i < list->count && *flag == 0; i++)
+    if (!all_finite(list->params[i].g, list->params[i].n)) *flag = 1;
+  return MPTL_OK;
+}
+
+static void update(const mptl_trained *t, const mptl_sgd *settings) {
+#pragma omp parallel for schedule(static) if (t->n > CHUNK)
+  for (size_t at = 0; at < t->n; at += CHUNK)
+    mptl_layers()->sgd(t->p + at, t->buf + at, t->g + at, t->n - at < CHUNK ? t->n - at : CHUNK, settings);
+}
+
+static mptl_status sgd(const mptl_trained_list *list, const mptl_sgd *settings) {
+  for (size_t i = 0; i < list->count; i++) update(&list->params[i], settings);
+  return MPTL_OK;
 }
 
 const mptl_backend mptl_backend_cpu = {
     .name = "cpu",
+    .memory = &mptl_host_memory,
     .threads = omp_get_max_threads,
     .use_threads = omp_set_num_threads,
     .op_create = op_create,
@@ -101,6 +142,9 @@ const mptl_backend mptl_backend_cpu = {
     .backward = backward,
     .round = round_array,
     .count_exponents = count_exponents,
-    .all_finite = all_finite,
+    .fill = fill,
+    .list_create = list_create,
+    .list_destroy = list_destroy,
+    .find_nonfinite = find_nonfinite,
     .sgd = sgd,
 };

@@ -97,7 +97,7 @@ static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
 }
 
 /* Whether the gradient of an input is wanted. */
-static inline bool mptl_wanted(const mptl_sink *sink) { return sink->stats != NULL; }
+static inline bool mptl_wanted(const mptl_sink *sink) { return sink->wanted; }
 
 static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

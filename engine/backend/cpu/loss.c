@@ -50,25 +50,22 @@ static mptl_status softmax_backward(mptl_call *call) {
 static mptl_status nll_forward(mptl_call *call) {
   size_t c = classes(call);
   float *buffer = call->scratch;
-  call->correct = 0;
-  call->loss_sum = 0;
+  *call->loss = (mptl_loss){0};
   for (int i = 0; i < call->batch; i++) {
     const float *x = mptl_read(&call->in[0], (size_t)i * c, c, buffer);
     float loss = 0.0f;
     if (i < call->n_valid) {
       int32_t label = call->labels[i];
-      if (label < 0 || (size_t)label >= c)
-        return mptl_fail(MPTL_EINVAL, "label of sample %d: %d, accepted are 0 to %d", i, (int)label, (int)c - 1);
       size_t best = 0;
       for (size_t k = 1; k < c; k++)
         if (x[k] > x[best]) best = k;
       loss = -x[label];
-      call->correct += best == (size_t)label;
+      call->loss->correct += best == (size_t)label;
     }
     float rounded;
     mptl_write(&call->y, (size_t)i, 1, &loss, call->y.stats);
     rounded = *mptl_read(&(mptl_source){call->y.data, call->y.size, call->y.rounder}, (size_t)i, 1, &rounded);
-    if (i < call->n_valid) call->loss_sum += (double)rounded;
+    if (i < call->n_valid) call->loss->sum += (double)rounded;
   }
   return MPTL_OK;
 }

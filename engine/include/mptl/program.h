@@ -8,6 +8,7 @@
 #define MPTL_PROGRAM_H
 
 #include "kernels/exponents.h"
+#include "mptl/device.h"
 #include "mptl/graph.h"
 #include "mptl/plan.h"
 #include "mptl/tensor.h"
@@ -15,15 +16,17 @@
 /* ---- Model: what training changes ---- */
 
 typedef struct mptl_model {
-  const mptl_graph *graph; /* borrowed: must outlive the model */
-  mptl_tensor **params;    /* by parameter index: binary32 master, or buffer; PyTorch's layout */
+  const mptl_graph *graph;   /* borrowed: must outlive the model */
+  const mptl_device *device; /* in whose memory the tensors are */
+  mptl_tensor **params;      /* by parameter index: binary32 master, or buffer; PyTorch's layout */
   mptl_tensor **grads;   /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
   mptl_tensor **momenta; /* trained ones: momentum buffer; else NULL */
-  int64_t updates;       /* updates applied so far; the first one sets the momentum buffers */
+  struct mptl_trained_list *trained; /* the device's list of the trained ones; NULL before there are gradients */
+  int64_t updates;                   /* updates applied so far; the first one sets the momentum buffers */
 } mptl_model;
 
-/* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone. */
-MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed);
+/* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone, the same on every device. */
+MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, const mptl_device *device);
 MPTL_API void mptl_model_destroy(mptl_model *model);
 
 /* ---- Program ---- */
@@ -38,7 +41,7 @@ typedef enum mptl_value_storage { MPTL_PACKED, MPTL_EMULATED } mptl_value_storag
  * backward and mptl_program_read must come before another program's forward. */
 typedef struct mptl_workspace mptl_workspace;
 
-MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace);
+MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace, const mptl_device *device);
 MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
 
 /* What matrix products are computed in; the products are the same, they are added in binary32. */
@@ -57,7 +60,8 @@ typedef struct mptl_program_options {
   mptl_value_storage storage;
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding and dropout */
-  mptl_workspace *workspace;   /* shared with other programs, borrowed; NULL: one of its own */
+  mptl_workspace *workspace;   /* shared with other programs on the device, borrowed; NULL: one of its own */
+  const mptl_device *device;   /* for mptl_predict_memory, NULL: the CPU; a program runs on its model's */
 } mptl_program_options;
 
 /* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
@@ -109,6 +113,10 @@ typedef struct mptl_op_cost {
 /* By operator: an array of the graph's n_ops, owned by the program, 0 but for stages' ends. */
 MPTL_API const mptl_op_cost *mptl_program_costs(const mptl_program *program);
 
+/* Whether the host waits for each stage, from the next forward on. Without that a device other than the CPU is still at work when the
+ * host comes to the next stage, and seconds are 0 in the costs. */
+MPTL_API void mptl_program_time_stages(mptl_program *program, bool on);
+
 /* Seconds that the last step's update took; 0 if there was none. */
 MPTL_API double mptl_program_update_seconds(const mptl_program *program);
 
@@ -131,9 +139,9 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 
 /* ---- Compute ---- */
 
-/* What a matrix product of values of these formats is computed in on this machine: "f32", "bf16", or "2xbf16" and "4xbf16" where numbers
+/* What a matrix product of values of these formats is computed in on a device: "f32", "bf16", or "2xbf16" and "4xbf16" where numbers
  * of more than 8 significant bits are split in two. */
-MPTL_API const char *mptl_compute_name(mptl_format a, mptl_format b, mptl_compute_setting setting);
+MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, mptl_compute_setting setting);
 
 /* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow"; NULL beyond the end. */
 MPTL_API const char *mptl_compute_setting_name(size_t index);
@@ -144,6 +152,7 @@ typedef struct mptl_memory_plan {
   size_t images;     /* the batch that a step reads: the caller's */
   size_t parameters; /* masters, buffers, momenta, gradients */
   size_t state;      /* what operators keep beside their outputs: statistics of batch normalisation */
+  size_t record;     /* what a step tells: its loss, the statistics of each tensor; and its labels */
   size_t arena;      /* outputs, gradients of outputs, by lifetime */
   size_t saved;      /* of arena and state: what lives from forward to backward */
   size_t scratch;    /* of the stage that needs most: rounded parameters, operands and results of matrix products */
@@ -156,7 +165,7 @@ MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
 MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment,
                                          const mptl_program_options *options);
 
-/* Bytes the engine holds now, and the most it has held since the start or the last reset. */
+/* Bytes the engine holds now, on the host and on devices, and the most it has held since the start or the last reset. */
 MPTL_API size_t mptl_memory_current(void);
 MPTL_API size_t mptl_memory_peak(void);
 MPTL_API void mptl_memory_reset_peak(void);
