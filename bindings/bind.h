@@ -62,6 +62,8 @@ mptl_assignment *bind_check_assignment(lua_State *L, int index);
 mptl_images **bind_new_images(lua_State *L); /* bindings/images.c */
 mptl_images *bind_check_images(lua_State *L, int index);
 
+mptl_dataset *bind_test_dataset(lua_State *L, int index); /* bindings/data.c; NULL for anything but a data set */
+
 /* The fields path (an error when missing) and split ("train" when missing) of the options table at index. */
 const char *bind_field_path(lua_State *L, int index); /* bindings/data.c */
 mptl_split bind_field_split(lua_State *L, int index);
@@ -80,6 +82,9 @@ void mptl_bind_plan(lua_State *L);
 void mptl_bind_program(lua_State *L);
 void mptl_bind_images(lua_State *L);
 void mptl_bind_data(lua_State *L);
+void mptl_bind_survey(lua_State *L);
+void mptl_bind_packer(lua_State *L);
+void mptl_bind_archive(lua_State *L);
 void mptl_bind_measure(lua_State *L);
 void mptl_bind_system(lua_State *L);
 void mptl_bind_process(lua_State *L);

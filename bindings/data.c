@@ -32,6 +32,10 @@ static mptl_dataset *check_dataset(lua_State *L, int index) {
   return dataset;
 }
 
+mptl_dataset *bind_test_dataset(lua_State *L, int index) {
+  return luaL_testudata(L, index, DATASET) != NULL ? check_dataset(L, index) : NULL;
+}
+
 static int field_int(lua_State *L, int index, const char *field, lua_Integer def) {
   lua_Integer value = bind_opt_integer(L, index, field, def);
   if (value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: %I is out of range", field, value);

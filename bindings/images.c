@@ -1,6 +1,7 @@
 /* mptl.Images and mptl.Decoder: encoded images with labels, and what decodes them. Images are numbered from 1, classes from 0.
  *
  *   core.images_folder{path=, split="train"|"test"}   core.images_folder_classes(path) -> number, 0 when it is no such folder
+ *   core.images_packed{path=, split=}   core.images_packed_classes(path) -> number, 0 when it is no packed data set
  *   images:count()  images:classes()  images:class_name(label)  images:label(i)  images:name(i) -> "CLASS/FILE"  images:where()
  *   images:read(i) -> string; nil and why when it cannot be read
  *
@@ -15,6 +16,7 @@
 #include "bindings/bind.h"
 #include "mptl/images.h"
 #include "mptl/jpeg.h"
+#include "mptl/packed.h"
 
 #define DECODER "mptl.Decoder"
 
@@ -31,17 +33,27 @@ mptl_images *bind_check_images(lua_State *L, int index) {
   return images;
 }
 
-static int images_folder(lua_State *L) {
+/* Opens images by one of the engine's functions. */
+static int open_images(lua_State *L, mptl_status (*opener)(mptl_images **, const char *, mptl_split)) {
   static const char *const fields[] = {"path", "split", NULL};
   bind_check_fields(L, 1, fields);
   const char *path = bind_field_path(L, 1);
   mptl_split split = bind_field_split(L, 1);
-  bind_check(L, mptl_images_open_folder(bind_new_images(L), path, split));
+  bind_check(L, opener(bind_new_images(L), path, split));
   return 1;
 }
 
+static int images_folder(lua_State *L) { return open_images(L, mptl_images_open_folder); }
+
+static int images_packed(lua_State *L) { return open_images(L, mptl_images_open_packed); }
+
 static int images_folder_classes(lua_State *L) {
   lua_pushinteger(L, mptl_images_folder_classes(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int images_packed_classes(lua_State *L) {
+  lua_pushinteger(L, mptl_images_packed_classes(luaL_checkstring(L, 1)));
   return 1;
 }
 
@@ -200,6 +212,8 @@ static const luaL_Reg decoder_methods[] = {
 static const luaL_Reg functions[] = {
     {"images_folder", images_folder},
     {"images_folder_classes", images_folder_classes},
+    {"images_packed", images_packed},
+    {"images_packed_classes", images_packed_classes},
     {"decoder", decoder_new},
     {"jpeg_encode", jpeg_encode},
     {NULL, NULL},

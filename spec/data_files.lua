@@ -1,4 +1,5 @@
 --- Small CIFAR files in a temporary directory, for the specs.
+local core = require "mptl.core"
 local lfs = require "lfs"
 
 local M = {}
@@ -44,6 +45,19 @@ end
 --- A record whose image is one byte all over, all of its channels.
 function M.flat(label, value)
   return string.char(label) .. string.char(value):rep(3072)
+end
+
+--- A JPEG image of one colour all over, 0 .. 255 for each channel.
+function M.jpeg(colour, width, height)
+  local values = {}
+  for i = 0, width * height - 1 do table.move(colour, 1, 3, 3 * i + 1, values) end
+  return core.jpeg_encode(core.tensor({ height, width, 3 }, values), 95)
+end
+
+--- All bytes of a file.
+function M.read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
 end
 
 return M

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/file.h"
+
 static int write_all(int fd, const char *data, size_t size) {
   while (size > 0) {
     ssize_t n = write(fd, data, size);
@@ -43,16 +45,21 @@ static void sync_directory(const char *path) {
   close(fd);
 }
 
+int mptl_file_rename(const char *from, const char *to) {
+  if (rename(from, to) != 0) return -1;
+  sync_directory(to);
+  return 0;
+}
+
 mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks) {
   char temporary[PATH_MAX];
   if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
     return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(ENAMETOOLONG));
-  if (write_synced(temporary, n, chunks) != 0 || rename(temporary, path) != 0) {
+  if (write_synced(temporary, n, chunks) != 0 || mptl_file_rename(temporary, path) != 0) {
     int error = errno;
     unlink(temporary);
     return mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(error));
   }
-  sync_directory(path);
   return MPTL_OK;
 }
 

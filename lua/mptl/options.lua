@@ -130,24 +130,30 @@ function M.check(row, value)
   return types[row.type](row, value)
 end
 
---- Adds the options to a parser of the argparse library.
+--- Adds one option to a parser of the argparse library.
+-- @param parser the parser
+-- @param row like those of M.rows; it need not be one of them
+-- @usage options.add_row(parser, { "train", "whole", min = 1, max = 1000, help = "training images" })
+function M.add_row(parser, row)
+  local name, kind = row[1], row[2]
+  local flag = "--" .. name:gsub("_", "-")
+  if kind == "flag" then
+    parser:flag(flag, row.help):target(name)
+    return
+  end
+  parser:option(flag, row.choices and ("%s: %s"):format(row.help, table.concat(row.choices, ", ")) or row.help)
+    :target(name):argname(row.arg or (kind == "choice" and "NAME" or "N")):convert(function(text)
+      local value, accepted = types[kind](row, text)
+      if value == nil then return nil, ("%s: %s, accepted are %s"):format(flag, text, accepted) end
+      return value
+    end)
+end
+
+--- Adds options of the table.
 -- @param parser the parser
 -- @param names list of option names; all of M.names when nil
 function M.add(parser, names)
-  for _, name in ipairs(names or M.names) do
-    local row = M.by_name[name]
-    local flag = "--" .. row.name:gsub("_", "-")
-    if row.type == "flag" then
-      parser:flag(flag, row.help):target(row.name)
-    else
-      parser:option(flag, row.choices and ("%s: %s"):format(row.help, table.concat(row.choices, ", ")) or row.help)
-        :target(row.name):argname(row.arg or (row.type == "choice" and "NAME" or "N")):convert(function(text)
-          local value, accepted = M.check(row, text)
-          if value == nil then return nil, ("%s: %s, accepted are %s"):format(flag, text, accepted) end
-          return value
-        end)
-    end
-  end
+  for _, name in ipairs(names or M.names) do M.add_row(parser, M.by_name[name]) end
 end
 
 return M

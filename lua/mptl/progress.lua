@@ -63,6 +63,15 @@ function Progress:note(text)
   self.out:flush()
 end
 
+--- As note, but not too often.
+-- @param make function that returns the text
+function Progress:note_seldom(make)
+  local now = self.bar and core.time()
+  if not now or now - self.drawn < between then return end
+  self.drawn = now
+  self:note(make())
+end
+
 --- Takes the bar away.
 function Progress:clear()
   if self.shown then self.out:write("\r\27[K") end

@@ -1,0 +1,146 @@
+/* mptl.Archive: what is in a tar or zip file, one entry after the other (libarchive), without unpacking it.
+ *
+ *   core.archive(path), core.archive_of(bytes)   tar (also compressed by gzip, bzip2, xz, zstd) or zip
+ *   archive:next() -> name, kind                 "file", "directory" or "other" (links, devices); nil at the end
+ *   archive:read(limit) -> bytes                 of the entry that next told; an error beyond limit bytes
+ *   archive:done() -> bytes of the file that have been read, for progress
+ *   archive:close()
+ */
+#include <archive.h>
+#include <archive_entry.h>
+#include <string.h>
+
+#include "bindings/bind.h"
+
+#define ARCHIVE "mptl.Archive"
+#define BLOCK_SIZE 65536 /* bytes a read */
+
+typedef struct archive_box { /* its user values are the name for messages and, for archives in memory, their bytes */
+  struct archive *archive;
+  struct archive_entry *entry; /* the archive's */
+} archive_box;
+
+static struct archive *check_archive(lua_State *L, archive_box **box) {
+  *box = luaL_checkudata(L, 1, ARCHIVE);
+  if ((*box)->archive == NULL) luaL_error(L, "archive: already closed");
+  return (*box)->archive;
+}
+
+/* Raises the library's message, behind the archive's name. */
+static int fail(lua_State *L, struct archive *archive) {
+  const char *text = archive_error_string(archive);
+  lua_getiuservalue(L, 1, 1);
+  lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), text != NULL ? text : "cannot be read");
+  return lua_error(L);
+}
+
+/* An archive that is not open yet, in place of what is on the stack; the name stays below it as argument 1. */
+static archive_box *new_archive(lua_State *L, const char *name) {
+  archive_box *box = lua_newuserdatauv(L, sizeof *box, 2);
+  *box = (archive_box){0};
+  luaL_setmetatable(L, ARCHIVE);
+  lua_pushstring(L, name);
+  lua_setiuservalue(L, -2, 1);
+  box->archive = archive_read_new();
+  if (box->archive == NULL) luaL_error(L, "%s: no memory", name);
+  archive_read_support_format_tar(box->archive);
+  archive_read_support_format_zip(box->archive);
+  archive_read_support_filter_gzip(box->archive);
+  archive_read_support_filter_bzip2(box->archive);
+  archive_read_support_filter_xz(box->archive);
+  archive_read_support_filter_zstd(box->archive);
+  return box;
+}
+
+static int archive_open(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  archive_box *box = new_archive(L, path);
+  lua_replace(L, 1);
+  if (archive_read_open_filename(box->archive, path, BLOCK_SIZE) != ARCHIVE_OK) return fail(L, box->archive);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int archive_open_bytes(lua_State *L) {
+  size_t size;
+  const char *bytes = luaL_checklstring(L, 1, &size);
+  archive_box *box = new_archive(L, luaL_optstring(L, 2, "archive"));
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 2); /* keeps the bytes */
+  lua_replace(L, 1);
+  if (archive_read_open_memory(box->archive, bytes, size) != ARCHIVE_OK) return fail(L, box->archive);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* The entry's name: what tar has as UTF-8 does not depend on the locale, and what it has as plain bytes stays those. */
+static const char *entry_name(struct archive_entry *entry) {
+  const char *name = archive_entry_pathname_utf8(entry);
+  return name != NULL ? name : archive_entry_pathname(entry);
+}
+
+static int archive_step(lua_State *L) {
+  archive_box *box;
+  struct archive *archive = check_archive(L, &box);
+  box->entry = NULL;
+  int status = archive_read_next_header(archive, &box->entry);
+  if (status == ARCHIVE_EOF) return 0;
+  if (status != ARCHIVE_OK && status != ARCHIVE_WARN) {
+    box->entry = NULL;
+    return fail(L, archive);
+  }
+  const char *name = entry_name(box->entry);
+  int type = archive_entry_hardlink(box->entry) != NULL ? 0 : archive_entry_filetype(box->entry);
+  lua_pushstring(L, name != NULL ? name : "?");
+  lua_pushstring(L, type == AE_IFREG ? "file" : type == AE_IFDIR ? "directory" : "other");
+  return 2;
+}
+
+static int archive_read(lua_State *L) {
+  archive_box *box;
+  struct archive *archive = check_archive(L, &box);
+  lua_Integer limit = luaL_checkinteger(L, 2), size = 0;
+  if (box->entry == NULL) luaL_error(L, "archive: no entry to read, next has to tell one first");
+  const char *name = entry_name(box->entry);
+  luaL_Buffer buffer;
+  luaL_buffinit(L, &buffer);
+  for (;;) {
+    la_ssize_t n = archive_read_data(archive, luaL_prepbuffsize(&buffer, BLOCK_SIZE), BLOCK_SIZE);
+    if (n < 0) return fail(L, archive);
+    if (n == 0) break;
+    size += n;
+    if (size > limit) return luaL_error(L, "%s: more than %I bytes", name != NULL ? name : "?", limit);
+    luaL_addsize(&buffer, (size_t)n);
+  }
+  luaL_pushresult(&buffer);
+  return 1;
+}
+
+static int archive_done(lua_State *L) {
+  archive_box *box;
+  lua_pushinteger(L, archive_filter_bytes(check_archive(L, &box), -1));
+  return 1;
+}
+
+static int archive_gc(lua_State *L) {
+  archive_box *box = luaL_checkudata(L, 1, ARCHIVE);
+  if (box->archive != NULL) archive_read_free(box->archive);
+  *box = (archive_box){0};
+  return 0;
+}
+
+static const luaL_Reg methods[] = {
+    {"next", archive_step}, {"read", archive_read},  {"done", archive_done},
+    {"close", archive_gc},  {"__close", archive_gc}, {NULL, NULL},
+};
+
+static const luaL_Reg functions[] = {
+    {"archive", archive_open},
+    {"archive_of", archive_open_bytes},
+    {NULL, NULL},
+};
+
+void mptl_bind_archive(lua_State *L) {
+  bind_new_type(L, ARCHIVE, methods, archive_gc);
+  luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,198 @@
+/* Collections of encoded images in a packed file (mptl/packed.h), read through a map of it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/crc32c.h"
+#include "data/images.h"
+#include "data/packed.h"
+#include "mptl/packed.h"
+
+typedef struct packed {
+  mptl_images base;
+  const uint8_t *map; /* the whole file; NULL when there is none */
+  size_t size;
+  const uint8_t *entries; /* of the split; in the map, as are the others */
+  const uint8_t *classes;
+  const char *texts;
+} packed;
+
+static mptl_packed_entry entry_of(const mptl_images *images, int64_t i) {
+  return mptl_packed_get_entry(((const packed *)images)->entries + (size_t)i * MPTL_PACKED_ENTRY_SIZE);
+}
+
+static const char *packed_class_name(const mptl_images *images, int label) {
+  const packed *p = (const packed *)images;
+  return p->texts + mptl_packed_get_text(p->classes + (size_t)label * MPTL_PACKED_CLASS_SIZE);
+}
+
+static int32_t packed_label(const mptl_images *images, int64_t i) { return (int32_t)entry_of(images, i).label; }
+
+static const char *packed_name(const mptl_images *images, int64_t i) {
+  return ((const packed *)images)->texts + entry_of(images, i).name;
+}
+
+static mptl_status packed_read(const mptl_images *images, int64_t i, mptl_encoded *encoded) {
+  mptl_packed_entry entry = entry_of(images, i);
+  const uint8_t *data = ((const packed *)images)->map + entry.at;
+  uint32_t crc = mptl_crc32c(0, data, entry.size);
+  if (crc != entry.crc)
+    return mptl_fail(MPTL_EDATA, "damaged: its checksum is %08" PRIx32 ", that of its bytes %08" PRIx32, entry.crc, crc);
+  encoded->data = data;
+  encoded->size = entry.size;
+  return MPTL_OK;
+}
+
+static void packed_destroy(mptl_images *images) {
+  packed *p = (packed *)images;
+  if (p->map != NULL) munmap((void *)p->map, p->size);
+  free(p->base.where);
+  free(p);
+}
+
+static const mptl_images_kind packed_kind = {
+    .class_name = packed_class_name,
+    .label = packed_label,
+    .name = packed_name,
+    .read = packed_read,
+    .destroy = packed_destroy,
+};
+
+static mptl_status map_file(packed *p, const char *path) {
+  struct stat st;
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is no reason to wait */
+  if (file < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
+  mptl_status status = MPTL_OK;
+  if (fstat(file, &st) != 0)
+    status = mptl_fail(MPTL_EIO, "%s", strerror(errno));
+  else if (!S_ISREG(st.st_mode))
+    status = mptl_fail(MPTL_EIO, "not a regular file");
+  else if (st.st_size < MPTL_PACKED_HEADER_SIZE)
+    status = mptl_fail(MPTL_EDATA, "%lld bytes, not a packed data set", (long long)st.st_size);
+  if (status == MPTL_OK) {
+    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (map == MAP_FAILED) {
+      status = mptl_fail(MPTL_EIO, "cannot be mapped: %s", strerror(errno));
+    } else {
+      p->map = map;
+      p->size = (size_t)st.st_size;
+    }
+  }
+  close(file);
+  return status;
+}
+
+static mptl_status check_header(mptl_packed_header *h, const packed *p) {
+  if (!mptl_packed_begins(p->map)) return mptl_fail(MPTL_EDATA, "not a packed data set");
+  bool sound = mptl_packed_get_header(h, p->map);
+  if (h->version != MPTL_PACKED_VERSION)
+    return mptl_fail(MPTL_EDATA, "a packed data set of version %" PRIu32 ", accepted is %d", h->version, MPTL_PACKED_VERSION);
+  if (!sound) return mptl_fail(MPTL_EDATA, "damaged: the header's checksum is wrong");
+  if (h->directory_at < MPTL_PACKED_HEADER_SIZE || h->directory_at > UINT64_MAX - h->directory_size)
+    return mptl_fail(MPTL_EDATA, "damaged: a directory at byte %" PRIu64, h->directory_at);
+  uint64_t size = h->directory_at + h->directory_size;
+  if (size > p->size) return mptl_fail(MPTL_EDATA, "truncated: %zu bytes of %" PRIu64, p->size, size);
+  if (size < p->size) return mptl_fail(MPTL_EDATA, "damaged: %zu bytes, must be %" PRIu64, p->size, size);
+  return MPTL_OK;
+}
+
+/* Sets the places of the directory's parts; *texts_size is that of its last part. */
+static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed_header *h, mptl_split split) {
+  uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* images and classes that it has room for, so sums do not wrap */
+  if (h->counts[0] > most || h->counts[1] > most || h->counts[0] > INT32_MAX || h->counts[1] > INT32_MAX ||
+      h->classes > INT32_MAX)
+    return mptl_fail(MPTL_EDATA, "damaged: %" PRIu64 " and %" PRIu64 " images of %" PRIu32 " classes", h->counts[0], h->counts[1],
+                     h->classes);
+  uint64_t entries = (h->counts[0] + h->counts[1]) * MPTL_PACKED_ENTRY_SIZE;
+  uint64_t used = entries + (uint64_t)h->classes * MPTL_PACKED_CLASS_SIZE;
+  if (used >= h->directory_size) return mptl_fail(MPTL_EDATA, "damaged: the directory has no room for its parts");
+  const uint8_t *directory = p->map + h->directory_at;
+  if (mptl_crc32c(0, directory, (size_t)h->directory_size) != h->directory_crc)
+    return mptl_fail(MPTL_EDATA, "damaged: the directory's checksum is wrong");
+  if (directory[h->directory_size - 1] != 0) return mptl_fail(MPTL_EDATA, "damaged: the texts do not end");
+  p->entries = directory + (split == MPTL_TEST ? h->counts[0] * MPTL_PACKED_ENTRY_SIZE : 0);
+  p->classes = directory + entries;
+  p->texts = (const char *)directory + used;
+  p->base.count = (int64_t)h->counts[split];
+  p->base.classes = (int)h->classes;
+  *texts_size = h->directory_size - used;
+  return MPTL_OK;
+}
+
+/* A checksum keeps accidents away, not intent: every place that the directory names is looked at. */
+static mptl_status check_classes(const packed *p, uint64_t texts_size) {
+  for (int c = 0; c < p->base.classes; c++) {
+    uint32_t at = mptl_packed_get_text(p->classes + (size_t)c * MPTL_PACKED_CLASS_SIZE);
+    if (at >= texts_size || !mptl_packed_printable(p->texts + at))
+      return mptl_fail(MPTL_EDATA, "damaged: the name of class %d", c);
+    if (c > 0 && strcmp(packed_class_name(&p->base, c - 1), p->texts + at) >= 0)
+      return mptl_fail(MPTL_EDATA, "damaged: class %d is not behind class %d in the order of names", c, c - 1);
+  }
+  return MPTL_OK;
+}
+
+static mptl_status check_entries(const packed *p, const mptl_packed_header *h, uint64_t texts_size) {
+  uint32_t label = 0;
+  for (int64_t i = 0; i < p->base.count; i++) {
+    mptl_packed_entry e = entry_of(&p->base, i);
+    bool inside = e.at >= MPTL_PACKED_HEADER_SIZE && e.at <= h->directory_at && e.size <= h->directory_at - e.at;
+    if (!inside || e.size == 0 || e.size > MPTL_ENCODED_MAX)
+      return mptl_fail(MPTL_EDATA, "damaged: image %" PRId64 " is %" PRIu32 " bytes at byte %" PRIu64, i, e.size, e.at);
+    if (e.label >= h->classes || e.label < label)
+      return mptl_fail(MPTL_EDATA, "damaged: image %" PRId64 " is of class %" PRIu32, i, e.label);
+    if (e.name >= texts_size || !mptl_packed_printable(p->texts + e.name))
+      return mptl_fail(MPTL_EDATA, "damaged: the name of image %" PRId64, i);
+    label = e.label;
+  }
+  return MPTL_OK;
+}
+
+/* Fills in a zeroed struct. */
+static mptl_status open_packed(packed *p, const char *path, mptl_split split) {
+  mptl_packed_header header;
+  uint64_t texts_size = 0;
+  MPTL_TRY(map_file(p, path));
+  MPTL_TRY(check_header(&header, p));
+  MPTL_TRY(find_parts(p, &texts_size, &header, split));
+  MPTL_TRY(check_classes(p, texts_size));
+  MPTL_TRY(check_entries(p, &header, texts_size));
+  if (p->base.count == 0) return mptl_fail(MPTL_EDATA, "no %s images in it", split == MPTL_TRAIN ? "training" : "test");
+  return MPTL_OK;
+}
+
+mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl_split split) {
+  *images = NULL;
+  packed *p = calloc(1, sizeof *p);
+  char *where = strdup(path);
+  if (p == NULL || where == NULL) {
+    free(p);
+    free(where);
+    return mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
+  }
+  p->base.kind = &packed_kind;
+  p->base.where = where;
+  mptl_status status = open_packed(p, path, split);
+  if (status == MPTL_OK) {
+    *images = &p->base;
+    return MPTL_OK;
+  }
+  packed_destroy(&p->base);
+  return mptl_fail_in(status, "%s", path);
+}
+
+int mptl_images_packed_classes(const char *path) {
+  uint8_t bytes[MPTL_PACKED_HEADER_SIZE];
+  mptl_packed_header header;
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return 0;
+  ssize_t n = read(file, bytes, sizeof bytes);
+  close(file);
+  if (n != sizeof bytes || !mptl_packed_begins(bytes) || !mptl_packed_get_header(&header, bytes)) return 0;
+  return header.classes <= INT32_MAX ? (int)header.classes : 0;
+}

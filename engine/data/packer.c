@@ -1,0 +1,240 @@
+/* Writes packed files (mptl/packed.h): images as they come, then the directory, sorted, and at last the header. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/crc32c.h"
+#include "core/file.h"
+#include "data/packed.h"
+#include "mptl/packed.h"
+
+#define BUFFER_SIZE (1 << 20) /* bytes a write */
+
+typedef struct added {     /* an image that was added */
+  mptl_packed_entry entry; /* its label is the place of its class in the order in which they came */
+  mptl_split split;
+} added;
+
+typedef struct added_class {
+  uint32_t name; /* where it begins in the texts */
+  uint32_t came; /* its place in the order in which the classes came */
+} added_class;
+
+struct mptl_packer {
+  char *path, *temporary;
+  FILE *file;
+  uint64_t at; /* bytes written */
+  added *images;
+  size_t count, capacity;
+  added_class *classes;
+  size_t class_count, class_capacity;
+  char *texts; /* as in the file */
+  size_t texts_size, texts_capacity;
+};
+
+/* Makes room for one more element of the size; false when there is no memory. */
+static bool grow(void **list, size_t *capacity, size_t count, size_t size) {
+  if (count < *capacity) return true;
+  size_t more = *capacity == 0 ? 256 : 2 * *capacity;
+  void *grown = realloc(*list, more * size);
+  if (grown == NULL) return false;
+  *list = grown;
+  *capacity = more;
+  return true;
+}
+
+static mptl_status no_memory(const mptl_packer *p) { return mptl_fail(MPTL_ENOMEM, "%s: no memory for its directory", p->path); }
+
+static mptl_status write_failed(const mptl_packer *p) {
+  return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->temporary, strerror(errno));
+}
+
+static mptl_status put_bytes(mptl_packer *p, const void *data, size_t size) {
+  if (fwrite(data, 1, size, p->file) != size) return write_failed(p);
+  p->at += size;
+  return MPTL_OK;
+}
+
+/* Appends the parts as one text; *where is where it begins. */
+static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, const char *separator, const char *second) {
+  size_t size = strlen(first) + strlen(separator) + strlen(second) + 1;
+  if (p->texts_size + size > UINT32_MAX) return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
+  while (p->texts_capacity < p->texts_size + size)
+    if (!grow((void **)&p->texts, &p->texts_capacity, p->texts_capacity, 1)) return no_memory(p);
+  snprintf(p->texts + p->texts_size, size, "%s%s%s", first, separator, second);
+  *where = (uint32_t)p->texts_size;
+  p->texts_size += size;
+  return MPTL_OK;
+}
+
+/* The place of a class, which is added if it is new. Images of a class tend to come together. */
+static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name) {
+  size_t last = p->count > 0 ? p->images[p->count - 1].entry.label : 0;
+  for (size_t i = 0; i < p->class_count; i++) {
+    size_t c = (last + i) % p->class_count;
+    if (strcmp(p->texts + p->classes[c].name, name) != 0) continue;
+    *label = (uint32_t)c;
+    return MPTL_OK;
+  }
+  if (!grow((void **)&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
+  MPTL_TRY(add_text(p, &p->classes[p->class_count].name, name, "", ""));
+  p->classes[p->class_count].came = *label = (uint32_t)p->class_count;
+  p->class_count++;
+  return MPTL_OK;
+}
+
+static bool is_file_name(const char *file) {
+  size_t size = strlen(file);
+  return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
+}
+
+mptl_status mptl_packer_create(mptl_packer **packer, const char *path) {
+  *packer = NULL;
+  mptl_packer *p = calloc(1, sizeof *p);
+  if (p == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
+  p->path = strdup(path);
+  if (asprintf(&p->temporary, "%s.tmp", path) < 0) p->temporary = NULL;
+  mptl_status status = p->path != NULL && p->temporary != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
+  if (status == MPTL_OK) {
+    p->file = fopen(p->temporary, "wbe");
+    if (p->file == NULL) status = write_failed(p);
+  }
+  if (status == MPTL_OK) {
+    static const uint8_t room[MPTL_PACKED_HEADER_SIZE];
+    setvbuf(p->file, NULL, _IOFBF, BUFFER_SIZE);
+    status = put_bytes(p, room, sizeof room);
+  }
+  if (status == MPTL_OK)
+    *packer = p;
+  else
+    mptl_packer_destroy(p);
+  return status;
+}
+
+mptl_status mptl_packer_add(mptl_packer *p, mptl_split split, const char *class_name, const char *file, const void *data,
+                            size_t size) {
+  if (class_name[0] == '\0' || strchr(class_name, '/') != NULL || !mptl_packed_printable(class_name))
+    return mptl_fail(MPTL_EINVAL, "the name of the class: must not be empty or have a / or control characters");
+  if (!is_file_name(file))
+    return mptl_fail(MPTL_EINVAL, "the image's name: must not be empty, have an empty part or control characters");
+  if (size == 0 || size > MPTL_ENCODED_MAX)
+    return mptl_fail(MPTL_EINVAL, "%s/%s: %zu bytes, accepted are 1 to %zu", class_name, file, size, MPTL_ENCODED_MAX);
+  added image = {.entry = {.at = p->at, .size = (uint32_t)size, .crc = mptl_crc32c(0, data, size)}, .split = split};
+  if (!grow((void **)&p->images, &p->capacity, p->count, sizeof *p->images)) return no_memory(p);
+  MPTL_TRY(find_class(p, &image.entry.label, class_name));
+  MPTL_TRY(add_text(p, &image.entry.name, class_name, "/", file));
+  MPTL_TRY(put_bytes(p, data, size));
+  p->images[p->count++] = image;
+  return MPTL_OK;
+}
+
+/* ---- The directory ---- */
+
+static int by_name(const void *a, const void *b, void *texts) {
+  return strcmp((char *)texts + ((const added_class *)a)->name, (char *)texts + ((const added_class *)b)->name);
+}
+
+/* Sorts the classes by name, and makes the images' labels places in that order. */
+static mptl_status sort_classes(mptl_packer *p) {
+  uint32_t *places = malloc(p->class_count * sizeof *places);
+  if (places == NULL) return no_memory(p);
+  qsort_r(p->classes, p->class_count, sizeof *p->classes, by_name, p->texts);
+  for (size_t c = 0; c < p->class_count; c++) places[p->classes[c].came] = (uint32_t)c;
+  for (size_t i = 0; i < p->count; i++) p->images[i].entry.label = places[p->images[i].entry.label];
+  free(places);
+  return MPTL_OK;
+}
+
+static int by_place(const void *a, const void *b, void *texts) {
+  const added *x = a, *y = b;
+  if (x->split != y->split) return x->split < y->split ? -1 : 1;
+  if (x->entry.label != y->entry.label) return x->entry.label < y->entry.label ? -1 : 1;
+  return strcmp((char *)texts + x->entry.name, (char *)texts + y->entry.name);
+}
+
+/* Each class has to have training images; no name may stand twice in a split. The images are sorted; trained is zero, one a class. */
+static mptl_status check_images(const mptl_packer *p, bool *trained) {
+  if (p->count == 0 || p->images[0].split != MPTL_TRAIN)
+    return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed", p->path);
+  for (size_t i = 0; i < p->count; i++) {
+    const added *image = &p->images[i];
+    const char *name = p->texts + image->entry.name, *set = image->split == MPTL_TRAIN ? "training" : "test";
+    if (i > 0 && by_place(image - 1, image, p->texts) == 0)
+      return mptl_fail(MPTL_EDATA, "%s: two images of the %s set are named %s", p->path, set, name);
+    if (image->split == MPTL_TRAIN)
+      trained[image->entry.label] = true;
+    else if (!trained[image->entry.label])
+      return mptl_fail(MPTL_EDATA, "%s: the test set's %s is of a class that the training set has not", p->path, name);
+  }
+  return MPTL_OK;
+}
+
+static mptl_status sort_images(mptl_packer *p) {
+  bool *trained = calloc(p->class_count + 1, sizeof *trained);
+  if (trained == NULL) return no_memory(p);
+  mptl_status status = sort_classes(p);
+  if (status == MPTL_OK) {
+    qsort_r(p->images, p->count, sizeof *p->images, by_place, p->texts);
+    status = check_images(p, trained);
+  }
+  free(trained);
+  return status;
+}
+
+/* Writes bytes of the directory, and takes them into its checksum. */
+static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const void *data, size_t size) {
+  h->directory_crc = mptl_crc32c(h->directory_crc, data, size);
+  h->directory_size += size;
+  return put_bytes(p, data, size);
+}
+
+static mptl_status write_directory(mptl_packer *p, mptl_packed_header *h) {
+  uint8_t bytes[MPTL_PACKED_ENTRY_SIZE];
+  *h = (mptl_packed_header){.version = MPTL_PACKED_VERSION, .classes = (uint32_t)p->class_count, .directory_at = p->at};
+  for (size_t i = 0; i < p->count; i++) {
+    h->counts[p->images[i].split]++;
+    mptl_packed_put_entry(bytes, &p->images[i].entry);
+    MPTL_TRY(put_directory(p, h, bytes, sizeof bytes));
+  }
+  for (size_t c = 0; c < p->class_count; c++) {
+    mptl_packed_put_text(bytes, p->classes[c].name);
+    MPTL_TRY(put_directory(p, h, bytes, MPTL_PACKED_CLASS_SIZE));
+  }
+  return put_directory(p, h, p->texts, p->texts_size);
+}
+
+static mptl_status write_header(mptl_packer *p, const mptl_packed_header *h) {
+  uint8_t bytes[MPTL_PACKED_HEADER_SIZE];
+  mptl_packed_put_header(bytes, h);
+  if (fseek(p->file, 0, SEEK_SET) != 0) return write_failed(p);
+  return put_bytes(p, bytes, sizeof bytes);
+}
+
+mptl_status mptl_packer_finish(mptl_packer *p) {
+  mptl_packed_header header;
+  if (ferror(p->file)) return mptl_fail(MPTL_EIO, "cannot write %s: an image could not be written", p->temporary);
+  MPTL_TRY(sort_images(p));
+  MPTL_TRY(write_directory(p, &header));
+  MPTL_TRY(write_header(p, &header));
+  if (fflush(p->file) != 0 || fsync(fileno(p->file)) != 0) return write_failed(p);
+  if (mptl_file_rename(p->temporary, p->path) != 0) return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
+  free(p->temporary);
+  p->temporary = NULL; /* nothing is left to remove */
+  return MPTL_OK;
+}
+
+void mptl_packer_destroy(mptl_packer *p) {
+  if (p == NULL) return;
+  if (p->file != NULL) {
+    if (p->temporary != NULL) unlink(p->temporary);
+    fclose(p->file);
+  }
+  free(p->path);
+  free(p->temporary);
+  free(p->images);
+  free(p->classes);
+  free(p->texts);
+  free(p);
+}

@@ -1,0 +1,58 @@
+/* Packed data sets: the encoded images of a training and a test set in one file, with their names and classes, behind a directory
+ * that tells where each is. The file is mapped into memory, so opening it takes no longer for large images, and a shared file
+ * system sees one file instead of a million.
+ *
+ * The file, all numbers little-endian and unsigned:
+ *
+ *   header, 64 bytes
+ *      0  8 bytes  "MPTLPACK"
+ *      8  u32      version, 1
+ *     12  u32      number of classes
+ *     16  u64      training images
+ *     24  u64      test images
+ *     32  u64      where the directory begins
+ *     40  u64      its size; the file ends with it
+ *     48  u32      CRC-32C of the directory
+ *     52  u32 x 2  zero
+ *     60  u32      CRC-32C of the bytes 0 to 59
+ *   the images, one after the other, as they were in their files
+ *   directory
+ *      24 bytes an image, training images first, each set sorted by class, then by name (as bytes):
+ *      0  u64      where the image begins
+ *      8  u32      its size
+ *     12  u32      its CRC-32C
+ *     16  u32      its class, a place in the list of classes
+ *     20  u32      where its name begins in the texts: "CLASS/FILE"
+ *      4 bytes a class, sorted by name: where the name begins in the texts
+ *      the texts, each ending in a zero byte
+ */
+#ifndef MPTL_PACKED_H
+#define MPTL_PACKED_H
+
+#include "mptl/images.h"
+
+/* Opens one set of a packed file. All of the directory is checked, so that no file makes later calls read outside of it; an image's
+ * own checksum is checked whenever it is read. The file must not be cut off while it is open. Errors: MPTL_EIO not there or not
+ * readable; MPTL_EDATA another kind of file, truncated, damaged, or without images in the set. */
+MPTL_API mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl_split split);
+
+/* Number of classes of a packed file; 0 when there is no file at path, or none that begins like a packed file. */
+MPTL_API int mptl_images_packed_classes(const char *path);
+
+typedef struct mptl_packer mptl_packer; /* writes a packed file */
+
+/* Begins a file. It is written to PATH.tmp, which an earlier attempt may have left; nothing is at path before mptl_packer_finish. */
+MPTL_API mptl_status mptl_packer_create(mptl_packer **packer, const char *path);
+
+/* Adds an image, in any order. class_name has no "/", file has no empty part; neither has control characters. MPTL_EINVAL for a name
+ * that is not accepted or an image of no bytes or more than MPTL_ENCODED_MAX, which changes nothing; MPTL_EIO, MPTL_ENOMEM. */
+MPTL_API mptl_status mptl_packer_add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file,
+                                     const void *data, size_t size);
+
+/* Writes the directory, syncs, and renames the file to its path. MPTL_EDATA: no training images, two images of one name, a class of
+ * the test set that the training set has not. */
+MPTL_API mptl_status mptl_packer_finish(mptl_packer *packer);
+
+MPTL_API void mptl_packer_destroy(mptl_packer *packer); /* removes what was not finished; NULL is allowed */
+
+#endif

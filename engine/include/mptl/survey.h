@@ -1,0 +1,22 @@
+/* What `mptl data check` and `import` want to know of images: whether each can be decoded, how large it is, sums over its pixels. */
+#ifndef MPTL_SURVEY_H
+#define MPTL_SURVEY_H
+
+#include "mptl/data.h"
+#include "mptl/file.h"
+#include "mptl/images.h"
+
+typedef struct mptl_image_facts {
+  int32_t width, height;       /* pixels; 0 when the image cannot be read or decoded */
+  uint64_t sum[3], squares[3]; /* of the bytes of all pixels: red, green, blue */
+  uint64_t hash;               /* of the encoded image; of the pixels where none is encoded. 0 when it cannot be read */
+  char problem[192];           /* why it cannot be read or decoded, else "" */
+} mptl_image_facts;
+
+/* Facts of n images, from number first on, by all threads of OpenMP; the same for any number of threads. first and n are within the
+ * collection or set. MPTL_ENOMEM; what is wrong with an image is among its facts. */
+MPTL_API mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n);
+MPTL_API mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n);
+MPTL_API mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first, int64_t n);
+
+#endif

@@ -1,0 +1,138 @@
+--- mptl data import: a folder or an archive of JPEG images becomes a packed data set, one file.
+local core = require "mptl.core"
+local lfs = require "lfs"
+local misuse = require "mptl.misuse"
+local options = require "mptl.options"
+local progress = require "mptl.progress"
+local source = require "mptl.dataset.source"
+
+local M = { name = "import", summary = "pack a folder or archive of JPEG images into one file" }
+
+local batch_images, batch_bytes = 1024, 1 << 26 -- decoded together; whichever is reached first
+
+function M.configure(parser)
+  parser:argument("source", "a folder, or a tar (.gz, .bz2, .xz, .zst too) or zip file, with train/CLASS/*.jpg and test/ or "
+    .. "val/, or CLASS/*.jpg, or CLASS.tar"):argname("SOURCE")
+  parser:argument("out", "the packed data set to write"):argname("OUT")
+  options.add_row(parser, { "test", "string", arg = "SOURCE", help = "another folder or archive, of the test set" })
+  options.add_row(parser, { "test_labels", "string", arg = "FILE",
+    help = "classes of the images of --test: lines of file name and class" })
+  options.add_row(parser, { "on_bad_image", "choice", choices = { "stop", "skip" },
+    help = "what to do with an image that cannot be decoded (default stop)" })
+  parser:flag("--force", "replace OUT if it is there")
+  options.add(parser, { "threads", "quiet" })
+end
+
+local Import = {}
+Import.__index = Import
+
+-- Leaves an image out, or ends the import.
+function Import:reject(path, why)
+  path = path:gsub("%c", "?")
+  if self.on_bad ~= "skip" then error(("%s: %s; --on-bad-image skip leaves such images out"):format(path, why), 0) end
+  self.progress:clear()
+  io.stderr:write(("mptl data import: left out %s: %s\n"):format(path, why))
+  self.skipped = self.skipped + 1
+end
+
+-- Decodes the batch, to see that it can be, and packs it.
+function Import:flush()
+  local batch = self.batch
+  self.batch, self.bytes = { encoded = {} }, 0
+  if #batch == 0 then return end
+  local why = {}
+  for _, bad in ipairs(core.survey_bytes(batch.encoded).bad) do why[bad[1]] = bad[2] end
+  for i, image in ipairs(batch) do
+    if why[i] then
+      self:reject(image.path, why[i])
+    else
+      self.packer:add(image.split, image.class, image.file, batch.encoded[i])
+      self.counts[image.split] = self.counts[image.split] + 1
+    end
+  end
+end
+
+function Import:add(path, kind, read, place)
+  local split, class, file, why = source.place(path, place)
+  if not class or kind ~= "file" then
+    self:reject(path, why or "a link or device")
+    return
+  end
+  local named = split ~= nil -- a source names the split of all its images, or of none
+  if self.named == nil then self.named = named end
+  if self.named ~= named then
+    error(("%s: is %s train/, test/ or val/, other images are %s"):format(path, named and "in" or "not in",
+      named and "not" or "in one"), 0)
+  end
+  local bytes = read()
+  local n = #self.batch + 1
+  self.batch[n] = { path = path, split = split or "train", class = class, file = file }
+  self.batch.encoded[n] = bytes
+  self.bytes = self.bytes + #bytes
+  if n >= batch_images or self.bytes >= batch_bytes then self:flush() end
+end
+
+-- Takes all images of a source; false when interrupted.
+function Import:take(path, place)
+  local step, done = source.open(path)
+  self.named = nil
+  for inside, kind, read in step do
+    if core.interrupted() then return false end
+    if source.is_image(inside) then
+      self:add(inside, kind, read, place)
+    else
+      self.others = self.others + 1
+    end
+    self.progress:note_seldom(function()
+      return ("%s: %d%%, %d images"):format(path, 100 * done() // 1, self.counts.train + self.counts.test)
+    end)
+  end
+  self:flush()
+  return not core.interrupted()
+end
+
+local function check_arguments(args)
+  local mode = lfs.attributes(args.out, "mode")
+  if mode and mode ~= "file" then misuse.usage("OUT: %s is a %s, must be a file to write", args.out, mode) end
+  if mode and not args.force then misuse.usage("OUT: %s is there already; --force replaces it", args.out) end
+  if args.test_labels and not args.test then misuse.usage("--test-labels %s: goes with --test SOURCE", args.test_labels) end
+end
+
+local function run(args)
+  local labels = args.test_labels and source.labels(args.test_labels)
+  local packer <close> = core.packer(args.out)
+  local import = setmetatable({
+    packer = packer, on_bad = args.on_bad_image, batch = { encoded = {} }, bytes = 0, counts = { train = 0, test = 0 },
+    skipped = 0, others = 0,
+    progress = progress.create { bar = core.isatty(1) and not args.quiet, width = core.terminal_width(1), lines = true },
+  }, Import)
+  local from = core.time()
+  local whole = import:take(args.source, { split = args.test and "train" or nil })
+    and (not args.test or import:take(args.test, { split = "test", labels = labels }))
+  import.progress:clear()
+  if not whole then return nil end
+  packer:finish()
+  return import, core.time() - from
+end
+
+function M.run(args)
+  check_arguments(args)
+  if args.threads then core.set_threads(args.threads) end
+  core.catch_interrupt()
+  local import, seconds = run(args)
+  core.catch_interrupt(false)
+  if not import then
+    io.stderr:write("mptl data import: interrupted, nothing was written\n")
+    return 130
+  end
+  local opened = core.images_packed { path = args.out }
+  import.progress:line("wrote %s: %d training and %d test images of %d classes, %.1f MB, in %.1f s", args.out,
+    import.counts.train, import.counts.test, opened:classes(), lfs.attributes(args.out, "size") / 1e6, seconds)
+  if import.skipped > 0 then import.progress:line("%d images were left out", import.skipped) end
+  if import.others > 0 then
+    import.progress:line("%d files are no JPEG images by their names, and were passed over", import.others)
+  end
+  return 0
+end
+
+return M
