@@ -4,8 +4,9 @@
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the first convolution, then those of each fire module's squeeze and expand convolutions
-local listed = {
+-- width multiplier -> output channels of the first convolution, then those of each fire module's squeeze and expand convolutions;
+-- other multipliers scale the widths of 1, but for the last one
+local widths = {
   [0.1] = { 12, { 4, 8 }, { 4, 8 }, { 4, 12 }, { 4, 12 }, { 8, 20 }, { 8, 20 }, { 8, 24 }, { 8, 256 } },
   [0.25] = { 24, { 4, 16 }, { 4, 16 }, { 8, 32 }, { 8, 32 }, { 12, 48 }, { 12, 48 }, { 16, 64 }, { 16, 256 } },
   [0.5] = { 48, { 8, 32 }, { 8, 32 }, { 16, 64 }, { 16, 64 }, { 24, 96 }, { 24, 96 }, { 32, 128 }, { 32, 256 } },
@@ -13,17 +14,6 @@ local listed = {
 }
 
 local pooled = { [4] = true, [8] = true } -- fire modules with a pooling behind them
-
--- Other multipliers scale the widths of 1, but for the last one.
-local function widths(multiplier)
-  if listed[multiplier] then return listed[multiplier] end
-  local result = { nn.scaled(listed[1][1], multiplier) }
-  for i = 2, #listed[1] do
-    local squeeze, expand = table.unpack(listed[1][i])
-    result[i] = { nn.scaled(squeeze, multiplier), i == #listed[1] and expand or nn.scaled(expand, multiplier) }
-  end
-  return result
-end
 
 local kaiming = nn.init.kaiming_normal {}
 
@@ -47,7 +37,7 @@ end
 local SqueezeNet = nn.Module("SqueezeNet")
 
 function SqueezeNet:init(cfg)
-  local width = widths(cfg.width)
+  local width = nn.widths(widths, cfg.width)
   local channels = width[1]
   self.stem = nn.Sequential { conv_bn(cfg.input[1], channels, 3, true) }
   self.stem:append(nn.MaxPool2d(2))

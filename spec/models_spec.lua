@@ -1,11 +1,14 @@
--- The installed networks: what the method says of each, at every width and number of classes.
+-- The installed networks: what the method and torchvision say of each, at every width and number of classes.
 local core = require "mptl.core"
+local nn = require "mptl.nn"
 local precision = require "mptl.precision"
+local process = require "support.process"
 local script = require "mptl.script"
 
 local function record(model, width, classes)
-  return script.record(script.configure(model .. "_cifar",
-    { width = width, dataset = classes == 100 and "cifar100" or "cifar10" }))
+  local cfg = script.configure(model, { width = width })
+  cfg.classes = classes
+  return script.record(cfg)
 end
 
 local function count(graph)
@@ -22,43 +25,73 @@ local function dims(graph, name)
   end
 end
 
--- Groups at width 1, and parameters by width, with 10 classes and with 100: counted in PyTorch models of the same layouts.
+-- Groups at width 1, and parameters by width, with 10 classes, 100 and 1000: counted in PyTorch models of the same layouts, those
+-- of the ImageNet networks in torchvision's.
 local models = {
-  squeezenet = {
+  resnet18_cifar = {
+    groups = 22, [1] = { 11173962, 11220132 }, [0.5] = { 2797610, 2820740 }, [0.25] = { 701466, 713076 },
+    [0.1] = { 112778, 117548 },
+  },
+  squeezenet_cifar = {
     groups = 27, [1] = { 734986, 781156 }, [0.5] = { 232202, 278372 }, [0.25] = { 84778, 130948 }, [0.1] = { 36482, 82652 },
   },
-  shufflenetv2 = {
-    groups = 58, [1] = { 1263854, 1356104 }, [0.5] = { 433034, 525284 }, [0.25] = { 180222, 272472 }, [0.1] = { 74302, 166552 },
+  shufflenetv2_cifar = {
+    groups = 58, [1] = { 1263854, 1356104 }, [0.5] = { 433034, 525284 }, [0.25] = { 180222, 272472 },
+    [0.1] = { 74302, 166552 },
   },
-  mobilenetv2 = {
-    groups = 59, [1] = { 2296922, 2412212 }, [0.5] = { 715834, 831124 }, [0.25] = { 254050, 369340 }, [0.1] = { 89226, 204516 },
+  mobilenetv2_cifar = {
+    groups = 59, [1] = { 2296922, 2412212 }, [0.5] = { 715834, 831124 }, [0.25] = { 254050, 369340 },
+    [0.1] = { 89226, 204516 },
+  },
+  shufflenetv2_imagenet = {
+    groups = 58, [1] = { 1263854, 1356104, 2278604 }, [0.5] = { 352042, 444292, 1366792 },
+    [1.5] = { 2488874, 2581124, 3503624 }, [2] = { 5365486, 5549896, 7393996 },
+  },
+  resnet50_imagenet = {
+    groups = 55, [1] = { 23528522, 23712932, 25557032 }, [0.5] = { 5902890, 5995140, 6917640 },
+    [0.25] = { 1486106, 1532276, 1993976 }, [2] = { 93948042, 94316772, 98004072 },
   },
 }
 
 describe("model", function()
   for model, expected in pairs(models) do
     describe(model, function()
-      for _, width in ipairs { 1, 0.5, 0.25, 0.1 } do
-        it("has its parameters at width " .. width, function()
-          assert.equal(expected[width][1], count(record(model, width, 10)))
-          assert.equal(expected[width][2], count(record(model, width, 100)))
-        end)
+      for width, parameters in pairs(expected) do
+        if type(width) == "number" then
+          it("has its parameters and groups at width " .. width, function()
+            for i, classes in ipairs { 10, 100, 1000 } do
+              local graph = record(model, width, classes)
+              assert.equal(parameters[i] or count(graph), count(graph))
+              if width == 1 then
+                assert.equal(expected.groups, #core.assignment(graph, 128, precision.candidates "hfp8"):groups())
+              end
+            end
+          end)
+        end
       end
 
-      it("has its groups", function()
-        assert.equal(expected.groups, #core.assignment(record(model, 1, 10), 128, precision.candidates "hfp8"):groups())
-      end)
-
       it("can have any width", function()
-        assert.is_true(count(record(model, 0.1, 10)) < count(record(model, 0.125, 10)))
-        assert.is_true(count(record(model, 0.5, 10)) < count(record(model, 0.75, 10)))
-        assert.is_true(count(record(model, 1, 10)) < count(record(model, 1.5, 10)))
+        local last = 0
+        for _, width in ipairs { 0.01, 0.125, 0.3, 0.75, 1.25, 3 } do
+          local parameters = count(record(model, width, 10))
+          assert.is_true(parameters > last)
+          last = parameters
+        end
       end)
     end)
   end
 
+  it("refuses widths that are none, and says what it accepts", function()
+    for _, width in ipairs { "0", "17", "wide", "nan" } do
+      local result = process.mptl { "plan", "shufflenetv2_imagenet", "--width", width }
+      assert.same({ 2, ("mptl plan: --width: %s, accepted are numbers above 0 to 16\n"):format(width) },
+        { result.status, result.err })
+    end
+    assert.error_matches(function() nn.scaled(64, -1) end, "nn.scaled: multiplier %-1, must be a number above 0")
+  end)
+
   it("squeezenet has its listed widths, and its names", function()
-    local graph = record("squeezenet", 0.1, 100)
+    local graph = record("squeezenet_cifar", 0.1, 100)
     assert.same({ 12, 3, 3, 3 }, dims(graph, "stem.0.weight"))
     assert.same({ 4, 12, 1, 1 }, dims(graph, "fire2.squeeze.0.weight"))
     assert.same({ 20, 8, 3, 3 }, dims(graph, "fire7.expand_3x3.0.weight"))
@@ -67,8 +100,27 @@ describe("model", function()
     assert.same({ 100 }, dims(graph, "conv10.bias"))
   end)
 
+  it("shufflenetv2_imagenet has torchvision's names, and widths between those listed", function()
+    local graph = record("shufflenetv2_imagenet", 0.75, 10)
+    assert.same({ 24, 3, 3, 3 }, dims(graph, "conv1.0.weight"))
+    assert.same({ 44, 24, 1, 1 }, dims(graph, "stage2.0.branch1.2.weight"))
+    assert.same({ 44, 1, 3, 3 }, dims(graph, "stage2.3.branch2.3.weight"))
+    assert.same({ 1024, 352, 1, 1 }, dims(graph, "conv5.0.weight"))
+    assert.same({ 2048, 1392, 1, 1 }, dims(record("shufflenetv2_imagenet", 3, 10), "conv5.0.weight"))
+  end)
+
+  it("a shuffle unit says what channels it takes", function()
+    local function message(options)
+      local _, m = pcall(function() return nn.ShuffleUnit(options) end)
+      return m
+    end
+    local accepted = ", accepted are an even output, in stride 1 the same as the input$"
+    assert.matches("models_spec.lua:%d+: ShuffleUnit: 24 channels to 25 in stride 2" .. accepted, message { 24, 25, stride = 2 })
+    assert.matches("ShuffleUnit: 24 channels to 48 in stride 1" .. accepted, message { 24, 48 })
+  end)
+
   it("shufflenetv2 has its listed widths, and its names", function()
-    local graph = record("shufflenetv2", 0.25, 10)
+    local graph = record("shufflenetv2_cifar", 0.25, 10)
     assert.same({ 14, 24, 1, 1 }, dims(graph, "layer1.0.conv2.weight"))
     assert.same({ 28, 1, 3, 3 }, dims(graph, "layer2.1.conv2.weight"))
     assert.same({ 1024, 112, 1, 1 }, dims(graph, "conv2.weight"))
@@ -76,23 +128,24 @@ describe("model", function()
   end)
 
   it("mobilenetv2 scales its widths by the divisible rule, its head upwards only", function()
-    local graph = record("mobilenetv2", 0.25, 10)
+    local graph = record("mobilenetv2_cifar", 0.25, 10)
     assert.same({ 8, 3, 3, 3 }, dims(graph, "conv1.weight"))
     assert.same({ 1280, 80, 1, 1 }, dims(graph, "conv2.weight"))
     assert.same({ 48, 1, 3, 3 }, dims(graph, "layers.3.conv2.weight"))
     assert.same({ 24, 16, 1, 1 }, dims(graph, "layers.10.shortcut.0.weight"))
-    assert.same({ 2560, 640, 1, 1 }, dims(record("mobilenetv2", 2, 10), "conv2.weight"))
+    assert.same({ 2560, 640, 1, 1 }, dims(record("mobilenetv2_cifar", 2, 10), "conv2.weight"))
   end)
 
   it("shufflenetv2's shuffles have no tensors of their own; each half of a split has", function()
     local kinds = {}
-    for _, op in ipairs(record("shufflenetv2", 1, 10):operators()) do kinds[op.kind] = (kinds[op.kind] or 0) + 1 end
+    for _, op in ipairs(record("shufflenetv2_cifar", 1, 10):operators()) do kinds[op.kind] = (kinds[op.kind] or 0) + 1 end
     assert.same({ input = 1, conv2d = 56, batchnorm2d = 56, relu = 37, slice = 26, concat = 16, avgpool = 1, linear = 1,
       log_softmax = 1, nll_loss = 1 }, kinds)
   end)
 
   it("shufflenetv2's concat and split, squeezenet's pools follow their inputs under amp", function()
-    for model, followers in pairs { shufflenetv2 = { concat = 16, slice = 26 }, squeezenet = { maxpool = 3, concat = 8 } } do
+    local all = { shufflenetv2_cifar = { concat = 16, slice = 26 }, squeezenet_cifar = { maxpool = 3, concat = 8 } }
+    for model, followers in pairs(all) do
       local plan = precision.plan(precision.amp(), record(model, 1, 10), 128)
       for _, op in ipairs(plan.graph:operators()) do
         if followers[op.kind] then

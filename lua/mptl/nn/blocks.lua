@@ -1,6 +1,8 @@
 --- What networks are made of again and again.
+local functional = require "mptl.nn.functional"
 local layers = require "mptl.nn.layers"
 local misuse = require "mptl.misuse"
+local Module = require "mptl.nn.module"
 
 local M = {}
 
@@ -24,6 +26,62 @@ function M.conv_bn(options)
   return conv, bn
 end
 
+--- The unit of ShuffleNet-v2 (Ma et al. 2018, figure 3 c and d): in stride 1 half of the channels passes by and the other half
+-- goes through three convolutions; in stride 2 two branches halve the image and the channels of both make up the output.
+M.ShuffleUnit = Module.class "ShuffleUnit"
+M.ShuffleUnit.usage = "nn.ShuffleUnit{ input, output, stride = 1, flat = false }: layers are named branch1.0, branch1.1, ...; "
+  .. "flat: conv1, bn1, conv2, ..."
+
+-- Convolutions (options of conv_bn) one after the other as a function of a value; their layers are fields of a module, conv and
+-- bn with numbers from first on.
+local function flat_branch(module, convolutions, first)
+  local steps = {}
+  for i, options in ipairs(convolutions) do
+    local conv, bn, relu = M.conv_bn(options)
+    module["conv" .. first + i - 1], module["bn" .. first + i - 1] = conv, bn
+    table.move({ conv, bn, relu }, 1, 3, #steps + 1, steps)
+  end
+  return function(x)
+    for _, step in ipairs(steps) do x = step(x) end
+    return x
+  end
+end
+
+local function branch(convolutions)
+  local layer = layers.Sequential {}
+  for _, options in ipairs(convolutions) do
+    for _, part in ipairs { M.conv_bn(options) } do layer:append(part) end
+  end
+  return layer
+end
+
+function M.ShuffleUnit:init(options)
+  misuse.check_fields("ShuffleUnit", options, { "stride", "flat" })
+  local input, output, stride = options[1], options[2], options.stride or 1
+  for i, name in ipairs { "input channels", "output channels" } do
+    if math.tointeger(options[i]) == nil then
+      misuse.raise("ShuffleUnit: the number of %s is %s, must be a whole number", name, tostring(options[i]))
+    end
+  end
+  local half = output // 2
+  if output % 2 ~= 0 or stride == 1 and input ~= output then
+    misuse.raise("ShuffleUnit: %s channels to %s in stride %s, accepted are an even output, in stride 1 the same as the input",
+      input, output, stride)
+  end
+  local function depthwise(channels) return { channels, channels, kernel = 3, stride = stride, groups = channels } end
+  local left = stride > 1 and { depthwise(input), { input, half, relu = true } } or {}
+  local right = { { stride > 1 and input or half, half, relu = true }, depthwise(half), { half, half, relu = true } }
+  self.half = stride == 1 and half
+  self.branch1 = options.flat and flat_branch(self, left, 1) or branch(left)
+  self.branch2 = options.flat and flat_branch(self, right, #left + 1) or branch(right)
+end
+
+function M.ShuffleUnit:forward(x)
+  local left, right = x, x
+  if self.half then left, right = functional.split(x, self.half) end
+  return functional.concat({ self.branch1(left), self.branch2(right) }, { shuffle = 2 })
+end
+
 --- The nearest multiple of divisor, at least divisor, and never below 0.9 width (MobileNet's rule for scaled widths).
 -- @param width a number
 -- @param divisor a whole number
@@ -41,7 +99,41 @@ end
 -- @return a whole number
 -- @usage nn.scaled(64, 0.1) --> 8
 function M.scaled(width, multiplier)
+  if type(multiplier) ~= "number" or not (multiplier > 0 and multiplier < math.huge) then
+    misuse.raise("nn.scaled: multiplier %s, must be a number above 0", tostring(multiplier))
+  end
   return M.divisible(width * multiplier, multiplier <= 0.25 and 4 or 8)
+end
+
+-- Every number of a list, and of lists in it.
+local function scale_all(list, multiplier)
+  local result = {}
+  for i, width in ipairs(list) do
+    result[i] = type(width) == "table" and scale_all(width, multiplier) or M.scaled(width, multiplier)
+  end
+  return result
+end
+
+-- The list that holds the last number of a list of lists.
+local function last_list(list)
+  return type(list[#list]) == "table" and last_list(list[#list]) or list
+end
+
+--- The widths of a network under a multiplier, where some multipliers have widths of their own: theirs, or else those of 1,
+-- scaled, but for the last, the number of features that are classified: that is the nearest listed multiplier's below.
+-- @param listed table: multiplier -> list of widths, or of lists of them
+-- @param multiplier a number
+-- @return list of the same form
+-- @usage nn.widths({ [0.5] = { 56, 1024 }, [1] = { 116, 1024 } }, 0.75) --> { 88, 1024 }
+function M.widths(listed, multiplier)
+  if listed[multiplier] then return listed[multiplier] end
+  local result, below = scale_all(listed[1], multiplier), nil
+  for other in pairs(listed) do
+    if other < multiplier and other > (below or 0) then below = other end
+  end
+  local from, to = last_list(listed[below or 1]), last_list(result)
+  to[#to] = from[#from]
+  return result
 end
 
 return M
