@@ -15,7 +15,6 @@ static const int arguments[MPTL_PASSES][ROLES] = {
     {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD},
     {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, 0, DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD},
     {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}};
-static const char *const pass_names[MPTL_PASSES] = {"forward", "backward data", "backward weights"};
 
 struct pass {
   dnnl_primitive_t primitive, reorder; /* reorder: to (backward weights: from) oneDNN's layout of the weights; NULL: not needed */
@@ -25,7 +24,7 @@ struct pass {
 };
 
 struct mptl_dnn {
-  char name[sizeof((mptl_dnn_problem *)0)->name];
+  mptl_shape_name name;
   bool bias;
   int threads; /* oneDNN fixes the division of work when a primitive is created */
   char *scratch;
@@ -142,10 +141,10 @@ static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, m
 mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]) {
   *op = NULL;
   pthread_once(&once, start);
-  if (engine_status != dnnl_success) return failed(engine_status, problem->name, "engine");
+  if (engine_status != dnnl_success) return failed(engine_status, problem->name.text, "engine");
   mptl_dnn *o = calloc(1, sizeof *o);
-  if (o == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", problem->name);
-  memcpy(o->name, problem->name, sizeof o->name);
+  if (o == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", problem->name.text);
+  o->name = problem->name;
   o->bias = problem->bias;
   o->threads = omp_get_max_threads();
   bool training = compute[MPTL_BACKWARD_DATA] != MPTL_COMPUTE_NONE || compute[MPTL_BACKWARD_WEIGHTS] != MPTL_COMPUTE_NONE;
@@ -154,7 +153,7 @@ mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, cons
     dnnl_status_t status = create_pass(&o->pass[i], problem, (mptl_pass)i, compute[i], training);
     if (status == dnnl_success) continue;
     mptl_dnn_destroy(o);
-    return failed(status, problem->name, pass_names[i]);
+    return failed(status, problem->name.text, mptl_pass_name((mptl_pass)i));
   }
   *op = o;
   return MPTL_OK;
@@ -195,7 +194,7 @@ size_t mptl_dnn_scratch_bytes(const mptl_dnn *op) {
 
 void mptl_dnn_use_scratch(mptl_dnn *op, void *scratch) { op->scratch = scratch; }
 
-const char *mptl_dnn_describe(const mptl_dnn *op) { return op->name; }
+const char *mptl_dnn_describe(const mptl_dnn *op) { return op->name.text; }
 
 const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass) {
   const_dnnl_primitive_desc_t pd;
@@ -222,17 +221,18 @@ const char *mptl_dnn_version(void) {
 /* Whether a pass can run now. */
 static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
   if (op->pass[pass].primitive == NULL)
-    return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name, pass_names[pass]);
+    return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name.text, mptl_pass_name(pass));
   if (omp_get_max_threads() != op->threads)
-    return mptl_fail(MPTL_EINVAL, "%s: created for %d threads, called with %d", op->name, op->threads, omp_get_max_threads());
+    return mptl_fail(MPTL_EINVAL, "%s: created for %d threads, called with %d", op->name.text, op->threads,
+                     omp_get_max_threads());
   if (op->scratch == NULL && mptl_dnn_scratch_bytes(op) > 0)
-    return mptl_fail(MPTL_EINVAL, "%s: no scratch given, %zu bytes are needed", op->name, mptl_dnn_scratch_bytes(op));
+    return mptl_fail(MPTL_EINVAL, "%s: no scratch given, %zu bytes are needed", op->name.text, mptl_dnn_scratch_bytes(op));
   return MPTL_OK;
 }
 
 static mptl_status check_bias(const mptl_dnn *op, const float *bias) {
   if ((bias != NULL) == op->bias) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name, op->bias ? "with" : "without",
+  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name.text, op->bias ? "with" : "without",
                    op->bias ? "without" : "with one");
 }
 
@@ -263,14 +263,15 @@ static dnnl_status_t reorder(const mptl_dnn *op, mptl_pass pass, const void *to,
 static mptl_status run(const mptl_dnn *op, mptl_pass pass, const void *x, const void *weights, const void *bias, const void *y) {
   const void *const at[] = {x, weights, bias, y, op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
   dnnl_status_t status = execute(op->pass[pass].primitive, ROLES, arguments[pass], op->pass[pass].memory, at);
-  return status == dnnl_success ? MPTL_OK : failed(status, op->name, pass_names[pass]);
+  return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, mptl_pass_name(pass));
 }
 
 mptl_status mptl_dnn_pack(mptl_dnn *op, mptl_pass pass, void *packed, const float *weights) {
-  if (pass == MPTL_BACKWARD_WEIGHTS) return mptl_fail(MPTL_EINVAL, "%s: the backward weights pass reads no weights", op->name);
+  if (pass == MPTL_BACKWARD_WEIGHTS)
+    return mptl_fail(MPTL_EINVAL, "%s: the backward weights pass reads no weights", op->name.text);
   MPTL_TRY(check(op, pass));
   dnnl_status_t status = reorder(op, pass, packed, weights);
-  return status == dnnl_success ? MPTL_OK : failed(status, op->name, "packing the weights");
+  return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, "packing the weights");
 }
 
 mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src, const void *packed, const float *bias) {
@@ -292,5 +293,5 @@ mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *
     return run(op, MPTL_BACKWARD_WEIGHTS, src, diff_weights, diff_bias, diff_dst);
   MPTL_TRY(run(op, MPTL_BACKWARD_WEIGHTS, src, op->scratch, diff_bias, diff_dst));
   dnnl_status_t status = reorder(op, MPTL_BACKWARD_WEIGHTS, diff_weights, op->scratch);
-  return status == dnnl_success ? MPTL_OK : failed(status, op->name, "unpacking the gradient of the weights");
+  return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, "unpacking the gradient of the weights");
 }

@@ -19,10 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "mptl/status.h"
-
-typedef enum mptl_pass { MPTL_FORWARD, MPTL_BACKWARD_DATA, MPTL_BACKWARD_WEIGHTS } mptl_pass;
-enum { MPTL_PASSES = 3 };
+#include "backend/shapes.h"
 
 /* What a pass multiplies; it adds in binary32 in any case. */
 typedef enum mptl_compute {
@@ -32,19 +29,6 @@ typedef enum mptl_compute {
 } mptl_compute;
 
 typedef struct mptl_dnn mptl_dnn;
-
-/* Sizes in elements; padding is on both sides, a dilation of 1 is none, as in PyTorch. oh and ow must be what follows:
- * (ih + 2 ph - dh (kh - 1) - 1) / sh + 1, rounded down. */
-typedef struct mptl_conv_shape {
-  int n, ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, groups;
-  bool bias;
-} mptl_conv_shape;
-
-/* Input [n][h][w][c] (h = w = 1 for a plain matrix), output [n][out]. */
-typedef struct mptl_linear_shape {
-  int n, c, h, w, out;
-  bool bias;
-} mptl_linear_shape;
 
 /* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: a wrong shape. MPTL_EUNSUPPORTED: oneDNN
  * has no code for it here (see mptl_dnn_supports). Creating the same again is cheap: oneDNN keeps a cache. */

@@ -1,6 +1,4 @@
 /* Linear operators: inner products over a whole NHWC value, or plain matrix products when it has one position. */
-#include <stdio.h>
-
 #include "backend/cpu/dnn_op.h"
 
 mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape, const mptl_compute compute[MPTL_PASSES]) {
@@ -8,14 +6,8 @@ mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape
   const int ndims = s->h == 1 && s->w == 1 ? 2 : 4;
   mptl_dnn_problem p = {.x_ndims = ndims, .weights_ndims = ndims, .y_ndims = 2, .bias = s->bias};
   *op = NULL;
-  snprintf(p.name, sizeof p.name, "linear %dx%dx%dx%d -> %d", s->n, s->c, s->h, s->w, s->out);
-  const struct {
-    const char *name;
-    int value;
-  } fields[] = {{"batch", s->n}, {"input channels", s->c}, {"input height", s->h}, {"input width", s->w}, {"outputs", s->out}};
-  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-    if (fields[i].value < 1)
-      return mptl_fail(MPTL_EINVAL, "%s: %s is %d, must be at least 1", p.name, fields[i].name, fields[i].value);
+  MPTL_TRY(mptl_linear_check(s));
+  p.name = mptl_linear_name(s);
   const dnnl_dim_t x[] = {s->n, s->c, s->h, s->w}, weights[] = {s->out, s->c, s->h, s->w};
   for (int i = 0; i < ndims; i++) p.x[i] = x[i], p.weights[i] = weights[i];
   p.y[0] = s->n, p.y[1] = s->out;

@@ -6,7 +6,7 @@
 
 /* Logical dimensions in oneDNN's order (n, c, h, w; groups first in grouped weights) and the tags of their memory order. */
 typedef struct mptl_dnn_problem {
-  char name[192];
+  mptl_shape_name name;
   int x_ndims, weights_ndims, y_ndims;
   dnnl_dims_t x, weights, y;
   dnnl_format_tag_t x_tag, weights_tag, y_tag;

@@ -1,0 +1,192 @@
+/* Linear operators on cuBLASLt: descriptors and an algorithm, chosen once, run many times. */
+#include "backend/cuda/blas.h"
+
+#include <cublasLt.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/cuda/device.h"
+
+struct mptl_cuda_blas {
+  cublasLtHandle_t handle;
+  cudaStream_t stream;
+  int capability;
+};
+
+struct mptl_cuda_linear {
+  char name[sizeof(mptl_shape_name) + 64];
+  const mptl_cuda_blas *blas;
+  mptl_cuda_gemm gemm;
+  cublasLtMatmulDesc_t product;
+  cublasLtMatrixLayout_t a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+  size_t workspace_bytes;
+};
+
+/* ---- The library ---- */
+
+static char version[32];
+
+static void name_version(void) {
+  size_t v = cublasLtGetVersion();
+  snprintf(version, sizeof version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+}
+
+const char *mptl_cuda_blas_version(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, name_version);
+  return version;
+}
+
+static mptl_status blas_status(cublasStatus_t status, const char *what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return MPTL_OK;
+  mptl_status code = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_ARCH_MISMATCH ? MPTL_EUNSUPPORTED
+                     : status == CUBLAS_STATUS_ALLOC_FAILED                                         ? MPTL_ENOMEM
+                                                                                                    : MPTL_EBACKEND;
+  return mptl_fail(code, "%s: cuBLASLt says %s", what, cublasLtGetStatusName(status));
+}
+
+mptl_status mptl_cuda_blas_create(mptl_cuda_blas **blas, int device, cudaStream_t stream) {
+  *blas = NULL;
+  int capability;
+  MPTL_TRY(mptl_cuda_use_device(device, &capability));
+  mptl_cuda_blas *b = calloc(1, sizeof *b);
+  if (b == NULL) return mptl_fail(MPTL_ENOMEM, "device cuda:%d: no memory", device);
+  b->stream = stream;
+  b->capability = capability;
+  mptl_status status = blas_status(cublasLtCreate(&b->handle), "cuBLASLt");
+  if (status == MPTL_OK)
+    *blas = b;
+  else
+    mptl_cuda_blas_destroy(b);
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "device cuda:%d", device);
+}
+
+void mptl_cuda_blas_destroy(mptl_cuda_blas *blas) {
+  if (blas == NULL) return;
+  if (blas->handle != NULL) cublasLtDestroy(blas->handle);
+  free(blas);
+}
+
+/* ---- Creating ---- */
+
+/* A row-major matrix is the transpose of a column-major one in the same memory. */
+mptl_cuda_gemm mptl_cuda_linear_gemm(const mptl_linear_shape *s, mptl_pass pass) {
+  const int in = s->c * s->h * s->w, out = s->out;
+  const mptl_cuda_gemm gemms[MPTL_PASSES] = {
+      {.m = out, .n = s->n, .k = in, .transpose_a = true, .lda = in, .ldb = in, .ldc = out}, /* y' = weights'' x' */
+      {.m = in, .n = s->n, .k = out, .lda = in, .ldb = out, .ldc = in},                      /* dx' = weights' dy' */
+      {.m = in, .n = out, .k = s->n, .transpose_b = true, .lda = in, .ldb = out, .ldc = in, .a_is_first = true}}; /* x' dy'' */
+  return gemms[pass];
+}
+
+static cudaDataType data_type(mptl_cuda_type type) {
+  static const cudaDataType types[MPTL_CUDA_TYPES] = {CUDA_R_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_8F_E4M3, CUDA_R_8F_E5M2};
+  return types[type];
+}
+
+static cublasStatus_t create_product(mptl_cuda_linear *l, mptl_cuda_type a, mptl_cuda_type b) {
+  const mptl_cuda_gemm *g = &l->gemm;
+  const cublasOperation_t op_a = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, op_b = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+  cublasComputeType_t compute = a == MPTL_CUDA_F32    ? CUBLAS_COMPUTE_32F_PEDANTIC
+                                : a == MPTL_CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                      : CUBLAS_COMPUTE_32F;
+  cublasStatus_t status = cublasLtMatmulDescCreate(&l->product, compute, CUDA_R_32F);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSA, &op_a, sizeof op_a);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSB, &op_b, sizeof op_b);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatrixLayoutCreate(&l->a, data_type(a), (uint64_t)(g->transpose_a ? g->k : g->m),
+                                        (uint64_t)(g->transpose_a ? g->m : g->k), g->lda);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatrixLayoutCreate(&l->b, data_type(b), (uint64_t)(g->transpose_b ? g->n : g->k),
+                                        (uint64_t)(g->transpose_b ? g->k : g->n), g->ldb);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatrixLayoutCreate(&l->c, CUDA_R_32F, (uint64_t)g->m, (uint64_t)g->n, g->ldc);
+  return status;
+}
+
+/* What an algorithm has to keep to. */
+static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t workspace_limit) {
+  const uint64_t bytes = workspace_limit;
+  const uint32_t alignment = 16;
+  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* of parts, beside none: in binary32, outside the result */
+  static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
+      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+  cublasStatus_t status = cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &sums, sizeof sums);
+  for (size_t i = 0; i < sizeof alignments / sizeof *alignments && status == CUBLAS_STATUS_SUCCESS; i++)
+    status = cublasLtMatmulPreferenceSetAttribute(p, alignments[i], &alignment, sizeof alignment);
+  return status;
+}
+
+static mptl_status choose(mptl_cuda_linear *l, size_t workspace_limit) {
+  cublasLtMatmulPreference_t preference = NULL;
+  cublasLtMatmulHeuristicResult_t best;
+  int n = 0;
+  cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
+  if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
+  if (status == CUBLAS_STATUS_SUCCESS)
+    status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, 1, &best, &n);
+  if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
+  if (status == CUBLAS_STATUS_SUCCESS && n > 0) status = best.state;
+  MPTL_TRY(blas_status(status, "choosing an algorithm"));
+  if (n == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no algorithm within %zu bytes of workspace", workspace_limit);
+  l->algorithm = best.algo;
+  l->workspace_bytes = best.workspaceSize;
+  return MPTL_OK;
+}
+
+static mptl_status create(mptl_cuda_linear *l, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+  MPTL_TRY(mptl_cuda_check_types(l->blas->capability, first, second));
+  bool in_order = l->gemm.a_is_first;
+  MPTL_TRY(blas_status(create_product(l, in_order ? first : second, in_order ? second : first), "describing the product"));
+  return choose(l, workspace_limit);
+}
+
+mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
+                                    mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+  *linear = NULL;
+  MPTL_TRY(mptl_linear_check(shape));
+  mptl_cuda_linear *l = calloc(1, sizeof *l);
+  if (l == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", mptl_linear_name(shape).text);
+  l->blas = blas;
+  l->gemm = mptl_cuda_linear_gemm(shape, pass);
+  mptl_cuda_product_name(l->name, sizeof l->name, mptl_linear_name(shape).text, pass, first, second);
+  mptl_status status = create(l, first, second, workspace_limit);
+  if (status == MPTL_OK)
+    *linear = l;
+  else
+    status = mptl_fail_in(status, "%s", l->name), mptl_cuda_linear_destroy(l);
+  return status;
+}
+
+void mptl_cuda_linear_destroy(mptl_cuda_linear *linear) {
+  if (linear == NULL) return;
+  if (linear->product != NULL) cublasLtMatmulDescDestroy(linear->product);
+  if (linear->a != NULL) cublasLtMatrixLayoutDestroy(linear->a);
+  if (linear->b != NULL) cublasLtMatrixLayoutDestroy(linear->b);
+  if (linear->c != NULL) cublasLtMatrixLayoutDestroy(linear->c);
+  free(linear);
+}
+
+/* ---- Running ---- */
+
+size_t mptl_cuda_linear_workspace_bytes(const mptl_cuda_linear *linear) { return linear->workspace_bytes; }
+const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear) { return linear->name; }
+
+mptl_status mptl_cuda_linear_run(mptl_cuda_linear *l, float *result, const void *first, const void *second, void *workspace) {
+  const float one = 1, zero = 0;
+  bool in_order = l->gemm.a_is_first;
+  if (workspace == NULL && l->workspace_bytes > 0)
+    return mptl_fail(MPTL_EINVAL, "%s: no workspace given, %zu bytes are needed", l->name, l->workspace_bytes);
+  return blas_status(
+      cublasLtMatmul(l->blas->handle, l->product, &one, in_order ? first : second, l->a, in_order ? second : first, l->b, &zero,
+                     result, l->c, result, l->c, &l->algorithm, workspace, l->workspace_bytes, l->blas->stream),
+      l->name);
+}

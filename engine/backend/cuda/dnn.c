@@ -1,0 +1,82 @@
+/* cuDNN on a device, or for one that is described. */
+#include "backend/cuda/dnn.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/device.h"
+#include "backend/cuda/dnn_graph.h"
+
+static char version[32];
+
+static void name_version(void) {
+  size_t v = cudnnGetVersion();
+  snprintf(version, sizeof version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+}
+
+const char *mptl_cuda_dnn_version(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, name_version);
+  return version;
+}
+
+int mptl_cuda_dnn_capability(const mptl_cuda_dnn *dnn) { return dnn->capability; }
+
+static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stream) {
+  char name[32];
+  snprintf(name, sizeof name, "device cuda:%d", device);
+  MPTL_TRY(mptl_cuda_use_device(device, &dnn->capability));
+  MPTL_TRY(mptl_dnn_status(cudnnCreate(&dnn->handle), name));
+  return mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name);
+}
+
+/* cuDNN's compute capability is the device's times 10, 900. */
+static mptl_status describe_device(mptl_cuda_dnn *dnn, const char *properties) {
+  const char *key = "\"deviceVer\":", *at = strstr(properties, key);
+  int capability = at == NULL ? 0 : atoi(at + strlen(key));
+  if (capability < 100) return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %d, must be 800 or such", capability);
+  dnn->capability = capability / 10;
+#if CUDNN_VERSION >= 90800
+  const char *name = "device properties";
+  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->properties), name));
+  MPTL_TRY(mptl_dnn_set(dnn->properties, name, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                        (int64_t)strlen(properties) + 1, properties));
+  return mptl_dnn_finalize(dnn->properties, name);
+#else
+  return mptl_fail(MPTL_EUNSUPPORTED, "device properties: cuDNN is %s, 9.8 or newer is needed", mptl_cuda_dnn_version());
+#endif
+}
+
+mptl_status mptl_cuda_dnn_create(mptl_cuda_dnn **dnn, int device, cudaStream_t stream) {
+  *dnn = NULL;
+  mptl_cuda_dnn *d = calloc(1, sizeof *d);
+  if (d == NULL) return mptl_fail(MPTL_ENOMEM, "device cuda:%d: no memory", device);
+  mptl_status status = open_device(d, device, stream);
+  if (status == MPTL_OK)
+    *dnn = d;
+  else
+    mptl_cuda_dnn_destroy(d);
+  return status;
+}
+
+mptl_status mptl_cuda_dnn_create_for(mptl_cuda_dnn **dnn, const char *properties) {
+  *dnn = NULL;
+  mptl_cuda_dnn *d = calloc(1, sizeof *d);
+  if (d == NULL) return mptl_fail(MPTL_ENOMEM, "device properties: no memory");
+  mptl_status status = describe_device(d, properties);
+  if (status == MPTL_OK)
+    *dnn = d;
+  else
+    mptl_cuda_dnn_destroy(d);
+  return status;
+}
+
+void mptl_cuda_dnn_destroy(mptl_cuda_dnn *dnn) {
+  if (dnn == NULL) return;
+  mptl_dnn_destroy_plans(dnn->plans);
+  if (dnn->properties != NULL) cudnnBackendDestroyDescriptor(dnn->properties);
+  if (dnn->handle != NULL) cudnnDestroy(dnn->handle);
+  free(dnn);
+}

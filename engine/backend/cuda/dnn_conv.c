@@ -1,0 +1,72 @@
+/* One pass of a convolution: a plan and the addresses it runs on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/device.h"
+#include "backend/cuda/dnn_graph.h"
+
+struct mptl_cuda_conv {
+  char name[sizeof(mptl_shape_name) + 64];
+  cudnnHandle_t handle;
+  const mptl_dnn_plan *plan;
+  cudnnBackendDescriptor_t pack;   /* the addresses of the last run, NULL before the first */
+  void *at[MPTL_DNN_OPERANDS + 1]; /* what pack holds: operands and result by id - 1, workspace */
+};
+
+static mptl_status create(mptl_cuda_conv *conv, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
+  MPTL_TRY(mptl_cuda_check_types(dnn->capability, key->first, key->second));
+  return mptl_dnn_find_plan(&conv->plan, dnn, key);
+}
+
+mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
+                                  mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+  *conv = NULL;
+  MPTL_TRY(mptl_conv_check(shape));
+  mptl_cuda_conv *c = calloc(1, sizeof *c);
+  if (c == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", mptl_conv_name(shape).text);
+  c->handle = dnn->handle;
+  mptl_cuda_product_name(c->name, sizeof c->name, mptl_conv_name(shape).text, pass, first, second);
+  const mptl_dnn_key key = {*shape, pass, first, second, workspace_limit};
+  mptl_status status = create(c, dnn, &key);
+  if (status == MPTL_OK)
+    *conv = c;
+  else
+    status = mptl_fail_in(status, "%s", c->name), mptl_cuda_conv_destroy(c);
+  return status;
+}
+
+void mptl_cuda_conv_destroy(mptl_cuda_conv *conv) {
+  if (conv == NULL) return;
+  if (conv->pack != NULL) cudnnBackendDestroyDescriptor(conv->pack);
+  free(conv);
+}
+
+size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) { return conv->plan->workspace_bytes; }
+const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv) { return conv->name; }
+const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) { return conv->plan->engine; }
+
+/* A variant pack with these addresses; a finalised one cannot be changed. */
+static mptl_status bind(mptl_cuda_conv *conv, void *const at[MPTL_DNN_OPERANDS + 1]) {
+  const int64_t ids[MPTL_DNN_OPERANDS] = {MPTL_DNN_FIRST, MPTL_DNN_SECOND, MPTL_DNN_RESULT};
+  const char *what = "variant pack";
+  if (conv->pack != NULL) cudnnBackendDestroyDescriptor(conv->pack);
+  conv->pack = NULL;
+  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &conv->pack), what));
+  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, MPTL_DNN_OPERANDS, ids));
+  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, MPTL_DNN_OPERANDS, at));
+  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &at[MPTL_DNN_OPERANDS]));
+  MPTL_TRY(mptl_dnn_finalize(conv->pack, what));
+  memcpy(conv->at, at, sizeof conv->at);
+  return MPTL_OK;
+}
+
+mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first, const void *second, void *workspace) {
+  void *const at[MPTL_DNN_OPERANDS + 1] = {(void *)first, (void *)second, result, workspace};
+  if (conv->handle == NULL) return mptl_fail(MPTL_EINVAL, "%s: made for a device that is only described", conv->name);
+  if (workspace == NULL && conv->plan->workspace_bytes > 0)
+    return mptl_fail(MPTL_EINVAL, "%s: no workspace given, %zu bytes are needed", conv->name, conv->plan->workspace_bytes);
+  mptl_status status = MPTL_OK;
+  if (conv->pack == NULL || memcmp(conv->at, at, sizeof at) != 0) status = bind(conv, at);
+  if (status == MPTL_OK) status = mptl_dnn_status(cudnnBackendExecute(conv->handle, conv->plan->plan, conv->pack), "run");
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s", conv->name);
+}

@@ -1,0 +1,191 @@
+/* Plans: the first of cuDNN's engines that the rules of dnn.h allow. Kept until their mptl_cuda_dnn goes, since some are compiled. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/dnn_graph.h"
+
+/* What the search has seen, for the message when it finds none. */
+typedef struct search {
+  size_t limit;
+  bool tensor_cores;
+  int configs, ruled_out, too_large;
+  char refusal[256]; /* the last reason of an engine that would have been allowed */
+} search;
+
+/* Whether the rules allow the engine of a configuration. */
+static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, bool *yes) {
+  mptl_dnn_pool pool = {.n = 0};
+  cudnnBackendDescriptor_t engine;
+  cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+  int64_t n = 0;
+  *yes = true;
+  MPTL_TRY(mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR));
+  cudnnStatus_t status =
+      cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+  if (status == CUDNN_STATUS_SUCCESS)
+    status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                      CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes);
+  mptl_dnn_pool_destroy(&pool);
+  MPTL_TRY(mptl_dnn_status(status, "engine"));
+  for (int64_t i = 0; i < n; i++)
+    if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP && !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
+      *yes = false; /* nondeterministic, fewer bits in operands or sums, sums of operands multiplied, or a note of a later day */
+  return MPTL_OK;
+}
+
+/* The plan of a configuration, NULL if it is not to be had. */
+static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config, search *s) {
+  bool yes = false;
+  s->configs++;
+  MPTL_TRY(allowed(config, s, &yes));
+  s->ruled_out += !yes;
+  if (!yes) return MPTL_OK;
+  cudnnBackendDescriptor_t plan;
+  int64_t n = 0, bytes = 0;
+  const char *what = "execution plan";
+  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan), what));
+  mptl_status status = mptl_dnn_set_descriptor(plan, what, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+  if (status == MPTL_OK && dnn->handle != NULL)
+    status = mptl_dnn_set(plan, what, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn->handle);
+#if CUDNN_VERSION >= 90800
+  if (status == MPTL_OK && dnn->handle == NULL)
+    status = mptl_dnn_set_descriptor(plan, what, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, dnn->properties);
+#endif
+  if (status == MPTL_OK) status = mptl_dnn_finalize(plan, what);
+  if (status == MPTL_OK)
+    status = mptl_dnn_status(
+        cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, &bytes), what);
+  if (status == MPTL_OK && (uint64_t)bytes <= s->limit) {
+    found->plan = plan;
+    found->workspace_bytes = (size_t)bytes;
+    return MPTL_OK;
+  }
+  if (status == MPTL_OK)
+    s->too_large++;
+  else
+    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
+  cudnnBackendDestroyDescriptor(plan);
+  return MPTL_OK;
+}
+
+static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n, const mptl_cuda_dnn *dnn,
+                                cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode, mptl_dnn_pool *pool) {
+  const char *what = "heuristic";
+  MPTL_TRY(mptl_dnn_pool_add(pool, heuristic, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR));
+  MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph));
+  MPTL_TRY(mptl_dnn_set(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
+#if CUDNN_VERSION >= 90800
+  if (dnn->properties != NULL)
+    MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, dnn->properties));
+#endif
+  MPTL_TRY(mptl_dnn_finalize(*heuristic, what));
+  return mptl_dnn_status(
+      cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL), what);
+}
+
+/* The first plan among the configurations that cuDNN lists in a mode; found->plan stays NULL if there is none. */
+static mptl_status search_mode(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t graph,
+                               cudnnBackendHeurMode_t mode, search *s) {
+  mptl_dnn_pool pool = {.n = 0};
+  cudnnBackendDescriptor_t heuristic, *configs = NULL;
+  int64_t n = 0, made = 0;
+  mptl_status status = list_configs(&heuristic, &n, dnn, graph, mode, &pool);
+  if (status == MPTL_OK && n > 0 && (configs = calloc((size_t)n, sizeof *configs)) == NULL)
+    status = mptl_fail(MPTL_ENOMEM, "heuristic: no memory");
+  while (status == MPTL_OK && made < n) {
+    status = mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]), "heuristic");
+    made += status == MPTL_OK;
+  }
+  if (status == MPTL_OK && n > 0)
+    status = mptl_dnn_status(
+        cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &n, configs),
+        "heuristic");
+  for (int64_t i = 0; i < n && status == MPTL_OK && found->plan == NULL; i++) {
+    status = try_config(found, dnn, configs[i], s);
+    if (found->plan != NULL) found->config = configs[i], configs[i] = NULL;
+  }
+  for (int64_t i = 0; i < made; i++)
+    if (configs[i] != NULL) cudnnBackendDestroyDescriptor(configs[i]);
+  free(configs);
+  mptl_dnn_pool_destroy(&pool);
+  return status;
+}
+
+static mptl_status choose(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t graph, search *s) {
+  static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+  mptl_status status = MPTL_OK;
+  for (size_t i = 0; i < sizeof modes / sizeof *modes && status == MPTL_OK && found->plan == NULL; i++) {
+    status = search_mode(found, dnn, graph, modes[i], s);
+    if (status != MPTL_EUNSUPPORTED) continue;
+    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error()); /* no list in this mode: the other may have one */
+    status = MPTL_OK;
+  }
+  if (status != MPTL_OK || found->plan != NULL) return status;
+  if (s->configs == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuDNN has no engine%s%s", s->refusal[0] ? ": " : "", s->refusal);
+  return mptl_fail(MPTL_EUNSUPPORTED,
+                   "of cuDNN's engines, %d are not deterministic or not exact, %d need more than %zu bytes of workspace%s%s",
+                   s->ruled_out, s->too_large, s->limit, s->refusal[0] ? "; " : "", s->refusal);
+}
+
+static void name_engine(mptl_dnn_plan *plan) {
+  mptl_dnn_pool pool = {.n = 0};
+  cudnnBackendDescriptor_t engine;
+  int64_t n = 0, index = -1;
+  if (mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR) != MPTL_OK) return;
+  cudnnBackendGetAttribute(plan->config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+  cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
+  mptl_dnn_pool_destroy(&pool);
+  snprintf(plan->engine, sizeof plan->engine, "engine %lld", (long long)index);
+}
+
+static mptl_status make(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
+  const mptl_dnn_key *key = &plan->key;
+  mptl_dnn_pool pool = {.n = 0};
+  cudnnBackendDescriptor_t graph;
+  search s = {.limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
+  mptl_status status = mptl_dnn_add_graph(&pool, &graph, dnn, key);
+  if (status == MPTL_OK) status = choose(plan, dnn, graph, &s);
+  mptl_dnn_pool_destroy(&pool);
+  if (status == MPTL_OK) name_engine(plan);
+  return status;
+}
+
+static void destroy(mptl_dnn_plan *plan) {
+  if (plan->plan != NULL) cudnnBackendDestroyDescriptor(plan->plan);
+  if (plan->config != NULL) cudnnBackendDestroyDescriptor(plan->config);
+  free(plan->refusal);
+  free(plan);
+}
+
+static bool same(const mptl_dnn_key *a, const mptl_dnn_key *b) {
+  return memcmp(&a->shape, &b->shape, offsetof(mptl_conv_shape, bias)) == 0 && a->pass == b->pass && a->first == b->first &&
+         a->second == b->second && a->workspace_limit == b->workspace_limit;
+}
+
+mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
+  mptl_dnn_plan *p = dnn->plans;
+  while (p != NULL && !same(&p->key, key)) p = p->next;
+  *plan = p;
+  if (p != NULL) return p->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", p->refusal);
+  if ((p = calloc(1, sizeof *p)) == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  p->key = *key;
+  mptl_status status = make(p, dnn);
+  if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error()); /* the search is not for nothing either */
+  if (status != MPTL_OK && p->refusal == NULL) {
+    destroy(p);
+    return status;
+  }
+  p->next = dnn->plans;
+  dnn->plans = p;
+  *plan = p;
+  return status;
+}
+
+void mptl_dnn_destroy_plans(mptl_dnn_plan *plans) {
+  while (plans != NULL) {
+    mptl_dnn_plan *next = plans->next;
+    destroy(plans);
+    plans = next;
+  }
+}

@@ -1,0 +1,146 @@
+/* Matrix products for NVIDIA GPUs, as far as they can be judged without one: what is refused and how that is said, which engines are
+ * taken for a described device, how a row-major product becomes the library's. */
+#include <string.h>
+
+#include "../c/dnn_check.h"
+#include "backend/cuda/blas.h"
+#include "backend/cuda/dnn.h"
+#include "devices.h"
+
+enum { MEBIBYTE = 1 << 20 };
+static const mptl_conv_shape good = {128, 64, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
+static mptl_cuda_dnn *a100, *h100;
+
+/* The call failed with this status and a message of one line that contains every one of these words. */
+static void refuses(mptl_status got, mptl_status status, const char *const *words) {
+  CHECK(got == status, "status %d, expected %d: %s", got, status, mptl_error());
+  CHECK(strchr(mptl_error(), '\n') == NULL, "%s", mptl_error());
+  for (; *words != NULL; words++)
+    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
+}
+#define REFUSES(call, status, ...) refuses(call, status, (const char *const[]){__VA_ARGS__, NULL})
+
+static void devices_that_are_not_there(void) {
+  mptl_cuda_dnn *dnn = (mptl_cuda_dnn *)1;
+  mptl_cuda_blas *blas = (mptl_cuda_blas *)1;
+  REFUSES(mptl_cuda_dnn_create(&dnn, 99, NULL), MPTL_EUNSUPPORTED, "device cuda:99: ");
+  CHECK(dnn == NULL, "a failed create leaves nothing");
+  REFUSES(mptl_cuda_blas_create(&blas, 99, NULL), MPTL_EUNSUPPORTED, "device cuda:99: ");
+  CHECK(blas == NULL, "a failed create leaves nothing");
+  REFUSES(mptl_cuda_dnn_create_for(&dnn, "{}"), MPTL_EINVAL, "device properties: deviceVer is 0");
+  REFUSES(mptl_cuda_dnn_create_for(&dnn, "{\"deviceVer\":900}"), MPTL_EBACKEND, "device properties: cuDNN says");
+  CHECK(dnn == NULL, "a failed create leaves nothing");
+  mptl_cuda_dnn_destroy(NULL);
+  mptl_cuda_blas_destroy(NULL);
+  CHECK(strchr(mptl_cuda_dnn_version(), '.') != NULL, "version \"%s\"", mptl_cuda_dnn_version());
+  CHECK(strchr(mptl_cuda_blas_version(), '.') != NULL, "version \"%s\"", mptl_cuda_blas_version());
+}
+
+static void types(void) {
+  CHECK(mptl_cuda_supports(75, MPTL_CUDA_F32) && !mptl_cuda_supports(75, MPTL_CUDA_TF32), "Turing");
+  CHECK(mptl_cuda_supports(80, MPTL_CUDA_BF16) && !mptl_cuda_supports(80, MPTL_CUDA_E4M3), "Ampere");
+  CHECK(mptl_cuda_supports(89, MPTL_CUDA_E5M2) && mptl_cuda_supports(90, MPTL_CUDA_E4M3), "Ada, Hopper");
+  CHECK(mptl_cuda_dnn_capability(a100) == 80 && mptl_cuda_dnn_capability(h100) == 90, "described devices");
+  MUST(mptl_cuda_check_types(90, MPTL_CUDA_E4M3, MPTL_CUDA_E5M2));
+  REFUSES(mptl_cuda_check_types(90, MPTL_CUDA_BF16, MPTL_CUDA_E5M2), MPTL_EINVAL, "operands are bf16 and e5m2");
+  REFUSES(mptl_cuda_check_types(90, MPTL_CUDA_F32, MPTL_CUDA_TF32), MPTL_EINVAL, "operands are f32 and tf32");
+  REFUSES(mptl_cuda_check_types(80, MPTL_CUDA_E5M2, MPTL_CUDA_E5M2), MPTL_EUNSUPPORTED, "e5m2 needs compute capability 8.9",
+          "8.0");
+}
+
+static mptl_status create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, mptl_conv_shape shape, mptl_pass pass, mptl_cuda_type type,
+                          size_t limit) {
+  return mptl_cuda_conv_create(conv, dnn, &shape, pass, type, type, limit);
+}
+
+static void wrong_convolutions(void) {
+  mptl_cuda_conv *conv = (mptl_cuda_conv *)1;
+  mptl_conv_shape s = good;
+  s.oh = 31;
+  REFUSES(create(&conv, h100, s, MPTL_FORWARD, MPTL_CUDA_F32, 0), MPTL_EINVAL, "conv2d 128x64x32x32",
+          "output height is 31, must be 32");
+  CHECK(conv == NULL, "a failed create leaves nothing");
+  s = good, s.groups = 3;
+  REFUSES(create(&conv, h100, s, MPTL_FORWARD, MPTL_CUDA_F32, 0), MPTL_EINVAL, "3 groups do not divide");
+  REFUSES(create(&conv, a100, good, MPTL_FORWARD, MPTL_CUDA_E4M3, 0), MPTL_EUNSUPPORTED, "conv2d 128x64x32x32",
+          "forward, e4m3: e4m3 needs");
+  s = good, s.ic = s.oc = s.groups = 96;
+  for (int i = 0; i < 2; i++) /* the second time from what is kept */
+    REFUSES(create(&conv, h100, s, MPTL_BACKWARD_WEIGHTS, MPTL_CUDA_BF16, MEBIBYTE), MPTL_EUNSUPPORTED,
+            "groups 96, backward weights, bf16: ");
+  mptl_cuda_conv_destroy(NULL);
+}
+
+static void convolutions_of_described_devices(void) {
+  float x;
+  for (int pass = 0; pass < MPTL_PASSES; pass++)
+    for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_TF32; type++) {
+      mptl_cuda_conv *conv, *again;
+      MUST(create(&conv, h100, good, (mptl_pass)pass, type, 256 * MEBIBYTE));
+      MUST(create(&again, h100, good, (mptl_pass)pass, type, 256 * MEBIBYTE));
+      CHECK(mptl_cuda_conv_workspace_bytes(conv) <= 256 * MEBIBYTE, "%s", mptl_cuda_conv_describe(conv));
+      CHECK(strncmp(mptl_cuda_conv_engine(conv), "engine ", 7) == 0, "\"%s\"", mptl_cuda_conv_engine(conv));
+      CHECK(mptl_cuda_conv_engine(conv) == mptl_cuda_conv_engine(again), "the plan is made once");
+      REFUSES(mptl_cuda_conv_run(conv, &x, &x, &x, &x), MPTL_EINVAL, mptl_cuda_conv_describe(conv), "only described");
+      mptl_cuda_conv_destroy(conv);
+      mptl_cuda_conv_destroy(again);
+    }
+}
+
+/* The library's product, element by element, on the rows of a linear operator. */
+static void multiply(const mptl_cuda_gemm *g, double *c, const double *a, const double *b) {
+  for (int i = 0; i < g->m; i++)
+    for (int j = 0; j < g->n; j++) {
+      double sum = 0;
+      for (int k = 0; k < g->k; k++)
+        sum += a[g->transpose_a ? k + i * g->lda : i + k * g->lda] * b[g->transpose_b ? j + k * g->ldb : k + j * g->ldb];
+      c[i + j * g->ldc] = sum;
+    }
+}
+
+static void linear_products(void) {
+  enum { N = 5, IN = 6, OUT = 7 };
+  const mptl_linear_shape shape = {N, 3, 2, 1, OUT, true};
+  double x[N][IN], w[OUT][IN], dy[N][OUT], y[N][OUT], dx[N][IN], dw[OUT][IN];
+  uint64_t state = 3;
+  for (int i = 0; i < N * IN; i++) x[i / IN][i % IN] = random_value(INTEGERS, &state);
+  for (int i = 0; i < OUT * IN; i++) w[i / IN][i % IN] = random_value(INTEGERS, &state);
+  for (int i = 0; i < N * OUT; i++) dy[i / OUT][i % OUT] = random_value(INTEGERS, &state);
+  const double *firsts[] = {*x, *dy, *x}, *seconds[] = {*w, *w, *dy};
+  double *results[] = {*y, *dx, *dw};
+  for (int pass = 0; pass < MPTL_PASSES; pass++) {
+    mptl_cuda_gemm g = mptl_cuda_linear_gemm(&shape, (mptl_pass)pass);
+    multiply(&g, results[pass], g.a_is_first ? firsts[pass] : seconds[pass], g.a_is_first ? seconds[pass] : firsts[pass]);
+  }
+  for (int i = 0; i < N; i++)
+    for (int o = 0; o < OUT; o++) {
+      double sum = 0;
+      for (int k = 0; k < IN; k++) sum += x[i][k] * w[o][k];
+      CHECK(y[i][o] == sum, "y[%d][%d] is %g, expected %g", i, o, y[i][o], sum);
+    }
+  for (int i = 0; i < N; i++)
+    for (int k = 0; k < IN; k++) {
+      double sum = 0;
+      for (int o = 0; o < OUT; o++) sum += dy[i][o] * w[o][k];
+      CHECK(dx[i][k] == sum, "dx[%d][%d] is %g, expected %g", i, k, dx[i][k], sum);
+    }
+  for (int o = 0; o < OUT; o++)
+    for (int k = 0; k < IN; k++) {
+      double sum = 0;
+      for (int i = 0; i < N; i++) sum += dy[i][o] * x[i][k];
+      CHECK(dw[o][k] == sum, "dw[%d][%d] is %g, expected %g", o, k, dw[o][k], sum);
+    }
+}
+
+int main(void) {
+  devices_that_are_not_there();
+  MUST(mptl_cuda_dnn_create_for(&a100, A100));
+  MUST(mptl_cuda_dnn_create_for(&h100, H100));
+  types();
+  wrong_convolutions();
+  convolutions_of_described_devices();
+  linear_products();
+  mptl_cuda_dnn_destroy(a100);
+  mptl_cuda_dnn_destroy(h100);
+  return failures != 0;
+}
