@@ -8,6 +8,8 @@
  *   core.decoder()
  *   decoder:check(bytes) -> width, height; nil and why when the image is not taken
  *   decoder:decode(bytes) -> tensor height x width x 3 of 0 .. 255; nil and why
+ *   core.resample(tensor height x width x 3, {width=, height=, from={x, y, width, height}, window={x, y, width, height}}) -> tensor:
+ *     window, or all, of the part from, or all, of the image scaled to width x height; values are rounded to 0 .. 255
  *   core.jpeg_encode(tensor height x width x 3 [, quality]) -> string
  */
 #include <limits.h>
@@ -17,8 +19,10 @@
 #include "mptl/images.h"
 #include "mptl/jpeg.h"
 #include "mptl/packed.h"
+#include "mptl/resample.h"
 
 #define DECODER "mptl.Decoder"
+#define RESAMPLER "mptl.Resampler" /* never seen by a script: freed with the stack, errors or not */
 
 mptl_images **bind_new_images(lua_State *L) {
   mptl_images **box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -159,17 +163,6 @@ static int decoder_check(lua_State *L) {
   return 2;
 }
 
-static int decoder_decode(lua_State *L) {
-  mptl_rgb rgb;
-  mptl_tensor *t;
-  if (decode(L, &rgb) != MPTL_OK) return push_failure(L);
-  bind_check(L, mptl_tensor_create(&t, 3, (int64_t[]){rgb.height, rgb.width, 3}));
-  size_t n = (size_t)mptl_tensor_numel(t);
-  for (size_t i = 0; i < n; i++) t->data[i] = (float)rgb.pixels[i];
-  bind_push_tensor(L, t);
-  return 1;
-}
-
 static int decoder_gc(lua_State *L) {
   mptl_decoder **box = luaL_checkudata(L, 1, DECODER);
   mptl_decoder_destroy(*box);
@@ -177,21 +170,87 @@ static int decoder_gc(lua_State *L) {
   return 0;
 }
 
-static int jpeg_encode(lua_State *L) {
-  const mptl_tensor *t = bind_check_tensor(L, 1);
-  lua_Integer quality = luaL_optinteger(L, 2, 90);
+/* The image at index as bytes, in a userdata that is pushed, with a spare byte. */
+static mptl_rgb check_pixels(lua_State *L, int index, const char *function) {
+  const mptl_tensor *t = bind_check_tensor(L, index);
   if (t->ndim != 3 || t->dims[2] != 3 || t->dims[0] > INT_MAX || t->dims[1] > INT_MAX)
-    luaL_error(L, "jpeg_encode: a tensor of another shape, must be height x width x 3");
-  size_t n = (size_t)mptl_tensor_numel(t), size;
-  uint8_t *jpeg, *pixels = lua_newuserdatauv(L, n, 0);
+    luaL_error(L, "%s: a tensor of another shape, must be height x width x 3", function);
+  size_t n = mptl_tensor_numel(t);
+  uint8_t *pixels = lua_newuserdatauv(L, n + 1, 0);
   for (size_t i = 0; i < n; i++) {
     float value = t->data[i];
     pixels[i] = value > 0 ? (uint8_t)(value < 255 ? value + 0.5f : 255) : 0;
   }
-  bind_check(L, mptl_encode(&jpeg, &size, pixels, (int)t->dims[1], (int)t->dims[0],
-                            quality < 1     ? 0
-                            : quality > 100 ? 101
-                                            : (int)quality));
+  pixels[n] = 0;
+  return (mptl_rgb){.pixels = pixels, .width = (int)t->dims[1], .height = (int)t->dims[0]};
+}
+
+static int push_pixels(lua_State *L, const uint8_t *pixels, int width, int height) {
+  mptl_tensor *t;
+  bind_check(L, mptl_tensor_create(&t, 3, (int64_t[]){height, width, 3}));
+  size_t n = mptl_tensor_numel(t);
+  for (size_t i = 0; i < n; i++) t->data[i] = (float)pixels[i];
+  bind_push_tensor(L, t);
+  return 1;
+}
+
+static int decoder_decode(lua_State *L) {
+  mptl_rgb rgb;
+  if (decode(L, &rgb) != MPTL_OK) return push_failure(L);
+  return push_pixels(L, rgb.pixels, rgb.width, rgb.height);
+}
+
+/* Optional list of x, y, width, height in the options at index 2. */
+static mptl_box field_box(lua_State *L, const char *field, int width, int height) {
+  int values[4] = {0, 0, width, height};
+  if (lua_getfield(L, 2, field) != LUA_TNIL) {
+    luaL_argexpected(L, lua_istable(L, -1), 2, "list of x, y, width, height");
+    for (int i = 0; i < 4; i++) {
+      int isnum;
+      lua_geti(L, -1, i + 1);
+      lua_Integer value = lua_tointegerx(L, -1, &isnum);
+      if (!isnum || value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: must be a list of x, y, width, height", field);
+      values[i] = (int)value;
+      lua_pop(L, 1);
+    }
+  }
+  lua_pop(L, 1);
+  return (mptl_box){.x = values[0], .y = values[1], .width = values[2], .height = values[3]};
+}
+
+static int resampler_gc(lua_State *L) {
+  mptl_resampler **box = luaL_checkudata(L, 1, RESAMPLER);
+  mptl_resampler_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int resample(lua_State *L) {
+  static const char *const fields[] = {"width", "height", "from", "window", NULL};
+  bind_check_fields(L, 2, fields);
+  lua_settop(L, 2);
+  mptl_rgb image = check_pixels(L, 1, "resample");
+  lua_Integer width = bind_opt_integer(L, 2, "width", image.width), height = bind_opt_integer(L, 2, "height", image.height);
+  if (width < 1 || width > MPTL_JPEG_MAX_PIXELS || height < 1 || height > MPTL_JPEG_MAX_PIXELS)
+    luaL_error(L, "resample: to %I x %I pixels, accepted are 1 to %d each way", width, height, MPTL_JPEG_MAX_PIXELS);
+  mptl_box from = field_box(L, "from", image.width, image.height);
+  mptl_box window = field_box(L, "window", (int)width, (int)height);
+  const uint8_t *out;
+  mptl_resampler **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, RESAMPLER);
+  bind_check(L, mptl_resampler_create(box));
+  bind_check(L, mptl_resample(*box, &out, &image, from, (int)width, (int)height, window));
+  return push_pixels(L, out, window.width, window.height);
+}
+
+static int jpeg_encode(lua_State *L) {
+  lua_Integer quality = luaL_optinteger(L, 2, 90);
+  mptl_rgb image = check_pixels(L, 1, "jpeg_encode");
+  uint8_t *jpeg;
+  size_t size;
+  bind_check(L,
+             mptl_encode(&jpeg, &size, image.pixels, image.width, image.height, quality < 1 || quality > 100 ? 0 : (int)quality));
   lua_pushlstring(L, (const char *)jpeg, size);
   free(jpeg);
   return 1;
@@ -209,18 +268,18 @@ static const luaL_Reg decoder_methods[] = {
     {NULL, NULL},
 };
 
+static const luaL_Reg no_methods[] = {{NULL, NULL}};
+
 static const luaL_Reg functions[] = {
-    {"images_folder", images_folder},
-    {"images_folder_classes", images_folder_classes},
-    {"images_packed", images_packed},
-    {"images_packed_classes", images_packed_classes},
-    {"decoder", decoder_new},
-    {"jpeg_encode", jpeg_encode},
-    {NULL, NULL},
+    {"images_folder", images_folder}, {"images_folder_classes", images_folder_classes},
+    {"images_packed", images_packed}, {"images_packed_classes", images_packed_classes},
+    {"decoder", decoder_new},         {"resample", resample},
+    {"jpeg_encode", jpeg_encode},     {NULL, NULL},
 };
 
 void mptl_bind_images(lua_State *L) {
   bind_new_type(L, BIND_IMAGES, images_methods, images_gc);
   bind_new_type(L, DECODER, decoder_methods, decoder_gc);
+  bind_new_type(L, RESAMPLER, no_methods, resampler_gc);
   luaL_setfuncs(L, functions, 0);
 }

@@ -31,6 +31,11 @@ function M.write(path, ...)
   file:close()
 end
 
+--- The bytes that are written in hexadecimal.
+function M.bytes(hexadecimal)
+  return (hexadecimal:gsub("%x%x", function(two) return string.char(tonumber(two, 16)) end))
+end
+
 --- A record: the label bytes, then 3072 bytes of an image made by pixel(channel, y, x), all from 0.
 function M.record(labels, pixel)
   local bytes = { string.char(table.unpack(labels)) }

@@ -1,5 +1,6 @@
 local core = require "mptl.core"
 local files = require "data_files"
+local fixtures = require "fixtures.images"
 local lfs = require "lfs"
 
 describe("images in a folder", function()
@@ -84,5 +85,69 @@ describe("images in a folder", function()
     make("val/c/1.jpg", "train/b/1.jpg")
     fails("DIR/val/c: no class of that name in DIR/train, which has 2: a to b", "test")
     assert.has_error(function() core.images_folder {} end, "path: missing, must name a directory")
+  end)
+end)
+
+describe("scaling", function()
+  -- The bytes that spec/make_image_fixture.py paints.
+  local function painted(width, height)
+    local values = {}
+    for y = 0, height - 1 do
+      for x = 0, width - 1 do
+        for c = 0, 2 do values[#values + 1] = (x * x * 7 + y * 31 + x * y * 3 + c * 85) % 256 end
+      end
+    end
+    return core.tensor({ height, width, 3 }, values)
+  end
+
+  for _, case in ipairs(fixtures.scaled) do
+    it("is Pillow's: " .. case.name, function()
+      for _, isa in ipairs { "scalar", "avx2", "avx512" } do
+        if pcall(core.isa, isa) then
+          local scaled = core.resample(painted(case.size[1], case.size[2]),
+            { width = case.width, height = case.height, from = case.from, window = case.window })
+          assert.same(case.pixels, scaled:totable())
+        end
+      end
+      core.isa "auto"
+    end)
+  end
+
+  it("names parts that are not there", function()
+    local image = painted(4, 3)
+    assert.has_error(function() core.resample(image, { from = { 1, 0, 4, 3 } }) end,
+      "resample: 4 x 3 at 1, 0 of 4 x 3 pixels to 4 x 3 at 0, 0 of 4 x 3: not within it")
+    assert.has_error(function() core.resample(image, { width = 2, height = 2, window = { 0, 0, 2, 0 } }) end,
+      "resample: 4 x 3 at 0, 0 of 4 x 3 pixels to 2 x 0 at 0, 0 of 2 x 2: not within it")
+    assert.has_error(function() core.resample(image, { width = 0 }) end,
+      "resample: to 0 x 3 pixels, accepted are 1 to 67108864 each way")
+    assert.has_error(function() core.resample(image, { from = { 1 } }) end, "from: must be a list of x, y, width, height")
+  end)
+end)
+
+describe("decoder", function()
+  it("takes what Pillow writes", function()
+    for _, case in ipairs(fixtures.jpegs) do
+      local bytes = files.bytes(case.jpeg)
+      assert.same({ case.width, case.height }, { core.decoder():check(bytes) })
+      assert.same({ case.height, case.width, 3 }, core.decoder():decode(bytes):size())
+    end
+  end)
+
+  it("says what it does not take", function()
+    assert.same({ nil, "not a JPEG image but a PNG image" }, { core.decoder():check(files.bytes(fixtures.png)) })
+    local bytes = files.bytes(fixtures.jpegs[1].jpeg)
+    assert.same({ nil, "a truncated JPEG image (Premature end of JPEG file)" }, { core.decoder():decode(bytes:sub(1, -40)) })
+  end)
+
+  it("reads what is encoded", function()
+    local image = core.tensor { 20, 30, 3 }
+    image:fill(77)
+    local decoded = core.decoder():decode(core.jpeg_encode(image, 95))
+    assert.same({ 20, 30, 3 }, decoded:size())
+    assert.near(77, decoded:get(1), 2)
+    assert.has_error(function() core.jpeg_encode(image, 101) end, "JPEG quality: 0, accepted are 1 to 100")
+    assert.has_error(function() core.jpeg_encode(core.tensor { 4, 4 }) end,
+      "jpeg_encode: a tensor of another shape, must be height x width x 3")
   end)
 end)

@@ -1,0 +1,24 @@
+/* Scaling of RGB images, as Pillow does it with its bilinear filter: a triangle over the source pixels, which is as wide as a
+ * pixel of the smaller image, first along the rows, then along the columns, each rounded to bytes. The same bytes as Pillow's, on
+ * every instruction set. (Clark and others, Pillow, src/libImaging/Resample.c.)
+ */
+#ifndef MPTL_RESAMPLE_H
+#define MPTL_RESAMPLE_H
+
+#include "mptl/jpeg.h"
+
+typedef struct mptl_box {
+  int x, y, width, height; /* pixels; x to the right, y down */
+} mptl_box;
+
+typedef struct mptl_resampler mptl_resampler; /* buffers; used by one thread at a time */
+
+MPTL_API mptl_status mptl_resampler_create(mptl_resampler **resampler);
+MPTL_API void mptl_resampler_destroy(mptl_resampler *resampler); /* NULL is allowed */
+
+/* The part window of what Pillow's image.crop(from).resize((width, height), BILINEAR) gives: *out is [window.height][window.width][3],
+ * the resampler's until its next call. MPTL_EINVAL for a box that is empty or not within its image, MPTL_ENOMEM. */
+MPTL_API mptl_status mptl_resample(mptl_resampler *resampler, const uint8_t **out, const mptl_rgb *image, mptl_box from,
+                                   int width, int height, mptl_box window);
+
+#endif

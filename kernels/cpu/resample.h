@@ -1,0 +1,16 @@
+/* What the scaling kernels read: for each place of a scaled row or column, which source places it is the weighted sum of. */
+#ifndef MPTL_KERNELS_CPU_RESAMPLE_H
+#define MPTL_KERNELS_CPU_RESAMPLE_H
+
+#include <stdint.h>
+
+enum { MPTL_WEIGHT_BITS = 22 }; /* a weight of 1 is 2^22 */
+
+typedef struct mptl_weights {
+  int stride;            /* of values */
+  const int32_t *firsts; /* [n] the first source place */
+  const int32_t *counts; /* [n] how many */
+  const int32_t *values; /* [n][stride] */
+} mptl_weights;
+
+#endif
