@@ -1,14 +1,17 @@
-/* mptl.Dataset and mptl.Loader: images in memory, and batches of them made ahead of time. Images are numbered from 1; classes,
- * epochs and batches from 0, so that the first batch to be made is the number of those already done.
+/* mptl.Dataset and mptl.Loader: images, and batches of them made ahead of time. Images are numbered from 1; classes, epochs and
+ * batches from 0, so that the first batch to be made is the number of those already done.
  *
  *   core.dataset_find{path=, classes=10|100, split="train"|"test"} -> directory or nil
  *   core.dataset_cifar{path=, classes=10|100, split=, limit=}
- *   core.dataset_synthetic{count=, classes=, seed=, split=, limit=}
- *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, 32, 32}  ds:label(i)  ds:image(i) -> tensor 3x32x32 of 0 .. 255
+ *   core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
+ *   core.dataset_encoded(images, {side=, resize=, skip_bad=, split=, limit=})   of core.images_folder or the like
+ *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
+ *   ds:image(i) -> tensor 3 x side x side of 0 .. 255, an encoded one scaled as for a test
  *
  *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=, slots=, drop_last=})
- *   loader:start(epoch [, first_batch])   loader:next() -> images in the batch, nil at the end   loader:batches() -> an epoch's
- *   loader:images() -> tensor n x 32 x 32 x 3, a copy   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
+ *   loader:start(epoch [, first_batch])   loader:batches() -> an epoch's   loader:position() -> the next batch's number
+ *   loader:next() -> images in the batch (nil at the end), bad images skipped for it   loader:skipped() -> name and reason of the last
+ *   loader:images() -> tensor n x side x side x 3, a copy   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
  */
 #include <limits.h>
 #include <string.h>
@@ -22,6 +25,7 @@
 typedef struct loader_box { /* its user value is the data set, which it keeps alive */
   mptl_loader *loader;
   mptl_batch batch;
+  int side;
 } loader_box;
 
 static const char *const split_names[] = {"train", "test", NULL};
@@ -56,7 +60,7 @@ const char *bind_field_path(lua_State *L, int index) {
 }
 
 static mptl_dataset **new_dataset(lua_State *L) {
-  mptl_dataset **box = lua_newuserdatauv(L, sizeof *box, 0);
+  mptl_dataset **box = lua_newuserdatauv(L, sizeof *box, 1); /* its user value keeps encoded images alive */
   *box = NULL;
   luaL_setmetatable(L, DATASET);
   return box;
@@ -82,11 +86,25 @@ static int dataset_cifar(lua_State *L) {
 }
 
 static int dataset_synthetic(lua_State *L) {
-  static const char *const fields[] = {"count", "classes", "seed", "split", "limit", NULL};
+  static const char *const fields[] = {"count", "classes", "side", "seed", "split", "limit", NULL};
   bind_check_fields(L, 1, fields);
   bind_check(L, mptl_dataset_synthetic(new_dataset(L), bind_opt_integer(L, 1, "count", 10000), field_int(L, 1, "classes", 10),
-                                       (uint64_t)bind_opt_integer(L, 1, "seed", 0), bind_field_split(L, 1),
-                                       bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
+                                       field_int(L, 1, "side", 32), (uint64_t)bind_opt_integer(L, 1, "seed", 0),
+                                       bind_field_split(L, 1), bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
+  return 1;
+}
+
+static int dataset_encoded(lua_State *L) {
+  static const char *const fields[] = {"side", "resize", "skip_bad", "split", "limit", NULL};
+  lua_settop(L, 2);
+  const mptl_images *images = bind_check_images(L, 1);
+  bind_check_fields(L, 2, fields);
+  int side = field_int(L, 2, "side", 224);
+  mptl_dataset **box = new_dataset(L);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  bind_check(L, mptl_dataset_encoded(box, images, bind_field_split(L, 2), side, field_int(L, 2, "resize", side),
+                                     bind_opt_boolean(L, 2, "skip_bad", 0), bind_opt_integer(L, 2, "limit", MPTL_NO_LIMIT)));
   return 1;
 }
 
@@ -106,13 +124,8 @@ static int dataset_split(lua_State *L) {
 }
 
 static int dataset_shape(lua_State *L) {
-  static const int shape[] = {MPTL_IMAGE_CHANNELS, MPTL_IMAGE_SIDE, MPTL_IMAGE_SIDE};
-  check_dataset(L, 1);
-  lua_createtable(L, 3, 0);
-  for (int i = 0; i < 3; i++) {
-    lua_pushinteger(L, shape[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
+  const mptl_dataset *d = check_dataset(L, 1);
+  bind_push_integers(L, (int64_t[]){MPTL_IMAGE_CHANNELS, d->side, d->side}, 3);
   return 1;
 }
 
@@ -131,10 +144,12 @@ static int dataset_label(lua_State *L) {
 
 static int dataset_image(lua_State *L) {
   const mptl_dataset *d = check_dataset(L, 1);
-  const uint8_t *image = d->images + check_image(L, d) * MPTL_IMAGE_SIZE;
+  size_t i = check_image(L, d), n = mptl_image_size(d);
   mptl_tensor *t;
-  bind_check(L, mptl_tensor_create(&t, 3, (int64_t[]){MPTL_IMAGE_CHANNELS, MPTL_IMAGE_SIDE, MPTL_IMAGE_SIDE}));
-  for (int i = 0; i < MPTL_IMAGE_SIZE; i++) t->data[i] = (float)image[i];
+  uint8_t *bytes = lua_newuserdatauv(L, n, 0);
+  bind_check(L, mptl_dataset_image(d, (int32_t)i, bytes));
+  bind_check(L, mptl_tensor_create(&t, 3, (int64_t[]){MPTL_IMAGE_CHANNELS, d->side, d->side}));
+  for (size_t v = 0; v < n; v++) t->data[v] = (float)bytes[v];
   bind_push_tensor(L, t);
   return 1;
 }
@@ -182,7 +197,7 @@ static int loader_new(lua_State *L) {
   field_channels(L, 2, "mean", o.mean);
   field_channels(L, 2, "std", o.std);
   loader_box *box = lua_newuserdatauv(L, sizeof *box, 1);
-  *box = (loader_box){0};
+  *box = (loader_box){.side = dataset->side};
   luaL_setmetatable(L, LOADER);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
@@ -212,9 +227,12 @@ static int loader_start(lua_State *L) {
 static int loader_next(lua_State *L) {
   loader_box *box = check_loader(L, 1);
   bind_check(L, mptl_loader_next(box->loader, &box->batch));
-  if (box->batch.n == 0) return 0;
-  lua_pushinteger(L, box->batch.n);
-  return 1;
+  if (box->batch.n == 0)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, box->batch.n);
+  lua_pushinteger(L, box->batch.skipped);
+  return 2;
 }
 
 static int loader_batches(lua_State *L) {
@@ -222,11 +240,22 @@ static int loader_batches(lua_State *L) {
   return 1;
 }
 
+static int loader_position(lua_State *L) {
+  lua_pushinteger(L, mptl_loader_position(check_loader(L, 1)->loader));
+  return 1;
+}
+
+static int loader_skipped(lua_State *L) {
+  lua_pushstring(L, mptl_loader_skipped(check_loader(L, 1)->loader));
+  return 1;
+}
+
 static int loader_images(lua_State *L) {
+  const loader_box *box = check_loader(L, 1);
   const mptl_batch *batch = bind_check_batch(L, 1);
   mptl_tensor *t;
-  bind_check(L, mptl_tensor_create(&t, 4, (int64_t[]){batch->n, MPTL_IMAGE_SIDE, MPTL_IMAGE_SIDE, MPTL_IMAGE_CHANNELS}));
-  memcpy(t->data, batch->images, (size_t)batch->n * MPTL_IMAGE_SIZE * sizeof *t->data);
+  bind_check(L, mptl_tensor_create(&t, 4, (int64_t[]){batch->n, box->side, box->side, MPTL_IMAGE_CHANNELS}));
+  memcpy(t->data, batch->images, (size_t)batch->n * batch->image_size * sizeof *t->data);
   bind_push_tensor(L, t);
   return 1;
 }
@@ -263,21 +292,14 @@ static const luaL_Reg dataset_methods[] = {
 };
 
 static const luaL_Reg loader_methods[] = {
-    {"start", loader_start},
-    {"next", loader_next},
-    {"batches", loader_batches},
-    {"images", loader_images},
-    {"labels", loader_labels},
-    {"indices", loader_indices},
-    {NULL, NULL},
+    {"start", loader_start},       {"next", loader_next},       {"batches", loader_batches},
+    {"position", loader_position}, {"skipped", loader_skipped}, {"images", loader_images},
+    {"labels", loader_labels},     {"indices", loader_indices}, {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
-    {"dataset_find", dataset_find},
-    {"dataset_cifar", dataset_cifar},
-    {"dataset_synthetic", dataset_synthetic},
-    {"loader", loader_new},
-    {NULL, NULL},
+    {"dataset_find", dataset_find},       {"dataset_cifar", dataset_cifar}, {"dataset_synthetic", dataset_synthetic},
+    {"dataset_encoded", dataset_encoded}, {"loader", loader_new},           {NULL, NULL},
 };
 
 void mptl_bind_data(lua_State *L) {

@@ -232,8 +232,8 @@ static int read_batch(lua_State *L, const program_box *box, mptl_batch *batch) {
   lua_settop(L, 4); /* what is pushed from here on is not an argument */
   if (!luaL_testudata(L, 2, "mptl.Tensor")) {
     *batch = *bind_check_batch(L, 2);
-    if (image != MPTL_IMAGE_SIZE)
-      luaL_error(L, "loader: images of %d values, the network takes %I", MPTL_IMAGE_SIZE, (lua_Integer)image);
+    if (image != batch->image_size)
+      luaL_error(L, "loader: images of %I values, the network takes %I", (lua_Integer)batch->image_size, (lua_Integer)image);
     return 3;
   }
   mptl_tensor *images = bind_check_tensor(L, 2);

@@ -12,6 +12,7 @@
 #include "data/dataset.h"
 
 #define RECORDS_A_READ 256
+#define IMAGE_BYTES (MPTL_IMAGE_CHANNELS * MPTL_CIFAR_SIDE * MPTL_CIFAR_SIDE)
 #define FILE_PATH_MAX (PATH_MAX + NAME_MAX + 2)
 
 typedef struct cifar_layout {
@@ -31,7 +32,7 @@ typedef struct file_list {
   int count;
 } file_list;
 
-static size_t record_size(const cifar_layout *layout) { return (size_t)layout->label_bytes + MPTL_IMAGE_SIZE; }
+static size_t record_size(const cifar_layout *layout) { return (size_t)layout->label_bytes + IMAGE_BYTES; }
 
 static void free_list(file_list *list) {
   for (int i = 0; i < list->count; i++) free(list->entries[i]);
@@ -154,7 +155,7 @@ static mptl_status read_records(mptl_dataset *d, int64_t at, int64_t records, FI
         return mptl_fail(MPTL_EDATA, "%s: record %lld has label %d, accepted are 0 to %d", path, (long long)done + 1, label,
                          layout->classes - 1);
       d->labels[at + done] = label;
-      memcpy(d->images + (at + done) * MPTL_IMAGE_SIZE, record + layout->label_bytes, MPTL_IMAGE_SIZE);
+      memcpy(d->images + (at + done) * IMAGE_BYTES, record + layout->label_bytes, IMAGE_BYTES);
     }
   }
   return MPTL_OK;
@@ -189,7 +190,7 @@ static mptl_status read_files(mptl_dataset **dataset, const file_list *list, con
     return mptl_fail(MPTL_EDATA, "%s/%s: the %s set is empty, at least one record is needed", list->dir, list->entries[0]->d_name,
                      mptl_split_name(split));
   mptl_dataset *d;
-  MPTL_TRY(mptl_dataset_allocate(&d, total, layout->classes, split, limit));
+  MPTL_TRY(mptl_dataset_allocate(&d, total, layout->classes, MPTL_CIFAR_SIDE, split, limit));
   int64_t at = 0;
   mptl_status status = MPTL_OK;
   for (int i = 0; i < list->count && at < d->count && status == MPTL_OK; i++) {

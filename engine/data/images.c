@@ -19,7 +19,7 @@ mptl_status mptl_images_read(const mptl_images *images, int64_t i, mptl_encoded 
   encoded->data = NULL;
   encoded->size = 0;
   mptl_status status = images->kind->read(images, i, encoded);
-  if (status != MPTL_OK) mptl_fail_in(status, "%s: %s", images->where, mptl_images_name(images, i));
+  if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", images->where, mptl_images_name(images, i));
   return status;
 }
 

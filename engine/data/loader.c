@@ -1,13 +1,18 @@
 /* The loader: workers fill a ring of batches ahead of the one thread that takes them, in order.
  *
- * Batch b of an epoch lives in slot b % slots. A worker claims the lowest batch that nobody has claimed, as long as its slot is
- * free: batches below `needed` have been given back, so those below needed + slots have a slot of their own. What a batch holds
- * depends only on its number and the epoch, so which worker makes it does not matter.
+ * Batch b of an epoch lives in slot b % slots, and is made in pieces of a few images, so that all workers can be at one batch. A
+ * worker claims the next piece of the lowest batch that has one left, as long as the batch's slot is free: batches below `needed`
+ * have been given back, so those below needed + slots have a slot of their own. What a batch holds depends only on its number and
+ * the epoch, so which worker makes it does not matter.
+ *
+ * An image that cannot be read is noted in its piece. When the last piece of a batch is there, the bad images are taken out of it, or,
+ * unless they may be skipped, the batch becomes an error for the thread that takes it.
  */
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,81 +21,182 @@
 
 #define MAX_THREADS 64
 #define MAX_SLOTS 256
+#define MANY_BYTES ((size_t)128 << 20) /* of a batch: then two slots must do */
+#define WHY_SIZE 512
+
+/* Images of a piece: decoding takes milliseconds, copying microseconds. */
+enum { PIECE_ENCODED = 4, PIECE_IN_MEMORY = 64 };
 
 typedef struct slot {
   float *images;
-  int32_t *labels, *indices;
+  int32_t *labels, *indices; /* a bad image's label is BAD until it is taken out */
   int n;
-  int64_t ready; /* the batch it holds, -1 if none or not finished; under the lock */
+  int64_t ready; /* the batch it holds, -1 if none or not finished; under the lock, as what follows */
+  int pieces;    /* not finished yet */
+  int bad;       /* images */
+  int first_bad; /* place of the first of them */
+  mptl_status status;
+  char why[WHY_SIZE]; /* the first bad image's message */
 } slot;
+
+enum { BAD = -1 };
+
+/* What became of a piece. */
+typedef struct outcome {
+  int bad, first_bad;
+  mptl_status status; /* the first bad image's, or, rather than that, one that does not come from the image's contents */
+  char why[WHY_SIZE];
+} outcome;
+
+typedef struct worker_data {
+  struct mptl_loader *loader;
+  mptl_sampler *sampler;
+  pthread_t thread;
+} worker_data;
 
 struct mptl_loader {
   const mptl_dataset *dataset;
   mptl_loader_options options;
   mptl_pixel_table table;
   int64_t batches; /* an epoch */
+  int piece;       /* images */
   slot *slots;
 
   /* Written by start while no worker is busy, read by busy workers. */
   uint32_t epoch;
   int32_t *order;
 
-  pthread_mutex_t lock; /* of everything below */
+  pthread_mutex_t lock; /* of everything below but the workers */
   pthread_cond_t work;  /* something may be claimed, or the workers are to stop */
   pthread_cond_t done;  /* a batch has been finished */
   bool started, quit;
-  int busy;         /* workers filling a slot */
-  int64_t claimed;  /* the next batch to be claimed */
-  int64_t position; /* the next batch to be given out */
-  int64_t needed;   /* the lowest batch that is still to be kept: position, or the one given out last */
-  pthread_t *threads;
+  int busy;          /* workers filling a slot */
+  int64_t claimed;   /* the batch whose pieces are being claimed */
+  int claimed_piece; /* the next one of them */
+  int64_t position;  /* the next batch to be given out */
+  int64_t needed;    /* the lowest batch that is still to be kept: position, or the one given out last */
+  char skipped[WHY_SIZE];
+
+  worker_data *workers;
   int running; /* threads created */
 };
 
-static void fill(const mptl_loader *l, slot *s, int64_t batch) {
-  int64_t first = batch * l->options.batch, left = l->dataset->count - first;
-  s->n = left < l->options.batch ? (int)left : l->options.batch;
-  for (int i = 0; i < s->n; i++) {
-    int32_t index = l->order[first + i];
-    mptl_crop crop = l->options.augment ? mptl_crop_draw(l->options.seed, l->epoch, index) : mptl_crop_none();
-    mptl_image_load(s->images + (size_t)i * MPTL_IMAGE_SIZE, l->dataset->images + (size_t)index * MPTL_IMAGE_SIZE, crop,
-                    &l->table);
-    s->labels[i] = l->dataset->labels[index];
+static int batch_count(const mptl_loader *l, int64_t batch) {
+  int64_t left = l->dataset->count - batch * l->options.batch;
+  return left < l->options.batch ? (int)left : l->options.batch;
+}
+
+static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *result) {
+  const mptl_loader *l = w->loader;
+  int first = piece * l->piece, end = s->n - first < l->piece ? s->n : first + l->piece;
+  *result = (outcome){.status = MPTL_OK};
+  for (int i = first; i < end; i++) {
+    int32_t index = l->order[batch * l->options.batch + i];
+    float *image = s->images + (size_t)i * mptl_image_size(l->dataset);
+    mptl_status status = mptl_sample(w->sampler, image, index, &l->table, l->options.augment, l->options.seed, l->epoch);
+    s->labels[i] = status == MPTL_OK ? l->dataset->labels[index] : BAD;
     s->indices[i] = index;
+    if (status == MPTL_OK) continue;
+    if (result->bad++ == 0 || (result->status == MPTL_EDATA && status != MPTL_EDATA)) {
+      result->first_bad = i;
+      result->status = status;
+      snprintf(result->why, sizeof result->why, "%s", mptl_error());
+    }
   }
 }
 
+/* Whether image a's failure is to be told rather than image b's. */
+static bool told_before(const outcome *a, const slot *b) {
+  if (b->bad == 0) return true;
+  bool a_contents = a->status == MPTL_EDATA, b_contents = b->status == MPTL_EDATA;
+  return a_contents == b_contents ? a->first_bad < b->first_bad : b_contents;
+}
+
+static void add_outcome(slot *s, const outcome *result) {
+  if (result->bad == 0) return;
+  if (told_before(result, s)) {
+    s->first_bad = result->first_bad;
+    s->status = result->status;
+    memcpy(s->why, result->why, sizeof s->why);
+  }
+  s->bad += result->bad;
+}
+
+/* Closes the gaps that bad images leave. */
+static void take_out_bad(slot *s, size_t image_size) {
+  int kept = 0;
+  for (int i = 0; i < s->n; i++) {
+    if (s->labels[i] == BAD) continue;
+    if (kept < i)
+      memcpy(s->images + (size_t)kept * image_size, s->images + (size_t)i * image_size, image_size * sizeof *s->images);
+    s->labels[kept] = s->labels[i];
+    s->indices[kept++] = s->indices[i];
+  }
+  s->n = kept;
+}
+
+static bool may_claim(const mptl_loader *l) { return l->claimed < l->batches && l->claimed < l->needed + l->options.slots; }
+
+/* The next piece; may_claim holds. The first one of a batch prepares the slot. */
+static slot *claim(mptl_loader *l, int64_t *batch, int *piece) {
+  slot *s = &l->slots[l->claimed % l->options.slots];
+  *batch = l->claimed;
+  *piece = l->claimed_piece++;
+  if (*piece == 0) {
+    s->n = batch_count(l, *batch);
+    s->pieces = (s->n + l->piece - 1) / l->piece;
+    s->bad = 0;
+    s->status = MPTL_OK;
+  }
+  if (l->claimed_piece * l->piece >= s->n) {
+    l->claimed++;
+    l->claimed_piece = 0;
+  }
+  return s;
+}
+
 static void *worker(void *argument) {
-  mptl_loader *l = argument;
+  worker_data *w = argument;
+  mptl_loader *l = w->loader;
+  outcome result;
   pthread_mutex_lock(&l->lock);
   for (;;) {
-    while (!l->quit && (l->claimed >= l->batches || l->claimed >= l->needed + l->options.slots))
-      pthread_cond_wait(&l->work, &l->lock);
+    while (!l->quit && !may_claim(l)) pthread_cond_wait(&l->work, &l->lock);
     if (l->quit) break;
-    int64_t batch = l->claimed++;
-    slot *s = &l->slots[batch % l->options.slots];
+    int64_t batch;
+    int piece;
+    slot *s = claim(l, &batch, &piece);
     l->busy++;
+    if (may_claim(l)) pthread_cond_signal(&l->work); /* for another worker */
     pthread_mutex_unlock(&l->lock);
-    fill(l, s, batch);
+    fill(w, s, batch, piece, &result);
     pthread_mutex_lock(&l->lock);
-    s->ready = batch;
+    add_outcome(s, &result);
     l->busy--;
-    pthread_cond_signal(&l->done);
+    if (--s->pieces == 0) {
+      if (s->bad > 0) take_out_bad(s, mptl_image_size(l->dataset));
+      s->ready = batch;
+    }
+    if (s->pieces == 0 || l->busy == 0) pthread_cond_signal(&l->done);
   }
   pthread_mutex_unlock(&l->lock);
   return NULL;
 }
 
+static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *dataset) {
+  return (size_t)o->batch * mptl_image_size(dataset) * sizeof(float);
+}
+
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
-  if (o->slots == 0) o->slots = o->threads < 4 ? 4 : o->threads + 1;
   if (o->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch);
   if (o->batch > dataset->count)
     return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch, mptl_split_name(dataset->split),
                      (long long)dataset->count, dataset->count == 1 ? "" : "s");
   if (o->threads < 1 || o->threads > MAX_THREADS)
     return mptl_fail(MPTL_EINVAL, "loader threads: %d, accepted are 1 to %d", o->threads, MAX_THREADS);
+  if (o->slots == 0) o->slots = batch_bytes(o, dataset) > MANY_BYTES ? 2 : 4;
   if (o->slots < 1 || o->slots > MAX_SLOTS)
     return mptl_fail(MPTL_EINVAL, "loader slots: %d, accepted are 1 to %d", o->slots, MAX_SLOTS);
   for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
@@ -101,18 +207,25 @@ static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dat
   return MPTL_OK;
 }
 
+/* Rounded up to what aligned_alloc wants. */
+static size_t aligned_size(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 static bool allocate(mptl_loader *l) {
   size_t batch = (size_t)l->options.batch;
   l->order = malloc((size_t)l->dataset->count * sizeof *l->order);
-  l->threads = calloc((size_t)l->options.threads, sizeof *l->threads);
+  l->workers = calloc((size_t)l->options.threads, sizeof *l->workers);
   l->slots = calloc((size_t)l->options.slots, sizeof *l->slots);
-  if (l->order == NULL || l->threads == NULL || l->slots == NULL) return false;
+  if (l->order == NULL || l->workers == NULL || l->slots == NULL) return false;
   for (int i = 0; i < l->options.slots; i++) {
     slot *s = &l->slots[i];
-    s->images = aligned_alloc(64, batch * MPTL_IMAGE_SIZE * sizeof *s->images); /* an image is a multiple of 64 bytes */
+    s->images = aligned_alloc(64, aligned_size(batch_bytes(&l->options, l->dataset)));
     s->labels = malloc(batch * sizeof *s->labels);
     s->indices = malloc(batch * sizeof *s->indices);
     if (s->images == NULL || s->labels == NULL || s->indices == NULL) return false;
+  }
+  for (int i = 0; i < l->options.threads; i++) {
+    l->workers[i].loader = l;
+    if (mptl_sampler_create(&l->workers[i].sampler, l->dataset) != MPTL_OK) return false;
   }
   return true;
 }
@@ -122,7 +235,9 @@ static bool start_workers(mptl_loader *l) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (l->running < l->options.threads && pthread_create(&l->threads[l->running], NULL, worker, l) == 0) l->running++;
+  while (l->running < l->options.threads &&
+         pthread_create(&l->workers[l->running].thread, NULL, worker, &l->workers[l->running]) == 0)
+    l->running++;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return l->running == l->options.threads;
 }
@@ -137,6 +252,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   l->batches = (dataset->count + (o.drop_last ? 0 : o.batch - 1)) / o.batch;
   if (o.slots > l->batches) o.slots = (int)l->batches;
   l->options = o;
+  l->piece = dataset->encoded != NULL ? PIECE_ENCODED : PIECE_IN_MEMORY;
   l->claimed = l->batches; /* nothing to do until the first start */
   mptl_pixel_table_init(&l->table, o.mean, o.std);
   pthread_mutex_init(&l->lock, NULL);
@@ -160,7 +276,8 @@ void mptl_loader_destroy(mptl_loader *l) {
   l->quit = true;
   pthread_cond_broadcast(&l->work);
   pthread_mutex_unlock(&l->lock);
-  for (int i = 0; i < l->running; i++) pthread_join(l->threads[i], NULL);
+  for (int i = 0; i < l->running; i++) pthread_join(l->workers[i].thread, NULL);
+  for (int i = 0; l->workers != NULL && i < l->options.threads; i++) mptl_sampler_destroy(l->workers[i].sampler);
   for (int i = 0; l->slots != NULL && i < l->options.slots; i++) {
     free(l->slots[i].images);
     free(l->slots[i].labels);
@@ -170,7 +287,7 @@ void mptl_loader_destroy(mptl_loader *l) {
   pthread_cond_destroy(&l->work);
   pthread_mutex_destroy(&l->lock);
   free(l->slots);
-  free(l->threads);
+  free(l->workers);
   free(l->order);
   free(l);
 }
@@ -183,6 +300,7 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
     return mptl_fail(MPTL_EINVAL, "first batch: %lld, accepted are 0 to %lld", (long long)first_batch, (long long)l->batches);
   pthread_mutex_lock(&l->lock);
   l->claimed = l->batches; /* no more of the epoch under way */
+  l->claimed_piece = 0;
   while (l->busy > 0) pthread_cond_wait(&l->done, &l->lock);
   for (int i = 0; i < l->options.slots; i++) l->slots[i].ready = -1;
   l->epoch = (uint32_t)epoch;
@@ -192,24 +310,49 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
     for (int32_t i = 0; i < l->dataset->count; i++) l->order[i] = i;
   }
   l->claimed = l->position = l->needed = first_batch;
+  l->skipped[0] = '\0';
   l->started = true;
   pthread_cond_broadcast(&l->work);
   pthread_mutex_unlock(&l->lock);
   return MPTL_OK;
 }
 
-mptl_status mptl_loader_next(mptl_loader *l, mptl_batch *batch) {
-  *batch = (mptl_batch){0};
-  if (!l->started) return mptl_fail(MPTL_EINVAL, "loader: the next batch was asked for before an epoch was started");
-  pthread_mutex_lock(&l->lock);
-  l->needed = l->position; /* gives back the batch before */
+/* Waits for the batch at the position and returns its slot; NULL at the end. Gives back the batch before. Under the lock. */
+static slot *wait_for_batch(mptl_loader *l) {
+  l->needed = l->position;
   pthread_cond_signal(&l->work);
-  if (l->position < l->batches) {
-    slot *s = &l->slots[l->position % l->options.slots];
-    while (s->ready != l->position) pthread_cond_wait(&l->done, &l->lock);
-    *batch = (mptl_batch){.images = s->images, .labels = s->labels, .indices = s->indices, .n = s->n};
+  if (l->position == l->batches) return NULL;
+  slot *s = &l->slots[l->position % l->options.slots];
+  while (s->ready != l->position) pthread_cond_wait(&l->done, &l->lock);
+  return s;
+}
+
+mptl_status mptl_loader_next(mptl_loader *l, mptl_batch *batch) {
+  size_t image_size = mptl_image_size(l->dataset);
+  *batch = (mptl_batch){.image_size = image_size};
+  if (!l->started) return mptl_fail(MPTL_EINVAL, "loader: the next batch was asked for before an epoch was started");
+  mptl_status status = MPTL_OK;
+  const slot *s;
+  pthread_mutex_lock(&l->lock);
+  while (batch->n == 0 && (s = wait_for_batch(l)) != NULL) {
+    if (s->bad > 0) {
+      memcpy(l->skipped, s->why, sizeof l->skipped);
+      if (!l->dataset->skip_bad || s->status != MPTL_EDATA) {
+        status = mptl_fail(s->status, "%s", s->why);
+        break;
+      }
+    }
+    *batch = (mptl_batch){.images = s->images,
+                          .labels = s->labels,
+                          .indices = s->indices,
+                          .n = s->n,
+                          .image_size = image_size,
+                          .skipped = batch->skipped + s->bad};
     l->position++;
   }
   pthread_mutex_unlock(&l->lock);
-  return MPTL_OK;
+  return status;
 }
+
+int64_t mptl_loader_position(const mptl_loader *loader) { return loader->position; }
+const char *mptl_loader_skipped(const mptl_loader *loader) { return loader->skipped; }

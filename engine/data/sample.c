@@ -1,13 +1,15 @@
 /* The order of an epoch, and one image's way into a batch. */
 #include "data/sample.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "data/dataset.h"
 #include "kernels/random.h"
 
-#define SIDE MPTL_IMAGE_SIDE
 #define CHANNELS MPTL_IMAGE_CHANNELS
+#define PADDING MPTL_CROP_PADDING
 
 void mptl_pixel_table_init(mptl_pixel_table *table, const float *mean, const float *std) {
   for (int c = 0; c < CHANNELS; c++)
@@ -36,34 +38,146 @@ void mptl_permutation(int32_t *order, int32_t count, uint64_t seed, uint32_t epo
   }
 }
 
-mptl_crop mptl_crop_draw(uint64_t seed, uint32_t epoch, int32_t index) {
-  /* Three words of the image's own counter; a word favours some of the 9 places by less than 2^-28. */
-  uint32_t words[4], places = 2 * MPTL_CROP_PADDING + 1;
-  mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
-  return (mptl_crop){.x = (int)((uint64_t)words[0] * places >> 32),
-                     .y = (int)((uint64_t)words[1] * places >> 32),
-                     .flip = (int)(words[2] >> 31)};
-}
+struct mptl_sampler {
+  const mptl_dataset *dataset;
+  uint8_t *rows; /* in memory: [3][side + 2 * PADDING], a row of each channel; the padding at both ends stays zero */
+  mptl_encoded file;
+  mptl_decoder *decoder;
+  mptl_resampler *resampler;
+};
 
-/* One row of 32 pixels from padded rows of the three channels, beginning at x. */
-static void load_row(float *out, uint8_t rows[CHANNELS][SIDE + 2 * MPTL_CROP_PADDING], mptl_crop crop,
-                     const mptl_pixel_table *table) {
-  int from = crop.flip ? crop.x + SIDE - 1 : crop.x, step = crop.flip ? -1 : 1;
-  for (int x = 0; x < SIDE; x++, from += step)
-    for (int c = 0; c < CHANNELS; c++) out[x * CHANNELS + c] = table->value[c][rows[c][from]];
-}
+static size_t padded(const mptl_dataset *d) { return (size_t)d->side + 2 * PADDING; }
 
-void mptl_image_load(float *out, const uint8_t *image, mptl_crop crop, const mptl_pixel_table *table) {
-  uint8_t rows[CHANNELS][SIDE + 2 * MPTL_CROP_PADDING] = {{0}}; /* the padding at both ends stays zero */
-  for (int y = 0; y < SIDE; y++) {
-    int from = y + crop.y - MPTL_CROP_PADDING;
-    for (int c = 0; c < CHANNELS; c++) {
-      uint8_t *row = rows[c] + MPTL_CROP_PADDING;
-      if (from >= 0 && from < SIDE)
-        memcpy(row, image + (c * SIDE + from) * SIDE, SIDE);
-      else
-        memset(row, 0, SIDE);
-    }
-    load_row(out + y * SIDE * CHANNELS, rows, crop, table);
+mptl_status mptl_sampler_create(mptl_sampler **sampler, const mptl_dataset *dataset) {
+  mptl_sampler *s = calloc(1, sizeof *s);
+  *sampler = NULL;
+  if (s == NULL) return mptl_fail(MPTL_ENOMEM, "loader: no memory");
+  s->dataset = dataset;
+  mptl_status status = MPTL_OK;
+  if (dataset->encoded == NULL) {
+    s->rows = calloc(CHANNELS, padded(dataset));
+    if (s->rows == NULL) status = mptl_fail(MPTL_ENOMEM, "loader: no memory");
+  } else {
+    status = mptl_decoder_create(&s->decoder);
+    if (status == MPTL_OK) status = mptl_resampler_create(&s->resampler);
   }
+  if (status == MPTL_OK)
+    *sampler = s;
+  else
+    mptl_sampler_destroy(s);
+  return status;
+}
+
+void mptl_sampler_destroy(mptl_sampler *sampler) {
+  if (sampler == NULL) return;
+  free(sampler->rows);
+  mptl_encoded_free(&sampler->file);
+  mptl_decoder_destroy(sampler->decoder);
+  mptl_resampler_destroy(sampler->resampler);
+  free(sampler);
+}
+
+/* Where a crop of side x side begins in the padded image, 0 to 2 * PADDING, and whether it is mirrored afterwards. */
+typedef struct crop {
+  int x, y, flip;
+} crop;
+
+static crop draw_crop(uint64_t seed, uint32_t epoch, int32_t index) {
+  /* Three words of the image's own counter; a word favours some of the 9 places by less than 2^-28. */
+  uint32_t words[4], places = 2 * PADDING + 1;
+  mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
+  return (crop){.x = (int)((uint64_t)words[0] * places >> 32),
+                .y = (int)((uint64_t)words[1] * places >> 32),
+                .flip = (int)(words[2] >> 31)};
+}
+
+/* Crops, mirrors, normalises: image [3][side][side] of bytes to out [side][side][3]. The padding is the byte 0, so it comes out as
+ * (0 - mean) / std. */
+static void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, crop c, const mptl_pixel_table *table) {
+  size_t n = (size_t)side, pitch = n + 2 * PADDING;
+  for (int y = 0; y < side; y++, out += n * CHANNELS) {
+    int from = y + c.y - PADDING;
+    for (size_t p = 0; p < CHANNELS; p++) {
+      if (from >= 0 && from < side)
+        memcpy(rows + p * pitch + PADDING, image + (p * n + (size_t)from) * n, n);
+      else
+        memset(rows + p * pitch + PADDING, 0, n);
+    }
+    const uint8_t *pixel = rows + (c.flip ? c.x + side - 1 : c.x);
+    ptrdiff_t step = c.flip ? -1 : 1;
+    for (size_t x = 0; x < n; x++, pixel += step)
+      for (size_t p = 0; p < CHANNELS; p++) out[x * CHANNELS + p] = table->value[p][pixel[p * pitch]];
+  }
+}
+
+/* Mirrors, normalises: pixels [side][side][3] to out of the same shape. */
+static void load_pixels(float *out, const uint8_t *pixels, int side, int flip, const mptl_pixel_table *table) {
+  ptrdiff_t step = flip ? -CHANNELS : CHANNELS;
+  for (int y = 0; y < side; y++, pixels += side * CHANNELS) {
+    const uint8_t *pixel = flip ? pixels + (side - 1) * CHANNELS : pixels;
+    for (int x = 0; x < side; x++, pixel += step, out += CHANNELS)
+      for (int c = 0; c < CHANNELS; c++) out[c] = table->value[c][pixel[c]];
+  }
+}
+
+static mptl_status decode(mptl_sampler *s, mptl_rgb *rgb, int32_t index) {
+  const mptl_images *images = s->dataset->encoded;
+  int64_t place = mptl_dataset_place(s->dataset, index);
+  MPTL_TRY(mptl_images_read(images, place, &s->file));
+  mptl_status status = mptl_decode(s->decoder, s->file.data, s->file.size, rgb);
+  if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", mptl_images_where(images), mptl_images_name(images, place));
+  return status;
+}
+
+/* Resize and CenterCrop: the shorter side becomes d->resize, the other is cut to whole pixels. */
+static mptl_status scale_middle(mptl_sampler *s, const uint8_t **bytes, const mptl_rgb *image) {
+  int side = s->dataset->side, resize = s->dataset->resize, width = resize, height = resize;
+  if (image->width < image->height)
+    height = (int)((int64_t)resize * image->height / image->width);
+  else
+    width = (int)((int64_t)resize * image->width / image->height);
+  mptl_box all = {.width = image->width, .height = image->height};
+  mptl_box window = {.x = (int)rint((width - side) / 2.0), .y = (int)rint((height - side) / 2.0), .width = side, .height = side};
+  return mptl_resample(s->resampler, bytes, image, all, width, height, window);
+}
+
+mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_pixel_table *table, int augment, uint64_t seed,
+                        uint32_t epoch) {
+  const mptl_dataset *d = s->dataset;
+  if (d->encoded == NULL) {
+    crop c = augment ? draw_crop(seed, epoch, index) : (crop){PADDING, PADDING, 0};
+    load_planes(out, d->images + (size_t)index * mptl_image_size(d), s->rows, d->side, c, table);
+    return MPTL_OK;
+  }
+  mptl_rgb image;
+  const uint8_t *bytes;
+  int flip = 0;
+  MPTL_TRY(decode(s, &image, index));
+  if (augment) {
+    mptl_box part = mptl_part_draw(&flip, image.width, image.height, seed, epoch, index);
+    mptl_box all = {.width = d->side, .height = d->side};
+    MPTL_TRY(mptl_resample(s->resampler, &bytes, &image, part, d->side, d->side, all));
+  } else {
+    MPTL_TRY(scale_middle(s, &bytes, &image));
+  }
+  load_pixels(out, bytes, d->side, flip, table);
+  return MPTL_OK;
+}
+
+mptl_status mptl_dataset_image(const mptl_dataset *d, int32_t i, uint8_t *bytes) {
+  size_t area = (size_t)d->side * (size_t)d->side;
+  if (d->encoded == NULL) {
+    memcpy(bytes, d->images + (size_t)i * mptl_image_size(d), mptl_image_size(d));
+    return MPTL_OK;
+  }
+  mptl_sampler *s;
+  mptl_rgb image;
+  const uint8_t *pixels;
+  MPTL_TRY(mptl_sampler_create(&s, d));
+  mptl_status status = decode(s, &image, i);
+  if (status == MPTL_OK) status = scale_middle(s, &pixels, &image);
+  for (size_t p = 0; status == MPTL_OK && p < area; p++)
+    for (size_t c = 0; c < CHANNELS; c++) bytes[c * area + p] = pixels[p * CHANNELS + c];
+  mptl_sampler_destroy(s);
+  return status;
 }

@@ -11,10 +11,9 @@
 #include "data/dataset.h"
 #include "kernels/random.h"
 
-#define SIDE MPTL_IMAGE_SIDE
-#define PARAMETER_BLOCKS 4    /* of four random words */
-#define BLOCKS_AN_IMAGE 2048u /* the parameters', then one a pixel for the noise; the rest stay unused */
-#define NOISE 18.0f           /* standard deviation, in units of a byte */
+#define SIDE 32.0f         /* of a picture in its own units, whatever the number of pixels */
+#define PARAMETER_BLOCKS 4 /* of four random words */
+#define NOISE 18.0f        /* standard deviation, in units of a byte */
 
 static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 and 90 degrees */
                                        {1.0f, 0.0f},
@@ -44,26 +43,26 @@ static float wave(uint32_t phase) {
   return 4.0f * t * (1.0f - (t < 0 ? -t : t));
 }
 
-static grating make_grating(float cosine, float sine, float pitch, float phase) {
-  float step = pitch / SIDE;
+static grating make_grating(float cosine, float sine, float step, float phase) {
   return (grating){.phase = turn(phase), .dx = turn(step * cosine), .dy = turn(step * sine)};
 }
 
-static grating class_grating(parameters *p, int label) {
+static grating class_grating(parameters *p, int label, int side) {
   const float *direction = directions[label % 5];
   float tilt = draw(p, -0.16f, 0.16f); /* radians, small */
   float mirror = draw(p, -1.0f, 1.0f) < 0 ? -1.0f : 1.0f;
   float pitch = pitches[label / 5 % 4] * draw(p, 0.88f, 1.12f);
   float phase = draw(p, 0.0f, 1.0f);
-  return make_grating(mirror * (direction[0] - tilt * direction[1]), direction[1] + tilt * direction[0], pitch, phase);
+  return make_grating(mirror * (direction[0] - tilt * direction[1]), direction[1] + tilt * direction[0], pitch / (float)side,
+                      phase);
 }
 
 /* A weaker grating of any direction and pitch, which says nothing about the class. */
-static grating distracting_grating(parameters *p) {
+static grating distracting_grating(parameters *p, int side) {
   uint32_t angle = turn(draw(p, 0.0f, 1.0f));
   float pitch = draw(p, 1.5f, 9.0f);
   float phase = draw(p, 0.0f, 1.0f);
-  return make_grating(wave(angle + (1u << 30)), wave(angle), pitch, phase);
+  return make_grating(wave(angle + (1u << 30)), wave(angle), pitch / (float)side, phase);
 }
 
 /* Everything of an image but its noise. */
@@ -74,7 +73,7 @@ typedef struct scene {
   float colour[MPTL_IMAGE_CHANNELS], background[MPTL_IMAGE_CHANNELS];
 } scene;
 
-static scene make_scene(mptl_key key, uint64_t first_block, int label) {
+static scene make_scene(mptl_key key, uint64_t first_block, int label, int side) {
   parameters p = {.next = 0};
   for (int b = 0; b < PARAMETER_BLOCKS; b++) {
     uint32_t words[4];
@@ -82,8 +81,8 @@ static scene make_scene(mptl_key key, uint64_t first_block, int label) {
     for (int i = 0; i < 4; i++) p.uniform[4 * b + i] = (float)(words[i] >> 8) * 0x1p-24f;
   }
   scene s;
-  s.main = class_grating(&p, label);
-  s.other = distracting_grating(&p);
+  s.main = class_grating(&p, label, side);
+  s.other = distracting_grating(&p, side);
   s.contrast = draw(&p, 50.0f, 160.0f);
   s.other_contrast = draw(&p, 0.0f, 25.0f);
   s.centre_x = draw(&p, 9.0f, 23.0f);
@@ -97,39 +96,48 @@ static scene make_scene(mptl_key key, uint64_t first_block, int label) {
   return s;
 }
 
-static void paint(uint8_t *image, mptl_key key, uint64_t index, int label) {
-  uint64_t first_block = index * BLOCKS_AN_IMAGE;
-  scene s = make_scene(key, first_block, label);
-  for (uint32_t y = 0; y < SIDE; y++) {
-    for (uint32_t x = 0; x < SIDE; x++) {
-      float away_x = (float)x - s.centre_x, away_y = (float)y - s.centre_y;
+/* Blocks of random words for an image: the parameters', then one a pixel for the noise; the rest stay unused. */
+static uint64_t blocks_an_image(int side) {
+  uint64_t needed = PARAMETER_BLOCKS + (uint64_t)side * (uint64_t)side, blocks = 1;
+  while (blocks < needed) blocks *= 2;
+  return blocks;
+}
+
+static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int side) {
+  uint64_t first_block = index * blocks_an_image(side);
+  uint32_t n = (uint32_t)side;
+  scene s = make_scene(key, first_block, label, side);
+  float unit = SIDE / (float)side;
+  for (uint32_t y = 0; y < n; y++) {
+    for (uint32_t x = 0; x < n; x++) {
+      float away_x = (float)x * unit - s.centre_x, away_y = (float)y * unit - s.centre_y;
       float window = 1.0f / (1.0f + (away_x * away_x + away_y * away_y) * s.sharpness);
       float pattern = s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
       float grey = s.other_contrast * wave(s.other.phase + x * s.other.dx + y * s.other.dy);
-      uint32_t pixel = y * SIDE + x, words[4];
+      uint32_t pixel = y * n + x, words[4];
       mptl_philox(words, key, first_block + PARAMETER_BLOCKS + pixel, 0);
       for (uint32_t c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
         uint32_t w = words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
         int sum = (int)((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));
         float value = s.background[c] + s.colour[c] * pattern + grey + (float)(sum - 510) * (NOISE / 147.8f);
-        image[c * SIDE * SIDE + pixel] = (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : (int)(value + 0.5f));
+        image[c * n * n + pixel] = (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : (int)(value + 0.5f));
       }
     }
   }
 }
 
-mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, uint64_t seed, mptl_split split,
+mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side, uint64_t seed, mptl_split split,
                                    int64_t limit) {
   *dataset = NULL;
   if (count < 1) return mptl_fail(MPTL_EINVAL, "count: %lld images, must be positive", (long long)count);
   if (classes < 2 || classes > 100) return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 2 to 100", classes);
-  MPTL_TRY(mptl_dataset_allocate(dataset, count, classes, split, limit));
+  MPTL_TRY(mptl_dataset_allocate(dataset, count, classes, side, split, limit));
   mptl_dataset *d = *dataset;
   uint32_t number = split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
   mptl_key key = mptl_make_key(seed, MPTL_STREAM_AUGMENT, number, 0);
   for (int64_t i = 0; i < d->count; i++) {
     d->labels[i] = (int32_t)(i % classes);
-    paint(d->images + i * MPTL_IMAGE_SIZE, key, (uint64_t)i, d->labels[i]);
+    paint(d->images + (size_t)i * mptl_image_size(d), key, (uint64_t)i, d->labels[i], side);
   }
   return MPTL_OK;
 }

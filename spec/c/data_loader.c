@@ -38,7 +38,7 @@ static uint64_t hash_epoch(mptl_loader *loader, int64_t epoch, int64_t first_bat
   for (;;) {
     if (mptl_loader_next(loader, &batch) != MPTL_OK) return 0;
     if (batch.n == 0) return h;
-    h = hash(h, batch.images, (size_t)batch.n * MPTL_IMAGE_SIZE * sizeof *batch.images);
+    h = hash(h, batch.images, (size_t)batch.n * batch.image_size * sizeof *batch.images);
     h = hash(h, batch.labels, (size_t)batch.n * sizeof *batch.labels);
     h = hash(h, batch.indices, (size_t)batch.n * sizeof *batch.indices);
   }
@@ -92,7 +92,7 @@ static int batch_is_stable(const mptl_dataset *dataset) {
   CHECK(mptl_loader_start(loader, 0, 0) == MPTL_OK);
   for (int i = 0; i < 19; i++) {
     CHECK(mptl_loader_next(loader, &batch) == MPTL_OK);
-    size_t bytes = (size_t)batch.n * MPTL_IMAGE_SIZE * sizeof *batch.images;
+    size_t bytes = (size_t)batch.n * batch.image_size * sizeof *batch.images;
     uint64_t before = hash(1, batch.images, bytes);
     for (int again = 0; again < 3; again++) CHECK(hash(1, batch.images, bytes) == before);
   }
@@ -135,7 +135,7 @@ static int misuse(const mptl_dataset *dataset) {
 
 int main(void) {
   mptl_dataset *dataset;
-  CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
+  CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 32, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
   int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) || batch_is_stable(dataset) ||
                destroyed_under_way(dataset) || misuse(dataset);
   mptl_dataset_destroy(dataset);
