@@ -93,7 +93,7 @@ static crop draw_crop(uint64_t seed, uint32_t epoch, int32_t index) {
 
 /* Crops, mirrors, normalises: image [3][side][side] of bytes to out [side][side][3]. The padding is the byte 0, so it comes out as
  * (0 - mean) / std. */
-static void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, crop c, const mptl_pixel_table *table) {
+static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, crop c, const mptl_pixel_table *table) {
   size_t n = (size_t)side, pitch = n + 2 * PADDING;
   for (int y = 0; y < side; y++, out += n * CHANNELS) {
     int from = y + c.y - PADDING;
@@ -146,7 +146,11 @@ mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_p
   const mptl_dataset *d = s->dataset;
   if (d->encoded == NULL) {
     crop c = augment ? draw_crop(seed, epoch, index) : (crop){PADDING, PADDING, 0};
-    load_planes(out, d->images + (size_t)index * mptl_image_size(d), s->rows, d->side, c, table);
+    const uint8_t *image = d->images + (size_t)index * mptl_image_size(d);
+    if (d->side == MPTL_CIFAR_SIDE) /* compiled for the size that is used most */
+      load_planes(out, image, s->rows, MPTL_CIFAR_SIDE, c, table);
+    else
+      load_planes(out, image, s->rows, d->side, c, table);
     return MPTL_OK;
   }
   mptl_rgb image;

@@ -78,16 +78,17 @@ mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encod
 }
 
 mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first, int64_t n) {
-  const size_t plane = MPTL_IMAGE_SIDE * MPTL_IMAGE_SIDE;
+  if (dataset->encoded != NULL) return mptl_fail(MPTL_EINVAL, "survey: a data set of encoded images, must be one in memory");
+  const size_t size = mptl_image_size(dataset), plane = size / MPTL_IMAGE_CHANNELS;
   memset(facts, 0, (size_t)n * sizeof *facts);
   for (int64_t i = 0; i < n; i++) {
-    const uint8_t *image = dataset->images + (first + i) * MPTL_IMAGE_SIZE;
-    for (size_t k = 0; k < MPTL_IMAGE_SIZE; k++) {
+    const uint8_t *image = dataset->images + (size_t)(first + i) * size;
+    for (size_t k = 0; k < size; k++) {
       facts[i].sum[k / plane] += image[k];
       facts[i].squares[k / plane] += (uint64_t)image[k] * image[k];
     }
-    facts[i].width = facts[i].height = MPTL_IMAGE_SIDE;
-    facts[i].hash = hash_bytes(image, MPTL_IMAGE_SIZE);
+    facts[i].width = facts[i].height = dataset->side;
+    facts[i].hash = hash_bytes(image, size);
   }
   return MPTL_OK;
 }
