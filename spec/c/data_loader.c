@@ -1,9 +1,13 @@
 /* The loader from C, for what Lua does not reach: many threads, abandoned epochs, destruction under way; run it under the
  * thread and address sanitizers. Exits 0, or 1 after one line that says what failed. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "mptl/data.h"
+#include "mptl/jpeg.h"
 
 #define CHECK(condition)                                                                           \
   do {                                                                                             \
@@ -133,11 +137,124 @@ static int misuse(const mptl_dataset *dataset) {
   return 0;
 }
 
+enum { CLASSES = 4, FILES = 11 };
+
+/* Writes DIR/train/CLASS/FILE, or removes all that it writes: CLASSES * FILES images of many sizes, bad ones (no JPEG) among them. */
+static int make_folder(const char *dir, int bad_every, int removing) {
+  static uint8_t pixels[90 * 70 * 3];
+  char path[256];
+  snprintf(path, sizeof path, "%s/train", dir);
+  if (!removing) mkdir(path, 0777);
+  for (int c = 0; c < CLASSES; c++) {
+    snprintf(path, sizeof path, "%s/train/%c", dir, 'a' + c);
+    if (!removing) mkdir(path, 0777);
+    for (int i = 0; i < FILES; i++) {
+      snprintf(path, sizeof path, "%s/train/%c/%02d.jpg", dir, 'a' + c, i);
+      if (removing) {
+        unlink(path);
+        continue;
+      }
+      uint8_t *jpeg;
+      size_t size;
+      for (size_t p = 0; p < sizeof pixels; p++) pixels[p] = (uint8_t)(p * (size_t)(i + 1) / 50 + (size_t)c * 60);
+      FILE *file = fopen(path, "wb");
+      CHECK(file != NULL);
+      CHECK(mptl_encode(&jpeg, &size, pixels, 20 + 7 * i, 70 - 5 * i, 90) == MPTL_OK);
+      fwrite(jpeg, 1, bad_every > 0 && (c * FILES + i) % bad_every == 0 ? size / 2 : size, file);
+      fclose(file);
+      free(jpeg);
+    }
+    snprintf(path, sizeof path, "%s/train/%c", dir, 'a' + c);
+    if (removing) rmdir(path);
+  }
+  snprintf(path, sizeof path, "%s/train", dir);
+  if (removing) rmdir(path);
+  return 0;
+}
+
+/* Encoded images, of which every fifth is bad: 9 of 44. */
+static int encoded(const char *dir) {
+  mptl_images *images;
+  mptl_dataset *dataset;
+  mptl_loader *loader;
+  mptl_batch batch;
+  CHECK(mptl_images_open_folder(&images, dir, MPTL_TRAIN) == MPTL_OK);
+  CHECK(mptl_dataset_encoded(&dataset, images, MPTL_TRAIN, 48, 55, 1, MPTL_NO_LIMIT) == MPTL_OK);
+  CHECK(dataset->count == CLASSES * FILES);
+  uint64_t want[2] = {0, 0};
+  for (int threads = 1; threads <= 5; threads += 2) {
+    mptl_loader_options o = options(10, threads, threads == 3 ? 1 : 0);
+    CHECK(mptl_loader_create(&loader, dataset, &o) == MPTL_OK);
+    for (int epoch = 0; epoch < 2; epoch++) {
+      uint64_t got = hash_epoch(loader, epoch, 0);
+      CHECK(got != 0);
+      if (threads == 1) want[epoch] = got;
+      CHECK(got == want[epoch]);
+    }
+    int n = 0, skipped = 0;
+    CHECK(mptl_loader_start(loader, 3, 1) == MPTL_OK);
+    do {
+      CHECK(mptl_loader_next(loader, &batch) == MPTL_OK);
+      for (int i = 0; i < batch.n; i++) CHECK(batch.indices[i] % 5 != 0 && batch.labels[i] == batch.indices[i] / FILES);
+      n += batch.n;
+      skipped += batch.skipped;
+    } while (batch.n > 0);
+    CHECK(n + skipped == 34);
+    CHECK(skipped == 0 || strstr(mptl_loader_skipped(loader), "truncated") != NULL);
+    mptl_loader_destroy(loader);
+  }
+  mptl_dataset_destroy(dataset);
+
+  CHECK(mptl_dataset_encoded(&dataset, images, MPTL_TRAIN, 48, 55, 0, MPTL_NO_LIMIT) == MPTL_OK);
+  mptl_loader_options o = options(10, 3, 0);
+  o.shuffle = 0;
+  CHECK(mptl_loader_create(&loader, dataset, &o) == MPTL_OK);
+  CHECK(mptl_loader_start(loader, 0, 1) == MPTL_OK);
+  for (int again = 0; again < 2; again++) {
+    CHECK(mptl_loader_next(loader, &batch) == MPTL_EDATA);
+    CHECK(strstr(mptl_error(), "/train/a/10.jpg: a truncated JPEG image") != NULL); /* the batch's first bad one */
+    CHECK(mptl_loader_position(loader) == 1);
+  }
+  mptl_loader_destroy(loader);
+  mptl_dataset_destroy(dataset);
+  mptl_images_destroy(images);
+  return 0;
+}
+
+/* Batches that are all bad are passed over, and counted. */
+static int all_bad(const char *dir) {
+  mptl_images *images;
+  mptl_dataset *dataset;
+  mptl_loader *loader;
+  mptl_batch batch;
+  CHECK(mptl_images_open_folder(&images, dir, MPTL_TRAIN) == MPTL_OK);
+  CHECK(mptl_dataset_encoded(&dataset, images, MPTL_TRAIN, 8, 8, 1, MPTL_NO_LIMIT) == MPTL_OK);
+  mptl_loader_options o = options(6, 2, 0);
+  CHECK(mptl_loader_create(&loader, dataset, &o) == MPTL_OK);
+  CHECK(mptl_loader_start(loader, 0, 0) == MPTL_OK);
+  CHECK(mptl_loader_next(loader, &batch) == MPTL_OK);
+  CHECK(batch.n == 0 && batch.skipped == CLASSES * FILES);
+  CHECK(mptl_loader_position(loader) == mptl_loader_batches(loader));
+  mptl_loader_destroy(loader);
+  mptl_dataset_destroy(dataset);
+  mptl_images_destroy(images);
+  return 0;
+}
+
+static int with_folder(int (*test)(const char *dir), int bad_every) {
+  char dir[] = "/tmp/mptl-loader-XXXXXX";
+  CHECK(mkdtemp(dir) != NULL);
+  int failed = make_folder(dir, bad_every, 0) || test(dir);
+  make_folder(dir, bad_every, 1);
+  rmdir(dir);
+  return failed;
+}
+
 int main(void) {
   mptl_dataset *dataset;
   CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 32, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
   int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) || batch_is_stable(dataset) ||
-               destroyed_under_way(dataset) || misuse(dataset);
+               destroyed_under_way(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
   mptl_dataset_destroy(dataset);
   return failed;
 }
