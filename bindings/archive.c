@@ -3,12 +3,16 @@
  *   core.archive(path), core.archive_of(bytes)   tar (also compressed by gzip, bzip2, xz, zstd) or zip
  *   archive:next() -> name, kind                 "file", "directory" or "other" (links, devices); nil at the end
  *   archive:read(limit) -> bytes                 of the entry that next told; an error beyond limit bytes
+ *   archive:save(path, limit)                    the same into a file, which replaces what was there
  *   archive:done() -> bytes of the file that have been read, for progress
  *   archive:close()
  */
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bindings/bind.h"
 
@@ -96,24 +100,64 @@ static int archive_step(lua_State *L) {
   return 2;
 }
 
-static int archive_read(lua_State *L) {
+static void fail_write(lua_State *L, const char *path) {
+  bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
+}
+
+static int close_stream(lua_State *L) {
+  luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  return luaL_fileresult(L, fclose(file->f) == 0, NULL);
+}
+
+/* The current entry's archive. */
+static struct archive *check_entry(lua_State *L) {
   archive_box *box;
   struct archive *archive = check_archive(L, &box);
-  lua_Integer limit = luaL_checkinteger(L, 2), size = 0;
   if (box->entry == NULL) luaL_error(L, "archive: no entry to read, next has to tell one first");
-  const char *name = entry_name(box->entry);
+  return archive;
+}
+
+/* Reads up to BLOCK_SIZE bytes of the entry into block; 0 at its end. *total counts them. */
+static size_t read_block(lua_State *L, struct archive *archive, char *block, lua_Integer *total, lua_Integer limit) {
+  la_ssize_t n = archive_read_data(archive, block, BLOCK_SIZE);
+  if (n < 0) fail(L, archive);
+  *total += n;
+  if (*total > limit) {
+    archive_set_error(archive, ARCHIVE_FAILED, "an entry of more than %lld bytes", (long long)limit);
+    fail(L, archive);
+  }
+  return (size_t)n;
+}
+
+static int archive_read(lua_State *L) {
+  struct archive *archive = check_entry(L);
+  lua_Integer limit = luaL_checkinteger(L, 2), total = 0;
+  size_t n;
   luaL_Buffer buffer;
   luaL_buffinit(L, &buffer);
-  for (;;) {
-    la_ssize_t n = archive_read_data(archive, luaL_prepbuffsize(&buffer, BLOCK_SIZE), BLOCK_SIZE);
-    if (n < 0) return fail(L, archive);
-    if (n == 0) break;
-    size += n;
-    if (size > limit) return luaL_error(L, "%s: more than %I bytes", name != NULL ? name : "?", limit);
-    luaL_addsize(&buffer, (size_t)n);
-  }
+  while ((n = read_block(L, archive, luaL_prepbuffsize(&buffer, BLOCK_SIZE), &total, limit)) > 0) luaL_addsize(&buffer, n);
   luaL_pushresult(&buffer);
   return 1;
+}
+
+static int archive_save(lua_State *L) {
+  struct archive *archive = check_entry(L);
+  const char *path = luaL_checkstring(L, 2);
+  lua_Integer limit = luaL_checkinteger(L, 3), total = 0;
+  size_t n;
+  char block[BLOCK_SIZE];
+  luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0); /* Lua closes it if an error comes */
+  *file = (luaL_Stream){0};
+  luaL_setmetatable(L, LUA_FILEHANDLE);
+  file->f = fopen(path, "wbe");
+  if (file->f == NULL) fail_write(L, path);
+  file->closef = close_stream;
+  while ((n = read_block(L, archive, block, &total, limit)) > 0)
+    if (fwrite(block, 1, n, file->f) != n) fail_write(L, path);
+  if (fflush(file->f) != 0 || fsync(fileno(file->f)) != 0) fail_write(L, path);
+  file->closef = NULL; /* closed from here on, for Lua */
+  if (fclose(file->f) != 0) fail_write(L, path);
+  return 0;
 }
 
 static int archive_done(lua_State *L) {
@@ -130,7 +174,7 @@ static int archive_gc(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"next", archive_step}, {"read", archive_read},  {"done", archive_done},
+    {"next", archive_step}, {"read", archive_read},  {"save", archive_save}, {"done", archive_done},
     {"close", archive_gc},  {"__close", archive_gc}, {NULL, NULL},
 };
 

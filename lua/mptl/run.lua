@@ -2,6 +2,7 @@
 -- change of a format, if there is any), run.log, checkpoints, a TensorBoard event file, and the lock of the process that trains
 -- into it. mptl.measure adds tensors.jsonl and gradient_error.jsonl.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
 local lfs = require "lfs"
@@ -24,14 +25,6 @@ local change_fields = { "step", "epoch", "operator", "role", "from", "to", "caus
 
 local function exists(path)
   return lfs.attributes(path, "mode") ~= nil
-end
-
-local function make_directory(path)
-  local parent = path:match "^(.+)/[^/]+/*$"
-  if parent and not exists(parent) then make_directory(parent) end
-  if exists(path) then return end
-  local ok, message = lfs.mkdir(path)
-  if not ok then error(("cannot make the directory %s: %s"):format(path, message), 0) end
 end
 
 -- Newest run directory of a script and policy: their names end in a time, so the last one in order.
@@ -105,7 +98,7 @@ end
 -- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of the files are dropped
 -- @return the run; its field history holds the metrics of the epochs before
 function M.open(dir, files, resumed)
-  make_directory(dir)
+  folder.make(dir)
   local locked = lock(dir)
   if not files.resume and exists(dir .. "/config.json") then misuse.usage("--out %s: holds a run already", dir) end
   local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)

@@ -1,5 +1,6 @@
 --- mptl sweep: lists and grids of training runs.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -83,7 +84,7 @@ local function write_list(plan, out)
   for i, run in ipairs(plan.runs) do
     list[i] = json.object({ "name", "settings" }, { name = run.name, settings = json.object({ "script" }, run.settings) })
   end
-  state.make_directory(out)
+  folder.make(out)
   core.write_file(out .. "/sweep.json", {
     json.encode(json.object({ "name", "file", "runs" }, { name = plan.name, file = plan.path, runs = list }), { indent = true }),
     "\n",

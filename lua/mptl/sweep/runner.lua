@@ -1,5 +1,6 @@
 --- Runs a sweep's training runs as child processes, several at once.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local state = require "mptl.sweep.state"
 local sweep = require "mptl.sweep"
 
@@ -41,7 +42,7 @@ local function start(self, run)
     self.options.on_event(now.state == "running" and "elsewhere" or now.state, run, now)
     return
   end
-  state.make_directory(dir)
+  folder.make(dir)
   local words = { core.executable(), "train", run.settings.script, table.unpack(sweep.arguments(run.settings)) }
   for _, word in ipairs { "--out", dir, "--quiet" } do words[#words + 1] = word end
   if now.state == "begun" then words[#words + 1] = "--resume" end

@@ -2,7 +2,6 @@
 -- file, on one machine or on many, share the work.
 local core = require "mptl.core"
 local json = require "mptl.json"
-local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local run_directory = require "mptl.run"
 
@@ -84,17 +83,6 @@ end
 -- @param dir its directory
 function M.retry(dir)
   os.remove(dir .. "/failed")
-end
-
---- Makes a directory and those above it.
--- @param path the directory
-function M.make_directory(path)
-  local at = 1
-  repeat
-    at = path:find("/", at + 1, true)
-    lfs.mkdir(at and path:sub(1, at - 1) or path)
-  until not at
-  if lfs.attributes(path, "mode") ~= "directory" then error(("cannot make the directory %s"):format(path), 0) end
 end
 
 return M

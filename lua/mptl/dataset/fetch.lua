@@ -1,0 +1,175 @@
+--- Data sets that can be downloaded: where from, and how they are unpacked. curl downloads, md5sum compares.
+local core = require "mptl.core"
+local folder = require "mptl.folder"
+local lfs = require "lfs"
+
+local M = {}
+
+--- The data sets by name: an archive with all files in one folder. md5 is the sum that the page of the data set publishes, size
+-- about that of the archive in bytes, files what the folder must hold.
+M.sources = {
+  cifar10 = {
+    url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", md5 = "c32a1d4ab5d03f1284b67883e8d87530", size = 170052171,
+    folder = "cifar-10-batches-bin",
+    files = { "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
+      "test_batch.bin" },
+  },
+  cifar100 = {
+    url = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", md5 = "03b5dce01913d631647c71ecec9e9cb8", size = 168513733,
+    folder = "cifar-100-binary", files = { "train.bin", "test.bin" },
+  },
+}
+
+local largest = 1 << 30 -- bytes a file of an archive may have
+
+local function fail(...)
+  error(string.format(...), 0)
+end
+
+-- Removes a folder of plain files.
+local function remove_folder(path)
+  if lfs.attributes(path, "mode") ~= "directory" then return end
+  for name in lfs.dir(path) do
+    if name ~= "." and name ~= ".." then os.remove(path .. "/" .. name) end
+  end
+  lfs.rmdir(path)
+end
+
+local function has_files(source, path)
+  for _, name in ipairs(source.files) do
+    if lfs.attributes(path .. "/" .. name, "mode") ~= "file" then return false end
+  end
+  return true
+end
+
+--- Where a data set is, if it has been fetched.
+-- @param source a row of M.sources
+-- @param dir the folder of data sets
+-- @return the set's folder, or nil
+function M.present(source, dir)
+  local path = dir .. "/" .. source.folder
+  return has_files(source, path) and path or nil
+end
+
+-- Runs a program to its end; calls wait between. Returns its exit status and what it said, on one line; nil when interrupted.
+local function run(words, log, wait)
+  os.remove(log)
+  local started, pid = pcall(core.spawn, words, log)
+  if not started then error(pid, 0) end
+  local stopped = false
+  while true do
+    local ended, code = core.wait_child(0.2)
+    if ended == pid then
+      local file <close> = io.open(log, "rb")
+      local said = file and file:read "a" or ""
+      os.remove(log)
+      if stopped then return nil end
+      return code, (said:gsub("%s+$", ""):gsub("^.*\n", ""))
+    end
+    if core.interrupted() and not stopped then
+      stopped = true
+      core.interrupt(pid)
+    end
+    wait()
+  end
+end
+
+local function md5_of(path)
+  local code, said = run({ "md5sum", path }, path .. ".log", function() end)
+  if not code then return nil end -- interrupted
+  local sum = said:match "^\\?(%x+) "
+  if code ~= 0 or not sum then fail("md5sum %s: %s", path, said) end
+  return sum
+end
+
+-- Downloads to a file, going on with what is there. Returns true, nil when interrupted, or false and curl's reason.
+local function download(url, path, wait)
+  local code, said = run({
+    "curl", "--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "30", "--speed-limit", "1",
+    "--speed-time", "60", "--proto", "=https,http,ftp,file", "--proto-redir", "=https,http", "--continue-at", "-",
+    "--output", path, "--url", url,
+  }, path .. ".log", wait)
+  if not code then return nil end
+  if code == 0 then return true end
+  return false, said ~= "" and said or ("curl ended with status %d"):format(code)
+end
+
+local function fail_download(name, url, why, path)
+  local source = M.sources[name]
+  if lfs.attributes(path, "mode") then
+    fail("%s: %s: %s; what came is kept, and the next time goes on from there", name, url, why)
+  end
+  fail("%s: %s: %s; without a network, bring the file from %s and give --url file:///PATH/%s", name, url, why, source.url,
+    source.url:match "[^/]*$")
+end
+
+-- curl's reasons not to send the rest of a file: no ranges, none of a local file, an error of HTTP (as for one beyond the end).
+local function is_refusal(why)
+  return why:find "%(33%)" or why:find "%(36%)" or why:find "%(22%)"
+end
+
+-- Downloads the archive, unless it is there, and compares its sum. Where a part is left from another time it goes on; when that
+-- does not lead to the sum, or the rest is refused, all of it is downloaded again. Returns true; nil when interrupted.
+local function obtain(name, url, md5, path, note)
+  local goes_on = lfs.attributes(path, "mode") ~= nil
+  if goes_on and md5_of(path) == md5 then return true end
+  while not core.interrupted() do
+    local ok, why = download(url, path, function() note(lfs.attributes(path, "size") or 0) end)
+    if ok == nil then return nil end
+    local sum = ok and md5_of(path)
+    if sum == md5 then return true end
+    local refused = goes_on and not ok and is_refusal(why)
+    if ok or refused then os.remove(path) end
+    if ok and not goes_on then
+      fail("%s: what %s gave has the MD5 sum %s, must have %s; it was removed", name, url, sum, md5)
+    end
+    if not ok and not refused then fail_download(name, url, why, path) end
+    goes_on = false
+  end
+end
+
+-- Unpacks the files of the set's folder, and nothing else: names that lead elsewhere are refused.
+local function unpack_to(source, archive_path, path)
+  local archive <close> = core.archive(archive_path)
+  for name, kind in archive.next, archive do
+    local inside = name:gsub("^%./", ""):gsub("/+$", "")
+    local file = inside:match("^" .. source.folder:gsub("%p", "%%%0") .. "/([%w_.-]+)$")
+    if kind == "file" and file and file:sub(1, 1) ~= "." then
+      archive:save(path .. "/" .. file, largest)
+    elseif kind ~= "directory" or inside ~= source.folder then
+      fail("%s: holds %s (%s), accepted are plain files in %s", archive_path, (name:gsub("%c", "?")), kind, source.folder)
+    end
+  end
+  if not has_files(source, path) then
+    fail("%s: lacks some of %s in %s", archive_path, table.concat(source.files, ", "), source.folder)
+  end
+end
+
+--- Downloads and unpacks a data set.
+-- @param name of M.sources
+-- @param dir the folder of data sets, which is made
+-- @param options {url = another place of the archive, md5 = another sum, note = function (bytes so far)}
+-- @return the set's folder; nil when interrupted: what was downloaded stays, for the next time
+function M.fetch(name, dir, options)
+  local source = M.sources[name]
+  local final = dir .. "/" .. source.folder
+  if lfs.attributes(final, "mode") then
+    fail("%s: %s is there and lacks some of %s; move it away first", name, final, table.concat(source.files, ", "))
+  end
+  folder.make(dir)
+  local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
+  if not obtain(name, options.url or source.url, options.md5 or source.md5, path, options.note) then return nil end
+  local unpacking = final .. ".tmp"
+  remove_folder(unpacking)
+  folder.make(unpacking)
+  local ok, message = pcall(unpack_to, source, path, unpacking)
+  if ok then ok, message = os.rename(unpacking, final) end
+  if not ok then
+    remove_folder(unpacking)
+    fail("%s", message)
+  end
+  os.remove(path)
+  return final
+end
+
+return M

@@ -1,0 +1,18 @@
+--- Folders on disk.
+local lfs = require "lfs"
+
+local M = {}
+
+--- Makes a folder and those above it; it may be there already.
+-- @param path the folder
+function M.make(path)
+  if lfs.attributes(path, "mode") == "directory" then return end
+  local parent = path:match "^(.+)/[^/]+/*$"
+  if parent and not lfs.attributes(parent, "mode") then M.make(parent) end
+  local ok, message = lfs.mkdir(path)
+  if not ok and lfs.attributes(path, "mode") ~= "directory" then -- another process may have made it meanwhile
+    error(("cannot make the directory %s: %s"):format(path, message), 0)
+  end
+end
+
+return M
