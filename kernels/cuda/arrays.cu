@@ -1,0 +1,170 @@
+/* Whole arrays: from any storage to any other, rounded and counted on the way. */
+#include "kernels/cuda/values.h"
+
+/* Reads, adds a bias by channel, rounds, counts, writes: each element once. */
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c) {
+  __shared__ uint32_t exponents[MPTL_EXPONENT_WORDS];
+  mptl_counts counts = mptl_no_counts();
+  if (sink.exponents != NULL) {
+    mptl_clear_exponents(exponents);
+    __syncthreads();
+  }
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+    size_t i = at + mptl_lane() * MPTL_WIDE;
+    unsigned here = mptl_count_at(i, n);
+    float x[MPTL_WIDE];
+    mptl_read_wide(x, source, i, here);
+    if (bias != NULL) {
+      size_t channel = i % c;
+#pragma unroll
+      for (unsigned k = 0; k < MPTL_WIDE; k++) {
+        if (k < here) x[k] += bias[channel];
+        channel = channel + 1 == c ? 0 : channel + 1;
+      }
+    }
+    if (sink.exponents != NULL) mptl_count_exponents_wide(exponents, x, here);
+    mptl_round_wide(x, here, sink, i, &counts);
+    mptl_write_wide(sink, i, here, x);
+  }
+  mptl_add_counts(sink.stats, counts, n);
+  if (sink.exponents != NULL) {
+    __syncthreads();
+    mptl_add_exponents(sink.exponents, exponents);
+  }
+}
+
+static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t n, const float *bias, size_t c,
+                 mptl_cuda_stream stream) {
+  if (n == 0) return 0;
+  if (bias != NULL && c == 0) return MPTL_INVALID_VALUE;
+  MPTL_LAUNCH(write_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c);
+  return mptl_launched();
+}
+
+/* A sink that rounds as the array functions do: binary32 is looked at, too. */
+static mptl_sink_arg array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                                mptl_round_stats *stats) {
+  mptl_cuda_sink s;
+  memset(&s, 0, sizeof s);
+  s.data = dst, s.size = size, s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
+  mptl_sink_arg sink = mptl_sink_of(&s, 0);
+  if (rounder != NULL && rounder->is_identity) sink.grid.way = MPTL_ROUND_BITS;
+  return sink;
+}
+
+static mptl_sink_arg plain_sink(void *dst, size_t size) {
+  mptl_key none = {0, 0, 0};
+  return array_sink(dst, size, NULL, none, 0, NULL);
+}
+
+int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                    mptl_round_stats *stats, mptl_cuda_stream stream) {
+  mptl_sink_arg sink = array_sink(dst, sizeof *dst, rounder, key, index0, stats);
+  mptl_source_arg source = mptl_source_of_floats(src);
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                     mptl_round_stats *stats, mptl_cuda_stream stream) {
+  mptl_sink_arg sink = array_sink(codes, mptl_bytes_of_codes(rounder), rounder, key, index0, stats);
+  mptl_source_arg source = mptl_source_of_floats(src);
+  if (sink.as == MPTL_AS_F32) sink.as = MPTL_AS_CODE32;
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream) {
+  mptl_cuda_source s = {codes, mptl_bytes_of_codes(rounder), rounder};
+  mptl_source_arg source = mptl_source_of(&s, 0);
+  mptl_sink_arg sink = plain_sink(dst, sizeof *dst);
+  if (source.as == MPTL_AS_F32) source.as = MPTL_AS_CODE32;
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, const float *bias, size_t c,
+                    mptl_cuda_stream stream) {
+  mptl_sink_arg to = mptl_sink_of(sink, 0);
+  mptl_source_arg source = mptl_source_of_floats(results);
+  return write(&to, &source, n, bias, c, stream);
+}
+
+static mptl_source_arg constant_source(float value) {
+  mptl_source_arg source = mptl_source_of_floats(NULL);
+  source.as = MPTL_AS_CONSTANT;
+  source.constant = value;
+  return source;
+}
+
+int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream) {
+  mptl_sink_arg to = mptl_sink_of(sink, 0);
+  mptl_source_arg source = constant_source(value);
+  return write(&to, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream) {
+  mptl_sink_arg sink = plain_sink(x, sizeof *x);
+  mptl_source_arg source = constant_source(value);
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_cast(void *dst, mptl_cuda_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+                   mptl_cuda_stream stream) {
+  mptl_cuda_source s = *source;
+  s.data = (const char *)s.data + offset * s.size;
+  mptl_source_arg from = mptl_source_of(&s, 0);
+  mptl_sink_arg sink = plain_sink(dst, type == MPTL_CUDA_BF16 ? 2 : 4);
+  if (type == MPTL_CUDA_BF16) sink.as = MPTL_AS_BF16;
+  return write(&sink, &from, n, NULL, 0, stream);
+}
+
+int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream) {
+  mptl_sink_arg sink = plain_sink(y, sizeof *y);
+  mptl_source_arg source = mptl_source_of_floats(x);
+  sink.accumulate = 1;
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+int mptl_cuda_count_exponents(mptl_exponents *exponents, const float *x, size_t n, mptl_cuda_stream stream) {
+  mptl_sink_arg sink = plain_sink(NULL, 0);
+  mptl_source_arg source = mptl_source_of_floats(x);
+  sink.exponents = exponents;
+  return write(&sink, &source, n, NULL, 0, stream);
+}
+
+/* The largest finite magnitude, and whether any is not finite. Either address may be NULL. */
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    look_kernel(MPTL_PARAM mptl_source_arg source, size_t n, float *largest, uint32_t *flag) {
+  uint32_t max = 0, bad = 0;
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+    size_t i = at + mptl_lane() * MPTL_WIDE;
+    float x[MPTL_WIDE];
+    mptl_read_wide(x, source, i, mptl_count_at(i, n));
+#pragma unroll
+    for (int k = 0; k < MPTL_WIDE; k++) {
+      uint32_t a = __float_as_uint(x[k]) & ~MPTL_F32_SIGN;
+      if (a >= MPTL_F32_INF)
+        bad = 1;
+      else
+        max = a > max ? a : max;
+    }
+  }
+  max = __reduce_max_sync(0xffffffffu, max);
+  bad = __reduce_or_sync(0xffffffffu, bad);
+  if (mptl_lane() != 0) return;
+  if (largest != NULL && max > 0) atomicMax((uint32_t *)largest, max);
+  if (flag != NULL && bad) atomicOr(flag, 1u);
+}
+
+int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream) {
+  if (n == 0) return 0;
+  MPTL_LAUNCH(look_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+  (mptl_source_of_floats(x), n, (float *)NULL, flag);
+  return mptl_launched();
+}
+
+int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, mptl_cuda_stream stream) {
+  if (n == 0) return 0;
+  MPTL_LAUNCH(look_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+  (mptl_source_of(source, 0), n, largest, (uint32_t *)NULL);
+  return mptl_launched();
+}

@@ -1,0 +1,57 @@
+/* What the .cu files are written in: CUDA C++ under nvcc, the shim elsewhere. Beyond CUDA's own names:
+ *
+ *   MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments)   launches
+ *   MPTL_NOINLINE                                                       a function that is called
+ *   MPTL_PARAM                                                          in front of a kernel's struct parameters
+ *   MPTL_DYNAMIC_SHARED(type, name)                                     declares the block's dynamic shared memory
+ *   mptl_load<T>, mptl_store<T>                                         aligned accesses of up to 16 bytes of any kind of data
+ *   mptl_launched()                                                     0, or the error of the launches before
+ */
+#ifndef MPTL_KERNELS_CUDA_COMPAT_H
+#define MPTL_KERNELS_CUDA_COMPAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#define MPTL_NOINLINE __noinline__
+#define MPTL_PARAM const __grid_constant__ /* a kernel's parameter of which addresses are taken */
+#define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<(grid), (block), (shared_bytes), (stream)>>>
+#define MPTL_DYNAMIC_SHARED(type, name)                                \
+  extern __shared__ __align__(16) unsigned char mptl_dynamic_shared[]; \
+  type *name = (type *)mptl_dynamic_shared
+
+static inline int mptl_launched(void) { return (int)cudaGetLastError(); }
+
+/* Multiprocessors of the device in use. */
+static inline unsigned mptl_multiprocessors(void) {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || count < 1) return 1;
+  return (unsigned)count;
+}
+
+static inline int mptl_clear_bytes(void *p, size_t bytes, cudaStream_t stream) {
+  return (int)cudaMemsetAsync(p, 0, bytes, stream);
+}
+
+template <typename T>
+static __device__ __forceinline__ T mptl_load(const void *p) {
+  return *(const T *)p;
+}
+
+template <typename T>
+static __device__ __forceinline__ void mptl_store(void *p, T x) {
+  *(T *)p = x;
+}
+
+#else
+#include "kernels/cuda/shim.h"
+#endif
+
+enum { MPTL_INVALID_VALUE = 1 }; /* cudaErrorInvalidValue */
+
+#endif

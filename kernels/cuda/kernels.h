@@ -1,0 +1,249 @@
+/* The CUDA kernels: launchers over addresses in the device's memory and a stream. They know nothing of graphs or programs.
+ *
+ * What they compute is what the CPU backend computes: one rounding, by kernels/round.h, with statistics; sums in a fixed order, so that
+ * the same call gives the same bits. Element-wise results equal the CPU's bit for bit, NaN payloads apart; sums by channel (batch
+ * norm, bias) are taken in another order, and exp and log are CUDA's.
+ *
+ * Values are NHWC. A launcher returns 0, or the cudaError_t of the launch (cudaErrorInvalidValue, 1, where arguments cannot be
+ * right); it does not wait. Structs and rounders are read before it returns; all other pointers are the device's. Sizes of 0 do nothing.
+ * Statistics and exponents are added to what is there.
+ *
+ * The same sources are compiled for the host too (shim.h), where device memory is memory and a launch runs before it returns.
+ */
+#ifndef MPTL_KERNELS_CUDA_KERNELS_H
+#define MPTL_KERNELS_CUDA_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" { /* the headers of C, too */
+#endif
+
+#include "kernels/cpu/layers.h" /* mptl_sgd */
+#include "kernels/exponents.h"
+#include "kernels/round.h"
+
+typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
+
+/* ---- Operands ---- */
+
+/* A value as it is read; as mptl_source of engine/backend/backend.h. */
+typedef struct mptl_cuda_source {
+  const void *data;            /* aligned to size */
+  size_t size;                 /* bytes an element takes: 1 or 2 are codes, 4 is binary32 */
+  const mptl_rounder *rounder; /* the host's; NULL for binary32 that is on no grid */
+} mptl_cuda_source;
+
+/* Where results go: rounded once, counted, then stored, or added to what is there in binary32; as mptl_sink. */
+typedef struct mptl_cuda_sink {
+  void *data;                  /* NULL for what is passed on within a stage */
+  size_t size;                 /* 1, 2: codes; 4: binary32 */
+  const mptl_rounder *rounder; /* the host's */
+  mptl_key key;                /* random bits; elements count from index0 */
+  uint64_t index0;
+  bool accumulate;           /* size is 4 then, or the sums are lost: binary32 is added in any case */
+  mptl_round_stats *stats;   /* NULL: not counted; of a gradient: not wanted at all */
+  mptl_exponents *exponents; /* of values before they are rounded; NULL: not counted */
+} mptl_cuda_sink;
+
+/* ---- Arrays (arrays.cu) ---- */
+
+/* dst[i] = round(src[i]), i < n; dst may be src. As mptl_round_f32. */
+int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                    mptl_round_stats *stats, mptl_cuda_stream stream);
+
+/* Rounds and writes codes (mptl_code_size), or reads them. As mptl_encode_f32 and mptl_decode_f32. */
+int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                     mptl_round_stats *stats, mptl_cuda_stream stream);
+int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream);
+
+/* Writes n results of a matrix product, binary32, plus bias[i % c] (NULL: none), to a sink. */
+int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, const float *bias, size_t c,
+                    mptl_cuda_stream stream);
+
+/* Writes one value n times: the gradient of the samples' losses. */
+int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream);
+
+/* Types that matrix units take. Where a value of the source is not exact in it, its lower bits are cut off: do not ask for that. TF32's
+ * exact values are binary32's, so they take MPTL_CUDA_F32. */
+typedef enum mptl_cuda_type { MPTL_CUDA_F32, MPTL_CUDA_BF16 } mptl_cuda_type;
+
+/* Elements [offset, offset + n) of a value in a type. */
+int mptl_cuda_cast(void *dst, mptl_cuda_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+                   mptl_cuda_stream stream);
+
+int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream); /* y += x */
+int mptl_cuda_count_exponents(mptl_exponents *exponents, const float *x, size_t n, mptl_cuda_stream stream);
+
+/* Raises *flag to 1 if x holds an infinity or NaN; leaves it alone otherwise. */
+int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream);
+
+/* Raises *largest, which is not negative, to the largest finite magnitude in the source. */
+int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, mptl_cuda_stream stream);
+
+/* ---- Parameters (weights.cu, sgd.cu) ---- */
+
+/* Weights [k][c][s] (s places of a filter, PyTorch's order) to [k][s][c], as NHWC convolutions and linear layers behind a flattened
+ * image want them; rounded on the way, element indices being those of the source. rounder NULL: as they are. */
+typedef struct mptl_cuda_weights {
+  size_t k, c, s;
+} mptl_cuda_weights;
+
+int mptl_cuda_round_weights(void *dst, mptl_cuda_type type, const float *src, mptl_cuda_weights shape,
+                            const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                            mptl_cuda_stream stream);
+
+/* Their gradients back: [k][s][c] to [k][c][s]; not rounded. */
+int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape, mptl_cuda_stream stream);
+
+/* A parameter of a model; the update of all of them is one launch. */
+typedef struct mptl_cuda_param {
+  float *p, *buf; /* master, momentum */
+  const float *g; /* rounded gradient */
+  size_t n;
+  size_t first; /* set by mptl_cuda_plan_params: number of its first chunk */
+} mptl_cuda_param;
+
+/* Fills in `first` on the host and returns the number of chunks. The table then goes to the device, and stays valid while addresses do. */
+size_t mptl_cuda_plan_params(mptl_cuda_param *params, size_t count);
+
+/* Raises *flag to 1 if a gradient holds an infinity or NaN. */
+int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count, size_t chunks,
+                                       mptl_cuda_stream stream);
+
+/* SGD on all parameters, equal to the CPU's bit for bit. Nothing happens where *skip (NULL: 0) is not 0. */
+int mptl_cuda_sgd(const mptl_cuda_param *params, size_t count, size_t chunks, mptl_sgd sgd, const uint32_t *skip,
+                  mptl_cuda_stream stream);
+
+/* ---- Stages of pointwise operators (stage.cu) ---- */
+
+typedef enum mptl_cuda_kind {
+  MPTL_CUDA_INPUT, /* in[0] is the batch in binary32; elements from `valid` on are 0 */
+  MPTL_CUDA_BATCHNORM,
+  MPTL_CUDA_RELU,
+  MPTL_CUDA_RELU6,
+  MPTL_CUDA_SIGMOID,
+  MPTL_CUDA_DROPOUT,
+  MPTL_CUDA_ADD,
+  MPTL_CUDA_MUL,
+} mptl_cuda_kind;
+
+/* Vectors by channel of a batch norm. */
+typedef struct mptl_cuda_batchnorm {
+  const float *gamma, *beta;         /* rounded parameters */
+  float *mean, *inv_std;             /* kept from forward to backward */
+  float *running_mean, *running_var; /* read in evaluation, updated in training */
+  float *dgamma, *dbeta;             /* backward: unrounded gradients */
+  double eps, momentum;
+} mptl_cuda_batchnorm;
+
+typedef struct mptl_cuda_op {
+  mptl_cuda_kind kind;
+  int n_in;
+  int from[2];            /* the operator of the stage that makes the input; -1: it is in memory, in in[] */
+  mptl_cuda_source in[2]; /* backward: of batchnorm (in training always in memory) and mul only */
+  mptl_cuda_source out;   /* backward: the rounded output, of relu, relu6 and sigmoid only */
+  mptl_cuda_sink y;       /* forward; data is NULL in all but the last operator */
+  mptl_cuda_sink dx[2];   /* backward; stats NULL: not wanted. data is NULL where the input is the stage's own */
+  size_t valid;           /* input */
+  double p;               /* dropout: probability that an element becomes 0 */
+  mptl_key mask;          /* dropout: random bits of the mask */
+  mptl_cuda_batchnorm bn;
+} mptl_cuda_op;
+
+/* Operators that run as one, as mptl_stage: each but the last has one consumer, a later one. */
+typedef struct mptl_cuda_stage {
+  int n; /* at most MPTL_CUDA_STAGE_OPS */
+  const mptl_cuda_op *ops;
+  size_t numel, c; /* elements and channels of every value of the stage */
+  bool train;
+  mptl_cuda_source dy; /* backward: gradient of the last output, in memory */
+  void *scratch;       /* mptl_cuda_stage_scratch of them, 16-byte aligned */
+} mptl_cuda_stage;
+
+enum { MPTL_CUDA_STAGE_OPS = 8 };
+
+size_t mptl_cuda_stage_scratch(const mptl_cuda_stage *stage);
+int mptl_cuda_stage_forward(const mptl_cuda_stage *stage, mptl_cuda_stream stream);
+int mptl_cuda_stage_backward(const mptl_cuda_stage *stage, mptl_cuda_stream stream);
+
+/* ---- Sums by channel (channels.cu) ---- */
+
+/* dbias[i] = sum of a gradient's rows, [rows][c]. */
+size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c);
+int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t rows, size_t c, void *scratch,
+                            mptl_cuda_stream stream);
+
+/* ---- Pools (pool.cu) ---- */
+
+/* A global mean is an average over one window. Averages take no padding. */
+typedef struct mptl_cuda_pool {
+  size_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
+} mptl_cuda_pool;
+
+int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
+                              mptl_cuda_stream stream);
+int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+                               mptl_cuda_stream stream);
+int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
+                              mptl_cuda_stream stream);
+int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
+                               const mptl_cuda_pool *pool, mptl_cuda_stream stream);
+
+/* ---- Channels side by side (shape.cu) ---- */
+
+enum { MPTL_CUDA_CONCAT_INPUTS = 16 };
+
+/* Inputs of counts[k] channels put together, then shuffled in so many groups (1: not). */
+typedef struct mptl_cuda_concat {
+  size_t pixels;
+  int n_in;
+  size_t counts[MPTL_CUDA_CONCAT_INPUTS];
+  size_t shuffle;
+} mptl_cuda_concat;
+
+int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_concat *concat,
+                             mptl_cuda_stream stream);
+int mptl_cuda_concat_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_concat *concat,
+                              mptl_cuda_stream stream);
+
+/* Channels [first, first + count) of c. Backward fills the others with zeros, or with part set leaves them alone. */
+typedef struct mptl_cuda_slice {
+  size_t pixels, c, first, count;
+  bool part;
+} mptl_cuda_slice;
+
+int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_slice *slice,
+                            mptl_cuda_stream stream);
+int mptl_cuda_slice_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_slice *slice,
+                             mptl_cuda_stream stream);
+
+/* ---- Loss (loss.cu): a row of classes a sample ---- */
+
+int mptl_cuda_log_softmax_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, size_t batch, size_t classes,
+                                  mptl_cuda_stream stream);
+int mptl_cuda_log_softmax_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *y, const mptl_cuda_source *dy, size_t batch,
+                                   size_t classes, mptl_cuda_stream stream);
+
+/* What nll_loss tells of a batch. */
+typedef struct mptl_cuda_loss {
+  double sum;        /* of the rounded losses of the valid samples, in order */
+  int32_t correct;   /* valid samples whose largest input, the first of equals, is the label's */
+  int32_t bad_label; /* the first valid sample whose label is out of range, its loss NaN; -1: none */
+} mptl_cuda_loss;
+
+/* One loss a sample, -x[label]; samples from `valid` on have loss 0. */
+int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const int32_t *labels, size_t batch,
+                               size_t classes, size_t valid, mptl_cuda_loss *loss, mptl_cuda_stream stream);
+int mptl_cuda_nll_loss_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const int32_t *labels, size_t batch,
+                                size_t classes, mptl_cuda_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,342 @@
+/* Runs the threads of a block as fibers on one thread of the host. See shim.h.
+ *
+ * The scheduler goes round the block's threads. Each runs until it waits or exits; when all that are left wait at the barrier, it opens.
+ * Warp operations complete when the last lane of the mask arrives, which works out every lane's result at once: so a lane that goes
+ * on to the next operation disturbs nobody. A turn in which nobody can run is a deadlock.
+ */
+#include "kernels/cuda/shim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <mutex>
+#include <vector>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+mptl_shim_turns mptl_shim_order = MPTL_SHIM_FORWARD;
+
+namespace {
+
+enum { MAX_THREADS = 1024, LANES = 32, PAGE = 4096, STACK_BYTES = 256 << 10 };
+
+/* ---- Fibers ---- */
+
+struct context {
+#if defined(__x86_64__)
+  void *stack_pointer;
+#else
+  ucontext_t registers;
+#endif
+#ifdef __SANITIZE_ADDRESS__
+  void *fake_stack;
+#endif
+#ifdef __SANITIZE_THREAD__
+  void *fiber;
+#endif
+  const void *bottom; /* of its stack */
+  size_t bytes;
+};
+
+enum state { FREE, READY, AT_BARRIER, IN_WARP, DONE };
+
+/* A thread of a block. */
+struct thread {
+  context here;
+  char *stack; /* NULL until first used; kept from launch to launch */
+  state is;
+  dim3 index;
+  const char *file; /* where it waits */
+  int line;
+  mptl_shim_warp_op op; /* in a warp operation: what it gave, and what it gets */
+  uint32_t mask;
+  uint64_t value, result;
+  int from;
+};
+
+thread threads[MAX_THREADS];
+context scheduler;
+unsigned running, count;
+const char *kernel_name;
+const std::function<void()> *kernel_body;
+void *dynamic_shared;
+std::recursive_mutex one_launch;
+
+#if defined(__x86_64__)
+/* Saves what a function has to preserve, and the stack pointer in *from; goes on where `to` was saved. */
+extern "C" void mptl_shim_switch(void **from, void *to);
+asm(R"(
+.text
+.p2align 4
+.type mptl_shim_switch, @function
+mptl_shim_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size mptl_shim_switch, .-mptl_shim_switch
+)");
+#endif
+
+/* Leaves `from` for `to`; for_good: it will not come back. */
+void switch_to(context *from, context *to, bool for_good) {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &from->fake_stack, to->bottom, to->bytes);
+#endif
+#ifdef __SANITIZE_THREAD__
+  __tsan_switch_to_fiber(to->fiber, 0);
+#endif
+  (void)for_good;
+#if defined(__x86_64__)
+  mptl_shim_switch(&from->stack_pointer, to->stack_pointer);
+#else
+  swapcontext(&from->registers, &to->registers);
+#endif
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
+#endif
+}
+
+void fiber_main() {
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler.bottom, &scheduler.bytes);
+#endif
+  (*kernel_body)();
+  thread *self = &threads[running];
+  self->is = DONE;
+  switch_to(&self->here, &scheduler, true);
+  abort();
+}
+
+/* A stack with a page below it that nobody may touch. */
+void make_stack(thread *t) {
+  void *p = mmap(nullptr, STACK_BYTES + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED || mprotect(p, PAGE, PROT_NONE) != 0) mptl_shim_fail("no memory for the stacks of a block");
+  t->stack = (char *)p + PAGE;
+  t->here.bottom = t->stack;
+  t->here.bytes = STACK_BYTES;
+#ifdef __SANITIZE_THREAD__
+  t->here.fiber = __tsan_create_fiber(0);
+#endif
+}
+
+/* Makes a thread begin at fiber_main when it is next switched to. */
+void prepare(thread *t) {
+  if (t->stack == nullptr) make_stack(t);
+#if defined(__x86_64__)
+  void **top = (void **)(t->stack + STACK_BYTES) - 2; /* after the return that starts it, the stack is as after a call */
+  top[0] = (void *)fiber_main;
+  top[1] = nullptr;
+  memset(top - 6, 0, 6 * sizeof *top);
+  t->here.stack_pointer = top - 6;
+#else
+  getcontext(&t->here.registers);
+  t->here.registers.uc_stack.ss_sp = t->stack;
+  t->here.registers.uc_stack.ss_size = STACK_BYTES;
+  t->here.registers.uc_link = nullptr;
+  makecontext(&t->here.registers, fiber_main, 0);
+#endif
+  t->is = READY;
+}
+
+/* Lets others run until somebody has made this thread ready again. */
+void wait_as(state is, const char *file, int line) {
+  thread *self = &threads[running];
+  self->is = is;
+  self->file = file;
+  self->line = line;
+  switch_to(&self->here, &scheduler, false);
+}
+
+/* ---- Blocks ---- */
+
+/* Opens the barrier if all threads that are left stand at it. */
+bool open_barrier() {
+  const thread *first = nullptr;
+  for (unsigned i = 0; i < count; i++) {
+    const thread *t = &threads[i];
+    if (t->is == DONE) continue;
+    if (t->is != AT_BARRIER) return false;
+    if (first == nullptr) first = t;
+    if (t->line != first->line || strcmp(t->file, first->file) != 0)
+      mptl_shim_fail("threads at different barriers: %s:%d and %s:%d", first->file, first->line, t->file, t->line);
+  }
+  for (unsigned i = 0; i < count; i++)
+    if (threads[i].is == AT_BARRIER) threads[i].is = READY;
+  return first != nullptr;
+}
+
+[[noreturn]] void deadlock() {
+  for (unsigned i = 0; i < count; i++) {
+    const thread *t = &threads[i];
+    if (t->is == AT_BARRIER || t->is == IN_WARP)
+      fprintf(stderr, "thread %u waits at %s:%d (%s)\n", i, t->file, t->line, t->is == IN_WARP ? "warp operation" : "barrier");
+  }
+  mptl_shim_fail("no thread of the block can go on");
+}
+
+void run_block() {
+  count = blockDim.x * blockDim.y * blockDim.z;
+  for (unsigned i = 0; i < count; i++) {
+    threads[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+    prepare(&threads[i]);
+  }
+  for (;;) {
+    bool any = false, left = false;
+    for (unsigned turn = 0; turn < count; turn++) {
+      running = mptl_shim_order == MPTL_SHIM_REVERSE ? count - 1 - turn : turn;
+      thread *t = &threads[running];
+      if (t->is == READY) {
+        any = true;
+        threadIdx = t->index;
+        switch_to(&scheduler, &t->here, false);
+      }
+      left = left || t->is != DONE;
+    }
+    if (!left) return;
+    if (!any && !open_barrier()) deadlock();
+  }
+}
+
+#ifndef __SANITIZE_ADDRESS__
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_mptl_shared[], __stop_mptl_shared[];
+#endif
+
+/* Garbage, NaN for a float, in all shared memory. */
+void spoil_shared(size_t bytes) {
+#ifndef __SANITIZE_ADDRESS__
+  if (__start_mptl_shared != nullptr) memset(__start_mptl_shared, 0xff, (size_t)(__stop_mptl_shared - __start_mptl_shared));
+#endif
+  if (bytes > 0) memset(dynamic_shared, 0xff, bytes);
+}
+
+}  // namespace
+
+void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body) {
+  std::lock_guard<std::recursive_mutex> lock(one_launch);
+  kernel_name = kernel;
+  kernel_body = &body;
+  if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > MAX_THREADS)
+    mptl_shim_fail("blocks of %u x %u x %u threads, accepted are 1 to %d", block.x, block.y, block.z, MAX_THREADS);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu)
+    mptl_shim_fail("a grid of %u x %u x %u blocks, accepted are 1 to 2147483647 x 65535 x 65535", grid.x, grid.y, grid.z);
+  if (shared_bytes > 48 << 10) mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to 49152", shared_bytes);
+  if (shared_bytes > 0 && posix_memalign(&dynamic_shared, 16, shared_bytes) != 0) mptl_shim_fail("no memory for shared memory");
+#ifdef __SANITIZE_THREAD__
+  scheduler.fiber = __tsan_get_current_fiber();
+#endif
+  blockDim = block;
+  gridDim = grid;
+  for (unsigned z = 0; z < grid.z; z++)
+    for (unsigned y = 0; y < grid.y; y++)
+      for (unsigned x = 0; x < grid.x; x++) {
+        blockIdx = dim3(x, y, z);
+        spoil_shared(shared_bytes);
+        run_block();
+      }
+  free(dynamic_shared);
+  dynamic_shared = nullptr;
+}
+
+void *mptl_shim_dynamic_shared(void) { return dynamic_shared; }
+
+void mptl_shim_fail(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fprintf(stderr, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", kernel_name, blockIdx.x, blockIdx.y, blockIdx.z,
+          threadIdx.x, threadIdx.y, threadIdx.z);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+  abort();
+}
+
+void mptl_shim_barrier(const char *file, int line) { wait_as(AT_BARRIER, file, line); }
+
+unsigned mptl_shim_lane(void) { return running % LANES; }
+
+/* ---- Warp operations ---- */
+
+/* The result of a lane, all lanes of the mask having arrived. */
+static uint64_t result_of(const thread *warp, unsigned lane) {
+  const thread *self = &warp[lane];
+  if (self->op == MPTL_SHIM_SHUFFLE) return warp[self->from].value;
+  uint64_t result = 0;
+  for (unsigned i = 0; i < LANES; i++) {
+    if (!(self->mask >> i & 1)) continue;
+    uint64_t value = warp[i].value;
+    if (self->op == MPTL_SHIM_BALLOT) result |= value << i;
+    if (self->op == MPTL_SHIM_ADD) result = (uint32_t)(result + value);
+    if (self->op == MPTL_SHIM_MAX) result = value > result ? value : result;
+    if (self->op == MPTL_SHIM_OR) result |= value;
+  }
+  return result;
+}
+
+/* Whether all lanes of this one's mask stand here; ends the program where they never can. */
+static bool complete(const thread *warp, const thread *self) {
+  bool all = true;
+  for (unsigned i = 0; i < LANES; i++) {
+    if (!(self->mask >> i & 1)) continue;
+    const thread *t = &warp[i];
+    if (t - threads >= (ptrdiff_t)count || t->is == DONE)
+      mptl_shim_fail("%s:%d: the mask 0x%08x names lane %u, which %s", self->file, self->line, self->mask, i,
+                     t - threads >= (ptrdiff_t)count ? "the block does not have" : "has exited");
+    if (t->is != IN_WARP) {
+      all = false;
+      continue;
+    }
+    if (t->line == self->line && t->op == self->op && t->mask == self->mask && strcmp(t->file, self->file) == 0) continue;
+    all = false;
+    if (t->mask >> (self - warp) & 1) /* each waits for the other */
+      mptl_shim_fail("lanes of a warp at different operations: %s:%d with mask 0x%08x, %s:%d with mask 0x%08x", self->file,
+                     self->line, self->mask, t->file, t->line, t->mask);
+  }
+  return all;
+}
+
+uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from, const char *file, int line) {
+  unsigned lane = running % LANES;
+  thread *self = &threads[running], *warp = self - lane;
+  if (!(mask >> lane & 1)) mptl_shim_fail("%s:%d: lane %u is not in its own mask 0x%08x", file, line, lane, mask);
+  if (op == MPTL_SHIM_SHUFFLE && !(mask >> from & 1))
+    mptl_shim_fail("%s:%d: a shuffle from lane %d, which is not in the mask 0x%08x", file, line, from, mask);
+  self->op = op;
+  self->mask = mask;
+  self->value = value;
+  self->from = from;
+  self->is = IN_WARP;
+  self->file = file;
+  self->line = line;
+  if (!complete(warp, self)) {
+    wait_as(IN_WARP, file, line);
+    return self->result;
+  }
+  for (unsigned i = 0; i < LANES; i++)
+    if (mask >> i & 1) warp[i].result = result_of(warp, i);
+  for (unsigned i = 0; i < LANES; i++)
+    if (mask >> i & 1) warp[i].is = READY;
+  return self->result;
+}

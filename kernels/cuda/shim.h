@@ -1,0 +1,203 @@
+/* CUDA on the host: with this the .cu files compile as C++, and a launch runs its blocks one after the other, the threads of a block as
+ * fibers. For tests where there is no GPU; results are those of the device as far as the kernels leave nothing to the hardware.
+ *
+ * Barriers and warp operations are kept: a thread that comes to one waits for the others. What would be undefined on a device ends
+ * the program with a message that names the kernel's line: threads of a block at different barriers, lanes of a warp at different
+ * operations or under different masks, a lane that exited though the mask names it, a shuffle from a lane outside of the mask, a misaligned wide
+ * access, a deadlock. Shared memory holds garbage when a block starts. Under the address sanitizer accesses beyond a shared array are found.
+ *
+ * mptl_shim_order chooses the order in which the threads of a block take turns: results that depend on it lack a barrier.
+ */
+#ifndef MPTL_KERNELS_CUDA_SHIM_H
+#define MPTL_KERNELS_CUDA_SHIM_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <functional>
+
+#define __global__
+#define __host__
+#define __device__
+#define __constant__ static const
+#define __forceinline__ inline __attribute__((always_inline))
+#define MPTL_NOINLINE __attribute__((noinline))
+#define MPTL_PARAM const
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+
+/* Static shared arrays are together in a section of their own, to be filled before each block; the address sanitizer wants them where
+ * other data is, to put guards around them. */
+#ifdef __SANITIZE_ADDRESS__
+#define __shared__ static
+#else
+#define __shared__ static __attribute__((section("mptl_shared")))
+#endif
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct uint2 {
+  uint32_t x, y;
+};
+struct uint4 {
+  uint32_t x, y, z, w;
+};
+static inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
+static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+
+/* Of the thread that runs. */
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+enum { warpSize = 32 };
+
+typedef enum mptl_shim_turns { MPTL_SHIM_FORWARD, MPTL_SHIM_REVERSE } mptl_shim_turns;
+extern mptl_shim_turns mptl_shim_order;
+
+/* Runs body as every thread of every block. Launches from several host threads wait for each other. */
+void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+
+template <typename Kernel>
+struct mptl_shim_launcher {
+  const char *name;
+  Kernel *kernel;
+  dim3 grid, block;
+  size_t shared_bytes;
+  template <typename... Arguments>
+  void operator()(Arguments... arguments) const {
+    mptl_shim_launch(name, grid, block, shared_bytes, [&] { kernel(arguments...); });
+  }
+};
+
+template <typename Kernel>
+static inline mptl_shim_launcher<Kernel> mptl_shim_make(const char *name, Kernel *kernel, dim3 grid, dim3 block, size_t shared) {
+  return {name, kernel, grid, block, shared};
+}
+
+#define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) \
+  ((void)(stream), mptl_shim_make(#kernel, kernel, grid, block, shared_bytes))
+#define MPTL_DYNAMIC_SHARED(type, name) type *name = (type *)mptl_shim_dynamic_shared()
+void *mptl_shim_dynamic_shared(void);
+
+static inline int mptl_launched(void) { return 0; }
+static inline unsigned mptl_multiprocessors(void) { return 2; } /* so that several blocks share out what is large */
+static inline int mptl_clear_bytes(void *p, size_t bytes, const void *stream) {
+  (void)stream;
+  memset(p, 0, bytes);
+  return 0;
+}
+
+/* ---- Barriers and warps ---- */
+
+/* A warp operation in which a lane gives a value. */
+typedef enum mptl_shim_warp_op {
+  MPTL_SHIM_SYNC,
+  MPTL_SHIM_SHUFFLE, /* gets the value of lane `from` */
+  MPTL_SHIM_BALLOT,
+  MPTL_SHIM_ADD,
+  MPTL_SHIM_MAX,
+  MPTL_SHIM_OR,
+} mptl_shim_warp_op;
+
+void mptl_shim_barrier(const char *file, int line);
+uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from, const char *file, int line);
+unsigned mptl_shim_lane(void);
+[[noreturn]] void mptl_shim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+template <typename T>
+static inline T mptl_shim_shuffle(uint32_t mask, T value, int from, const char *file, int line) {
+  static_assert(sizeof(T) <= sizeof(uint64_t), "shuffles move up to 8 bytes");
+  uint64_t bits = 0;
+  memcpy(&bits, &value, sizeof value);
+  bits = mptl_shim_warp(MPTL_SHIM_SHUFFLE, mask, bits, from, file, line);
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* Lanes beyond the warp's end give a lane its own value. */
+static inline int mptl_shim_below(unsigned delta) {
+  unsigned lane = mptl_shim_lane();
+  return (int)(lane + delta < 32 ? lane + delta : lane);
+}
+
+#define __syncthreads() mptl_shim_barrier(__FILE__, __LINE__)
+#define __syncwarp() ((void)mptl_shim_warp(MPTL_SHIM_SYNC, 0xffffffffu, 0, 0, __FILE__, __LINE__))
+#define __shfl_sync(mask, value, lane) mptl_shim_shuffle(mask, value, (int)((lane)&31), __FILE__, __LINE__)
+#define __shfl_xor_sync(mask, value, bits) \
+  mptl_shim_shuffle(mask, value, (int)(mptl_shim_lane() ^ (unsigned)(bits)), __FILE__, __LINE__)
+#define __shfl_down_sync(mask, value, delta) mptl_shim_shuffle(mask, value, mptl_shim_below(delta), __FILE__, __LINE__)
+#define __ballot_sync(mask, predicate) ((uint32_t)mptl_shim_warp(MPTL_SHIM_BALLOT, mask, (predicate) != 0, 0, __FILE__, __LINE__))
+#define __any_sync(mask, predicate) (__ballot_sync(mask, predicate) != 0)
+#define __all_sync(mask, predicate) (__ballot_sync(mask, !(predicate)) == 0)
+#define __reduce_add_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_ADD, mask, value, 0, __FILE__, __LINE__))
+#define __reduce_max_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_MAX, mask, value, 0, __FILE__, __LINE__))
+#define __reduce_or_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_OR, mask, value, 0, __FILE__, __LINE__))
+#define __threadfence() ((void)0)
+
+/* ---- Memory: a thread runs until it waits, so plain code is atomic ---- */
+
+template <typename T>
+static inline T atomicAdd(T *at, T value) {
+  static_assert(!std::is_floating_point<T>::value, "sums of floating-point numbers have a fixed order");
+  T old = *at;
+  *at = old + value;
+  return old;
+}
+
+template <typename T>
+static inline T atomicMax(T *at, T value) {
+  T old = *at;
+  if (value > old) *at = value;
+  return old;
+}
+
+template <typename T>
+static inline T atomicMin(T *at, T value) {
+  T old = *at;
+  if (value < old) *at = value;
+  return old;
+}
+
+template <typename T>
+static inline T atomicOr(T *at, T value) {
+  T old = *at;
+  *at = old | value;
+  return old;
+}
+
+template <typename T>
+static inline void mptl_shim_check_aligned(const void *p) {
+  if ((uintptr_t)p % sizeof(T) != 0) mptl_shim_fail("a misaligned access of %zu bytes", sizeof(T));
+}
+
+template <typename T>
+static inline T mptl_load(const void *p) {
+  T x;
+  mptl_shim_check_aligned<T>(p);
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+
+template <typename T>
+static inline void mptl_store(void *p, T x) {
+  mptl_shim_check_aligned<T>(p);
+  memcpy(p, &x, sizeof x);
+}
+
+/* ---- Arithmetic ---- */
+
+static inline uint32_t __float_as_uint(float x) {
+  uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  return u;
+}
+
+static inline float __uint_as_float(uint32_t u) {
+  float x;
+  memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+#endif

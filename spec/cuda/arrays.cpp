@@ -1,0 +1,214 @@
+/* Rounding, encoding, decoding and the other array kernels, against the scalar definition of kernels/round.h: bit for bit, codes and
+ * statistics too. Inputs are all codes' values with their midpoints and those's neighbours, special values, and random patterns. */
+#include "support.h"
+
+static const char *const formats[] = {"FP(4,3,4)",    "FP(5,2,0)",   "FP(6,9,0)", "fp8_e4m3fn",   "fp8_e5m2",   "fp16",
+                                      "bf16",         "tf32",        "fp32",      "FP(8,7,4)",    "FP(8,7,-4)", "FP(3,0,1)",
+                                      "FP(1,0,-127)", "FP(7,23,62)", "FP(2,1,0)", "FP(5,10,115)", "FP(8,0,0)",  "FP(6,9,-100)"};
+
+/* Values of codes (of as many as there are, or some), midpoints, neighbours; both signs. */
+static std::vector<float> telling_inputs(const mptl_rounder *r, uint64_t *state) {
+  std::vector<float> x;
+  uint32_t codes = r->max_code + 1, step = codes > 4096 ? codes / 1500 : 1;
+  for (uint32_t code = 0; code < codes; code += step) {
+    double low = (double)mptl_bits_f32(mptl_decode_code(code, r)), high = (double)mptl_bits_f32(mptl_decode_code(code + 1, r));
+    if (code == r->max_code) high = low * 2;
+    float middle = (float)((low + high) / 2);
+    for (float at : {(float)low, middle}) {
+      uint32_t bits = mptl_f32_bits(at);
+      for (uint32_t near :
+           {bits - 1, bits, bits + 1, bits | MPTL_F32_SIGN, (bits - 1) | MPTL_F32_SIGN, (bits + 1) | MPTL_F32_SIGN})
+        x.push_back(mptl_bits_f32(near));
+    }
+  }
+  for (uint32_t bits : {0u, 1u, 2u, 0x007fffffu, 0x00800000u, 0x7f7fffffu, 0x7f800000u, 0x7f800001u, 0x7fc00000u, 0x7fffffffu})
+    for (uint32_t sign : {0u, MPTL_F32_SIGN}) x.push_back(mptl_bits_f32(bits | sign));
+  for (int i = 0; i < 5000; i++) x.push_back(mptl_bits_f32((uint32_t)random_bits(state)));
+  return x;
+}
+
+static uint32_t code_at(const void *codes, size_t size, size_t i) {
+  return size == 1 ? ((const uint8_t *)codes)[i] : size == 2 ? ((const uint16_t *)codes)[i] : ((const uint32_t *)codes)[i];
+}
+
+/* The three functions on elements [first, n) of x, whose index0 is index. */
+static void check_array(const char *name, const std::vector<float> &x, size_t first, const mptl_rounder *r, uint64_t index) {
+  size_t n = x.size() - first, size = mptl_code_size(r->format);
+  mptl_key key = mptl_make_key(20230717, MPTL_STREAM_ROUND, 5, 7);
+  std::vector<float> rounded(n), decoded(n);
+  std::vector<uint8_t> codes(n * size);
+  mptl_round_stats got = {}, encoded = {}, want = {};
+  mptl_cuda_round(rounded.data(), x.data() + first, n, r, key, index, &got, NULL);
+  mptl_cuda_encode(codes.data(), x.data() + first, n, r, key, index, &encoded, NULL);
+  mptl_cuda_decode(decoded.data(), codes.data(), n, r, NULL);
+  for (size_t i = 0; i < n; i++) {
+    uint32_t u = mptl_f32_bits(x[first + i]), event, y = mptl_round_bits(u, r, key, index + i, &event);
+    mptl_count(&want, u, event);
+    uint32_t code = mptl_encode_bits(y, r), back = mptl_decode_code(code, r);
+    CHECK(mptl_f32_bits(rounded[i]) == y, "%s mode %d: %08X gives %08X, expected %08X", name, r->mode, u,
+          mptl_f32_bits(rounded[i]), y);
+    CHECK(code_at(codes.data(), size, i) == code, "%s mode %d: %08X has code %X, expected %X", name, r->mode, u,
+          code_at(codes.data(), size, i), code);
+    CHECK(mptl_f32_bits(decoded[i]) == back, "%s: code %X is %08X, expected %08X", name, code, mptl_f32_bits(decoded[i]), back);
+  }
+  check_stats(name, &got, &want);
+  check_stats(name, &encoded, &want);
+}
+
+static void rounding(void) {
+  uint64_t state = 1;
+  for (const char *name : formats)
+    for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++)
+      for (mptl_overflow overflow : {MPTL_SATURATE, MPTL_INF}) {
+        mptl_rounder r = make_rounder(name, (mptl_rounding_mode)mode, overflow);
+        std::vector<float> x = telling_inputs(&r, &state);
+        check_array(name, x, overflow == MPTL_INF ? 1 : 0, &r, overflow == MPTL_INF ? 1000003 : (uint64_t)3 << 32);
+      }
+}
+
+/* All codes there are, those that no rounding gives included. */
+static void decoding(void) {
+  for (const char *name : formats) {
+    mptl_rounder r = make_rounder(name, MPTL_NEAREST_EVEN, MPTL_SATURATE);
+    size_t size = mptl_code_size(r.format), n = size == 1 ? 256 : 65536;
+    std::vector<uint8_t> codes(n * size);
+    std::vector<float> x(n);
+    uint64_t state = 3;
+    for (size_t i = 0; i < n; i++) {
+      if (size == 1) codes[i] = (uint8_t)i;
+      if (size == 2) ((uint16_t *)codes.data())[i] = (uint16_t)i;
+      if (size == 4) ((uint32_t *)codes.data())[i] = (uint32_t)random_bits(&state);
+    }
+    mptl_cuda_decode(x.data(), codes.data(), n, &r, NULL);
+    for (size_t i = 0; i < n; i++) {
+      uint32_t code = code_at(codes.data(), size, i), want = mptl_decode_code(code, &r);
+      CHECK(mptl_f32_bits(x[i]) == want, "%s: code %X is %08X, expected %08X", name, code, mptl_f32_bits(x[i]), want);
+    }
+  }
+}
+
+/* Lengths and starts of all kinds: nothing beside the elements is touched. */
+static void lengths(void) {
+  uint64_t state = 9;
+  mptl_rounder r = make_rounder("FP(4,3,4)", MPTL_STOCHASTIC, MPTL_INF);
+  mptl_key key = mptl_make_key(5, MPTL_STREAM_ROUND, 1, 2);
+  for (size_t n : {0, 1, 2, 7, 8, 9, 13, 15, 16, 17, 31, 63, 64, 65, 127, 255, 257, 2047, 2053, 8191, 40009})
+    for (size_t start : {0, 1, 2, 3, 4, 8}) {
+      std::vector<float> x(start + n + 16);
+      for (float &v : x) v = random_float(&state, 40);
+      std::vector<float> rounded(start + n + 16, 77);
+      std::vector<uint8_t> codes(start + n + 16, 77);
+      std::vector<float> decoded(start + n + 16, 77);
+      mptl_round_stats got = {}, want = {};
+      uint64_t index = start % 2 ? 64 * start : 17 * start;
+      mptl_cuda_round(rounded.data() + start, x.data() + start, n, &r, key, index, NULL, NULL);
+      mptl_cuda_encode(codes.data() + start, x.data() + start, n, &r, key, index, &got, NULL);
+      mptl_cuda_decode(decoded.data() + start, codes.data() + start, n, &r, NULL);
+      for (size_t i = 0; i < n; i++) {
+        uint32_t u = mptl_f32_bits(x[start + i]), event, y = mptl_round_bits(u, &r, key, index + i, &event);
+        mptl_count(&want, u, event);
+        CHECK(mptl_f32_bits(rounded[start + i]) == y, "%zu elements from %zu: element %zu", n, start, i);
+        CHECK(codes[start + i] == mptl_encode_bits(y, &r), "%zu elements from %zu: code %zu", n, start, i);
+        CHECK(decoded[start + i] == mptl_bits_f32(mptl_decode_code(codes[start + i], &r)), "decoded %zu", i);
+      }
+      check_stats("lengths", &got, &want);
+      for (size_t i = 0; i < 16; i++) {
+        size_t at = i < start ? i : start + n + i - start;
+        if (i < start || at < x.size())
+          CHECK(rounded[at] == 77 && codes[at] == 77 && decoded[at] == 77, "%zu elements from %zu: wrote element %zu", n, start,
+                at);
+      }
+    }
+}
+
+/* Sinks: bias, accumulation, exponents; binary32 in inf mode is passed through unseen. */
+static void sinks(void) {
+  uint64_t state = 4;
+  const size_t n = 3 * 1001, c = 7;
+  std::vector<float> x(n), bias(c), sum(n), before(n);
+  for (float &v : x) v = random_float(&state, 1e3f);
+  for (float &v : bias) v = random_float(&state, 10);
+  for (float &v : sum) v = random_float(&state, 10);
+  x[5] = INFINITY, x[77] = NAN, x[100] = 0, x[101] = 0x1p-140f;
+  before = sum;
+  for (const char *name : {"FP(5,2,0)", "FP(6,9,0)", "fp32"})
+    for (int mode : {MPTL_NEAREST_EVEN, MPTL_STOCHASTIC}) {
+      mptl_rounder r = make_rounder(name, (mptl_rounding_mode)mode, MPTL_INF);
+      mptl_round_stats got = {}, want = {};
+      std::vector<mptl_exponents> exponents(2);
+      mptl_cuda_sink s = {};
+      s.data = sum.data(), s.size = 4, s.rounder = &r, s.accumulate = true, s.stats = &got, s.exponents = &exponents[0];
+      s.key = mptl_make_key(8, MPTL_STREAM_ROUND, 3, 4), s.index0 = 128;
+      sum = before;
+      mptl_cuda_write(&s, x.data(), n, bias.data(), c, NULL);
+      for (size_t i = 0; i < n; i++) {
+        float value = x[i] + bias[i % c];
+        uint32_t event = 0, u = mptl_f32_bits(value), y = r.is_identity ? u : mptl_round_bits(u, &r, s.key, s.index0 + i, &event);
+        mptl_count_exponent(&exponents[1], u);
+        if (r.is_identity)
+          want.elements++;
+        else
+          mptl_count(&want, u, event);
+        CHECK(same_value(sum[i], before[i] + mptl_bits_f32(y)), "%s: sum %zu is %a", name, i, (double)sum[i]);
+      }
+      check_stats(name, &got, &want);
+      CHECK(memcmp(&exponents[0], &exponents[1], sizeof exponents[0]) == 0, "%s: exponents differ", name);
+    }
+}
+
+static void others(void) {
+  uint64_t state = 6;
+  mptl_rounder r = make_rounder("FP(4,3,4)", MPTL_NEAREST_EVEN, MPTL_SATURATE);
+  for (size_t n : {(size_t)0, (size_t)1, (size_t)997, (size_t)20011}) {
+    std::vector<float> x(n + 1), y(n + 1, 1);
+    for (float &v : x) v = random_float(&state, 3);
+    mptl_cuda_fill(y.data(), 2.5f, n, NULL);
+    mptl_cuda_accumulate(y.data(), x.data(), n, NULL);
+    for (size_t i = 0; i <= n; i++) CHECK(y[i] == (i < n ? 2.5f + x[i] : 1), "fill and accumulate: element %zu", i);
+    std::vector<uint8_t> codes(n + 8);
+    std::vector<uint16_t> bf16(n + 1, 7);
+    mptl_cuda_encode(codes.data(), x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
+    mptl_cuda_source source = {codes.data(), 1, &r};
+    size_t from = n / 3;
+    mptl_cuda_cast(bf16.data(), MPTL_CUDA_BF16, &source, from, n - from, NULL);
+    mptl_cuda_cast(y.data(), MPTL_CUDA_F32, &source, from, n - from, NULL);
+    for (size_t i = 0; i < n - from; i++) {
+      uint32_t bits = mptl_decode_code(codes[from + i], &r);
+      CHECK(bf16[i] == bits >> 16 && mptl_f32_bits(y[i]) == bits, "cast: element %zu", i);
+    }
+    CHECK(bf16[n - from] == 7, "cast wrote beyond the end");
+    float largest = 0.25f, max = n ? 0.0f : 0.25f;
+    for (size_t i = 0; i < n; i++) max = fmaxf(max, fmaxf(0.25f, fabsf(mptl_bits_f32(mptl_decode_code(codes[i], &r)))));
+    mptl_cuda_max_abs(&largest, &source, n, NULL);
+    CHECK(largest == max, "largest magnitude %a, expected %a", (double)largest, (double)max);
+    for (size_t bad = 0; bad <= n; bad += n / 2 + 1) {
+      uint32_t flag = 0;
+      float kept = x[bad];
+      x[bad] = bad % 2 ? NAN : -INFINITY;
+      mptl_cuda_find_nonfinite(&flag, x.data(), n, NULL);
+      CHECK(flag == (bad < n), "%zu elements, not finite is %zu: flag %u", n, bad, flag);
+      x[bad] = kept;
+    }
+    uint32_t flag = 0;
+    mptl_cuda_find_nonfinite(&flag, x.data(), n, NULL);
+    CHECK(flag == 0, "all %zu elements are finite", n);
+  }
+  mptl_round_stats got = {};
+  std::vector<uint8_t> codes(37);
+  mptl_cuda_sink s = {};
+  s.data = codes.data(), s.size = 1, s.rounder = &r, s.stats = &got;
+  mptl_cuda_write_constant(&s, 1000.0f, 37, NULL);
+  CHECK(got.elements == 37 && got.overflow == 37 && got.max_abs == 1000 && codes[36] == r.max_code,
+        "a constant beyond the range");
+}
+
+int main(void) {
+  rounding();
+  decoding();
+  in_both_orders([] {
+    lengths();
+    sinks();
+    others();
+  });
+  return failures != 0;
+}
