@@ -26,6 +26,8 @@
  *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
  *   core.backends() -> { {name=, library=, version=}, ... }
+ *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
+ *   core.cuda() -> {libraries = text or nil, devices = {text, ...}, missing = text, where there are no devices}
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
  */
 #include <omp.h>
@@ -487,6 +489,29 @@ static int compute(lua_State *L) {
   return 1;
 }
 
+static int device(lua_State *L) {
+  const mptl_device *d;
+  bind_check(L, mptl_device_open(&d, luaL_checkstring(L, 1)));
+  lua_pushstring(L, mptl_device_name(d));
+  return 1;
+}
+
+static int cuda(lua_State *L) {
+  int count;
+  lua_newtable(L);
+  if (mptl_cuda_libraries() != NULL) bind_set_string(L, "libraries", mptl_cuda_libraries());
+  if (mptl_cuda_count(&count) != MPTL_OK) bind_set_string(L, "missing", mptl_error());
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    char text[160];
+    bind_check(L, mptl_cuda_describe(i, text, sizeof text));
+    lua_pushstring(L, text);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "devices");
+  return 1;
+}
+
 /* { {name = "cpu", library = "oneDNN", version = "2.6.3"} } */
 static int backends(lua_State *L) {
   lua_createtable(L, 1, 0);
@@ -522,6 +547,8 @@ static const luaL_Reg functions[] = {
     {"memory_reset_peak", memory_reset_peak},
     {"threads", threads},
     {"backends", backends},
+    {"device", device},
+    {"cuda", cuda},
     {"compute", compute},
     {"set_threads", set_threads},
     {NULL, NULL},

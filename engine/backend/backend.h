@@ -91,6 +91,7 @@ typedef struct mptl_trained_list mptl_trained_list; /* the backend's list of a m
 typedef struct mptl_backend {
   const char *name; /* "cpu", "cuda:0" */
   const mptl_memory *memory;
+  int stage_ops; /* operators that a stage has at most */
 
   /* Threads that operators are compiled for, and run with. */
   int (*threads)(void);

@@ -1,12 +1,65 @@
 /* Devices by name. */
 #include "mptl/device.h"
 
+#include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/plugin.h"
+
+mptl_status mptl_cuda_count(int *count) {
+  const mptl_plugin *plugin;
+  *count = 0;
+  MPTL_TRY(mptl_plugin_cuda(&plugin));
+  return plugin->count(count);
+}
+
+mptl_status mptl_cuda_describe(int number, char *text, size_t size) {
+  const mptl_plugin *plugin;
+  MPTL_TRY(mptl_plugin_cuda(&plugin));
+  return plugin->describe(number, text, size);
+}
+
+const char *mptl_cuda_libraries(void) {
+  const mptl_plugin *plugin;
+  return mptl_plugin_cuda(&plugin) == MPTL_OK ? plugin->libraries() : NULL;
+}
+
+/* N of "cuda:N"; 0 of "cuda"; -1 for another name. */
+static int cuda_number(const char *name) {
+  if (strcmp(name, "cuda") == 0) return 0;
+  size_t digits = strncmp(name, "cuda:", 5) == 0 ? strspn(name + 5, "0123456789") : 0;
+  return digits > 0 && digits < 6 && name[5 + digits] == '\0' ? atoi(name + 5) : -1;
+}
+
+static mptl_status open_cuda(const mptl_device **device, const char *name, int number) {
+  const mptl_plugin *plugin;
+  int count = 0;
+  mptl_status status = mptl_plugin_cuda(&plugin);
+  if (status == MPTL_OK) status = plugin->count(&count);
+  if (status == MPTL_OK && number >= count)
+    return mptl_fail(MPTL_EINVAL, "device %s: there %s here, accepted are cuda:0 to cuda:%d", name,
+                     count == 1 ? "is 1 GPU" : "are GPUs", count - 1);
+  if (status == MPTL_OK) status = plugin->open(device, number);
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "device %s", name);
+}
+
+/* Opening the plug-in loads large libraries: not without need. */
+static bool has_driver(void) {
+  if (getenv("MPTL_CUDA_PLUGIN") != NULL) return true; /* which may bring devices of another kind */
+  void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver != NULL) dlclose(driver);
+  return driver != NULL;
+}
 
 mptl_status mptl_device_open(const mptl_device **device, const char *name) {
-  if (strcmp(name, "cpu") != 0) return mptl_fail(MPTL_EINVAL, "device %.60s: accepted are cpu", name);
+  bool automatic = strcmp(name, "auto") == 0;
+  *device = &mptl_backend_cpu;
+  if (strcmp(name, "cpu") == 0 || (automatic && !has_driver())) return MPTL_OK;
+  int number = automatic ? 0 : cuda_number(name);
+  if (number < 0) return mptl_fail(MPTL_EINVAL, "device %.60s: accepted are auto, cpu, cuda, cuda:N", name);
+  mptl_status status = open_cuda(device, name, number);
+  if (status == MPTL_OK || !automatic) return status;
   *device = &mptl_backend_cpu;
   return MPTL_OK;
 }

@@ -35,8 +35,10 @@ static mptl_status find_stages(mptl_program *p) {
   int n = p->graph->n_ops;
   mptl_lifetime *lives = calloc((size_t)n, sizeof *lives);
   if (lives == NULL) return mptl_fail(MPTL_ENOMEM, "program: no memory");
-  mptl_lifetime_options options = {
-      .train = p->options.train, .input_gradient = p->options.input_gradient, .keep_all = p->options.keep_all};
+  mptl_lifetime_options options = {.train = p->options.train,
+                                   .input_gradient = p->options.input_gradient,
+                                   .keep_all = p->options.keep_all,
+                                   .stage_ops = p->backend->stage_ops};
   mptl_status status = mptl_find_lifetimes(lives, p->graph, options);
   for (int i = 0; i < n; i++) {
     p->slots[i].life = lives[i];

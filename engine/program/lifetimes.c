@@ -32,7 +32,9 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
     }
     bool joins = consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
     if (joins && options.train && g->ops[consumer].kind->backward_reads_in) joins = false;
+    if (joins && t[t[consumer].stage].stage_ops >= options.stage_ops) joins = false;
     t[i].stage = joins ? t[consumer].stage : i;
+    t[t[i].stage].stage_ops++;
   }
 }
 

@@ -15,6 +15,7 @@ typedef struct mptl_lifetime {
   bool live;                        /* a gradient comes to the operator from the loss */
   bool wants_gradient;              /* the gradient of its output is computed */
   int stage;                        /* the operator that its stage ends with; only that one's output and gradient are in memory */
+  int stage_ops;                    /* operators of the stage that ends here */
   int readers;                      /* live operators that send a gradient to its output */
   bool in_parts;                    /* ... that are slices and share out its channels: each writes its part */
   bool accumulate[MPTL_MAX_INPUTS]; /* its gradient of that input is added to what others have written */
@@ -26,6 +27,7 @@ typedef struct mptl_lifetime_options {
   bool train;
   bool input_gradient; /* the gradient of the network's input is wanted */
   bool keep_all;       /* every output and gradient is to be seen after the step: each operator is a stage of its own */
+  int stage_ops;       /* operators of a stage at most */
 } mptl_lifetime_options;
 
 static inline int mptl_backward_time(const mptl_graph *graph, int stage) { return 2 * graph->n_ops - 1 - stage; }

@@ -6,12 +6,14 @@ local M = {}
 --- The types of an operator's passes.
 -- @param op an operator of a described graph (plan.graph)
 -- @param compute the setting: "auto", "f32", "narrow"
+-- @param device that computes, "cpu" when nil
 -- @return of the forward pass, of the gradient of the input, of the gradient of the weights; nil where there is no matrix product
-function M.passes(op, compute)
+function M.passes(op, compute, device)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
   local dy = #op.consumers > 1 and not op.shared_out and "fp32" or op.dv.format -- a sum of gradients is not rounded
-  return core.compute(x, theta, compute), core.compute(dy, theta, compute), core.compute(x, dy, compute)
+  local function name(a, b) return core.compute(a, b, compute, device) end
+  return name(x, theta), name(dy, theta), name(x, dy)
 end
 
 return M

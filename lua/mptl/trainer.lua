@@ -32,12 +32,12 @@ function M.is_fp32(plan)
   return true
 end
 
---- Raises for what this build cannot do.
+--- Opens the device of a configuration, whose name it becomes there; raises for one that cannot be had.
 -- @param cfg the configuration
-function M.check_device(cfg)
-  if cfg.device ~= "auto" and cfg.device ~= "cpu" then
-    misuse.usage("--device %s: this build has no such device, accepted are auto, cpu", cfg.device)
-  end
+function M.open_device(cfg)
+  local ok, name = pcall(core.device, cfg.device)
+  if not ok then misuse.usage("--%s", name) end -- "device cuda:1: there is ..."
+  cfg.device = name
 end
 
 local function check_batch(cfg, count)
@@ -72,7 +72,7 @@ end
 -- @param purpose "train", or "eval" for what only evaluates
 -- @return the trainer
 function M.create(cfg, purpose)
-  M.check_device(cfg)
+  M.open_device(cfg)
   local train = purpose ~= "eval"
   local self = setmetatable({ cfg = cfg, optimizer = optim.check(cfg.optimizer), epoch = 0, batch = 0, step = 0 }, Trainer)
   schedule.check(cfg.schedule)
@@ -83,8 +83,8 @@ function M.create(cfg, purpose)
   self.data = data.open {
     dataset = cfg.dataset, dir = cfg.data, limit_train = not train and 1 or cfg.limit_train, limit_test = cfg.limit_test,
   }
-  self.model = core.model(self.graph, { seed = cfg.seed })
-  self.workspace = core.workspace() -- the programs run one after the other
+  self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
+  self.workspace = core.workspace(cfg.device) -- the programs run one after the other
   self.promotions, self.best = 0, nil
   if train then
     local count = self.data.train:count()

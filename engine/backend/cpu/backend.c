@@ -1,4 +1,5 @@
 /* The CPU backend: its table of operators and its whole-array functions. */
+#include <limits.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,7 @@ static mptl_status sgd(const mptl_trained_list *list, const mptl_sgd *settings) 
 const mptl_backend mptl_backend_cpu = {
     .name = "cpu",
     .memory = &mptl_host_memory,
+    .stage_ops = INT_MAX,
     .threads = omp_get_max_threads,
     .use_threads = omp_set_num_threads,
     .op_create = op_create,

@@ -44,17 +44,18 @@ end
 -- @param profiling whether to make a profile, too
 -- @return table of the fields that --json prints; the profile (mptl.profile) or nil
 function M.measure(cfg, steps, profiling)
-  trainer.check_device(cfg)
+  trainer.open_device(cfg)
   if cfg.threads then core.set_threads(cfg.threads) end
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan, { compute = cfg.compute, machine = core.floor {} })
   collectgarbage() -- what that took is not the step's
-  local model = core.model(graph, { seed = cfg.seed })
+  local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
   local program = core.program(model, plan.assignment, {
     batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute,
     storage = cfg.storage,
   })
+  program:time_stages(profiling or false)
   local images, labels = made_up_batch(cfg)
   core.memory_reset_peak()
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
@@ -73,7 +74,7 @@ function M.measure(cfg, steps, profiling)
   local median = 0.5 * (times[(steps + 1) // 2] + times[steps // 2 + 1])
   local memory = program:memory()
   return {
-    script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = "cpu",
+    script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = cfg.device,
     threads = core.threads(), batch = cfg.batch, steps = steps, ms_median = median, ms_min = times[1],
     images_per_s = 1000 * cfg.batch / median, peak_bytes = peak, predicted_bytes = memory.total, saved_bytes = memory.saved,
   }, profiled

@@ -65,10 +65,13 @@ function M.table(data)
   for _, name in ipairs { "cifar10", "cifar100", "imagenet" } do
     if not sets[name] then missing[#missing + 1] = ("data set %s: not in %s"):format(name, table.concat(folders, ", ")) end
   end
+  local cuda, devices = core.cuda(), { "cpu" }
+  for i, text in ipairs(cuda.devices) do devices[i + 1] = ("cuda:%d, %s"):format(i - 1, text) end
+  if cuda.missing then missing[#missing + 1] = "device cuda: " .. cuda.missing end
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
-    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "devices", "models", "datasets",
-    "missing",
+    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "cuda", "devices", "models",
+    "datasets", "missing",
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
@@ -76,7 +79,7 @@ function M.table(data)
     -- what products of numbers of up to 8 and of up to 16 significant bits are computed in
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
-    backends = json.array(core.backends()), devices = json.array { "cpu" },
+    backends = json.array(core.backends()), devices = json.array(devices), cuda = cuda.libraries,
     models = json.array(script.models()), datasets = json.object({ "cifar10", "cifar100", "imagenet" }, sets),
     missing = json.array(missing),
   })
@@ -94,7 +97,8 @@ local function text(t)
   for _, b in ipairs(t.backends) do
     out("backend", "%s, %s %s", b.name, b.library, b.version)
   end
-  out("devices", "%s", table.concat(t.devices, " "))
+  if t.cuda then out("backend", "cuda, %s", t.cuda) end
+  for _, device in ipairs(t.devices) do out("device", "%s", device) end
   out("models", "%s", table.concat(t.models, " "))
   for _, name in ipairs { "cifar10", "cifar100", "imagenet" } do
     if t.datasets[name] then out(name, "%s", t.datasets[name]) end

@@ -4,6 +4,7 @@ local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
 local script = require "mptl.script"
+local trainer = require "mptl.trainer"
 
 local M = { name = "plan", summary = "show groups, precision assignment and ratios of a script; trains nothing" }
 
@@ -16,7 +17,9 @@ end
 
 -- What a training step takes, as the engine plans it.
 local function memory(cfg, assignment)
-  local function total(storage) return core.predict_memory(assignment, { storage = storage, compute = cfg.compute }).total end
+  local function total(storage)
+    return core.predict_memory(assignment, { storage = storage, compute = cfg.compute, device = cfg.device }).total
+  end
   return json.object({ "emulated_bytes", "packed_bytes" },
     { emulated_bytes = total "emulated", packed_bytes = total "packed" })
 end
@@ -65,7 +68,7 @@ end
 
 -- What a convolution or linear layer multiplies in: one word, or forward, gradient of the input, gradient of the weights.
 local function compute_text(cfg, op)
-  local forward, data, weights = compute.passes(op, cfg.compute)
+  local forward, data, weights = compute.passes(op, cfg.compute, cfg.device)
   if not forward then return "" end
   if forward == data and data == weights then return forward end
   return table.concat({ forward, data, weights }, "/")
@@ -103,6 +106,7 @@ end
 
 function M.run(args)
   local cfg = script.configure(args.script, args)
+  trainer.open_device(cfg)
   local plan = script.plan(cfg, script.record(cfg))
   local t = M.table(cfg, plan)
   io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t))
