@@ -107,13 +107,13 @@ int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream) {
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_cast(void *dst, mptl_cuda_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream) {
   mptl_cuda_source s = *source;
   s.data = (const char *)s.data + offset * s.size;
   mptl_source_arg from = mptl_source_of(&s, 0);
-  mptl_sink_arg sink = plain_sink(dst, type == MPTL_CUDA_BF16 ? 2 : 4);
-  if (type == MPTL_CUDA_BF16) sink.as = MPTL_AS_BF16;
+  mptl_sink_arg sink = plain_sink(dst, type == MPTL_CUDA_CAST_BF16 ? 2 : 4);
+  if (type == MPTL_CUDA_CAST_BF16) sink.as = MPTL_AS_BF16;
   return write(&sink, &from, n, NULL, 0, stream);
 }
 

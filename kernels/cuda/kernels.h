@@ -68,11 +68,11 @@ int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, 
 int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream);
 
 /* Types that matrix units take. Where a value of the source is not exact in it, its lower bits are cut off: do not ask for that. TF32's
- * exact values are binary32's, so they take MPTL_CUDA_F32. */
-typedef enum mptl_cuda_type { MPTL_CUDA_F32, MPTL_CUDA_BF16 } mptl_cuda_type;
+ * exact values are binary32's, so they take MPTL_CUDA_CAST_F32. */
+typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16 } mptl_cuda_cast_type;
 
 /* Elements [offset, offset + n) of a value in a type. */
-int mptl_cuda_cast(void *dst, mptl_cuda_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream);
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
@@ -93,7 +93,7 @@ typedef struct mptl_cuda_weights {
   size_t k, c, s;
 } mptl_cuda_weights;
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_type type, const float *src, mptl_cuda_weights shape,
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const float *src, mptl_cuda_weights shape,
                             const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats,
                             mptl_cuda_stream stream);
 

@@ -170,8 +170,8 @@ static void others(void) {
     mptl_cuda_encode(codes.data(), x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
     mptl_cuda_source source = {codes.data(), 1, &r};
     size_t from = n / 3;
-    mptl_cuda_cast(bf16.data(), MPTL_CUDA_BF16, &source, from, n - from, NULL);
-    mptl_cuda_cast(y.data(), MPTL_CUDA_F32, &source, from, n - from, NULL);
+    mptl_cuda_cast(bf16.data(), MPTL_CUDA_CAST_BF16, &source, from, n - from, NULL);
+    mptl_cuda_cast(y.data(), MPTL_CUDA_CAST_F32, &source, from, n - from, NULL);
     for (size_t i = 0; i < n - from; i++) {
       uint32_t bits = mptl_decode_code(codes[from + i], &r);
       CHECK(bf16[i] == bits >> 16 && mptl_f32_bits(y[i]) == bits, "cast: element %zu", i);
