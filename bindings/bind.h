@@ -83,6 +83,7 @@ void mptl_bind_program(lua_State *L);
 void mptl_bind_images(lua_State *L);
 void mptl_bind_data(lua_State *L);
 void mptl_bind_survey(lua_State *L);
+void mptl_bind_synthesize(lua_State *L);
 void mptl_bind_packer(lua_State *L);
 void mptl_bind_archive(lua_State *L);
 void mptl_bind_measure(lua_State *L);

@@ -137,6 +137,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_images(L);
   mptl_bind_data(L);
   mptl_bind_survey(L);
+  mptl_bind_synthesize(L);
   mptl_bind_packer(L);
   mptl_bind_archive(L);
   return 1;

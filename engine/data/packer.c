@@ -154,10 +154,13 @@ static int by_place(const void *a, const void *b, void *texts) {
   return strcmp((char *)texts + x->entry.name, (char *)texts + y->entry.name);
 }
 
+static mptl_status fail_untrained(const mptl_packer *p) {
+  return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed", p->path);
+}
+
 /* Each class has to have training images; no name may stand twice in a split. The images are sorted; trained is zero, one a class. */
 static mptl_status check_images(const mptl_packer *p, bool *trained) {
-  if (p->count == 0 || p->images[0].split != MPTL_TRAIN)
-    return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed", p->path);
+  if (p->images[0].split != MPTL_TRAIN) return fail_untrained(p);
   for (size_t i = 0; i < p->count; i++) {
     const added *image = &p->images[i];
     const char *name = p->texts + image->entry.name, *set = image->split == MPTL_TRAIN ? "training" : "test";
@@ -172,7 +175,8 @@ static mptl_status check_images(const mptl_packer *p, bool *trained) {
 }
 
 static mptl_status sort_images(mptl_packer *p) {
-  bool *trained = calloc(p->class_count + 1, sizeof *trained);
+  if (p->count == 0) return fail_untrained(p);
+  bool *trained = calloc(p->class_count, sizeof *trained);
   if (trained == NULL) return no_memory(p);
   mptl_status status = sort_classes(p);
   if (status == MPTL_OK) {

@@ -126,15 +126,33 @@ static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int s
   }
 }
 
+static mptl_key key_of(uint64_t seed, mptl_split split) {
+  uint32_t number = split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
+  return mptl_make_key(seed, MPTL_STREAM_AUGMENT, number, 0);
+}
+
+static mptl_status check_classes(int classes) {
+  if (classes >= 2 && classes <= 100) return MPTL_OK;
+  return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 2 to 100", classes);
+}
+
+mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side, uint64_t seed, mptl_split split) {
+  if (index < 0) return mptl_fail(MPTL_EINVAL, "index: %lld, must not be negative", (long long)index);
+  if (side < 1 || side > MPTL_IMAGE_SIDE_MAX)
+    return mptl_fail(MPTL_EINVAL, "side: %d pixels, accepted are 1 to %d", side, MPTL_IMAGE_SIDE_MAX);
+  MPTL_TRY(check_classes(classes));
+  paint(planes, key_of(seed, split), (uint64_t)index, (int)(index % classes), side);
+  return MPTL_OK;
+}
+
 mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side, uint64_t seed, mptl_split split,
                                    int64_t limit) {
   *dataset = NULL;
   if (count < 1) return mptl_fail(MPTL_EINVAL, "count: %lld images, must be positive", (long long)count);
-  if (classes < 2 || classes > 100) return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 2 to 100", classes);
+  MPTL_TRY(check_classes(classes));
   MPTL_TRY(mptl_dataset_allocate(dataset, count, classes, side, split, limit));
   mptl_dataset *d = *dataset;
-  uint32_t number = split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
-  mptl_key key = mptl_make_key(seed, MPTL_STREAM_AUGMENT, number, 0);
+  mptl_key key = key_of(seed, split);
   for (int64_t i = 0; i < d->count; i++) {
     d->labels[i] = (int32_t)(i % classes);
     paint(d->images + (size_t)i * mptl_image_size(d), key, (uint64_t)i, d->labels[i], side);

@@ -15,4 +15,17 @@ function M.make(path)
   end
 end
 
+--- Removes a folder and all in it; links are removed, not followed. Nothing happens when there is none.
+-- @param path the folder
+function M.remove(path)
+  if lfs.symlinkattributes(path, "mode") ~= "directory" then
+    os.remove(path)
+    return
+  end
+  for name in lfs.dir(path) do
+    if name ~= "." and name ~= ".." then M.remove(path .. "/" .. name) end
+  end
+  lfs.rmdir(path)
+end
+
 return M

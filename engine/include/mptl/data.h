@@ -50,6 +50,9 @@ MPTL_API mptl_status mptl_dataset_find_cifar(char *found, size_t size, const cha
 MPTL_API mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side, uint64_t seed,
                                             mptl_split split, int64_t limit);
 
+/* The image of such a set that has this index, of the class index % classes, to planes [3][side][side]. MPTL_EINVAL: an argument. */
+MPTL_API mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side, uint64_t seed, mptl_split split);
+
 /* A data set of encoded images, which must outlive it. With a limit below their number, limit of them spread evenly over the whole
  * (image i is number i * count / limit of the collection), so that sorted classes are all there. MPTL_EINVAL: side, resize, limit. */
 MPTL_API mptl_status mptl_dataset_encoded(mptl_dataset **dataset, const mptl_images *images, mptl_split split, int side,

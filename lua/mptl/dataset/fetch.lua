@@ -26,15 +26,6 @@ local function fail(...)
   error(string.format(...), 0)
 end
 
--- Removes a folder of plain files.
-local function remove_folder(path)
-  if lfs.attributes(path, "mode") ~= "directory" then return end
-  for name in lfs.dir(path) do
-    if name ~= "." and name ~= ".." then os.remove(path .. "/" .. name) end
-  end
-  lfs.rmdir(path)
-end
-
 local function has_files(source, path)
   for _, name in ipairs(source.files) do
     if lfs.attributes(path .. "/" .. name, "mode") ~= "file" then return false end
@@ -160,12 +151,12 @@ function M.fetch(name, dir, options)
   local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
   if not obtain(name, options.url or source.url, options.md5 or source.md5, path, options.note) then return nil end
   local unpacking = final .. ".tmp"
-  remove_folder(unpacking)
+  folder.remove(unpacking)
   folder.make(unpacking)
   local ok, message = pcall(unpack_to, source, path, unpacking)
   if ok then ok, message = os.rename(unpacking, final) end
   if not ok then
-    remove_folder(unpacking)
+    folder.remove(unpacking)
     fail("%s", message)
   end
   os.remove(path)

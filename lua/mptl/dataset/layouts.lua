@@ -1,0 +1,99 @@
+--- Layouts of data sets that `mptl data synthesize` can write. Each is a function (path, options) -> a writer with
+--   add(split, label, number): makes the split's image of that number, from 0, and writes it;
+--   finish(): what is left to do before the data set is whole.
+-- options: classes, seed, quality, size = function (split, number) -> width, height.
+local core = require "mptl.core"
+local folder = require "mptl.folder"
+
+local M = {}
+
+-- CIFAR's binary layout: records of label bytes and three planes, in files of so many records.
+local function cifar(files, records_a_file, label_bytes, names_file)
+  return function(path, options)
+    local writer, records, n_files = {}, { train = {}, test = {} }, { train = 0, test = 0 }
+    folder.make(path)
+    local function flush(split)
+      if #records[split] == 0 then return end
+      n_files[split] = n_files[split] + 1
+      core.write_file(("%s/%s"):format(path, files[split]:format(n_files[split])), records[split])
+      records[split] = {}
+    end
+    function writer.add(split, label, number)
+      local list = records[split]
+      list[#list + 1] = label_bytes(label) .. core.synthetic_planes {
+        index = number, classes = options.classes, seed = options.seed, split = split,
+      }
+      if #list == records_a_file then flush(split) end
+    end
+    function writer.finish()
+      flush "train"
+      flush "test"
+      local names = {}
+      for label = 1, options.classes do names[label] = M.class_name(label - 1, options.classes) .. "\n" end
+      core.write_file(("%s/%s"):format(path, names_file), names)
+    end
+    return writer
+  end
+end
+
+local function jpeg(options, split, number)
+  local width, height = options.size(split, number)
+  return core.synthetic_jpeg {
+    index = number, classes = options.classes, width = width, height = height, quality = options.quality, seed = options.seed,
+    split = split,
+  }
+end
+
+local function file_name(number)
+  return ("%07d.jpg"):format(number)
+end
+
+--- The name of a class: in the order of names, classes have the order of their numbers.
+-- @param label from 0
+-- @param classes their number
+-- @return "class07" or the like
+function M.class_name(label, classes)
+  return ("class%0" .. #tostring(classes - 1) .. "d"):format(label)
+end
+
+M.by_name = {
+  cifar10 = cifar({ train = "data_batch_%d.bin", test = "test_batch.bin" }, 10000, string.char, "batches.meta.txt"),
+  -- whole in one file each; the coarse label is the fine one's fifth
+  cifar100 = cifar({ train = "train.bin", test = "test.bin" }, math.huge, function(label)
+    return string.char(label // 5, label)
+  end, "fine_label_names.txt"),
+}
+
+-- The name of the folder that the data set is looked for in, inside of a folder of data sets; nil: none of its own.
+M.folders = { cifar10 = "cifar-10-batches-bin", cifar100 = "cifar-100-binary" }
+
+function M.by_name.folder(path, options)
+  local writer, made = {}, {}
+  function writer.add(split, label, number)
+    local class = ("%s/%s/%s"):format(path, split == "train" and "train" or "val", M.class_name(label, options.classes))
+    if not made[class] then folder.make(class) end
+    made[class] = true
+    local file <close>, message = io.open(("%s/%s"):format(class, file_name(number)), "wb")
+    if not file then error(message, 0) end
+    local ok
+    ok, message = file:write(jpeg(options, split, number))
+    if ok then ok, message = file:flush() end
+    if not ok then error(("%s: %s"):format(class, message), 0) end
+  end
+  function writer.finish() end
+  return writer
+end
+
+function M.by_name.packed(path, options)
+  local writer, packer = {}, core.packer(path)
+  function writer.add(split, label, number)
+    packer:add(split, M.class_name(label, options.classes), file_name(number), jpeg(options, split, number))
+  end
+  function writer.finish() packer:finish() end
+  return writer
+end
+
+--- The names of layouts.
+M.names = { "cifar10", "cifar100", "folder", "packed" }
+
+return M
