@@ -95,7 +95,7 @@ nothing is wrong
     assert.matches("\nwrong: train dog/2.jpg: damaged: its checksum is %x+, that of its bytes %x+\n1 thing is wrong\n$", out)
     assert.equal(1, status)
     files.write(packed, bytes:sub(1, -2))
-    assert.same({ ("DIR/set.mptl: packed data set, 0 classes\nwrong: DIR/set.mptl: truncated: %d bytes of %d\n1 thing is wrong\n")
+    assert.same({ ("DIR/set.mptl: packed data set\nwrong: DIR/set.mptl: truncated: %d bytes of %d\n1 thing is wrong\n")
       :format(#bytes - 1, #bytes), 1 }, { check(packed) })
   end)
 

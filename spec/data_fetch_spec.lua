@@ -108,6 +108,22 @@ describe("mptl data fetch", function()
     assert.equal(0, fetch({}).status)
   end)
 
+  it("that is interrupted stops curl, and the next time goes on", function()
+    cifar100()
+    local env = with_curl [[
+      head -c 50 "$ARCHIVE" > "$OUT"
+      kill -INT $PPID
+      exec sleep 60
+    ]]
+    local from = os.time()
+    local result = fetch({}, env)
+    assert.same({ "", "mptl data fetch: interrupted; the next time goes on from here\n", 130 },
+      { result.out, result.err, result.status })
+    assert.is_true(os.time() - from < 30)
+    assert.equal(50, lfs.attributes(data .. "/cifar-100-binary.tar.gz.part", "size"))
+    assert.equal(0, fetch({}).status)
+  end)
+
   it("without a network says how to get it by hand", function()
     cifar100()
     local by_hand = "; without a network, bring the file from https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz and give "

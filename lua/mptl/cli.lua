@@ -17,6 +17,26 @@ function M.command(name)
   return package.searchpath(module, package.path) and require(module) or nil
 end
 
+--- A command made of others: each is a file lua/mptl/cmd/NAME_PART.lua of the same form.
+-- @param name its name
+-- @param summary a line
+-- @param parts list of names
+-- @return its table
+function M.group(name, summary, parts)
+  local group = { name = name, summary = summary }
+  function group.configure(parser)
+    parser:command_target "part"
+    for _, part in ipairs(parts) do
+      local command = M.command(("%s_%s"):format(name, part))
+      if command then command.configure(parser:command(part, command.summary)) end
+    end
+  end
+  function group.run(args)
+    return M.command(("%s_%s"):format(name, args.part)).run(args)
+  end
+  return group
+end
+
 --- The commands that this installation has.
 -- @return list of their tables
 function M.available()

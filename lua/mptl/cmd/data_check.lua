@@ -43,7 +43,7 @@ end
 local function text(t, title, all_classes)
   local lines = {}
   local function out(format, ...) lines[#lines + 1] = format:format(...) end
-  out("%s: %s, %d classes", t.path, title, #t.classes)
+  out("%s: %s%s", t.path, title, #t.classes > 0 and (", %d classes"):format(#t.classes) or "")
   for _, split in ipairs { "train", "test" } do
     local s = t[split]
     if s ~= json.null then
