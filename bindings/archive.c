@@ -30,11 +30,13 @@ static struct archive *check_archive(lua_State *L, archive_box **box) {
   return (*box)->archive;
 }
 
-/* Raises the library's message, behind the archive's name. */
+/* Raises the first line of the library's message, behind the archive's name. */
 static int fail(lua_State *L, struct archive *archive) {
   const char *text = archive_error_string(archive);
+  if (text == NULL) text = "cannot be read";
   lua_getiuservalue(L, 1, 1);
-  lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), text != NULL ? text : "cannot be read");
+  lua_pushlstring(L, text, strcspn(text, "\n"));
+  lua_pushfstring(L, "%s: %s", lua_tostring(L, -2), lua_tostring(L, -1));
   return lua_error(L);
 }
 
