@@ -233,14 +233,15 @@ describe("data sets", function()
 
     it("names what is wrong", function()
       assert.has_error(function() data.open{ dataset = "mnist" } end,
-        "dataset: mnist, accepted are cifar10, cifar100, synthetic")
-      assert.has_error(function() data.open{} end, "dataset: nil, accepted are cifar10, cifar100, synthetic")
+        "dataset: mnist, accepted are cifar10, cifar100, imagenet, synthetic")
+      assert.has_error(function() data.open{} end, "dataset: nil, accepted are cifar10, cifar100, imagenet, synthetic")
       assert.has_error(function() data.open{ dataset = "synthetic", limit_train = 0 } end,
         "limit_train: 0, must be a positive integer")
       assert.has_error(function() data.open{ dataset = "synthetic", limit_test = 1.5 } end,
         "limit_test: 1.5, must be a positive integer")
       assert.has_error(function() data.open{ dataset = "synthetic", directory = "x" } end,
-        "data.open: unknown option directory, accepted are dataset, dir, limit_train, limit_test, seed")
+        "data.open: unknown option directory, accepted are dataset, dir, image_size, limit_test, limit_train, on_bad_image, "
+        .. "seed")
     end)
 
     describe("looks", function()

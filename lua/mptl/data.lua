@@ -1,4 +1,4 @@
---- Data sets by name: where they are looked for, what they are normalised with.
+--- Data sets by name: where they are looked for, their shapes, what they are normalised with.
 -- @module mptl.data
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
@@ -6,15 +6,25 @@ local misuse = require "mptl.misuse"
 local M = {}
 
 -- Means and standard deviations of the training images' channels, in units of the full range. CIFAR's are those of the
--- published experiments.
+-- published experiments. Sides are in pixels; classes of imagenet are counted where the data are.
 local sets = {
-  cifar10 = { title = "CIFAR-10", classes = 10, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 } },
-  cifar100 = { title = "CIFAR-100", classes = 100, mean = { 0.5074, 0.4867, 0.4411 }, std = { 0.2011, 0.1987, 0.2025 } },
-  synthetic = { classes = 10, mean = { 0.5, 0.5, 0.5 }, std = { 0.15, 0.15, 0.13 }, train = 50000, test = 10000 },
+  cifar10 = {
+    title = "CIFAR-10", side = 32, classes = 10, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 },
+  },
+  cifar100 = {
+    title = "CIFAR-100", side = 32, classes = 100, mean = { 0.5074, 0.4867, 0.4411 }, std = { 0.2011, 0.1987, 0.2025 },
+  },
+  imagenet = { side = 224, classes = 1000, any_side = true, mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 } },
+  synthetic = { side = 32, classes = 10, any_side = true, mean = { 0.5, 0.5, 0.5 }, std = { 0.15, 0.15, 0.13 } },
 }
 
+-- Images of the synthetic sets: so many, or as many as take so many bytes.
+local synthetic = { train = { images = 50000, bytes = 2 ^ 28 }, test = { images = 10000, bytes = 2 ^ 26 } }
+
+local packed_name = "imagenet.mptl" -- of a packed data set in one of the places
+
 --- The accepted names.
-M.names = { "cifar10", "cifar100", "synthetic" }
+M.names = { "cifar10", "cifar100", "imagenet", "synthetic" }
 
 local function fail(...)
   error(string.format(...), 0)
@@ -42,23 +52,67 @@ function M.places(dir)
   return places
 end
 
---- Where a data set is.
--- @param name one of `names`
--- @param dir directory that was asked for, or nil
--- @return the directory that holds the training set's files; nil when there is none, and for "synthetic", which has no files
-function M.find(name, dir)
+-- Encoded images at a place: the path, the number of classes, the function of the core that opens them; nil when there are none.
+local function find_encoded(place)
+  for _, path in ipairs{ place, place .. "/" .. packed_name } do
+    local classes = core.images_packed_classes(path)
+    if classes > 0 then return path, classes, core.images_packed end
+  end
+  for _, path in ipairs{ place, place .. "/imagenet" } do
+    local classes = core.images_folder_classes(path)
+    if classes > 0 then return path, classes, core.images_folder end
+  end
+end
+
+-- As M.find, and as third what find_encoded gives.
+local function locate(name, dir)
   local set = lookup(name)
   if name == "synthetic" then return nil end
   for _, place in ipairs(M.places(dir)) do
-    local found = core.dataset_find{ path = place, classes = set.classes, split = "train" }
-    if found then return found end
+    local found, classes, open
+    if name == "imagenet" then
+      found, classes, open = find_encoded(place)
+    else
+      found, classes = core.dataset_find{ path = place, classes = set.classes, split = "train" }, set.classes
+    end
+    if found then return found, classes, open end
   end
+end
+
+--- Where a data set is.
+-- @param name one of `names`
+-- @param dir directory that was asked for, or nil; of imagenet also a packed file
+-- @return the directory that holds the training set's files, or the packed file, and the number of classes; nil when there is
+--   none, and for "synthetic", which has no files
+function M.find(name, dir)
+  local found, classes = locate(name, dir)
+  return found, classes
+end
+
+--- The shape of a data set's images, and its number of classes: counted for imagenet, where it is found, else 1000.
+-- @param name one of `names`
+-- @param dir where to look; false: nowhere
+-- @param side of the images, or nil; an error for data sets whose images have one of their own
+-- @return {channels, height, width}, classes
+function M.shape(name, dir, side)
+  local set = lookup(name)
+  if side and side ~= set.side and not set.any_side then
+    misuse.usage("--image-size %d: the images of %s have %d pixels each way", side, name, set.side)
+  end
+  side = side or set.side
+  local classes = name == "imagenet" and dir ~= false and select(2, M.find(name, dir)) or set.classes
+  return { 3, side, side }, classes
 end
 
 local function fail_missing(name, dir)
   local places = M.places(dir)
   local where = #places > 0 and table.concat(places, " and ")
     or "no directory, as MPTL_DATA, XDG_DATA_HOME and HOME are not set"
+  if name == "imagenet" then
+    misuse.usage("dataset imagenet: not found: looked in %s for train/CLASS/*.JPEG with val/CLASS/*.JPEG, in it or in imagenet/, "
+      .. "and for a packed file %s; any folders of JPEG images in this form will do: give --data DIR or --data FILE, "
+      .. "or train without data: --dataset synthetic", where, packed_name)
+  end
   local subdir = name == "cifar10" and "cifar-10-batches-bin" or "cifar-100-binary"
   misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; get the binary version of %s at "
     .. "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
@@ -72,36 +126,56 @@ local function check_limit(options, field)
   return limit
 end
 
-local fields = { dataset = true, dir = true, limit_train = true, limit_test = true, seed = true }
+-- By name: (what M.open makes, the function that opens encoded images, the split, its limit, the options) -> the split's data.
+local openers = {}
+
+function openers.cifar10(opened, _, split, limit)
+  return core.dataset_cifar{ path = opened.dir, classes = opened.classes, split = split, limit = limit }
+end
+
+openers.cifar100 = openers.cifar10
+
+-- A test image's shorter side becomes 256 where the network takes 224.
+function openers.imagenet(opened, open, split, limit, options)
+  local side = options.image_size or sets.imagenet.side
+  return core.dataset_encoded(open{ path = opened.dir, split = split }, { split = split, side = side, limit = limit,
+    resize = (side * 256 + 112) // 224, skip_bad = options.on_bad_image == "skip" })
+end
+
+function openers.synthetic(opened, _, split, limit, options)
+  local side, most = options.image_size or sets.synthetic.side, synthetic[split]
+  local count = math.min(most.images, most.bytes // (3 * side * side) | 0)
+  return core.dataset_synthetic{ count = count, classes = opened.classes, side = side, split = split, seed = options.seed,
+    limit = limit }
+end
+
+local fields = {
+  dataset = true, dir = true, image_size = true, limit_train = true, limit_test = true, on_bad_image = true, seed = true,
+}
 
 --- Opens a data set.
--- @param options `dataset` one of `names`; `dir` where to look; `limit_train`, `limit_test` keep that many images from the
---   beginning; `seed` of the synthetic set (0)
+-- @param options `dataset` one of `names`; `dir` where to look; `image_size` side of the images of imagenet (224) or synthetic
+--   (32); `limit_train`, `limit_test` keep that many images, of imagenet spread evenly over all, else from the beginning;
+--   `on_bad_image` "stop" (default) or "skip" what cannot be decoded; `seed` of the synthetic set (0)
 -- @return a table: `train` and `test` (data sets of the core), `mean` and `std` (a number for each channel), `classes`, `name`,
---   and `dir` where there is one
+--   `dir` where there is one, and `encoded`, whether images are decoded whenever they are needed
 -- @usage local d = mptl.data.open{ dataset = "cifar10", dir = "cifar-10-batches-bin", limit_train = 5000 }
 function M.open(options)
   for key in pairs(options) do
     if not fields[key] then
-      fail("data.open: unknown option %s, accepted are dataset, dir, limit_train, limit_test, seed", tostring(key))
+      fail("data.open: unknown option %s, accepted are %s", tostring(key), table.concat(misuse.names(fields), ", "))
     end
   end
   local name = options.dataset
   local set = lookup(name)
   local limits = { train = check_limit(options, "limit_train"), test = check_limit(options, "limit_test") }
+  local dir, classes, open = locate(name, options.dir)
+  if name ~= "synthetic" and not dir then fail_missing(name, options.dir) end
   local opened = {
-    name = name, classes = set.classes, dir = M.find(name, options.dir),
+    name = name, classes = classes or set.classes, dir = dir, encoded = name == "imagenet",
     mean = { table.unpack(set.mean) }, std = { table.unpack(set.std) },
   }
-  if name ~= "synthetic" and not opened.dir then fail_missing(name, options.dir) end
-  for _, split in ipairs{ "train", "test" } do
-    if name == "synthetic" then
-      opened[split] = core.dataset_synthetic{ count = set[split], classes = set.classes, split = split, seed = options.seed,
-        limit = limits[split] }
-    else
-      opened[split] = core.dataset_cifar{ path = opened.dir, classes = set.classes, split = split, limit = limits[split] }
-    end
-  end
+  for _, split in ipairs{ "train", "test" } do opened[split] = openers[name](opened, open, split, limits[split], options) end
   return opened
 end
 

@@ -42,7 +42,7 @@ end
 -- Settings that may differ between a run and its continuation: they do not change what is computed.
 local free = {
   "path", "version", "data", "threads", "out", "resume", "quick", "quiet", "json", "steps_every", "tensors_every", "exponents",
-  "gradient_error", "on_nan", "device", "storage",
+  "gradient_error", "on_nan", "on_bad_image", "device", "storage",
 }
 
 -- Two settings as JSON knows them: equal?

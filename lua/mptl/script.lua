@@ -4,6 +4,7 @@
 -- local graph = script.record(cfg)
 -- local plan = script.plan(cfg, graph)
 local lfs = require "lfs"
+local data = require "mptl.data"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 local mptl = require "mptl"
@@ -13,23 +14,16 @@ local precision = require "mptl.precision"
 
 local M = {}
 
---- Shape of an image and number of classes of each data set; synthetic takes those of the script's own.
-M.datasets = {
-  cifar10 = { input = { 3, 32, 32 }, classes = 10 },
-  cifar100 = { input = { 3, 32, 32 }, classes = 100 },
-  imagenet = { input = { 3, 224, 224 }, classes = 1000 },
-  synthetic = { input = { 3, 32, 32 }, classes = 10 },
-}
-
 -- What holds where neither script nor command line says anything.
 local defaults = {
   dataset = "cifar10", width = 1, batch = 128, epochs = 200, seed = 1, rounding = "nearest_even",
-  storage = "packed", compute = "auto",
+  storage = "packed", compute = "auto", on_bad_image = "stop",
   device = "auto", quiet = false,
 }
 
--- --quick: what it sets, where the command line says nothing.
+-- --quick: what it sets, where the command line says nothing; and the side to which it makes larger images small.
 local quick = { dataset = "synthetic", width = 0.25, epochs = 6, limit_train = 4096, limit_test = 1024 }
+local quick_side = 64
 
 -- Fields of a script besides the options.
 local objects = { "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input" }
@@ -168,6 +162,16 @@ local function choose_policy(fields, args, cfg)
   misuse.usage("%s", tostring(result))
 end
 
+-- Shape of the images and number of classes: the data set's (of synthetic, the script's own data set's), unless the script says.
+local function choose_shape(fields, args, cfg)
+  local own = cfg.dataset == "synthetic" and fields.dataset or nil
+  local input, classes = data.shape(own or cfg.dataset, not own and cfg.data, not own and cfg.image_size or nil)
+  if own and not cfg.image_size and args.quick and input[2] > quick_side then cfg.image_size = quick_side end
+  if own and cfg.image_size then input = { 3, cfg.image_size, cfg.image_size } end
+  if not args.image_size then input = fields.input or input end
+  cfg.input, cfg.classes = input, fields.classes or classes
+end
+
 --- The full configuration of a loaded script.
 -- @param fields what M.load returned
 -- @param args table of options by name, which win; nil where not given
@@ -184,8 +188,7 @@ function M.resolve(fields, args)
   end
   for _, name in ipairs(objects) do cfg[name] = fields[name] end
   cfg.path = fields.path
-  local set = M.datasets[cfg.dataset == "synthetic" and fields.dataset or cfg.dataset]
-  cfg.input, cfg.classes = fields.input or set.input, fields.classes or set.classes
+  choose_shape(fields, args, cfg)
   cfg.optimizer = fields.optimizer or (mptl.optim and mptl.optim.sgd { lr = 0.1, momentum = 0.9, weight_decay = 5e-4 })
   cfg.schedule = fields.schedule or (mptl.schedule and mptl.schedule.cosine {})
   cfg.loss_scale = fields.loss_scale or (mptl.loss_scale and mptl.loss_scale.dynamic {})

@@ -76,6 +76,14 @@ local function train_epoch(cfg, run, display, t, lr, run_started)
   return false
 end
 
+-- Says how many images an epoch had to leave out.
+local function tell_bad_images(run, t, count, split)
+  if count == 0 then return end
+  local text = ("epoch %d: %s"):format(t.epoch + 1, t:left_out(count, split))
+  run:log("%s", text)
+  complain("%s", text)
+end
+
 -- Training of one epoch, test, metrics, checkpoints; nil when interrupted, then a checkpoint of the state so far was written.
 local function one_epoch(cfg, run, display, t, run_started)
   local from, lr = core.time(), t:lr()
@@ -89,6 +97,8 @@ local function one_epoch(cfg, run, display, t, run_started)
     t:save(run.last)
     return nil
   end
+  tell_bad_images(run, t, t.sums.bad_images or 0, "training")
+  tell_bad_images(run, t, tested.bad_images, "test")
   local metrics, better = t:end_epoch(tested, lr)
   metrics.seconds = core.time() - from
   local line = run:metrics(metrics)

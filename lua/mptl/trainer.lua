@@ -46,6 +46,12 @@ local function check_batch(cfg, count)
   end
 end
 
+local function check_classes(cfg, opened)
+  if opened.classes > cfg.classes then
+    misuse.usage("dataset %s: %d classes, the network has %d", cfg.dataset, opened.classes, cfg.classes)
+  end
+end
+
 -- A program over the trainer's model; options besides batch and train come from the configuration.
 local function program(self, assignment, batch, train)
   return core.program(self.model, assignment,
@@ -64,6 +70,7 @@ local function loader(self, split, options)
   local set = self.data[split]
   options.mean, options.std, options.seed = self.data.mean, self.data.std, self.cfg.seed
   options.batch = math.min(self.cfg.batch, set:count())
+  if self.data.encoded then options.threads = math.min(core.threads(), 64) end
   return core.loader(set, options)
 end
 
@@ -82,7 +89,9 @@ function M.create(cfg, purpose)
   self.plan = script.plan(cfg, self.graph)
   self.data = data.open {
     dataset = cfg.dataset, dir = cfg.data, limit_train = not train and 1 or cfg.limit_train, limit_test = cfg.limit_test,
+    image_size = cfg.input[2], on_bad_image = cfg.on_bad_image,
   }
+  check_classes(cfg, self.data)
   self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
   self.workspace = core.workspace(cfg.device) -- the programs run one after the other
   self.promotions, self.best = 0, nil
@@ -92,8 +101,8 @@ function M.create(cfg, purpose)
     self.loader = loader(self, "train", { shuffle = true, augment = true })
     self.batches = self.loader:batches()
     self.program = program(self, self.plan.assignment, cfg.batch, true)
-    local rest = count % cfg.batch
-    self.last_program = rest > 0 and program(self, self.plan.assignment, rest, true) or nil
+    self.other_programs = {}
+    if count % cfg.batch > 0 then self:training_program(count % cfg.batch) end -- the last batch's
     self.scale = loss_scale.start(M.is_fp32(self.plan) and loss_scale.none() or cfg.loss_scale, self.batches)
     self.adapter = adapt.create(self.plan)
     self.gradient_error = measure.gradient_error(self)
@@ -103,10 +112,37 @@ function M.create(cfg, purpose)
   return self
 end
 
+--- The training program for a number of images, compiled when it is first asked for: of the last batch, or one with bad images
+-- left out.
+-- @param n images
+-- @return the program
+function Trainer:training_program(n)
+  if n == self.cfg.batch then return self.program end
+  local others = self.other_programs
+  others[n] = others[n] or program(self, self.plan.assignment, n, true)
+  return others[n]
+end
+
+-- The next batch of a loader: images in it (nil at the end), bad images left out.
+local function next_batch(self, from)
+  local ok, n, bad = pcall(from.next, from)
+  if ok then return n, bad end
+  error(self.data.encoded and self.cfg.on_bad_image ~= "skip" and n .. "; --on-bad-image skip leaves such images out" or n, 0)
+end
+
+--- How many bad images were left out, as text.
+-- @param count of them, above 0
+-- @param split "training" or "test"
+-- @return "2 test images left out; the last: FILE: why"
+function Trainer:left_out(count, split)
+  local from = split == "test" and self.test_loader or self.loader
+  return ("%d %s image%s left out; the last: %s"):format(count, split, count == 1 and "" or "s", from:skipped())
+end
+
 --- Starts the next epoch's sums.
 function Trainer:begin_epoch()
   self.batch = 0
-  self.sums = { loss = 0.0, correct = 0, count = 0, skipped = 0, nan_steps = 0, seconds = 0.0 }
+  self.sums = { loss = 0.0, correct = 0, count = 0, skipped = 0, nan_steps = 0, seconds = 0.0, bad_images = 0 }
 end
 
 --- The learning rate of the epoch under way.
@@ -125,17 +161,18 @@ end
 -- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, changes = of formats (precision.adapt)};
 -- nil when the epoch has no more batches
 function Trainer:train_step(lr)
-  local n = self.loader:next()
-  if not n then return nil end
-  local used = n == self.cfg.batch and self.program or self.last_program
   local o, scale, sums = self.optimizer, self.scale.scale, self.sums
+  local n, bad = next_batch(self, self.loader)
+  sums.bad_images = (sums.bad_images or 0) + bad
+  if not n then return nil end
+  local used = self:training_program(n)
   if self.measures then self.measures:before_step(used) end
   local result = used:step(self.loader, {
     step = self.step, lr = lr, momentum = o.momentum, weight_decay = o.weight_decay, loss_scale = scale,
     skip_nonfinite = self.scale.skip_nonfinite,
   })
   if self.measures then self.measures:after_step(used) end
-  self.step, self.batch = self.step + 1, self.batch + 1
+  self.step, self.batch = self.step + 1, self.loader:position()
   self.scale:update(result.applied)
   sums.loss, sums.correct, sums.count = sums.loss + result.loss, sums.correct + result.correct, sums.count + result.count
   if not result.applied then sums.skipped = sums.skipped + 1 end
@@ -162,18 +199,21 @@ end
 
 -- Loss and accuracy on the test set under an assignment; nil when interrupted.
 local function test(self, used)
-  local loss, correct, count = 0.0, 0, 0
+  local loss, correct, count, bad_images = 0.0, 0, 0, 0
   self.test_loader:start(0)
-  while self.test_loader:next() do
+  while true do
+    local n, bad = next_batch(self, self.test_loader)
+    bad_images = bad_images + bad
+    if not n then break end
     local result = used:forward(self.test_loader, self.step)
     loss, correct, count = loss + result.loss, correct + result.correct, count + result.count
     if core.interrupted() then return nil end
   end
-  return { loss = loss / count, acc = 100 * correct / count, count = count }
+  return { loss = loss / count, acc = 100 * correct / count, count = count, bad_images = bad_images }
 end
 
 --- Tests in the current assignment and in binary32.
--- @return {loss, acc, acc_fp32, count}; nil when interrupted
+-- @return {loss, acc, acc_fp32, count, bad_images = left out}; nil when interrupted
 function Trainer:evaluate()
   local batch = math.min(self.cfg.batch, self.data.test:count())
   if not self.test_program then
@@ -186,7 +226,7 @@ function Trainer:evaluate()
   local now = test(self, self.test_program)
   local fp32 = now and self.fp32_program and test(self, self.fp32_program) or now
   if not now or not fp32 then return nil end
-  return { loss = now.loss, acc = now.acc, acc_fp32 = fp32.acc, count = now.count }
+  return { loss = now.loss, acc = now.acc, acc_fp32 = fp32.acc, count = now.count, bad_images = now.bad_images }
 end
 
 --- Closes the epoch under way.

@@ -2,6 +2,7 @@
 local dkjson = require "dkjson"
 local core = require "mptl.core"
 local data = require "mptl.data"
+local options = require "mptl.options"
 
 local M = { name = "loader", summary = "images per second that the data loader makes, augmented and normalised" }
 
@@ -32,6 +33,7 @@ function M.configure(parser)
   end
   parser:option("--dataset", "data set: " .. table.concat(data.names, ", "), "synthetic")
   parser:option("--data", "directory of the data set"):argname("DIR")
+  options.add(parser, { "image_size", "on_bad_image" })
   integer("--limit-train", "keep the first N images")
   integer("--batch", "images a batch", "128")
   integer("--threads", "worker threads", "1")
@@ -42,10 +44,10 @@ end
 
 --- Takes batches for a while, as fast as they come.
 -- @param opened what data.open gave
--- @param options `batch`, `threads`, `seconds`
+-- @param how `batch`, `threads`, `seconds`
 -- @return images per second, over whole batches; the first ones, which fill the ring, are not counted
-function M.measure(opened, options)
-  local loader = core.loader(opened.train, { batch = options.batch, threads = options.threads, shuffle = true, augment = true,
+function M.measure(opened, how)
+  local loader = core.loader(opened.train, { batch = how.batch, threads = how.threads, shuffle = true, augment = true,
     mean = opened.mean, std = opened.std })
   local epoch, images = 0, 0
   loader:start(epoch)
@@ -65,7 +67,7 @@ function M.measure(opened, options)
   repeat
     take()
     elapsed = core.time() - from
-  until elapsed >= options.seconds
+  until elapsed >= how.seconds
   return images / elapsed
 end
 
@@ -73,7 +75,8 @@ end
 -- @param args the parsed options
 -- @return the exit status
 function M.run(args)
-  local opened = data.open{ dataset = args.dataset, dir = args.data, limit_train = args.limit_train, limit_test = 1 }
+  local opened = data.open{ dataset = args.dataset, dir = args.data, limit_train = args.limit_train, limit_test = 1,
+    image_size = args.image_size, on_bad_image = args.on_bad_image }
   local result = { dataset = args.dataset, threads = args.threads,
     images_per_s = M.measure(opened, { batch = args.batch, threads = args.threads, seconds = args.seconds }) }
   if args.json then

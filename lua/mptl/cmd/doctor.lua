@@ -1,47 +1,17 @@
 --- mptl doctor: what this machine offers, and what is missing.
 local core = require "mptl.core"
+local data = require "mptl.data"
 local json = require "mptl.json"
-local lfs = require "lfs"
 local mptl = require "mptl"
 local script = require "mptl.script"
 
 local M = { name = "doctor", summary = "what this machine offers: processor, libraries, data sets; what is missing" }
 
+local names = { "cifar10", "cifar100", "imagenet" } -- of data sets
+
 function M.configure(parser)
   parser:option("--data", "look for data sets here (else $MPTL_DATA, $XDG_DATA_HOME/mptl)"):argname("DIR")
   parser:flag("--json", "print JSON")
-end
-
--- The folders that are searched for data sets.
-local function data_folders(given)
-  if given then return { given } end
-  local list = {}
-  if os.getenv "MPTL_DATA" then list[1] = os.getenv "MPTL_DATA" end
-  local share, home = os.getenv "XDG_DATA_HOME", os.getenv "HOME"
-  if share and share ~= "" then
-    list[#list + 1] = share .. "/mptl"
-  elseif home then
-    list[#list + 1] = home .. "/.local/share/mptl"
-  end
-  return list
-end
-
-local function find_cifar(folders, classes)
-  if not core.dataset_find then return nil end
-  for _, folder in ipairs(folders) do
-    local ok, found = pcall(core.dataset_find, { path = folder, classes = classes, split = "test" })
-    if ok and found then return found end
-  end
-end
-
-local function find_imagenet(folders)
-  for _, folder in ipairs(folders) do
-    for _, path in ipairs { folder, folder .. "/imagenet" } do
-      if lfs.attributes(path .. "/train", "mode") == "directory" and lfs.attributes(path .. "/val", "mode") == "directory" then
-        return path
-      end
-    end
-  end
 end
 
 local function features(cpu)
@@ -54,15 +24,14 @@ local function features(cpu)
 end
 
 --- What `mptl doctor` tells, as a table.
--- @param data folder to look for data sets in, or nil
+-- @param dir folder to look for data sets in, or nil
 -- @return a table that mptl.json encodes in a fixed order
-function M.table(data)
-  local cpu, folders = core.cpu(), data_folders(data)
-  local sets = {
-    cifar10 = find_cifar(folders, 10), cifar100 = find_cifar(folders, 100), imagenet = find_imagenet(folders),
-  }
-  local missing = {}
-  for _, name in ipairs { "cifar10", "cifar100", "imagenet" } do
+function M.table(dir)
+  local cpu, folders = core.cpu(), data.places(dir)
+  local sets, missing = {}, {}
+  for _, name in ipairs(names) do
+    local ok, found = pcall(data.find, name, dir) -- a directory that cannot be read is no reason to stop
+    sets[name] = ok and found or nil
     if not sets[name] then missing[#missing + 1] = ("data set %s: not in %s"):format(name, table.concat(folders, ", ")) end
   end
   local cuda, devices = core.cuda(), { "cpu" }
@@ -80,7 +49,7 @@ function M.table(data)
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
     backends = json.array(core.backends()), devices = json.array(devices), cuda = cuda.libraries,
-    models = json.array(script.models()), datasets = json.object({ "cifar10", "cifar100", "imagenet" }, sets),
+    models = json.array(script.models()), datasets = json.object(names, sets),
     missing = json.array(missing),
   })
 end
@@ -100,7 +69,7 @@ local function text(t)
   if t.cuda then out("backend", "cuda, %s", t.cuda) end
   for _, device in ipairs(t.devices) do out("device", "%s", device) end
   out("models", "%s", table.concat(t.models, " "))
-  for _, name in ipairs { "cifar10", "cifar100", "imagenet" } do
+  for _, name in ipairs(names) do
     if t.datasets[name] then out(name, "%s", t.datasets[name]) end
   end
   for _, what in ipairs(t.missing) do out("missing", "%s", what) end

@@ -9,7 +9,7 @@ local trainer = require "mptl.trainer"
 local M = { name = "eval", summary = "test accuracy of a checkpoint, in its precision assignment and in fp32" }
 
 -- What is taken from the checkpoint's run where the command line says nothing.
-local inherited = { "dataset", "width", "batch", "rounding", "limit_test", "seed" }
+local inherited = { "dataset", "image_size", "width", "batch", "rounding", "limit_test", "seed" }
 
 local order = { "script", "checkpoint", "epoch", "images", "test_loss", "test_acc", "test_acc_fp32", "ratio_lo", "bits_ratio" }
 
@@ -33,6 +33,7 @@ function M.evaluate(args)
   local t = trainer.create(script.configure(args.script, args), "eval")
   t:load(args.checkpoint)
   local tested, measure = t:evaluate(), t.plan.graph:measure()
+  if tested.bad_images > 0 then io.stderr:write("mptl: ", t:left_out(tested.bad_images, "test"), "\n") end
   return {
     script = t.cfg.name, checkpoint = args.checkpoint, epoch = state and state.epoch or json.null, images = tested.count,
     test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32, ratio_lo = measure.ratio_lo,

@@ -16,7 +16,7 @@ local function what_next(args, cfg, result)
 
 %d epochs on the synthetic set: test accuracy %.1f%% under the policy %s, %.1f%% in fp32.
 The run is in %s (metrics.jsonl, plan.json, checkpoints, TensorBoard events). Next:
-  mptl train %s --data DIR      on CIFAR-10: the binary version from https://www.cs.toronto.edu/~kriz/cifar.html
+  mptl train %s --data DIR      on images of your own; see docs/data.md for how to get CIFAR and ImageNet
   mptl plan %s --ratio 0.7      what a policy makes of the network
   mptl repl %s                  the same by hand, in Lua
 ]]):format(cfg.epochs, last.test_acc, cfg.policy, last.test_acc_fp32, result.dir, args.script, args.script, args.script))

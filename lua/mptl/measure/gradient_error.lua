@@ -97,7 +97,7 @@ local function tell_all(names, numels, sums, batches)
 end
 
 --- Measures in the trainer's state of now. Batches whose gradient is not finite, which a training with loss scaling would skip,
--- are left out.
+-- are left out, and those with images that cannot be decoded.
 -- @param to_the_end do not stop when interrupted
 -- @return {batches =, images = in all of them, skipped = batches left out, loss_scale =, gradient = {size =, absolute =,
 --   relative =}, update = {...}, parameters = list of {name =, numel =, gradient =, update =}}; measures are nil when every batch
@@ -119,8 +119,8 @@ function GradientError:measure(to_the_end)
   for i = 1, self.batches do
     interrupted = not to_the_end and core.interrupted()
     if interrupted then break end
-    self.loader:next()
-    if not add_batch(self, names, sums, last_step - i + 1, t.scale.scale) then skipped = skipped + 1 end
+    local whole = self.loader:next() == t.cfg.batch -- not so when a bad image was left out of it
+    if not whole or not add_batch(self, names, sums, last_step - i + 1, t.scale.scale) then skipped = skipped + 1 end
   end
   for i, name in ipairs(buffers) do tensor(name):copy(kept[i]) end
   if interrupted then return nil end
