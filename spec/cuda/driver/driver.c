@@ -1,0 +1,54 @@
+/* Stands in for NVIDIA's driver where there is none, as libcuda.so.1: cuDNN's engines that are compiled ask it to load the code they
+ * made. It takes any code, has no device, and can run nothing. */
+enum { SUCCESS = 0, NO_DEVICE = 100, NOT_SUPPORTED = 801 };
+
+static int code;
+
+int cuInit(unsigned flags) {
+  (void)flags;
+  return NO_DEVICE;
+}
+
+int cuDriverGetVersion(int *version) {
+  *version = 13000;
+  return SUCCESS;
+}
+
+int cuLibraryLoadData(void **library) { /* its other arguments say what to load, and how */
+  *library = &code;
+  return SUCCESS;
+}
+
+int cuLibraryGetKernel(void **kernel) {
+  *kernel = &code;
+  return SUCCESS;
+}
+
+int cuLibraryUnload(void *library) {
+  (void)library;
+  return SUCCESS;
+}
+
+/* What cuDNN looks up besides, and what nobody has called yet. */
+#define UNUSED(name) \
+  int name(void) { return NOT_SUPPORTED; }
+UNUSED(cuCtxGetCurrent)
+UNUSED(cuCtxGetLimit)
+UNUSED(cuCtxPopCurrent)
+UNUSED(cuCtxPushCurrent)
+UNUSED(cuDeviceGet)
+UNUSED(cuDeviceGetCount)
+UNUSED(cuGetErrorName)
+UNUSED(cuGetErrorString)
+UNUSED(cuKernelGetAttribute)
+UNUSED(cuKernelSetAttribute)
+UNUSED(cuLaunchCooperativeKernel)
+UNUSED(cuLaunchKernel)
+UNUSED(cuLaunchKernelEx)
+UNUSED(cuLibraryLoadFromFile)
+UNUSED(cuLinkAddData)
+UNUSED(cuLinkComplete)
+UNUSED(cuLinkCreate)
+UNUSED(cuLinkDestroy)
+UNUSED(cuOccupancyMaxPotentialClusterSize)
+UNUSED(cuStreamGetCtx)

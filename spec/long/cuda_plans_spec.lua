@@ -1,0 +1,24 @@
+-- cuDNN compiles engines for bf16 and 8-bit operands, seconds for each pass: see spec/cuda_plans_spec.lua.
+local convolutions = require "support.convolutions"
+
+local passes = { "forward", "backward data", "backward weights" }
+
+describe("cuDNN", function()
+  for _, device in ipairs { "a100", "h100" } do
+    it("compiles engines for ResNet-18 in bf16, but for the backward passes of images with 3 channels: " .. device, function()
+      if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+      local shapes = convolutions.of({ "resnet18_cifar" }, 128)
+      for i, line in ipairs(convolutions.plans(device, "bf16", shapes)) do
+        local shape, pass = shapes[(i - 1) // 3 + 1], passes[(i - 1) % 3 + 1]
+        assert.equal((pass == "forward" or shape[2] % 2 == 0) and "ok" or "no", line:sub(1, 2), line)
+      end
+    end)
+  end
+
+  it("multiplies 8-bit operands forward only on an H100", function()
+    if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+    for i, line in ipairs(convolutions.plans("h100", "e4m3", { { 2, 16, 8, 8, 16, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } })) do
+      assert.equal(i == 1 and "ok" or "no", line:sub(1, 2), line)
+    end
+  end)
+end)

@@ -1,0 +1,87 @@
+--- The convolutions of models, each once, as plain tables; their plans for NVIDIA GPUs.
+local Recorder = require "mptl.nn.recorder"
+local lfs = require "lfs"
+local script = require "mptl.script"
+
+local M = {}
+
+local function pair(value, default)
+  if type(value) == "table" then return value[1], value[2] end
+  return value or default, value or default
+end
+
+local function shape(batch, input, output, attributes)
+  local kh, kw = pair(attributes.kernel)
+  local sh, sw = pair(attributes.stride, 1)
+  local ph, pw = pair(attributes.padding, 0)
+  local dh, dw = pair(attributes.dilation, 1)
+  local groups = attributes.groups or 1
+  return { batch, input[1], input[2], input[3], output[1], output[2], output[3], kh, kw, sh, sw, ph, pw, dh, dw, groups }
+end
+
+--- Names of all scripts in models/, without the extension.
+function M.models()
+  local names = {}
+  for file in lfs.dir(os.getenv "MPTL_ROOT" .. "/models") do
+    names[#names + 1] = file:match "^(.+)%.lua$"
+  end
+  table.sort(names)
+  return names
+end
+
+-- Adds the convolutions of a model that are not there yet.
+local function add(found, seen, model, batch)
+  local call = Recorder.call
+  function Recorder:call(kind, inputs, options)
+    local output, name = call(self, kind, inputs, options)
+    if kind == "conv2d" then
+      local s = shape(batch, inputs[1].shape, output.shape, options.attributes)
+      local key = table.concat(s, " ")
+      if not seen[key] then found[#found + 1] = s end
+      seen[key] = true
+    end
+    return output, name
+  end
+  local ok, problem = pcall(function() script.record(script.configure(model, {})) end)
+  Recorder.call = call
+  if not ok then error(problem, 0) end
+end
+
+--- Convolutions of models, in the order of their first use.
+-- @param models list of names
+-- @param batch images
+-- @return list of { n, ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, groups }
+function M.of(models, batch)
+  local found, seen = {}, {}
+  for _, model in ipairs(models) do add(found, seen, model, batch) end
+  return found
+end
+
+--- Whether cuDNN was there when this was built.
+function M.can_plan()
+  return lfs.attributes(os.getenv "MPTL_BUILD" .. "/bin/cuda_plans") ~= nil
+end
+
+--- cuDNN's plans of convolutions on a described device (spec/cuda/plans.c). For operands of 16 and 8 bits it compiles engines, and wants
+-- NVIDIA's driver to load the code: a stand-in takes its place (spec/cuda/driver).
+-- @param device a100 or h100
+-- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
+-- @param shapes as from M.of
+-- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape
+function M.plans(device, kind, shapes)
+  local build = os.getenv "MPTL_BUILD"
+  local list = os.tmpname()
+  local file = assert(io.open(list, "w"))
+  for _, s in ipairs(shapes) do file:write(table.concat(s, " "), "\n") end
+  file:close()
+  local driver = (kind == "f32" or kind == "tf32") and "" or ("LD_LIBRARY_PATH='%s/spec/driver' "):format(build)
+  local pipe = assert(io.popen(("%s'%s/bin/cuda_plans' %s %s <%s 2>&1"):format(driver, build, device, kind, list)))
+  local lines = {}
+  for line in pipe:lines() do lines[#lines + 1] = line end
+  local ok = pipe:close()
+  os.remove(list)
+  assert(ok and #lines == 3 * #shapes, lines[#lines])
+  return lines
+end
+
+return M
