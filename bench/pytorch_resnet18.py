@@ -1,9 +1,15 @@
-"""Times a training step of CIFAR ResNet-18 in PyTorch on the CPU: forward, backward, SGD with momentum and weight decay.
+"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward, SGD with momentum and weight decay.
 
-usage: pytorch_resnet18.py [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated] [--json]
+usage: pytorch_resnet18.py [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated]
+                           [--math f32|tf32|bf16] [--json]
 
-The network is the one of models/resnet18_cifar.lua. Data are random and made once; warm-up steps are not counted.
-peak_bytes is the resident memory's high-water mark over the steps, above what the process held before the network was made.
+The network is the one of models/resnet18_cifar.lua. Data are random, made once and on the device; warm-up steps are not counted.
+peak_bytes on the CPU is the resident memory's high-water mark over the steps, above what the process held before the network was made;
+on a GPU, what PyTorch's allocator had handed out at most in the measured steps (torch.cuda.max_memory_allocated).
+
+--math is what convolutions and linear layers multiply on a GPU: binary32, TF32 (the default there: what PyTorch's convolutions do out of
+the box), or bf16 by autocast, whose activations are stored in bf16, too. Steps on a GPU are timed with events, without waiting for it
+between them, as a training loop would run.
 
 --emulated trains in low precision with QPyTorch, as mptl's policy uniform_low does: operators' outputs and parameters are
 rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to FP(6,9), the same number of values in a step. It is for
@@ -111,14 +117,78 @@ class Emulation:
         return low
 
 
-def memory(field):
-    """VmRSS or VmHWM of this process, in bytes."""
-    with open("/proc/self/status") as f:
-        return 1024 * int(re.search(field + r":\s+(\d+)", f.read()).group(1))
+class Cpu:
+    """The clock and the memory of steps on the CPU."""
+
+    def __init__(self):
+        F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # loads the library, so that it is not counted
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")  # starts VmHWM anew
+        self.idle = self.memory("VmRSS")
+        self.name = "cpu"
+
+    @staticmethod
+    def memory(field):
+        """VmRSS or VmHWM of this process, in bytes."""
+        with open("/proc/self/status") as f:
+            return 1024 * int(re.search(field + r":\s+(\d+)", f.read()).group(1))
+
+    def start(self):
+        """Before the first measured step."""
+
+    mark = staticmethod(time.perf_counter)
+
+    @staticmethod
+    def times(marks):
+        """Milliseconds between marks."""
+        return [1000 * (b - a) for a, b in zip(marks, marks[1:])]
+
+    def peak_bytes(self):
+        return self.memory("VmHWM") - self.idle
+
+
+class Cuda:
+    """The same on a GPU."""
+
+    def __init__(self, device):
+        torch.cuda.set_device(device)
+        self.name = torch.cuda.get_device_name(device)
+
+    @staticmethod
+    def start():
+        torch.cuda.reset_peak_memory_stats()  # trying algorithms took memory, too
+
+    @staticmethod
+    def mark():
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    @staticmethod
+    def times(marks):
+        torch.cuda.synchronize()
+        return [a.elapsed_time(b) for a, b in zip(marks, marks[1:])]
+
+    @staticmethod
+    def peak_bytes():
+        return torch.cuda.max_memory_allocated()
+
+
+def device_named(text):
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}, accepted are cpu, cuda, cuda:N")
+    if text == "cpu":
+        return torch.device("cpu")
+    index, gpus = int(found.group(1) or 0), torch.cuda.device_count()
+    if index >= gpus:
+        raise argparse.ArgumentTypeError(f"{text}, PyTorch sees {gpus} GPUs")
+    return torch.device("cuda", index)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", type=device_named, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
@@ -127,41 +197,50 @@ def main():
     layouts = parser.add_mutually_exclusive_group()  # QPyTorch makes every tensor contiguous
     layouts.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
     layouts.add_argument("--emulated", action="store_true", help="low precision, emulated with QPyTorch")
+    parser.add_argument("--math", choices=("f32", "tf32", "bf16"), help="operands of products on a GPU (default: tf32)")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
+    on_gpu = args.device.type == "cuda"
+    if not on_gpu and args.math not in (None, "f32"):
+        parser.error(f"--math {args.math}: for GPUs, the CPU computes in f32")
+    math = args.math or ("tf32" if on_gpu else "f32")
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     emulation = Emulation() if args.emulated else None
     rounding = emulation.rounding if emulation else NO_ROUNDING
-    F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # loads the library, so that it is not counted
-    with open("/proc/self/clear_refs", "w") as f:
-        f.write("5")  # starts VmHWM anew
-    idle = memory("VmRSS")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = math == "tf32"
+    torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest algorithms
+    machine = Cuda(args.device) if on_gpu else Cpu()
 
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
-    net = ResNet18(args.width, rounding=rounding).to(memory_format=layout).train()
-    images = torch.randn(args.batch, 3, 32, 32).to(memory_format=layout)
-    labels = torch.randint(10, (args.batch,))
+    net = ResNet18(args.width, rounding=rounding).to(args.device, memory_format=layout).train()
+    images = torch.randn(args.batch, 3, 32, 32).to(args.device, memory_format=layout)
+    labels = torch.randint(10, (args.batch,)).to(args.device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     scale = 1.0
     if emulation:
         optimizer, scale = emulation.optimizer(optimizer, net), emulation.loss_scale
 
-    times = []
+    marks = []
     for step in range(args.warmup + args.steps):
-        start = time.perf_counter()
+        if step == args.warmup:
+            machine.start()
+        if step >= args.warmup:
+            marks.append(machine.mark())
         optimizer.zero_grad(set_to_none=True)
-        losses = rounding.output(F.nll_loss(net(images), labels, reduction="none"))
+        with torch.autocast(args.device.type, torch.bfloat16, enabled=math == "bf16"):
+            losses = rounding.output(F.nll_loss(net(images), labels, reduction="none"))
         (scale * losses.mean()).backward()
         optimizer.step()
-        times.append(1000 * (time.perf_counter() - start))
-    times = times[args.warmup:]
+    times = machine.times(marks + [machine.mark()])
 
     median = statistics.median(times)
     row = {
         "torch": torch.__version__,
         "qpytorch": emulation.version if emulation else None,
+        "device": machine.name,
+        "math": math,
         "layout": "channels_last" if args.channels_last else "contiguous",
         "parameters": sum(p.numel() for p in net.parameters()),
         "threads": args.threads,
@@ -171,7 +250,7 @@ def main():
         "ms_median": round(median, 2),
         "ms_min": round(min(times), 2),
         "images_per_s": round(1000 * args.batch / median, 1),
-        "peak_bytes": memory("VmHWM") - idle,
+        "peak_bytes": machine.peak_bytes(),
     }
     print(json.dumps(row) if args.json else "\n".join(f"{k:13} {v}" for k, v in row.items()), flush=True)
 
