@@ -2,6 +2,8 @@
 local script = require "mptl.script"
 local storage = require "support.storage"
 
+require("mptl.core").set_threads(1) -- such small tensors take many times as long on threads that have to share a processor
+
 describe("packed storage gives the bits of emulated storage", function()
   for _, model in ipairs(script.models()) do
     for _, policy in ipairs { "fp32", "operator", "demotion", "uniform_low" } do
