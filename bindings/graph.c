@@ -6,8 +6,8 @@
  *   id = g:view(id, {512})                               flatten
  *   g:shape(id) -> {c, h, w} or {f}
  *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
- *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, follows_inputs=, backward_reads_in=,
- *     backward_reads_out=, shared_out=}, ... }
+ *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups=, follows_inputs=,
+ *     backward_reads_in=, backward_reads_out=, shared_out=}, ... }
  *   g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=}, ... }
  * Operator indices count from 0, as in `mptl plan --json`.
  */
@@ -151,12 +151,13 @@ static int graph_operators(lua_State *L) {
   lua_createtable(L, g->n_ops, 0);
   for (int i = 0; i < g->n_ops; i++) {
     const mptl_op *op = &g->ops[i];
-    lua_createtable(L, 0, 8);
+    lua_createtable(L, 0, 11);
     bind_set_integer(L, "index", i);
     bind_set_string(L, "name", op->name);
     bind_set_string(L, "kind", op->kind->name);
     bind_set_integer(L, "numel", (lua_Integer)mptl_shape_numel(g->values[op->out].shape));
     bind_set_boolean(L, "gemm", op->kind->gemm);
+    bind_set_integer(L, "groups", op->attr.groups);
     bind_set_boolean(L, "follows_inputs", op->kind->follows_inputs);
     bind_set_boolean(L, "backward_reads_in", op->kind->backward_reads_in);
     bind_set_boolean(L, "backward_reads_out", op->kind->backward_reads_out);

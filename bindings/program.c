@@ -481,10 +481,12 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
-/* core.compute(format, format [, "auto" | "f32" | "narrow" [, device]]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a matrix product of
- * such values is computed in on the device */
+/* core.compute(format, format [, "auto" | "f32" | "narrow" [, device [, groups]]]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a
+ * matrix product of such values, in so many groups (1), is computed in on the device */
 static int compute(lua_State *L) {
-  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2),
+  lua_Integer groups = luaL_optinteger(L, 5, 1);
+  luaL_argcheck(L, groups >= 1 && groups <= 1 << 24, 5, "groups: accepted are 1 to 16777216");
+  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2), (int)groups,
                                       check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }

@@ -28,6 +28,13 @@ describe("core.compute", function()
     assert.equal("f32", core.compute("FP(4,3,4)", "FP(4,3,4)", "f32"))
   end)
 
+  it("does not split numbers for a convolution in groups unless it is told to: that is no faster, not even on AMX", function()
+    assert.equal("f32", core.compute("FP(6,9,0)", "FP(4,3,4)", "auto", nil, 2))
+    assert.equal(has_bf16 and "2xbf16" or "f32", core.compute("FP(6,9,0)", "FP(4,3,4)", "narrow", nil, 2))
+    assert.equal(narrow, core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 2))
+    assert.has_error(function() core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 0) end)
+  end)
+
   it("keeps to binary32 where units that take subnormals for zero would lose something", function()
     assert.equal("f32", core.compute("FP(4,3,120)", "FP(4,3,0)")) -- values below 2^-126
     assert.equal("f32", core.compute("FP(4,3,60)", "FP(4,3,60)")) -- products below 2^-126
@@ -36,6 +43,23 @@ describe("core.compute", function()
 end)
 
 describe("compute.passes", function()
+  it("asks for the operator's groups", function()
+    local g = core.graph()
+    local x = g:add("conv2d", "depthwise", { g:input { 4, 2, 2 } }, { out = 4, groups = 4 })
+    x = g:add("conv2d", "conv", { x }, { out = 5 })
+    g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { g:add("mean", "mean", { x }) }) })
+    local graph = precision.plan(precision.uniform_low(), g, 2).graph
+    local asked, answer = {}, core.compute
+    finally(function() core.compute = answer end)
+    core.compute = function(a, b, setting, device, groups)
+      asked[#asked + 1] = groups
+      return answer(a, b, setting, device, groups)
+    end
+    compute.passes(graph:operator "depthwise", "auto")
+    compute.passes(graph:operator "conv", "auto")
+    assert.same({ 4, 4, 4, 1, 1, 1 }, asked)
+  end)
+
   it("knows that a sum of gradients is in binary32, and that slices which share out a value make no sum", function()
     local function passes(first, second)
       local g = core.graph()

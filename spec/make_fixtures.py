@@ -161,9 +161,15 @@ def add(rand):
 
 
 def avgpool2d(rand):
+    def one(name, dims, kernel, stride, padding, count):
+        return case(name, {"kernel": kernel, "stride": stride, "padding": padding, "count_include_pad": count}, {"x": rand(*dims)}, {},
+                    lambda x: F.avg_pool2d(x, kernel, stride, padding, count_include_pad=count), rand)
     return [
         case("4x4 to 1x1", {"kernel": 4}, {"x": rand(2, 3, 4, 4)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
         case("8x8 to 2x2", {"kernel": 4}, {"x": rand(1, 2, 8, 8)}, {}, lambda x: F.avg_pool2d(x, 4), rand),
+        one("windows that overlap, padding", (2, 3, 7, 6), 3, 2, 1, True),
+        one("padding that does not count", (2, 3, 7, 6), 3, 2, 1, False),
+        one("windows that leave rows out", (1, 2, 7, 8), 2, 3, 0, True),
     ]
 
 
@@ -204,6 +210,7 @@ def concat(rand):
         one("three parts, shuffled", [(2, 4), (0, 2), (6, 6)], 3),
         one("one part, shuffled", [(0, 6)], 2),
         one("parts that overlap and leave channels out", [(1, 3), (2, 2)], 1),
+        one("two halves, shuffled", [(5, 5), (0, 5)], 2),
     ]
 
 

@@ -132,9 +132,39 @@ describe("operator", function()
       "add (add): input 1 and input 0 are not flattened from one shape: their features are in different orders")
   end)
 
+  for _, kinds in ipairs { { "log_softmax", "nll_loss" }, { "nll_loss" }, { "log_softmax", "relu", "nll_loss" },
+    { "log_softmax", "linear", "nll_loss" } } do
+    it(table.concat(kinds, ", ") .. " on a flattened image take its features in PyTorch's order", function()
+      local n, c, area = 300, 3, 4
+      local values, labels = net.numbers(n * c * area, 8), {}
+      for i = 1, n do labels[i] = (i * 5) % (c * area) end
+      -- The same numbers as images, flattened, and as flat values.
+      local function losses(images, input)
+        local g = core.graph()
+        local x = g:input(input)
+        if #input > 1 then x = g:view(x, { c * area }) end
+        for _, kind in ipairs(kinds) do x = g:add(kind, kind, { x }, kind == "linear" and { out = c * area } or {}) end
+        local model = core.model(g, { seed = 5 })
+        local program = core.program(model, core.assignment(g, n, net.fp32), { input_gradient = true })
+        local result = program:forward(images, labels)
+        program:backward(n)
+        return result, program:read(#kinds):totable(), program:read(0, "gradient"):totable()
+      end
+      local flat = table.pack(losses(core.tensor({ n, c * area }, values), { c * area }))
+      local image = table.pack(losses(core.tensor({ n, 2, 2, c }, net.nhwc(values, n, c, 2, 2)), { c, 2, 2 }))
+      assert.near(flat[1].loss, image[1].loss, 1e-6 * math.abs(flat[1].loss))
+      assert.equal(flat[1].correct, image[1].correct)
+      net.assert_close(flat[2], image[2], 1e-6, "losses")
+      net.assert_close(net.nhwc(flat[3], n, c, 2, 2), image[3], 1e-6, "dx")
+    end)
+  end
+
   describe("avgpool", function()
     each_case("avgpool2d", function(case)
-      run(case, function(g, x) return g:add("avgpool", "op", { x }, { kernel = case.kernel, stride = case.kernel }) end, {})
+      run(case, function(g, x)
+        return g:add("avgpool", "op", { x }, { kernel = case.kernel, stride = case.stride or case.kernel, padding = case.padding,
+          count_include_pad = case.count_include_pad })
+      end, {})
     end)
   end)
 
@@ -161,6 +191,43 @@ describe("operator", function()
       local g = core.graph()
       assert.has_error(function() g:add("maxpool", "pool", { g:input { 1, 4, 4 } }, { kernel = 3, padding = 2 }) end,
         "pool (maxpool): padding: 2, accepted is at most half of the kernel's 3")
+    end)
+  end)
+
+  describe("sigmoid", function()
+    local values = { 0, -0.0, 1e-30, -1e-30, 88.8, -88.8, 103, -103, 104, -104, 110, -110, 1e30, -1e30, math.huge, -math.huge }
+    for _, v in ipairs(net.numbers(984, 4)) do values[#values + 1] = 20 * v end
+
+    it("is within 0.51 units of the last place, and the same bits with every instruction set", function()
+      local g = core.graph()
+      local y = g:add("sigmoid", "op", { g:input { 1000 } })
+      g:add("nll_loss", "loss", { y })
+      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { keep_all = true })
+      local images, bits = core.tensor({ 1, 1000 }, values), nil
+      finally(function() core.isa "auto" end)
+      for _, isa in ipairs { "scalar", "avx2", "avx512" } do
+        if pcall(core.isa, isa) then
+          program:forward(images, { 0 })
+          local out = program:read(1)
+          bits = bits or out:tostring()
+          assert.equal(bits, out:tostring(), isa)
+          for i, got in ipairs(out:totable()) do
+            local exact = 1 / (1 + math.exp(-images:get(i)))
+            local unit = math.max(2.0 ^ (math.floor(math.log(exact, 2)) - 23), 2.0 ^ -149)
+            assert.near(exact, got, 0.51 * unit, ("of %g"):format(images:get(i)))
+          end
+        end
+      end
+    end)
+
+    it("keeps a NaN", function()
+      local g = core.graph()
+      g:add("nll_loss", "loss", { g:add("sigmoid", "op", { g:input { 2 } }) })
+      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { keep_all = true })
+      program:forward(core.tensor({ 1, 2 }, { 0 / 0, 0 }), { 1 })
+      local out = program:read(1):totable()
+      assert.not_equal(out[1], out[1])
+      assert.equal(0.5, out[2])
     end)
   end)
 

@@ -61,7 +61,10 @@ describe("a policy's after_step", function()
     assert.equal(1, by_step[4])
     assert.matches("^4 2 4.theta FP%([%d,]+%)>bf16 hook$", list[#list])
     local metrics = runs.metrics(dir .. "/a")
-    assert.equal(0, metrics[2].promotions) -- those by the threshold
+    assert.equal(0, by_step[1] or 0)
+    assert.equal(by_step[3], metrics[1].promotions) -- to more bits; the demotions of step 2 are none
+    local bf16 = list[#list]:find("FP(6,9,0)>bf16", 1, true) and 0 or 1 -- has as many bits as FP(6,9,0)
+    assert.equal(by_step[3] + bf16, metrics[2].promotions)
     local _, told = runs.slurp(dir .. "/a/run.log"):gsub("by the policy\n", "")
     assert.equal(#list, told)
   end)

@@ -108,7 +108,7 @@ typedef struct mptl_backend {
   mptl_status (*prepare)(mptl_stage *stage, size_t *scratch_bytes);
 
   /* Name of the way in which a matrix product of two formats is computed: see mptl_compute_name. */
-  const char *(*compute)(mptl_format a, mptl_format b, mptl_compute_setting setting);
+  const char *(*compute)(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 

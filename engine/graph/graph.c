@@ -69,6 +69,14 @@ static mptl_status see_through_views(const mptl_graph *g, mptl_op *op, mptl_shap
   return MPTL_OK;
 }
 
+/* The output of an operator that keeps places on a flattened image: an image too, of which *flat is the flattened shape. */
+static void keep_places(const mptl_graph *g, const mptl_op *op, mptl_shape *shape, mptl_shape *flat) {
+  mptl_shape base = g->values[g->values[op->in[0]].base].shape;
+  if (base.h * base.w == 1) return;
+  *flat = *shape;
+  *shape = base;
+}
+
 mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
                            const mptl_attributes *attributes) {
   for (int i = 0; i < g->n_ops; i++)
@@ -91,6 +99,7 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
   if (op.name == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
   mptl_status status = kind->pointwise ? see_through_views(g, &op, &flat) : MPTL_OK;
   if (status == MPTL_OK) status = kind->infer(g, &op, &shape);
+  if (status == MPTL_OK && kind->keeps_places) keep_places(g, &op, &shape, &flat);
   if (status == MPTL_OK) status = add_value(g, &op.out, g->n_ops, -1, shape);
   if (status != MPTL_OK) {
     drop_params(g, op.first_param);

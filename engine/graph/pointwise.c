@@ -74,4 +74,4 @@ const mptl_op_kind mptl_op_batchnorm2d = {
 };
 
 const mptl_op_kind mptl_op_log_softmax = {
-    .name = "log_softmax", .n_in = 1, .backward_reads_out = true, .infer = infer_log_softmax};
+    .name = "log_softmax", .n_in = 1, .keeps_places = true, .backward_reads_out = true, .infer = infer_log_softmax};

@@ -3,18 +3,14 @@
 
 static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
-  mptl_shape in = mptl_input_shape(g, op, 0);
-  *out = (mptl_shape){.ndim = 3, .c = in.c};
-  MPTL_TRY(mptl_window_size(&out->h, op, in.h, 0));
-  return mptl_window_size(&out->w, op, in.w, 1);
-}
-
-static mptl_status infer_maxpool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   const mptl_attributes *a = &op->attr;
   for (int i = 0; i < 2; i++)
     if (2 * a->padding[i] > a->kernel[i])
       return mptl_fail(MPTL_EINVAL, "padding: %d, accepted is at most half of the kernel's %d", a->padding[i], a->kernel[i]);
-  return infer_pool(g, op, out);
+  mptl_shape in = mptl_input_shape(g, op, 0);
+  *out = (mptl_shape){.ndim = 3, .c = in.c};
+  MPTL_TRY(mptl_window_size(&out->h, op, in.h, 0));
+  return mptl_window_size(&out->w, op, in.w, 1);
 }
 
 /* The average of each channel: average pooling with a window as large as the image, and a flat output. */
@@ -39,7 +35,7 @@ const mptl_op_kind mptl_op_avgpool = {
     .n_in = 1,
     .follows_inputs = true,
     .infer = infer_pool,
-    .attributes = (const char *const[]){"kernel", "stride", NULL},
+    .attributes = (const char *const[]){"kernel", "stride", "padding", "count_include_pad", NULL},
 };
 
 /* Backward finds each window's maximum again in the input: that is the output of a relu or a convolution's operand, kept already in any
@@ -49,7 +45,7 @@ const mptl_op_kind mptl_op_maxpool = {
     .n_in = 1,
     .follows_inputs = true,
     .backward_reads_in = true,
-    .infer = infer_maxpool,
+    .infer = infer_pool,
     .attributes = (const char *const[]){"kernel", "stride", "padding", NULL},
 };
 

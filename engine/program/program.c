@@ -90,8 +90,8 @@ const char *mptl_compute_setting_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
-const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, mptl_compute_setting setting) {
-  return device->compute(a, b, setting);
+const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  return device->compute(a, b, groups, setting);
 }
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {

@@ -119,10 +119,25 @@ static mptl_status check_labels(const mptl_program *p, const int32_t *labels, in
   return MPTL_OK;
 }
 
+/* Where the classes are in memory: those of a flattened image lie there pixel by pixel. */
+static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n) {
+  enum { PIECE = 256 };
+  const mptl_graph *g = p->graph;
+  mptl_shape image = g->values[g->values[p->slots[p->loss].call.op->in[0]].base].shape;
+  int area = image.h * image.w;
+  for (int at = 0; at < n; at += PIECE) {
+    int32_t places[PIECE];
+    int count = n - at < PIECE ? n - at : PIECE;
+    for (int i = 0; i < count; i++) places[i] = labels[at + i] % area * image.c + labels[at + i] / area;
+    MPTL_TRY(p->backend->memory->upload(p->labels + at, places, (size_t)count * sizeof *places));
+  }
+  return MPTL_OK;
+}
+
 /* Gives the first stage the batch: where it is, or a copy in the device's memory. */
 static mptl_status take_batch(mptl_program *p, const float *images, const int32_t *labels, int n) {
   const mptl_memory *memory = p->backend->memory;
-  MPTL_TRY(memory->upload(p->labels, labels, (size_t)n * sizeof *labels));
+  MPTL_TRY(take_labels(p, labels, n));
   p->slots[0].call.in[0].data = images;
   if (memory->is_host) return MPTL_OK;
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);

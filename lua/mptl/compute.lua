@@ -12,8 +12,8 @@ function M.passes(op, compute, device)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
   local dy = #op.consumers > 1 and not op.shared_out and "fp32" or op.dv.format -- a sum of gradients is not rounded
-  local function name(a, b) return core.compute(a, b, compute, device) end
-  return name(x, theta), name(dy, theta), name(x, dy)
+  local function product(a, b) return core.compute(a, b, compute, device, op.groups) end
+  return product(x, theta), product(dy, theta), product(x, dy)
 end
 
 return M

@@ -86,7 +86,7 @@ void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_
 size_t mptl_rows_scratch_bytes(size_t row_floats);
 
 /* mptl_backend's compute. */
-const char *mptl_cpu_compute(mptl_format a, mptl_format b, mptl_compute_setting setting);
+const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
 /* Threads that parallel loops use at most. */
 size_t mptl_thread_limit(void);

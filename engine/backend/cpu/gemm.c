@@ -263,9 +263,9 @@ static mptl_status backward(mptl_call *call) {
   return MPTL_OK;
 }
 
-const char *mptl_cpu_compute(mptl_format a, mptl_format b, mptl_compute_setting setting) {
+const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   static const char *const names[MPTL_GEMM_KINDS] = {"f32", "bf16", "2xbf16", "4xbf16"};
-  return names[mptl_gemm_choose(setting, &a, &b, 1)];
+  return names[mptl_gemm_choose(setting, &a, &b, groups)];
 }
 
 const mptl_cpu_op mptl_cpu_conv2d = {

@@ -1,5 +1,4 @@
 /* input, relu, relu6, sigmoid, dropout, add, mul. */
-#include <math.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
@@ -37,7 +36,7 @@ static void relu6_backward(const mptl_call *call, const mptl_tile *tile) {
 
 static void sigmoid_forward(const mptl_call *call, const mptl_tile *tile) {
   (void)call;
-  for (size_t i = 0; i < tile->n; i++) tile->y[i] = (float)(1.0 / (1.0 + exp(-(double)tile->x[0][i])));
+  mptl_layers()->sigmoid(tile->y, tile->x[0], tile->n);
 }
 
 static void sigmoid_backward(const mptl_call *call, const mptl_tile *tile) {

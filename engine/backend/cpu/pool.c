@@ -34,17 +34,41 @@ static size_t row_floats(const mptl_call *call) {
 
 static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(row_floats(call)); }
 
+/* Of a window's k positions from at on (padding included), those that are inside of the image. */
+static size_t inside(size_t at, size_t k, size_t padding, size_t size) {
+  size_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
+  return end - first;
+}
+
+/* One over the number of elements that a window's average counts. */
+static float weight(const mptl_call *call, const geometry *g, size_t oh, size_t ow) {
+  if (call->op->attr.count_include_pad) return 1.0f / (float)(g->kh * g->kw);
+  return 1.0f / (float)(inside(oh * g->sh, g->kh, g->ph, g->ih) * inside(ow * g->sw, g->kw, g->pw, g->iw));
+}
+
+/* The input's column in column j of a window; false: it is padding. */
+static bool column(size_t *iw, const geometry *g, size_t ow, size_t j) {
+  *iw = ow * g->sw + j - g->pw; /* beyond all columns, if it is left of the first */
+  return *iw < g->iw;
+}
+
 static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   geometry g = geometry_of(call);
-  size_t row = g.ow * g.c, image = at / g.oh, oh = at % g.oh;
-  float *y = mptl_results(&call->y, at * row, buffer), factor = 1.0f / (float)(g.kh * g.kw);
+  size_t row = g.ow * g.c, image = at / g.oh, oh = at % g.oh, iw;
+  float *y = mptl_results(&call->y, at * row, buffer);
   memset(y, 0, row * sizeof *y);
   for (size_t i = 0; i < g.kh; i++) {
-    const float *x = mptl_read(&call->in[0], (image * g.ih + oh * g.sh + i) * g.iw * g.c, g.iw * g.c, buffer + row);
+    size_t ih = oh * g.sh + i - g.ph;
+    if (ih >= g.ih) continue;
+    const float *x = mptl_read(&call->in[0], (image * g.ih + ih) * g.iw * g.c, g.iw * g.c, buffer + row);
     for (size_t ow = 0; ow < g.ow; ow++)
-      for (size_t j = 0; j < g.kw; j++) mptl_layers()->accumulate(y + ow * g.c, x + (ow * g.sw + j) * g.c, g.c);
+      for (size_t j = 0; j < g.kw; j++)
+        if (column(&iw, &g, ow, j)) mptl_layers()->accumulate(y + ow * g.c, x + iw * g.c, g.c);
   }
-  for (size_t i = 0; i < row; i++) y[i] *= factor;
+  for (size_t ow = 0; ow < g.ow; ow++) {
+    float factor = weight(call, &g, oh, ow);
+    for (size_t i = ow * g.c; i < (ow + 1) * g.c; i++) y[i] *= factor;
+  }
   mptl_write(&call->y, at * row, row, y, stats);
 }
 
@@ -56,13 +80,14 @@ static mptl_status forward(mptl_call *call) {
 
 static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   geometry g = geometry_of(call);
-  size_t row = g.iw * g.c, image = at / g.ih, ih = at % g.ih;
-  float *dx = mptl_results(&call->dx[0], at * row, buffer), factor = 1.0f / (float)(g.kh * g.kw);
+  size_t row = g.iw * g.c, image = at / g.ih, ih = at % g.ih + g.ph /* padding included */, iw;
+  float *dx = mptl_results(&call->dx[0], at * row, buffer);
   memset(dx, 0, row * sizeof *dx);
   for (size_t oh = ih < g.kh ? 0 : (ih - g.kh) / g.sh + 1; oh < g.oh && oh * g.sh <= ih; oh++) {
     const float *dy = mptl_read(&call->dy, (image * g.oh + oh) * g.ow * g.c, g.ow * g.c, buffer + row);
     for (size_t ow = 0; ow < g.ow; ow++)
-      for (size_t j = 0; j < g.kw; j++) mptl_layers()->axpy(dx + (ow * g.sw + j) * g.c, dy + ow * g.c, factor, g.c);
+      for (size_t j = 0; j < g.kw; j++)
+        if (column(&iw, &g, ow, j)) mptl_layers()->axpy(dx + iw * g.c, dy + ow * g.c, weight(call, &g, oh, ow), g.c);
   }
   mptl_write(&call->dx[0], at * row, row, dx, stats);
 }

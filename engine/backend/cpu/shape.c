@@ -52,9 +52,23 @@ static void copy(float *dst, size_t dst_step, const float *src, size_t src_step,
     for (size_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
 }
 
+/* Whether two inputs are the two groups of a shuffle, as in ShuffleNet's units: then their elements just alternate. */
+static bool alternates(const mptl_call *call) {
+  return call->op->attr.shuffle == 2 && call->op->n_in == 2 &&
+         mptl_input_shape(call->graph, call->op, 0).c == mptl_input_shape(call->graph, call->op, 1).c;
+}
+
 static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   size_t w = width(call), n = w * (size_t)out_shape(call).c;
   float *y = mptl_results(&call->y, at * n, buffer);
+  if (alternates(call)) {
+    size_t half = n / 2;
+    const float *a = mptl_read(&call->in[0], at * half, half, buffer + n);
+    const float *b = mptl_read(&call->in[1], at * half, half, buffer + n + half);
+    mptl_layers()->interleave(y, a, b, half);
+    mptl_write(&call->y, at * n, n, y, stats);
+    return;
+  }
   for (int k = 0; k < call->op->n_in; k++) {
     places p = places_of(call, k);
     const float *x = mptl_read(&call->in[k], at * w * p.count, w * p.count, buffer + n);
@@ -72,6 +86,14 @@ static mptl_status concat_forward(mptl_call *call) {
 static void concat_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   size_t w = width(call), n = w * (size_t)out_shape(call).c;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
+  if (alternates(call) && call->dx[0].wanted && call->dx[1].wanted) {
+    size_t half = n / 2;
+    float *a = mptl_results(&call->dx[0], at * half, buffer + n), *b = mptl_results(&call->dx[1], at * half, buffer + n + half);
+    mptl_layers()->deinterleave(a, b, dy, half);
+    mptl_write(&call->dx[0], at * half, half, a, &stats[0]);
+    mptl_write(&call->dx[1], at * half, half, b, &stats[1]);
+    return;
+  }
   for (int k = 0; k < call->op->n_in; k++) {
     places p = places_of(call, k);
     if (!mptl_wanted(&call->dx[k])) continue;

@@ -28,10 +28,11 @@ typedef struct mptl_attributes {
   int kernel[2], stride[2], padding[2], dilation[2]; /* (height, width) */
   int groups;
   bool bias;
-  double eps, momentum; /* batchnorm2d: PyTorch's meaning */
-  double p;             /* dropout: probability that an element becomes zero */
-  int first, count;     /* slice: channels [first, first + count) */
-  int shuffle;          /* concat: groups of the channel shuffle of what is put together */
+  bool count_include_pad; /* avgpool: what a window has of the padding counts as zeros; else it is left out of the average */
+  double eps, momentum;   /* batchnorm2d: PyTorch's meaning */
+  double p;               /* dropout: probability that an element becomes zero */
+  int first, count;       /* slice: channels [first, first + count) */
+  int shuffle;            /* concat: groups of the channel shuffle of what is put together */
 } mptl_attributes;
 
 typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
@@ -85,6 +86,7 @@ struct mptl_op_kind {
   bool gemm;                     /* starts a new group (method.md 3) */
   bool follows_inputs;           /* `amp`: low when all inputs are low */
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
+  bool keeps_places;             /* flat values only; output elements are in memory where the input's are */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */
   const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
@@ -95,8 +97,8 @@ struct mptl_op_kind {
 MPTL_API mptl_status mptl_graph_create(mptl_graph **graph);
 MPTL_API void mptl_graph_destroy(mptl_graph *graph);
 
-/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, eps 1e-5, momentum 0.1,
- * p 0.5, first 0, count 0 (must be given), shuffle 1. */
+/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, count_include_pad true,
+ * eps 1e-5, momentum 0.1, p 0.5, first 0, count 0 (must be given), shuffle 1. */
 MPTL_API mptl_attributes mptl_attributes_default(void);
 
 /* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */
@@ -106,8 +108,8 @@ MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char
 MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
 MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t index);
 
-/* Appends an operator and returns its output value in *value (a view, if it is pointwise and its inputs are flattened images). name must be
- * unique among operators. Errors are prefixed with the name. */
+/* Appends an operator and returns its output value in *value (a view, if it is pointwise or keeps places and its inputs are flattened
+ * images). name must be unique among operators. Errors are prefixed with the name. */
 MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
                                     const int *inputs, const mptl_attributes *attributes);
 

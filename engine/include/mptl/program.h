@@ -139,9 +139,10 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 
 /* ---- Compute ---- */
 
-/* What a matrix product of values of these formats is computed in on a device: "f32", "bf16", or "2xbf16" and "4xbf16" where numbers
- * of more than 8 significant bits are split in two. */
-MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, mptl_compute_setting setting);
+/* What a matrix product of values of these formats, in so many groups (a convolution's; else 1), is computed in on a device: "f32", "bf16",
+ * or "2xbf16" and "4xbf16" where numbers of more than 8 significant bits are split in two. */
+MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups,
+                                       mptl_compute_setting setting);
 
 /* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow"; NULL beyond the end. */
 MPTL_API const char *mptl_compute_setting_name(size_t index);

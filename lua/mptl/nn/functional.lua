@@ -57,9 +57,12 @@ end
 -- @param x a value
 -- @param kernel a number or {height, width}
 -- @param stride likewise; the kernel by default
+-- @param padding likewise; 0 by default
+-- @param count_include_pad whether the padding counts as zeros (the default), or is left out of the average
 -- @return a value
-function M.avg_pool2d(x, kernel, stride)
-  return call("avg_pool2d", "avgpool", x, { kernel = kernel, stride = stride or kernel })
+function M.avg_pool2d(x, kernel, stride, padding, count_include_pad)
+  return call("avg_pool2d", "avgpool", x,
+    { kernel = kernel, stride = stride or kernel, padding = padding, count_include_pad = count_include_pad })
 end
 
 --- Max pooling.

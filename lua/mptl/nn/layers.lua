@@ -131,8 +131,8 @@ end
 
 layer {
   class = "AvgPool2d",
-  usage = "nn.AvgPool2d(kernel) or nn.AvgPool2d{ kernel = 2, stride = 2 }",
-  kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride" },
+  usage = "nn.AvgPool2d(kernel) or nn.AvgPool2d{ kernel = 2, stride = 2, padding = 0, count_include_pad = true }",
+  kind = "avgpool", positional = { "kernel" }, attributes = { "kernel", "stride", "padding", "count_include_pad" },
   finish = pool_window,
 }
 

@@ -2,9 +2,9 @@
 -- objects tell the state of now, also while training.
 --
 --   graph:groups()     list of groups, {index, numel, activations, parameters, low, demote(), promote()}
---   graph:operators()  list of operators in execution order, {index, name, kind, gemm, follows_inputs, inputs, consumers,
---                      shared_out, group, v, dv, theta, dtheta}; theta and dtheta are nil without parameters; shared_out: the
---                      consumers are slices of which each has channels of its own
+--   graph:operators()  list of operators in execution order, {index, name, kind, gemm, groups, follows_inputs, inputs,
+--                      consumers, shared_out, group, v, dv, theta, dtheta}; theta and dtheta are nil without parameters; groups:
+--                      a convolution's, else 1; shared_out: the consumers are slices of which each has channels of its own
 --   tensors            {role, operator, group, numel, format, is_low, set(format), low(), high()}
 --   graph:group(index), graph:operator(name)
 --   graph:ratio_lo()   share of the elements that are low;  graph:measure()  both measures
@@ -143,7 +143,8 @@ local tensor_mt = misuse.strict("tensor", Tensor, {
 }, { "role", "operator", "group", "numel" })
 
 local operator_mt = misuse.strict("operator", Operator, {}, {
-  "index", "name", "kind", "gemm", "follows_inputs", "inputs", "consumers", "shared_out", "group", "v", "dv", "theta", "dtheta",
+  "index", "name", "kind", "gemm", "groups", "follows_inputs", "inputs", "consumers", "shared_out", "group", "v", "dv", "theta",
+  "dtheta",
 })
 
 local group_mt = misuse.strict("group", Group, {
@@ -186,7 +187,7 @@ function M.describe(graph, assignment)
   end
   for i, op in ipairs(graph:operators()) do
     local described = {
-      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, follows_inputs = op.follows_inputs,
+      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, groups = op.groups, follows_inputs = op.follows_inputs,
       inputs = {}, consumers = {}, shared_out = op.shared_out,
     }
     for _, role in ipairs(candidates.roles) do
