@@ -192,6 +192,25 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
   return true;
 }
 
+/* Rounds VN magnitudes to nearest even, the quick ways, straight to their codes without sign. Returns false, with nothing counted, when
+ * a lane is above the largest value. */
+static inline __attribute__((always_inline)) bool vec_round_to_code(vu *code, vu a, const mptl_rounder *r, const vec_small small,
+                                                                    vec_stats *stats) {
+  if (v_any(v_gt(a, v_set(r->max_bits)))) return false;
+  const unsigned drop = (unsigned)(23 - r->m);
+  const uint32_t mask = (1u << drop) - 1, min_field = (uint32_t)(r->emin + 127);
+  vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
+  /* Codes are the upper bits of patterns whose exponent fields begin min_field - 1 lower. */
+  *code = v_shr(v_add(v_add(a, v_set((mask >> 1) - ((min_field - 1) << 23))), last), drop);
+  if (small == SMALL_MAGIC) { /* below the smallest normal value the code counts steps of the smallest */
+    const vu magic = v_set(vec_magic(r));
+    *code = v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), *code);
+  }
+  vec_count_underflow(a, *code, stats);
+  stats->max_abs = v_max(stats->max_abs, a);
+  return true;
+}
+
 /* The codes, without sign, of VN magnitudes that vec_round gave. */
 static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magic) {
   const unsigned normal_drop = (unsigned)(23 - r->m);
@@ -226,15 +245,17 @@ static inline bool vec_decodes(const mptl_rounder *r) { return r->emin == -126 |
 
 static inline vu vec_decode(vu code, const mptl_rounder *r) {
   unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
-  vu sign = v_shl(v_shr(code, bits), 31), magnitude = v_and(code, v_set(r->code_sign - 1));
+  vu sign = v_and(v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN)), magnitude = v_and(code, v_set(r->code_sign - 1));
   vu value = v_add(v_shl(magnitude, normal_drop), v_set((uint32_t)(r->emin + 126) << 23));
-  if (r->emin != -126) { /* subnormal values are normal in binary32: integers times a power of two */
-    vu small = v_add(v_float(magnitude), v_set((uint32_t)(r->emin - r->m) << 23));
-    value = v_select(v_gt(v_set(1u << r->m), magnitude), v_keep(v_gt(magnitude, v_set(0)), small), value);
+  if (r->emin != -126) { /* subnormal values are normal in binary32: with a leading digit, less that digit */
+    vu small = v_fsub(v_add(value, v_set(MPTL_F32_IMPLICIT)), v_set((uint32_t)(r->emin + 127) << 23));
+    value = v_select(v_gt(v_set(1u << r->m), magnitude), small, value);
   }
-  vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
-  if (r->has_infinity) special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
-  value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
+  if (r->max_code < r->code_sign - 1) { /* some codes are no numbers */
+    vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
+    if (r->has_infinity) special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
+    value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
+  }
   return v_or(value, sign);
 }
 

@@ -46,6 +46,14 @@ static void pass_scalar(const pass *p, size_t begin, size_t end, const output as
 /* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
 #define STREAM_BYTES ((size_t)8 << 20)
 
+/* Codes without sign, and the patterns u whose signs they get. */
+static inline void put_codes(void *dst, size_t i, vu magnitude, vu u, const mptl_rounder *r, const output as) {
+  vu code = v_or(magnitude, vec_code_sign(u, r));
+  if (as == AS_CODE8) v_store8((uint8_t *)dst + i, code);
+  if (as == AS_CODE16) v_store16((uint16_t *)dst + i, code);
+  if (as == AS_CODE32) v_store((uint32_t *)dst + i, code);
+}
+
 static inline void put_vec(void *dst, size_t i, vu u, vu magnitude, const mptl_rounder *r, uint32_t magic, const output as,
                            const bool stream) {
   if (as == AS_F32) {
@@ -56,10 +64,7 @@ static inline void put_vec(void *dst, size_t i, vu u, vu magnitude, const mptl_r
       v_store((float *)dst + i, value);
     return;
   }
-  vu code = v_or(vec_encode_magnitude(magnitude, r, magic), vec_code_sign(u, r));
-  if (as == AS_CODE8) v_store8((uint8_t *)dst + i, code);
-  if (as == AS_CODE16) v_store16((uint16_t *)dst + i, code);
-  if (as == AS_CODE32) v_store((uint32_t *)dst + i, code);
+  put_codes(dst, i, vec_encode_magnitude(magnitude, r, magic), u, r, as);
 }
 
 /* Elements begin to end, whole vectors; in the stochastic mode index0 + begin is a multiple of VN. */
@@ -80,7 +85,10 @@ static inline __attribute__((always_inline)) void pass_vectors(const pass *given
     }
     for (size_t j = 0; j < count; j += VN) {
       vu u = v_load(p.src + i + j), magnitude, word = mode == MPTL_STOCHASTIC ? v_load(words + first + j) : u;
-      if (vec_round(&magnitude, u, word, &p.r, mode, small, &counts))
+      bool to_code = as != AS_F32 && (small == SMALL_LINEAR || small == SMALL_MAGIC);
+      if (to_code && vec_round_to_code(&magnitude, v_and(u, v_set(~MPTL_F32_SIGN)), &p.r, small, &counts))
+        put_codes(p.dst, i + j, magnitude, u, &p.r, as);
+      else if (vec_round(&magnitude, u, word, &p.r, mode, small, &counts))
         put_vec(p.dst, i + j, u, magnitude, &p.r, magic, as, stream);
       else
         pass_scalar(&p, i + j, i + j + VN, as, &by_hand);
@@ -143,6 +151,26 @@ static void block_code32(const pass *p, size_t begin, size_t end, mptl_round_sta
   pass_block(p, begin, end, AS_CODE32, false, stats);
 }
 
+static void run_block(const pass *p, size_t begin, size_t end, const output as, bool stream, mptl_round_stats *stats) {
+  if (as == AS_F32) block_f32(p, begin, end, stream, stats);
+  if (as == AS_CODE8) block_code8(p, begin, end, stats);
+  if (as == AS_CODE16) block_code16(p, begin, end, stats);
+  if (as == AS_CODE32) block_code32(p, begin, end, stats);
+}
+
+static inline size_t output_size(const output as) { return as == AS_CODE8 ? 1 : as == AS_CODE16 ? 2 : 4; }
+
+/* Elements from begin on, fewer than a vector: one with zeros behind them, of which nothing is to be counted. */
+static void run_rest(const pass *p, size_t begin, size_t count, const output as, mptl_round_stats *stats) {
+  float src[VN] = {0};
+  uint32_t dst[VN];
+  pass rest = {dst, src, p->r, p->key, p->index0 + begin};
+  memcpy(src, p->src + begin, count * sizeof *src);
+  run_block(&rest, 0, VN, as, false, stats);
+  stats->elements -= VN - count;
+  memcpy((char *)p->dst + begin * output_size(as), dst, count * output_size(as));
+}
+
 static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) {
   size_t begin = 0, end = 0;
   if (p->r.is_regular) {
@@ -155,10 +183,11 @@ static void run(const pass *p, size_t n, const output as, mptl_round_stats *stat
     end = begin + (n - begin) / VN * VN;
     stream = stream && (uintptr_t)((float *)p->dst + begin) % (VN * sizeof(float)) == 0;
     pass_scalar(p, 0, begin, as, stats);
-    if (as == AS_F32) block_f32(p, begin, end, stream, stats);
-    if (as == AS_CODE8) block_code8(p, begin, end, stats);
-    if (as == AS_CODE16) block_code16(p, begin, end, stats);
-    if (as == AS_CODE32) block_code32(p, begin, end, stats);
+    run_block(p, begin, end, as, stream, stats);
+    if (end < n && p->r.mode != MPTL_STOCHASTIC) {
+      run_rest(p, end, n - end, as, stats);
+      return;
+    }
   }
   pass_scalar(p, end, n, as, stats);
 }
@@ -236,19 +265,34 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
   return i;
 }
 
+enum { PIECE = 32 }; /* codes that decode_whole takes at a time, or half as many */
+
+/* Whole vectors in the quickest way; returns how many elements. */
+static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes, size_t n, const mptl_rounder *r,
+                                                                 size_t size, const bool bf16) {
+#if defined(MPTL_ISA_avx512)
+  if (r->has_halves) return decode_halves(dst, codes, n, r, bf16);
+#endif
+  if (!vec_decodes(r)) return 0;
+  if (size == 1) return decode_vectors(dst, codes, n, r, 1, bf16);
+  if (size == 2) return decode_vectors(dst, codes, n, r, 2, bf16);
+  return decode_vectors(dst, codes, n, r, 4, bf16);
+}
+
 #endif
 
 static inline __attribute__((always_inline)) void decode(void *dst, const void *codes, size_t n, const mptl_rounder *r,
                                                          const bool bf16) {
   size_t i = 0, size = mptl_code_size(r->format);
-#if defined(MPTL_ISA_avx512)
-  if (r->has_halves) i = decode_halves(dst, codes, n, r, bf16);
-#endif
 #if MPTL_VEC
-  if (i == 0 && vec_decodes(r)) {
-    if (size == 1) i = decode_vectors(dst, codes, n, r, 1, bf16);
-    if (size == 2) i = decode_vectors(dst, codes, n, r, 2, bf16);
-    if (size == 4) i = decode_vectors(dst, codes, n, r, 4, bf16);
+  i = decode_whole(dst, codes, n, r, size, bf16);
+  if (i < n && n - i < PIECE && vec_decodes(r)) {
+    uint32_t rest[PIECE] = {0}, values[PIECE];
+    size_t bytes = bf16 ? sizeof(uint16_t) : sizeof(float);
+    memcpy(rest, (const char *)codes + i * size, (n - i) * size);
+    decode_whole(values, rest, PIECE, r, size, bf16);
+    memcpy((char *)dst + i * bytes, values, (n - i) * bytes);
+    return;
   }
 #endif
   for (; i < n; i++) {
