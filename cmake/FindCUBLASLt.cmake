@@ -4,8 +4,9 @@ include(${CMAKE_CURRENT_LIST_DIR}/PythonNvidia.cmake)
 mptl_python_nvidia(python_folders)
 find_path(CUBLASLt_INCLUDE_DIR NAMES cublasLt.h HINTS ${CUBLASLt_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATHS ${python_folders}
   PATH_SUFFIXES include)
-find_library(CUBLASLt_LIBRARY NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 HINTS ${CUBLASLt_ROOT} ${CUDAToolkit_LIBRARY_DIR}
-  PATHS ${python_folders} PATH_SUFFIXES lib64 lib)
+get_filename_component(CUBLASLt_FOLDER "${CUBLASLt_INCLUDE_DIR}" DIRECTORY) # the library beside the headers first: of one version
+find_library(CUBLASLt_LIBRARY NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 NAMES_PER_DIR
+  HINTS ${CUBLASLt_FOLDER} ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib64 lib)
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(CUBLASLt REQUIRED_VARS CUBLASLt_LIBRARY CUBLASLt_INCLUDE_DIR)
 if(CUBLASLt_FOUND AND NOT TARGET CUBLASLt::cublaslt)

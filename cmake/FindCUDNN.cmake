@@ -4,8 +4,9 @@ include(${CMAKE_CURRENT_LIST_DIR}/PythonNvidia.cmake)
 mptl_python_nvidia(python_folders)
 find_path(CUDNN_INCLUDE_DIR NAMES cudnn_graph.h HINTS ${CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS} PATHS ${python_folders}
   PATH_SUFFIXES include)
-find_library(CUDNN_LIBRARY NAMES cudnn_graph libcudnn_graph.so.9 HINTS ${CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR}
-  PATHS ${python_folders} PATH_SUFFIXES lib64 lib)
+get_filename_component(CUDNN_FOLDER "${CUDNN_INCLUDE_DIR}" DIRECTORY) # the library beside the headers first: of one version
+find_library(CUDNN_LIBRARY NAMES cudnn_graph libcudnn_graph.so.9 NAMES_PER_DIR HINTS ${CUDNN_FOLDER} ${CUDAToolkit_LIBRARY_DIR}
+  PATH_SUFFIXES lib64 lib)
 if(CUDNN_INCLUDE_DIR AND EXISTS ${CUDNN_INCLUDE_DIR}/cudnn_version.h)
   foreach(header cudnn_version.h cudnn_version_v9.h)
     if(EXISTS ${CUDNN_INCLUDE_DIR}/${header})
