@@ -72,7 +72,10 @@ static inline vec_small vec_small_for(const mptl_rounder *r) {
   if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0) return SMALL_SCALE;
 #endif
   if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
-  return r->emin == -126 ? SMALL_LINEAR : vec_magic(r) ? SMALL_MAGIC : SMALL_BITS;
+  if (r->emin == -126) return SMALL_LINEAR;
+  /* vec_magnitude_finite's power of two has to be one of binary32's, and larger than the value. */
+  uint32_t drop = (uint32_t)(23 - r->m);
+  return vec_magic(r) && drop > 0 && (r->max_bits >> 23) + drop < 255 ? SMALL_MAGIC : SMALL_BITS;
 }
 
 /* mptl_round_magnitude by bits. sign is 0 or the sign bit; *open as in vec_stochastic_threshold. What comes out for infinities and
@@ -123,6 +126,25 @@ static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const m
   if (small == SMALL_LINEAR) return rounded;
   const vu magic = v_set(vec_magic(r));
   return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
+}
+
+/* The same up to the largest value. Where there is a power of two for SMALL_MAGIC, by its addition for all: of one that is 2^(23-m) times as
+ * large as the value's own, or as the smallest normal value's. */
+static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const mptl_rounder *r, const vec_small small) {
+  if (small == SMALL_LINEAR) return vec_magnitude_even(a, r, small);
+  vu power = v_add(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(23 - r->m) << 23)), added = v_max(power, v_set(vec_magic(r)));
+  return v_fsub(v_fadd(a, added), added);
+}
+
+/* Likewise, but straight to the code without sign: the upper bits of the rounded pattern, whose exponent field begins so much lower. */
+static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r, const vec_small small) {
+  const unsigned drop = (unsigned)(23 - r->m);
+  const uint32_t half = ((1u << drop) - 1) >> 1, min_field = (uint32_t)(r->emin + 127);
+  vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
+  vu code = v_shr(v_add(v_add(a, v_set(half - ((min_field - 1) << 23))), last), drop);
+  if (small == SMALL_LINEAR) return code;
+  const vu magic = v_set(vec_magic(r)); /* below the smallest normal value the code counts steps of the smallest */
+  return v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), code);
 }
 
 #ifdef MPTL_VEC_UNSIGNED
@@ -189,25 +211,6 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
     stats->max_abs = v_max(stats->max_abs, a);
   }
   *magnitude = rounded;
-  return true;
-}
-
-/* Rounds VN magnitudes to nearest even, the quick ways, straight to their codes without sign. Returns false, with nothing counted, when
- * a lane is above the largest value. */
-static inline __attribute__((always_inline)) bool vec_round_to_code(vu *code, vu a, const mptl_rounder *r, const vec_small small,
-                                                                    vec_stats *stats) {
-  if (v_any(v_gt(a, v_set(r->max_bits)))) return false;
-  const unsigned drop = (unsigned)(23 - r->m);
-  const uint32_t mask = (1u << drop) - 1, min_field = (uint32_t)(r->emin + 127);
-  vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
-  /* Codes are the upper bits of patterns whose exponent fields begin min_field - 1 lower. */
-  *code = v_shr(v_add(v_add(a, v_set((mask >> 1) - ((min_field - 1) << 23))), last), drop);
-  if (small == SMALL_MAGIC) { /* below the smallest normal value the code counts steps of the smallest */
-    const vu magic = v_set(vec_magic(r));
-    *code = v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), *code);
-  }
-  vec_count_underflow(a, *code, stats);
-  stats->max_abs = v_max(stats->max_abs, a);
   return true;
 }
 

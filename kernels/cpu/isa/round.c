@@ -46,25 +46,54 @@ static void pass_scalar(const pass *p, size_t begin, size_t end, const output as
 /* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
 #define STREAM_BYTES ((size_t)8 << 20)
 
-/* Codes without sign, and the patterns u whose signs they get. */
-static inline void put_codes(void *dst, size_t i, vu magnitude, vu u, const mptl_rounder *r, const output as) {
-  vu code = v_or(magnitude, vec_code_sign(u, r));
-  if (as == AS_CODE8) v_store8((uint8_t *)dst + i, code);
-  if (as == AS_CODE16) v_store16((uint16_t *)dst + i, code);
-  if (as == AS_CODE32) v_store((uint32_t *)dst + i, code);
+/* Stores rounded magnitudes, or codes without sign, and the signs of the patterns u. */
+static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as, const bool stream) {
+  vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
+  if (as == AS_F32 && stream) v_stream((float *)dst + i, value);
+  if (as == AS_F32 && !stream) v_store((float *)dst + i, value);
+  if (as == AS_CODE8) v_store8((uint8_t *)dst + i, value);
+  if (as == AS_CODE16) v_store16((uint16_t *)dst + i, value);
+  if (as == AS_CODE32) v_store((uint32_t *)dst + i, value);
 }
 
-static inline void put_vec(void *dst, size_t i, vu u, vu magnitude, const mptl_rounder *r, uint32_t magic, const output as,
-                           const bool stream) {
-  if (as == AS_F32) {
-    vu value = v_or(magnitude, v_and(u, v_set(MPTL_F32_SIGN)));
-    if (stream)
-      v_stream((float *)dst + i, value);
-    else
-      v_store((float *)dst + i, value);
+/* What a pass counts: in vectors, and in elements by the scalar definition. */
+typedef struct counts {
+  vec_stats in_vectors;
+  mptl_round_stats by_hand;
+} counts;
+
+/* VN elements from i on, whatever they are. */
+static inline __attribute__((always_inline)) void pass_vector(const pass *p, size_t i, vu word, const output as,
+                                                              const mptl_rounding_mode mode, const vec_small small,
+                                                              const bool stream, counts *c) {
+  vu u = v_load(p->src + i), rounded;
+  if (!vec_round(&rounded, u, word, &p->r, mode, small, &c->in_vectors)) {
+    pass_scalar(p, i, i + VN, as, &c->by_hand);
     return;
   }
-  put_codes(dst, i, vec_encode_magnitude(magnitude, r, magic), u, r, as);
+  if (as != AS_F32) rounded = vec_encode_magnitude(rounded, &p->r, vec_magic(&p->r));
+  put_vec(p->dst, i, rounded, u, &p->r, as, stream);
+}
+
+enum { TOGETHER = 4 }; /* vectors */
+
+/* TOGETHER vectors from i on, to nearest even in the quick ways, where none is above the largest value; else returns false. */
+static inline __attribute__((always_inline)) bool pass_finite(const pass *p, size_t i, const output as, const vec_small small,
+                                                              const bool stream, vec_stats *stats) {
+  vu u[TOGETHER], a[TOGETHER], largest = v_set(0);
+  for (size_t k = 0; k < TOGETHER; k++) {
+    u[k] = v_load(p->src + i + k * VN);
+    a[k] = v_and(u[k], v_set(~MPTL_F32_SIGN));
+    largest = v_max(largest, a[k]);
+  }
+  if (v_any(v_gt(largest, v_set(p->r.max_bits)))) return false;
+  stats->max_abs = v_max(stats->max_abs, largest);
+  for (size_t k = 0; k < TOGETHER; k++) {
+    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &p->r, small) : vec_code_finite(a[k], &p->r, small);
+    vec_count_underflow(a[k], rounded, stats);
+    put_vec(p->dst, i + k * VN, rounded, u[k], &p->r, as, stream);
+  }
+  return true;
 }
 
 /* Elements begin to end, whole vectors; in the stochastic mode index0 + begin is a multiple of VN. */
@@ -72,9 +101,8 @@ static inline __attribute__((always_inline)) void pass_vectors(const pass *given
                                                                const mptl_rounding_mode mode, const vec_small small,
                                                                const bool stream, mptl_round_stats *stats) {
   const pass p = *given;
-  const uint32_t magic = vec_magic(&p.r);
-  mptl_round_stats by_hand = {0};
-  vec_stats counts = vec_stats_zero();
+  const bool quick = small == SMALL_LINEAR || small == SMALL_MAGIC;
+  counts c = {vec_stats_zero(), {0}};
   uint32_t words[VEC_WORDS] __attribute__((aligned(64)));
   for (size_t i = begin, count; i < end; i += count) {
     size_t first = (p.index0 + i) % VEC_WORDS; /* of words */
@@ -84,18 +112,13 @@ static inline __attribute__((always_inline)) void pass_vectors(const pass *given
       vec_random(words, p.key, p.index0 + i - first);
     }
     for (size_t j = 0; j < count; j += VN) {
-      vu u = v_load(p.src + i + j), magnitude, word = mode == MPTL_STOCHASTIC ? v_load(words + first + j) : u;
-      bool to_code = as != AS_F32 && (small == SMALL_LINEAR || small == SMALL_MAGIC);
-      if (to_code && vec_round_to_code(&magnitude, v_and(u, v_set(~MPTL_F32_SIGN)), &p.r, small, &counts))
-        put_codes(p.dst, i + j, magnitude, u, &p.r, as);
-      else if (vec_round(&magnitude, u, word, &p.r, mode, small, &counts))
-        put_vec(p.dst, i + j, u, magnitude, &p.r, magic, as, stream);
-      else
-        pass_scalar(&p, i + j, i + j + VN, as, &by_hand);
+      while (quick && j + TOGETHER * VN <= count && pass_finite(&p, i + j, as, small, stream, &c.in_vectors)) j += TOGETHER * VN;
+      if (j == count) break;
+      pass_vector(&p, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, stream, &c);
     }
   }
-  vec_stats_add(stats, &counts, end - begin - by_hand.elements);
-  mptl_stats_merge(stats, &by_hand);
+  vec_stats_add(stats, &c.in_vectors, end - begin - c.by_hand.elements);
+  mptl_stats_merge(stats, &c.by_hand);
 }
 
 #define PASS(mode, small) pass_vectors(p, begin, end, as, mode, small, stream, stats)
