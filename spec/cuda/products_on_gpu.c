@@ -1,0 +1,230 @@
+/* Matrix products on the GPU of this machine, against sums written out; exits 77 where there is none.
+ *
+ * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly the same. With
+ * arbitrary numbers, two runs must give the same bits, and F32 what sums in binary64 give, nearly. */
+#include <cuda_runtime_api.h>
+#include <string.h>
+
+#include "../c/dnn_check.h"
+#include "backend/cuda/blas.h"
+#include "backend/cuda/dnn.h"
+
+enum { NO_GPU = 77, LIMIT = 64 << 20 };
+
+#define CUDA(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaGetLastError()))
+
+/* ---- The products, written out ---- */
+
+/* Elements of x, weights, y, in this order. */
+enum { X, W, Y };
+typedef struct sizes {
+  size_t n[3];
+} sizes;
+
+/* A product of two of the three is added to the third: by pass, which is which. */
+static const int firsts[MPTL_PASSES] = {X, Y, X}, seconds[MPTL_PASSES] = {W, W, Y}, results[MPTL_PASSES] = {Y, X, W};
+
+static void add(double *const a[3], size_t x, size_t w, size_t y, mptl_pass pass) {
+  const size_t i[3] = {x, w, y};
+  int r = results[pass], f = firsts[pass], s = seconds[pass];
+  a[r][i[r]] += a[f][i[f]] * a[s][i[s]];
+}
+
+static void conv_reference(const mptl_conv_shape *s, mptl_pass pass, double *const a[3]) {
+  int c = s->ic / s->groups, k = s->oc / s->groups;
+  for (int n = 0; n < s->n; n++)
+    for (int oh = 0; oh < s->oh; oh++)
+      for (int ow = 0; ow < s->ow; ow++)
+        for (int o = 0; o < s->oc; o++)
+          for (int kh = 0; kh < s->kh; kh++)
+            for (int kw = 0; kw < s->kw; kw++) {
+              int ih = oh * s->sh - s->ph + kh * s->dh, iw = ow * s->sw - s->pw + kw * s->dw;
+              if (ih < 0 || ih >= s->ih || iw < 0 || iw >= s->iw) continue;
+              for (int i = 0; i < c; i++)
+                add(a, (((size_t)n * s->ih + ih) * s->iw + iw) * s->ic + o / k * c + i,
+                    (((size_t)o * s->kh + kh) * s->kw + kw) * c + i, (((size_t)n * s->oh + oh) * s->ow + ow) * s->oc + o, pass);
+            }
+}
+
+static void linear_reference(const mptl_linear_shape *s, mptl_pass pass, double *const a[3]) {
+  size_t in = (size_t)s->c * s->h * s->w, out = (size_t)s->out;
+  for (size_t n = 0; n < (size_t)s->n; n++)
+    for (size_t o = 0; o < out; o++)
+      for (size_t i = 0; i < in; i++) add(a, n * in + i, o * in + i, n * out + o, pass);
+}
+
+/* ---- Operands ---- */
+
+/* A number as an element of a type; whole numbers from -3 to 3 in the types of 8 bits. */
+static void store(unsigned char *to, float value, mptl_cuda_type type) {
+  static const unsigned char e4m3[] = {0, 0x38, 0x40, 0x44}, e5m2[] = {0, 0x3c, 0x40, 0x42};
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  uint16_t upper = (uint16_t)(bits >> 16);
+  if (mptl_cuda_type_size(type) == 4)
+    memcpy(to, &bits, 4);
+  else if (type == MPTL_CUDA_BF16)
+    memcpy(to, &upper, 2);
+  else
+    *to = (unsigned char)((type == MPTL_CUDA_E4M3 ? e4m3 : e5m2)[(int)fabsf(value)] | (value < 0 ? 0x80 : 0));
+}
+
+static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
+  size_t size = mptl_cuda_type_size(type);
+  unsigned char *bytes = malloc(n * size);
+  void *there = NULL;
+  for (size_t i = 0; i < n; i++) store(bytes + i * size, (float)numbers[i], type);
+  CUDA(cudaMalloc(&there, n * size));
+  CUDA(cudaMemcpy(there, bytes, n * size, cudaMemcpyHostToDevice));
+  free(bytes);
+  return there;
+}
+
+/* ---- Running ---- */
+
+typedef struct product {
+  mptl_cuda_conv *conv; /* or: */
+  mptl_cuda_linear *linear;
+  size_t workspace_bytes;
+  const char *name;
+} product;
+
+static mptl_status run(const product *p, float *result, const void *first, const void *second, void *workspace) {
+  return p->conv != NULL ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
+                         : mptl_cuda_linear_run(p->linear, result, first, second, workspace);
+}
+
+/* Runs a product three times, the last one from a CUDA graph; each must give the same bits, and what was expected within a bound,
+ * relative to the largest. */
+static void judge(const product *p, mptl_cuda_type a, mptl_cuda_type b, const sizes *s, mptl_pass pass, double *const arrays[3],
+                  double bound, cudaStream_t stream) {
+  int r = results[pass];
+  size_t n = s->n[r];
+  void *first = to_device(arrays[firsts[pass]], s->n[firsts[pass]], a),
+       *second = to_device(arrays[seconds[pass]], s->n[seconds[pass]], b);
+  float *there = NULL, *here[3];
+  void *workspace = NULL;
+  CUDA(cudaMalloc((void **)&there, n * sizeof(float)));
+  if (p->workspace_bytes > 0) CUDA(cudaMalloc(&workspace, p->workspace_bytes));
+  cudaGraph_t graph = NULL;
+  cudaGraphExec_t replay = NULL;
+  for (int i = 0; i < 3; i++) {
+    here[i] = malloc(n * sizeof(float));
+    CUDA(cudaMemset(there, 0xff, n * sizeof(float)));
+    CUDA(cudaDeviceSynchronize());
+    if (i == 2) CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    MUST(run(p, there, first, second, workspace));
+    if (i == 2) {
+      CUDA(cudaStreamEndCapture(stream, &graph));
+      CUDA(cudaGraphInstantiate(&replay, graph, 0));
+      CUDA(cudaGraphLaunch(replay, stream));
+    }
+    CUDA(cudaStreamSynchronize(stream));
+    CUDA(cudaMemcpy(here[i], there, n * sizeof(float), cudaMemcpyDeviceToHost));
+  }
+  CHECK(memcmp(here[0], here[1], n * sizeof(float)) == 0, "%s: another run gives other bits", p->name);
+  CHECK(memcmp(here[0], here[2], n * sizeof(float)) == 0, "%s: a CUDA graph gives other bits", p->name);
+  double largest = 0, off = 0;
+  for (size_t i = 0; i < n; i++) {
+    double difference = fabs(here[0][i] - arrays[r][i]);
+    if (!(difference <= off)) off = difference; /* NaN too */
+    largest = fmax(largest, fabs(arrays[r][i]));
+  }
+  CHECK(off <= bound * largest, "%s: off by %g, of at most %g", p->name, off, largest);
+  if (replay != NULL) cudaGraphExecDestroy(replay);
+  if (graph != NULL) cudaGraphDestroy(graph);
+  for (int i = 0; i < 3; i++) free(here[i]);
+  cudaFree(first), cudaFree(second), cudaFree(there), cudaFree(workspace);
+}
+
+static void fill(double *numbers, size_t n, values kind, uint64_t seed) {
+  for (size_t i = 0; i < n; i++) numbers[i] = random_value(kind, &seed);
+}
+
+/* Operands of a pass, and the sums that it should give. */
+static void prepare(double *arrays[3], const sizes *s, values kind, mptl_pass pass, const mptl_conv_shape *conv,
+                    const mptl_linear_shape *linear) {
+  for (int i = 0; i < 3; i++) {
+    arrays[i] = calloc(s->n[i], sizeof(double));
+    if (i != results[pass]) fill(arrays[i], s->n[i], kind, (uint64_t)i + 1);
+  }
+  if (conv != NULL)
+    conv_reference(conv, pass, arrays);
+  else
+    linear_reference(linear, pass, arrays);
+}
+
+/* One pass in one pair of types. What the libraries do not have is named, not a failure: the specs without a GPU say what they must. */
+static void pass_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_shape *conv, const mptl_linear_shape *linear,
+                    const sizes *s, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound,
+                    cudaStream_t stream) {
+  product p = {.conv = NULL};
+  mptl_status status = conv != NULL ? mptl_cuda_conv_create(&p.conv, dnn, conv, pass, a, b, LIMIT)
+                                    : mptl_cuda_linear_create(&p.linear, blas, linear, pass, a, b, LIMIT);
+  if (status == MPTL_EUNSUPPORTED && a != MPTL_CUDA_F32 && a != MPTL_CUDA_TF32) {
+    printf("not here: %s\n", mptl_error());
+    return;
+  }
+  MUST(status);
+  p.name = p.conv != NULL ? mptl_cuda_conv_describe(p.conv) : mptl_cuda_linear_describe(p.linear);
+  p.workspace_bytes = p.conv != NULL ? mptl_cuda_conv_workspace_bytes(p.conv) : mptl_cuda_linear_workspace_bytes(p.linear);
+  printf("%s: %s, %zu bytes\n", p.name, p.conv != NULL ? mptl_cuda_conv_engine(p.conv) : "cuBLASLt", p.workspace_bytes);
+  double *arrays[3];
+  prepare(arrays, s, kind, pass, conv, linear);
+  judge(&p, a, b, s, pass, arrays, bound, stream);
+  for (int i = 0; i < 3; i++) free(arrays[i]);
+  mptl_cuda_conv_destroy(p.conv);
+  mptl_cuda_linear_destroy(p.linear);
+}
+
+static void all_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_shape *conv, const mptl_linear_shape *linear,
+                   cudaStream_t stream) {
+  static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
+                                            {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
+                                            {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
+  sizes s;
+  if (conv != NULL)
+    s = (sizes){{(size_t)conv->n * conv->ih * conv->iw * conv->ic,
+                 (size_t)conv->oc * conv->kh * conv->kw * (conv->ic / conv->groups),
+                 (size_t)conv->n * conv->oh * conv->ow * conv->oc}};
+  else
+    s = (sizes){{(size_t)linear->n * linear->c * linear->h * linear->w, (size_t)linear->out * linear->c * linear->h * linear->w,
+                 (size_t)linear->n * linear->out}};
+  for (int pass = 0; pass < MPTL_PASSES; pass++) {
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+      if (mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), types[t][0]))
+        pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, types[t][0], types[t][1], INTEGERS, 0, stream);
+    pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_F32, MPTL_CUDA_F32, REALS, 3e-6, stream);
+    if (mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), MPTL_CUDA_BF16)) {
+      pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_TF32, MPTL_CUDA_TF32, NARROW, 3e-6, stream);
+      pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_BF16, MPTL_CUDA_BF16, NARROW, 3e-6, stream);
+    }
+  }
+}
+
+int main(void) {
+  static const mptl_conv_shape convs[] = {
+      {4, 16, 12, 12, 32, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, /* as most are */
+      {4, 16, 12, 10, 32, 6, 5, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},   /* strided, oblong */
+      {4, 16, 12, 12, 32, 6, 6, 1, 1, 2, 2, 0, 0, 1, 1, 1, false},   /* a shortcut */
+      {4, 3, 12, 12, 16, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false},  /* images */
+      {4, 24, 10, 10, 24, 5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 24, false},  /* depthwise */
+      {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2, false}, /* in groups, dilated */
+      {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};    /* nothing is a multiple of anything */
+  static const mptl_linear_shape linears[] = {{64, 32, 1, 1, 48, false}, {7, 5, 3, 2, 10, false}, {1, 512, 1, 1, 10, false}};
+  mptl_cuda_dnn *dnn;
+  mptl_cuda_blas *blas;
+  cudaStream_t stream = NULL;
+  if (cudaStreamCreate(&stream) != cudaSuccess) {
+    printf("no GPU: %s\n", cudaGetErrorString(cudaGetLastError()));
+    return NO_GPU;
+  }
+  MUST(mptl_cuda_dnn_create(&dnn, 0, stream));
+  MUST(mptl_cuda_blas_create(&blas, 0, stream));
+  for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) all_of(dnn, blas, &convs[i], NULL, stream);
+  for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) all_of(dnn, blas, NULL, &linears[i], stream);
+  mptl_cuda_dnn_destroy(dnn);
+  mptl_cuda_blas_destroy(blas);
+  cudaStreamDestroy(stream);
+  return failures != 0;
+}
