@@ -3,13 +3,13 @@
  *   cmake --build build --target bench_conv && OMP_NUM_THREADS=2 build/bin/bench_conv [batch]
  *
  * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as in a training step; the column
- * in percent is the share of packing. Rows: the convolutions of ResNet-18 on CIFAR at widths 1 and 0.25, both ends included, and
- * the depthwise and odd-channel ones of the mobile networks. */
+ * in percent is the share of packing. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "backend/cpu/dnn.h"
+#include "conv_rows.h"
 
 #define MUST(expr)                                     \
   do {                                                 \
@@ -64,11 +64,11 @@ static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute,
   double t = now();
   MUST(linear ? mptl_dnn_linear_create(&op, &ls, computes) : mptl_dnn_conv_create(&op, s, computes));
   double created = now() - t;
-  double positions = (double)s->n * s->oh * s->ow, per_group = (double)(s->ic / s->groups) * s->kh * s->kw;
-  double flops = 2 * positions * s->oc * per_group;
+  size_t per_group = (size_t)(s->ic / s->groups) * s->kh * s->kw;
+  double flops = bench_flops(s);
   buffers b = {ones((size_t)s->n * s->ih * s->iw * s->ic),
-               ones((size_t)s->oc * (size_t)per_group),
-               ones((size_t)positions * s->oc),
+               ones((size_t)s->oc * per_group),
+               ones((size_t)s->n * s->oh * s->ow * s->oc),
                ones((size_t)s->oc),
                {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
                ones(mptl_dnn_scratch_bytes(op) / 4)};
@@ -93,28 +93,12 @@ static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute,
 
 int main(int argc, char **argv) {
   const int n = argc > 1 ? atoi(argv[1]) : 128;
-  static const struct {
-    int ic, h, oc, k, stride, groups;
-    bool linear, stem;
-  } rows[] = {
-      {3, 32, 64, 3, 1, 1, false, true},      {64, 32, 64, 3, 1, 1, false, false},   {64, 32, 128, 3, 2, 1, false, false},
-      {64, 32, 128, 1, 2, 1, false, false},   {128, 16, 128, 3, 1, 1, false, false}, {256, 8, 256, 3, 1, 1, false, false},
-      {512, 4, 512, 3, 1, 1, false, false},   {512, 1, 10, 1, 1, 1, true, false},    {3, 32, 16, 3, 1, 1, false, true},
-      {16, 32, 16, 3, 1, 1, false, false},    {16, 32, 32, 3, 2, 1, false, false},   {16, 32, 32, 1, 2, 1, false, false},
-      {32, 16, 32, 3, 1, 1, false, false},    {64, 8, 64, 3, 1, 1, false, false},    {128, 4, 128, 3, 1, 1, false, false},
-      {24, 32, 24, 1, 1, 1, false, false},    {12, 32, 12, 3, 1, 1, false, false},   {28, 32, 28, 1, 1, 1, false, false},
-      {28, 32, 28, 3, 1, 28, false, false},   {96, 32, 96, 3, 1, 96, false, false},  {58, 16, 58, 3, 1, 58, false, false},
-      {116, 8, 116, 3, 2, 116, false, false}, {58, 16, 58, 1, 1, 1, false, false},   {464, 4, 1024, 1, 1, 1, false, false},
-  };
   printf("oneDNN %s, batch %d\n", mptl_dnn_version(), n);
   for (int compute = MPTL_COMPUTE_F32; compute <= MPTL_COMPUTE_BF16; compute++) {
     if (!mptl_dnn_supports((mptl_compute)compute)) continue;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-      int pad = rows[i].k / 2, out = (rows[i].h + 2 * pad - rows[i].k) / rows[i].stride + 1;
-      const mptl_conv_shape s = {n,   rows[i].ic, rows[i].h, rows[i].h,      rows[i].oc,     out,
-                                 out, rows[i].k,  rows[i].k, rows[i].stride, rows[i].stride, pad,
-                                 pad, 1,          1,         rows[i].groups, rows[i].linear};
-      measure(&s, rows[i].linear, (mptl_compute)compute, !rows[i].stem);
+    for (int i = 0; i < BENCH_ROWS; i++) {
+      const mptl_conv_shape s = bench_shape(&bench_rows[i], n);
+      measure(&s, bench_rows[i].linear, (mptl_compute)compute, !bench_rows[i].stem);
     }
   }
   return 0;
