@@ -173,6 +173,16 @@ describe("mptl data fetch", function()
     fails("mptl: DIR/data/cifar-100-binary.tar.gz.part: Unrecognized archive format\n", fetch {})
   end)
 
+  it("leaves a folder alone to which another process fetches", function()
+    cifar100()
+    local env = with_curl(([[
+      '%s' data fetch cifar100 --data %s --quiet 2>&1 | sed 's/^/curl: /' >&2
+      exit 7
+    ]]):format(os.getenv "MPTL_BIN", data))
+    local result = fetch({}, env)
+    assert.matches("curl: mptl: cifar100: another process is fetching it into " .. data, result.err, 1, true)
+  end)
+
   it("leaves a folder alone that it has not made", function()
     cifar100()
     files.write(data .. "/cifar-100-binary/mine.bin", "mine")

@@ -1,8 +1,12 @@
 /* Writes packed files (mptl/packed.h): images as they come, then the directory, sorted, and at last the header. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/crc32c.h"
@@ -90,6 +94,20 @@ static bool is_file_name(const char *file) {
   return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
 }
 
+/* Opens the temporary file, empty, for this process alone. */
+static mptl_status open_temporary(mptl_packer *p) {
+  struct stat opened, named;
+  int file = open(p->temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (file < 0) return write_failed(p);
+  /* The lock may come when the one who had it has renamed the file, which then is a data set. */
+  bool alone = flock(file, LOCK_EX | LOCK_NB) == 0 && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 &&
+               opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+  mptl_status status = alone ? MPTL_OK : mptl_fail(MPTL_EIO, "cannot write %s: another process is writing it", p->temporary);
+  if (alone && (ftruncate(file, 0) != 0 || (p->file = fdopen(file, "w")) == NULL)) status = write_failed(p);
+  if (p->file == NULL) close(file);
+  return status;
+}
+
 mptl_status mptl_packer_create(mptl_packer **packer, const char *path) {
   *packer = NULL;
   mptl_packer *p = calloc(1, sizeof *p);
@@ -97,10 +115,7 @@ mptl_status mptl_packer_create(mptl_packer **packer, const char *path) {
   p->path = strdup(path);
   if (asprintf(&p->temporary, "%s.tmp", path) < 0) p->temporary = NULL;
   mptl_status status = p->path != NULL && p->temporary != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
-  if (status == MPTL_OK) {
-    p->file = fopen(p->temporary, "wbe");
-    if (p->file == NULL) status = write_failed(p);
-  }
+  if (status == MPTL_OK) status = open_temporary(p);
   if (status == MPTL_OK) {
     static const uint8_t room[MPTL_PACKED_HEADER_SIZE];
     setvbuf(p->file, NULL, _IOFBF, BUFFER_SIZE);

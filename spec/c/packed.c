@@ -214,6 +214,9 @@ static void names_the_file_and_the_reason(void) {
   fails(mptl_packer_create(&packer, "/nonexistent/x"), MPTL_EIO, "cannot write /nonexistent/x.tmp: No such file or directory");
   CHECK(packer == NULL && images == NULL);
   CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
+  mptl_packer *second;
+  fails(mptl_packer_create(&second, path), MPTL_EIO, "set.mptl.tmp: another process is writing it");
+  CHECK(second == NULL && access(temporary, F_OK) == 0);
   add(packer, MPTL_TRAIN, "a", "1.jpg", "x");
   CHECK(mptl_packer_finish(packer) == MPTL_OK);
   mptl_packer_destroy(packer);

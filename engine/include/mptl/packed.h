@@ -41,7 +41,8 @@ MPTL_API int mptl_images_packed_classes(const char *path);
 
 typedef struct mptl_packer mptl_packer; /* writes a packed file */
 
-/* Begins a file. It is written to PATH.tmp, which an earlier attempt may have left; nothing is at path before mptl_packer_finish. */
+/* Begins a file. It is written to PATH.tmp, which an earlier attempt may have left; nothing is at path before mptl_packer_finish. MPTL_EIO
+ * when it cannot be written, or another packer is writing it. */
 MPTL_API mptl_status mptl_packer_create(mptl_packer **packer, const char *path);
 
 /* Adds an image, in any order. class_name has no "/", file has no empty part; neither has control characters. MPTL_EINVAL for a name
