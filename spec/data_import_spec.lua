@@ -52,7 +52,7 @@ describe("mptl data import", function()
     local result = import(dir .. "/in", out)
     assert.same({ "", 0 }, { result.err, result.status })
     assert.matches("^wrote .*/set%.mptl: 3 training and 1 test images of 2 classes, %d+%.%d MB, in %d+%.%d s\n"
-      .. "1 files are no JPEG images by their names, and were passed over\n$", result.out)
+      .. "passed over, as their names are not those of JPEG images: 1\n$", result.out)
     local folder, packed = core.images_folder { path = dir .. "/in" }, core.images_packed { path = out }
     assert.same({ "a", "b" }, { packed:class_name(0), packed:class_name(1) })
     for i = 1, 3 do

@@ -127,7 +127,8 @@ static mptl_status decode(mptl_decoder *d, tjhandle turbo, const uint8_t *data, 
   if (tjDecompressHeader3(turbo, data, (unsigned long)size, &width, &height, &sampling, &colours) != 0 &&
       tjGetErrorCode(turbo) != TJERR_WARNING)
     return fail_corrupt(turbo);
-  if (width < 1 || height < 1 || (int64_t)width * height > MPTL_JPEG_MAX_PIXELS)
+  if (width < 1 || height < 1) return mptl_fail(MPTL_EDATA, "a truncated JPEG image (it ends before its size is told)");
+  if ((int64_t)width * height > MPTL_JPEG_MAX_PIXELS)
     return mptl_fail(MPTL_EDATA, "a JPEG image of %d x %d pixels, at most %d pixels are accepted", width, height,
                      MPTL_JPEG_MAX_PIXELS);
   bool four = colours == TJCS_CMYK || colours == TJCS_YCCK;

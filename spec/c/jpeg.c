@@ -136,7 +136,7 @@ static int tells_every_truncation(mptl_decoder *decoder) {
       memcpy(copy, file, size);
       mptl_status status = mptl_decode(decoder, copy, size, &rgb);
       free(copy);
-      CHECK(status == MPTL_EDATA);
+      CHECK(status == MPTL_EDATA && strstr(mptl_error(), "0 x 0") == NULL);
     }
   }
   return 0;

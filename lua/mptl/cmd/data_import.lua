@@ -128,9 +128,11 @@ function M.run(args)
   local opened = core.images_packed { path = args.out }
   import.progress:line("wrote %s: %d training and %d test images of %d classes, %.1f MB, in %.1f s", args.out,
     import.counts.train, import.counts.test, opened:classes(), lfs.attributes(args.out, "size") / 1e6, seconds)
-  if import.skipped > 0 then import.progress:line("%d images were left out", import.skipped) end
+  if import.skipped > 0 then
+    import.progress:line("%d image%s left out", import.skipped, import.skipped == 1 and " was" or "s were")
+  end
   if import.others > 0 then
-    import.progress:line("%d files are no JPEG images by their names, and were passed over", import.others)
+    import.progress:line("passed over, as their names are not those of JPEG images: %d", import.others)
   end
   return 0
 end
