@@ -180,9 +180,10 @@ int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t row
 
 /* ---- Pools (pool.cu) ---- */
 
-/* A global mean is an average over one window. Averages take no padding. */
+/* A global mean is an average over one window. */
 typedef struct mptl_cuda_pool {
   size_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
+  bool without_padding; /* averages count only what is inside of the image */
 } mptl_cuda_pool;
 
 int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,

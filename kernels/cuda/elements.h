@@ -1,0 +1,49 @@
+/* Values one element a thread and turn: for kernels whose elements are not read and written in a row, or that compute a lot for each.
+ * Rounding, counting and storage are values.h's. */
+#ifndef MPTL_KERNELS_CUDA_ELEMENTS_H
+#define MPTL_KERNELS_CUDA_ELEMENTS_H
+
+#include "kernels/cuda/values.h"
+
+/* A thread's elements are first, first + step, ... */
+MPTL_DEVICE size_t mptl_first_element(void) { return (size_t)blockIdx.x * MPTL_THREADS + threadIdx.x; }
+MPTL_DEVICE size_t mptl_element_step(void) { return (size_t)gridDim.x * MPTL_THREADS; }
+
+/* Blocks for n elements. */
+static inline unsigned mptl_element_blocks(size_t n) {
+  size_t blocks = (n + MPTL_THREADS - 1) / MPTL_THREADS, most = (size_t)mptl_multiprocessors() * 8;
+  return (unsigned)(blocks < most ? blocks : most);
+}
+
+MPTL_DEVICE void mptl_count_exponent_here(mptl_exponents *e, float x) {
+  uint32_t a = __float_as_uint(x) & ~MPTL_F32_SIGN;
+  uint64_t *at = a == 0              ? &e->zeros
+                 : a > MPTL_F32_INF  ? &e->nan
+                 : a == MPTL_F32_INF ? &e->inf
+                                     : &e->counts[mptl_exponent_of(a) - MPTL_EXPONENT_FIRST];
+  mptl_add_u64(at, 1);
+  if (a < MPTL_F32_INF) atomicMax((uint32_t *)&e->max_abs, a);
+}
+
+/* x rounded as the tensor's element index; counted. */
+MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t index, mptl_counts *counts) {
+  const mptl_grid &g = s.grid;
+  uint32_t u = __float_as_uint(x), a = u & ~MPTL_F32_SIGN;
+  if (s.exponents != NULL) mptl_count_exponent_here(s.exponents, x);
+  if (g.way == MPTL_ROUND_NOT) return x;
+  if (g.way == MPTL_ROUND_EVEN && a <= g.max_bits) {
+    uint32_t rounded = mptl_round_even(a, g);
+    counts->underflow += rounded == 0 && a != 0;
+    counts->max = a > counts->max ? a : counts->max;
+    return __uint_as_float(rounded | (u & MPTL_F32_SIGN));
+  }
+  uint32_t word = g.mode == MPTL_STOCHASTIC ? mptl_random_u32(s.key, s.index0 + index, 0) : 0;
+  return __uint_as_float(mptl_round_one(u, g, word, s.key, s.index0 + index, counts));
+}
+
+/* Rounds, counts and stores; index and place are the same where an element is where its number says. */
+MPTL_DEVICE void mptl_put(const mptl_sink_arg &s, size_t place, size_t index, float x, mptl_counts *counts) {
+  mptl_write_one(s, place, mptl_round_element(x, s, index, counts));
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* Weights between PyTorch's order and that of NHWC convolutions. */
+#include "kernels/cuda/elements.h"
+
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    pack_kernel(MPTL_PARAM mptl_sink_arg sink, const float *src, MPTL_PARAM mptl_cuda_weights w) {
+  mptl_counts counts = mptl_no_counts();
+  size_t n = w.k * w.c * w.s;
+  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step()) { /* of the destination: [k][s][c] */
+    size_t c = i % w.c, s = i / w.c % w.s, k = i / w.c / w.s, from = (k * w.c + c) * w.s + s;
+    mptl_put(sink, i, from, src[from], &counts);
+  }
+  mptl_add_counts(sink.stats, counts, n);
+}
+
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const float *src, mptl_cuda_weights shape,
+                            const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                            mptl_cuda_stream stream) {
+  size_t n = shape.k * shape.c * shape.s;
+  if (n == 0) return 0;
+  mptl_cuda_sink s;
+  memset(&s, 0, sizeof s);
+  s.data = dst, s.size = 4, s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
+  mptl_sink_arg sink = mptl_sink_of(&s, 0);
+  if (type == MPTL_CUDA_CAST_BF16) sink.as = MPTL_AS_BF16;
+  MPTL_LAUNCH(pack_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, src, shape);
+  return mptl_launched();
+}
+
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    unpack_kernel(float *dst, const float *src, MPTL_PARAM mptl_cuda_weights w) {
+  for (size_t i = mptl_first_element(); i < w.k * w.c * w.s; i += mptl_element_step()) { /* of the source: [k][s][c] */
+    size_t c = i % w.c, s = i / w.c % w.s, k = i / w.c / w.s;
+    dst[(k * w.c + c) * w.s + s] = src[i];
+  }
+}
+
+int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape, mptl_cuda_stream stream) {
+  size_t n = shape.k * shape.c * shape.s;
+  if (n == 0) return 0;
+  MPTL_LAUNCH(unpack_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(dst, src, shape);
+  return mptl_launched();
+}
