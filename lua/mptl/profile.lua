@@ -2,6 +2,7 @@
 --
 -- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last. A row's floor is the time that
 -- its multiplications take at the machine's measured rate in their types, or its bytes at that of copying, whichever is longer.
+-- These rates are measured on the CPU only: on other devices there are no floors.
 local compute = require "mptl.compute"
 local json = require "mptl.json"
 
@@ -29,21 +30,23 @@ end
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
 -- @param plan its plan (script.plan)
--- @param settings `compute`; `machine`: what core.floor measured
+-- @param settings `compute`, `device`; `machine`: what core.floor measured, nil on devices other than the CPU
 -- @return the profile
 function M.create(graph, plan, settings)
   local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, machine = settings.machine }, Profile)
   local flop = forward_flop(plan, graph)
   for i, op in ipairs(plan.graph:operators()) do
     local row = { name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
-    local forward, data, weights = compute.passes(op, settings.compute)
+    local forward, data, weights = compute.passes(op, settings.compute, settings.device)
     if forward then
       -- The first layer has no gradient of its input.
       local has_data = op.inputs[1].kind ~= "input"
       row.flop = flop[op.index] * (has_data and 3 or 2)
-      row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
-      row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
-        + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
+      if settings.machine then
+        row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
+        row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
+          + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
+      end
     end
     self.rows[i] = row
   end
@@ -51,7 +54,7 @@ function M.create(graph, plan, settings)
   for _, p in ipairs(graph:parameters()) do -- reads parameter, momentum and gradient, writes two of them
     if not p.buffer then self.update.bytes = self.update.bytes + 5 * 4 * p.numel end
   end
-  self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s)
+  if settings.machine then self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s) end
   return self
 end
 
@@ -66,8 +69,10 @@ function Profile:add(program, seconds)
     kinds[stage] = kinds[stage] and kinds[stage] .. "+" .. row.kind or row.kind
     row.forward, row.backward = row.forward + cost.forward, row.backward + cost.backward
     row.bytes, row.ends_stage = cost.forward_bytes + cost.backward_bytes, stage == i
-    row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
-      cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
+    if self.machine then
+      row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
+        cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
+    end
     if stage == i then row.kinds = kinds[stage] end
   end
   self.update.forward, self.update.ends_stage = self.update.forward + costs.update, true
@@ -84,7 +89,8 @@ local function describe(self, row)
     forward_ms = 1000 * row.forward / self.steps, backward_ms = 1000 * row.backward / self.steps,
     gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
     gb_per_s = 1e-9 * row.bytes * self.steps / time,
-    floor_ms = 1000 * floor, floor_share = floor * self.steps / time, share = time / self.seconds,
+    floor_ms = self.machine and 1000 * floor or json.null, floor_share = self.machine and floor * self.steps / time or json.null,
+    share = time / self.seconds,
   })
 end
 
@@ -114,8 +120,9 @@ function Profile:text()
   local function line(name, kind, row)
     lines[#lines + 1] = format:format(name, kind, ("%.2f"):format(row.forward_ms), ("%.2f"):format(row.backward_ms),
       type(row.gflop_per_s) == "number" and ("%.0f"):format(row.gflop_per_s) or "",
-      row.gb_per_s and ("%.1f"):format(row.gb_per_s) or "", ("%.2f"):format(row.floor_ms),
-      ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)), ("%.1f%%"):format(100 * row.share))
+      row.gb_per_s and ("%.1f"):format(row.gb_per_s) or "", self.machine and ("%.2f"):format(row.floor_ms) or "",
+      self.machine and ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)) or "",
+      ("%.1f%%"):format(100 * row.share))
   end
   lines[1] = format:format("operator", "kind", "forward ms", "backward ms", "GFLOP/s", "GB/s", "floor ms", "of floor", "share")
   for _, row in ipairs(rows) do
@@ -125,7 +132,7 @@ function Profile:text()
       sum = { forward_ms = 0.0, backward_ms = 0.0, floor_ms = 0.0, share = 0.0 }
       kinds[row.kind], names[#names + 1] = sum, row.kind
     end
-    for name, value in pairs(sum) do sum[name] = value + row[name] end
+    for name, value in pairs(sum) do sum[name] = value + (row[name] ~= json.null and row[name] or 0) end
   end
   lines[#lines + 1] = ""
   table.sort(names, function(a, b) return kinds[a].share > kinds[b].share end)
@@ -135,6 +142,10 @@ function Profile:text()
     floor = floor + kinds[kind].floor_ms
   end
   local step = 1000 * self.seconds / self.steps
+  if not self.machine then
+    lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step"):format(100 * explained, step)
+    return table.concat(lines, "\n") .. "\n"
+  end
   lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step; their floors are %.1f ms, %.1f%% of it"):format(
     100 * explained, step, floor, 100 * floor / step)
   local m = self.machine

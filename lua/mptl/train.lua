@@ -134,8 +134,9 @@ function M.run(cfg)
   t.measures = measure.open(cfg, run, t)
   local display = create_display(cfg)
   begin(cfg, t, run, checkpoint)
-  display:line("%s, policy %s, %s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),
-    cfg.dataset, t.data.train:count(), cfg.batch, dir)
+  local on = cfg.device == "cpu" and "" or " on " .. cfg.device
+  display:line("%s, policy %s, %s%s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),
+    cfg.dataset, on, t.data.train:count(), cfg.batch, dir)
 
   core.catch_interrupt()
   local history, interrupted = run.history, false

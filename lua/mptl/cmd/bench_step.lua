@@ -48,7 +48,8 @@ function M.measure(cfg, steps, profiling)
   if cfg.threads then core.set_threads(cfg.threads) end
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
-  local profiled = profiling and profile.create(graph, plan, { compute = cfg.compute, machine = core.floor {} })
+  local profiled = profiling and profile.create(graph, plan,
+    { compute = cfg.compute, device = cfg.device, machine = cfg.device == "cpu" and core.floor {} or nil })
   collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
   local program = core.program(model, plan.assignment, {

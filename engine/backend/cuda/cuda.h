@@ -1,0 +1,59 @@
+/* The CUDA backend's inside. It has little of its own: stages of pointwise operators and everything else that is not a matrix product
+ * are launches of kernels/cuda/kernels.h, products are products.h's, and these files say with which operands.
+ *
+ * All work goes to one stream, in order; nothing waits but downloads (runtime.h). Scratch memory is as large as the batch needs.
+ */
+#ifndef MPTL_BACKEND_CUDA_CUDA_H
+#define MPTL_BACKEND_CUDA_CUDA_H
+
+#include "backend/backend.h"
+#include "backend/cuda/runtime.h"
+
+/* A kind that is not pointwise: a stage by itself. */
+typedef struct mptl_cuda_kind_row {
+  const char *kind;
+  mptl_status (*create)(mptl_call *call);                 /* NULL: it has no state */
+  void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
+  mptl_status (*prepare)(mptl_call *call, size_t *bytes); /* NULL: it takes no scratch memory */
+  mptl_status (*forward)(mptl_call *call);
+  mptl_status (*backward)(mptl_call *call);
+} mptl_cuda_kind_row;
+
+extern const mptl_cuda_kind_row mptl_cuda_conv2d, mptl_cuda_linear_layer, mptl_cuda_avgpool, mptl_cuda_maxpool, mptl_cuda_mean,
+    mptl_cuda_concat_channels, mptl_cuda_slice_channels, mptl_cuda_log_softmax, mptl_cuda_nll_loss;
+
+/* Stages of pointwise operators (stage.c). */
+bool mptl_cuda_is_pointwise(const mptl_call *call);
+mptl_status mptl_cuda_prepare_stage(mptl_stage *stage, size_t *bytes);
+mptl_status mptl_cuda_run_stage(mptl_stage *stage, bool forward);
+
+/* mptl_backend's compute (gemm.c). */
+const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
+
+/* ---- Operands as the kernels take them ---- */
+
+static inline mptl_cuda_source mptl_cuda_source_of(const mptl_source *s) {
+  return (mptl_cuda_source){.data = mptl_cuda_address(s->data), .size = s->size, .rounder = s->rounder};
+}
+
+static inline mptl_cuda_sink mptl_cuda_sink_of(const mptl_sink *s) {
+  return (mptl_cuda_sink){.data = mptl_cuda_address(s->data),
+                          .size = s->size,
+                          .rounder = s->rounder,
+                          .key = s->key,
+                          .index0 = s->index0,
+                          .accumulate = s->accumulate,
+                          .stats = s->wanted ? mptl_cuda_address(s->stats) : NULL,
+                          .exponents = mptl_cuda_address(s->exponents)};
+}
+
+static inline mptl_shape mptl_cuda_out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
+
+/* Elements of a value of the call's batch. */
+static inline size_t mptl_cuda_numel(const mptl_call *call, int value) {
+  return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
+}
+
+static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+#endif

@@ -1,0 +1,258 @@
+/* conv2d and linear: operands decoded to what the units multiply, results in binary32, rounded once by our kernel.
+ *
+ * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: bf16 for up to
+ * 8 significant bits, TF32 for up to 11, else binary32. A pass works on the whole batch.
+ */
+#include <stdlib.h>
+
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/products.h"
+
+/* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
+typedef struct gemm_pass {
+  mptl_cuda_type type;
+  size_t first, second; /* its operands, where they are not taken as they are in memory */
+  size_t results;       /* in binary32, on their way to a value in another form */
+  size_t workspace;     /* the library's */
+} gemm_pass;
+
+typedef struct gemm_state {
+  gemm_pass pass[MPTL_PASSES];
+  mptl_cuda_product *product[MPTL_PASSES][MPTL_CUDA_TYPES]; /* made when first needed */
+  size_t bias_sums;                                         /* scratch for the gradient of the bias */
+} gemm_state;
+
+static gemm_state *state(const mptl_call *call) { return call->state; }
+
+static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
+
+/* ---- Shapes ---- */
+
+/* The input as it is in memory: a flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are then read as [out][c][h][w]. */
+static mptl_shape input_shape(const mptl_call *call) {
+  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
+}
+
+static size_t in_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->in[0]); }
+static size_t out_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->out); }
+static size_t weights_numel(const mptl_call *call) { return call->graph->params[call->op->first_param].numel; }
+
+static mptl_cuda_weights weights_shape(const mptl_call *call) {
+  mptl_shape in = input_shape(call), out = mptl_cuda_out_shape(call);
+  const mptl_attributes *a = &call->op->attr;
+  if (out.ndim == 1) return (mptl_cuda_weights){.k = (size_t)out.c, .c = (size_t)in.c, .s = (size_t)in.h * (size_t)in.w};
+  return (mptl_cuda_weights){
+      .k = (size_t)out.c, .c = (size_t)(in.c / a->groups), .s = (size_t)a->kernel[0] * (size_t)a->kernel[1]};
+}
+
+static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_type type) {
+  mptl_shape in = input_shape(call), out = mptl_cuda_out_shape(call);
+  const mptl_attributes *a = &call->op->attr;
+  if (out.ndim == 1) {
+    mptl_linear_shape shape = {.n = call->batch, .c = in.c, .h = in.h, .w = in.w, .out = out.c, .bias = a->bias};
+    return mptl_cuda_product_linear(product, &shape, pass, type);
+  }
+  mptl_conv_shape shape = {.n = call->batch,
+                           .ic = in.c,
+                           .ih = in.h,
+                           .iw = in.w,
+                           .oc = out.c,
+                           .oh = out.h,
+                           .ow = out.w,
+                           .kh = a->kernel[0],
+                           .kw = a->kernel[1],
+                           .sh = a->stride[0],
+                           .sw = a->stride[1],
+                           .ph = a->padding[0],
+                           .pw = a->padding[1],
+                           .dh = a->dilation[0],
+                           .dw = a->dilation[1],
+                           .groups = a->groups,
+                           .bias = a->bias};
+  return mptl_cuda_product_conv(product, &shape, pass, type);
+}
+
+/* ---- Types ---- */
+
+/* mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep. cuDNN
+ * has no bf16 for most convolutions in groups, which wait for memory anyway. */
+static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
+  if (setting == MPTL_COMPUTE_BINARY32 || products == 0) return MPTL_CUDA_F32;
+  if (products == 1 && groups == 1 && mptl_cuda_supports(capability, MPTL_CUDA_BF16)) return MPTL_CUDA_BF16;
+  return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
+}
+
+const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  return mptl_cuda_type_name(choose_type(a, b, groups, setting));
+}
+
+/* The type and the product of a pass. Where the library has no code for a type, the next wider one, which is in front
+ * of it in the list of types, is as right. */
+static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
+  gemm_state *s = state(call);
+  int type = MPTL_CUDA_F32;
+  if (first != NULL && second != NULL)
+    type = (int)choose_type(first->format, second->format, call->op->attr.groups, call->compute);
+  mptl_status status = MPTL_EUNSUPPORTED;
+  for (; type >= MPTL_CUDA_F32 && status == MPTL_EUNSUPPORTED; type--) {
+    s->pass[pass] = (gemm_pass){.type = (mptl_cuda_type)type};
+    mptl_cuda_product **product = &s->product[pass][type];
+    status = *product != NULL ? MPTL_OK : create_product(product, call, pass, (mptl_cuda_type)type);
+  }
+  return status;
+}
+
+/* ---- Scratch memory ---- */
+
+static size_t take(size_t *bytes, size_t n) {
+  size_t at = *bytes;
+  *bytes += mptl_cuda_aligned(n);
+  return at;
+}
+
+/* What the kernels write for the units: bf16, or binary32, which TF32 units take as well. */
+static mptl_cuda_cast_type cast_type(mptl_cuda_type type) {
+  return type == MPTL_CUDA_BF16 ? MPTL_CUDA_CAST_BF16 : MPTL_CUDA_CAST_F32;
+}
+
+static bool as_it_is(const mptl_source *s, mptl_cuda_type type) { return type != MPTL_CUDA_BF16 && s->size == sizeof(float); }
+
+static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n) {
+  return as_it_is(s, type) ? 0 : n * mptl_cuda_type_size(type);
+}
+
+/* Whether results can be made where they will be stored. */
+static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate; }
+
+static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(sink) ? 0 : n * sizeof(float); }
+
+static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
+  return mptl_cuda_product_workspace_bytes(state(call)->product[pass][state(call)->pass[pass].type]);
+}
+
+static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
+  gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
+  MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
+  p->first = take(bytes, operand_bytes(&call->in[0], p->type, in_numel(call)));
+  p->second = take(bytes, weights_numel(call) * mptl_cuda_type_size(p->type));
+  p->results = take(bytes, results_bytes(&call->y, out_numel(call)));
+  p->workspace = take(bytes, workspace_bytes(call, MPTL_FORWARD));
+  return MPTL_OK;
+}
+
+/* The two passes run one after the other, over the same memory, but for the gradient of the output where both take the same copy. */
+static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
+  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  size_t channels = (size_t)mptl_cuda_out_shape(call).c, weights = weights_numel(call), begin, end;
+  MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
+  w->second = take(bytes, operand_bytes(&call->dy, w->type, out_numel(call)));
+  begin = *bytes;
+  w->first = take(bytes, operand_bytes(&call->in[0], w->type, in_numel(call)));
+  w->results = take(bytes, weights * sizeof(float));
+  w->workspace = take(bytes, workspace_bytes(call, MPTL_BACKWARD_WEIGHTS));
+  if (call->op->attr.bias)
+    state(call)->bias_sums = take(bytes, mptl_cuda_bias_gradient_scratch(out_numel(call) / channels, channels));
+  if (!call->dx[0].wanted) return MPTL_OK;
+  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
+  end = begin;
+  d->first = d->type == w->type ? w->second : take(&end, operand_bytes(&call->dy, d->type, out_numel(call)));
+  d->second = take(&end, weights * mptl_cuda_type_size(d->type));
+  d->results = take(&end, results_bytes(&call->dx[0], in_numel(call)));
+  d->workspace = take(&end, workspace_bytes(call, MPTL_BACKWARD_DATA));
+  if (end > *bytes) *bytes = end;
+  return MPTL_OK;
+}
+
+static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
+  size_t forward = 0, backward = 0;
+  MPTL_TRY(prepare_forward(call, &forward));
+  if (call->train) MPTL_TRY(prepare_backward(call, &backward));
+  *scratch_bytes = forward > backward ? forward : backward;
+  return MPTL_OK;
+}
+
+/* ---- Running ---- */
+
+static void *area(const mptl_call *call, size_t offset) { return mptl_cuda_address((char *)call->scratch + offset); }
+
+/* A value as a pass multiplies it: where it is, or in the scratch memory at offset, where it is put if `convert` is set. */
+static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t n,
+                           size_t offset, bool convert) {
+  mptl_cuda_source source = mptl_cuda_source_of(s);
+  *p = as_it_is(s, type) ? source.data : area(call, offset);
+  if (as_it_is(s, type) || !convert) return MPTL_OK;
+  return MPTL_CUDA_LAUNCH(mptl_cuda_cast(area(call, offset), cast_type(type), &source, 0, n, stream()));
+}
+
+/* The rounded weights as a pass multiplies them, in the libraries' order. */
+static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
+  mptl_key key = {0};
+  return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), cast_type(p->type), mptl_cuda_address(call->theta[0]),
+                                                  weights_shape(call), NULL, key, 0, NULL, stream()));
+}
+
+static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
+  const gemm_pass *p = &state(call)->pass[pass];
+  return mptl_cuda_product_run(state(call)->product[pass][p->type], result, first, second, area(call, p->workspace));
+}
+
+static mptl_status forward(mptl_call *call) {
+  const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
+  const void *x;
+  mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
+  const float *bias = call->op->attr.bias ? mptl_cuda_address(call->theta[1]) : NULL;
+  float *results = in_place(&call->y) ? y.data : area(call, p->results);
+  MPTL_TRY(pack_weights(call, p));
+  MPTL_TRY(operand(&x, call, &call->in[0], p->type, in_numel(call), p->first, true));
+  MPTL_TRY(multiply(call, MPTL_FORWARD, results, x, area(call, p->second)));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_write(&y, results, out_numel(call), bias, (size_t)mptl_cuda_out_shape(call).c, stream()));
+}
+
+static mptl_status backward_theta(mptl_call *call) {
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
+  size_t channels = (size_t)mptl_cuda_out_shape(call).c;
+  const void *x, *dy;
+  MPTL_TRY(operand(&x, call, &call->in[0], w->type, in_numel(call), w->first, true));
+  MPTL_TRY(operand(&dy, call, &call->dy, w->type, out_numel(call), w->second, true));
+  MPTL_TRY(multiply(call, MPTL_BACKWARD_WEIGHTS, area(call, w->results), x, dy));
+  MPTL_TRY(MPTL_CUDA_LAUNCH(
+      mptl_cuda_unpack_weights(mptl_cuda_address(call->dtheta[0]), area(call, w->results), weights_shape(call), stream())));
+  if (!call->op->attr.bias) return MPTL_OK;
+  mptl_cuda_source source = mptl_cuda_source_of(&call->dy);
+  return MPTL_CUDA_LAUNCH(mptl_cuda_bias_gradient(mptl_cuda_address(call->dtheta[1]), &source, out_numel(call) / channels,
+                                                  channels, area(call, state(call)->bias_sums), stream()));
+}
+
+static mptl_status backward(mptl_call *call) {
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  MPTL_TRY(backward_theta(call));
+  if (!call->dx[0].wanted) return MPTL_OK;
+  const void *dy;
+  mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
+  float *results = in_place(&call->dx[0]) ? dx.data : area(call, d->results);
+  MPTL_TRY(pack_weights(call, d));
+  MPTL_TRY(operand(&dy, call, &call->dy, d->type, out_numel(call), d->first, d->type != w->type));
+  MPTL_TRY(multiply(call, MPTL_BACKWARD_DATA, results, dy, area(call, d->second)));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_write(&dx, results, in_numel(call), NULL, 1, stream()));
+}
+
+/* ---- The rows of the table ---- */
+
+static mptl_status create(mptl_call *call) {
+  call->state = calloc(1, sizeof(gemm_state));
+  return call->state ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
+}
+
+static void destroy(mptl_call *call) {
+  if (call->state == NULL) return;
+  for (int pass = 0; pass < MPTL_PASSES; pass++)
+    for (int type = 0; type < MPTL_CUDA_TYPES; type++) mptl_cuda_product_destroy(state(call)->product[pass][type]);
+  free(call->state);
+  call->state = NULL;
+}
+
+const mptl_cuda_kind_row mptl_cuda_conv2d = {
+    .kind = "conv2d", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+const mptl_cuda_kind_row mptl_cuda_linear_layer = {
+    .kind = "linear", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};

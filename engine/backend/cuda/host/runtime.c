@@ -1,0 +1,158 @@
+/* A device that is none: the kernels run on the host, one launch at a time, and device memory is a range of addresses that is closed to
+ * the program between launches and copies. So what would be a crash on a GPU, the host reading a device's memory, is one here, too; and an
+ * address of the host's that is handed to a kernel ends the program with a message. For tests.
+ */
+#include "backend/cuda/runtime.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define RANGE_BYTES ((size_t)8 << 30) /* of addresses; memory is taken when it is touched */
+#define ALIGN 256
+
+static struct {
+  char *base;  /* NULL before the device is opened */
+  size_t used; /* bytes from base on that have ever been allocated */
+  int entered; /* brackets that are open */
+} range;
+
+/* What is allocated, in the order of addresses. */
+typedef struct block {
+  size_t offset, bytes;
+  struct block *next;
+} block;
+
+static block *blocks;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+_Noreturn static void stop(const char *what, const void *p) {
+  fprintf(stderr, "CUDA backend on the host: %s (%p)\n", what, p);
+  abort();
+}
+
+static void protect(int how) {
+  if (range.used > 0 && mprotect(range.base, range.used, how) != 0) stop("mprotect failed", range.base);
+}
+
+void mptl_cuda_enter(void) {
+  if (range.entered++ == 0) protect(PROT_READ | PROT_WRITE);
+}
+
+mptl_status mptl_cuda_leave(int error) {
+  if (--range.entered == 0) protect(PROT_NONE);
+  return error == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "CUDA, starting a kernel: error %d", error);
+}
+
+void *mptl_cuda_address(const void *p) {
+  if (p != NULL && ((const char *)p < range.base || (const char *)p >= range.base + range.used))
+    stop("an address of the host's is handed to the device", p);
+  return (void *)p;
+}
+
+/* ---- The device ---- */
+
+mptl_status mptl_cuda_runtime_count(int *devices) {
+  *devices = 1;
+  return MPTL_OK;
+}
+
+mptl_status mptl_cuda_runtime_describe(int device, char *text, size_t size) {
+  (void)device;
+  snprintf(text, size, "no GPU: the kernels on the host, for tests");
+  return MPTL_OK;
+}
+
+mptl_status mptl_cuda_runtime_open(int device) {
+  (void)device;
+  if (range.base != NULL) return MPTL_OK;
+  void *base = mmap(NULL, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) return mptl_fail(MPTL_ENOMEM, "no range of addresses of %zu bytes", RANGE_BYTES);
+  range.base = base;
+  return MPTL_OK;
+}
+
+int mptl_cuda_runtime_device(void) { return 0; }
+mptl_cuda_stream mptl_cuda_runtime_stream(void) { return NULL; }
+int mptl_cuda_runtime_capability(void) { return 90; }
+
+/* ---- Memory: first fit, each block filled with NaNs ---- */
+
+static size_t place(size_t bytes, block ***after) {
+  size_t offset = 0;
+  *after = &blocks;
+  for (block *b = blocks; b != NULL && b->offset < offset + bytes; b = b->next) {
+    offset = b->offset + b->bytes;
+    *after = &b->next;
+  }
+  return offset;
+}
+
+static void *allocate(size_t bytes) {
+  if (bytes > RANGE_BYTES / 2) return NULL;
+  block *b = malloc(sizeof *b), **after;
+  if (b == NULL) return NULL;
+  b->bytes = (bytes + (bytes == 0) + ALIGN - 1) / ALIGN * ALIGN;
+  pthread_mutex_lock(&lock);
+  b->offset = place(b->bytes, &after);
+  bool fits = b->offset + b->bytes <= RANGE_BYTES;
+  if (fits) {
+    b->next = *after;
+    *after = b;
+    if (b->offset + b->bytes > range.used) range.used = b->offset + b->bytes;
+  }
+  pthread_mutex_unlock(&lock);
+  if (!fits) {
+    free(b);
+    return NULL;
+  }
+  char *p = range.base + b->offset;
+  mptl_cuda_enter();
+  memset(p, 0xff, b->bytes);
+  mptl_cuda_leave(0);
+  mptl_memory_count((ptrdiff_t)b->bytes);
+  return p;
+}
+
+static void release(void *p) {
+  if (p == NULL) return;
+  pthread_mutex_lock(&lock);
+  block **at = &blocks;
+  while (*at != NULL && range.base + (*at)->offset != p) at = &(*at)->next;
+  block *b = *at;
+  if (b == NULL) stop("freed, but not allocated", p);
+  *at = b->next;
+  pthread_mutex_unlock(&lock);
+  mptl_memory_count(-(ptrdiff_t)b->bytes);
+  free(b);
+}
+
+static mptl_status upload(void *to, const void *host, size_t bytes) {
+  mptl_cuda_enter();
+  memcpy(mptl_cuda_address(to), host, bytes);
+  return mptl_cuda_leave(0);
+}
+
+static mptl_status download(void *host, const void *from, size_t bytes) {
+  mptl_cuda_enter();
+  memcpy(host, mptl_cuda_address(from), bytes);
+  return mptl_cuda_leave(0);
+}
+
+static mptl_status zero(void *p, size_t bytes) {
+  mptl_cuda_enter();
+  memset(mptl_cuda_address(p), 0, bytes);
+  return mptl_cuda_leave(0);
+}
+
+static mptl_status synchronize(void) { return MPTL_OK; }
+
+const mptl_memory mptl_cuda_memory = {.is_host = false,
+                                      .alloc = allocate,
+                                      .free = release,
+                                      .upload = upload,
+                                      .download = download,
+                                      .zero = zero,
+                                      .synchronize = synchronize};

@@ -1,0 +1,34 @@
+/* Matrix products of the CUDA backend: one object for one pass of a convolution or linear layer, whatever library computes it (products.c:
+ * cuDNN and cuBLASLt; host/products.c: loops, for tests).
+ *
+ * Activations are NHWC, weights and their gradients [out][kh][kw][in / groups]; results are binary32, summed in binary32. The operands
+ * of a pass: forward x, weights; backward data dy, weights; backward weights x, dy.
+ */
+#ifndef MPTL_BACKEND_CUDA_PRODUCTS_H
+#define MPTL_BACKEND_CUDA_PRODUCTS_H
+
+#include <stddef.h>
+
+#include "backend/cuda/types.h"
+#include "backend/shapes.h"
+
+typedef struct mptl_cuda_product mptl_cuda_product;
+
+/* For the open device (runtime.h). Both operands have the same type. MPTL_EUNSUPPORTED: the library has no code for that. */
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
+                                   mptl_cuda_type type);
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
+                                     mptl_cuda_type type);
+void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed */
+
+/* Device memory that a run needs, 256-byte aligned. */
+size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product);
+
+/* Addresses are the device's, 16-byte aligned. */
+mptl_status mptl_cuda_product_run(mptl_cuda_product *product, float *result, const void *first, const void *second,
+                                  void *workspace);
+
+/* "cuDNN 9.13.0, cuBLASLt 13.1.0" */
+const char *mptl_cuda_products_libraries(void);
+
+#endif

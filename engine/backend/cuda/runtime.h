@@ -1,0 +1,37 @@
+/* What the backend asks of the machine: devices, memory, the stream that all work goes to. runtime.c answers for GPUs; host/runtime.c for the
+ * kernels compiled for the host, where device memory is the host's, closed to it but for launches and copies.
+ */
+#ifndef MPTL_BACKEND_CUDA_RUNTIME_H
+#define MPTL_BACKEND_CUDA_RUNTIME_H
+
+#include "core/memory.h"
+#include "kernels/cuda/kernels.h"
+#include "mptl/status.h"
+
+mptl_status mptl_cuda_runtime_count(int *devices);
+mptl_status mptl_cuda_runtime_describe(int device, char *text, size_t size);
+
+/* Opens a device for the process, with its stream; the same one again is no error. */
+mptl_status mptl_cuda_runtime_open(int device);
+
+/* Of the open device. */
+int mptl_cuda_runtime_device(void);
+mptl_cuda_stream mptl_cuda_runtime_stream(void);
+int mptl_cuda_runtime_capability(void); /* 10 * major + minor */
+extern const mptl_memory mptl_cuda_memory;
+
+/* Brackets around what launches work. leave takes what a launcher returned, or 0. */
+void mptl_cuda_enter(void);
+mptl_status mptl_cuda_leave(int error);
+
+/* Runs a launcher. */
+#define MPTL_CUDA_LAUNCH(call) (mptl_cuda_enter(), mptl_cuda_leave(call))
+
+/* An address that goes to the device. On the host: ends the process if it is not in its memory; NULL is allowed. */
+#ifdef MPTL_CUDA_HOST
+void *mptl_cuda_address(const void *p);
+#else
+static inline void *mptl_cuda_address(const void *p) { return (void *)p; }
+#endif
+
+#endif

@@ -1,0 +1,209 @@
+/* Memory of the CUDA backend over a runtime that stands in for CUDA's, and is as late as that may be: what goes to the stream is done when
+ * somebody waits, not before. So an upload whose piece of the host's memory is used again too early is found.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../engine/backend/cuda/runtime.c"
+#include "../c/dnn_check.h"
+#include "mptl/program.h"
+
+#define EXPECT(what) CHECK(what, "%s", #what)
+
+/* ---- The stream: copies, and fills where from is NULL ---- */
+
+enum { MOST = 4096 };
+static struct {
+  char *to;
+  const char *from;
+  size_t bytes;
+  int value;
+} queue[MOST];
+static int queued, done, marked; /* marked: work in front of the event */
+
+static void work_until(int end) {
+  for (; done < end; done++)
+    if (queue[done].from != NULL)
+      memcpy(queue[done].to, queue[done].from, queue[done].bytes);
+    else
+      memset(queue[done].to, queue[done].value, queue[done].bytes);
+}
+
+static cudaError_t later(void *to, const void *from, size_t bytes, int value) {
+  EXPECT(queued < MOST);
+  queue[queued].to = to, queue[queued].from = from, queue[queued].bytes = bytes, queue[queued].value = value;
+  queued++;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s) {
+  (void)kind, (void)s;
+  return later(to, from, bytes, 0);
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s) {
+  (void)s;
+  return later(to, NULL, bytes, value);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  (void)s;
+  work_until(queued);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+  (void)e, (void)s;
+  marked = queued;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+  (void)e;
+  work_until(marked);
+  return cudaSuccess;
+}
+
+/* ---- The rest ---- */
+
+static size_t left = SIZE_MAX; /* bytes that can be had */
+
+cudaError_t cudaMalloc(void **p, size_t bytes) {
+  if (bytes > left) return cudaErrorMemoryAllocation;
+  *p = aligned_alloc(256, bytes);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFree(void *p) {
+  free(p);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **p, size_t bytes) {
+  *p = malloc(bytes);
+  return cudaSuccess;
+}
+
+static int devices, capability_major = 8;
+static cudaError_t count_error = cudaSuccess;
+
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = devices;
+  return count_error;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+  *version = 12020;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
+  (void)device;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? capability_major : 6;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) { return device < devices ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorUnknown ? "unknown error" : "another error"; }
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags) {
+  (void)flags;
+  *s = NULL;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
+  (void)flags;
+  *e = NULL;
+  return cudaSuccess;
+}
+
+/* ---- Tests ---- */
+
+static void refuses(mptl_status status, mptl_status expected, const char *message) {
+  CHECK(status == expected && strcmp(mptl_error(), message) == 0, "status %d, \"%s\"; expected %d, \"%s\"", (int)status,
+        mptl_error(), (int)expected, message);
+}
+
+static void says_what_is_missing(void) {
+  int count;
+  refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, "no NVIDIA GPU");
+  count_error = cudaErrorInsufficientDriver;
+  char old[96];
+  snprintf(old, sizeof old, "the NVIDIA driver knows CUDA 12.2, this build needs %d.%d", CUDART_VERSION / 1000,
+           CUDART_VERSION / 10 % 100);
+  refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, old);
+  count_error = cudaErrorUnknown;
+  refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, "no usable NVIDIA GPU: unknown error");
+  count_error = cudaSuccess;
+  devices = 2;
+  EXPECT(mptl_cuda_runtime_count(&count) == MPTL_OK && count == 2);
+}
+
+static void opens_one_device(void) {
+  capability_major = 7;
+  refuses(mptl_cuda_runtime_open(1), MPTL_EUNSUPPORTED, "compute capability 7.6, the kernels are built for 8.0 and newer");
+  capability_major = 9;
+  EXPECT(mptl_cuda_runtime_open(1) == MPTL_OK && mptl_cuda_runtime_open(1) == MPTL_OK);
+  EXPECT(mptl_cuda_runtime_capability() == 96);
+  refuses(mptl_cuda_runtime_open(0), MPTL_EUNSUPPORTED, "this process uses cuda:1 already, it can have one GPU");
+}
+
+static unsigned char byte_of(size_t round, size_t i) { return (unsigned char)(round * 131 + i % 251); }
+
+/* Bytes of an upload that are not what they should be. */
+static size_t wrong(const char *bytes, size_t round, size_t first, size_t end) {
+  size_t count = 0;
+  for (size_t i = first; i < end; i++) count += (unsigned char)bytes[i] != byte_of(round, i);
+  return count;
+}
+
+/* Uploads from memory that is overwritten at once: more than the pieces have room for, and once more than they have at all. */
+static void uploads_in_order(void) {
+  enum { ROUNDS = 40, BYTES = 3 << 20 };
+  size_t whole = (size_t)ROUNDS * BYTES;
+  char *device = mptl_cuda_memory.alloc(whole), *host = malloc(whole);
+  for (size_t round = 0; round < ROUNDS; round++) {
+    for (size_t i = 0; i < BYTES; i++) host[i] = (char)byte_of(round, i);
+    EXPECT(mptl_cuda_memory.upload(device + round * BYTES, host, BYTES - round) == MPTL_OK);
+    memset(host, 0, BYTES);
+  }
+  EXPECT(mptl_cuda_memory.zero(device, 10) == MPTL_OK);
+  EXPECT(mptl_cuda_memory.download(host, device, whole) == MPTL_OK);
+  for (size_t round = 0; round < ROUNDS; round++) {
+    size_t bytes = wrong(host + round * BYTES, round, round == 0 ? 10 : 0, BYTES - round);
+    CHECK(bytes == 0, "upload %zu: %zu bytes are others", round, bytes);
+  }
+  for (size_t i = 0; i < 10; i++) EXPECT(host[i] == 0);
+  for (size_t i = 0; i < whole; i++) host[i] = (char)byte_of(3, i);
+  EXPECT(mptl_cuda_memory.upload(device, host, whole) == MPTL_OK);
+  memset(host, 0, whole);
+  EXPECT(mptl_cuda_memory.download(host, device, whole) == MPTL_OK);
+  EXPECT(wrong(host, 3, 0, whole) == 0);
+  mptl_cuda_memory.free(device);
+  free(host);
+}
+
+static void counts_memory(void) {
+  size_t before = mptl_memory_current();
+  void *a = mptl_cuda_memory.alloc(1000), *b = mptl_cuda_memory.alloc(0);
+  EXPECT(a != NULL && b != NULL && mptl_memory_current() == before + 1024 + 256);
+  mptl_cuda_memory.free(a);
+  EXPECT(mptl_memory_current() == before + 256);
+  mptl_cuda_memory.free(b);
+  mptl_cuda_memory.free(NULL);
+  left = 100;
+  EXPECT(mptl_cuda_memory.alloc(1000) == NULL && mptl_memory_current() == before);
+  left = SIZE_MAX;
+}
+
+int main(void) {
+  says_what_is_missing();
+  opens_one_device();
+  uploads_in_order();
+  counts_memory();
+  return failures > 0;
+}

@@ -1,0 +1,297 @@
+-- A GPU, or the CUDA backend's build for the host, beside the CPU: operators, training, checkpoints.
+local core = require "mptl.core"
+local net = require "support.network"
+local precision = require "mptl.precision"
+local runs = require "support.runs"
+local storage = require "support.storage"
+
+local cuda = core.device "cuda"
+
+-- Multiples of 1/8 up to 15/8, of which the sums of products in these specs are exact in binary32 in any order.
+local function dyadic(n, seed)
+  local values = net.numbers(n, seed)
+  for i, x in ipairs(values) do values[i] = (x * 15.9999 // 1) / 8 end
+  return values
+end
+
+local function filled(t, values)
+  return t:copy(core.tensor(t:size(), values))
+end
+
+--- One operator's output, gradients and statistics, as text by name. build(graph, input) returns the operator's value.
+local function run(device, build, options)
+  local n, input = 4, options.input or { 6, 6, 6 }
+  local g = core.graph()
+  local y = build(g, g:input(input))
+  local operator = #g:operators() - 1
+  local shape = g:shape(y)
+  local set_head, labels = net.cotangent_head(g, y, n, dyadic(n * net.product(shape), 7))
+  local model = core.model(g, { seed = 3, device = device })
+  set_head(model)
+  for i, p in ipairs(g:parameters()) do
+    if p.name:match "^op%." and not p.buffer then filled(model:tensor(p.name), dyadic(p.numel, i)) end
+  end
+  local assignment = core.assignment(g, n, net.fp32)
+  for _, role in ipairs { "v", "dv", "theta", "dtheta" } do
+    for op = 0, operator do
+      if options.low and assignment:get(op, role) then assignment:set(op, role, net.hfp8.low[role]) end
+    end
+  end
+  local program = core.program(model, assignment, {
+    train = options.train ~= false, input_gradient = options.train ~= false, keep_all = true, rounding = options.rounding,
+    seed = 5, storage = options.storage,
+  })
+  local values = dyadic(n * net.product(input), 9)
+  program:forward(core.tensor({ #values }, values), labels, 11)
+  local results = { y = program:read(operator):totable() }
+  if options.train ~= false then
+    program:backward(n)
+    results.dx = program:read(0, "gradient"):totable()
+  end
+  for _, p in ipairs(g:parameters()) do
+    if p.name:match "^op%." and p.buffer then results[p.name] = model:tensor(p.name):totable() end
+    if p.name:match "^op%." and not p.buffer and options.train ~= false then
+      results["d" .. p.name] = model:grad(p.name):totable()
+    end
+  end
+  local stats = {}
+  for _, s in ipairs(program:stats()) do
+    if s.operator <= operator then
+      stats[#stats + 1] = ("%d %s %d %d %d %a"):format(s.operator, s.role, s.elements, s.underflow, s.overflow, s.max_abs)
+    end
+  end
+  return results, table.concat(stats, "\n")
+end
+
+-- Element by element, to the bit.
+local function assert_equal(want, got, what)
+  for i = 1, #want do
+    if ("%a"):format(want[i]) ~= ("%a"):format(got[i]) then
+      error(("%s: element %d is %a, on the CPU %a"):format(what, i, got[i], want[i]), 2)
+    end
+  end
+end
+
+local function compare(build, options, tolerance)
+  local want, want_stats = run("cpu", build, options)
+  local got, got_stats = run(cuda, build, options)
+  for name, values in pairs(want) do
+    if tolerance == 0 then assert_equal(values, got[name], name) else net.assert_close(values, got[name], tolerance, name) end
+  end
+  if tolerance == 0 then assert.equal(want_stats, got_stats) end
+end
+
+local function unary(kind, attributes)
+  return function(g, x) return g:add(kind, "op", { x }, attributes) end
+end
+
+-- What an operator's results may differ by, of the largest: 0 where no sum is taken in another order and nothing is approximated.
+local operators = {
+  { "relu", 0, unary "relu" },
+  { "relu6", 0, unary "relu6" },
+  { "dropout", 0, unary("dropout", { p = 0.3 }) },
+  { "add", 0, function(g, x) return g:add("add", "op", { x, g:add("relu", "relu", { x }) }) end },
+  { "mul", 0, function(g, x) return g:add("mul", "op", { x, g:add("relu", "relu", { x }) }) end },
+  { "maxpool", 0, unary("maxpool", { kernel = 3, stride = 2, padding = 1 }) },
+  { "avgpool", 0, unary("avgpool", { kernel = 2, stride = 2 }) },
+  { "mean", 0, unary "mean" },
+  { "slice", 0, unary("slice", { first = 1, count = 4 }) },
+  { "concat, shuffled", 0, function(g, x)
+    return g:add("concat", "op", { x, g:add("relu", "relu", { x }) }, { shuffle = 3 })
+  end },
+  { "conv2d", 0, unary("conv2d", { out = 5, kernel = 3, padding = 1 }) },
+  { "conv2d without bias, with strides", 0, unary("conv2d", { out = 4, kernel = { 3, 2 }, stride = 2, bias = false }) },
+  { "conv2d, dilated", 0, unary("conv2d", { out = 4, kernel = 2, dilation = 2 }) },
+  { "conv2d, grouped", 0, unary("conv2d", { out = 9, kernel = 3, groups = 3 }) },
+  { "conv2d, depthwise", 0, unary("conv2d", { out = 6, kernel = 3, groups = 6, padding = 1 }) },
+  { "linear over images", 0, function(g, x) return g:add("linear", "op", { g:view(x, { 216 }) }, { out = 7 }) end },
+  { "sigmoid", 2e-7, unary "sigmoid" },
+  { "batchnorm2d", 2e-6, unary "batchnorm2d" },
+  { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:view(x, { 216 }) }) end },
+}
+
+describe("operator on the GPU", function()
+  for _, case in ipairs(operators) do
+    local name, tolerance, build = table.unpack(case)
+    it("gives the CPU's numbers: " .. name, function()
+      compare(build, {}, tolerance)
+      compare(build, { train = false }, tolerance)
+    end)
+    if tolerance == 0 then
+      it("gives the CPU's numbers in low precision: " .. name, function()
+        compare(build, { low = true }, 0)
+        compare(build, { low = true, rounding = "stochastic", storage = "emulated" }, 0)
+      end)
+    end
+  end
+end)
+
+--- Steps of training; losses, the last statistics' numbers of elements, parameters.
+local function train(device, graph, policy, steps, batch)
+  local model = core.model(graph, { seed = 3, device = device })
+  local plan = precision.plan(precision.named(policy), graph, batch)
+  local program = core.program(model, plan.assignment, { seed = 1 })
+  local images, labels = storage.images_of(batch, { 3, 8, 8 })
+  local losses, elements, parameters = {}, {}, {}
+  for step = 1, steps do
+    local result = program:step(images, labels, { step = step, lr = 0.05, momentum = 0.9, weight_decay = 5e-4, loss_scale = 256 })
+    assert(result.applied)
+    losses[step] = result.loss
+  end
+  for _, s in ipairs(program:stats()) do elements[#elements + 1] = ("%d %s %d"):format(s.operator, s.role, s.elements) end
+  for _, name in ipairs(model:names()) do parameters[name] = model:tensor(name):totable() end
+  return losses, table.concat(elements, "\n"), parameters
+end
+
+describe("training on the GPU", function()
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+    it("is the CPU's in binary32 but for the order of sums: " .. network, function()
+      local graph = net[network]()
+      local want, want_elements, want_parameters = train("cpu", graph, "fp32", 8, 7)
+      local got, got_elements, got_parameters = train(cuda, graph, "fp32", 8, 7)
+      net.assert_close(want, got, 1e-4, "loss")
+      assert.equal(want_elements, got_elements)
+      for name, values in pairs(want_parameters) do net.assert_close(values, got_parameters[name], 2e-3, name) end
+    end)
+
+    it("has the CPU's first loss in low precision, and goes its way: " .. network, function()
+      local graph = net[network]()
+      local want, want_elements = train("cpu", graph, "demotion", 8, 7)
+      local got, got_elements = train(cuda, graph, "demotion", 8, 7)
+      assert.near(want[1], got[1], 0.02 * want[1])
+      for step = 2, 8 do assert.near(want[step], got[step], 0.25 * want[step]) end
+      assert.equal(want_elements, got_elements)
+    end)
+  end
+
+  it("is the same when it is done again", function()
+    local graph = net.tiny_mixture()
+    local losses, _, parameters = train(cuda, graph, "uniform_low", 5, 6)
+    local again, _, parameters_again = train(cuda, graph, "uniform_low", 5, 6)
+    assert.same(losses, again)
+    assert.same(parameters, parameters_again)
+  end)
+
+  it("runs stages of any number of operators", function()
+    local g = core.graph()
+    local x = g:add("conv2d", "conv", { g:input { 3, 8, 8 } }, { out = 4, kernel = 1 })
+    for i = 1, 21 do x = g:add("dropout", "dropout" .. i, { x }, { p = 0.01 }) end
+    g:add("nll_loss", "loss", { g:add("linear", "linear", { g:view(x, { 256 }) }, { out = 5 }) })
+    local want, want_elements = train("cpu", g, "fp32", 1, 3)
+    local got, got_elements = train(cuda, g, "fp32", 1, 3)
+    net.assert_close(want, got, 1e-5, "loss")
+    assert.equal(want_elements, got_elements)
+  end)
+
+  it("refuses a label that is none, and a batch norm of one value", function()
+    local g = core.graph()
+    local x = g:add("batchnorm2d", "bn", { g:input { 5, 1, 1 } })
+    g:add("nll_loss", "loss", { g:view(x, { 5 }) })
+    local program = core.program(core.model(g, { device = cuda }), core.assignment(g, 1, net.fp32))
+    local images = core.tensor({ 5 }, { 1, 2, 3, 4, 5 })
+    assert.has_error(function() program:forward(images, { 5 }) end,
+      "loss (nll_loss): label of sample 0: 5, accepted are 0 to 4")
+    assert.has_error(function() program:forward(images, { 4 }) end,
+      "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
+  end)
+end)
+
+describe("a model on the GPU", function()
+  it("begins with the CPU's parameters", function()
+    local graph = net.tiny_mixture()
+    local here, there = core.model(graph, { seed = 8 }), core.model(graph, { seed = 8, device = cuda })
+    assert.equal("cpu", here:device())
+    assert.equal(cuda, there:device())
+    for _, name in ipairs(here:names()) do assert.equal(here:tensor(name):tostring(), there:tensor(name):tostring()) end
+  end)
+
+  it("is looked at and changed through copies", function()
+    local graph = net.tiny_resnet()
+    local t = core.model(graph, { device = cuda }):tensor "linear.bias"
+    t:fill(2)
+    t:set(3, 0.5)
+    assert.same({ 2, 2, 0.5, 2, 2 }, t:totable())
+    assert.equal(0.5, t:get(3))
+    assert.is_true(t:finite())
+    t:fromstring(string.pack("<fffff", 1, 2, 3, 4, 1 / 0))
+    assert.is_false(t:finite())
+    assert.same({ 1, 2, 3, 4, 1 / 0 }, core.tensor({ 5 }):copy(t):totable())
+    assert.has_error(function() core.round(t, "FP(4,3,4)") end,
+      "bad argument #1 to 'round' (the tensor is in the memory of a device: copy it to another first)")
+  end)
+
+  it("counts its memory", function()
+    local graph = net.tiny_resnet()
+    collectgarbage()
+    collectgarbage()
+    local before = core.memory()
+    local model = core.model(graph, { device = cuda })
+    local after = core.memory()
+    local bytes = 0
+    for _, name in ipairs(model:names()) do bytes = bytes + 4 * model:tensor(name):numel() end
+    assert.is_true(after - before >= bytes)
+  end)
+
+  it("has programs with its device's workspace only", function()
+    local graph = net.tiny_resnet()
+    assert.has_error(function()
+      core.program(core.model(graph, { device = cuda }), core.assignment(graph, 2, net.fp32),
+      { workspace = core.workspace "cpu" })
+    end, "program: the model is on " .. cuda .. ", its workspace on cpu")
+  end)
+end)
+
+describe("mptl train --device cuda", function()
+  local dir
+
+  setup(function() dir = runs.directory() end)
+  teardown(function() runs.remove(dir) end)
+
+  local function mptl(arguments, before)
+    local code, _, err = runs.mptl(dir, arguments, before)
+    return code, err
+  end
+
+  it("trains, is interrupted, and goes on to the same bits", function()
+    assert.equal(0, (mptl "train tiny.lua --quiet --device cuda --out whole"))
+    assert.equal(130, (mptl("train tiny.lua --quiet --device cuda --out parts", "KILL=4")))
+    assert.equal(0, (mptl "train tiny.lua --quiet --device cuda --out parts --resume"))
+    assert.is_true(runs.same_files(dir .. "/whole/last.safetensors", dir .. "/parts/last.safetensors"))
+    assert.same(runs.reproducible(dir .. "/whole"), runs.reproducible(dir .. "/parts"))
+  end)
+
+  it("goes on with what the CPU began, and the CPU with what it began", function()
+    runs.spill(dir .. "/fp32.lua", (runs.script:gsub("formats = {.-} },", 'formats = { high = "fp32", low = "fp32" },')))
+    assert.equal(0, (mptl "train fp32.lua --quiet --device cpu --out cpu"))
+    local want = runs.metrics(dir .. "/cpu")
+    for first, second in pairs { cpu = "cuda", cuda = "cpu" } do
+      local arguments = ("train fp32.lua --quiet --out %s-first --device "):format(first)
+      assert.equal(130, (mptl(arguments .. first, "KILL=4")))
+      assert.equal(0, (mptl(arguments .. second .. " --resume")))
+      local got = runs.metrics(dir .. "/" .. first .. "-first")
+      assert.equal(3, #got)
+      for i = 1, 3 do
+        assert.near(want[i].train_loss, got[i].train_loss, 1e-3 * want[i].train_loss)
+        assert.near(want[i].test_loss, got[i].test_loss, 1e-3 * want[i].test_loss)
+      end
+    end
+  end)
+
+  it("evaluates a checkpoint of the other device", function()
+    assert.equal(0, (mptl "train tiny.lua --quiet --policy fp32 --epochs 1 --device cuda --out once"))
+    local results = {}
+    for _, device in ipairs { "cpu", "cuda" } do
+      local code, out = runs.mptl(dir, "eval tiny.lua once/last.safetensors --json --policy fp32 --device " .. device)
+      assert.equal(0, code)
+      results[device] = tonumber(out:match '"test_loss": *([%d.]+)')
+    end
+    assert.near(results.cpu, results.cuda, 1e-5 * results.cpu)
+  end)
+
+  it("refuses a GPU beyond the last one", function()
+    local count = #core.cuda().devices
+    local code, err = mptl(("train tiny.lua --out none --device cuda:%d"):format(count))
+    assert.equal(2, code)
+    assert.matches("^mptl train: %-%-device cuda:%d+: there [^\n]+, accepted are cuda:0 to cuda:%d+\n$", err)
+  end)
+end)
