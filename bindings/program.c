@@ -14,7 +14,8 @@
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
- *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=}, ... } of the last step
+ *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=, shifts=}, ... } of the last step;
+ *     shifts: of FP(e,m,auto), see mptl_program_shifts
  *   p:count_exponents(on)   from the next forward on: exponents of what comes to be rounded (kernels/exponents.h)
  *   p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=, nan=, max_abs=}, ... } of the last step; counts[i] values have
  *     floor(log2 |x|) = first + i - 1; counts begins and ends with a number that is not 0, or is empty; nil if they were not counted
@@ -292,6 +293,21 @@ static int program_step(lua_State *L) {
   return 1;
 }
 
+/* Sets shifts, where the format is FP(e,m,auto). */
+static void set_shifts(lua_State *L, const mptl_program *program, int op, mptl_role role) {
+  int n = mptl_program_shifts(program, op, role, NULL, 0);
+  if (n == 0) return;
+  int *shifts = lua_newuserdatauv(L, (size_t)n * sizeof *shifts, 0);
+  mptl_program_shifts(program, op, role, shifts, n);
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    lua_pushinteger(L, shifts[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -3, "shifts");
+  lua_pop(L, 1);
+}
+
 static int program_stats(lua_State *L) {
   program_box *box = check_program(L);
   const mptl_op_stats *stats = mptl_program_stats(box->program);
@@ -310,6 +326,7 @@ static int program_stats(lua_State *L) {
       bind_set_integer(L, "inf_in", (lua_Integer)s->inf_in);
       bind_set_integer(L, "nan_in", (lua_Integer)s->nan_in);
       bind_set_number(L, "max_abs", (lua_Number)s->max_abs);
+      set_shifts(L, box->program, i, (mptl_role)role);
       lua_rawseti(L, -2, ++n);
     }
   }

@@ -35,7 +35,7 @@ static void read_options(lua_State *L, options *o, mptl_format format, int index
   bind_check_fields(L, index, fields);
   bind_check(L, mptl_rounding_mode_parse(&mode, bind_opt_string(L, index, "mode", "nearest_even")));
   mptl_overflow overflow = check_overflow(L, bind_opt_string(L, index, "overflow", "saturate"));
-  bind_check(L, mptl_rounder_init(&o->rounder, format, mode, overflow));
+  mptl_rounder_init(&o->rounder, format, mode, overflow);
   o->key = mptl_make_key((uint64_t)bind_opt_integer(L, index, "seed", 0), MPTL_STREAM_ROUND,
                          (uint32_t)bind_opt_integer(L, index, "stream", 0), (uint32_t)bind_opt_integer(L, index, "step", 0));
   o->index = (uint64_t)bind_opt_integer(L, index, "index", 0);
@@ -123,8 +123,10 @@ static int decode_values(lua_State *L) {
   mptl_format format = bind_check_format(L, 2);
   size_t size = mptl_code_size(format);
   if (bytes % size) luaL_error(L, "decode: %I bytes, not a multiple of the format's %I", (lua_Integer)bytes, (lua_Integer)size);
+  if (format.auto_bias)
+    luaL_error(L, "format FP(%d,%d,auto): its bias shift comes from a tensor, fit it first", format.e, format.m);
   mptl_rounder rounder;
-  bind_check(L, mptl_rounder_init(&rounder, format, MPTL_NEAREST_EVEN, MPTL_INF));
+  mptl_rounder_init(&rounder, format, MPTL_NEAREST_EVEN, MPTL_INF);
   mptl_tensor *y;
   int64_t n = (int64_t)(bytes / size);
   bind_check(L, mptl_tensor_create(&y, 1, &n));

@@ -63,7 +63,7 @@ describe("mptl", function()
     wrong("dataset", "cifra10", 'cifar10, cifar100, imagenet, synthetic (did you mean "cifar10"?)')
     wrong("storage", "compact", "packed, emulated")
     wrong("rounding", "nearest", "nearest_even, nearest_away, toward_zero, up, down, stochastic")
-    wrong("formats", "hfp9", 'bf16, fp16, fp8, hfp8 (did you mean "hfp8"?)')
+    wrong("formats", "hfp9", 'bf16, fp16, fp8, hfp8, HIGH/LOW (did you mean "hfp8"?)')
     wrong("policy", "demoton",
       'fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, FILE.lua (did you mean "demotion"?)')
     wrong("policy", "absent.lua",

@@ -4,11 +4,11 @@ local core = require "mptl.core"
 local net = require "support.network"
 
 --- Graph, model with the fixture's parameters, and a program under its groups.
-local function build(fixture)
+local function build(fixture, candidates)
   local graph = net.tiny_resnet()
   local model = core.model(graph)
   for name, t in pairs(fixture.parameters) do model:tensor(name):copy(core.tensor(t.dims, t.data)) end
-  local assignment = core.assignment(graph, #fixture.labels, net.hfp8)
+  local assignment = core.assignment(graph, #fixture.labels, candidates)
   for _, group in ipairs(fixture.low_groups) do assignment:set_group(group, true) end
   return graph, model, core.program(model, assignment, { keep_all = true, input_gradient = true })
 end
@@ -58,8 +58,8 @@ local function compare_step(fixture, i, graph, model, program)
   end
 end
 
-local function compare_training(fixture)
-  local graph, model, program = build(fixture)
+local function compare_training(fixture, candidates)
+  local graph, model, program = build(fixture, candidates)
   for i = 1, #fixture.steps do compare_step(fixture, i, graph, model, program) end
   for name, t in pairs(fixture.parameters_after) do net.assert_close(t.data, model:tensor(name):totable(), 1e-6, name) end
   for name, t in pairs(fixture.buffers_after) do net.assert_close(t.data, model:tensor(name):totable(), 1e-6, name) end
@@ -67,10 +67,15 @@ end
 
 describe("training in low precision", function()
   it("rounds every tensor as the method says, all of them low", function()
-    compare_training(require "fixtures.resnet_tiny_low")
+    compare_training(require "fixtures.resnet_tiny_low", net.hfp8)
   end)
 
   it("rounds every tensor as the method says, the largest groups low", function()
-    compare_training(require "fixtures.resnet_tiny_mixed")
+    compare_training(require "fixtures.resnet_tiny_mixed", net.hfp8)
+  end)
+
+  it("gives every rounding a bias shift of its own in formats FP(e,m,auto)", function()
+    local low = { v = "FP(3,3,auto)", dv = "FP(4,1,auto)", theta = "FP(3,2,auto)", dtheta = "FP(3,4,auto)" }
+    compare_training(require "fixtures.resnet_tiny_auto", { high = net.hfp8.high, low = low })
   end)
 end)

@@ -1,4 +1,5 @@
-"""Writes spec/fixtures/resnet_tiny_low.lua and resnet_tiny_mixed.lua: trainings in low precision that low_precision_spec.lua compares with.
+"""Writes spec/fixtures/resnet_tiny_low.lua, resnet_tiny_mixed.lua and resnet_tiny_auto.lua: trainings in low precision that
+low_precision_spec.lua compares with.
 
 usage: make_low_fixture.py [DIRECTORY]     (needs bench/requirements.txt; the format is described in spec/fixtures/README.md)
 
@@ -27,12 +28,28 @@ class Unsafe(Exception):
 
 
 class Format:
-    """FP(e,m,b) without codes for infinity and NaN."""
+    """FP(e,m,b) without codes for infinity and NaN; FP(e,m,auto) where b is None."""
 
     def __init__(self, e, m, b):
-        self.m = m
+        self.e, self.m, self.b = e, m, b
+        if b is None:
+            return
         self.emin = 2 - 2 ** (e - 1) - b
         self.max = 2.0 ** (2 ** (e - 1) - b) * (2 - 2.0**-m)
+
+    def fitted(self, pair):
+        """FP(e,m,auto): the format with the largest bias shift that leaves the largest magnitude below the end of its range."""
+        value, error = pair
+        if self.b is not None:
+            return self
+        at = int(value.abs().argmax())
+        largest, error = max(value.abs().max().item(), 2.0**-100), error.reshape(-1)[at].item()
+        shifts = {2 ** (self.e - 1) - math.ceil(math.log2(x)) for x in (largest - error, largest, largest + error)}
+        if len(shifts) > 1:
+            raise Unsafe("a shift")
+        b = shifts.pop()
+        assert 2.0 ** (2 ** (self.e - 1) - b) >= largest > 2.0 ** (2 ** (self.e - 1) - b - 1)
+        return Format(self.e, self.m, b)
 
     def round(self, x, overflow):
         """To the nearest, ties to even; overflow is decided on the result that an unbounded exponent gives."""
@@ -44,6 +61,7 @@ class Format:
 
 HIGH = {role: Format(6, 9, 0) for role in ("v", "dv", "theta", "dtheta")}
 LOW = {"v": Format(4, 3, 4), "theta": Format(4, 3, 4), "dv": Format(5, 2, 0), "dtheta": Format(6, 9, 0)}
+AUTO = {"v": Format(3, 3, None), "theta": Format(3, 2, None), "dv": Format(4, 1, None), "dtheta": Format(3, 4, None)}
 OVERFLOW = {"v": None, "theta": None, "dv": math.inf, "dtheta": math.inf}
 
 
@@ -233,7 +251,7 @@ class Net:
         self.ops, dims = tiny_resnet()
         self.images = torch.zeros(len(labels), 3, 8, 8, dtype=torch.float64)
         self.labels = torch.tensor(labels)
-        self.masters, self.momenta = {}, {}
+        self.masters, self.momenta, self.formats = {}, {}, LOW
         for name, d in dims.items():
             p = rand(*d, scale=0.3 if len(d) > 1 else 0.1, grad=False)
             if name.endswith(".weight") and len(d) == 1:
@@ -270,7 +288,7 @@ class Net:
     def round(self, op, role, pair):
         value, error = pair
         group = (self.theta_group if "theta" in role else self.group)[op.name]
-        fmt = (LOW if group in self.low else HIGH)[role]
+        fmt = (self.formats if group in self.low else HIGH)[role].fitted(pair)
         y = fmt.round(value, OVERFLOW[role])
         near_zero = (error > 0) & (value.abs() <= error)
         if near_zero.any() or any(not torch.equal(fmt.round(x, OVERFLOW[role]), y) for x in (value - error, value + error)):
@@ -387,9 +405,10 @@ def safe_step(net, low, pixel_scale, sgd, first_draw):
     raise SystemExit(f"no safe images, take another seed: {reason}; {sorted(reasons.items(), key=lambda r: -r[1])}")
 
 
-def train(seed, draws, loss_scales, ratio, labels, pixel_scale, whole):
-    """The fixture's text. draws: where the search for each step's images begins."""
+def train(seed, draws, loss_scales, ratio, labels, pixel_scale, whole, formats=LOW):
+    """The fixture's text. draws: where the search for each step's images begins; formats: of what is low."""
     net, text = Net(Inputs(seed), labels), ""
+    net.formats = formats
     parameters, low = dict(net.masters), demoted(net.find_groups(), ratio)
     for i, (draw, loss_scale) in enumerate(zip(draws, loss_scales)):
         net, loss, draw = safe_step(net, low, pixel_scale, {**SGD, "loss_scale": loss_scale}, draw)
@@ -419,6 +438,10 @@ FIXTURES = {
     # Where FP(6,9,0) is, few images are safe: one step.
     "resnet_tiny_mixed": dict(seed=2, draws=[8078], loss_scales=[256], ratio=0.5, labels=[3, 0, 2], pixel_scale=1.0,
                               whole=False),
+    # Every rounding with a bias shift of its own: of each parameter, and of each gradient that is sent to a value of several consumers.
+    # Formats of so few exponents that values underflow.
+    "resnet_tiny_auto": dict(seed=3, draws=[1, 1], loss_scales=[256, 1024], ratio=1, labels=[2, 4, 1], pixel_scale=8.0, whole=False,
+                             formats=AUTO),
 }
 
 

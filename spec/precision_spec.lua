@@ -284,7 +284,7 @@ describe("precision.policy()", function()
     fails(function() precision.demotion { threshold = 0 } end, "demotion: threshold 0, accepted are above 0 to 1, or false")
     fails(function() precision.demotion { rato = 1 } end, 'demotion: unknown option rato %(did you mean "ratio"%?%)')
     fails(function() precision.operator { formats = "hfp9" } end,
-      'formats: hfp9, accepted are bf16, fp16, fp8, hfp8, or a table {high=, low=} %(did you mean "hfp8"%?%)$')
+      'formats: hfp9, accepted are bf16, fp16, fp8, hfp8, HIGH/LOW, or a table {high=, low=} %(did you mean "hfp8"%?%)$')
     fails(function() precision.operator { formats = { high = "fp32", low = { v = "bf16" } } } end,
       "formats.low: the format of dv is missing")
     fails(function() precision.policy(3) end, "precision.policy: number, must be a function")

@@ -25,13 +25,14 @@ typedef struct mptl_source {
  * value with several consumers, in binary32). */
 typedef struct mptl_sink {
   void *data;
-  size_t size; /* as a source's; 0: not stored */
-  const mptl_rounder *rounder;
-  mptl_key key; /* random bits; elements count from index0 */
+  size_t size;           /* as a source's; 0: not stored */
+  mptl_rounder *rounder; /* of an auto_bias format: the operator fits it to all the results before it rounds the first */
+  mptl_key key;          /* random bits; elements count from index0 */
   uint64_t index0;
   bool accumulate;
   bool wanted;               /* false for a gradient that is not; nothing else is set then */
   bool part;                 /* of a slice's input: only the slice's channels, others write the rest */
+  bool measure;              /* only while the backend looks for what to fit the rounder to: see mptl_measure_begin in cpu.h */
   mptl_round_stats *stats;   /* of the tensor; the operator adds to it */
   mptl_exponents *exponents; /* of the tensor's values before they are rounded; the operator adds to it. NULL: not wanted */
 } mptl_sink;
@@ -62,7 +63,8 @@ typedef struct mptl_call {
   mptl_source dy;                  /* backward: gradient of the output, if it is in memory */
   mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
 
-  const mptl_rounder *theta_rounder;
+  const mptl_rounder
+      *theta_rounder; /* of the first parameter; others have its format, but an auto_bias format's shift is their own */
   const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
   float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
   float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
@@ -119,6 +121,9 @@ typedef struct mptl_backend {
                        mptl_round_stats *stats);
   mptl_status (*count_exponents)(mptl_exponents *exponents, const float *x, size_t n);
   mptl_status (*fill)(const mptl_sink *sink, float value, size_t n);
+
+  /* Largest finite magnitude of an array, to the host. NULL: the device does not have auto_bias formats. */
+  mptl_status (*max_abs)(float *largest, const float *x, size_t n);
 
   /* The trained parameters of a model, listed once. find_nonfinite sets *flag, in the device's memory, to 1 if one of their gradients
    * holds an infinity or NaN. */

@@ -102,8 +102,7 @@ const char *mptl_format_print(mptl_format format, char *text, size_t size) {
 
 mptl_format_limits mptl_format_find_limits(mptl_format f) {
   mptl_format_limits l;
-  int b = f.auto_bias ? 0 : f.b;
-  l.emin = 2 - (1 << (f.e - 1)) - b;
+  l.emin = 2 - (1 << (f.e - 1)) - f.b;
   uint32_t all = (uint32_t)(((uint64_t)1 << (f.e + f.m)) - 1); /* the largest magnitude code */
   int64_t beyond = (int64_t)(129 - l.emin) << f.m;             /* the code that would be 2^128 */
   l.has_infinity = beyond <= all;

@@ -27,11 +27,7 @@ mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name)
 /* The pattern of a power of two; 0 below binary32's smallest, infinity beyond its largest. */
 static uint32_t power_bits(int exponent) { return mptl_f32_bits((float)ldexp(1, exponent)); }
 
-mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow) {
-  char name[32];
-  if (format.auto_bias)
-    return mptl_fail(MPTL_EINVAL, "format %s: its bias shift comes from a tensor, fit it first",
-                     mptl_format_print(format, name, sizeof name));
+void mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow) {
   mptl_format_limits limits = mptl_format_find_limits(format);
   mptl_rounder r = {.format = format, .mode = mode, .overflow = overflow, .emin = limits.emin, .m = format.m};
   int smallest = limits.emin - format.m; /* exponent of the smallest value */
@@ -60,13 +56,21 @@ mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_ro
   r.nan_code = limits.has_nan ? limits.nan_code : limits.max_code;
   r.has_infinity = limits.has_infinity;
   r.has_nan = limits.has_nan;
-  r.is_identity = format.m == 23 && smallest <= -149 && r.max_bits == MPTL_F32_INF - 1 && overflow == MPTL_INF;
+  r.is_identity =
+      !format.auto_bias && format.m == 23 && smallest <= -149 && r.max_bits == MPTL_F32_INF - 1 && overflow == MPTL_INF;
   r.is_regular = limits.emin >= -126;
   r.has_halves = mptl_format_bits(format) <= 8 && smallest >= -126;
   for (uint32_t code = 0; r.has_halves && code < r.code_sign; code++)
     r.halves[code] = (uint16_t)(mptl_decode_code(code, &r) >> 16);
   *rounder = r;
-  return MPTL_OK;
+}
+
+void mptl_rounder_fit(mptl_rounder *rounder, float largest) {
+  if (!rounder->format.auto_bias) return;
+  mptl_format fitted = mptl_format_fit(rounder->format, largest);
+  if (fitted.b == rounder->format.b) return;
+  fitted.auto_bias = true;
+  mptl_rounder_init(rounder, fitted, rounder->mode, rounder->overflow);
 }
 
 size_t mptl_code_size(mptl_format format) {

@@ -77,8 +77,11 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->blocks = calloc(2 * n, sizeof *p->blocks);
   p->in_place = calloc(2 * n, sizeof *p->in_place);
   p->rounders = calloc(n, sizeof *p->rounders);
+  p->dx_rounders = calloc(n, sizeof *p->dx_rounders);
+  p->param_rounders = calloc((size_t)p->graph->n_params + 1, sizeof *p->param_rounders);
   p->costs = calloc(n, sizeof *p->costs);
-  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->costs)
+  if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->dx_rounders ||
+      !p->param_rounders || !p->costs)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
@@ -100,6 +103,8 @@ void mptl_program_release(mptl_program *p) {
   free(p->blocks);
   free(p->in_place);
   free(p->rounders);
+  free(p->dx_rounders);
+  free(p->param_rounders);
   free(p->costs);
 }
 
@@ -107,24 +112,42 @@ void mptl_program_release(mptl_program *p) {
 
 /* Forward tensors saturate, gradients overflow to infinity (method.md 3); what is in binary32 is left as it was computed, infinities
  * included. */
-static mptl_status set_rounders(mptl_program *p) {
+static void set_rounders(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     for (int role = 0; role < MPTL_ROLES; role++) {
       mptl_format format = p->assignment->tensors[i][role].format;
-      bool forward = role == MPTL_V || role == MPTL_THETA, binary32 = format.e == 8 && format.m == 23 && format.b == 0;
+      bool forward = role == MPTL_V || role == MPTL_THETA;
+      bool binary32 = format.e == 8 && format.m == 23 && format.b == 0 && !format.auto_bias;
       mptl_overflow overflow = forward && !binary32 ? MPTL_SATURATE : MPTL_INF;
-      mptl_status status = mptl_rounder_init(&p->rounders[i][role], format, p->options.rounding, overflow);
-      if (status != MPTL_OK) return mptl_fail_in(status, "%s of %s", mptl_role_name((size_t)role), p->graph->ops[i].name);
+      mptl_rounder_init(&p->rounders[i][role], format, p->options.rounding, overflow);
+    }
+  }
+}
+
+/* Fails where a format is one that the device does not have. */
+static mptl_status check_formats(const mptl_program *p) {
+  char name[32];
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    for (int role = 0; role < MPTL_ROLES; role++) {
+      mptl_format format = p->assignment->tensors[i][role].format;
+      if (format.auto_bias && p->backend->max_abs == NULL)
+        return mptl_fail(MPTL_EUNSUPPORTED, "%s of %s: format %s, the device %s does not take bias shifts from values",
+                         mptl_role_name((size_t)role), p->graph->ops[i].name, mptl_format_print(format, name, sizeof name),
+                         p->backend->name);
     }
   }
   return MPTL_OK;
 }
 
-/* Whether an operator's output has a gradient that is a sum of several: such a sum is not rounded again. */
-static bool sums_gradients(const mptl_program *p, int op) { return p->slots[op].life.readers > 1 && !p->slots[op].life.in_parts; }
+/* Whether an operator's output has a gradient of several that are not on one grid: their sum, which is not rounded again, or parts, where
+ * each has a bias shift of its own. */
+static bool sums_gradients(const mptl_program *p, int op) {
+  const mptl_lifetime *life = &p->slots[op].life;
+  return life->readers > 1 && (!life->in_parts || p->rounders[op][MPTL_DV].format.auto_bias);
+}
 
-/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. A sum of gradients
- * is in binary32. */
+/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. Gradients that are not on
+ * one grid are in binary32. */
 static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   const mptl_lifetime *t = &p->slots[op].life;
   if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;
@@ -190,6 +213,14 @@ static mptl_status place(mptl_program *p) {
   return MPTL_OK;
 }
 
+/* The rounder of one of a tensor's roundings: the tensor's or, where there are several and each has a bias shift of its own, that one's,
+ * which begins as the tensor's. */
+static mptl_rounder *rounder_of(mptl_rounder *tensor, mptl_rounder *own, bool several) {
+  if (!several || !tensor->format.auto_bias) return tensor;
+  *own = *tensor;
+  return own;
+}
+
 /* Everything about the operands but their addresses. */
 static void describe_operands(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
@@ -199,7 +230,12 @@ static void describe_operands(mptl_program *p) {
     c->y = (mptl_sink){.size = size, .wanted = true, .rounder = &p->rounders[i][MPTL_V]};
     c->dy = (mptl_source){.size = element_bytes(p, i, MPTL_DV)};
     c->dy.rounder = sums_gradients(p, i) ? NULL : &p->rounders[i][MPTL_DV];
-    c->theta_rounder = &p->rounders[i][MPTL_THETA];
+    for (int k = 0; k < c->op->n_param; k++) {
+      mptl_param_rounders *r = &p->param_rounders[c->op->first_param + k];
+      r->theta = rounder_of(&p->rounders[i][MPTL_THETA], &r->own[0], true);
+      r->dtheta = rounder_of(&p->rounders[i][MPTL_DTHETA], &r->own[1], true);
+    }
+    c->theta_rounder = c->op->n_param > 0 ? p->param_rounders[c->op->first_param].theta : &p->rounders[i][MPTL_THETA];
     if (c->op->n_in == 0) c->in[0] = (mptl_source){.size = sizeof(float)}; /* the batch of images */
     for (int k = 0; k < c->op->n_in; k++) {
       int from = mptl_producer(p->graph, c->op, k);
@@ -207,7 +243,7 @@ static void describe_operands(mptl_program *p) {
       c->dx[k] = (mptl_sink){.accumulate = p->slots[i].life.accumulate[k], .part = p->slots[from].life.in_parts};
       if (!p->slots[from].life.wants_gradient) continue;
       c->dx[k].size = element_bytes(p, from, MPTL_DV);
-      c->dx[k].rounder = &p->rounders[from][MPTL_DV];
+      c->dx[k].rounder = rounder_of(&p->rounders[from][MPTL_DV], &p->dx_rounders[i][k], sums_gradients(p, from));
       c->dx[k].wanted = true;
       c->dx[k].index0 = (uint64_t)(i * MPTL_MAX_INPUTS + k) << 32; /* contributions have random bits of their own */
     }
@@ -266,7 +302,8 @@ static bool laid_out(const mptl_program *p) {
 
 mptl_status mptl_program_follow_assignment(mptl_program *p) {
   if (laid_out(p)) return MPTL_OK;
-  MPTL_TRY(set_rounders(p));
+  MPTL_TRY(check_formats(p));
+  set_rounders(p);
   MPTL_TRY(place(p));
   describe_operands(p);
   MPTL_TRY(prepare_stages(p));

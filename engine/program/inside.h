@@ -31,6 +31,11 @@ typedef struct mptl_record {
   mptl_op_stats *stats; /* by operator */
 } mptl_record;
 
+/* What rounds a parameter and its gradient: the operator's rounders or, where bias shifts come from the values, its own. */
+typedef struct mptl_param_rounders {
+  mptl_rounder *theta, *dtheta, own[2];
+} mptl_param_rounders;
+
 struct mptl_program {
   const mptl_graph *graph;
   mptl_model *model; /* NULL when only its memory is asked for */
@@ -45,6 +50,8 @@ struct mptl_program {
   mptl_block *blocks;                               /* value and gradient of each operator, for placing them */
   int *in_place;                                    /* the block that a block shares its place with, or -1 */
   mptl_rounder (*rounders)[MPTL_ROLES];             /* of the formats that it is laid out for */
+  mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of what is sent to an input, where that has a bias shift of its own */
+  mptl_param_rounders *param_rounders;              /* by parameter */
   mptl_record record;                               /* of the step under way, in the device's memory, with the labels behind it */
   mptl_record fetched;                              /* of the last step, the host's copy */
   mptl_op_exponents *exponents, *fetched_exponents; /* likewise; NULL until they are first wanted */

@@ -66,6 +66,30 @@ mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
 const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
 double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->fetched.stats; }
+/* The rounder of a tensor's i-th rounding; NULL beyond the last. */
+static const mptl_rounder *rounder_of(const mptl_program *p, int op, mptl_role role, int i) {
+  const mptl_op *o = &p->graph->ops[op];
+  if (role == MPTL_V || (role == MPTL_DV && op == p->loss)) return i == 0 ? &p->rounders[op][role] : NULL;
+  for (int k = 0; role != MPTL_DV && k < o->n_param; k++) {
+    const mptl_param_rounders *r = &p->param_rounders[o->first_param + k];
+    if (!p->graph->params[o->first_param + k].buffer && i-- == 0) return role == MPTL_THETA ? r->theta : r->dtheta;
+  }
+  for (int j = op + 1; role == MPTL_DV && j < p->graph->n_ops; j++) {
+    const mptl_call *c = &p->slots[j].call;
+    for (int k = 0; p->slots[j].life.live && k < c->op->n_in; k++)
+      if (c->dx[k].wanted && mptl_producer(p->graph, c->op, k) == op && i-- == 0) return c->dx[k].rounder;
+  }
+  return NULL;
+}
+
+int mptl_program_shifts(const mptl_program *p, int op, mptl_role role, int *shifts, int most) {
+  const mptl_rounder *r;
+  int n = 0;
+  for (; (r = rounder_of(p, op, role, n)) != NULL && r->format.auto_bias; n++)
+    if (n < most) shifts[n] = r->format.b;
+  return n;
+}
+
 const mptl_op_exponents *mptl_program_exponents(const mptl_program *p) {
   return p->has_exponents ? (const mptl_op_exponents *)p->fetched_exponents : NULL;
 }

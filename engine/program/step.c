@@ -39,6 +39,15 @@ static mptl_status set_exponents(mptl_program *p) {
   return p->backend->memory->zero(p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
 }
 
+/* FP(e,m,auto): takes a rounder's bias shift from an array. */
+static mptl_status fit(const mptl_program *p, mptl_rounder *rounder, const float *x, size_t n) {
+  float largest;
+  if (!rounder->format.auto_bias) return MPTL_OK;
+  MPTL_TRY(p->backend->max_abs(&largest, x, n));
+  mptl_rounder_fit(rounder, largest);
+  return MPTL_OK;
+}
+
 /* Rounds a stage's parameters from the masters into scratch memory, where the next stage overwrites them: backward does it again, to
  * the same bits, uncounted. Where the format is binary32 the master itself computes. */
 static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
@@ -52,8 +61,10 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
       if (param->buffer) continue;
       if (count && p->has_exponents) MPTL_TRY(p->backend->count_exponents(exponents_of(p, op, MPTL_THETA), master, param->numel));
       if (c->theta_rounder->is_identity) continue;
-      MPTL_TRY(p->backend->round((float *)at, master, param->numel, c->theta_rounder, key_of(p, op, MPTL_THETA),
-                                 (uint64_t)k << 32, count ? &p->record.stats[op][MPTL_THETA] : NULL));
+      mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].theta;
+      if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
+      MPTL_TRY(p->backend->round((float *)at, master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32,
+                                 count ? &p->record.stats[op][MPTL_THETA] : NULL));
       c->theta[k] = (float *)at;
       at += (param->numel * sizeof(float) + 63) / 64 * 64;
     }
@@ -191,7 +202,9 @@ static mptl_status seed_gradient(mptl_program *p, double loss_scale) {
                     .wanted = true,
                     .stats = &p->record.stats[p->loss][MPTL_DV],
                     .exponents = exponents_of(p, p->loss, MPTL_DV)};
-  return p->backend->fill(&sink, (float)(loss_scale / p->options.batch), (size_t)p->options.batch);
+  float seed = (float)(loss_scale / p->options.batch);
+  mptl_rounder_fit(sink.rounder, mptl_max_abs_f32(&seed, 1));
+  return p->backend->fill(&sink, seed, (size_t)p->options.batch);
 }
 
 /* Rounds the parameter gradients of a stage in place. */
@@ -203,8 +216,10 @@ static mptl_status round_dtheta(mptl_program *p, const mptl_program_stage *s) {
       size_t n = p->graph->params[c->op->first_param + k].numel;
       if (c->dtheta[k] == NULL) continue;
       if (p->has_exponents) MPTL_TRY(p->backend->count_exponents(exponents_of(p, op, MPTL_DTHETA), c->dtheta[k], n));
-      MPTL_TRY(p->backend->round(c->dtheta[k], c->dtheta[k], n, &p->rounders[op][MPTL_DTHETA], key_of(p, op, MPTL_DTHETA),
-                                 (uint64_t)k << 32, &p->record.stats[op][MPTL_DTHETA]));
+      mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].dtheta;
+      MPTL_TRY(fit(p, rounder, c->dtheta[k], n));
+      MPTL_TRY(p->backend->round(c->dtheta[k], c->dtheta[k], n, rounder, key_of(p, op, MPTL_DTHETA), (uint64_t)k << 32,
+                                 &p->record.stats[op][MPTL_DTHETA]));
     }
   }
   return MPTL_OK;

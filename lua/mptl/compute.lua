@@ -11,7 +11,9 @@ local M = {}
 function M.passes(op, compute, device)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
-  local dy = #op.consumers > 1 and not op.shared_out and "fp32" or op.dv.format -- a sum of gradients is not rounded
+  -- several gradients are not on one grid: a sum is not rounded, and with FP(e,m,auto) each part has a bias shift of its own
+  local shared = op.shared_out and not op.dv.format:find "auto"
+  local dy = #op.consumers > 1 and not shared and "fp32" or op.dv.format
   local function product(a, b) return core.compute(a, b, compute, device, op.groups) end
   return product(x, theta), product(dy, theta), product(x, dy)
 end

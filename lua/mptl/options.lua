@@ -28,7 +28,8 @@ M.rows = {
   { "k", "whole", min = 0, max = 1000000, arg = "K", help = "groups that top_k makes low" },
   { "policy_seed", "whole", min = 0, max = 2 ^ 53, help = "seed of random's order of groups (default: the run's seed)" },
   { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
-  { "formats", "formats", arg = "NAME", help = "candidate formats: hfp8, fp8, bf16, fp16" },
+  { "formats", "formats", arg = "NAME",
+    help = 'candidate formats: hfp8, fp8, bf16, fp16, or HIGH/LOW: "FP(6,9,0)/FP(4,3,auto)"' },
   { "rounding", "choice", choices = roundings, help = "rounding mode" },
   { "compute", "choice", choices = { "auto", "f32", "narrow" },
     help = "multiply in narrower types where that is exact and faster, never, or wherever it is exact" },
@@ -116,7 +117,11 @@ end
 function types.formats(_, value)
   if type(value) == "table" or precision.presets[value] then return value end
   local names = misuse.names(precision.presets)
-  return nil, table.concat(names, ", ") .. misuse.suggest(tostring(value), names)
+  local accepted = table.concat(names, ", ") .. ", HIGH/LOW"
+  if not tostring(value):find "/" then return nil, accepted .. misuse.suggest(tostring(value), names) end
+  local ok, message = pcall(precision.candidates, value)
+  if ok then return value end
+  return nil, ("%s (%s)"):format(accepted, message:gsub("^[^\n]-:%d+: ", ""))
 end
 
 function types.device(_, value)

@@ -45,10 +45,11 @@ static inline float random_float(uint64_t *state, float scale) {
 static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode mode, mptl_overflow overflow) {
   mptl_format f;
   mptl_rounder r;
-  if (mptl_format_parse(&f, format) != MPTL_OK || mptl_rounder_init(&r, f, mode, overflow) != MPTL_OK) {
+  if (mptl_format_parse(&f, format) != MPTL_OK) {
     fprintf(stderr, "%s\n", mptl_error());
     exit(1);
   }
+  mptl_rounder_init(&r, f, mode, overflow);
   return r;
 }
 

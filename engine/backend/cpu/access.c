@@ -32,8 +32,29 @@ void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n) {
   mptl_exponents_merge(exponents, &here);
 }
 
+void mptl_measure_begin(mptl_sink *s, mptl_measured *measured) {
+  *measured = (mptl_measured){.stats = s->stats};
+  s->stats = &measured->found;
+  s->measure = true;
+}
+
+void mptl_measure_end(mptl_sink *s, mptl_measured *measured) {
+  s->stats = measured->stats;
+  s->measure = false;
+  mptl_rounder_fit(s->rounder, measured->found.max_abs);
+}
+
+void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n) {
+  float largest = mptl_max_abs_f32(results, n);
+  if (largest > stats->max_abs) stats->max_abs = largest;
+}
+
 void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mptl_round_stats *stats) {
   uint64_t index = s->index0 + offset;
+  if (s->measure) {
+    mptl_note_largest(stats, results, n);
+    return;
+  }
   if (s->exponents) mptl_add_exponents(s->exponents, results, n);
   if (s->size < sizeof(float) && !s->accumulate) {
     mptl_encode_f32((char *)s->data + offset * s->size, results, n, s->rounder, s->key, index, stats);

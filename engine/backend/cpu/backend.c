@@ -45,12 +45,28 @@ static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
   return op->prepare ? in_operator(op->prepare(c, scratch_bytes), c->op) : MPTL_OK;
 }
 
+/* Where a sink's bias shift comes from the results, the operator runs once to measure them, with all of its sinks. */
+static mptl_status fit(mptl_call *c, mptl_status (*run)(mptl_call *call), mptl_sink *sinks, int n_sinks) {
+  mptl_measured measured[MPTL_MAX_INPUTS];
+  bool fits = false;
+  for (int k = 0; k < n_sinks; k++) fits = fits || mptl_fits(&sinks[k]);
+  if (!fits) return MPTL_OK;
+  for (int k = 0; k < n_sinks; k++)
+    if (mptl_wanted(&sinks[k])) mptl_measure_begin(&sinks[k], &measured[k]);
+  mptl_status status = run(c);
+  for (int k = 0; k < n_sinks; k++)
+    if (mptl_wanted(&sinks[k])) mptl_measure_end(&sinks[k], &measured[k]);
+  return status;
+}
+
 static mptl_status run(mptl_stage *stage, bool is_forward) {
   mptl_call *c = stage->calls[0];
   const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
   if (op->pointwise != NULL) return is_forward ? mptl_fused_forward(stage) : mptl_fused_backward(stage);
+  mptl_status (*function)(mptl_call * call) = is_forward ? op->forward : op->backward;
   c->scratch = stage->scratch;
-  return in_operator(is_forward ? op->forward(c) : op->backward(c), c->op);
+  mptl_status status = is_forward ? fit(c, function, &c->y, 1) : fit(c, function, c->dx, c->op->n_in);
+  return in_operator(status == MPTL_OK ? function(c) : status, c->op);
 }
 
 static mptl_status forward(mptl_stage *stage) { return run(stage, true); }
@@ -87,6 +103,17 @@ static mptl_status fill(const mptl_sink *s, float value, size_t n) {
     else
       mptl_round_f32((float *)s->data + i, &value, 1, s->rounder, s->key, s->index0 + i, s->stats);
   }
+  return MPTL_OK;
+}
+
+static mptl_status max_abs(float *largest, const float *x, size_t n) {
+  float most = 0.0f;
+#pragma omp parallel for schedule(static) reduction(max : most) if (n > CHUNK)
+  for (size_t at = 0; at < n; at += CHUNK) {
+    float here = mptl_max_abs_f32(x + at, n - at < CHUNK ? n - at : CHUNK);
+    if (here > most) most = here;
+  }
+  *largest = most;
   return MPTL_OK;
 }
 
@@ -145,6 +172,7 @@ const mptl_backend mptl_backend_cpu = {
     .round = round_array,
     .count_exponents = count_exponents,
     .fill = fill,
+    .max_abs = max_abs,
     .list_create = list_create,
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,

@@ -76,6 +76,20 @@ void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, 
 /* Adds the exponents of n values, on any number of threads at a time. */
 void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
 
+/* FP(e,m,auto): whether the sink's rounder is to be fitted to the results. An operator whose sinks do computes them twice. */
+static inline bool mptl_fits(const mptl_sink *sink) { return sink->wanted && sink->rounder->format.auto_bias; }
+
+/* Until mptl_measure_end the sink only measures: mptl_write takes the largest magnitude and does nothing else. Then its rounder is fitted,
+ * if it is to be. */
+typedef struct mptl_measured {
+  mptl_round_stats found, *stats; /* in the place of the sink's own */
+} mptl_measured;
+void mptl_measure_begin(mptl_sink *sink, mptl_measured *measured);
+void mptl_measure_end(mptl_sink *sink, mptl_measured *measured);
+
+/* Notes the largest finite magnitude of n results. */
+void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n);
+
 /* mptl_write for many elements, in parallel; counts in the sink's stats. */
 void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results);
 

@@ -3,6 +3,10 @@
  * Where operators need sums over the batch first (batch norm), a pass over the tiles takes them: it computes what leads to them and stores
  * nothing. Sums run over fixed blocks of the array, in binary32 within a block's 64 pixels and in binary64 above that, so that they
  * do not depend on the number of threads.
+ *
+ * Where bias shifts come from the values (FP(e,m,auto)), passes before that measure them: each finds the largest magnitudes that can be
+ * found by now, of what is computed from inputs that can be rounded, and the next pass gets further. Then the rounders are fitted, and the
+ * pass that stores is as any other.
  */
 #include <omp.h>
 #include <string.h>
@@ -86,10 +90,24 @@ static void find_desks(const mptl_stage *s, desk *desks) {
   }
 }
 
-/* Rounds what stays in a buffer. A pass that only takes sums comes to the same values as the one that stores: it does not count their
- * exponents, and its statistics are dropped. */
-static void round_buffer(const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats, bool sums) {
-  if (sink->exponents && !sums) mptl_add_exponents(sink->exponents, x, tile->n);
+/* What a pass over the tiles is for. All come to the same values; only the one that stores counts their exponents and keeps the statistics
+ * of rounding. One that measures computes what it can: known[j] tells whether the output of operator j, backward its gradient, can be
+ * rounded. */
+typedef enum purpose { STORE, SUM, MEASURE } purpose;
+
+typedef struct pass {
+  purpose purpose;
+  bool forward;
+  const bool *known; /* MEASURE only */
+} pass;
+
+/* Rounds what stays in a buffer, or measures it. */
+static void round_buffer(const pass *p, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats) {
+  if (sink->measure) {
+    mptl_note_largest(stats, x, tile->n);
+    return;
+  }
+  if (sink->exponents && p->purpose == STORE) mptl_add_exponents(sink->exponents, x, tile->n);
   if (sink->rounder->is_identity)
     stats->elements += tile->n;
   else
@@ -103,10 +121,11 @@ static void read_inputs(const mptl_stage *s, const desk *desks, int j, mptl_tile
                                  : mptl_read(&c->in[k], tile->offset, tile->n, buffer_of(&desks[j], INPUTS + (size_t)k));
 }
 
-static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile) {
+static void forward_tile(const pass *p, const mptl_stage *s, const desk *desks, mptl_tile *tile) {
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = s->calls[j];
     bool stored = j == s->n - 1;
+    if (p->purpose == MEASURE && !c->y.measure && (stored || !p->known[j])) continue;
     read_inputs(s, desks, j, tile);
     tile->y = buffer_of(&desks[j], VALUE);
     if (stored) tile->y = mptl_results(&c->y, tile->offset, tile->y);
@@ -116,61 +135,77 @@ static void forward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
-      round_buffer(&c->y, tile, tile->y, desks[j].stats, false);
+      round_buffer(p, &c->y, tile, tile->y, desks[j].stats);
   }
 }
 
-/* One operator of a backward tile: its gradients that stay in buffers and, if store is set, those that go to memory. */
-static void backward_op(const mptl_stage *s, const desk *desks, int j, mptl_tile *tile, bool store) {
+/* Whether a pass computes a gradient of operator j: those that stay in buffers (all, or what is known), those that go to memory. */
+static bool computes(const pass *p, const mptl_call *c, int k) {
+  const mptl_sink *dx = &c->dx[k];
+  if (!mptl_wanted(dx) || p->purpose == STORE) return mptl_wanted(dx);
+  return dx->measure || (c->from[k] >= 0 && (p->purpose == SUM || p->known[c->from[k]]));
+}
+
+/* Where the gradients of operator j go that the pass computes; NULL for the others. Whether there are any. */
+static bool find_results(const pass *p, const mptl_stage *s, const desk *desks, int j, mptl_tile *tile) {
   const mptl_call *c = s->calls[j];
   bool any = false;
   for (int k = 0; k < c->op->n_in; k++) {
-    const mptl_sink *dx = &c->dx[k];
     tile->dx[k] = NULL;
-    if (!mptl_wanted(dx)) continue;
-    if (c->from[k] >= 0)
+    if (!computes(p, c, k)) continue;
+    if (c->from[k] >= 0) {
       tile->dx[k] = buffer_of(&desks[c->from[k]], VALUE);
-    else if (store) {
+    } else {
       float *buffer = buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k));
-      tile->dx[k] = mptl_results(dx, tile->offset, buffer);
+      tile->dx[k] = mptl_results(&c->dx[k], tile->offset, buffer);
       if (tile->dx[k] == tile->dy) tile->dx[k] = buffer; /* where the gradient of the output still is needed */
     }
-    any = any || tile->dx[k] != NULL;
+    any = true;
   }
-  if (!any) return;
-  desks[j].op->backward(c, tile);
+  return any;
+}
+
+/* One operator of a backward tile: the gradients that the pass computes and, where it sums, the operator's sums. */
+static void backward_op(const pass *p, const mptl_stage *s, const desk *desks, int j, mptl_tile *tile) {
+  const mptl_call *c = s->calls[j];
+  bool any = find_results(p, s, desks, j, tile), sums = p->purpose == SUM && desks[j].op->backward_sums != NULL;
+  if (!any && !sums) return;
+  if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
+  if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
+  if (sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
+  if (any) desks[j].op->backward(c, tile);
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
-      round_buffer(&c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], !store);
+      round_buffer(p, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k]);
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }
 }
 
-/* All operators of a tile, backward. With sums wanted they are added to the desks' partial sums, and nothing is stored. */
-static void backward_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bool sums) {
+static void backward_tile(const pass *p, const mptl_stage *s, const desk *desks, mptl_tile *tile) {
   for (int j = s->n - 1; j >= 0; j--) {
     const mptl_call *c = s->calls[j];
     float *dy = buffer_of(&desks[j], VALUE);
+    if (p->purpose == MEASURE && !p->known[j]) continue;
     tile->dy = j == s->n - 1 ? mptl_read(&c->dy, tile->offset, tile->n, dy) : dy;
-    if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
-    if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
-    if (sums && desks[j].op->backward_sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
-    backward_op(s, desks, j, tile, !sums);
+    backward_op(p, s, desks, j, tile);
   }
 }
 
-static void merge_stats(const mptl_stage *s, const desk *desks) {
+/* Statistics of what a pass stored, or of what it measured. */
+static void merge_stats(const pass *p, const mptl_stage *s, const desk *desks) {
+  bool measured = p->purpose == MEASURE;
 #pragma omp critical(mptl_fused_stats)
   for (int j = 0; j < s->n; j++) {
-    mptl_stats_merge(s->calls[j]->y.stats, &desks[j].stats[0]);
-    for (int k = 0; k < s->calls[j]->op->n_in; k++)
-      if (mptl_wanted(&s->calls[j]->dx[k])) mptl_stats_merge(s->calls[j]->dx[k].stats, &desks[j].stats[1 + k]);
+    const mptl_call *c = s->calls[j];
+    if (c->y.measure == measured) mptl_stats_merge(c->y.stats, &desks[j].stats[0]);
+    for (int k = 0; k < c->op->n_in; k++)
+      if (mptl_wanted(&c->dx[k]) && c->dx[k].measure == measured) mptl_stats_merge(c->dx[k].stats, &desks[j].stats[1 + k]);
   }
 }
 
-static void run_tiles(const mptl_stage *s, bool forward) {
+static void run_tiles(const mptl_stage *s, const pass *p) {
   size_t n = total(s), size = tile_size(s), count = (n + size - 1) / size;
 #pragma omp parallel if (count > 1)
   {
@@ -179,12 +214,12 @@ static void run_tiles(const mptl_stage *s, bool forward) {
 #pragma omp for schedule(static)
     for (size_t i = 0; i < count; i++) {
       mptl_tile tile = {.offset = i * size, .n = n - i * size < size ? n - i * size : size};
-      if (forward)
-        forward_tile(s, desks, &tile);
+      if (p->forward)
+        forward_tile(p, s, desks, &tile);
       else
-        backward_tile(s, desks, &tile, false);
+        backward_tile(p, s, desks, &tile);
     }
-    merge_stats(s, desks);
+    merge_stats(p, s, desks);
   }
 }
 
@@ -205,7 +240,7 @@ static void flush(const mptl_stage *s, const desk *desks, size_t block, bool for
 
 static void sum_tile(const mptl_stage *s, const desk *desks, mptl_tile *tile, bool forward) {
   if (!forward) {
-    backward_tile(s, desks, tile, true);
+    backward_tile(&(pass){.purpose = SUM}, s, desks, tile);
     return;
   }
   for (int j = 0; j < s->n; j++) {
@@ -246,6 +281,63 @@ static void run_sums(const mptl_stage *s, bool forward) {
   }
 }
 
+/* Fits the rounders of the operators' outputs. */
+static void fit_outputs(const mptl_stage *s) {
+  bool known[s->n], any;
+  mptl_measured measured[s->n];
+  memset(known, 0, sizeof known);
+  do {
+    any = false;
+    for (int j = 0; j < s->n; j++) {
+      mptl_call *c = s->calls[j];
+      bool ready = !known[j];
+      for (int k = 0; k < c->op->n_in; k++) ready = ready && (c->from[k] < 0 || known[c->from[k]]);
+      if (!ready) continue;
+      known[j] = !mptl_fits(&c->y);
+      if (known[j]) continue;
+      mptl_measure_begin(&c->y, &measured[j]);
+      any = true;
+    }
+    if (!any) return;
+    run_tiles(s, &(pass){MEASURE, true, known});
+    for (int j = 0; j < s->n; j++) {
+      if (!s->calls[j]->y.measure) continue;
+      mptl_measure_end(&s->calls[j]->y, &measured[j]);
+      known[j] = true;
+    }
+  } while (true);
+}
+
+/* Measures the gradients that are to be fitted and can be computed: those that stay within the stage, or those that go to memory; none
+ * twice. Whether there were any. */
+static bool measure_gradients(const mptl_stage *s, bool *known, bool memory) {
+  mptl_measured measured[s->n][MPTL_MAX_INPUTS];
+  bool any = false;
+  for (int j = s->n - 1; j >= 0; j--) {
+    mptl_call *c = s->calls[j];
+    for (int k = 0; known[j] && k < c->op->n_in; k++) {
+      int from = c->from[k];
+      if (!mptl_wanted(&c->dx[k]) || (from < 0) != memory || (from >= 0 && known[from])) continue;
+      if (!mptl_fits(&c->dx[k])) {
+        if (from >= 0) known[from] = true;
+        continue;
+      }
+      mptl_measure_begin(&c->dx[k], &measured[j][k]);
+      any = true;
+    }
+  }
+  if (any) run_tiles(s, &(pass){MEASURE, false, known});
+  for (int j = 0; any && j < s->n; j++) {
+    mptl_call *c = s->calls[j];
+    for (int k = 0; k < c->op->n_in; k++) {
+      if (!c->dx[k].measure) continue;
+      mptl_measure_end(&c->dx[k], &measured[j][k]);
+      if (c->from[k] >= 0) known[c->from[k]] = true;
+    }
+  }
+  return any;
+}
+
 static mptl_status in_operator(mptl_status status, const mptl_op *op) {
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
 }
@@ -266,7 +358,8 @@ mptl_status mptl_fused_forward(mptl_stage *s) {
     const mptl_pointwise *p = row(c)->pointwise;
     if (p->forward_begin) MPTL_TRY(in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL), c->op));
   }
-  run_tiles(s, true);
+  fit_outputs(s);
+  run_tiles(s, &(pass){STORE, true, NULL});
   return MPTL_OK;
 }
 
@@ -277,12 +370,17 @@ mptl_status mptl_fused_backward(mptl_stage *s) {
     sums = sums || has_sums(row(s->calls[j])->pointwise, s->calls[j], false);
     for (int k = 0; k < s->calls[j]->op->n_in; k++) wanted = wanted || mptl_wanted(&s->calls[j]->dx[k]);
   }
+  bool known[s->n];
+  memset(known, 0, sizeof known);
+  known[s->n - 1] = true;
+  while (measure_gradients(s, known, false)) continue;
   if (sums) run_sums(s, false);
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
     const mptl_pointwise *p = row(c)->pointwise;
     if (p->backward_begin) MPTL_TRY(in_operator(p->backward_begin(c, sums_of(s, j)), c->op));
   }
-  if (wanted) run_tiles(s, false);
+  measure_gradients(s, known, true);
+  if (wanted) run_tiles(s, &(pass){STORE, false, NULL});
   return MPTL_OK;
 }

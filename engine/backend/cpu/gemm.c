@@ -3,6 +3,9 @@
  * Each pass multiplies in bf16 where that gives the same products as binary32 would, by the formats of its two operands (gemm.h). It goes
  * through the batch in blocks of images that stay in the caches between decoding, multiplying, rounding and encoding; so scratch memory
  * does not grow with the batch. The gradient of the weights is the sum of the blocks', in order.
+ *
+ * Where an operand's bias shift comes from its values (FP(e,m,auto)), so does the way to multiply: it is chosen when the pass begins. There is
+ * code and memory for either outcome.
  */
 #include "backend/cpu/gemm.h"
 
@@ -21,9 +24,14 @@ typedef struct gemm_pass {
   size_t library;
 } gemm_pass;
 
+/* By what a pass chooses the way to multiply: by its formats as they are or, to see what memory it may take, by the outcomes that the shifts
+ * of auto_bias formats may have. */
+typedef enum outcome { BY_FORMATS, NARROWEST, BINARY32 } outcome;
+
 typedef struct gemm_state {
   int block; /* images; divides the batch */
   gemm_pass pass[MPTL_PASSES];
+  outcome outcome[MPTL_PASSES];                /* BY_FORMATS but in prepare */
   mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_KINDS]; /* made when first needed */
 } gemm_state;
 
@@ -114,7 +122,15 @@ static void destroy(mptl_call *call) {
   call->state = NULL;
 }
 
-static const mptl_format *format_of(const mptl_rounder *r) { return r == NULL ? NULL : &r->format; }
+static bool varies(const mptl_rounder *r) { return r != NULL && r->format.auto_bias; }
+
+static mptl_gemm_kind choose_kind(const mptl_call *call, outcome o, const mptl_rounder *first, const mptl_rounder *second) {
+  if (first == NULL || second == NULL || o == BINARY32) return MPTL_GEMM_F32;
+  mptl_format a = first->format, b = second->format;
+  if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
+  if (o == NARROWEST && b.auto_bias) b.b = -127;
+  return mptl_gemm_choose(call->compute, &a, &b, (int)groups(call));
+}
 
 static size_t take(size_t *bytes, size_t more) {
   size_t at = *bytes;
@@ -126,7 +142,7 @@ static size_t take(size_t *bytes, size_t more) {
 static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
   gemm_state *s = state(call);
   gemm_pass *p = &s->pass[pass];
-  *p = (gemm_pass){.kind = mptl_gemm_choose(call->compute, format_of(first), format_of(second), (int)groups(call))};
+  *p = (gemm_pass){.kind = choose_kind(call, s->outcome[pass], first, second)};
   mptl_status status = MPTL_OK;
   if (s->dnn[pass][p->kind] == NULL) status = create_dnn(&s->dnn[pass][p->kind], call, pass, p->kind);
   if (status == MPTL_EUNSUPPORTED && p->kind != MPTL_GEMM_F32) {
@@ -183,12 +199,35 @@ static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   return MPTL_OK;
 }
 
+/* Whether the ways to multiply may be others at each step. */
+static bool operands_vary(const mptl_call *call) {
+  return varies(call->in[0].rounder) || varies(call->theta_rounder) || varies(call->dy.rounder);
+}
+
 static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
-  size_t forward = 0, backward = 0;
-  MPTL_TRY(prepare_forward(call, &forward));
-  if (call->train) MPTL_TRY(prepare_backward(call, &backward));
-  *scratch_bytes = forward > backward ? forward : backward;
+  gemm_state *s = state(call);
+  outcome first = operands_vary(call) ? NARROWEST : BY_FORMATS, last = operands_vary(call) ? BINARY32 : BY_FORMATS;
+  *scratch_bytes = 0;
+  for (outcome w = first; w <= last; w++) {
+    for (outcome d = first; d <= last; d++) {
+      size_t forward = 0, backward = 0;
+      s->outcome[MPTL_FORWARD] = s->outcome[MPTL_BACKWARD_WEIGHTS] = w;
+      s->outcome[MPTL_BACKWARD_DATA] = d;
+      MPTL_TRY(prepare_forward(call, &forward));
+      if (call->train) MPTL_TRY(prepare_backward(call, &backward));
+      if (forward > *scratch_bytes) *scratch_bytes = forward;
+      if (backward > *scratch_bytes) *scratch_bytes = backward;
+    }
+  }
+  for (int pass = 0; pass < MPTL_PASSES; pass++) s->outcome[pass] = BY_FORMATS;
   return MPTL_OK;
+}
+
+/* Lays out the passes for the formats of the moment, if they may be others than before. */
+static mptl_status lay_out(mptl_call *call, bool is_forward) {
+  size_t bytes = 0;
+  if (!operands_vary(call)) return MPTL_OK;
+  return is_forward ? prepare_forward(call, &bytes) : prepare_backward(call, &bytes);
 }
 
 /* ---- Running ---- */
@@ -213,6 +252,7 @@ static mptl_status forward(mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
   const float *bias = call->op->attr.bias ? call->theta[1] : NULL;
+  MPTL_TRY(lay_out(call, true));
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
     const void *x = mptl_gemm_operand(&call->in[0], p->kind, p->first, in_chunk(call), b * in, in, area(call, p->x));
@@ -248,11 +288,14 @@ static mptl_status backward(mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   mptl_sink *dx = &call->dx[0];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  MPTL_TRY(lay_out(call, false));
   if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *x = mptl_gemm_operand(&call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
     const void *dy = mptl_gemm_operand(&call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
-    MPTL_TRY(backward_theta(call, b, x, dy));
+    if (!dx->measure) {
+      const void *x = mptl_gemm_operand(&call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
+      MPTL_TRY(backward_theta(call, b, x, dy));
+    }
     if (!mptl_wanted(dx)) continue;
     if (!shares_dy(state(call)))
       dy = mptl_gemm_operand(&call->dy, d->kind, d->first, out_chunk(call), b * out, out, area(call, d->y));
@@ -265,6 +308,8 @@ static mptl_status backward(mptl_call *call) {
 
 const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   static const char *const names[MPTL_GEMM_KINDS] = {"f32", "bf16", "2xbf16", "4xbf16"};
+  a = mptl_format_fit(a, 1);
+  b = mptl_format_fit(b, 1);
   return names[mptl_gemm_choose(setting, &a, &b, groups)];
 }
 

@@ -24,12 +24,12 @@ typedef enum mptl_top {
 typedef struct mptl_format {
   int8_t e;       /* exponent bits, 1 to 8 */
   int8_t m;       /* mantissa bits, 0 to 23 */
-  int16_t b;      /* exponent bias shift, -127 to 127; ignored when auto_bias */
+  int16_t b;      /* exponent bias shift, -127 to 127; with auto_bias that of the moment, 0 until it is fitted */
   uint8_t top;    /* an mptl_top */
   bool auto_bias; /* FP(e,m,auto): b comes from the tensor, see mptl_format_fit */
 } mptl_format;
 
-/* What a format can hold; all values are exact in binary64. For auto_bias formats: as with b = 0. */
+/* What a format can hold; all values are exact in binary64. For auto_bias formats: with the b of the moment. */
 typedef struct mptl_format_info {
   int bits;             /* 1 + e + m */
   double max;           /* largest finite value */
@@ -47,12 +47,14 @@ MPTL_API mptl_status mptl_format_parse(mptl_format *format, const char *text);
 /* Writes the format's name (a named format by its name, else FP(e,m,b)) to text and returns text. 32 bytes suffice. */
 MPTL_API const char *mptl_format_print(mptl_format format, char *text, size_t size);
 
-MPTL_API bool mptl_format_equal(mptl_format a, mptl_format b);
+MPTL_API bool mptl_format_equal(mptl_format a, mptl_format b); /* of auto_bias formats the shift of the moment does not count */
 MPTL_API int mptl_format_bits(mptl_format format);
 MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
 
-/* The format with the bias shift that FP(e,m,auto) gives a tensor of this largest magnitude (method.md 1):
- * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. Other formats are returned unchanged. */
+/* The format with the bias shift that FP(e,m,auto) gives a tensor of this largest magnitude:
+ * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. The largest value then is at least the next power of two,
+ * where there is one in binary32: no magnitude up to largest overflows, whichever way it is rounded. Other formats are returned
+ * unchanged. */
 MPTL_API mptl_format mptl_format_fit(mptl_format format, float largest);
 
 /* How many products of bf16 numbers a product of values of two formats takes, added up in binary32 where nothing needs rounding: 1 if both

@@ -123,6 +123,11 @@ MPTL_API double mptl_program_update_seconds(const mptl_program *program);
 /* Statistics of the last step, by operator: an array of the graph's n_ops, owned by the program. */
 MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
 
+/* The bias shifts that the last step gave a tensor in FP(e,m,auto): one for an output, one for each parameter of the operator or its
+ * gradient, and one for each consumer that sends a gradient, in graph order. Returns how many there are, 0 for other formats; sets the
+ * first `most` of them. */
+MPTL_API int mptl_program_shifts(const mptl_program *program, int op, mptl_role role, int *shifts, int most);
+
 /* Whether the steps from the next forward on count the exponents of what they round (kernels/exponents.h): a pass more over each tile,
  * and the same results. MPTL_ENOMEM: there is no memory for the counts. */
 MPTL_API mptl_status mptl_program_count_exponents(mptl_program *program, bool on);
@@ -140,7 +145,8 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 /* ---- Compute ---- */
 
 /* What a matrix product of values of these formats, in so many groups (a convolution's; else 1), is computed in on a device: "f32", "bf16",
- * or "2xbf16" and "4xbf16" where numbers of more than 8 significant bits are split in two. */
+ * or "2xbf16" and "4xbf16" where numbers of more than 8 significant bits are split in two. FP(e,m,auto): with the shifts for values of
+ * magnitude 1. */
 MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups,
                                        mptl_compute_setting setting);
 

@@ -13,9 +13,12 @@
 MPTL_API const char *mptl_rounding_mode_name(size_t index);
 MPTL_API mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name);
 
-/* Precomputes what rounding to a format needs (masks, limits). MPTL_EINVAL for an auto_bias format: fit it first. */
-MPTL_API mptl_status mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode,
-                                       mptl_overflow overflow);
+/* Precomputes what rounding to a format needs (masks, limits). An auto_bias format is to be fitted before values are rounded. */
+MPTL_API void mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow);
+
+/* Gives the rounder of an auto_bias format the shift for values of this largest finite magnitude (mptl_format_fit); it stays an auto_bias
+ * format's. Others are left as they are. */
+MPTL_API void mptl_rounder_fit(mptl_rounder *rounder, float largest);
 
 /* dst[i] = round(src[i]), i < n; dst may be src. Adds to stats unless it is NULL. index0 is the element index of src[0] within
  * its tensor and key the stream of random bits: both matter to the stochastic mode only. */

@@ -4,7 +4,8 @@ local json = require "mptl.json"
 local M = {}
 
 local fields = {
-  "step", "epoch", "operator", "role", "format", "elements", "underflow", "overflow", "inf", "nan", "max", "exponents",
+  "step", "epoch", "operator", "role", "format", "shifts", "elements", "underflow", "overflow", "inf", "nan", "max",
+  "exponents",
 }
 local exponent_fields = { "first", "counts", "zeros" }
 
@@ -14,8 +15,8 @@ local roles = { "v", "dv", "theta", "dtheta" }
 -- Rounding to binary32 does not look at the values: inf, nan and max are nil there, unless exponents were counted.
 -- @param graph the described graph
 -- @param program of it
--- @return list of {operator = name, role =, format =, elements =, underflow =, overflow =, inf =, nan =, max =,
---   exponents = {first =, counts =, zeros =} or nil}
+-- @return list of {operator = name, role =, format =, shifts = list or nil, elements =, underflow =, overflow =, inf =, nan =,
+--   max =, exponents = {first =, counts =, zeros =} or nil}; shifts: those that FP(e,m,auto) took, one for each rounding
 -- @usage for _, t in ipairs(mptl.measure.tensors(plan.graph, program)) do print(t.operator, t.role, t.overflow / t.elements) end
 function M.describe(graph, program)
   local list, exponents = {}, program:exponents()
@@ -23,7 +24,7 @@ function M.describe(graph, program)
     local op, e = graph:operator(s.operator), exponents and exponents[i]
     local record = {
       operator = op.name, role = s.role, format = op[s.role].format,
-      elements = s.elements, underflow = s.underflow, overflow = s.overflow,
+      shifts = s.shifts, elements = s.elements, underflow = s.underflow, overflow = s.overflow,
     }
     if e then
       record.inf, record.nan, record.max = e.inf, e.nan, e.max_abs
@@ -47,6 +48,7 @@ function M.line(step, epoch, record)
   for _, field in ipairs { "inf", "nan", "max" } do
     if line[field] == nil then line[field] = json.null end
   end
+  if record.shifts then line.shifts = json.array(record.shifts) end
   if record.exponents then
     line.exponents = json.object(exponent_fields, {
       first = record.exponents.first, counts = json.array(record.exponents.counts), zeros = record.exponents.zeros,

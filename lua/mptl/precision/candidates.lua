@@ -41,22 +41,43 @@ local function side(what, formats)
   return result
 end
 
+-- One side as text: "FP(4,3,auto)" or "v=FP(4,3,auto),dv=FP(5,2,0),theta=bf16,dtheta=bf16".
+local function read_side(what, text)
+  if not text:find "=" then return text:match "^%s*(.-)%s*$" end
+  local result, whole = {}, text:gsub("%b()", function(brackets) return (brackets:gsub(",", ";")) end)
+  for part in whole:gmatch "[^,]+" do
+    local role, format = part:match "^%s*(%w+)%s*=%s*(.-)%s*$"
+    if not role then
+      misuse.raise("%s: %s, must be ROLE=FORMAT, roles are %s", what, part:gsub(";", ","), table.concat(M.roles, ", "))
+    end
+    result[role] = format:gsub(";", ",")
+  end
+  return result
+end
+
+-- A set as text, HIGH/LOW; nil for other text.
+local function read_set(text)
+  local high, low = text:match "^([^/]+)/([^/]+)$"
+  return high and { high = read_side("formats.high", high), low = read_side("formats.low", low) }
+end
+
 --- The set in full.
--- @param formats a name of M.presets, or {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}
+-- @param formats a name of M.presets, {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}, or such a table as text, "F/F" or
+--   "F/v=F,dv=F,theta=F,dtheta=F"
 -- @return {high = {v=,...}, low = {v=,...}} of format names
 -- @usage candidates.resolve("hfp8").low.v --> FP(4,3,4)
+-- @usage candidates.resolve("FP(6,9,0)/FP(4,3,auto)").low.dv --> FP(4,3,auto)
 function M.resolve(formats)
-  local set = formats
+  local set, names = formats, misuse.names(M.presets)
   if type(formats) == "string" then
-    set = M.presets[formats]
-    local names = misuse.names(M.presets)
+    set = M.presets[formats] or read_set(formats)
     if not set then
-      misuse.raise("formats: %s, accepted are %s, or a table {high=, low=}%s", formats, table.concat(names, ", "),
+      misuse.raise("formats: %s, accepted are %s, HIGH/LOW, or a table {high=, low=}%s", formats, table.concat(names, ", "),
         misuse.suggest(formats, names))
     end
   elseif type(formats) ~= "table" then
-    misuse.raise("formats: %s, accepted are a name (%s) or a table {high=, low=}", type(formats),
-      table.concat(misuse.names(M.presets), ", "))
+    misuse.raise("formats: %s, accepted are a name (%s), HIGH/LOW, or a table {high=, low=}", type(formats),
+      table.concat(names, ", "))
   end
   misuse.check_fields("formats", set, { "high", "low" })
   return { high = side("formats.high", set.high), low = side("formats.low", set.low) }
