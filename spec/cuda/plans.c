@@ -1,5 +1,6 @@
-/* usage: cuda_plans DEVICE TYPE < SHAPES
- * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100) and operands of a type (f32, e5m2:e4m3).
+/* usage: cuda_plans DEVICE TYPE [MIB] < SHAPES
+ * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100) and operands of a type (f32, e5m2:e4m3),
+ * with at most MIB MiB of workspace (1024 if not said).
  * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
  * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
 #include <stdio.h>
@@ -22,9 +23,10 @@ static mptl_cuda_type type_named(const char *name, size_t length) {
   return type;
 }
 
-static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second) {
+static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second,
+                 size_t limit) {
   mptl_cuda_conv *conv;
-  if (mptl_cuda_conv_create(&conv, dnn, shape, pass, first, second, (size_t)1 << 30) == MPTL_OK)
+  if (mptl_cuda_conv_create(&conv, dnn, shape, pass, first, second, limit) == MPTL_OK)
     printf("ok %s: %s, %zu\n", mptl_cuda_conv_describe(conv), mptl_cuda_conv_engine(conv), mptl_cuda_conv_workspace_bytes(conv));
   else
     printf("no %s\n", mptl_error());
@@ -32,13 +34,14 @@ static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pas
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) return wrong("arguments are DEVICE TYPE, not", argc > 1 ? argv[1] : "");
+  if (argc != 3 && argc != 4) return wrong("arguments are DEVICE TYPE [MIB], not", argc > 1 ? argv[1] : "");
   const char *device = strcmp(argv[1], "a100") == 0 ? A100 : strcmp(argv[1], "h100") == 0 ? H100 : NULL;
   size_t length = strcspn(argv[2], ":");
   mptl_cuda_type first = type_named(argv[2], length), second = first;
   if (argv[2][length] == ':') second = type_named(argv[2] + length + 1, strlen(argv[2] + length + 1));
   if (device == NULL) return wrong("device is a100 or h100, not", argv[1]);
   if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES) return wrong("unknown type", argv[2]);
+  size_t limit = (size_t)(argc > 3 ? atoi(argv[3]) : 1024) << 20;
   mptl_cuda_dnn *dnn;
   if (mptl_cuda_dnn_create_for(&dnn, device) != MPTL_OK) return wrong(argv[1], mptl_error());
   char line[256];
@@ -47,7 +50,7 @@ int main(int argc, char **argv) {
     if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
                &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups) != 16)
       return wrong("not a shape:", line);
-    for (int pass = 0; pass < MPTL_PASSES; pass++) plan(dnn, &s, (mptl_pass)pass, first, second);
+    for (int pass = 0; pass < MPTL_PASSES; pass++) plan(dnn, &s, (mptl_pass)pass, first, second, limit);
   }
   mptl_cuda_dnn_destroy(dnn);
   return 0;

@@ -48,7 +48,7 @@ typedef struct mptl_cuda_conv mptl_cuda_conv;
 /* workspace_limit: bytes that the pass may ask for. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
  * MPTL_EUNSUPPORTED: the device or cuDNN has nothing for it within the limit. The shape's bias is ignored. What cuDNN 9.19 has, by the
  * devices of spec/cuda/devices.h:
- *   F32, TF32   everything, in milliseconds
+ *   F32, TF32   everything, within any limit; F32's faster engines want room for input and output once more. Depthwise ones are compiled
  *   BF16        forward, groups included but not depthwise; backward without groups, for even numbers of channels.
  *               cuDNN compiles these, which takes a second or more each
  *   8 bits      forward as BF16; backward from compute capability 100 on
