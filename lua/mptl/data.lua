@@ -114,9 +114,9 @@ local function fail_missing(name, dir)
       .. "or train without data: --dataset synthetic", where, packed_name)
   end
   local subdir = name == "cifar10" and "cifar-10-batches-bin" or "cifar-100-binary"
-  misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; get the binary version of %s at "
-    .. "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
-    .. "or train without data: --dataset synthetic", name, where, subdir, sets[name].title)
+  misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; mptl data fetch %s downloads it; or get the binary "
+    .. "version of %s at https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
+    .. "or train without data: --dataset synthetic", name, where, subdir, name, sets[name].title)
 end
 
 local function check_limit(options, field)
