@@ -131,6 +131,8 @@ describe("a policy's after_step", function()
       "return require('mptl').precision.policy(function(graph)\nwhile true do graph:groups() end\nend, { time_limit = 0.2 })",
       "return require('mptl').precision.policy(function() end, { time_limit = 0.2, after_step = function()\n"
         .. "while true do end\nend })",
+      "return require('mptl').precision.policy(function()\nwhile true do pcall(function() while true do end end) end\n"
+        .. "end, { time_limit = 0.2 })",
     } do
       runs.spill(dir .. "/endless.lua", text)
       os.execute("rm -rf " .. dir .. "/e")
@@ -138,6 +140,13 @@ describe("a policy's after_step", function()
       assert.equal(1, status)
       assert.matches("endless.lua:2: policy endless: has not returned after 0.2 s; accepted is a longer time_limit", err, 1, true)
     end
+  end)
+
+  it("is named when its candidate set is wrong", function()
+    runs.spill(dir .. "/set.lua", "return require('mptl').precision.policy(function() end, { formats = 'fp32/FP(4,3,otto)' })")
+    local status, _, err = runs.mptl(dir, "plan tiny.lua --policy set.lua")
+    assert.equal(1, status)
+    assert.matches("^mptl: set.lua: format FP%(4,3,otto%): not a format", err)
   end)
 end)
 

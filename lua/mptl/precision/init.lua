@@ -40,11 +40,12 @@ end
 function Policy:limited(f, ...)
   local limit = self.options.time_limit or 60
   local latest = core.time() + limit
-  debug.sethook(function()
-    if core.time() > latest then
-      misuse.raise("policy %s: has not returned after %g s; accepted is a longer time_limit", self.name, limit)
-    end
-  end, "", 100000)
+  local function check()
+    if core.time() <= latest or debug.getinfo(2, "f").func == Policy.limited then return end
+    debug.sethook(check, "", 1) -- from now on everywhere, so that a pcall of the policy's own does not hold it
+    misuse.raise("policy %s: has not returned after %g s; accepted is a longer time_limit", self.name, limit)
+  end
+  debug.sethook(check, "", 100000)
   local ok, message = pcall(f, ...)
   debug.sethook()
   if not ok then error(message, 0) end
@@ -200,7 +201,11 @@ function M.named(name)
   end
   local chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
-  local result = chunk()
+  local ok, result = pcall(chunk)
+  if not ok then -- `return mptl.precision.policy(...)` leaves no line of the file on the stack
+    local told = type(result) ~= "string" or result:find(name, 1, true)
+    error(told and result or ("%s: %s"):format(name, result), 0)
+  end
   if type(result) == "function" then result = M.policy(result) end
   if not M.is_policy(result) then
     error(("%s: returned a %s, must return mptl.precision.policy(function(graph, C) ... end)"):format(name, type(result)), 0)
