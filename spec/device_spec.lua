@@ -183,6 +183,14 @@ describe("training on the GPU", function()
     assert.equal(want_elements, got_elements)
   end)
 
+  it("refuses formats whose bias shifts come from values", function()
+    local graph, auto = net.tiny_resnet(), {}
+    for _, role in ipairs { "v", "dv", "theta", "dtheta" } do auto[role] = "FP(4,3,auto)" end
+    assert.has_error(function()
+      core.program(core.model(graph, { device = cuda }), core.assignment(graph, 2, { high = auto, low = auto }))
+    end, ("v of input: format FP(4,3,auto), the device %s does not take bias shifts from values"):format(cuda))
+  end)
+
   it("refuses a label that is none, and a batch norm of one value", function()
     local g = core.graph()
     local x = g:add("batchnorm2d", "bn", { g:input { 5, 1, 1 } })

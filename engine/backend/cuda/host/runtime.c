@@ -78,7 +78,9 @@ int mptl_cuda_runtime_device(void) { return 0; }
 mptl_cuda_stream mptl_cuda_runtime_stream(void) { return NULL; }
 int mptl_cuda_runtime_capability(void) { return 90; }
 
-/* ---- Memory: first fit, each block filled with NaNs ---- */
+/* ---- Memory: first fit, the beginning of each block filled with NaNs ---- */
+
+enum { FILLED = 1 << 20 }; /* bytes: more costs time, for pages that may never be used */
 
 static size_t place(size_t bytes, block ***after) {
   size_t offset = 0;
@@ -110,7 +112,7 @@ static void *allocate(size_t bytes) {
   }
   char *p = range.base + b->offset;
   mptl_cuda_enter();
-  memset(p, 0xff, b->bytes);
+  memset(p, 0xff, b->bytes < FILLED ? b->bytes : FILLED);
   mptl_cuda_leave(0);
   mptl_memory_count((ptrdiff_t)b->bytes);
   return p;
