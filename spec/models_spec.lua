@@ -117,6 +117,8 @@ describe("model", function()
     local accepted = ", accepted are an even output, in stride 1 the same as the input$"
     assert.matches("models_spec.lua:%d+: ShuffleUnit: 24 channels to 25 in stride 2" .. accepted, message { 24, 25, stride = 2 })
     assert.matches("ShuffleUnit: 24 channels to 48 in stride 1" .. accepted, message { 24, 48 })
+    assert.matches("ShuffleUnit: stride 0.5, accepted are whole numbers from 1$", message { 24, 48, stride = 0.5 })
+    assert.matches("ShuffleUnit: the number of output channels is nil, must be a whole number$", message { 24 })
   end)
 
   it("shufflenetv2 has its listed widths, and its names", function()

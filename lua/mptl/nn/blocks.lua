@@ -63,6 +63,9 @@ function M.ShuffleUnit:init(options)
       misuse.raise("ShuffleUnit: the number of %s is %s, must be a whole number", name, tostring(options[i]))
     end
   end
+  if math.type(stride) ~= "integer" or stride < 1 then
+    misuse.raise("ShuffleUnit: stride %s, accepted are whole numbers from 1", tostring(stride))
+  end
   local half = output // 2
   if output % 2 ~= 0 or stride == 1 and input ~= output then
     misuse.raise("ShuffleUnit: %s channels to %s in stride %s, accepted are an even output, in stride 1 the same as the input",
