@@ -44,6 +44,8 @@ typedef struct mptl_layer_kernels {
   void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *a, const float *b,
                              const float *scale, size_t rows, size_t c);
 
+  /* The largest magnitude's pattern: infinity's is above all numbers', a NaN's above that. */
+  uint32_t (*largest)(const float *x, size_t n);
   bool (*all_finite)(const float *x, size_t n);
   void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
 } mptl_layer_kernels;

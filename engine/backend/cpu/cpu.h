@@ -27,7 +27,8 @@ typedef struct mptl_tile {
 typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
-  mptl_status (*forward_before_sums)(mptl_call *call);                              /* NULL: nothing to do; only in training */
+  bool backward_selects;                               /* the inputs' gradients are dy's elements, or 0 */
+  mptl_status (*forward_before_sums)(mptl_call *call); /* NULL: nothing to do; only in training */
   void (*forward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums);  /* NULL: none; only in training */
   void (*backward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums); /* NULL: none */
   mptl_status (*forward_begin)(mptl_call *call, const double *sums); /* NULL: nothing to do; sums NULL in evaluation */

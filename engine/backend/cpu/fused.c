@@ -101,8 +101,24 @@ typedef struct pass {
   const bool *known; /* MEASURE only */
 } pass;
 
-/* Rounds what stays in a buffer, or measures it. */
-static void round_buffer(const pass *p, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats) {
+/* Whether the gradient of input k is made of numbers that were rounded to its format already: rounding changes none of them. */
+static bool is_rounded(const desk *d, const mptl_call *c, int k) {
+  const mptl_rounder *from = c->dy.rounder, *to = c->dx[k].rounder;
+  return d->op->backward_selects && from != NULL && !from->format.auto_bias && !to->format.auto_bias && from->emin == to->emin &&
+         from->m == to->m && from->max_bits == to->max_bits && to->overflow == MPTL_INF;
+}
+
+/* Counts what is_rounded; false where there are infinities or NaNs, which are to be counted one by one. */
+static bool count_rounded(const mptl_sink *sink, const float *x, size_t n, mptl_round_stats *stats) {
+  uint32_t largest = mptl_layers()->largest(x, n);
+  if (largest > sink->rounder->max_bits) return false;
+  mptl_stats_merge(stats, &(mptl_round_stats){.elements = n, .max_abs = mptl_bits_f32(largest)});
+  return true;
+}
+
+/* Rounds what stays in a buffer, unless it is rounded, or measures it. */
+static void round_buffer(const pass *p, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats,
+                         bool rounded) {
   if (sink->measure) {
     mptl_note_largest(stats, x, tile->n);
     return;
@@ -110,7 +126,7 @@ static void round_buffer(const pass *p, const mptl_sink *sink, const mptl_tile *
   if (sink->exponents && p->purpose == STORE) mptl_add_exponents(sink->exponents, x, tile->n);
   if (sink->rounder->is_identity)
     stats->elements += tile->n;
-  else
+  else if (!rounded || (p->purpose == STORE && !count_rounded(sink, x, tile->n, stats)))
     mptl_round_f32(x, x, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, stats);
 }
 
@@ -135,7 +151,7 @@ static void forward_tile(const pass *p, const mptl_stage *s, const desk *desks, 
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
-      round_buffer(p, &c->y, tile, tile->y, desks[j].stats);
+      round_buffer(p, &c->y, tile, tile->y, desks[j].stats, false);
   }
 }
 
@@ -177,7 +193,7 @@ static void backward_op(const pass *p, const mptl_stage *s, const desk *desks, i
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
-      round_buffer(p, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k]);
+      round_buffer(p, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], is_rounded(&desks[j], c, k));
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }

@@ -81,11 +81,11 @@ static void mul_backward(const mptl_call *call, const mptl_tile *tile) {
 }
 
 static const mptl_pointwise input = {.forward = input_forward};
-static const mptl_pointwise relu = {.forward = relu_forward, .backward = relu_backward};
-static const mptl_pointwise relu6 = {.forward = relu6_forward, .backward = relu6_backward};
+static const mptl_pointwise relu = {.forward = relu_forward, .backward = relu_backward, .backward_selects = true};
+static const mptl_pointwise relu6 = {.forward = relu6_forward, .backward = relu6_backward, .backward_selects = true};
 static const mptl_pointwise sigmoid = {.forward = sigmoid_forward, .backward = sigmoid_backward};
 static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = dropout_backward};
-static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward};
+static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward, .backward_selects = true};
 static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
 const mptl_cpu_op mptl_cpu_input = {.kind = "input", .pointwise = &input};

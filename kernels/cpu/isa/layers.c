@@ -139,6 +139,15 @@ static void normalize_backward(float *restrict dx, const float *restrict dy, con
     for (size_t i = 0; i < c; i++) dx[i] = (dy[i] - a[i] - (x[i] - mean[i]) * b[i]) * factor[i];
 }
 
+static uint32_t largest(const float *x, size_t n) {
+  int32_t most = 0; /* signed comparisons have vectors everywhere */
+  for (size_t i = 0; i < n; i++) {
+    int32_t magnitude = (int32_t)(mptl_f32_bits(x[i]) & ~MPTL_F32_SIGN);
+    most = magnitude > most ? magnitude : most;
+  }
+  return (uint32_t)most;
+}
+
 static bool all_finite(const float *x, size_t n) {
   uint32_t bad = 0;
   for (size_t i = 0; i < n; i++) {
@@ -179,6 +188,7 @@ const mptl_layer_kernels MPTL_CPU(layers) = {
     .normalize = normalize,
     .backward_sums = backward_sums,
     .normalize_backward = normalize_backward,
+    .largest = largest,
     .all_finite = all_finite,
     .sgd = sgd,
 };
