@@ -170,18 +170,17 @@ static int decoder_gc(lua_State *L) {
   return 0;
 }
 
-/* The image at index as bytes, in a userdata that is pushed, with a spare byte. */
+/* The image at index as bytes, in a userdata that is pushed. */
 static mptl_rgb check_pixels(lua_State *L, int index, const char *function) {
   const mptl_tensor *t = bind_check_tensor(L, index);
   if (t->ndim != 3 || t->dims[2] != 3 || t->dims[0] > INT_MAX || t->dims[1] > INT_MAX)
     luaL_error(L, "%s: a tensor of another shape, must be height x width x 3", function);
   size_t n = mptl_tensor_numel(t);
-  uint8_t *pixels = lua_newuserdatauv(L, n + 1, 0);
+  uint8_t *pixels = lua_newuserdatauv(L, n, 0);
   for (size_t i = 0; i < n; i++) {
     float value = t->data[i];
     pixels[i] = value > 0 ? (uint8_t)(value < 255 ? value + 0.5f : 255) : 0;
   }
-  pixels[n] = 0;
   return (mptl_rgb){.pixels = pixels, .width = (int)t->dims[1], .height = (int)t->dims[0]};
 }
 

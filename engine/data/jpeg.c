@@ -133,7 +133,7 @@ static mptl_status decode(mptl_decoder *d, tjhandle turbo, const uint8_t *data, 
                      MPTL_JPEG_MAX_PIXELS);
   bool four = colours == TJCS_CMYK || colours == TJCS_YCCK;
   size_t pixels = (size_t)width * (size_t)height;
-  MPTL_TRY(reserve(d, pixels * (four ? 4 : 3) + 1));
+  MPTL_TRY(reserve(d, pixels * (four ? 4 : 3)));
   int failed = tjDecompress2(turbo, data, (unsigned long)size, d->pixels, width, 0, height, four ? TJPF_CMYK : TJPF_RGB,
                              TJFLAG_LIMITSCANS);
   if (failed && !harmless(turbo, data, size)) return fail_corrupt(turbo);

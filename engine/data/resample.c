@@ -17,7 +17,8 @@ struct mptl_resampler {
   axis columns, rows;
   uint8_t *scaled; /* [rows needed][window width][3]: after the first pass */
   uint8_t *out;
-  size_t scaled_capacity, out_capacity;
+  int32_t *wide; /* scratch of the first pass */
+  size_t scaled_capacity, out_capacity, wide_capacity;
 };
 
 mptl_status mptl_resampler_create(mptl_resampler **resampler) {
@@ -31,6 +32,7 @@ void mptl_resampler_destroy(mptl_resampler *resampler) {
   free(resampler->rows.memory);
   free(resampler->scaled);
   free(resampler->out);
+  free(resampler->wide);
   free(resampler);
 }
 
@@ -92,13 +94,14 @@ mptl_status mptl_resample(mptl_resampler *r, const uint8_t **out, const mptl_rgb
   int count = enough ? rows->firsts[window.height - 1] + rows->counts[window.height - 1] - top : 0;
   size_t pitch = 3 * (size_t)window.width;
   if (!enough || !reserve(&r->scaled, &r->scaled_capacity, (size_t)count * pitch, 1) ||
-      !reserve(&r->out, &r->out_capacity, (size_t)window.height * pitch, 1))
+      !reserve(&r->out, &r->out_capacity, (size_t)window.height * pitch, 1) ||
+      !reserve(&r->wide, &r->wide_capacity, 3 * ((size_t)from.width + (size_t)window.width) + 2, sizeof *r->wide))
     return mptl_fail(MPTL_ENOMEM, "no memory to scale an image of %d x %d pixels", image->width, image->height);
 
   const mptl_cpu_kernels *kernels = mptl_cpu_kernels_get();
   const uint8_t *src = image->pixels + 3 * ((size_t)(from.y + top) * (size_t)image->width + (size_t)from.x);
   for (int y = 0; y < count; y++, src += 3 * (size_t)image->width)
-    kernels->resample_row(r->scaled + (size_t)y * pitch, src, window.width, &r->columns.weights);
+    kernels->resample_row(r->scaled + (size_t)y * pitch, src, window.width, &r->columns.weights, r->wide);
   for (int y = 0; y < window.height; y++)
     kernels->resample_column(r->out + (size_t)y * pitch, r->scaled + (size_t)(rows->firsts[y] - top) * pitch, pitch, pitch,
                              rows->values + (size_t)y * (size_t)rows->stride, rows->counts[y]);

@@ -14,19 +14,21 @@
 #include "kernels/round.h"
 
 /* X(result, name, parameters); the array functions of mptl/round.h say what each does, isa/dropout.c and isa/resample.c the last ones. stats is never NULL. */
-#define MPTL_CPU_KERNELS(X)                                                                                                      \
-  X(void, round_f32,                                                                                                             \
-    (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))     \
-  X(void, encode_f32,                                                                                                            \
-    (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))    \
-  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                          \
-  X(void, decode_bf16,                                                                                                           \
-    (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r)) /* the binary32 patterns' upper halves */              \
-  X(float, max_abs_f32, (const float *x, size_t n))                                                                              \
-  X(void, dropout_f32,                                                                                                           \
-    (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0))     /* kept where random_uniform >= p */  \
-  X(void, resample_row, (uint8_t * dst, const uint8_t *src, int n, const mptl_weights *w)) /* n pixels; reads a byte past src */ \
-  X(void, resample_column,                                                                                                       \
+#define MPTL_CPU_KERNELS(X)                                                                                                   \
+  X(void, round_f32,                                                                                                          \
+    (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
+  X(void, encode_f32,                                                                                                         \
+    (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats)) \
+  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                       \
+  X(void, decode_bf16,                                                                                                        \
+    (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r)) /* the binary32 patterns' upper halves */           \
+  X(float, max_abs_f32, (const float *x, size_t n))                                                                           \
+  X(void, dropout_f32,                                                                                                        \
+    (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0)) /* kept where random_uniform >= p */   \
+  X(void, resample_row,                                                                                                       \
+    (uint8_t * dst, const uint8_t *src, int n, const mptl_weights *w,                                                         \
+     int32_t *scratch)) /* n pixels; scratch for those of both and 2 */                                                       \
+  X(void, resample_column,                                                                                                    \
     (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */
 
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;

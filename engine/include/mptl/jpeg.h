@@ -17,7 +17,7 @@
 typedef struct mptl_decoder mptl_decoder; /* used by one thread at a time */
 
 typedef struct mptl_rgb {
-  const uint8_t *pixels; /* [height][width][3]: red, green, blue, and a spare byte behind; the decoder's, until its next call */
+  const uint8_t *pixels; /* [height][width][3]: red, green, blue; the decoder's, until its next call */
   int width, height;
 } mptl_rgb;
 

@@ -5,27 +5,28 @@
 
 #define CHUNK 64 /* bytes of a row whose sums fit the registers, or nearly */
 
-typedef int32_t four_sums __attribute__((vector_size(16)));
-typedef uint8_t four_bytes __attribute__((vector_size(4)));
+typedef int32_t four __attribute__((vector_size(16)));
 
 static inline uint8_t rounded(int32_t sum) {
   int32_t value = sum >> MPTL_WEIGHT_BITS;
   return (uint8_t)(value > 255 ? 255 : value);
 }
 
-void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_weights *w) {
-  const int32_t half = 1 << (MPTL_WEIGHT_BITS - 1);
+void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_weights *w, int32_t *scratch) {
+  size_t first = 3 * (size_t)w->firsts[0], end = 3 * (size_t)(w->firsts[n - 1] + w->counts[n - 1]), size = end - first;
+  int32_t *sums = scratch + size + 1, *pixels = scratch; /* wide already, since that is what takes the time */
+  for (size_t i = 0; i < size; i++) pixels[i] = src[first + i];
+  pixels[size] = 0;
   for (int i = 0; i < n; i++) {
-    const int32_t *values = w->values + (size_t)i * (size_t)w->stride;
-    const uint8_t *p = src + 3 * (size_t)w->firsts[i];
-    four_sums sums = {half, half, half, half}; /* the fourth is of the next pixel's red, and dropped */
+    const int32_t *values = w->values + (size_t)i * (size_t)w->stride, *p = pixels + 3 * (size_t)w->firsts[i] - first;
+    four sum = {0}, pixel; /* the fourth is of the next pixel's red, and overwritten */
     for (int t = 0; t < w->counts[i]; t++, p += 3) {
-      four_bytes pixel;
       memcpy(&pixel, p, sizeof pixel);
-      sums += values[t] * __builtin_convertvector(pixel, four_sums);
+      sum += values[t] * pixel;
     }
-    for (int c = 0; c < 3; c++) dst[3 * i + c] = rounded(sums[c]);
+    memcpy(sums + 3 * i, &sum, sizeof sum);
   }
+  for (int i = 0; i < 3 * n; i++) dst[i] = rounded(sums[i] + (1 << (MPTL_WEIGHT_BITS - 1)));
 }
 
 void MPTL_CPU(resample_column)(uint8_t *dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count) {
