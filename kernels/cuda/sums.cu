@@ -1,0 +1,246 @@
+/* Sums by channel over the rows of an NHWC value, and what batch norms make of them.
+ *
+ * Sums have a fixed order that depends on nothing but the shape. A block of 256 threads takes a run of rows and up to 256 channels; a thread takes
+ * eight channels of every so many rows, in binary32, at most ROWS of them. The threads' sums are added in binary64 in the block, and
+ * the blocks' by a second kernel.
+ */
+#include "kernels/cuda/stage.h"
+
+namespace {
+
+enum { ROWS = 64, FEW_ROWS = 4, MANY_BLOCKS = 512 };
+enum { FINISH_CHANNELS = 32, FINISH_LANES = MPTL_THREADS / FINISH_CHANNELS };
+
+/* How rows and channels are shared out. */
+struct layout {
+  size_t rows, rows_of_block;
+  uint32_t c, groups; /* channels, and eights of them side by side in a block: a power of two up to 32 */
+  uint32_t lanes;     /* rows of a block side by side */
+  uint32_t blocks, tiles;
+};
+
+layout layout_of(size_t rows, size_t c) {
+  layout l;
+  size_t eights = (c + MPTL_WIDE - 1) / MPTL_WIDE;
+  l.rows = rows, l.c = (uint32_t)c, l.groups = 1;
+  while (l.groups < 32 && l.groups < eights) l.groups *= 2;
+  l.lanes = MPTL_THREADS / l.groups;
+  l.tiles = (uint32_t)((eights + l.groups - 1) / l.groups);
+  size_t each = (rows + (size_t)l.lanes * MANY_BLOCKS - 1) / ((size_t)l.lanes * MANY_BLOCKS);
+  each = each < FEW_ROWS ? (size_t)FEW_ROWS : each > ROWS ? (size_t)ROWS : each;
+  l.rows_of_block = each * l.lanes;
+  l.blocks = (uint32_t)((rows + l.rows_of_block - 1) / l.rows_of_block);
+  return l;
+}
+
+/* What is summed. */
+enum what { SUM_ONLY, MOMENTS, PRODUCTS };
+
+/* partial[block][2][c]: sums of a and of b, by channel, where
+ *   SUM_ONLY   a = what comes out of the steps, b = 0
+ *   MOMENTS    a = x - x of the first row, b = a^2
+ *   PRODUCTS   a = what comes out of the steps, b = a (x - mean) */
+__global__ void __launch_bounds__(MPTL_THREADS)
+    sums_kernel(double *partial, what kind, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
+                MPTL_PARAM mptl_steps steps) {
+  __shared__ float shared[MPTL_THREADS * 2 * MPTL_WIDE]; /* [lane][2][channel of the tile] */
+  uint32_t group = threadIdx.x % l.groups, lane = threadIdx.x / l.groups, width = l.groups * MPTL_WIDE;
+  uint32_t channel = (blockIdx.y * l.groups + group) * MPTL_WIDE;
+  unsigned n = mptl_count_at(channel, l.c);
+  bool in_line = width == l.c;
+  float center[MPTL_WIDE], sum[MPTL_WIDE], sum2[MPTL_WIDE];
+#pragma unroll
+  for (unsigned k = 0; k < MPTL_WIDE; k++) {
+    sum[k] = sum2[k] = 0.0f;
+    center[k] = k >= n ? 0.0f : kind == MOMENTS ? mptl_read_one(x, channel + k) : kind == PRODUCTS ? mean[channel + k] : 0.0f;
+  }
+  size_t begin = (size_t)blockIdx.x * l.rows_of_block;
+  for (size_t at = 0; at < l.rows_of_block; at += l.lanes) {
+    size_t row = begin + at + lane, i = row * l.c + channel;
+    unsigned here = row < l.rows ? n : 0;
+    float v[MPTL_WIDE], a[MPTL_WIDE];
+    if (kind != SUM_ONLY) mptl_read_wide(v, x, i, here);
+    if (kind == MOMENTS) {
+#pragma unroll
+      for (unsigned k = 0; k < MPTL_WIDE; k++) {
+        float d = k < here ? v[k] - center[k] : 0.0f;
+        sum[k] += d;
+        sum2[k] += d * d;
+      }
+      continue;
+    }
+    mptl_stack stack = mptl_no_stack();
+    mptl_counts counts = mptl_no_counts(); /* the pass that stores comes to the same values, and counts them */
+    for (int j = 0; j < steps.n; j++) {
+      const mptl_step &s = steps.step[j];
+      mptl_compute_step(a, s, &stack, i, here, channel, l.c, in_line);
+      if (in_line)
+        mptl_round_wide(a, here, s.sink, i, &counts);
+      else
+        mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
+      mptl_copy_wide(stack.top, a);
+    }
+#pragma unroll
+    for (unsigned k = 0; k < MPTL_WIDE; k++) {
+      if (k >= here) continue;
+      sum[k] += stack.top[k];
+      if (kind == PRODUCTS) sum2[k] += stack.top[k] * (v[k] - center[k]);
+    }
+  }
+#pragma unroll
+  for (unsigned k = 0; k < MPTL_WIDE; k++) {
+    shared[lane * 2 * width + group * MPTL_WIDE + k] = sum[k];
+    shared[lane * 2 * width + width + group * MPTL_WIDE + k] = sum2[k];
+  }
+  __syncthreads();
+  for (uint32_t j = threadIdx.x; j < 2 * width; j += MPTL_THREADS) {
+    uint32_t which = j / width, of = blockIdx.y * width + j % width;
+    double total = 0;
+    for (uint32_t k = 0; k < l.lanes; k++) total += (double)shared[k * 2 * width + j];
+    if (of < l.c) partial[((size_t)blockIdx.x * 2 + which) * l.c + of] = total;
+  }
+}
+
+/* ---- Totals, and what becomes of them ---- */
+
+enum after { BATCHNORM_TRAIN, BATCHNORM_EVALUATE, BATCHNORM_BACKWARD, BIAS };
+
+/* Where the results go: see kernels.h and stage.h. */
+struct finish {
+  after kind;
+  size_t rows;
+  uint32_t c, blocks;
+  const double *partial;
+  float *vectors, *dbias;
+  mptl_cuda_batchnorm bn;
+};
+
+MPTL_DEVICE void batchnorm_forward(const finish &f, const mptl_source_arg &x, uint32_t i, double sum, double sum2) {
+  const mptl_cuda_batchnorm &bn = f.bn;
+  float mean, inv_std;
+  if (f.kind == BATCHNORM_EVALUATE) {
+    mean = bn.running_mean[i];
+    inv_std = (float)(1.0 / sqrt((double)bn.running_var[i] + bn.eps));
+  } else {
+    double n = (double)f.rows, m = sum / n, var = fmax(sum2 / n - m * m, 0.0), unbiased = var * n / (double)(f.rows - 1);
+    mean = (float)((double)mptl_read_one(x, i) + m);
+    inv_std = (float)(1.0 / sqrt(var + bn.eps));
+    bn.running_mean[i] = (float)((1.0 - bn.momentum) * (double)bn.running_mean[i] + bn.momentum * (double)mean);
+    bn.running_var[i] = (float)((1.0 - bn.momentum) * (double)bn.running_var[i] + bn.momentum * unbiased);
+  }
+  bn.mean[i] = mean;
+  bn.inv_std[i] = inv_std;
+  float scale = inv_std * bn.gamma[i];
+  f.vectors[MPTL_SCALE * mptl_padded(f.c) + i] = scale;
+  f.vectors[MPTL_SHIFT * mptl_padded(f.c) + i] = bn.beta[i] - mean * scale;
+}
+
+/* With xhat = (x - mean) inv_std: dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). */
+MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, double sum_dyx) {
+  const mptl_cuda_batchnorm &bn = f.bn;
+  uint32_t padded = mptl_padded(f.c);
+  double n = (double)f.rows, inv = (double)bn.inv_std[i];
+  bn.dgamma[i] = (float)(sum_dyx * inv);
+  bn.dbeta[i] = (float)sum_dy;
+  f.vectors[MPTL_A * padded + i] = (float)(sum_dy / n);
+  f.vectors[MPTL_B * padded + i] = (float)(sum_dyx * inv * inv / n);
+  f.vectors[MPTL_SCALE * padded + i] = bn.inv_std[i] * bn.gamma[i];
+  f.vectors[MPTL_MEAN * padded + i] = bn.mean[i];
+}
+
+/* A block takes FINISH_CHANNELS channels; its lanes share out the partial sums and the first adds up the lanes'. */
+__global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
+  __shared__ double shared[2][MPTL_THREADS];
+  uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
+  double sum = 0, sum2 = 0;
+  for (uint32_t b = lane; i < f.c && b < f.blocks; b += FINISH_LANES) {
+    sum += f.partial[(size_t)b * 2 * f.c + i];
+    sum2 += f.partial[((size_t)b * 2 + 1) * f.c + i];
+  }
+  shared[0][threadIdx.x] = sum;
+  shared[1][threadIdx.x] = sum2;
+  __syncthreads();
+  if (lane != 0 || i >= f.c) return;
+  for (uint32_t l = 1; l < FINISH_LANES; l++) {
+    sum += shared[0][l * FINISH_CHANNELS + threadIdx.x];
+    sum2 += shared[1][l * FINISH_CHANNELS + threadIdx.x];
+  }
+  if (f.kind == BIAS)
+    f.dbias[i] = (float)sum;
+  else if (f.kind == BATCHNORM_BACKWARD)
+    batchnorm_backward(f, i, sum, sum2);
+  else
+    batchnorm_forward(f, x, i, sum, sum2);
+}
+
+int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean, const mptl_steps *steps,
+           mptl_cuda_stream stream) {
+  MPTL_LAUNCH(sums_kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, kind, l, x, mean, *steps);
+  return mptl_launched();
+}
+
+int finish_up(const finish &f, const mptl_source_arg &x, mptl_cuda_stream stream) {
+  MPTL_LAUNCH(finish_kernel, (f.c + FINISH_CHANNELS - 1) / FINISH_CHANNELS, MPTL_THREADS, 0, stream)(f, x);
+  return mptl_launched();
+}
+
+finish finish_of(after kind, const layout &l, const void *partial) {
+  finish f;
+  memset(&f, 0, sizeof f);
+  f.kind = kind, f.rows = l.rows, f.c = l.c, f.blocks = l.blocks, f.partial = (const double *)partial;
+  return f;
+}
+
+}  // namespace
+
+size_t mptl_sums_bytes(size_t rows, size_t c) { return (size_t)layout_of(rows, c).blocks * 2 * c * sizeof(double); }
+
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, size_t rows, size_t c, bool train,
+                         float *vectors, void *partial, mptl_cuda_stream stream) {
+  layout l = layout_of(rows, c);
+  mptl_source_arg source = mptl_source_of(x, c);
+  if (train) {
+    if (rows < 2) return MPTL_INVALID_VALUE;
+    mptl_steps none;
+    none.n = 0;
+    int error = sum_up(l, partial, MOMENTS, source, NULL, &none, stream);
+    if (error != 0) return error;
+  }
+  finish f = finish_of(train ? BATCHNORM_TRAIN : BATCHNORM_EVALUATE, l, partial);
+  if (!train) f.blocks = 0;
+  f.vectors = vectors;
+  f.bn = *bn;
+  return finish_up(f, source, stream);
+}
+
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, const mptl_steps *steps, size_t rows,
+                                  size_t c, float *vectors, void *partial, mptl_cuda_stream stream) {
+  layout l = layout_of(rows, c);
+  mptl_source_arg source = mptl_source_of(x, c);
+  int error = sum_up(l, partial, PRODUCTS, source, bn->mean, steps, stream);
+  if (error != 0) return error;
+  finish f = finish_of(BATCHNORM_BACKWARD, l, partial);
+  f.vectors = vectors;
+  f.bn = *bn;
+  return finish_up(f, source, stream);
+}
+
+size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c) { return mptl_sums_bytes(rows, c); }
+
+int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t rows, size_t c, void *scratch,
+                            mptl_cuda_stream stream) {
+  if (c == 0) return 0;
+  layout l = layout_of(rows, c);
+  mptl_source_arg source = mptl_source_of(dy, c);
+  mptl_steps steps;
+  memset(&steps, 0, sizeof steps);
+  steps.n = 1;
+  steps.step[0].code = MPTL_STEP_LOAD;
+  steps.step[0].flags = MPTL_STEP_READ;
+  steps.step[0].source = source;
+  int error = rows == 0 ? 0 : sum_up(l, scratch, SUM_ONLY, source, NULL, &steps, stream);
+  if (error != 0) return error;
+  finish f = finish_of(BIAS, l, scratch);
+  f.dbias = dbias;
+  return finish_up(f, source, stream);
+}
