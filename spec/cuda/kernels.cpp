@@ -1,0 +1,364 @@
+/* Stages, pools, channels, loss, weights and the update, against loops over the same formulas in the CPU's order: element-wise results
+ * and statistics bit for bit in all rounding modes, sums by channel within a bound. Lengths are odd, starts misaligned. */
+#include "support.h"
+
+/* A value of a tensor: its codes, or binary32, and the same numbers as floats. */
+struct value {
+  mptl_rounder rounder;
+  size_t size;
+  std::vector<uint8_t> bytes;
+  std::vector<float> x;
+  size_t start; /* in elements: where it begins in bytes */
+  mptl_cuda_source source() const { return {bytes.data() + start * size, size, &rounder}; }
+};
+
+static uint64_t state = 77;
+
+static value random_value(size_t n, const char *format, size_t start, float scale) {
+  value v = {make_rounder(format, MPTL_NEAREST_EVEN, MPTL_SATURATE), 0, {}, std::vector<float>(n), start};
+  v.size = mptl_code_size(v.rounder.format);
+  v.bytes.resize((n + start) * v.size);
+  for (float &x : v.x) x = random_float(&state, scale);
+  mptl_round_f32(v.x.data(), v.x.data(), n, &v.rounder, mptl_key{}, 0, NULL);
+  void *at = v.bytes.data() + start * v.size;
+  if (v.size < 4)
+    mptl_encode_f32(at, v.x.data(), n, &v.rounder, mptl_key{}, 0, NULL);
+  else
+    memcpy(at, v.x.data(), n * 4);
+  return v;
+}
+
+/* Where results go, and what is expected there. */
+struct result {
+  mptl_rounder rounder;
+  mptl_key key;
+  size_t size, n, start;
+  bool accumulate;
+  std::vector<uint8_t> bytes;
+  std::vector<float> before, want;
+  mptl_round_stats stats, want_stats;
+  mptl_exponents exponents, want_exponents;
+};
+
+static result make_result(size_t n, const char *format, int mode, bool accumulate, size_t start) {
+  result r = {};
+  r.rounder = make_rounder(format, (mptl_rounding_mode)mode, MPTL_INF);
+  r.key = mptl_make_key(11, MPTL_STREAM_ROUND, 3, 9);
+  r.size = accumulate ? 4 : mptl_code_size(r.rounder.format);
+  r.n = n, r.start = start, r.accumulate = accumulate;
+  r.bytes.assign((n + start + 8) * r.size, 0x55);
+  r.before.resize(n);
+  for (float &x : r.before) x = random_float(&state, 2);
+  if (accumulate) memcpy(r.bytes.data() + start * 4, r.before.data(), n * 4);
+  return r;
+}
+
+static mptl_cuda_sink sink_of(result *r, bool stored) {
+  mptl_cuda_sink s = {};
+  s.data = stored ? r->bytes.data() + r->start * r->size : NULL;
+  s.size = r->size, s.rounder = &r->rounder, s.key = r->key, s.accumulate = r->accumulate, s.stats = &r->stats;
+  s.exponents = &r->exponents;
+  return s;
+}
+
+/* Rounds unrounded results as the definition says; gives what a next operator reads. */
+static std::vector<float> expect(result *r, const std::vector<float> &unrounded) {
+  r->want = unrounded;
+  for (size_t i = 0; i < unrounded.size(); i++) {
+    uint32_t u = mptl_f32_bits(unrounded[i]), event;
+    mptl_count_exponent(&r->want_exponents, u);
+    if (r->rounder.is_identity) {
+      r->want_stats.elements++;
+      continue;
+    }
+    r->want[i] = mptl_bits_f32(mptl_round_bits(u, &r->rounder, r->key, i, &event));
+    mptl_count(&r->want_stats, u, event);
+  }
+  return r->want;
+}
+
+/* What was stored, and the bytes around it. */
+static void check_result(const char *what, const result *r, bool stored) {
+  check_stats(what, &r->stats, &r->want_stats);
+  CHECK(memcmp(&r->exponents, &r->want_exponents, sizeof r->exponents) == 0, "%s: exponents differ", what);
+  if (!stored) return;
+  std::vector<float> got(r->n);
+  const uint8_t *at = r->bytes.data() + r->start * r->size;
+  if (r->size < 4)
+    mptl_decode_f32(got.data(), at, r->n, &r->rounder);
+  else
+    memcpy(got.data(), at, r->n * 4);
+  for (size_t i = 0; i < r->n; i++) {
+    float want = r->want[i];
+    if (r->size < 4) want = mptl_bits_f32(mptl_decode_code(mptl_encode_bits(mptl_f32_bits(want), &r->rounder), &r->rounder));
+    if (r->accumulate) want = r->before[i] + want;
+    CHECK(same_value(got[i], want), "%s: element %zu of %zu is %a, expected %a", what, i, r->n, (double)got[i], (double)want);
+  }
+  for (size_t i = 0; i < r->start * r->size; i++) CHECK(r->bytes[i] == 0x55, "%s: wrote in front", what);
+  for (size_t i = (r->start + r->n) * r->size; i < r->bytes.size(); i++) CHECK(r->bytes[i] == 0x55, "%s: wrote behind", what);
+}
+
+/* ---- Stages ---- */
+
+static mptl_cuda_op op_of(mptl_cuda_kind kind, int from0, int from1) {
+  mptl_cuda_op op = {};
+  op.kind = kind;
+  op.n_in = kind == MPTL_CUDA_ADD || kind == MPTL_CUDA_MUL ? 2 : 1;
+  op.from[0] = from0, op.from[1] = from1;
+  return op;
+}
+
+static const char *const narrow[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32", "FP(8,7,4)"};
+
+/* Vectors of a batch norm. */
+struct norm {
+  std::vector<float> gamma, beta, mean, inv_std, running_mean, running_var, dgamma, dbeta;
+  explicit norm(size_t c) : gamma(c), beta(c), mean(c), inv_std(c), running_mean(c), running_var(c), dgamma(c), dbeta(c) {
+    for (size_t i = 0; i < c; i++) {
+      gamma[i] = 1 + random_float(&state, 0.5f), beta[i] = random_float(&state, 0.5f);
+      running_mean[i] = random_float(&state, 1), running_var[i] = 1 + random_float(&state, 0.5f);
+    }
+  }
+  mptl_cuda_batchnorm get() {
+    return {gamma.data(),       beta.data(),   mean.data(),  inv_std.data(), running_mean.data(),
+            running_var.data(), dgamma.data(), dbeta.data(), 1e-5,           0.1};
+  }
+};
+
+/* Mean and inverse deviation are those of the rows, within what binary32 sums leave. */
+static void check_moments(const norm &n, const value &x, size_t c) {
+  size_t rows = x.x.size() / c;
+  for (size_t i = 0; i < c; i++) {
+    double sum = 0, squares = 0;
+    for (size_t r = 0; r < rows; r++) sum += (double)x.x[r * c + i];
+    for (size_t r = 0; r < rows; r++) squares += pow((double)x.x[r * c + i] - sum / (double)rows, 2);
+    double inv = 1 / sqrt(squares / (double)rows + 1e-5);
+    CHECK(fabs((double)n.mean[i] - sum / (double)rows) < 1e-5, "mean of channel %zu: %g, expected %g", i, (double)n.mean[i],
+          sum / (double)rows);
+    CHECK(fabs((double)n.inv_std[i] / inv - 1) < 1e-4, "deviation of channel %zu", i);
+  }
+}
+
+/* relu(add(bn(a), bn(b))) forward and backward: two norms, two branches. */
+static void residual(size_t rows, size_t c, const char *format, int mode, size_t start, bool train) {
+  size_t n = rows * c;
+  value a = random_value(n, format, start, 3), b = random_value(n, "FP(5,2,0)", 0, 3);
+  result y[4] = {make_result(n, format, mode, false, start), make_result(n, "FP(6,9,0)", mode, false, 0),
+                 make_result(n, format, mode, false, 0), make_result(n, format, mode, false, start)};
+  norm norms[2] = {norm(c), norm(c)};
+  mptl_cuda_op ops[4] = {op_of(MPTL_CUDA_BATCHNORM, -1, -1), op_of(MPTL_CUDA_BATCHNORM, -1, -1), op_of(MPTL_CUDA_ADD, 0, 1),
+                         op_of(MPTL_CUDA_RELU, 2, -1)};
+  ops[0].in[0] = a.source(), ops[1].in[0] = b.source();
+  for (int k = 0; k < 2; k++) ops[k].bn = norms[k].get();
+  for (int j = 0; j < 4; j++) ops[j].y = sink_of(&y[j], j == 3);
+  mptl_cuda_stage st = {4, ops, n, c, train, {}, NULL};
+  std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
+  st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 0, "forward is refused");
+  std::vector<float> values[2], sum(n), out;
+  for (int k = 0; k < 2; k++) {
+    const norm &m = norms[k];
+    const value &x = k == 0 ? a : b;
+    if (train) check_moments(m, x, c);
+    std::vector<float> v(n);
+    for (size_t i = 0; i < n; i++) {
+      float scale = m.inv_std[i % c] * m.gamma[i % c];
+      v[i] = x.x[i] * scale + (m.beta[i % c] - m.mean[i % c] * scale);
+    }
+    values[k] = expect(&y[k], v);
+  }
+  for (size_t i = 0; i < n; i++) sum[i] = values[0][i] + values[1][i];
+  out = expect(&y[2], sum);
+  for (float &x : out) x = x <= 0 ? 0.0f : x;
+  expect(&y[3], out);
+  for (int j = 0; j < 4; j++) check_result("residual forward", &y[j], j == 3);
+  if (!train) return;
+
+  value dy = random_value(n, "FP(5,2,0)", start, 2), kept = random_value(n, format, 0, 1);
+  result g[5] = {make_result(n, "FP(5,2,0)", mode, true, 0), make_result(n, format, mode, false, start),
+                 make_result(n, format, mode, false, 0), make_result(n, "FP(6,9,0)", mode, false, 0),
+                 make_result(n, "FP(5,2,0)", mode, false, 0)};
+  ops[0].dx[0] = sink_of(&g[0], true), ops[1].dx[0] = sink_of(&g[1], true);
+  ops[2].dx[0] = sink_of(&g[2], false), ops[2].dx[1] = sink_of(&g[3], false), ops[3].dx[0] = sink_of(&g[4], false);
+  ops[3].out = kept.source(), st.dy = dy.source();
+  CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
+  std::vector<float> masked(n);
+  for (size_t i = 0; i < n; i++) masked[i] = kept.x[i] <= 0 ? 0.0f : dy.x[i];
+  masked = expect(&g[4], masked);
+  for (int k = 0; k < 2; k++) {
+    const norm &m = norms[k];
+    const value &x = k == 0 ? a : b;
+    std::vector<float> d = expect(&g[2 + k], masked), dx(n);
+    for (size_t i = 0; i < c; i++) {
+      double sum_dy = 0, sum_dyx = 0, size = 0;
+      for (size_t r = i; r < n; r += c) {
+        sum_dy += (double)d[r];
+        sum_dyx += (double)(d[r] * (x.x[r] - m.mean[i]));
+        size += fabs((double)d[r]) * (1 + fabs((double)(x.x[r] - m.mean[i])));
+      }
+      double inv = (double)m.inv_std[i], slack = 1e-6 * size * (1 + inv);
+      CHECK(fabs((double)m.dbeta[i] - sum_dy) <= slack + 1e-9, "dbeta of channel %zu: %g, expected %g", i, (double)m.dbeta[i],
+            sum_dy);
+      CHECK(fabs((double)m.dgamma[i] - sum_dyx * inv) <= slack + 1e-9, "dgamma of channel %zu", i);
+    }
+    /* The vectors are of the kernel's own sums, so of binary64 ones they differ in the last places: not compared bit for bit here. */
+    for (size_t i = 0; i < n; i++) {
+      double inv = (double)m.inv_std[i % c], xhat = (double)(x.x[i] - m.mean[i % c]) * inv;
+      dx[i] = (float)(inv * (double)m.gamma[i % c] *
+                      ((double)d[i] - (double)m.dbeta[i % c] / (double)rows - xhat * (double)m.dgamma[i % c] / (double)rows));
+    }
+    if (!g[k].rounder.is_identity || g[k].accumulate) continue;
+    for (size_t i = 0; i < n; i++) {
+      float got;
+      memcpy(&got, g[k].bytes.data() + (g[k].start + i) * 4, 4);
+      CHECK(fabsf(got - dx[i]) <= 1e-5f * (1 + fabsf(dx[i])), "dx %zu: %a, expected %a", i, (double)got, (double)dx[i]);
+    }
+  }
+  check_result("relu's gradient", &g[4], false);
+  check_result("add's gradients", &g[2], false);
+  check_result("add's gradients", &g[3], false);
+}
+
+static bool dropped(mptl_key key, size_t i, double p) { return (double)mptl_random_uniform(key, i) < p; }
+
+/* dropout(relu6(mul(a, add(b, sigmoid(c))))) in evaluation and training; exact but for the sigmoid, whose exp is the host's here, too. */
+static void chain(size_t rows, size_t c, const char *format, int mode, size_t start, bool train) {
+  size_t n = rows * c;
+  value in[3] = {random_value(n, format, start, 3), random_value(n, "FP(4,3,4)", 0, 3), random_value(n, "fp32", start, 3)};
+  std::vector<result> y;
+  for (int j = 0; j < 5; j++) y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", mode, false, j == 4 ? start : 0));
+  mptl_cuda_op ops[5] = {op_of(MPTL_CUDA_SIGMOID, -1, -1), op_of(MPTL_CUDA_ADD, -1, 0), op_of(MPTL_CUDA_MUL, -1, 1),
+                         op_of(MPTL_CUDA_RELU6, 2, -1), op_of(MPTL_CUDA_DROPOUT, 3, -1)};
+  ops[0].in[0] = in[2].source(), ops[1].in[0] = in[1].source(), ops[2].in[0] = in[0].source();
+  ops[4].p = 0.3, ops[4].mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
+  for (int j = 0; j < 5; j++) ops[j].y = sink_of(&y[(size_t)j], j == 4);
+  mptl_cuda_stage st = {5, ops, n, c, train, {}, NULL};
+  std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
+  st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 0, "forward is refused");
+  std::vector<float> v(n);
+  for (size_t i = 0; i < n; i++) v[i] = (float)(1.0 / (1.0 + exp(-(double)in[2].x[i])));
+  v = expect(&y[0], v);
+  for (size_t i = 0; i < n; i++) v[i] = in[1].x[i] + v[i];
+  v = expect(&y[1], v);
+  for (size_t i = 0; i < n; i++) v[i] = in[0].x[i] * v[i];
+  v = expect(&y[2], v);
+  for (float &x : v) x = x <= 0 ? 0.0f : x >= 6 ? 6.0f : x;
+  v = expect(&y[3], v);
+  for (size_t i = 0; i < n && train; i++) v[i] = dropped(ops[4].mask, i, 0.3) ? 0.0f : v[i] * (float)(1.0 / 0.7);
+  expect(&y[4], v);
+  for (size_t j = 0; j < 5; j++) check_result("chain", &y[j], j == 4);
+}
+
+/* One operator backward, to memory; both inputs of those that have two. */
+static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, int mode, size_t start) {
+  value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)}, out = random_value(n, format, 0, 8),
+        dy = random_value(n, "FP(5,2,0)", start, 2);
+  result g[2] = {make_result(n, format, mode, false, start), make_result(n, "FP(5,2,0)", mode, true, start)};
+  mptl_cuda_op op = op_of(kind, -1, -1);
+  for (int k = 0; k < op.n_in; k++) op.in[k] = x[k].source(), op.dx[k] = sink_of(&g[k], true);
+  op.out = out.source(), op.p = 0.5, op.mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
+  mptl_cuda_stage st = {1, &op, n, 1, true, dy.source(), NULL};
+  std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
+  st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
+  for (int k = 0; k < op.n_in; k++) {
+    std::vector<float> want(n);
+    for (size_t i = 0; i < n; i++) {
+      float d = dy.x[i], o = out.x[i];
+      want[i] = kind == MPTL_CUDA_RELU      ? (o <= 0 ? 0.0f : d)
+                : kind == MPTL_CUDA_RELU6   ? (o <= 0 || o >= 6 ? 0.0f : d)
+                : kind == MPTL_CUDA_SIGMOID ? d * (o * (1.0f - o))
+                : kind == MPTL_CUDA_DROPOUT ? (dropped(op.mask, i, 0.5) ? 0.0f : d * 2.0f)
+                : kind == MPTL_CUDA_MUL     ? d * x[1 - k].x[i]
+                                            : d;
+    }
+    expect(&g[k], want);
+    check_result("gradient", &g[k], true);
+  }
+}
+
+static void stages(void) {
+  static const size_t shapes[][2] = {{2, 1}, {5, 3}, {7, 8}, {31, 58}, {67, 64}, {3, 300}, {700, 24}, {257, 7}};
+  size_t turn = 0;
+  for (const auto &shape : shapes)
+    for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++) {
+      const char *format = narrow[turn % 4];
+      residual(shape[0], shape[1], format, mode, turn % 3, true);
+      residual(shape[0], shape[1], format, mode, turn % 3, turn % 2);
+      chain(shape[0], shape[1], format, mode, turn % 5, turn % 2);
+    }
+  for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
+    for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
+      backward_of_one((mptl_cuda_kind)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+  mptl_cuda_op bad[2] = {op_of(MPTL_CUDA_RELU, -1, -1), op_of(MPTL_CUDA_RELU, -1, -1)};
+  mptl_cuda_stage st = {2, bad, 8, 1, false, {}, NULL};
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 1, "an operator that nobody reads");
+  bad[1].from[0] = 1;
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 1, "an operator that reads itself");
+  st.n = MPTL_CUDA_STAGE_OPS + 1;
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 1, "too many operators");
+}
+
+static void bias_gradients(void) {
+  for (size_t c : {1, 10, 64, 300})
+    for (size_t rows : {1, 2, 63, 1000, 5000}) {
+      value dy = random_value(rows * c, "FP(5,2,0)", 1, 2);
+      std::vector<float> dbias(c + 1, 7);
+      std::vector<double> scratch(mptl_cuda_bias_gradient_scratch(rows, c) / 8 + 1);
+      mptl_cuda_source source = dy.source();
+      mptl_cuda_bias_gradient(dbias.data(), &source, rows, c, scratch.data(), NULL);
+      for (size_t i = 0; i < c; i++) {
+        double sum = 0, size = 0;
+        for (size_t r = i; r < rows * c; r += c) sum += (double)dy.x[r], size += fabs((double)dy.x[r]);
+        CHECK(fabs((double)dbias[i] - sum) <= 1e-6 * size, "bias %zu of %zu, %zu rows: %g, expected %g", i, c, rows,
+              (double)dbias[i], sum);
+      }
+      CHECK(dbias[c] == 7, "wrote behind the bias");
+    }
+}
+
+static void updates(void) {
+  static const size_t sizes[] = {1, 0, 7, 8, 9, 16384, 0, 16385, 40000, 3};
+  for (size_t shift : {0, 1, 2})
+    for (bool first : {true, false}) {
+      std::vector<std::vector<float>> p, buf, g, want_p, want_buf;
+      std::vector<mptl_cuda_param> params;
+      for (size_t n : sizes) {
+        for (auto *list : {&p, &buf, &g}) {
+          list->emplace_back(n + shift + 1);
+          for (float &x : list->back()) x = random_float(&state, 1);
+        }
+      }
+      want_p = p, want_buf = buf;
+      for (size_t i = 0; i < p.size(); i++)
+        params.push_back({p[i].data() + shift, buf[i].data() + shift, g[i].data() + shift, sizes[i], 0});
+      mptl_sgd sgd = {0.1f, 0.9f, 5e-4f, 1.0f / 1024, first};
+      size_t chunks = mptl_cuda_plan_params(params.data(), params.size());
+      uint32_t flag = 0, skip = 1;
+      mptl_cuda_sgd(params.data(), params.size(), chunks, sgd, &skip, NULL);
+      CHECK(p == want_p && buf == want_buf, "a skipped update changed parameters");
+      mptl_cuda_sgd(params.data(), params.size(), chunks, sgd, NULL, NULL);
+      for (size_t i = 0; i < p.size(); i++)
+        for (size_t k = shift; k < shift + sizes[i]; k++) { /* the CPU's formula */
+          float d = g[i][k] * sgd.inv_scale + sgd.weight_decay * want_p[i][k];
+          want_buf[i][k] = (first ? 0.0f : sgd.momentum) * want_buf[i][k] + d;
+          want_p[i][k] -= sgd.lr * want_buf[i][k];
+        }
+      CHECK(p == want_p && buf == want_buf, "the update differs");
+      mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
+      CHECK(flag == 0, "finite gradients");
+      g[8][shift + 39999] = first ? NAN : -INFINITY;
+      mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
+      CHECK(flag == 1, "a gradient that is not finite");
+    }
+}
+
+int main(void) {
+  in_both_orders([] {
+    stages();
+    bias_gradients();
+    updates();
+  });
+  return failures != 0;
+}
