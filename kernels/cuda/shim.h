@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include <functional>
+#include <type_traits>
 
 #define __global__
 #define __host__
@@ -67,6 +68,9 @@ struct mptl_shim_launcher {
   size_t shared_bytes;
   template <typename... Arguments>
   void operator()(Arguments... arguments) const {
+    static_assert((std::is_trivially_copyable<Arguments>::value && ...), "arguments are copied to the device byte by byte");
+    static_assert((size_t(0) + ... + ((sizeof(Arguments) + 15) / 16 * 16)) <= 32764,
+                  "a kernel's parameters take at most 32764 bytes");
     mptl_shim_launch(name, grid, block, shared_bytes, [&] { kernel(arguments...); });
   }
 };
@@ -139,8 +143,14 @@ static inline int mptl_shim_below(unsigned delta) {
 /* ---- Memory: a thread runs until it waits, so plain code is atomic ---- */
 
 template <typename T>
+static inline void mptl_shim_check_aligned(const void *p) {
+  if ((uintptr_t)p % sizeof(T) != 0) mptl_shim_fail("a misaligned access of %zu bytes", sizeof(T));
+}
+
+template <typename T>
 static inline T atomicAdd(T *at, T value) {
   static_assert(!std::is_floating_point<T>::value, "sums of floating-point numbers have a fixed order");
+  mptl_shim_check_aligned<T>(at);
   T old = *at;
   *at = old + value;
   return old;
@@ -148,6 +158,7 @@ static inline T atomicAdd(T *at, T value) {
 
 template <typename T>
 static inline T atomicMax(T *at, T value) {
+  mptl_shim_check_aligned<T>(at);
   T old = *at;
   if (value > old) *at = value;
   return old;
@@ -155,6 +166,7 @@ static inline T atomicMax(T *at, T value) {
 
 template <typename T>
 static inline T atomicMin(T *at, T value) {
+  mptl_shim_check_aligned<T>(at);
   T old = *at;
   if (value < old) *at = value;
   return old;
@@ -162,14 +174,10 @@ static inline T atomicMin(T *at, T value) {
 
 template <typename T>
 static inline T atomicOr(T *at, T value) {
+  mptl_shim_check_aligned<T>(at);
   T old = *at;
   *at = old | value;
   return old;
-}
-
-template <typename T>
-static inline void mptl_shim_check_aligned(const void *p) {
-  if ((uintptr_t)p % sizeof(T) != 0) mptl_shim_fail("a misaligned access of %zu bytes", sizeof(T));
 }
 
 template <typename T>

@@ -45,14 +45,16 @@ static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
   const mptl_cuda_kind_row *row = find(c);
   *scratch_bytes = 0;
   if (row == NULL) return mptl_cuda_prepare_stage(stage, scratch_bytes);
-  return row->prepare ? in_operator(row->prepare(c, scratch_bytes), c->op) : MPTL_OK;
+  if (row->prepare) MPTL_TRY(in_operator(row->prepare(c, scratch_bytes), c->op));
+  if (*scratch_bytes > 0) *scratch_bytes += MPTL_CUDA_ALIGN - 64; /* see run */
+  return MPTL_OK;
 }
 
 static mptl_status run(mptl_stage *stage, bool is_forward) {
   mptl_call *c = stage->calls[0];
   const mptl_cuda_kind_row *row = find(c);
   if (row == NULL) return mptl_cuda_run_stage(stage, is_forward);
-  c->scratch = stage->scratch;
+  c->scratch = (void *)mptl_cuda_aligned((uintptr_t)stage->scratch); /* programs align to 64 bytes, the libraries want more */
   return in_operator(is_forward ? row->forward(c) : row->backward(c), c->op);
 }
 

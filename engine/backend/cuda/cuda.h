@@ -54,6 +54,8 @@ static inline size_t mptl_cuda_numel(const mptl_call *call, int value) {
   return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
 }
 
-static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+enum { MPTL_CUDA_ALIGN = 256 }; /* bytes: of cuBLASLt's workspace */
+
+static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + MPTL_CUDA_ALIGN - 1) / MPTL_CUDA_ALIGN * MPTL_CUDA_ALIGN; }
 
 #endif

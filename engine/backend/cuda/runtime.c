@@ -21,6 +21,7 @@ enum { STAGING_BYTES = 32 << 20 };
 
 static mptl_status check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
+  cudaGetLastError(); /* told here, and not once more by the next launch */
   return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "CUDA, %s: %s", what,
                    cudaGetErrorString(error));
 }

@@ -104,9 +104,19 @@ static void backward_weights(const mptl_conv_shape *s, float *dw, const float *x
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dw[wi] += x[xi] * dy[yi])
 }
 
+/* As the libraries want them: the operands' vectors and the workspace are aligned. */
+static mptl_status check_alignment(const void *first, const void *second, const void *result, const void *workspace) {
+  if ((((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) & 15) != 0)
+    return mptl_fail(MPTL_EBACKEND, "operands at %p, %p, %p: they must be 16-byte aligned", first, second, result);
+  if (((uintptr_t)workspace & 255) != 0)
+    return mptl_fail(MPTL_EBACKEND, "a workspace at %p: it must be 256-byte aligned", workspace);
+  return MPTL_OK;
+}
+
 mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {
   const mptl_conv_shape *s = &p->s;
   bool exact = true;
+  MPTL_TRY(check_alignment(first, second, result, workspace));
   mptl_cuda_enter();
   mptl_cuda_address(first);
   mptl_cuda_address(second);
