@@ -19,6 +19,15 @@ if(MPTL_HAVE_CUDA)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # the last one as PTX too, which drivers compile for newer GPUs
   endif()
   enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.1) # kernels' parameters of more than 4 KB
+    if(NOT MPTL_CUDA STREQUAL "AUTO")
+      message(FATAL_ERROR "mptl: CUDA is ${CMAKE_CUDA_COMPILER_VERSION}, the kernels need 12.1 or newer")
+    endif()
+    message(STATUS "mptl: CUDA is ${CMAKE_CUDA_COMPILER_VERSION}, 12.1 or newer is needed: nothing is built for NVIDIA GPUs")
+    set(MPTL_HAVE_CUDA OFF)
+  endif()
+endif()
+if(MPTL_HAVE_CUDA)
   add_library(mptl_cuda_kernels STATIC ${cuda_sources})
   set_target_properties(mptl_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
   target_compile_options(mptl_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-fvisibility=hidden

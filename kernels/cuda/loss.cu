@@ -79,6 +79,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     nll_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg rounded, MPTL_PARAM mptl_source_arg x,
                        const int32_t *labels, size_t batch, size_t classes, size_t valid, mptl_cuda_loss *loss) {
   __shared__ uint32_t correct, bad;
+  __shared__ float losses[MPTL_THREADS]; /* read by all threads at once: one alone would wait for each */
   mptl_counts counts = mptl_no_counts();
   if (threadIdx.x == 0) correct = 0, bad = 0xffffffffu;
   __syncthreads();
@@ -102,11 +103,16 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     }
     mptl_put(y, i, i, value, &counts);
   }
+  double sum = 0;
+  for (size_t at = 0; at < valid; at += MPTL_THREADS) {
+    __syncthreads();
+    if (at + threadIdx.x < valid) losses[threadIdx.x] = mptl_read_one(rounded, at + threadIdx.x);
+    __syncthreads();
+    for (size_t i = 0; threadIdx.x == 0 && i < MPTL_THREADS && at + i < valid; i++) sum += (double)losses[i];
+  }
   __syncthreads();
   mptl_add_counts(y.stats, counts, batch);
   if (threadIdx.x != 0) return;
-  double sum = 0;
-  for (size_t i = 0; i < valid; i++) sum += (double)mptl_read_one(rounded, i);
   loss->sum = sum, loss->correct = (int32_t)correct, loss->bad_label = (int32_t)bad;
 }
 

@@ -39,9 +39,11 @@ enum what { SUM_ONLY, MOMENTS, PRODUCTS };
 /* partial[block][2][c]: sums of a and of b, by channel, where
  *   SUM_ONLY   a = what comes out of the steps, b = 0
  *   MOMENTS    a = x - x of the first row, b = a^2
- *   PRODUCTS   a = what comes out of the steps, b = a (x - mean) */
-__global__ void __launch_bounds__(MPTL_THREADS)
-    sums_kernel(double *partial, what kind, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
+ *   PRODUCTS   a = what comes out of the steps, b = a (x - mean)
+ * A kernel for each, because steps take many registers that moments can do without. */
+template <what kind>
+__global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS ? 4 : 2)
+    sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
                 MPTL_PARAM mptl_steps steps) {
   __shared__ float shared[MPTL_THREADS * 2 * MPTL_WIDE]; /* [lane][2][channel of the tile] */
   uint32_t group = threadIdx.x % l.groups, lane = threadIdx.x / l.groups, width = l.groups * MPTL_WIDE;
@@ -175,7 +177,8 @@ __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish 
 
 int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean, const mptl_steps *steps,
            mptl_cuda_stream stream) {
-  MPTL_LAUNCH(sums_kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, kind, l, x, mean, *steps);
+  auto kernel = kind == MOMENTS ? sums_kernel<MOMENTS> : kind == PRODUCTS ? sums_kernel<PRODUCTS> : sums_kernel<SUM_ONLY>;
+  MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *steps);
   return mptl_launched();
 }
 

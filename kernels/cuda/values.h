@@ -512,6 +512,11 @@ MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_
   if (threadIdx.x == 0 && blockIdx.x + blockIdx.y + blockIdx.z == 0) mptl_add_u64(&stats->elements, n);
 }
 
+static_assert(offsetof(mptl_exponents, zeros) == MPTL_EXPONENT_COUNTS * sizeof(uint64_t) &&
+                  offsetof(mptl_exponents, inf) == offsetof(mptl_exponents, zeros) + sizeof(uint64_t) &&
+                  offsetof(mptl_exponents, nan) == offsetof(mptl_exponents, inf) + sizeof(uint64_t),
+              "mptl_add_exponents takes the counts for one array");
+
 /* A block's counts of exponents, in shared memory: an mptl_exponents' counts in order, then its largest magnitude. */
 enum { MPTL_EXPONENT_SLOTS = MPTL_EXPONENT_COUNTS + 3, MPTL_EXPONENT_WORDS = MPTL_EXPONENT_SLOTS + 1 };
 
