@@ -91,6 +91,8 @@ static __global__ void never_met(void) {
 
 static __global__ void misaligned(const char *p) { mptl_load<uint32_t>(p + 1); }
 
+static __global__ void misaligned_sum(char *p) { atomicAdd((unsigned long long *)(void *)(p + 4), 1ull); }
+
 /* Runs a launch in a child; it must end with a message that has these words. */
 template <typename Function>
 static void refuses(const char *words, Function fn) {
@@ -124,6 +126,10 @@ static void misuse(void) {
   refuses("blocks of 2048 x 1 x 1 threads", [] { MPTL_LAUNCH(two_barriers, 1, 2048, 0, NULL)(); });
   alignas(16) static const char bytes[16] = {0};
   refuses("a misaligned access of 4 bytes", [] { MPTL_LAUNCH(misaligned, 1, 1, 0, NULL)(bytes); });
+  alignas(16) static char sums[16] = {0};
+  refuses("a misaligned access of 8 bytes", [] { MPTL_LAUNCH(misaligned_sum, 1, 1, 0, NULL)(sums); });
+  refuses("a grid of 0 x 1 x 1 blocks", [] { MPTL_LAUNCH(two_barriers, 0, 64, 0, NULL)(); });
+  refuses("a grid of 1 x 65536 x 1 blocks", [] { MPTL_LAUNCH(two_barriers, dim3(1, 65536), 64, 0, NULL)(); });
 #ifdef __SANITIZE_ADDRESS__
   refuses("AddressSanitizer", [] {
     int out[2] = {0, 0};
