@@ -74,7 +74,10 @@ function M.plans(device, kind, shapes)
   local file = assert(io.open(list, "w"))
   for _, s in ipairs(shapes) do file:write(table.concat(s, " "), "\n") end
   file:close()
-  local driver = (kind == "f32" or kind == "tf32") and "" or ('LD_LIBRARY_PATH="%s/spec/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" '):format(build)
+  local driver = ""
+  if kind ~= "f32" and kind ~= "tf32" then
+    driver = ('LD_LIBRARY_PATH="%s/spec/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" '):format(build)
+  end
   local pipe = assert(io.popen(("%s'%s/bin/cuda_plans' %s %s <%s 2>&1"):format(driver, build, device, kind, list)))
   local lines = {}
   for line in pipe:lines() do lines[#lines + 1] = line end
