@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#include "backend/call_shapes.h"
+
 enum { BLOCK_BYTES = 2 << 20 }; /* of a block's larger operand, in binary32 */
 
 /* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
@@ -44,49 +46,23 @@ static size_t in_image(const mptl_call *call) { return mptl_batch_numel(call, ca
 static size_t out_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / (size_t)call->batch; }
 static size_t param_numel(const mptl_call *call, int k) { return call->graph->params[call->op->first_param + k].numel; }
 
-/* The input as it is in memory: a flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are then read as [out][c][h][w]. */
-static mptl_shape input_shape(const mptl_call *call) {
-  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
-}
-
 /* oneDNN's operator for one pass; what the pass sums over is as many times as long as the kind repeats it. */
 static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_kind kind) {
-  mptl_shape in = input_shape(call), out = call->graph->values[call->op->out].shape;
-  const mptl_attributes *a = &call->op->attr;
+  mptl_shape in = mptl_call_input_shape(call), out = call->graph->values[call->op->out].shape;
   int repeats = (int)mptl_gemm_repeats(kind);
   int n = state(call)->block * (pass == MPTL_BACKWARD_WEIGHTS ? repeats : 1);
   int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1), oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
   mptl_compute compute[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   compute[pass] = kind == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
-  if (out.ndim == 1) {
-    mptl_linear_shape shape = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias};
-    return mptl_dnn_linear_create(dnn, &shape, compute);
-  }
-  mptl_conv_shape shape = {.n = n,
-                           .ic = ic,
-                           .ih = in.h,
-                           .iw = in.w,
-                           .oc = oc,
-                           .oh = out.h,
-                           .ow = out.w,
-                           .kh = a->kernel[0],
-                           .kw = a->kernel[1],
-                           .sh = a->stride[0],
-                           .sw = a->stride[1],
-                           .ph = a->padding[0],
-                           .pw = a->padding[1],
-                           .dh = a->dilation[0],
-                           .dw = a->dilation[1],
-                           .groups = a->groups,
-                           .bias = a->bias};
-  return mptl_dnn_conv_create(dnn, &shape, compute);
+  mptl_call_shape s = mptl_call_shape_of(call, n, ic, oc);
+  return s.is_linear ? mptl_dnn_linear_create(dnn, &s.linear, compute) : mptl_dnn_conv_create(dnn, &s.conv, compute);
 }
 
 /* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
 static size_t groups(const mptl_call *call) {
   return call->graph->values[call->op->out].shape.ndim == 1 ? 1 : (size_t)call->op->attr.groups;
 }
-static size_t in_chunk(const mptl_call *call) { return (size_t)input_shape(call).c / groups(call); }
+static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input_shape(call).c / groups(call); }
 static size_t out_chunk(const mptl_call *call) { return (size_t)call->graph->values[call->op->out].shape.c / groups(call); }
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
   size_t out = (size_t)call->graph->values[call->op->out].shape.c;

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 
@@ -28,17 +29,12 @@ static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
 /* ---- Shapes ---- */
 
-/* The input as it is in memory: a flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are then read as [out][c][h][w]. */
-static mptl_shape input_shape(const mptl_call *call) {
-  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
-}
-
 static size_t in_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->in[0]); }
 static size_t out_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->out); }
 static size_t weights_numel(const mptl_call *call) { return call->graph->params[call->op->first_param].numel; }
 
 static mptl_cuda_weights weights_shape(const mptl_call *call) {
-  mptl_shape in = input_shape(call), out = mptl_cuda_out_shape(call);
+  mptl_shape in = mptl_call_input_shape(call), out = mptl_cuda_out_shape(call);
   const mptl_attributes *a = &call->op->attr;
   if (out.ndim == 1) return (mptl_cuda_weights){.k = (size_t)out.c, .c = (size_t)in.c, .s = (size_t)in.h * (size_t)in.w};
   return (mptl_cuda_weights){
@@ -46,30 +42,9 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
 }
 
 static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_type type) {
-  mptl_shape in = input_shape(call), out = mptl_cuda_out_shape(call);
-  const mptl_attributes *a = &call->op->attr;
-  if (out.ndim == 1) {
-    mptl_linear_shape shape = {.n = call->batch, .c = in.c, .h = in.h, .w = in.w, .out = out.c, .bias = a->bias};
-    return mptl_cuda_product_linear(product, &shape, pass, type);
-  }
-  mptl_conv_shape shape = {.n = call->batch,
-                           .ic = in.c,
-                           .ih = in.h,
-                           .iw = in.w,
-                           .oc = out.c,
-                           .oh = out.h,
-                           .ow = out.w,
-                           .kh = a->kernel[0],
-                           .kw = a->kernel[1],
-                           .sh = a->stride[0],
-                           .sw = a->stride[1],
-                           .ph = a->padding[0],
-                           .pw = a->padding[1],
-                           .dh = a->dilation[0],
-                           .dw = a->dilation[1],
-                           .groups = a->groups,
-                           .bias = a->bias};
-  return mptl_cuda_product_conv(product, &shape, pass, type);
+  mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
+  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, type)
+                     : mptl_cuda_product_conv(product, &s.conv, pass, type);
 }
 
 /* ---- Types ---- */

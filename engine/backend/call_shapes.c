@@ -1,0 +1,30 @@
+/* From a call's graph and attributes to the shapes of its product. */
+#include "backend/call_shapes.h"
+
+mptl_shape mptl_call_input_shape(const mptl_call *call) {
+  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
+}
+
+mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc) {
+  mptl_shape in = mptl_call_input_shape(call), out = call->graph->values[call->op->out].shape;
+  const mptl_attributes *a = &call->op->attr;
+  if (out.ndim == 1)
+    return (mptl_call_shape){.is_linear = true, .linear = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias}};
+  return (mptl_call_shape){.conv = {.n = n,
+                                    .ic = ic,
+                                    .ih = in.h,
+                                    .iw = in.w,
+                                    .oc = oc,
+                                    .oh = out.h,
+                                    .ow = out.w,
+                                    .kh = a->kernel[0],
+                                    .kw = a->kernel[1],
+                                    .sh = a->stride[0],
+                                    .sw = a->stride[1],
+                                    .ph = a->padding[0],
+                                    .pw = a->padding[1],
+                                    .dh = a->dilation[0],
+                                    .dw = a->dilation[1],
+                                    .groups = a->groups,
+                                    .bias = a->bias}};
+}
