@@ -7,7 +7,7 @@
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32" | "narrow",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact
+ *     compute="auto" | "f32" | "narrow" | "fp8",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact, fp8 units
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
@@ -172,7 +172,7 @@ static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, P
 static mptl_compute_setting check_compute(lua_State *L, const char *name) {
   for (size_t i = 0; mptl_compute_setting_name(i) != NULL; i++)
     if (strcmp(mptl_compute_setting_name(i), name) == 0) return (mptl_compute_setting)i;
-  luaL_error(L, "compute: %s, accepted are auto, f32, narrow", name);
+  luaL_error(L, "compute: %s, accepted are auto, f32, narrow, fp8", name);
   return MPTL_COMPUTE_AUTO;
 }
 
@@ -498,8 +498,8 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
-/* core.compute(format, format [, "auto" | "f32" | "narrow" [, device [, groups]]]) -> "f32" | "bf16" | "2xbf16" | "4xbf16": what a
- * matrix product of such values, in so many groups (1), is computed in on the device */
+/* core.compute(format, format [, "auto" | "f32" | "narrow" | "fp8" [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" |
+ * "4xbf16" | "fp8": what a matrix product of such values, in so many groups (1), is computed in on the device */
 static int compute(lua_State *L) {
   lua_Integer groups = luaL_optinteger(L, 5, 1);
   luaL_argcheck(L, groups >= 1 && groups <= 1 << 24, 5, "groups: accepted are 1 to 16777216");

@@ -20,4 +20,11 @@ describe("cuDNN", function()
       assert.equal("ok", line:sub(1, 2), line)
     end
   end)
+
+  it("compiles engines for 8-bit operands on a B200, all passes", function()
+    if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+    for _, line in ipairs(convolutions.plans("b200", "e5m2:e4m3", { { 2, 16, 8, 8, 16, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } })) do
+      assert.equal("ok", line:sub(1, 2), line)
+    end
+  end)
 end)

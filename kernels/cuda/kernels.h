@@ -68,8 +68,9 @@ int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, 
 int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream);
 
 /* Types that matrix units take. Where a value of the source is not exact in it, its lower bits are cut off: do not ask for that. TF32's
- * exact values are binary32's, so they take MPTL_CUDA_CAST_F32. */
-typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16 } mptl_cuda_cast_type;
+ * exact values are binary32's, so they take MPTL_CUDA_CAST_F32. MPTL_CUDA_CAST_CODE8: the 8-bit codes of the rounder's format, in which the
+ * values are exact. */
+typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16, MPTL_CUDA_CAST_CODE8 } mptl_cuda_cast_type;
 
 /* Elements [offset, offset + n) of a value in a type. */
 int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
@@ -88,7 +89,8 @@ int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, 
 /* ---- Parameters (weights.cu, sgd.cu) ---- */
 
 /* Weights [k][c][s] (s places of a filter, PyTorch's order) to [k][s][c], as NHWC convolutions and linear layers behind a flattened
- * image want them; rounded on the way, element indices being those of the source. rounder NULL: as they are. */
+ * image want them; rounded on the way, element indices being those of the source. rounder NULL: as they are; MPTL_CUDA_CAST_CODE8
+ * wants one. */
 typedef struct mptl_cuda_weights {
   size_t k, c, s;
 } mptl_cuda_weights;

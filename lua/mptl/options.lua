@@ -31,8 +31,9 @@ M.rows = {
   { "formats", "formats", arg = "NAME",
     help = 'candidate formats: hfp8, fp8, bf16, fp16, or HIGH/LOW: "FP(6,9,0)/FP(4,3,auto)"' },
   { "rounding", "choice", choices = roundings, help = "rounding mode" },
-  { "compute", "choice", choices = { "auto", "f32", "narrow" },
-    help = "multiply in narrower types where that is exact and faster, never, or wherever it is exact" },
+  { "compute", "choice", choices = { "auto", "f32", "narrow", "fp8" },
+    help = "multiply in narrower types where that is exact and faster, never, wherever it is exact,"
+      .. " or as auto and in 8-bit tensor cores, even those that sum in fewer bits" },
   { "storage", "choice", choices = { "packed", "emulated" }, help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },

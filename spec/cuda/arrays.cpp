@@ -177,6 +177,10 @@ static void others(void) {
       CHECK(bf16[i] == bits >> 16 && mptl_f32_bits(y[i]) == bits, "cast: element %zu", i);
     }
     CHECK(bf16[n - from] == 7, "cast wrote beyond the end");
+    std::vector<uint8_t> again(n + 1, 7);
+    mptl_cuda_source floats = {y.data(), 4, &r};
+    mptl_cuda_cast(again.data(), MPTL_CUDA_CAST_CODE8, &floats, 0, n - from, NULL);
+    CHECK(memcmp(again.data(), codes.data() + from, n - from) == 0 && again[n - from] == 7, "cast to codes");
     float largest = 0.25f, max = n ? 0.0f : 0.25f;
     for (size_t i = 0; i < n; i++) max = fmaxf(max, fmaxf(0.25f, fabsf(mptl_bits_f32(mptl_decode_code(codes[i], &r)))));
     mptl_cuda_max_abs(&largest, &source, n, NULL);

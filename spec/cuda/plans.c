@@ -1,5 +1,5 @@
 /* usage: cuda_plans DEVICE TYPE [MIB] < SHAPES
- * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100) and operands of a type (f32, e5m2:e4m3),
+ * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100, b200) and operands of a type (f32, e5m2:e4m3),
  * with at most MIB MiB of workspace (1024 if not said).
  * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
  * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
@@ -35,11 +35,14 @@ static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pas
 
 int main(int argc, char **argv) {
   if (argc != 3 && argc != 4) return wrong("arguments are DEVICE TYPE [MIB], not", argc > 1 ? argv[1] : "");
-  const char *device = strcmp(argv[1], "a100") == 0 ? A100 : strcmp(argv[1], "h100") == 0 ? H100 : NULL;
+  const char *device = strcmp(argv[1], "a100") == 0   ? A100
+                       : strcmp(argv[1], "h100") == 0 ? H100
+                       : strcmp(argv[1], "b200") == 0 ? B200
+                                                      : NULL;
   size_t length = strcspn(argv[2], ":");
   mptl_cuda_type first = type_named(argv[2], length), second = first;
   if (argv[2][length] == ':') second = type_named(argv[2] + length + 1, strlen(argv[2] + length + 1));
-  if (device == NULL) return wrong("device is a100 or h100, not", argv[1]);
+  if (device == NULL) return wrong("device is a100, h100 or b200, not", argv[1]);
   if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES) return wrong("unknown type", argv[2]);
   size_t limit = (size_t)(argc > 3 ? atoi(argv[3]) : 1024) << 20;
   mptl_cuda_dnn *dnn;

@@ -132,6 +132,19 @@ static void linear_products(void) {
     }
 }
 
+/* fp8 before compute capability 10.0: cuBLASLt takes only a transposed first matrix and a second one that is not, which forward is. */
+static void layouts_for_8_bits(void) {
+  const mptl_linear_shape shape = {64, 32, 2, 1, 48, false};
+  for (int pass = 0; pass < MPTL_PASSES; pass++) {
+    mptl_cuda_gemm g = mptl_cuda_linear_gemm(&shape, (mptl_pass)pass);
+    bool tn = g.transpose_a && !g.transpose_b;
+    CHECK(tn == (pass == MPTL_FORWARD), "%s: transposed are %d, %d", mptl_pass_name((mptl_pass)pass), g.transpose_a,
+          g.transpose_b);
+    CHECK(g.lda % 16 == 0 && g.ldb % 16 == 0 && g.ldc % 16 == 0, "%s: leading dimensions %d, %d, %d",
+          mptl_pass_name((mptl_pass)pass), g.lda, g.ldb, g.ldc);
+  }
+}
+
 int main(void) {
   devices_that_are_not_there();
   MUST(mptl_cuda_dnn_create_for(&a100, A100));
@@ -140,6 +153,7 @@ int main(void) {
   wrong_convolutions();
   convolutions_of_described_devices();
   linear_products();
+  layouts_for_8_bits();
   mptl_cuda_dnn_destroy(a100);
   mptl_cuda_dnn_destroy(h100);
   return failures != 0;

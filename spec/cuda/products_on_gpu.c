@@ -202,6 +202,33 @@ static void all_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_sha
   }
 }
 
+/* A sum in 8 bits that 13 fraction bits do not hold, as units before compute capability 10.0 have: 256 * 256 and as many ones as there are
+ * other products. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
+static void sums_of_8_bits(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, cudaStream_t stream) {
+  enum { N = 16, IN = 32, OUT = 16, ONE = 0x38, LARGE = 0x78 };
+  const mptl_linear_shape shape = {N, IN, 1, 1, OUT, false};
+  mptl_cuda_linear *linear = NULL;
+  if (!mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), MPTL_CUDA_E4M3)) return;
+  MUST(mptl_cuda_linear_create(&linear, blas, &shape, MPTL_FORWARD, MPTL_CUDA_E4M3, MPTL_CUDA_E4M3, LIMIT));
+  if (linear == NULL) return;
+  unsigned char codes[N * IN];
+  float y[N * OUT], *there = NULL;
+  void *operand = NULL, *workspace = NULL;
+  for (int i = 0; i < N * IN; i++) codes[i] = i % IN == 0 ? LARGE : ONE;
+  CUDA(cudaMalloc(&operand, sizeof codes));
+  CUDA(cudaMalloc((void **)&there, sizeof y));
+  CUDA(cudaMalloc(&workspace, mptl_cuda_linear_workspace_bytes(linear) + 1));
+  CUDA(cudaMemcpy(operand, codes, sizeof codes, cudaMemcpyHostToDevice));
+  MUST(mptl_cuda_linear_run(linear, there, operand, operand, workspace));
+  CUDA(cudaStreamSynchronize(stream));
+  CUDA(cudaMemcpy(y, there, sizeof y, cudaMemcpyDeviceToHost));
+  printf("256 * 256 and %d ones in 8 bits: %.0f\n", IN - 1, (double)y[0]);
+  for (int i = 0; i < N * OUT && mptl_cuda_dnn_capability(dnn) >= 100; i++)
+    CHECK(y[i] == 65536 + IN - 1, "a sum of 8-bit products is %g, expected %d", (double)y[i], 65536 + IN - 1);
+  cudaFree(operand), cudaFree(there), cudaFree(workspace);
+  mptl_cuda_linear_destroy(linear);
+}
+
 int main(void) {
   static const mptl_conv_shape convs[] = {
       {4, 16, 12, 12, 32, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, /* as most are */
@@ -223,6 +250,7 @@ int main(void) {
   MUST(mptl_cuda_blas_create(&blas, 0, stream));
   for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) all_of(dnn, blas, &convs[i], NULL, stream);
   for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) all_of(dnn, blas, NULL, &linears[i], stream);
+  sums_of_8_bits(dnn, blas, stream);
   mptl_cuda_dnn_destroy(dnn);
   mptl_cuda_blas_destroy(blas);
   cudaStreamDestroy(stream);

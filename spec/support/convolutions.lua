@@ -64,7 +64,7 @@ end
 
 --- cuDNN's plans of convolutions on a described device (spec/cuda/plans.c). For operands of 16 and 8 bits it compiles engines
 -- and wants NVIDIA's driver to load the code: a stand-in takes its place (spec/cuda/driver).
--- @param device a100 or h100
+-- @param device a100, h100 or b200
 -- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
 -- @param shapes as from M.of
 -- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape

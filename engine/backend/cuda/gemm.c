@@ -1,7 +1,8 @@
 /* conv2d and linear: operands decoded to what the units multiply, results in binary32, rounded once by our kernel.
  *
- * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: bf16 for up to
- * 8 significant bits, TF32 for up to 11, else binary32. A pass works on the whole batch.
+ * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: 8 bits for codes
+ * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32. A pass works on the
+ * whole batch.
  */
 #include <stdlib.h>
 
@@ -9,9 +10,14 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 
+/* What the two operands of a pass are multiplied as: one type, or two of 8 bits. */
+typedef struct gemm_types {
+  mptl_cuda_type first, second;
+} gemm_types;
+
 /* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
 typedef struct gemm_pass {
-  mptl_cuda_type type;
+  gemm_types type;
   size_t first, second; /* its operands, where they are not taken as they are in memory */
   size_t results;       /* in binary32, on their way to a value in another form */
   size_t workspace;     /* the library's */
@@ -19,8 +25,8 @@ typedef struct gemm_pass {
 
 typedef struct gemm_state {
   gemm_pass pass[MPTL_PASSES];
-  mptl_cuda_product *product[MPTL_PASSES][MPTL_CUDA_TYPES]; /* made when first needed */
-  size_t bias_sums;                                         /* scratch for the gradient of the bias */
+  mptl_cuda_product *product[MPTL_PASSES][MPTL_CUDA_TYPES][MPTL_CUDA_TYPES]; /* by operands' types; made when first needed */
+  size_t bias_sums;                                                          /* scratch for the gradient of the bias */
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
@@ -41,16 +47,34 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
       .k = (size_t)out.c, .c = (size_t)(in.c / a->groups), .s = (size_t)a->kernel[0] * (size_t)a->kernel[1]};
 }
 
-static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_type type) {
+static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, gemm_types t) {
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
-  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, type)
-                     : mptl_cuda_product_conv(product, &s.conv, pass, type);
+  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t.first, t.second)
+                     : mptl_cuda_product_conv(product, &s.conv, pass, t.first, t.second);
 }
 
 /* ---- Types ---- */
 
-/* mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep. cuDNN
- * has no bf16 for most convolutions in groups, which wait for memory anyway. */
+/* The type whose codes are the format's, MPTL_CUDA_TYPES if there is none. */
+static mptl_cuda_type code_type(mptl_format f) {
+  static const mptl_format e4m3 = {4, 3, 0, MPTL_TOP_FN, false}, e5m2 = {5, 2, 0, MPTL_TOP_IEEE, false};
+  return mptl_format_equal(f, e4m3) ? MPTL_CUDA_E4M3 : mptl_format_equal(f, e5m2) ? MPTL_CUDA_E5M2 : MPTL_CUDA_TYPES;
+}
+
+/* Tensor cores of 8.9 and 9.0 keep 13 fraction bits of a sum of 8-bit products: not what binary32 gives. From 10.0 on they keep as many as
+ * for bf16. */
+enum { FP8_SUMS_FROM = 100 };
+
+static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  mptl_cuda_type first = code_type(a), second = code_type(b);
+  int capability = mptl_cuda_runtime_capability();
+  if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES || groups != 1 || setting == MPTL_COMPUTE_BINARY32) return false;
+  if (setting != MPTL_COMPUTE_FP8 && capability < FP8_SUMS_FROM) return false;
+  return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
+}
+
+/* Of the types that both operands have. mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no
+ * product, is below what the units keep. cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
 static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
   if (setting == MPTL_COMPUTE_BINARY32 || products == 0) return MPTL_CUDA_F32;
@@ -59,22 +83,32 @@ static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl
 }
 
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  return mptl_cuda_type_name(choose_type(a, b, groups, setting));
+  return multiplies_codes(a, b, groups, setting) ? "fp8" : mptl_cuda_type_name(choose_type(a, b, groups, setting));
 }
 
-/* The type and the product of a pass. Where the library has no code for a type, the next wider one, which is in front
- * of it in the list of types, is as right. */
+static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
+  gemm_types t = state(call)->pass[pass].type;
+  return &state(call)->product[pass][t.first][t.second];
+}
+
+static mptl_status try_types(mptl_call *call, mptl_pass pass, gemm_types t) {
+  state(call)->pass[pass] = (gemm_pass){.type = t};
+  mptl_cuda_product **product = product_of(call, pass);
+  return *product != NULL ? MPTL_OK : create_product(product, call, pass, t);
+}
+
+/* The types and the product of a pass. Where the library has no code for a type, the next wider one, which is in front of it in the list of
+ * types, is as right. */
 static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
-  gemm_state *s = state(call);
-  int type = MPTL_CUDA_F32;
-  if (first != NULL && second != NULL)
-    type = (int)choose_type(first->format, second->format, call->op->attr.groups, call->compute);
+  int type = MPTL_CUDA_F32, groups = call->op->attr.groups > 1 ? call->op->attr.groups : 1;
   mptl_status status = MPTL_EUNSUPPORTED;
-  for (; type >= MPTL_CUDA_F32 && status == MPTL_EUNSUPPORTED; type--) {
-    s->pass[pass] = (gemm_pass){.type = (mptl_cuda_type)type};
-    mptl_cuda_product **product = &s->product[pass][type];
-    status = *product != NULL ? MPTL_OK : create_product(product, call, pass, (mptl_cuda_type)type);
+  if (first != NULL && second != NULL) {
+    type = (int)choose_type(first->format, second->format, groups, call->compute);
+    if (multiplies_codes(first->format, second->format, groups, call->compute))
+      status = try_types(call, pass, (gemm_types){code_type(first->format), code_type(second->format)});
   }
+  for (; type >= MPTL_CUDA_F32 && status == MPTL_EUNSUPPORTED; type--)
+    status = try_types(call, pass, (gemm_types){(mptl_cuda_type)type, (mptl_cuda_type)type});
   return status;
 }
 
@@ -86,12 +120,16 @@ static size_t take(size_t *bytes, size_t n) {
   return at;
 }
 
-/* What the kernels write for the units: bf16, or binary32, which TF32 units take as well. */
+/* What the kernels write for the units: codes, bf16, or binary32, which TF32 units take as well. */
 static mptl_cuda_cast_type cast_type(mptl_cuda_type type) {
+  if (mptl_cuda_type_size(type) == 1) return MPTL_CUDA_CAST_CODE8;
   return type == MPTL_CUDA_BF16 ? MPTL_CUDA_CAST_BF16 : MPTL_CUDA_CAST_F32;
 }
 
-static bool as_it_is(const mptl_source *s, mptl_cuda_type type) { return type != MPTL_CUDA_BF16 && s->size == sizeof(float); }
+/* Whether a value is in memory as the units take it: in binary32, or in codes. */
+static bool as_it_is(const mptl_source *s, mptl_cuda_type type) {
+  return type != MPTL_CUDA_BF16 && s->size == mptl_cuda_type_size(type);
+}
 
 static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n) {
   return as_it_is(s, type) ? 0 : n * mptl_cuda_type_size(type);
@@ -103,14 +141,14 @@ static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float)
 static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(sink) ? 0 : n * sizeof(float); }
 
 static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
-  return mptl_cuda_product_workspace_bytes(state(call)->product[pass][state(call)->pass[pass].type]);
+  return mptl_cuda_product_workspace_bytes(*product_of(call, pass));
 }
 
 static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
-  p->first = take(bytes, operand_bytes(&call->in[0], p->type, in_numel(call)));
-  p->second = take(bytes, weights_numel(call) * mptl_cuda_type_size(p->type));
+  p->first = take(bytes, operand_bytes(&call->in[0], p->type.first, in_numel(call)));
+  p->second = take(bytes, weights_numel(call) * mptl_cuda_type_size(p->type.second));
   p->results = take(bytes, results_bytes(&call->y, out_numel(call)));
   p->workspace = take(bytes, workspace_bytes(call, MPTL_FORWARD));
   return MPTL_OK;
@@ -121,9 +159,9 @@ static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t channels = (size_t)mptl_cuda_out_shape(call).c, weights = weights_numel(call), begin, end;
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
-  w->second = take(bytes, operand_bytes(&call->dy, w->type, out_numel(call)));
+  w->second = take(bytes, operand_bytes(&call->dy, w->type.second, out_numel(call)));
   begin = *bytes;
-  w->first = take(bytes, operand_bytes(&call->in[0], w->type, in_numel(call)));
+  w->first = take(bytes, operand_bytes(&call->in[0], w->type.first, in_numel(call)));
   w->results = take(bytes, weights * sizeof(float));
   w->workspace = take(bytes, workspace_bytes(call, MPTL_BACKWARD_WEIGHTS));
   if (call->op->attr.bias)
@@ -131,8 +169,8 @@ static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   if (!call->dx[0].wanted) return MPTL_OK;
   MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
   end = begin;
-  d->first = d->type == w->type ? w->second : take(&end, operand_bytes(&call->dy, d->type, out_numel(call)));
-  d->second = take(&end, weights * mptl_cuda_type_size(d->type));
+  d->first = d->type.first == w->type.second ? w->second : take(&end, operand_bytes(&call->dy, d->type.first, out_numel(call)));
+  d->second = take(&end, weights * mptl_cuda_type_size(d->type.second));
   d->results = take(&end, results_bytes(&call->dx[0], in_numel(call)));
   d->workspace = take(&end, workspace_bytes(call, MPTL_BACKWARD_DATA));
   if (end > *bytes) *bytes = end;
@@ -160,16 +198,19 @@ static mptl_status operand(const void **p, const mptl_call *call, const mptl_sou
   return MPTL_CUDA_LAUNCH(mptl_cuda_cast(area(call, offset), cast_type(type), &source, 0, n, stream()));
 }
 
-/* The rounded weights as a pass multiplies them, in the libraries' order. */
+/* The rounded weights as a pass multiplies them, in the libraries' order. They are on their grid: to be encoded they are rounded again, which
+ * changes nothing. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
   mptl_key key = {0};
-  return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), cast_type(p->type), mptl_cuda_address(call->theta[0]),
-                                                  weights_shape(call), NULL, key, 0, NULL, stream()));
+  mptl_cuda_cast_type type = cast_type(p->type.second);
+  return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), type, mptl_cuda_address(call->theta[0]),
+                                                  weights_shape(call), type == MPTL_CUDA_CAST_CODE8 ? call->theta_rounder : NULL,
+                                                  key, 0, NULL, stream()));
 }
 
 static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
   const gemm_pass *p = &state(call)->pass[pass];
-  return mptl_cuda_product_run(state(call)->product[pass][p->type], result, first, second, area(call, p->workspace));
+  return mptl_cuda_product_run(*product_of(call, pass), result, first, second, area(call, p->workspace));
 }
 
 static mptl_status forward(mptl_call *call) {
@@ -179,7 +220,7 @@ static mptl_status forward(mptl_call *call) {
   const float *bias = call->op->attr.bias ? mptl_cuda_address(call->theta[1]) : NULL;
   float *results = in_place(&call->y) ? y.data : area(call, p->results);
   MPTL_TRY(pack_weights(call, p));
-  MPTL_TRY(operand(&x, call, &call->in[0], p->type, in_numel(call), p->first, true));
+  MPTL_TRY(operand(&x, call, &call->in[0], p->type.first, in_numel(call), p->first, true));
   MPTL_TRY(multiply(call, MPTL_FORWARD, results, x, area(call, p->second)));
   return MPTL_CUDA_LAUNCH(mptl_cuda_write(&y, results, out_numel(call), bias, (size_t)mptl_cuda_out_shape(call).c, stream()));
 }
@@ -188,8 +229,8 @@ static mptl_status backward_theta(mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
   size_t channels = (size_t)mptl_cuda_out_shape(call).c;
   const void *x, *dy;
-  MPTL_TRY(operand(&x, call, &call->in[0], w->type, in_numel(call), w->first, true));
-  MPTL_TRY(operand(&dy, call, &call->dy, w->type, out_numel(call), w->second, true));
+  MPTL_TRY(operand(&x, call, &call->in[0], w->type.first, in_numel(call), w->first, true));
+  MPTL_TRY(operand(&dy, call, &call->dy, w->type.second, out_numel(call), w->second, true));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_WEIGHTS, area(call, w->results), x, dy));
   MPTL_TRY(MPTL_CUDA_LAUNCH(
       mptl_cuda_unpack_weights(mptl_cuda_address(call->dtheta[0]), area(call, w->results), weights_shape(call), stream())));
@@ -207,7 +248,7 @@ static mptl_status backward(mptl_call *call) {
   mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
   float *results = in_place(&call->dx[0]) ? dx.data : area(call, d->results);
   MPTL_TRY(pack_weights(call, d));
-  MPTL_TRY(operand(&dy, call, &call->dy, d->type, out_numel(call), d->first, d->type != w->type));
+  MPTL_TRY(operand(&dy, call, &call->dy, d->type.first, out_numel(call), d->first, d->type.first != w->type.second));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_DATA, results, dy, area(call, d->second)));
   return MPTL_CUDA_LAUNCH(mptl_cuda_write(&dx, results, in_numel(call), NULL, 1, stream()));
 }
@@ -222,7 +263,9 @@ static mptl_status create(mptl_call *call) {
 static void destroy(mptl_call *call) {
   if (call->state == NULL) return;
   for (int pass = 0; pass < MPTL_PASSES; pass++)
-    for (int type = 0; type < MPTL_CUDA_TYPES; type++) mptl_cuda_product_destroy(state(call)->product[pass][type]);
+    for (int first = 0; first < MPTL_CUDA_TYPES; first++)
+      for (int second = 0; second < MPTL_CUDA_TYPES; second++)
+        mptl_cuda_product_destroy(state(call)->product[pass][first][second]);
   free(call->state);
   call->state = NULL;
 }

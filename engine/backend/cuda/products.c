@@ -32,17 +32,17 @@ static mptl_status finish(mptl_cuda_product **product, mptl_status status) {
 }
 
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type type) {
+                                   mptl_cuda_type first, mptl_cuda_type second) {
   if (dnn == NULL) MPTL_TRY(mptl_cuda_dnn_create(&dnn, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
   MPTL_TRY(allocate(product));
-  return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, type, type, WORKSPACE_LIMIT));
+  return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, first, second, WORKSPACE_LIMIT));
 }
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_type type) {
+                                     mptl_cuda_type first, mptl_cuda_type second) {
   if (blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&blas, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
   MPTL_TRY(allocate(product));
-  return finish(product, mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, type, type, WORKSPACE_LIMIT));
+  return finish(product, mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, first, second, WORKSPACE_LIMIT));
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *p) {

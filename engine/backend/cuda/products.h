@@ -14,11 +14,12 @@
 
 typedef struct mptl_cuda_product mptl_cuda_product;
 
-/* For the open device (runtime.h). Both operands have the same type. MPTL_EUNSUPPORTED: the library has no code for that. */
+/* For the open device (runtime.h). MPTL_EINVAL: the operands' types do not go together (types.h). MPTL_EUNSUPPORTED: the library has no
+ * code for that. */
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type type);
+                                   mptl_cuda_type first, mptl_cuda_type second);
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_type type);
+                                     mptl_cuda_type first, mptl_cuda_type second);
 void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed */
 
 /* Device memory that a run needs, 256-byte aligned. */

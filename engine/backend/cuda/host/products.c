@@ -3,6 +3,7 @@
  */
 #include "backend/cuda/products.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "backend/cuda/runtime.h"
@@ -11,27 +12,39 @@
 struct mptl_cuda_product {
   mptl_conv_shape s;
   mptl_pass pass;
-  mptl_cuda_type type;
+  mptl_cuda_type first, second;
 };
 
-static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type type) {
+/* What the libraries have for 8 bits, roughly: channels in multiples of 16, and not E5M2 by E5M2. */
+static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, mptl_cuda_type second) {
+  if (first == MPTL_CUDA_E5M2 && second == MPTL_CUDA_E5M2)
+    return mptl_fail(MPTL_EUNSUPPORTED, "no code for a product of e5m2 and e5m2");
+  if (s->ic % 16 != 0 || s->oc % 16 != 0)
+    return mptl_fail(MPTL_EUNSUPPORTED, "no code for 8 bits and %d and %d channels, which are not multiples of 16", s->ic, s->oc);
+  return MPTL_OK;
+}
+
+static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type first,
+                          mptl_cuda_type second) {
   MPTL_TRY(mptl_conv_check(shape));
+  MPTL_TRY(mptl_cuda_check_types(mptl_cuda_runtime_capability(), first, second));
+  if (mptl_cuda_type_size(first) == 1) MPTL_TRY(check_8_bits(shape, first, second));
   *product = malloc(sizeof **product);
   if (*product == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  **product = (mptl_cuda_product){.s = *shape, .pass = pass, .type = type};
+  **product = (mptl_cuda_product){.s = *shape, .pass = pass, .first = first, .second = second};
   return MPTL_OK;
 }
 
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type type) {
-  return create(product, shape, pass, type);
+                                   mptl_cuda_type first, mptl_cuda_type second) {
+  return create(product, shape, pass, first, second);
 }
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *s, mptl_pass pass,
-                                     mptl_cuda_type type) {
+                                     mptl_cuda_type first, mptl_cuda_type second) {
   mptl_conv_shape shape = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1};
   shape.ih = shape.iw = shape.oh = shape.ow = shape.kh = shape.kw = shape.sh = shape.sw = shape.dh = shape.dw = 1;
-  return create(product, &shape, pass, type);
+  return create(product, &shape, pass, first, second);
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *product) { free(product); }
@@ -47,11 +60,27 @@ const char *mptl_cuda_products_libraries(void) { return "no library"; }
 
 /* ---- Operands ---- */
 
+/* An OCP code as it is defined, without the engine's own decoding: E4M3 has one NaN and no infinity, E5M2 both, as binary16's upper half. */
+static float ocp_value(uint8_t code, mptl_cuda_type type) {
+  int m = type == MPTL_CUDA_E4M3 ? 3 : 2, bias = type == MPTL_CUDA_E4M3 ? 7 : 15;
+  int exponent = (code & 0x7f) >> m, fraction = code & ((1 << m) - 1);
+  float sign = code & 0x80 ? -1.0f : 1.0f;
+  if (type == MPTL_CUDA_E4M3 && (code & 0x7f) == 0x7f) return NAN;
+  if (type == MPTL_CUDA_E5M2 && exponent == 31) return fraction == 0 ? sign * INFINITY : NAN;
+  if (exponent == 0) return sign * ldexpf((float)fraction, 1 - bias - m);
+  return sign * ldexpf((float)(fraction + (1 << m)), exponent - bias - m);
+}
+
+static float value_at(const void *p, mptl_cuda_type type, size_t i) {
+  if (mptl_cuda_type_size(type) == 1) return ocp_value(((const uint8_t *)p)[i], type);
+  return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
+}
+
 /* n values in binary32. TF32 units take 11 significant bits: whoever gives more is found here. */
 static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *exact) {
   float *values = malloc(n * sizeof *values);
   for (size_t i = 0; values != NULL && i < n; i++) {
-    values[i] = type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
+    values[i] = value_at(p, type, i);
     if (type == MPTL_CUDA_TF32 && (mptl_f32_bits(values[i]) & 0x1fff) != 0) *exact = false;
   }
   return values;
@@ -121,8 +150,8 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
   mptl_cuda_address(first);
   mptl_cuda_address(second);
   memset(mptl_cuda_address(workspace), 0xff, WORKSPACE);
-  float *a = read_operand(first, p->type, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
-  float *b = read_operand(second, p->type, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
+  float *a = read_operand(first, p->first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
+  float *b = read_operand(second, p->second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
   float *to = mptl_cuda_address(result);
   if (a != NULL && b != NULL && p->pass == MPTL_FORWARD) forward(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_DATA) backward_data(s, to, a, b);

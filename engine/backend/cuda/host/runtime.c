@@ -76,7 +76,11 @@ mptl_status mptl_cuda_runtime_open(int device) {
 
 int mptl_cuda_runtime_device(void) { return 0; }
 mptl_cuda_stream mptl_cuda_runtime_stream(void) { return NULL; }
-int mptl_cuda_runtime_capability(void) { return 90; }
+/* MPTL_CUDA_HOST_CAPABILITY in the environment: what it pretends to be, 90 if not said. */
+int mptl_cuda_runtime_capability(void) {
+  const char *text = getenv("MPTL_CUDA_HOST_CAPABILITY");
+  return text != NULL ? atoi(text) : 90;
+}
 
 /* ---- Memory: first fit, the beginning of each block filled with NaNs ---- */
 
