@@ -82,6 +82,18 @@ typedef struct mptl_stage {
   void *scratch;     /* 64-byte aligned, shared by the stages */
 } mptl_stage;
 
+/* An array to be rounded: dst[i] = round(src[i]), i < n; dst may be src. All addresses are the device's, the rounder's is the host's. */
+typedef struct mptl_rounding {
+  float *dst; /* NULL: nothing is rounded, only exponents are counted; rounder and stats mean nothing then */
+  const float *src;
+  size_t n; /* 0 is allowed */
+  const mptl_rounder *rounder;
+  mptl_key key; /* random bits; elements count from index0 */
+  uint64_t index0;
+  mptl_round_stats *stats;   /* adds; NULL: not counted */
+  mptl_exponents *exponents; /* of the elements before they are rounded; adds; NULL: not counted */
+} mptl_rounding;
+
 /* A trained parameter, for the update. */
 typedef struct mptl_trained {
   float *p, *buf; /* master, momentum */
@@ -115,11 +127,9 @@ typedef struct mptl_backend {
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 
-  /* Whole arrays: rounding with statistics (NULL: not counted), exponents of what is to be rounded (adds), n times the same value rounded
-   * into a sink. */
-  mptl_status (*round)(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                       mptl_round_stats *stats);
-  mptl_status (*count_exponents)(mptl_exponents *exponents, const float *x, size_t n);
+  /* Whole arrays: a list of them rounded, none of which is another one's dst; n times the same value rounded into a sink. The list is
+   * read before round returns. */
+  mptl_status (*round)(const mptl_rounding *arrays, size_t count);
   mptl_status (*fill)(const mptl_sink *sink, float value, size_t n);
 
   /* Largest finite magnitude of an array, to the host. NULL: the device does not have auto_bias formats. */

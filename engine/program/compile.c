@@ -79,9 +79,11 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->rounders = calloc(n, sizeof *p->rounders);
   p->dx_rounders = calloc(n, sizeof *p->dx_rounders);
   p->param_rounders = calloc((size_t)p->graph->n_params + 1, sizeof *p->param_rounders);
+  p->theta.arrays = calloc((size_t)p->graph->n_params + 1, sizeof *p->theta.arrays);
+  p->dtheta.arrays = calloc((size_t)p->graph->n_params + 1, sizeof *p->dtheta.arrays);
   p->costs = calloc(n, sizeof *p->costs);
   if (!p->slots || !p->stages || !p->order || !p->blocks || !p->in_place || !p->rounders || !p->dx_rounders ||
-      !p->param_rounders || !p->costs)
+      !p->param_rounders || !p->theta.arrays || !p->dtheta.arrays || !p->costs)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
@@ -105,6 +107,8 @@ void mptl_program_release(mptl_program *p) {
   free(p->rounders);
   free(p->dx_rounders);
   free(p->param_rounders);
+  free(p->theta.arrays);
+  free(p->dtheta.arrays);
   free(p->costs);
 }
 

@@ -36,6 +36,12 @@ typedef struct mptl_param_rounders {
   mptl_rounder *theta, *dtheta, own[2];
 } mptl_param_rounders;
 
+/* Arrays to be rounded in one call of the backend; there is room for all parameters. */
+typedef struct mptl_rounding_list {
+  mptl_rounding *arrays;
+  size_t count;
+} mptl_rounding_list;
+
 struct mptl_program {
   const mptl_graph *graph;
   mptl_model *model; /* NULL when only its memory is asked for */
@@ -52,6 +58,7 @@ struct mptl_program {
   mptl_rounder (*rounders)[MPTL_ROLES];             /* of the formats that it is laid out for */
   mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of what is sent to an input, where that has a bias shift of its own */
   mptl_param_rounders *param_rounders;              /* by parameter */
+  mptl_rounding_list theta, dtheta;                 /* parameters of the stage under way, gradients of parameters */
   mptl_record record;                               /* of the step under way, in the device's memory, with the labels behind it */
   mptl_record fetched;                              /* of the last step, the host's copy */
   mptl_op_exponents *exponents, *fetched_exponents; /* likewise; NULL until they are first wanted */

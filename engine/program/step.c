@@ -48,10 +48,18 @@ static mptl_status fit(const mptl_program *p, mptl_rounder *rounder, const float
   return MPTL_OK;
 }
 
-/* Rounds a stage's parameters from the masters into scratch memory, where the next stage overwrites them: backward does it again, to
- * the same bits, uncounted. Where the format is binary32 the master itself computes. */
+/* Rounds what is listed, and empties the list. */
+static mptl_status round_list(const mptl_program *p, mptl_rounding_list *list) {
+  size_t count = list->count;
+  list->count = 0;
+  return count > 0 ? p->backend->round(list->arrays, count) : MPTL_OK;
+}
+
+/* Rounds a stage's parameters, as one list, from the masters into scratch memory, where the next stage overwrites them: backward does it
+ * again, to the same bits, uncounted. Where the format is binary32 the master itself computes. */
 static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
   char *at = p->scratch;
+  p->theta.count = 0;
   for (int i = 0; i < s->run.n; i++) {
     mptl_call *c = s->run.calls[i];
     int op = (int)(c->op - p->graph->ops);
@@ -59,17 +67,22 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
       const mptl_param *param = &p->graph->params[c->op->first_param + k];
       const float *master = p->model->params[c->op->first_param + k]->data;
       if (param->buffer) continue;
-      if (count && p->has_exponents) MPTL_TRY(p->backend->count_exponents(exponents_of(p, op, MPTL_THETA), master, param->numel));
-      if (c->theta_rounder->is_identity) continue;
-      mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].theta;
-      if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
-      MPTL_TRY(p->backend->round((float *)at, master, param->numel, rounder, key_of(p, op, MPTL_THETA), (uint64_t)k << 32,
-                                 count ? &p->record.stats[op][MPTL_THETA] : NULL));
-      c->theta[k] = (float *)at;
-      at += (param->numel * sizeof(float) + 63) / 64 * 64;
+      mptl_rounding a = {.src = master, .n = param->numel, .exponents = count ? exponents_of(p, op, MPTL_THETA) : NULL};
+      if (!c->theta_rounder->is_identity) {
+        mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].theta;
+        if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
+        a.dst = (float *)at;
+        a.rounder = rounder;
+        a.key = key_of(p, op, MPTL_THETA);
+        a.index0 = (uint64_t)k << 32;
+        a.stats = count ? &p->record.stats[op][MPTL_THETA] : NULL;
+        c->theta[k] = a.dst;
+        at += (param->numel * sizeof(float) + 63) / 64 * 64;
+      }
+      if (a.dst != NULL || a.exponents != NULL) p->theta.arrays[p->theta.count++] = a;
     }
   }
-  return MPTL_OK;
+  return round_list(p, &p->theta);
 }
 
 /* ---- What a step tells ---- */
@@ -207,19 +220,24 @@ static mptl_status seed_gradient(mptl_program *p, double loss_scale) {
   return p->backend->fill(&sink, seed, (size_t)p->options.batch);
 }
 
-/* Rounds the parameter gradients of a stage in place. */
-static mptl_status round_dtheta(mptl_program *p, const mptl_program_stage *s) {
+/* Lists the parameter gradients of a stage, to be rounded in place. */
+static mptl_status list_dtheta(mptl_program *p, const mptl_program_stage *s) {
   for (int i = 0; i < s->run.n; i++) {
     mptl_call *c = s->run.calls[i];
     int op = (int)(c->op - p->graph->ops);
     for (int k = 0; k < c->op->n_param; k++) {
       size_t n = p->graph->params[c->op->first_param + k].numel;
       if (c->dtheta[k] == NULL) continue;
-      if (p->has_exponents) MPTL_TRY(p->backend->count_exponents(exponents_of(p, op, MPTL_DTHETA), c->dtheta[k], n));
       mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].dtheta;
       MPTL_TRY(fit(p, rounder, c->dtheta[k], n));
-      MPTL_TRY(p->backend->round(c->dtheta[k], c->dtheta[k], n, rounder, key_of(p, op, MPTL_DTHETA), (uint64_t)k << 32,
-                                 &p->record.stats[op][MPTL_DTHETA]));
+      p->dtheta.arrays[p->dtheta.count++] = (mptl_rounding){.dst = c->dtheta[k],
+                                                            .src = c->dtheta[k],
+                                                            .n = n,
+                                                            .rounder = rounder,
+                                                            .key = key_of(p, op, MPTL_DTHETA),
+                                                            .index0 = (uint64_t)k << 32,
+                                                            .stats = &p->record.stats[op][MPTL_DTHETA],
+                                                            .exponents = exponents_of(p, op, MPTL_DTHETA)};
     }
   }
   return MPTL_OK;
@@ -246,11 +264,15 @@ static mptl_status find_nonfinite(mptl_program *p) {
   return any ? p->backend->find_nonfinite(&p->record.facts->nonfinite, p->model->trained) : MPTL_OK;
 }
 
+/* Gradients of parameters are rounded stage by stage where they are in caches still, or where stages are timed; elsewhere all of them
+ * together at the end, since nothing reads them before the update. */
 static mptl_status run_backward(mptl_program *p, double loss_scale) {
   if (!p->options.train) return mptl_fail(MPTL_EINVAL, "backward: the program was compiled for evaluation");
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
   p->backend->use_threads(p->threads);
+  bool at_once = p->backend->memory->is_host || p->time_stages;
+  p->dtheta.count = 0;
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
     mptl_program_stage *s = &p->stages[i];
@@ -258,13 +280,15 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
     if (p->slots[s->last].life.live) {
       MPTL_TRY(round_theta(p, s, false));
       MPTL_TRY(p->backend->backward(&s->run));
-      MPTL_TRY(round_dtheta(p, s));
+      MPTL_TRY(list_dtheta(p, s));
+      if (at_once) MPTL_TRY(round_list(p, &p->dtheta));
     } else {
       MPTL_TRY(zero_dtheta(p, s));
     }
     p->costs[s->last].backward = stage_seconds(p, start);
   }
   p->forward_done = false;
+  MPTL_TRY(round_list(p, &p->dtheta));
   return find_nonfinite(p);
 }
 

@@ -42,32 +42,21 @@ static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_
   return mptl_launched();
 }
 
-/* A sink that rounds as the array functions do: binary32 is looked at, too. */
-static mptl_sink_arg array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                                mptl_round_stats *stats) {
-  mptl_cuda_sink s;
-  memset(&s, 0, sizeof s);
-  s.data = dst, s.size = size, s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
-  mptl_sink_arg sink = mptl_sink_of(&s, 0);
-  if (rounder != NULL && rounder->is_identity) sink.grid.way = MPTL_ROUND_BITS;
-  return sink;
-}
-
 static mptl_sink_arg plain_sink(void *dst, size_t size) {
   mptl_key none = {0, 0, 0};
-  return array_sink(dst, size, NULL, none, 0, NULL);
+  return mptl_array_sink(dst, size, NULL, none, 0, NULL);
 }
 
 int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                     mptl_round_stats *stats, mptl_cuda_stream stream) {
-  mptl_sink_arg sink = array_sink(dst, sizeof *dst, rounder, key, index0, stats);
+  mptl_sink_arg sink = mptl_array_sink(dst, sizeof *dst, rounder, key, index0, stats);
   mptl_source_arg source = mptl_source_of_floats(src);
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
 int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                      mptl_round_stats *stats, mptl_cuda_stream stream) {
-  mptl_sink_arg sink = array_sink(codes, mptl_bytes_of_codes(rounder), rounder, key, index0, stats);
+  mptl_sink_arg sink = mptl_array_sink(codes, mptl_bytes_of_codes(rounder), rounder, key, index0, stats);
   mptl_source_arg source = mptl_source_of_floats(src);
   if (sink.as == MPTL_AS_F32) sink.as = MPTL_AS_CODE32;
   return write(&sink, &source, n, NULL, 0, stream);
@@ -125,13 +114,6 @@ int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream st
   mptl_sink_arg sink = plain_sink(y, sizeof *y);
   mptl_source_arg source = mptl_source_of_floats(x);
   sink.accumulate = 1;
-  return write(&sink, &source, n, NULL, 0, stream);
-}
-
-int mptl_cuda_count_exponents(mptl_exponents *exponents, const float *x, size_t n, mptl_cuda_stream stream) {
-  mptl_sink_arg sink = plain_sink(NULL, 0);
-  mptl_source_arg source = mptl_source_of_floats(x);
-  sink.exponents = exponents;
   return write(&sink, &source, n, NULL, 0, stream);
 }
 

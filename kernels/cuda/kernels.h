@@ -78,13 +78,31 @@ int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
 int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream); /* y += x */
-int mptl_cuda_count_exponents(mptl_exponents *exponents, const float *x, size_t n, mptl_cuda_stream stream);
 
 /* Raises *flag to 1 if x holds an infinity or NaN; leaves it alone otherwise. */
 int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream);
 
 /* Raises *largest, which is not negative, to the largest finite magnitude in the source. */
 int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, mptl_cuda_stream stream);
+
+/* ---- Lists of arrays (lists.cu) ---- */
+
+/* As mptl_rounding of engine/backend/backend.h. */
+typedef struct mptl_cuda_rounding {
+  float *dst; /* NULL: only exponents are counted, rounder and stats mean nothing */
+  const float *src;
+  size_t n;
+  const mptl_rounder *rounder; /* the host's */
+  mptl_key key;
+  uint64_t index0;
+  mptl_round_stats *stats;   /* NULL: not counted */
+  mptl_exponents *exponents; /* of the elements before they are rounded; NULL: not counted */
+} mptl_cuda_rounding;
+
+enum { MPTL_CUDA_ROUNDINGS = 64 }; /* arrays of a list at most */
+
+/* Rounds them all in one launch, each as mptl_cuda_round does. */
+int mptl_cuda_round_list(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stream stream);
 
 /* ---- Parameters (weights.cu, sgd.cu) ---- */
 

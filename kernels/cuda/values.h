@@ -124,6 +124,17 @@ static inline mptl_sink_arg mptl_sink_of(const mptl_cuda_sink *s, size_t pitch) 
   return a;
 }
 
+/* A sink that rounds as the array functions do: binary32 is looked at, too. */
+static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
+                                            mptl_round_stats *stats) {
+  mptl_cuda_sink s;
+  memset(&s, 0, sizeof s);
+  s.data = dst, s.size = size, s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
+  mptl_sink_arg sink = mptl_sink_of(&s, 0);
+  if (rounder != NULL && rounder->is_identity) sink.grid.way = MPTL_ROUND_BITS;
+  return sink;
+}
+
 /* Blocks for so many vectors: each thread takes several where there are more than fill the device. */
 static inline unsigned mptl_blocks(size_t vectors) {
   size_t blocks = (vectors + MPTL_THREADS - 1) / MPTL_THREADS, most = (size_t)mptl_multiprocessors() * 8;

@@ -206,6 +206,64 @@ static void others(void) {
         "a constant beyond the range");
 }
 
+/* A list: formats, modes, sizes and starts mixed, none empty of elements or all, with and without statistics and exponents, in place
+ * or not, two arrays with the same statistics, more arrays than a short list has; nothing beside the elements is touched. */
+static void lists(void) {
+  static const char *const names[] = {"FP(4,3,4)", "fp32", "FP(6,9,0)", "FP(5,2,0)", "FP(8,7,-4)"};
+  static const size_t sizes[] = {1, 0, 7, 2048, 2049, 513, 4099, 16, 30011};
+  enum { PAD = 9 };
+  uint64_t state = 12;
+  std::vector<mptl_rounder> rounders;
+  for (const char *name : names)
+    for (mptl_rounding_mode mode : {MPTL_NEAREST_EVEN, MPTL_STOCHASTIC}) rounders.push_back(make_rounder(name, mode, MPTL_INF));
+  for (int arrays : {0, 1, 2, 4, 5, 33, (int)MPTL_CUDA_ROUNDINGS}) {
+    size_t count = (size_t)arrays;
+    std::vector<std::vector<float>> src(count), dst(count);
+    std::vector<mptl_round_stats> got(count), want(count);
+    std::vector<mptl_exponents> exponents(count), expected(count);
+    std::vector<mptl_cuda_rounding> list(count);
+    for (size_t k = 0; k < count; k++) {
+      size_t n = sizes[(k + count) % (sizeof sizes / sizeof *sizes)], start = k % PAD, same = k % 6 == 5 ? k - 1 : k;
+      src[k].resize(n + PAD);
+      for (float &v : src[k]) v = random_float(&state, 40);
+      if (n > 3) src[k][start] = NAN, src[k][start + 1] = -INFINITY, src[k][start + 2] = 1e30f;
+      dst[k].assign(n + PAD, 77);
+      bool in_place = k % 4 == 1, only_exponents = k % 7 == 3;
+      if (in_place) dst[k] = src[k];
+      mptl_cuda_rounding *a = &list[k];
+      a->dst = only_exponents ? NULL : dst[k].data() + start;
+      a->src = in_place ? dst[k].data() + start : src[k].data() + start;
+      a->n = n;
+      a->rounder = only_exponents ? NULL : &rounders[k % rounders.size()];
+      a->key = mptl_make_key(5, MPTL_STREAM_ROUND, (uint32_t)k, 2);
+      a->index0 = k % 3 == 0 ? (uint64_t)k << 32 : 17 * k;
+      a->stats = k % 5 == 2 ? NULL : &got[same];
+      a->exponents = only_exponents || k % 3 == 1 ? &exponents[same] : NULL;
+      for (size_t i = 0; i < n; i++) {
+        uint32_t u = mptl_f32_bits(src[k][start + i]), event;
+        if (a->exponents != NULL) mptl_count_exponent(&expected[same], u);
+        if (only_exponents) continue;
+        mptl_round_bits(u, a->rounder, a->key, a->index0 + i, &event);
+        if (a->stats != NULL) mptl_count(&want[same], u, event);
+      }
+    }
+    CHECK(mptl_cuda_round_list(list.data(), count, NULL) == 0, "a list of %zu", count);
+    for (size_t k = 0; k < count; k++) {
+      size_t start = k % PAD;
+      for (size_t i = 0; i < dst[k].size(); i++) {
+        bool inside = i >= start && i < start + list[k].n && list[k].dst != NULL;
+        uint32_t event, y = mptl_f32_bits(k % 4 == 1 ? src[k][i] : 77);
+        if (inside)
+          y = mptl_round_bits(mptl_f32_bits(src[k][i]), list[k].rounder, list[k].key, list[k].index0 + i - start, &event);
+        CHECK(mptl_f32_bits(dst[k][i]) == y, "list of %zu, array %zu of %zu: element %zu", count, k, list[k].n, i - start);
+      }
+      check_stats("list", &got[k], &want[k]);
+      CHECK(memcmp(&exponents[k], &expected[k], sizeof expected[k]) == 0, "list of %zu: exponents of array %zu", count, k);
+    }
+  }
+  CHECK(mptl_cuda_round_list(NULL, MPTL_CUDA_ROUNDINGS + 1, NULL) != 0, "a list that is too long is refused");
+}
+
 int main(void) {
   rounding();
   decoding();
@@ -213,6 +271,7 @@ int main(void) {
     lengths();
     sinks();
     others();
+    lists();
   });
   return failures != 0;
 }

@@ -75,23 +75,28 @@ static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
 /* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
 enum { CHUNK = 16384 };
 
-static mptl_status round_array(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                               mptl_round_stats *stats) {
-#pragma omp parallel if (n > CHUNK)
+static void round_array(const mptl_rounding *a) {
+#pragma omp parallel if (a->n > CHUNK)
   {
     mptl_round_stats local = {0};
 #pragma omp for schedule(static)
-    for (size_t at = 0; at < n; at += CHUNK)
-      mptl_round_f32(dst + at, src + at, n - at < CHUNK ? n - at : CHUNK, rounder, key, index0 + at, &local);
+    for (size_t at = 0; at < a->n; at += CHUNK)
+      mptl_round_f32(a->dst + at, a->src + at, a->n - at < CHUNK ? a->n - at : CHUNK, a->rounder, a->key, a->index0 + at, &local);
 #pragma omp critical(mptl_round_array)
-    if (stats != NULL) mptl_stats_merge(stats, &local);
+    if (a->stats != NULL) mptl_stats_merge(a->stats, &local);
   }
-  return MPTL_OK;
 }
 
-static mptl_status count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
+static void count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
 #pragma omp parallel for schedule(static) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
+}
+
+static mptl_status round_arrays(const mptl_rounding *arrays, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (arrays[i].exponents != NULL) count_exponents(arrays[i].exponents, arrays[i].src, arrays[i].n);
+    if (arrays[i].dst != NULL) round_array(&arrays[i]);
+  }
   return MPTL_OK;
 }
 
@@ -169,8 +174,7 @@ const mptl_backend mptl_backend_cpu = {
     .compute = mptl_cpu_compute,
     .forward = forward,
     .backward = backward,
-    .round = round_array,
-    .count_exponents = count_exponents,
+    .round = round_arrays,
     .fill = fill,
     .max_abs = max_abs,
     .list_create = list_create,

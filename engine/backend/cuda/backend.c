@@ -65,14 +65,25 @@ static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
 
 static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
-static mptl_status round_array(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                               mptl_round_stats *stats) {
-  return MPTL_CUDA_LAUNCH(mptl_cuda_round(mptl_cuda_address(dst), mptl_cuda_address(src), n, rounder, key, index0,
-                                          mptl_cuda_address(stats), stream()));
+static mptl_cuda_rounding rounding_of(const mptl_rounding *a) {
+  return (mptl_cuda_rounding){.dst = mptl_cuda_address(a->dst),
+                              .src = mptl_cuda_address(a->src),
+                              .n = a->n,
+                              .rounder = a->rounder,
+                              .key = a->key,
+                              .index0 = a->index0,
+                              .stats = mptl_cuda_address(a->stats),
+                              .exponents = mptl_cuda_address(a->exponents)};
 }
 
-static mptl_status count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
-  return MPTL_CUDA_LAUNCH(mptl_cuda_count_exponents(mptl_cuda_address(exponents), mptl_cuda_address(x), n, stream()));
+static mptl_status round_arrays(const mptl_rounding *arrays, size_t count) {
+  mptl_cuda_rounding list[MPTL_CUDA_ROUNDINGS];
+  for (size_t at = 0; at < count; at += MPTL_CUDA_ROUNDINGS) {
+    size_t n = count - at < MPTL_CUDA_ROUNDINGS ? count - at : MPTL_CUDA_ROUNDINGS;
+    for (size_t i = 0; i < n; i++) list[i] = rounding_of(&arrays[at + i]);
+    MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_round_list(list, n, stream())));
+  }
+  return MPTL_OK;
 }
 
 static mptl_status fill(const mptl_sink *s, float value, size_t n) {
@@ -145,8 +156,7 @@ static mptl_backend backend = {
     .compute = mptl_cuda_compute,
     .forward = forward,
     .backward = backward,
-    .round = round_array,
-    .count_exponents = count_exponents,
+    .round = round_arrays,
     .fill = fill,
     .list_create = list_create,
     .list_destroy = list_destroy,
