@@ -73,6 +73,7 @@ describe("8-bit tensor cores", function()
   -- 20 channels, and E5M2 by E5M2, are not there in 8 bits, so that the next wider type is taken.
   for _, case in ipairs {
     { "16 channels", ocp, 16 }, { "20 channels", ocp, 20 },
+    { "gradients and inputs only", { v = "fp8_e4m3fn", dv = "fp8_e5m2", theta = "FP(4,3,4)" }, 16 },
     { "E4M3 everywhere", { v = "fp8_e4m3fn", dv = "fp8_e4m3fn", theta = "fp8_e4m3fn" }, 16 },
     { "E5M2 everywhere", { v = "fp8_e5m2", dv = "fp8_e5m2", theta = "fp8_e5m2" }, 16 },
   } do
@@ -95,12 +96,14 @@ describe("8-bit tensor cores", function()
     end
   end
 
-  it("multiply packed values where they are, without a copy, and take a byte for each weight", function()
+  it("multiply packed values where they are, without a copy", function()
     local function scratch(setting, channels)
       return compile(setting, ocp, channels, "packed", math.abs):memory().scratch
     end
     local fp8, auto = scratch("fp8", 16), scratch("auto", 16)
-    assert.is_true(fp8 < auto, ("%d bytes, in bf16 %d"):format(fp8, auto))
+    -- What takes most is the linear layer's gradient of the weights. In bf16 it copies 3 x 256 inputs and 3 x 16 gradients,
+    -- each in a multiple of 256 bytes.
+    assert.equal(1536 + 256, auto - fp8)
     assert.equal(scratch("auto", 20), scratch("fp8", 20)) -- not in 8 bits
   end)
 end)
