@@ -131,7 +131,7 @@ mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *sta
     for (int k = 0; k < 2; k++) {
       mptl_assigned *t = &a->tensors[i][roles[k]];
       const mptl_round_stats *s = &stats[i][roles[k]];
-      if (!t->low || s->elements == 0 || (double)s->overflow < threshold * (double)s->elements) continue;
+      if (!t->low || s->elements == 0 || (double)s->overflow / (double)s->elements < threshold) continue;
       set_low(a, t, roles[k], false);
       if (on_promote != NULL) on_promote(context, i, roles[k]);
     }
