@@ -88,11 +88,13 @@ mptl_status mptl_program_compile(mptl_program *p) {
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
     p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
+    if (mptl_is_kept(p, param)) p->kept_bytes += mptl_theta_bytes(param);
   }
   p->memory.record = aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;
   p->memory.images = mptl_value_numel(p, 0) * sizeof(float);
   MPTL_TRY(find_stages(p));
   MPTL_TRY(create_operators(p));
+  p->memory.state += p->kept_bytes;
   return mptl_program_follow_assignment(p);
 }
 
@@ -262,8 +264,10 @@ static mptl_status prepare_stages(mptl_program *p) {
     s->theta_bytes = 0;
     for (int j = 0; j < s->run.n; j++) {
       const mptl_call *c = s->run.calls[j];
-      for (int k = 0; k < c->op->n_param && !c->theta_rounder->is_identity; k++)
-        s->theta_bytes += aligned(p->graph->params[c->op->first_param + k].numel * sizeof(float));
+      for (int k = 0; k < c->op->n_param && !c->theta_rounder->is_identity; k++) {
+        const mptl_param *param = &p->graph->params[c->op->first_param + k];
+        if (!mptl_is_kept(p, param)) s->theta_bytes += mptl_theta_bytes(param);
+      }
     }
     MPTL_TRY(p->backend->prepare(&s->run, &s->scratch_bytes));
     size_t bytes = mptl_images_offset(s) + (i == 0 && !p->backend->memory->is_host ? p->memory.images : 0);

@@ -70,7 +70,8 @@ struct mptl_program {
   mptl_workspace *workspace;
   bool owns_workspace;
   char *arena, *scratch; /* the workspace's, as they were when the operands were connected */
-  float *saved;          /* what operators keep from forward to backward beside their values */
+  float *saved;          /* what operators keep from forward to backward beside their values, then the parameters that are kept */
+  size_t kept_bytes;     /* of these */
   int32_t *labels;       /* of the last forward, batch of them; the device's */
   uint32_t step;
   bool forward_done;
@@ -95,6 +96,15 @@ mptl_status mptl_program_check_owner(const mptl_program *program, const char *wh
 /* Elements of an operator's output in a batch. */
 static inline size_t mptl_value_numel(const mptl_program *p, int op) {
   return mptl_shape_numel(p->graph->values[p->graph->ops[op].out].shape) * (size_t)p->options.batch;
+}
+
+/* Bytes that a parameter's rounded copy takes. */
+static inline size_t mptl_theta_bytes(const mptl_param *param) { return (param->numel * sizeof(float) + 63) / 64 * 64; }
+
+/* Whether a parameter's rounded copy is kept from forward to backward: a vector by channel, in training, on devices that are given
+ * launches. Vectors are many and small. */
+static inline bool mptl_is_kept(const mptl_program *p, const mptl_param *param) {
+  return p->options.train && !p->backend->memory->is_host && !param->buffer && param->ndim == 1;
 }
 
 /* Bytes of the record that come to the host. */

@@ -55,31 +55,54 @@ static mptl_status round_list(const mptl_program *p, mptl_rounding_list *list) {
   return count > 0 ? p->backend->round(list->arrays, count) : MPTL_OK;
 }
 
-/* Rounds a stage's parameters, as one list, from the masters into scratch memory, where the next stage overwrites them: backward does it
- * again, to the same bits, uncounted. Where the format is binary32 the master itself computes. */
+/* Lists parameter k of a call, to be rounded from its master to a place; in binary32 the master itself computes. */
+static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, bool count) {
+  int op = (int)(c->op - p->graph->ops), index = c->op->first_param + k;
+  const mptl_param *param = &p->graph->params[index];
+  const float *master = p->model->params[index]->data;
+  mptl_rounding a = {.src = master, .n = param->numel, .exponents = count ? exponents_of(p, op, MPTL_THETA) : NULL};
+  if (!c->theta_rounder->is_identity) {
+    mptl_rounder *rounder = p->param_rounders[index].theta;
+    if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
+    a.dst = to;
+    a.rounder = rounder;
+    a.key = key_of(p, op, MPTL_THETA);
+    a.index0 = (uint64_t)k << 32;
+    a.stats = count ? &p->record.stats[op][MPTL_THETA] : NULL;
+    c->theta[k] = to;
+  }
+  if (a.dst != NULL || a.exponents != NULL) p->theta.arrays[p->theta.count++] = a;
+  return MPTL_OK;
+}
+
+/* Rounds a stage's parameters, as one list, into scratch memory, where the next stage overwrites them: backward does it again, to the
+ * same bits, uncounted. Those that the program keeps are another list's. */
 static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
   char *at = p->scratch;
   p->theta.count = 0;
   for (int i = 0; i < s->run.n; i++) {
     mptl_call *c = s->run.calls[i];
-    int op = (int)(c->op - p->graph->ops);
     for (int k = 0; k < c->op->n_param; k++) {
       const mptl_param *param = &p->graph->params[c->op->first_param + k];
-      const float *master = p->model->params[c->op->first_param + k]->data;
-      if (param->buffer) continue;
-      mptl_rounding a = {.src = master, .n = param->numel, .exponents = count ? exponents_of(p, op, MPTL_THETA) : NULL};
-      if (!c->theta_rounder->is_identity) {
-        mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].theta;
-        if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
-        a.dst = (float *)at;
-        a.rounder = rounder;
-        a.key = key_of(p, op, MPTL_THETA);
-        a.index0 = (uint64_t)k << 32;
-        a.stats = count ? &p->record.stats[op][MPTL_THETA] : NULL;
-        c->theta[k] = a.dst;
-        at += (param->numel * sizeof(float) + 63) / 64 * 64;
-      }
-      if (a.dst != NULL || a.exponents != NULL) p->theta.arrays[p->theta.count++] = a;
+      if (param->buffer || mptl_is_kept(p, param)) continue;
+      MPTL_TRY(list_theta(p, c, k, (float *)at, count));
+      if (!c->theta_rounder->is_identity) at += mptl_theta_bytes(param);
+    }
+  }
+  return round_list(p, &p->theta);
+}
+
+/* Rounds the parameters that the program keeps from forward to backward, as one list. */
+static mptl_status round_kept(mptl_program *p) {
+  char *at = (char *)p->saved + p->memory.state - p->kept_bytes;
+  p->theta.count = 0;
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    mptl_call *c = &p->slots[i].call;
+    for (int k = 0; k < c->op->n_param; k++) {
+      const mptl_param *param = &p->graph->params[c->op->first_param + k];
+      if (!mptl_is_kept(p, param)) continue;
+      MPTL_TRY(list_theta(p, c, k, (float *)at, true));
+      at += mptl_theta_bytes(param);
     }
   }
   return round_list(p, &p->theta);
@@ -184,6 +207,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   MPTL_TRY(set_exponents(p));
   MPTL_TRY(p->backend->memory->zero(p->record.facts, mptl_record_bytes(p)));
   MPTL_TRY(take_batch(p, images, labels, n));
+  MPTL_TRY(round_kept(p));
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
     double start = now();
