@@ -78,6 +78,14 @@ describe("mptl.report.chart", function()
     assert.matches(">3.0</text>", body)
     assert.equal(0, select(2, body:gsub("<polyline", "")))
   end)
+
+  it("puts values below the axis above each other only where they would touch", function()
+    local body = draw({ { x = 2, y = 3 }, { x = 2.02, y = 4 }, { x = 3, y = 5 } }, { marker = "circle" })
+    local rows = {}
+    for y, value in body:gmatch 'y="([%d.]+)" text%-anchor="%a+">([345])</text>' do rows[value] = tonumber(y) end
+    assert.equal(rows["3"] - 15, rows["4"])
+    assert.equal(rows["3"], rows["5"])
+  end)
 end)
 
 describe("mptl.report.heat", function()

@@ -101,15 +101,27 @@ local function draw_line(put, stretch, area)
   end
 end
 
--- A point under the axis: an arrow at the bottom, and its value, above those that are there already.
+-- The lowest level above the axis that is free from x = first to last, which is then taken. taken: list of {first, last, level}.
+local function free_level(taken, first, last)
+  local level, found = 0, false
+  while not found do
+    found = true
+    for _, t in ipairs(taken) do
+      if t.level == level and t.first < last and first < t.last then level, found = level + 1, false end
+    end
+  end
+  taken[#taken + 1] = { first = first, last = last, level = level }
+  return level
+end
+
+-- A point under the axis: an arrow at the bottom, and its value, above those that are in its way.
 local function draw_below(put, p, area)
-  local x = area.x(p.x)
-  local slot = math.floor(x / 40 + 0.5)
-  area.below[slot] = (area.below[slot] or 0) + 1
-  local y = area.bottom - 4 - 15 * (area.below[slot] - 1)
-  local left = x > area.right - 60
+  local x, value = area.x(p.x), p.value or ("%.4g"):format(p.y)
+  local left, wide = x > area.right - 60, 14 + 7 * #value
+  local level = free_level(area.below, x - (left and wide or 7), x + (left and 7 or wide))
+  local y = area.bottom - 4 - 15 * level
   put('%s<text class="t" x="%.1f" y="%.1f" text-anchor="%s">%s</text>', marker("down", x, y - 3, 4.5), x + (left and -9 or 9),
-    y + 1, left and "end" or "start", text.escape(p.value or ("%.4g"):format(p.y)))
+    y + 1, left and "end" or "start", text.escape(value))
 end
 
 local function draw_points(put, index, s, area)
