@@ -111,6 +111,26 @@ describe("FP(e,m,auto)", function()
     end
   end)
 
+  it("fits operators that run as one in their order: none cuts off what the next one looks at", function()
+    local g = core.graph()
+    local r = g:add("relu", "relu", { g:input { 4, 2, 2 } })
+    local x = r
+    for i = 1, 5 do x = g:add("add", "add" .. i, { x, r }) end
+    g:add("nll_loss", "loss", { g:add("linear", "fc", { g:view(x, { 16 }) }, { out = 2 }) })
+    local program = core.program(core.model(g), core.assignment(g, 1, uniform "FP(3,4,auto)"))
+    local values = {}
+    for i = 1, 16 do values[i] = 1024 * i end -- FP(3,4,0) ends at 31
+    program:forward(core.tensor({ 1, 2, 2, 4 }, values), { 1 })
+    program:backward(2 ^ 20)
+    for i = 1, 5 do
+      local v, dv = stats_of(program, 1 + i, "v"), stats_of(program, 1 + i, "dv")
+      assert.same({ { shift_for(3, v.max_abs) }, 0 }, { v.shifts, v.overflow })
+      assert.same({ { shift_for(3, dv.max_abs) }, 0 }, { dv.shifts, dv.overflow })
+      assert.equal((i + 1) * 2.0 ^ 14, v.max_abs)
+      assert.is_true(dv.max_abs > 1000)
+    end
+  end)
+
   it("counts as 1+e+m bits, and is printed as it was written", function()
     local plan = precision.plan(precision.uniform "fp(4,3,AUTO)", net.tiny_resnet(), 7)
     assert.equal("FP(4,3,auto)", plan.graph:operator("conv1").theta.format)

@@ -18,7 +18,10 @@ local function filled(t, values)
   return t:copy(core.tensor(t:size(), values))
 end
 
---- One operator's output, gradients and statistics, as text by name. build(graph, input) returns the operator's value.
+local fitted = { v = "FP(4,3,auto)", dv = "FP(5,2,auto)", theta = "FP(3,4,auto)", dtheta = "FP(4,7,auto)" }
+
+--- One operator's output, gradients and statistics, as text by name. options.formats: of all tensors, by role;
+-- binary32 if nil. build(graph, input) returns the operator's value.
 local function run(device, build, options)
   local n, input = 4, options.input or { 6, 6, 6 }
   local g = core.graph()
@@ -34,7 +37,7 @@ local function run(device, build, options)
   local assignment = core.assignment(g, n, net.fp32)
   for _, role in ipairs { "v", "dv", "theta", "dtheta" } do
     for op = 0, operator do
-      if options.low and assignment:get(op, role) then assignment:set(op, role, net.hfp8.low[role]) end
+      if options.formats and assignment:get(op, role) then assignment:set(op, role, options.formats[role]) end
     end
   end
   local program = core.program(model, assignment, {
@@ -57,7 +60,8 @@ local function run(device, build, options)
   local stats = {}
   for _, s in ipairs(program:stats()) do
     if s.operator <= operator then
-      stats[#stats + 1] = ("%d %s %d %d %d %a"):format(s.operator, s.role, s.elements, s.underflow, s.overflow, s.max_abs)
+      stats[#stats + 1] = ("%d %s %d %d %d %a %s"):format(s.operator, s.role, s.elements, s.underflow, s.overflow, s.max_abs,
+        table.concat(s.shifts or {}, ","))
     end
   end
   return results, table.concat(stats, "\n")
@@ -119,8 +123,13 @@ describe("operator on the GPU", function()
     end)
     if tolerance == 0 then
       it("gives the CPU's numbers in low precision: " .. name, function()
-        compare(build, { low = true }, 0)
-        compare(build, { low = true, rounding = "stochastic", storage = "emulated" }, 0)
+        compare(build, { formats = net.hfp8.low }, 0)
+        compare(build, { formats = net.hfp8.low, rounding = "stochastic", storage = "emulated" }, 0)
+      end)
+
+      it("gives the CPU's numbers and shifts in FP(e,m,auto): " .. name, function()
+        compare(build, { formats = fitted }, 0)
+        compare(build, { formats = fitted, rounding = "stochastic", storage = "emulated" }, 0)
       end)
     end
   end
@@ -129,7 +138,7 @@ end)
 --- Steps of training; losses, the last statistics' numbers of elements, parameters.
 local function train(device, graph, policy, steps, batch)
   local model = core.model(graph, { seed = 3, device = device })
-  local plan = precision.plan(precision.named(policy), graph, batch)
+  local plan = precision.plan(type(policy) == "string" and precision.named(policy) or policy, graph, batch)
   local program = core.program(model, plan.assignment, { seed = 1 })
   local images, labels = storage.images_of(batch, { 3, 8, 8 })
   local losses, elements, parameters = {}, {}, {}
@@ -149,6 +158,15 @@ describe("training on the GPU", function()
       local graph = net[network]()
       local want, want_elements, want_parameters = train("cpu", graph, "fp32", 8, 7)
       local got, got_elements, got_parameters = train(cuda, graph, "fp32", 8, 7)
+      net.assert_close(want, got, 1e-4, "loss")
+      assert.equal(want_elements, got_elements)
+      for name, values in pairs(want_parameters) do net.assert_close(values, got_parameters[name], 2e-3, name) end
+    end)
+
+    it("is the CPU's in FP(8,20,auto), next to binary32: " .. network, function()
+      local graph, policy = net[network](), precision.uniform "FP(8,20,auto)"
+      local want, want_elements, want_parameters = train("cpu", graph, policy, 4, 7)
+      local got, got_elements, got_parameters = train(cuda, graph, policy, 4, 7)
       net.assert_close(want, got, 1e-4, "loss")
       assert.equal(want_elements, got_elements)
       for name, values in pairs(want_parameters) do net.assert_close(values, got_parameters[name], 2e-3, name) end
@@ -181,14 +199,6 @@ describe("training on the GPU", function()
     local got, got_elements = train(cuda, g, "fp32", 1, 3)
     net.assert_close(want, got, 1e-5, "loss")
     assert.equal(want_elements, got_elements)
-  end)
-
-  it("refuses formats whose bias shifts come from values", function()
-    local graph, auto = net.tiny_resnet(), {}
-    for _, role in ipairs { "v", "dv", "theta", "dtheta" } do auto[role] = "FP(4,3,auto)" end
-    assert.has_error(function()
-      core.program(core.model(graph, { device = cuda }), core.assignment(graph, 2, { high = auto, low = auto }))
-    end, ("v of input: format FP(4,3,auto), the device %s does not take bias shifts from values"):format(cuda))
   end)
 
   it("refuses a label that is none, and a batch norm of one value", function()

@@ -132,7 +132,7 @@ typedef struct mptl_backend {
   mptl_status (*round)(const mptl_rounding *arrays, size_t count);
   mptl_status (*fill)(const mptl_sink *sink, float value, size_t n);
 
-  /* Largest finite magnitude of an array, to the host. NULL: the device does not have auto_bias formats. */
+  /* Largest finite magnitude of an array, to the host. */
   mptl_status (*max_abs)(float *largest, const float *x, size_t n);
 
   /* The trained parameters of a model, listed once. find_nonfinite sets *flag, in the device's memory, to 1 if one of their gradients

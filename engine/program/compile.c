@@ -130,21 +130,6 @@ static void set_rounders(mptl_program *p) {
   }
 }
 
-/* Fails where a format is one that the device does not have. */
-static mptl_status check_formats(const mptl_program *p) {
-  char name[32];
-  for (int i = 0; i < p->graph->n_ops; i++) {
-    for (int role = 0; role < MPTL_ROLES; role++) {
-      mptl_format format = p->assignment->tensors[i][role].format;
-      if (format.auto_bias && p->backend->max_abs == NULL)
-        return mptl_fail(MPTL_EUNSUPPORTED, "%s of %s: format %s, the device %s does not take bias shifts from values",
-                         mptl_role_name((size_t)role), p->graph->ops[i].name, mptl_format_print(format, name, sizeof name),
-                         p->backend->name);
-    }
-  }
-  return MPTL_OK;
-}
-
 /* Whether an operator's output has a gradient of several that are not on one grid: their sum, which is not rounded again, or parts, where
  * each has a bias shift of its own. */
 static bool sums_gradients(const mptl_program *p, int op) {
@@ -310,7 +295,6 @@ static bool laid_out(const mptl_program *p) {
 
 mptl_status mptl_program_follow_assignment(mptl_program *p) {
   if (laid_out(p)) return MPTL_OK;
-  MPTL_TRY(check_formats(p));
   set_rounders(p);
   MPTL_TRY(place(p));
   describe_operands(p);

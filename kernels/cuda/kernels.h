@@ -156,7 +156,7 @@ typedef enum mptl_cuda_kind {
 typedef struct mptl_cuda_batchnorm {
   const float *gamma, *beta;         /* rounded parameters */
   float *mean, *inv_std;             /* kept from forward to backward */
-  float *running_mean, *running_var; /* read in evaluation, updated in training */
+  float *running_mean, *running_var; /* read in evaluation, updated in training, there NULL: not */
   float *dgamma, *dbeta;             /* backward: unrounded gradients */
   double eps, momentum;
 } mptl_cuda_batchnorm;

@@ -127,8 +127,10 @@ MPTL_DEVICE void batchnorm_forward(const finish &f, const mptl_source_arg &x, ui
     double n = (double)f.rows, m = sum / n, var = fmax(sum2 / n - m * m, 0.0), unbiased = var * n / (double)(f.rows - 1);
     mean = (float)((double)mptl_read_one(x, i) + m);
     inv_std = (float)(1.0 / sqrt(var + bn.eps));
-    bn.running_mean[i] = (float)((1.0 - bn.momentum) * (double)bn.running_mean[i] + bn.momentum * (double)mean);
-    bn.running_var[i] = (float)((1.0 - bn.momentum) * (double)bn.running_var[i] + bn.momentum * unbiased);
+    if (bn.running_mean != NULL) {
+      bn.running_mean[i] = (float)((1.0 - bn.momentum) * (double)bn.running_mean[i] + bn.momentum * (double)mean);
+      bn.running_var[i] = (float)((1.0 - bn.momentum) * (double)bn.running_var[i] + bn.momentum * unbiased);
+    }
   }
   bn.mean[i] = mean;
   bn.inv_std[i] = inv_std;

@@ -58,8 +58,15 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   return in_operator(is_forward ? row->forward(c) : row->backward(c), c->op);
 }
 
-static mptl_status forward(mptl_stage *stage) { return run(stage, true); }
-static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
+static mptl_status forward(mptl_stage *stage) {
+  MPTL_TRY(mptl_cuda_fit(stage, true, run));
+  return run(stage, true);
+}
+
+static mptl_status backward(mptl_stage *stage) {
+  MPTL_TRY(mptl_cuda_fit(stage, false, run));
+  return run(stage, false);
+}
 
 /* ---- Whole arrays ---- */
 
@@ -158,6 +165,7 @@ static mptl_backend backend = {
     .backward = backward,
     .round = round_arrays,
     .fill = fill,
+    .max_abs = mptl_cuda_largest,
     .list_create = list_create,
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,

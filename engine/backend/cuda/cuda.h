@@ -27,6 +27,15 @@ bool mptl_cuda_is_pointwise(const mptl_call *call);
 mptl_status mptl_cuda_prepare_stage(mptl_stage *stage, size_t *bytes);
 mptl_status mptl_cuda_run_stage(mptl_stage *stage, bool forward);
 
+/* FP(e,m,auto) (fit.c): fits the rounders of a stage's results, before it is run, in one direction. Largest finite magnitude of an array,
+ * to the host. Both wait for the device. */
+typedef mptl_status mptl_cuda_run(mptl_stage *s, bool forward);
+mptl_status mptl_cuda_fit(mptl_stage *s, bool forward, mptl_cuda_run *run);
+mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n);
+
+/* Whether the sink's rounder is to be fitted to the results. */
+static inline bool mptl_cuda_fits(const mptl_sink *s) { return s->wanted && s->rounder->format.auto_bias; }
+
 /* mptl_backend's compute (gemm.c). */
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 

@@ -73,11 +73,11 @@ static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_comp
   return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
 }
 
-/* Of the types that both operands have. mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no
+/* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep. mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no
  * product, is below what the units keep. cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
 static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
-  if (setting == MPTL_COMPUTE_BINARY32 || products == 0) return MPTL_CUDA_F32;
+  if (setting == MPTL_COMPUTE_BINARY32 || products == 0 || a.auto_bias || b.auto_bias) return MPTL_CUDA_F32;
   if (products == 1 && groups == 1 && mptl_cuda_supports(capability, MPTL_CUDA_BF16)) return MPTL_CUDA_BF16;
   return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
 }
@@ -136,7 +136,7 @@ static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n)
 }
 
 /* Whether results can be made where they will be stored. */
-static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate; }
+static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate && !mptl_cuda_fits(sink); }
 
 static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(sink) ? 0 : n * sizeof(float); }
 
