@@ -103,6 +103,21 @@ local operators = {
   { "concat, shuffled", 0, function(g, x)
     return g:add("concat", "op", { x, g:add("relu", "relu", { x }) }, { shuffle = 3 })
   end },
+  { "maxpool of many channels", 0, unary("maxpool", { kernel = { 2, 3 }, stride = { 1, 2 }, padding = 1 }), { 24, 5, 4 } },
+  { "avgpool of many channels", 0, unary("avgpool", { kernel = 3, padding = 1, count_include_pad = false }), { 19, 4, 4 } },
+  { "mean of many channels", 0, unary "mean", { 16, 3, 3 } },
+  { "slice of many channels", 0, unary("slice", { first = 8, count = 16 }), { 32, 2, 3 } },
+  { "slice in the middle of many channels", 0, unary("slice", { first = 7, count = 18 }), { 32, 2, 3 } },
+  { "slices that share a value", 0, function(g, x)
+    local a, b = g:add("slice", "a", { x }, { first = 0, count = 8 }), g:add("slice", "b", { x }, { first = 8, count = 16 })
+    return g:add("concat", "op", { b, g:add("relu", "relu", { a }) })
+  end, { 24, 2, 3 } },
+  { "concat of many channels", 0, function(g, x)
+    return g:add("concat", "op", { x, g:add("relu", "relu", { x }) })
+  end, { 16, 3, 2 } },
+  { "concat of many channels with shuffle", 0, function(g, x)
+    return g:add("concat", "op", { x, g:add("relu", "relu", { x }) }, { shuffle = 2 })
+  end, { 20, 3, 2 } },
   { "conv2d", 0, unary("conv2d", { out = 5, kernel = 3, padding = 1 }) },
   { "conv2d without bias, with strides", 0, unary("conv2d", { out = 4, kernel = { 3, 2 }, stride = 2, bias = false }) },
   { "conv2d, dilated", 0, unary("conv2d", { out = 4, kernel = 2, dilation = 2 }) },
@@ -116,20 +131,20 @@ local operators = {
 
 describe("operator on the GPU", function()
   for _, case in ipairs(operators) do
-    local name, tolerance, build = table.unpack(case)
+    local name, tolerance, build, input = table.unpack(case)
     it("gives the CPU's numbers: " .. name, function()
-      compare(build, {}, tolerance)
-      compare(build, { train = false }, tolerance)
+      compare(build, { input = input }, tolerance)
+      compare(build, { input = input, train = false }, tolerance)
     end)
     if tolerance == 0 then
       it("gives the CPU's numbers in low precision: " .. name, function()
-        compare(build, { formats = net.hfp8.low }, 0)
-        compare(build, { formats = net.hfp8.low, rounding = "stochastic", storage = "emulated" }, 0)
+        compare(build, { input = input, formats = net.hfp8.low }, 0)
+        compare(build, { input = input, formats = net.hfp8.low, rounding = "stochastic", storage = "emulated" }, 0)
       end)
 
       it("gives the CPU's numbers and shifts in FP(e,m,auto): " .. name, function()
-        compare(build, { formats = fitted }, 0)
-        compare(build, { formats = fitted, rounding = "stochastic", storage = "emulated" }, 0)
+        compare(build, { input = input, formats = fitted }, 0)
+        compare(build, { input = input, formats = fitted, rounding = "stochastic", storage = "emulated" }, 0)
       end)
     end
   end

@@ -1,4 +1,5 @@
-/* Values one element a thread and turn: for kernels whose elements are not read and written in a row, or that compute a lot for each.
+/* Values one element, or one vector that is anywhere, a thread and turn: for kernels whose elements are not read and written in a row, or
+ * that compute a lot for each.
  * Rounding, counting and storage are values.h's. */
 #ifndef MPTL_KERNELS_CUDA_ELEMENTS_H
 #define MPTL_KERNELS_CUDA_ELEMENTS_H
@@ -44,6 +45,14 @@ MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t i
 /* Rounds, counts and stores; index and place are the same where an element is where its number says. */
 MPTL_DEVICE void mptl_put(const mptl_sink_arg &s, size_t place, size_t index, float x, mptl_counts *counts) {
   mptl_write_one(s, place, mptl_round_element(x, s, index, counts));
+}
+
+/* The same for the first n of x, as elements from place on. */
+MPTL_DEVICE void mptl_put_wide(const mptl_sink_arg &s, size_t place, uint64_t index, unsigned n, float *x, mptl_counts *counts) {
+  if (s.exponents != NULL)
+    for (unsigned k = 0; k < n; k++) mptl_count_exponent_here(s.exponents, x[k]);
+  mptl_round_anywhere(x, n, s, s.index0 + index, counts);
+  mptl_write_wide(s, place, n, x);
 }
 
 #endif

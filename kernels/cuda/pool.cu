@@ -1,30 +1,55 @@
-/* Pools: a thread takes an element of the output, backward one of the input, which it adds up in the order of the windows. */
+/* Pools: a thread takes eight channels of a position: of the output, or in backward of the input, whose gradient it adds up in the order of
+ * the windows. */
 #include "kernels/cuda/elements.h"
 
-/* Where an element of an NHWC array is. */
-typedef struct place {
-  size_t n, h, w, c;
-} place;
+/* An mptl_cuda_pool in numbers that take a register each. */
+typedef struct shape {
+  uint32_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
+  bool without_padding;
+} shape;
 
-MPTL_DEVICE place place_of(size_t i, size_t height, size_t width, size_t c) {
-  place p = {i / c / width / height, i / c / width % height, i / c % width, i % c};
-  return p;
+static shape shape_of(const mptl_cuda_pool *p) {
+  shape s = {(uint32_t)p->batch, (uint32_t)p->c,  (uint32_t)p->ih,   (uint32_t)p->iw, (uint32_t)p->oh,
+             (uint32_t)p->ow,    (uint32_t)p->kh, (uint32_t)p->kw,   (uint32_t)p->sh, (uint32_t)p->sw,
+             (uint32_t)p->ph,    (uint32_t)p->pw, p->without_padding};
+  return s;
 }
 
-MPTL_DEVICE size_t input_at(const mptl_cuda_pool &p, size_t n, size_t h, size_t w, size_t c) {
-  return ((n * p.ih + h) * p.iw + w) * p.c + c;
+/* Eight channels, or what is left of them, of a position of an NHWC array. */
+typedef struct position {
+  size_t at; /* number of the first element */
+  uint32_t n, h, w, c, count;
+} position;
+
+MPTL_DEVICE uint32_t vectors_of(const shape &p) { return (p.c + MPTL_WIDE - 1) / MPTL_WIDE; }
+
+MPTL_DEVICE position position_of(size_t v, uint32_t height, uint32_t width, const shape &p) {
+  position o;
+  uint32_t vectors = vectors_of(p);
+  size_t pixel = v / vectors, row = pixel / width;
+  o.c = (uint32_t)(v - pixel * vectors) * MPTL_WIDE;
+  o.at = pixel * p.c + o.c;
+  o.count = mptl_count_at(o.c, p.c);
+  o.w = (uint32_t)(pixel - row * width);
+  o.n = (uint32_t)(row / height);
+  o.h = (uint32_t)(row - (size_t)o.n * height);
+  return o;
 }
 
-MPTL_DEVICE size_t output_at(const mptl_cuda_pool &p, size_t n, size_t h, size_t w, size_t c) {
-  return ((n * p.oh + h) * p.ow + w) * p.c + c;
+MPTL_DEVICE size_t input_at(const shape &p, uint32_t n, uint32_t h, uint32_t w, uint32_t c) {
+  return (((size_t)n * p.ih + h) * p.iw + w) * p.c + c;
+}
+
+MPTL_DEVICE size_t output_at(const shape &p, uint32_t n, uint32_t h, uint32_t w, uint32_t c) {
+  return (((size_t)n * p.oh + h) * p.ow + w) * p.c + c;
 }
 
 /* Windows [first, end) that reach a position, padding included. */
 typedef struct windows {
-  size_t first, end;
+  uint32_t first, end;
 } windows;
 
-MPTL_DEVICE windows windows_of(size_t at, size_t kernel, size_t stride, size_t count) {
+MPTL_DEVICE windows windows_of(uint32_t at, uint32_t kernel, uint32_t stride, uint32_t count) {
   windows w = {at < kernel ? 0 : (at - kernel) / stride + 1, at / stride + 1};
   if (w.end > count) w.end = count;
   return w;
@@ -33,134 +58,151 @@ MPTL_DEVICE windows windows_of(size_t at, size_t kernel, size_t stride, size_t c
 /* ---- Averages ---- */
 
 /* Of a window's k positions from at on (padding included), those that are inside of the image. */
-MPTL_DEVICE size_t inside(size_t at, size_t k, size_t padding, size_t size) {
-  size_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
+MPTL_DEVICE uint32_t inside(uint32_t at, uint32_t k, uint32_t padding, uint32_t size) {
+  uint32_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
   return end - first;
 }
 
-MPTL_DEVICE float weight(const mptl_cuda_pool &p, size_t oh, size_t ow) {
+MPTL_DEVICE float weight(const shape &p, uint32_t oh, uint32_t ow) {
   if (!p.without_padding) return 1.0f / (float)(p.kh * p.kw);
   return 1.0f / (float)(inside(oh * p.sh, p.kh, p.ph, p.ih) * inside(ow * p.sw, p.kw, p.pw, p.iw));
 }
 
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    avgpool_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_cuda_pool p) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = p.batch * p.oh * p.ow * p.c;
-  for (size_t at = mptl_first_element(); at < n; at += mptl_element_step()) {
-    place o = place_of(at, p.oh, p.ow, p.c);
-    float sum = 0;
-    for (size_t i = 0; i < p.kh; i++) {
-      size_t h = o.h * p.sh + i - p.ph; /* beyond all rows, if it is above the first */
-      for (size_t j = 0; j < p.kw && h < p.ih; j++) {
-        size_t w = o.w * p.sw + j - p.pw;
-        if (w < p.iw) sum += mptl_read_one(x, input_at(p, o.n, h, w, o.c));
-      }
+MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, const position &o) {
+  float of_one = weight(p, o.h, o.w);
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) y[k] = 0.0f;
+  for (uint32_t i = 0; i < p.kh; i++) {
+    uint32_t h = o.h * p.sh + i - p.ph; /* beyond all rows, if it is above the first */
+    for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
+      uint32_t w = o.w * p.sw + j - p.pw;
+      float values[MPTL_WIDE];
+      if (w >= p.iw) continue;
+      mptl_read_wide(values, x, input_at(p, o.n, h, w, o.c), o.count);
+#pragma unroll
+      for (int k = 0; k < MPTL_WIDE; k++) y[k] += values[k];
     }
-    mptl_put(y, at, at, sum * weight(p, o.h, o.w), &counts);
   }
-  mptl_add_counts(y.stats, counts, n);
-}
-
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    avgpool_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM mptl_cuda_pool p) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = p.batch * p.ih * p.iw * p.c;
-  for (size_t at = mptl_first_element(); at < n; at += mptl_element_step()) {
-    place x = place_of(at, p.ih, p.iw, p.c);
-    windows rows = windows_of(x.h + p.ph, p.kh, p.sh, p.oh), columns = windows_of(x.w + p.pw, p.kw, p.sw, p.ow);
-    float sum = 0;
-    for (size_t oh = rows.first; oh < rows.end; oh++)
-      for (size_t ow = columns.first; ow < columns.end; ow++)
-        sum += mptl_read_one(dy, output_at(p, x.n, oh, ow, x.c)) * weight(p, oh, ow);
-    mptl_put(dx, at, at, sum, &counts);
-  }
-  mptl_add_counts(dx.stats, counts, n);
-}
-
-int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
-                              mptl_cuda_stream stream) {
-  size_t n = pool->batch * pool->oh * pool->ow * pool->c;
-  if (n == 0) return 0;
-  MPTL_LAUNCH(avgpool_forward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(y, 0), mptl_source_of(x, 0), *pool);
-  return mptl_launched();
-}
-
-int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
-                               mptl_cuda_stream stream) {
-  size_t n = pool->batch * pool->ih * pool->iw * pool->c;
-  if (n == 0) return 0;
-  MPTL_LAUNCH(avgpool_backward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(dx, 0), mptl_source_of(dy, 0), *pool);
-  return mptl_launched();
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) y[k] *= of_one;
 }
 
 /* ---- Maxima ---- */
 
-/* The largest element of a window and its place in the input, of equals the first; a NaN is larger than all. */
-MPTL_DEVICE float find_maximum(const mptl_cuda_pool &p, const mptl_source_arg &x, size_t n, size_t oh, size_t ow, size_t c,
-                               size_t *best_at) {
-  float best = 0;
+/* The largest elements of a window and their numbers in it, of equals the first; a NaN is larger than all. */
+MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, const mptl_source_arg &x, uint32_t n, uint32_t oh,
+                             uint32_t ow, uint32_t c, unsigned count) {
   bool any = false;
-  for (size_t i = 0; i < p.kh; i++) {
-    size_t h = oh * p.sh + i - p.ph;
-    for (size_t j = 0; j < p.kw && h < p.ih; j++) {
-      size_t w = ow * p.sw + j - p.pw, at = input_at(p, n, h, w, c);
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) best[k] = 0.0f, best_at[k] = 0;
+  for (uint32_t i = 0; i < p.kh; i++) {
+    uint32_t h = oh * p.sh + i - p.ph;
+    for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
+      uint32_t w = ow * p.sw + j - p.pw;
+      float values[MPTL_WIDE];
       if (w >= p.iw) continue;
-      float value = mptl_read_one(x, at);
-      if (any && !(value > best) && value == value) continue;
-      best = value, *best_at = at, any = true;
+      mptl_read_wide(values, x, input_at(p, n, h, w, c), count);
+#pragma unroll
+      for (int k = 0; k < MPTL_WIDE; k++)
+        if (!any || values[k] > best[k] || values[k] != values[k]) best[k] = values[k], best_at[k] = i * p.kw + j;
+      any = true;
     }
   }
-  return best;
 }
 
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    maxpool_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_cuda_pool p) {
+/* ---- Both, in one direction each ---- */
+
+template <bool MAXIMUM>
+static __global__ void __launch_bounds__(MPTL_THREADS, 2)
+    forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
-  size_t n = p.batch * p.oh * p.ow * p.c, unused = 0;
-  for (size_t at = mptl_first_element(); at < n; at += mptl_element_step()) {
-    place o = place_of(at, p.oh, p.ow, p.c);
-    mptl_put(y, at, at, find_maximum(p, x, o.n, o.h, o.w, o.c, &unused), &counts);
+  size_t positions = (size_t)p.batch * p.oh * p.ow;
+  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_step()) {
+    position o = position_of(v, p.oh, p.ow, p);
+    float values[MPTL_WIDE];
+    uint32_t unused[MPTL_WIDE];
+    if (MAXIMUM)
+      find_maxima(values, unused, p, x, o.n, o.h, o.w, o.c, o.count);
+    else
+      average(values, p, x, o);
+    mptl_put_wide(y, o.at, o.at, o.count, values, &counts);
   }
-  mptl_add_counts(y.stats, counts, n);
+  mptl_add_counts(y.stats, counts, positions * p.c);
 }
 
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    maxpool_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
-                            MPTL_PARAM mptl_cuda_pool p) {
+/* x: the input, of maxima only. */
+template <bool MAXIMUM>
+static __global__ void __launch_bounds__(MPTL_THREADS) backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x,
+                                                                       MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
-  size_t n = p.batch * p.ih * p.iw * p.c;
-  for (size_t at = mptl_first_element(); at < n; at += mptl_element_step()) {
-    place i = place_of(at, p.ih, p.iw, p.c);
+  size_t positions = (size_t)p.batch * p.ih * p.iw;
+  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_step()) {
+    position i = position_of(v, p.ih, p.iw, p);
     windows rows = windows_of(i.h + p.ph, p.kh, p.sh, p.oh), columns = windows_of(i.w + p.pw, p.kw, p.sw, p.ow);
-    float sum = 0;
-    for (size_t oh = rows.first; oh < rows.end; oh++)
-      for (size_t ow = columns.first; ow < columns.end; ow++) {
-        size_t best = 0;
-        find_maximum(p, x, i.n, oh, ow, i.c, &best);
-        if (best == at) sum += mptl_read_one(dy, output_at(p, i.n, oh, ow, i.c));
+    float sum[MPTL_WIDE] = {0.0f};
+    for (uint32_t oh = rows.first; oh < rows.end; oh++)
+      for (uint32_t ow = columns.first; ow < columns.end; ow++) {
+        float gradient[MPTL_WIDE];
+        if (MAXIMUM) {
+          float best[MPTL_WIDE];
+          uint32_t best_at[MPTL_WIDE], here = (i.h + p.ph - oh * p.sh) * p.kw + (i.w + p.pw - ow * p.sw);
+          find_maxima(best, best_at, p, x, i.n, oh, ow, i.c, i.count);
+          mptl_read_wide(gradient, dy, output_at(p, i.n, oh, ow, i.c), i.count);
+#pragma unroll
+          for (int k = 0; k < MPTL_WIDE; k++)
+            if (best_at[k] == here) sum[k] += gradient[k];
+        } else {
+          float of_one = weight(p, oh, ow);
+          mptl_read_wide(gradient, dy, output_at(p, i.n, oh, ow, i.c), i.count);
+#pragma unroll
+          for (int k = 0; k < MPTL_WIDE; k++) sum[k] += gradient[k] * of_one;
+        }
       }
-    mptl_put(dx, at, at, sum, &counts);
+    mptl_put_wide(dx, i.at, i.at, i.count, sum, &counts);
   }
-  mptl_add_counts(dx.stats, counts, n);
+  mptl_add_counts(dx.stats, counts, positions * p.c);
+}
+
+static unsigned blocks_of(size_t positions, const mptl_cuda_pool *p) {
+  return mptl_element_blocks(positions * ((p->c + MPTL_WIDE - 1) / MPTL_WIDE));
+}
+
+template <bool MAXIMUM>
+static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool, mptl_cuda_stream stream) {
+  size_t positions = pool->batch * pool->oh * pool->ow;
+  if (positions * pool->c == 0) return 0;
+  MPTL_LAUNCH(forward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
+  (mptl_sink_of(y, pool->c), mptl_source_of(x, pool->c), shape_of(pool));
+  return mptl_launched();
+}
+
+template <bool MAXIMUM>
+static int backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+                    mptl_cuda_stream stream) {
+  size_t positions = pool->batch * pool->ih * pool->iw;
+  if (positions * pool->c == 0) return 0;
+  MPTL_LAUNCH(backward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
+  (mptl_sink_of(dx, pool->c), mptl_source_of(x, pool->c), mptl_source_of(dy, pool->c), shape_of(pool));
+  return mptl_launched();
+}
+
+int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
+                              mptl_cuda_stream stream) {
+  return forward<false>(y, x, pool, stream);
+}
+
+int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+                               mptl_cuda_stream stream) {
+  mptl_cuda_source none = {NULL, 0, NULL};
+  return backward<false>(dx, &none, dy, pool, stream);
 }
 
 int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
                               mptl_cuda_stream stream) {
-  size_t n = pool->batch * pool->oh * pool->ow * pool->c;
-  if (n == 0) return 0;
-  MPTL_LAUNCH(maxpool_forward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(y, 0), mptl_source_of(x, 0), *pool);
-  return mptl_launched();
+  return forward<true>(y, x, pool, stream);
 }
 
 int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
                                const mptl_cuda_pool *pool, mptl_cuda_stream stream) {
-  size_t n = pool->batch * pool->ih * pool->iw * pool->c;
-  if (n == 0) return 0;
-  MPTL_LAUNCH(maxpool_backward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(dx, 0), mptl_source_of(x, 0), mptl_source_of(dy, 0), *pool);
-  return mptl_launched();
+  return backward<true>(dx, x, dy, pool, stream);
 }

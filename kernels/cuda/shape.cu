@@ -1,55 +1,98 @@
-/* concat and slice: elements go to other places, and to the formats of these. */
+/* concat and slice: rows of channels go to other places, and to the formats of these. A thread takes eight channels of a row. */
 #include "kernels/cuda/elements.h"
+
+/* What goes where: `count` channels of each pixel, of which [begin, end) are read and the others are 0. Element j of pixel r is number
+ * from.first + r * from.pitch + j of the array that is read, and to.first + r * to.pitch + j of the one that is written. */
+typedef struct side {
+  size_t first, pitch;
+  uint32_t groups; /* of a shuffle, which deals out the pitch's channels; 1: none */
+} side;
+
+typedef struct rows {
+  size_t pixels;
+  uint32_t count, begin, end;
+  side from, to;
+  bool by_count; /* random bits count the elements that are written; else their places */
+} rows;
+
+/* A shuffle makes channel (i, group) of (group, i). */
+MPTL_DEVICE size_t place_of(const side &s, size_t pixel, uint32_t j) {
+  if (s.groups == 1) return s.first + pixel * s.pitch + j;
+  size_t channel = s.first + j, size = s.pitch / s.groups;
+  return pixel * s.pitch + channel % size * s.groups + channel / size;
+}
+
+MPTL_DEVICE void read_row(float *x, const mptl_source_arg &source, const rows &r, size_t pixel, uint32_t j, unsigned n) {
+  if (r.from.groups == 1 && n == MPTL_WIDE && j >= r.begin && j + MPTL_WIDE <= r.end) {
+    mptl_read_wide(x, source, place_of(r.from, pixel, j), MPTL_WIDE);
+    return;
+  }
+#pragma unroll
+  for (unsigned k = 0; k < MPTL_WIDE; k++) {
+    bool there = k < n && j + k >= r.begin && j + k < r.end;
+    x[k] = there ? mptl_read_one(source, place_of(r.from, pixel, j + k)) : 0.0f;
+  }
+}
+
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    rows_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, MPTL_PARAM rows r) {
+  mptl_counts counts = mptl_no_counts();
+  uint32_t vectors = (r.count + MPTL_WIDE - 1) / MPTL_WIDE;
+  for (size_t v = mptl_first_element(); v < r.pixels * vectors; v += mptl_element_step()) {
+    size_t pixel = v / vectors;
+    uint32_t j = (uint32_t)(v - pixel * vectors) * MPTL_WIDE;
+    unsigned n = mptl_count_at(j, r.count);
+    float x[MPTL_WIDE];
+    read_row(x, source, r, pixel, j, n);
+    size_t place = place_of(r.to, pixel, j), index = r.by_count ? pixel * r.count + j : place;
+    if (r.to.groups == 1) {
+      mptl_put_wide(sink, place, index, n, x, &counts);
+    } else {
+#pragma unroll
+      for (unsigned k = 0; k < MPTL_WIDE; k++) {
+        size_t to = place_of(r.to, pixel, j + k);
+        if (k < n) mptl_put(sink, to, to, x[k], &counts);
+      }
+    }
+  }
+  mptl_add_counts(sink.stats, counts, r.pixels * r.count);
+}
+
+/* Of the vectors of a side's rows. first may be "below 0", so addresses are computed as numbers. */
+static uint8_t align_of(const void *data, const side *s, size_t size) {
+  return mptl_align_of((const void *)((uintptr_t)data + s->first * size), s->pitch * size);
+}
+
+static void copy(const mptl_cuda_sink *to, const mptl_cuda_source *from, const rows *r, mptl_cuda_stream stream) {
+  size_t n = r->pixels * ((r->count + MPTL_WIDE - 1) / MPTL_WIDE);
+  if (n == 0) return;
+  mptl_sink_arg sink = mptl_sink_of(to, 0);
+  mptl_source_arg source = mptl_source_of(from, 0);
+  sink.align = align_of(to->data, &r->to, to->accumulate ? sizeof(float) : to->size);
+  source.align = align_of(from->data, &r->from, from->size);
+  MPTL_LAUNCH(rows_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *r);
+}
 
 /* ---- concat: a launch for each input, which are few and have their own storage ---- */
 
-/* Where an input's channels are in a pixel of the output: count of them from first on of c, which are then shuffled. */
-typedef struct places {
-  size_t pixels, c, first, count, shuffle;
-} places;
-
-static places places_of(const mptl_cuda_concat *concat, int k) {
-  places p = {concat->pixels, 0, 0, concat->counts[k], concat->shuffle};
+/* Where the channels of input k are: by themselves, and in the output. */
+static void sides_of(const mptl_cuda_concat *concat, int k, side *input, side *output) {
+  size_t first = 0, c = 0;
   for (int i = 0; i < concat->n_in; i++) {
-    if (i < k) p.first += concat->counts[i];
-    p.c += concat->counts[i];
+    if (i < k) first += concat->counts[i];
+    c += concat->counts[i];
   }
-  return p;
-}
-
-/* The place in the output of an input's element. A shuffle makes channel (i, group) of (group, i). */
-MPTL_DEVICE size_t output_place(const places &p, size_t element) {
-  size_t channel = p.first + element % p.count, size = p.c / p.shuffle;
-  return element / p.count * p.c + channel % size * p.shuffle + channel / size;
-}
-
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    concat_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM places p) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = p.pixels * p.count;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step()) {
-    size_t to = output_place(p, i);
-    mptl_put(y, to, to, mptl_read_one(x, i), &counts);
-  }
-  mptl_add_counts(y.stats, counts, n);
-}
-
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    concat_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM places p) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = p.pixels * p.count;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step())
-    mptl_put(dx, i, i, mptl_read_one(dy, output_place(p, i)), &counts);
-  mptl_add_counts(dx.stats, counts, n);
+  *input = (side){0, concat->counts[k], 1};
+  *output = (side){first, c, (uint32_t)concat->shuffle};
 }
 
 int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_concat *concat,
                              mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
-    places p = places_of(concat, k);
-    if (p.pixels * p.count == 0) continue;
-    MPTL_LAUNCH(concat_forward_kernel, mptl_element_blocks(p.pixels * p.count), MPTL_THREADS, 0, stream)
-    (mptl_sink_of(y, 0), mptl_source_of(&x[k], 0), p);
+    uint32_t count = (uint32_t)concat->counts[k];
+    rows r = {concat->pixels, count, 0, count, {0, 0, 1}, {0, 0, 1}, false};
+    sides_of(concat, k, &r.from, &r.to);
+    copy(y, &x[k], &r, stream);
   }
   return mptl_launched();
 }
@@ -57,65 +100,32 @@ int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x,
 int mptl_cuda_concat_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_concat *concat,
                               mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
-    places p = places_of(concat, k);
-    if (dx[k].stats == NULL || p.pixels * p.count == 0) continue;
-    MPTL_LAUNCH(concat_backward_kernel, mptl_element_blocks(p.pixels * p.count), MPTL_THREADS, 0, stream)
-    (mptl_sink_of(&dx[k], 0), mptl_source_of(dy, 0), p);
+    uint32_t count = (uint32_t)concat->counts[k];
+    rows r = {concat->pixels, count, 0, count, {0, 0, 1}, {0, 0, 1}, false};
+    sides_of(concat, k, &r.to, &r.from);
+    if (dx[k].stats != NULL) copy(&dx[k], dy, &r, stream);
   }
   return mptl_launched();
 }
 
 /* ---- slice ---- */
 
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    slice_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_cuda_slice s) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = s.pixels * s.count;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step())
-    mptl_put(y, i, i, mptl_read_one(x, i / s.count * s.c + s.first + i % s.count), &counts);
-  mptl_add_counts(y.stats, counts, n);
-}
-
-/* The slice's channels only: random bits count from these. */
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    slice_part_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM mptl_cuda_slice s) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = s.pixels * s.count;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step())
-    mptl_put(dx, i / s.count * s.c + s.first + i % s.count, i, mptl_read_one(dy, i), &counts);
-  mptl_add_counts(dx.stats, counts, n);
-}
-
-/* All channels. */
-static __global__ void __launch_bounds__(MPTL_THREADS)
-    slice_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM mptl_cuda_slice s) {
-  mptl_counts counts = mptl_no_counts();
-  size_t n = s.pixels * s.c;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step()) {
-    size_t c = i % s.c - s.first; /* beyond the last, if it is in front of the first */
-    mptl_put(dx, i, i, c < s.count ? mptl_read_one(dy, i / s.c * s.count + c) : 0.0f, &counts);
-  }
-  mptl_add_counts(dx.stats, counts, n);
-}
-
 int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_slice *slice,
                             mptl_cuda_stream stream) {
-  size_t n = slice->pixels * slice->count;
-  if (n == 0) return 0;
-  MPTL_LAUNCH(slice_forward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(y, 0), mptl_source_of(x, 0), *slice);
+  uint32_t count = (uint32_t)slice->count;
+  rows r = {slice->pixels, count, 0, count, {slice->first, slice->c, 1}, {0, slice->count, 1}, false};
+  copy(y, x, &r, stream);
   return mptl_launched();
 }
 
+/* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first` on, so
+ * that what is read for channel 0 would be as far in front of dy. */
 int mptl_cuda_slice_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_slice *slice,
                              mptl_cuda_stream stream) {
-  size_t n = slice->pixels * (slice->part ? slice->count : slice->c);
-  if (n == 0) return 0;
-  mptl_sink_arg sink = mptl_sink_of(dx, 0);
-  mptl_source_arg source = mptl_source_of(dy, 0);
-  if (slice->part)
-    MPTL_LAUNCH(slice_part_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *slice);
-  else
-    MPTL_LAUNCH(slice_backward_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *slice);
+  uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;
+  size_t in_front = (size_t)0 - slice->first;
+  rows part = {slice->pixels, count, 0, count, {0, slice->count, 1}, {slice->first, slice->c, 1}, true};
+  rows whole = {slice->pixels, (uint32_t)slice->c, first, first + count, {in_front, slice->count, 1}, {0, slice->c, 1}, false};
+  copy(dx, dy, slice->part ? &part : &whole, stream);
   return mptl_launched();
 }
