@@ -1,4 +1,4 @@
-/* From a call's graph and attributes to the shapes of its product. */
+/* Shapes of a call. */
 #include "backend/call_shapes.h"
 
 mptl_shape mptl_call_input_shape(const mptl_call *call) {
@@ -27,4 +27,22 @@ mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc)
                                     .dw = a->dilation[1],
                                     .groups = a->groups,
                                     .bias = a->bias}};
+}
+
+mptl_pool mptl_call_pool(const mptl_call *call) {
+  mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
+  const mptl_attributes *a = &call->op->attr;
+  return (mptl_pool){.batch = (size_t)call->batch,
+                     .c = (size_t)in.c,
+                     .ih = (size_t)in.h,
+                     .iw = (size_t)in.w,
+                     .oh = (size_t)out.h,
+                     .ow = (size_t)out.w,
+                     .kh = (size_t)a->kernel[0],
+                     .kw = (size_t)a->kernel[1],
+                     .sh = (size_t)a->stride[0],
+                     .sw = (size_t)a->stride[1],
+                     .ph = (size_t)a->padding[0],
+                     .pw = (size_t)a->padding[1],
+                     .without_padding = !a->count_include_pad};
 }

@@ -24,6 +24,7 @@ extern "C" { /* the headers of C, too */
 
 #include "kernels/cpu/layers.h" /* mptl_sgd */
 #include "kernels/exponents.h"
+#include "kernels/pool.h"
 #include "kernels/round.h"
 
 typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
@@ -200,20 +201,12 @@ int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t row
 
 /* ---- Pools (pool.cu) ---- */
 
-/* A global mean is an average over one window. */
-typedef struct mptl_cuda_pool {
-  size_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
-  bool without_padding; /* averages count only what is inside of the image */
-} mptl_cuda_pool;
-
-int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
-                              mptl_cuda_stream stream);
-int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
+int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
                                mptl_cuda_stream stream);
-int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
-                              mptl_cuda_stream stream);
+int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
 int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
-                               const mptl_cuda_pool *pool, mptl_cuda_stream stream);
+                               const mptl_pool *pool, mptl_cuda_stream stream);
 
 /* ---- Channels side by side (shape.cu) ---- */
 

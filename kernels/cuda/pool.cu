@@ -2,13 +2,13 @@
  * the windows. */
 #include "kernels/cuda/elements.h"
 
-/* An mptl_cuda_pool in numbers that take a register each. */
+/* An mptl_pool in numbers that take a register each. */
 typedef struct shape {
   uint32_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
   bool without_padding;
 } shape;
 
-static shape shape_of(const mptl_cuda_pool *p) {
+static shape shape_of(const mptl_pool *p) {
   shape s = {(uint32_t)p->batch, (uint32_t)p->c,  (uint32_t)p->ih,   (uint32_t)p->iw, (uint32_t)p->oh,
              (uint32_t)p->ow,    (uint32_t)p->kh, (uint32_t)p->kw,   (uint32_t)p->sh, (uint32_t)p->sw,
              (uint32_t)p->ph,    (uint32_t)p->pw, p->without_padding};
@@ -163,12 +163,12 @@ static __global__ void __launch_bounds__(MPTL_THREADS) backward_kernel(MPTL_PARA
   mptl_add_counts(dx.stats, counts, positions * p.c);
 }
 
-static unsigned blocks_of(size_t positions, const mptl_cuda_pool *p) {
+static unsigned blocks_of(size_t positions, const mptl_pool *p) {
   return mptl_element_blocks(positions * ((p->c + MPTL_WIDE - 1) / MPTL_WIDE));
 }
 
 template <bool MAXIMUM>
-static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool, mptl_cuda_stream stream) {
+static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(forward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -177,7 +177,7 @@ static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mpt
 }
 
 template <bool MAXIMUM>
-static int backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+static int backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy, const mptl_pool *pool,
                     mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->ih * pool->iw;
   if (positions * pool->c == 0) return 0;
@@ -186,23 +186,23 @@ static int backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const m
   return mptl_launched();
 }
 
-int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
+int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
                               mptl_cuda_stream stream) {
   return forward<false>(y, x, pool, stream);
 }
 
-int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_pool *pool,
+int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
                                mptl_cuda_stream stream) {
   mptl_cuda_source none = {NULL, 0, NULL};
   return backward<false>(dx, &none, dy, pool, stream);
 }
 
-int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_pool *pool,
+int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
                               mptl_cuda_stream stream) {
   return forward<true>(y, x, pool, stream);
 }
 
 int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
-                               const mptl_cuda_pool *pool, mptl_cuda_stream stream) {
+                               const mptl_pool *pool, mptl_cuda_stream stream) {
   return backward<true>(dx, x, dy, pool, stream);
 }

@@ -2,33 +2,14 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/call_shapes.h"
 #include "backend/cpu/cpu.h"
-
-typedef struct geometry {
-  size_t c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
-} geometry;
-
-static geometry geometry_of(const mptl_call *call) {
-  mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
-  const mptl_attributes *a = &call->op->attr;
-  return (geometry){.c = (size_t)in.c,
-                    .ih = (size_t)in.h,
-                    .iw = (size_t)in.w,
-                    .oh = (size_t)out.h,
-                    .ow = (size_t)out.w,
-                    .kh = (size_t)a->kernel[0],
-                    .kw = (size_t)a->kernel[1],
-                    .sh = (size_t)a->stride[0],
-                    .sw = (size_t)a->stride[1],
-                    .ph = (size_t)a->padding[0],
-                    .pw = (size_t)a->padding[1]};
-}
 
 /* ---- Averages ---- */
 
 /* A row of results and one of operands. */
 static size_t row_floats(const mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   return (g.iw + g.ow) * g.c;
 }
 
@@ -41,19 +22,19 @@ static size_t inside(size_t at, size_t k, size_t padding, size_t size) {
 }
 
 /* One over the number of elements that a window's average counts. */
-static float weight(const mptl_call *call, const geometry *g, size_t oh, size_t ow) {
-  if (call->op->attr.count_include_pad) return 1.0f / (float)(g->kh * g->kw);
+static float weight(const mptl_pool *g, size_t oh, size_t ow) {
+  if (!g->without_padding) return 1.0f / (float)(g->kh * g->kw);
   return 1.0f / (float)(inside(oh * g->sh, g->kh, g->ph, g->ih) * inside(ow * g->sw, g->kw, g->pw, g->iw));
 }
 
 /* The input's column in column j of a window; false: it is padding. */
-static bool column(size_t *iw, const geometry *g, size_t ow, size_t j) {
+static bool column(size_t *iw, const mptl_pool *g, size_t ow, size_t j) {
   *iw = ow * g->sw + j - g->pw; /* beyond all columns, if it is left of the first */
   return *iw < g->iw;
 }
 
 static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   size_t row = g.ow * g.c, image = at / g.oh, oh = at % g.oh, iw;
   float *y = mptl_results(&call->y, at * row, buffer);
   memset(y, 0, row * sizeof *y);
@@ -66,20 +47,20 @@ static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_ro
         if (column(&iw, &g, ow, j)) mptl_layers()->accumulate(y + ow * g.c, x + iw * g.c, g.c);
   }
   for (size_t ow = 0; ow < g.ow; ow++) {
-    float factor = weight(call, &g, oh, ow);
+    float factor = weight(&g, oh, ow);
     for (size_t i = ow * g.c; i < (ow + 1) * g.c; i++) y[i] *= factor;
   }
   mptl_write(&call->y, at * row, row, y, stats);
 }
 
 static mptl_status forward(mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   mptl_run_rows(call, (size_t)call->batch * g.oh, row_floats(call), forward_row, &call->y, 1);
   return MPTL_OK;
 }
 
 static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   size_t row = g.iw * g.c, image = at / g.ih, ih = at % g.ih + g.ph /* padding included */, iw;
   float *dx = mptl_results(&call->dx[0], at * row, buffer);
   memset(dx, 0, row * sizeof *dx);
@@ -87,13 +68,13 @@ static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_r
     const float *dy = mptl_read(&call->dy, (image * g.oh + oh) * g.ow * g.c, g.ow * g.c, buffer + row);
     for (size_t ow = 0; ow < g.ow; ow++)
       for (size_t j = 0; j < g.kw; j++)
-        if (column(&iw, &g, ow, j)) mptl_layers()->axpy(dx + iw * g.c, dy + ow * g.c, weight(call, &g, oh, ow), g.c);
+        if (column(&iw, &g, ow, j)) mptl_layers()->axpy(dx + iw * g.c, dy + ow * g.c, weight(&g, oh, ow), g.c);
   }
   mptl_write(&call->dx[0], at * row, row, dx, stats);
 }
 
 static mptl_status backward(mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch * g.ih, row_floats(call), backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
@@ -101,11 +82,11 @@ static mptl_status backward(mptl_call *call) {
 /* ---- Maxima ---- */
 
 /* Rows of the input that a step of the windows down the image adds. */
-static size_t band_rows(const geometry *g) { return g->sh < g->ih ? g->sh : g->ih; }
+static size_t band_rows(const mptl_pool *g) { return g->sh < g->ih ? g->sh : g->ih; }
 
 /* A band of the input's gradient, a row of the input, and of the output maxima, places and gradients. */
 static size_t max_floats(const mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   return ((band_rows(&g) + 1) * g.iw + 3 * g.ow) * g.c;
 }
 
@@ -113,7 +94,7 @@ static size_t max_scratch_bytes(const mptl_call *call) { return mptl_rows_scratc
 
 /* The maxima of a row of windows and their places, window row times kw plus window column; of equals the first, as in PyTorch. What is
  * outside of the image is not looked at. x is a buffer for a row of the input. */
-static void find_maxima(const mptl_call *call, const geometry *g, size_t image, size_t oh, float *best, int32_t *place,
+static void find_maxima(const mptl_call *call, const mptl_pool *g, size_t image, size_t oh, float *best, int32_t *place,
                         float *x) {
   size_t top = oh * g->sh < g->ph ? g->ph - oh * g->sh : 0; /* first row of the windows that is inside */
   for (size_t ow = 0; ow < g->ow; ow++) {
@@ -135,7 +116,7 @@ static void find_maxima(const mptl_call *call, const geometry *g, size_t image, 
 }
 
 static void max_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   size_t row = g.ow * g.c;
   float *y = mptl_results(&call->y, at * row, buffer);
   find_maxima(call, &g, at / g.oh, at % g.oh, y, (int32_t *)(buffer + row), buffer + 2 * row);
@@ -143,13 +124,13 @@ static void max_forward_row(const mptl_call *call, size_t at, float *buffer, mpt
 }
 
 static mptl_status max_forward(mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   mptl_run_rows(call, (size_t)call->batch * g.oh, max_floats(call), max_forward_row, &call->y, 1);
   return MPTL_OK;
 }
 
 /* A row of windows sends its gradients to the rows [first, end) of the input's gradient dx, which begins with row first. */
-static void send_gradients(const geometry *g, size_t oh, const float *dy, const int32_t *place, float *dx, size_t first,
+static void send_gradients(const mptl_pool *g, size_t oh, const float *dy, const int32_t *place, float *dx, size_t first,
                            size_t end) {
   for (size_t i = 0; i < g->kh; i++) {
     size_t ih = oh * g->sh + i; /* padding included, as in iw */
@@ -164,10 +145,10 @@ static void send_gradients(const geometry *g, size_t oh, const float *dy, const 
   }
 }
 
-static size_t bands(const geometry *g) { return (g->ih + g->sh - 1) / g->sh; }
+static size_t bands(const mptl_pool *g) { return (g->ih + g->sh - 1) / g->sh; }
 
 static void max_backward_band(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   size_t image = at / bands(&g), first = at % bands(&g) * g.sh, end = first + g.sh < g.ih ? first + g.sh : g.ih;
   size_t row = g.ow * g.c, n = (end - first) * g.iw * g.c, offset = (image * g.ih + first) * g.iw * g.c;
   float *best = buffer, *dy_buffer = buffer + 2 * row, *x = buffer + 3 * row;
@@ -183,7 +164,7 @@ static void max_backward_band(const mptl_call *call, size_t at, float *buffer, m
 }
 
 static mptl_status max_backward(mptl_call *call) {
-  geometry g = geometry_of(call);
+  mptl_pool g = mptl_call_pool(call);
   if (mptl_wanted(&call->dx[0]))
     mptl_run_rows(call, (size_t)call->batch * bands(&g), max_floats(call), max_backward_band, &call->dx[0], 1);
   return MPTL_OK;

@@ -1,30 +1,13 @@
 /* Pools, channels side by side, and the loss: one launch each. */
+#include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 
 static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
 /* ---- Pools ---- */
 
-static mptl_cuda_pool pool_of(const mptl_call *call) {
-  mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = mptl_cuda_out_shape(call);
-  const mptl_attributes *a = &call->op->attr;
-  return (mptl_cuda_pool){.batch = (size_t)call->batch,
-                          .c = (size_t)in.c,
-                          .ih = (size_t)in.h,
-                          .iw = (size_t)in.w,
-                          .oh = (size_t)out.h,
-                          .ow = (size_t)out.w,
-                          .kh = (size_t)a->kernel[0],
-                          .kw = (size_t)a->kernel[1],
-                          .sh = (size_t)a->stride[0],
-                          .sw = (size_t)a->stride[1],
-                          .ph = (size_t)a->padding[0],
-                          .pw = (size_t)a->padding[1],
-                          .without_padding = !a->count_include_pad};
-}
-
 static mptl_status avgpool_forward(mptl_call *call) {
-  mptl_cuda_pool pool = pool_of(call);
+  mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
   mptl_cuda_source x = mptl_cuda_source_of(&call->in[0]);
   return MPTL_CUDA_LAUNCH(mptl_cuda_avgpool_forward(&y, &x, &pool, stream()));
@@ -32,14 +15,14 @@ static mptl_status avgpool_forward(mptl_call *call) {
 
 static mptl_status avgpool_backward(mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
-  mptl_cuda_pool pool = pool_of(call);
+  mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
   mptl_cuda_source dy = mptl_cuda_source_of(&call->dy);
   return MPTL_CUDA_LAUNCH(mptl_cuda_avgpool_backward(&dx, &dy, &pool, stream()));
 }
 
 static mptl_status maxpool_forward(mptl_call *call) {
-  mptl_cuda_pool pool = pool_of(call);
+  mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
   mptl_cuda_source x = mptl_cuda_source_of(&call->in[0]);
   return MPTL_CUDA_LAUNCH(mptl_cuda_maxpool_forward(&y, &x, &pool, stream()));
@@ -47,7 +30,7 @@ static mptl_status maxpool_forward(mptl_call *call) {
 
 static mptl_status maxpool_backward(mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
-  mptl_cuda_pool pool = pool_of(call);
+  mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
   mptl_cuda_source x = mptl_cuda_source_of(&call->in[0]), dy = mptl_cuda_source_of(&call->dy);
   return MPTL_CUDA_LAUNCH(mptl_cuda_maxpool_backward(&dx, &x, &dy, &pool, stream()));
