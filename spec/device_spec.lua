@@ -40,6 +40,7 @@ local function run(device, build, options)
       if options.formats and assignment:get(op, role) then assignment:set(op, role, options.formats[role]) end
     end
   end
+  if options.coarser then assignment:set(0, "dv", "FP(5,1,0)") end -- or what a slice passes on is on its grid already
   local program = core.program(model, assignment, {
     train = options.train ~= false, input_gradient = options.train ~= false, keep_all = true, rounding = options.rounding,
     seed = 5, storage = options.storage,
@@ -139,7 +140,10 @@ describe("operator on the GPU", function()
     if tolerance == 0 then
       it("gives the CPU's numbers in low precision: " .. name, function()
         compare(build, { input = input, formats = net.hfp8.low }, 0)
-        compare(build, { input = input, formats = net.hfp8.low, rounding = "stochastic", storage = "emulated" }, 0)
+        for _, coarser in ipairs { false, true } do
+          compare(build,
+            { input = input, formats = net.hfp8.low, rounding = "stochastic", storage = "emulated", coarser = coarser }, 0)
+        end
       end)
 
       it("gives the CPU's numbers and shifts in FP(e,m,auto): " .. name, function()
