@@ -101,8 +101,8 @@ int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *
   mptl_cuda_source s = *source;
   s.data = (const char *)s.data + offset * s.size;
   mptl_source_arg from = mptl_source_of(&s, 0);
-  mptl_sink_arg sink = plain_sink(dst, type == MPTL_CUDA_CAST_CODE8 ? 1 : type == MPTL_CUDA_CAST_BF16 ? 2 : 4);
-  if (type == MPTL_CUDA_CAST_BF16) sink.as = MPTL_AS_BF16;
+  mptl_sink_arg sink = plain_sink(dst, sizeof(float));
+  sink.as = mptl_storage_for(type);
   if (type == MPTL_CUDA_CAST_CODE8) {
     sink.grid = mptl_grid_of(source->rounder);
     sink.grid.way = MPTL_ROUND_NOT;

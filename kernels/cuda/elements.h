@@ -10,12 +10,6 @@
 MPTL_DEVICE size_t mptl_first_element(void) { return (size_t)blockIdx.x * MPTL_THREADS + threadIdx.x; }
 MPTL_DEVICE size_t mptl_element_step(void) { return (size_t)gridDim.x * MPTL_THREADS; }
 
-/* Blocks for n elements. */
-static inline unsigned mptl_element_blocks(size_t n) {
-  size_t blocks = (n + MPTL_THREADS - 1) / MPTL_THREADS, most = (size_t)mptl_multiprocessors() * 8;
-  return (unsigned)(blocks < most ? blocks : most);
-}
-
 MPTL_DEVICE void mptl_count_exponent_here(mptl_exponents *e, float x) {
   uint32_t a = __float_as_uint(x) & ~MPTL_F32_SIGN;
   uint64_t *at = a == 0              ? &e->zeros

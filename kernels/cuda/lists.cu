@@ -30,15 +30,7 @@ MPTL_DEVICE void round_chunks(const listed &a, size_t chunk, size_t end, uint32_
     size_t i = (at - a.first) * CHUNK + threadIdx.x * MPTL_WIDE;
     unsigned here = mptl_count_at(i, a.n);
     float x[MPTL_WIDE];
-    if (here == MPTL_WIDE) {
-      uint32_t words[MPTL_WIDE];
-      mptl_read_words<MPTL_WIDE>(words, (const char *)(a.src + i), a.align);
-#pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
-    } else {
-#pragma unroll
-      for (unsigned k = 0; k < MPTL_WIDE; k++) x[k] = k < here ? a.src[i + k] : 0.0f;
-    }
+    mptl_read_floats(x, a.src + i, here, a.align);
     if (a.sink.exponents != NULL) mptl_count_exponents_wide(exponents, x, here);
     mptl_round_wide(x, here, a.sink, i, &counts);
     mptl_write_wide(a.sink, i, here, x);
@@ -81,9 +73,7 @@ static int launch(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stre
     list.chunks += (a->n + CHUNK - 1) / CHUNK;
   }
   if (list.count == 0) return 0;
-  size_t most = (size_t)mptl_multiprocessors() * 8;
-  unsigned blocks = (unsigned)(list.chunks < most ? list.chunks : most);
-  MPTL_LAUNCH(round_kernel<SIZE>, blocks, MPTL_THREADS, 0, stream)(list);
+  MPTL_LAUNCH(round_kernel<SIZE>, mptl_blocks_of(list.chunks), MPTL_THREADS, 0, stream)(list);
   return mptl_launched();
 }
 

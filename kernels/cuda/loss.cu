@@ -139,7 +139,7 @@ int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *
 int mptl_cuda_nll_loss_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const int32_t *labels, size_t batch,
                                 size_t classes, mptl_cuda_stream stream) {
   if (batch * classes == 0) return 0;
-  MPTL_LAUNCH(nll_backward_kernel, mptl_element_blocks(batch * classes), MPTL_THREADS, 0, stream)
+  MPTL_LAUNCH(nll_backward_kernel, mptl_blocks(batch * classes), MPTL_THREADS, 0, stream)
   (mptl_sink_of(dx, 0), mptl_source_of(dy, 0), labels, batch, classes);
   return mptl_launched();
 }

@@ -21,7 +21,7 @@ typedef struct position {
   uint32_t n, h, w, c, count;
 } position;
 
-MPTL_DEVICE uint32_t vectors_of(const shape &p) { return (p.c + MPTL_WIDE - 1) / MPTL_WIDE; }
+MPTL_DEVICE uint32_t vectors_of(const shape &p) { return (uint32_t)mptl_vectors(p.c); }
 
 MPTL_DEVICE position position_of(size_t v, uint32_t height, uint32_t width, const shape &p) {
   position o;
@@ -57,15 +57,9 @@ MPTL_DEVICE windows windows_of(uint32_t at, uint32_t kernel, uint32_t stride, ui
 
 /* ---- Averages ---- */
 
-/* Of a window's k positions from at on (padding included), those that are inside of the image. */
-MPTL_DEVICE uint32_t inside(uint32_t at, uint32_t k, uint32_t padding, uint32_t size) {
-  uint32_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
-  return end - first;
-}
-
 MPTL_DEVICE float weight(const shape &p, uint32_t oh, uint32_t ow) {
   if (!p.without_padding) return 1.0f / (float)(p.kh * p.kw);
-  return 1.0f / (float)(inside(oh * p.sh, p.kh, p.ph, p.ih) * inside(ow * p.sw, p.kw, p.pw, p.iw));
+  return 1.0f / (float)(mptl_pool_inside(oh * p.sh, p.kh, p.ph, p.ih) * mptl_pool_inside(ow * p.sw, p.kw, p.pw, p.iw));
 }
 
 MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, const position &o) {
@@ -163,9 +157,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS) backward_kernel(MPTL_PARA
   mptl_add_counts(dx.stats, counts, positions * p.c);
 }
 
-static unsigned blocks_of(size_t positions, const mptl_pool *p) {
-  return mptl_element_blocks(positions * ((p->c + MPTL_WIDE - 1) / MPTL_WIDE));
-}
+static unsigned blocks_of(size_t positions, const mptl_pool *p) { return mptl_blocks(positions * mptl_vectors(p->c)); }
 
 template <bool MAXIMUM>
 static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {

@@ -39,20 +39,6 @@ MPTL_DEVICE piece piece_of(const mptl_cuda_param &p, size_t chunk) {
 
 MPTL_DEVICE unsigned align_of(const void *p) { return (uintptr_t)p % 16 == 0 ? 16u : (uintptr_t)p % 8 == 0 ? 8u : 4u; }
 
-/* Eight floats, or what is left of them. */
-MPTL_DEVICE void read_floats(float *x, const float *from, unsigned n, unsigned align) {
-  uint32_t words[MPTL_WIDE] = {0};
-  if (n == MPTL_WIDE) {
-    mptl_read_words<MPTL_WIDE>(words, (const char *)from, align);
-  } else {
-#pragma unroll
-    for (unsigned k = 0; k < MPTL_WIDE; k++)
-      if (k < n) words[k] = __float_as_uint(from[k]);
-  }
-#pragma unroll
-  for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
-}
-
 MPTL_DEVICE void write_floats(float *to, const float *x, unsigned n, unsigned align) {
   uint32_t words[MPTL_WIDE];
 #pragma unroll
@@ -77,9 +63,9 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     for (size_t i = here.begin + threadIdx.x * MPTL_WIDE; i < here.end; i += MPTL_THREADS * MPTL_WIDE) {
       unsigned n = mptl_count_at(i, here.end);
       float x[MPTL_WIDE], buf[MPTL_WIDE], g[MPTL_WIDE];
-      read_floats(g, p.g + i, n, of_g);
-      read_floats(x, p.p + i, n, of_p);
-      read_floats(buf, p.buf + i, n, of_buf);
+      mptl_read_floats(g, p.g + i, n, of_g);
+      mptl_read_floats(x, p.p + i, n, of_p);
+      mptl_read_floats(buf, p.buf + i, n, of_buf);
 #pragma unroll
       for (int k = 0; k < MPTL_WIDE; k++) { /* the order of kernels/cpu/isa/layers.c */
         float d = g[k] * sgd.inv_scale + sgd.weight_decay * x[k];
@@ -101,7 +87,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     unsigned align = align_of(p.g);
     for (size_t i = here.begin + threadIdx.x * MPTL_WIDE; i < here.end; i += MPTL_THREADS * MPTL_WIDE) {
       float g[MPTL_WIDE];
-      read_floats(g, p.g + i, mptl_count_at(i, here.end), align);
+      mptl_read_floats(g, p.g + i, mptl_count_at(i, here.end), align);
 #pragma unroll
       for (int k = 0; k < MPTL_WIDE; k++) bad |= (__float_as_uint(g[k]) & ~MPTL_F32_SIGN) >= MPTL_F32_INF;
     }
@@ -109,21 +95,16 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   if (__any_sync(0xffffffffu, bad) && mptl_lane() == 0) atomicOr(flag, 1u);
 }
 
-static unsigned blocks_of(size_t chunks) {
-  size_t most = (size_t)mptl_multiprocessors() * 8;
-  return (unsigned)(chunks < most ? chunks : most);
-}
-
 int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count, size_t chunks,
                                        mptl_cuda_stream stream) {
   if (chunks == 0) return 0;
-  MPTL_LAUNCH(nonfinite_kernel, blocks_of(chunks), MPTL_THREADS, 0, stream)(flag, params, count, chunks);
+  MPTL_LAUNCH(nonfinite_kernel, mptl_blocks_of(chunks), MPTL_THREADS, 0, stream)(flag, params, count, chunks);
   return mptl_launched();
 }
 
 int mptl_cuda_sgd(const mptl_cuda_param *params, size_t count, size_t chunks, mptl_sgd sgd, const uint32_t *skip,
                   mptl_cuda_stream stream) {
   if (chunks == 0) return 0;
-  MPTL_LAUNCH(sgd_kernel, blocks_of(chunks), MPTL_THREADS, 0, stream)(params, count, chunks, sgd, skip);
+  MPTL_LAUNCH(sgd_kernel, mptl_blocks_of(chunks), MPTL_THREADS, 0, stream)(params, count, chunks, sgd, skip);
   return mptl_launched();
 }

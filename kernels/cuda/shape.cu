@@ -37,7 +37,7 @@ MPTL_DEVICE void read_row(float *x, const mptl_source_arg &source, const rows &r
 static __global__ void __launch_bounds__(MPTL_THREADS)
     rows_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, MPTL_PARAM rows r) {
   mptl_counts counts = mptl_no_counts();
-  uint32_t vectors = (r.count + MPTL_WIDE - 1) / MPTL_WIDE;
+  uint32_t vectors = (uint32_t)mptl_vectors(r.count);
   for (size_t v = mptl_first_element(); v < r.pixels * vectors; v += mptl_element_step()) {
     size_t pixel = v / vectors;
     uint32_t j = (uint32_t)(v - pixel * vectors) * MPTL_WIDE;
@@ -64,34 +64,33 @@ static uint8_t align_of(const void *data, const side *s, size_t size) {
 }
 
 static void copy(const mptl_cuda_sink *to, const mptl_cuda_source *from, const rows *r, mptl_cuda_stream stream) {
-  size_t n = r->pixels * ((r->count + MPTL_WIDE - 1) / MPTL_WIDE);
+  size_t n = r->pixels * mptl_vectors(r->count);
   if (n == 0) return;
   mptl_sink_arg sink = mptl_sink_of(to, 0);
   mptl_source_arg source = mptl_source_of(from, 0);
   sink.align = align_of(to->data, &r->to, to->accumulate ? sizeof(float) : to->size);
   source.align = align_of(from->data, &r->from, from->size);
-  MPTL_LAUNCH(rows_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *r);
+  MPTL_LAUNCH(rows_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *r);
 }
 
 /* ---- concat: a launch for each input, which are few and have their own storage ---- */
 
-/* Where the channels of input k are: by themselves, and in the output. */
-static void sides_of(const mptl_cuda_concat *concat, int k, side *input, side *output) {
+/* Where the channels of input k are in the output. */
+static side in_output(const mptl_cuda_concat *concat, int k) {
   size_t first = 0, c = 0;
   for (int i = 0; i < concat->n_in; i++) {
     if (i < k) first += concat->counts[i];
     c += concat->counts[i];
   }
-  *input = (side){0, concat->counts[k], 1};
-  *output = (side){first, c, (uint32_t)concat->shuffle};
+  side s = {first, c, (uint32_t)concat->shuffle};
+  return s;
 }
 
 int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_concat *concat,
                              mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
-    rows r = {concat->pixels, count, 0, count, {0, 0, 1}, {0, 0, 1}, false};
-    sides_of(concat, k, &r.from, &r.to);
+    rows r = {concat->pixels, count, 0, count, {0, count, 1}, in_output(concat, k), false};
     copy(y, &x[k], &r, stream);
   }
   return mptl_launched();
@@ -101,8 +100,7 @@ int mptl_cuda_concat_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *
                               mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
-    rows r = {concat->pixels, count, 0, count, {0, 0, 1}, {0, 0, 1}, false};
-    sides_of(concat, k, &r.to, &r.from);
+    rows r = {concat->pixels, count, 0, count, in_output(concat, k), {0, count, 1}, false};
     if (dx[k].stats != NULL) copy(&dx[k], dy, &r, stream);
   }
   return mptl_launched();
@@ -118,8 +116,8 @@ int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, 
   return mptl_launched();
 }
 
-/* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first` on, so
- * that what is read for channel 0 would be as far in front of dy. */
+/* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first`
+ * on, so that what is read for channel 0 would be as far in front of dy. */
 int mptl_cuda_slice_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_slice *slice,
                              mptl_cuda_stream stream) {
   uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;

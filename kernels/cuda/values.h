@@ -124,6 +124,10 @@ static inline mptl_sink_arg mptl_sink_of(const mptl_cuda_sink *s, size_t pitch) 
   return a;
 }
 
+static inline uint8_t mptl_storage_for(mptl_cuda_cast_type type) {
+  return type == MPTL_CUDA_CAST_CODE8 ? MPTL_AS_CODE8 : type == MPTL_CUDA_CAST_BF16 ? MPTL_AS_BF16 : MPTL_AS_F32;
+}
+
 /* A sink that rounds as the array functions do: binary32 is looked at, too. */
 static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                                             mptl_round_stats *stats) {
@@ -135,13 +139,16 @@ static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_r
   return sink;
 }
 
-/* Blocks for so many vectors: each thread takes several where there are more than fill the device. */
-static inline unsigned mptl_blocks(size_t vectors) {
-  size_t blocks = (vectors + MPTL_THREADS - 1) / MPTL_THREADS, most = (size_t)mptl_multiprocessors() * 8;
-  return (unsigned)(blocks < most ? blocks : most);
+/* Blocks for so many pieces of work: each takes several where there are more than fill the device. */
+static inline unsigned mptl_blocks_of(size_t pieces) {
+  size_t most = (size_t)mptl_multiprocessors() * 8;
+  return (unsigned)(pieces < most ? pieces : most);
 }
 
-static inline size_t mptl_vectors(size_t n) { return (n + MPTL_WIDE - 1) / MPTL_WIDE; }
+/* The same for work of so many threads. */
+static inline unsigned mptl_blocks(size_t threads) { return mptl_blocks_of((threads + MPTL_THREADS - 1) / MPTL_THREADS); }
+
+static inline __host__ __device__ size_t mptl_vectors(size_t n) { return (n + MPTL_WIDE - 1) / MPTL_WIDE; }
 
 /* ---- Going over an array ---- */
 
@@ -210,6 +217,20 @@ MPTL_DEVICE void mptl_write_words(char *p, const uint32_t *words, unsigned align
 #pragma unroll
     for (int b = 0; b < 4 * WORDS; b++) p[b] = (char)(words[b / 4] >> b % 4 * 8);
   }
+}
+
+/* n floats, at most MPTL_WIDE; the rest of x is 0. */
+MPTL_DEVICE void mptl_read_floats(float *x, const float *from, unsigned n, unsigned align) {
+  uint32_t words[MPTL_WIDE] = {0};
+  if (n == MPTL_WIDE) {
+    mptl_read_words<MPTL_WIDE>(words, (const char *)from, align);
+  } else {
+#pragma unroll
+    for (unsigned k = 0; k < MPTL_WIDE; k++)
+      if (k < n) words[k] = __float_as_uint(from[k]);
+  }
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
 }
 
 /* ---- Codes ---- */

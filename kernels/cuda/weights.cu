@@ -19,11 +19,10 @@ int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const float *sr
   if (n == 0) return 0;
   mptl_cuda_sink s;
   memset(&s, 0, sizeof s);
-  s.data = dst, s.size = type == MPTL_CUDA_CAST_CODE8 ? 1 : 4, s.rounder = rounder, s.key = key, s.index0 = index0,
-  s.stats = stats;
+  s.data = dst, s.size = sizeof(float), s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
   mptl_sink_arg sink = mptl_sink_of(&s, 0);
-  if (type == MPTL_CUDA_CAST_BF16) sink.as = MPTL_AS_BF16;
-  MPTL_LAUNCH(pack_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(sink, src, shape);
+  sink.as = mptl_storage_for(type);
+  MPTL_LAUNCH(pack_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(sink, src, shape);
   return mptl_launched();
 }
 
@@ -38,6 +37,6 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
 int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape, mptl_cuda_stream stream) {
   size_t n = shape.k * shape.c * shape.s;
   if (n == 0) return 0;
-  MPTL_LAUNCH(unpack_kernel, mptl_element_blocks(n), MPTL_THREADS, 0, stream)(dst, src, shape);
+  MPTL_LAUNCH(unpack_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(dst, src, shape);
   return mptl_launched();
 }

@@ -206,7 +206,7 @@ static void others(void) {
         "a constant beyond the range");
 }
 
-/* A list: formats, modes, sizes and starts mixed, none empty of elements or all, with and without statistics and exponents, in place
+/* A list: formats, modes, sizes (0 too) and starts mixed, with and without statistics and exponents, in place
  * or not, two arrays with the same statistics, more arrays than a short list has; nothing beside the elements is touched. */
 static void lists(void) {
   static const char *const names[] = {"FP(4,3,4)", "fp32", "FP(6,9,0)", "FP(5,2,0)", "FP(8,7,-4)"};

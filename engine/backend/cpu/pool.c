@@ -15,16 +15,10 @@ static size_t row_floats(const mptl_call *call) {
 
 static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(row_floats(call)); }
 
-/* Of a window's k positions from at on (padding included), those that are inside of the image. */
-static size_t inside(size_t at, size_t k, size_t padding, size_t size) {
-  size_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
-  return end - first;
-}
-
 /* One over the number of elements that a window's average counts. */
 static float weight(const mptl_pool *g, size_t oh, size_t ow) {
   if (!g->without_padding) return 1.0f / (float)(g->kh * g->kw);
-  return 1.0f / (float)(inside(oh * g->sh, g->kh, g->ph, g->ih) * inside(ow * g->sw, g->kw, g->pw, g->iw));
+  return 1.0f / (float)(mptl_pool_inside(oh * g->sh, g->kh, g->ph, g->ih) * mptl_pool_inside(ow * g->sw, g->kw, g->pw, g->iw));
 }
 
 /* The input's column in column j of a window; false: it is padding. */
