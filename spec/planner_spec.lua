@@ -5,6 +5,8 @@ local nn = require "mptl.nn"
 local precision = require "mptl.precision"
 local net = require "support.network"
 
+local plan = precision.plan
+
 local side, classes, graphs = 4, 10, 30
 
 local function generator(seed)
@@ -148,10 +150,6 @@ local function ratios_of(list, total, draw)
   end
   table.sort(ratios)
   return ratios
-end
-
-local function plan(policy, graph, batch)
-  return precision.plan(policy, graph, batch)
 end
 
 describe("on any graph", function()

@@ -37,6 +37,9 @@ typedef struct mptl_sink {
   mptl_exponents *exponents; /* of the tensor's values before they are rounded; the operator adds to it. NULL: not wanted */
 } mptl_sink;
 
+/* FP(e,m,auto): whether the sink's rounder is to be fitted to the results. An operator whose sinks do computes them twice. */
+static inline bool mptl_fits(const mptl_sink *sink) { return sink->wanted && sink->rounder->format.auto_bias; }
+
 /* What nll_loss finds out of a batch. */
 typedef struct mptl_loss {
   double sum;        /* of the rounded losses of the valid samples */
@@ -73,6 +76,11 @@ typedef struct mptl_call {
   int n_valid;           /* samples of the batch that count (evaluation of a last, smaller batch) */
   mptl_loss *loss;       /* nll_loss: set by forward */
 } mptl_call;
+
+/* A failure's message, beginning with the operator. */
+static inline mptl_status mptl_in_operator(mptl_status status, const mptl_op *op) {
+  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
+}
 
 /* Operators that run as one: a single operator of any kind, or pointwise ones of which each but the last has one consumer, a later one
  * in the stage. What passes between them is rounded and counted, but never in memory. */

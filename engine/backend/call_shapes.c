@@ -5,6 +5,10 @@ mptl_shape mptl_call_input_shape(const mptl_call *call) {
   return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
 }
 
+int mptl_call_groups(const mptl_call *call) {
+  return call->graph->values[call->op->out].shape.ndim == 1 ? 1 : call->op->attr.groups;
+}
+
 mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc) {
   mptl_shape in = mptl_call_input_shape(call), out = call->graph->values[call->op->out].shape;
   const mptl_attributes *a = &call->op->attr;

@@ -9,6 +9,9 @@
 /* The input as it is in memory: a flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are then read as [out][c][h][w]. */
 MPTL_API mptl_shape mptl_call_input_shape(const mptl_call *call);
 
+/* A convolution's groups; 1 of a linear layer. */
+MPTL_API int mptl_call_groups(const mptl_call *call);
+
 /* One of the two, by the operator's kind. */
 typedef struct mptl_call_shape {
   bool is_linear;

@@ -7,6 +7,9 @@
 
 #include "mptl/status.h"
 
+/* bytes, up to a multiple of what memory is aligned to. */
+static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 /* bytes of memory, 64-byte aligned (2 MiB where that helps the page tables), uninitialised; NULL when it cannot be had. 0 bytes give
  * a pointer that may be freed. */
 void *mptl_memory_alloc(size_t bytes);

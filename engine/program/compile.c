@@ -5,8 +5,6 @@
 #include "graph/ops.h"
 #include "program/inside.h"
 
-static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 /* ---- Once ---- */
 
 /* Lists the stages by their last operator, and in each the operators in graph order, which then know their producers in it. */
@@ -59,9 +57,8 @@ static mptl_status create_operators(mptl_program *p) {
     c->compute = p->options.compute;
     if (op->n_param > MPTL_MAX_PARAMS)
       return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
-    mptl_status status = p->backend->op_create(c);
-    if (status != MPTL_OK) return mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
-    p->memory.state += aligned(p->backend->op_saved_floats(c) * sizeof(float));
+    MPTL_TRY(mptl_in_operator(p->backend->op_create(c), op));
+    p->memory.state += mptl_aligned(p->backend->op_saved_floats(c) * sizeof(float));
   }
   return MPTL_OK;
 }
@@ -90,7 +87,7 @@ mptl_status mptl_program_compile(mptl_program *p) {
     p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
     if (mptl_is_kept(p, param)) p->kept_bytes += mptl_theta_bytes(param);
   }
-  p->memory.record = aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;
+  p->memory.record = mptl_aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;
   p->memory.images = mptl_value_numel(p, 0) * sizeof(float);
   MPTL_TRY(find_stages(p));
   MPTL_TRY(create_operators(p));
@@ -315,7 +312,7 @@ static void connect_operands(mptl_program *p) {
   for (int i = 0; i < g->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
     c->saved = (float *)saved;
-    saved += aligned(p->backend->op_saved_floats(c) * sizeof(float));
+    saved += mptl_aligned(p->backend->op_saved_floats(c) * sizeof(float));
     if (c->y.size > 0) c->y.data = mptl_value_data(p, i);
     c->y.stats = &p->record.stats[i][MPTL_V];
     c->out.data = c->y.data;
@@ -348,7 +345,7 @@ static mptl_status allocate(mptl_program *p) {
     return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
   p->record.stats = (mptl_op_stats *)(p->record.facts + 1);
   p->fetched.stats = (mptl_op_stats *)(p->fetched.facts + 1);
-  p->labels = (int32_t *)((char *)p->record.facts + aligned(bytes));
+  p->labels = (int32_t *)((char *)p->record.facts + mptl_aligned(bytes));
   return MPTL_OK;
 }
 

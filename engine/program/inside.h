@@ -99,7 +99,7 @@ static inline size_t mptl_value_numel(const mptl_program *p, int op) {
 }
 
 /* Bytes that a parameter's rounded copy takes. */
-static inline size_t mptl_theta_bytes(const mptl_param *param) { return (param->numel * sizeof(float) + 63) / 64 * 64; }
+static inline size_t mptl_theta_bytes(const mptl_param *param) { return mptl_aligned(param->numel * sizeof(float)); }
 
 /* Whether a parameter's rounded copy is kept from forward to backward: a vector by channel, in training, on devices that are given
  * launches. Vectors are many and small. */
@@ -113,9 +113,7 @@ static inline size_t mptl_record_bytes(const mptl_program *p) {
 }
 
 /* Where in a stage's scratch memory the batch of images is, on devices that need a copy: only the first stage reads it. */
-static inline size_t mptl_images_offset(const mptl_program_stage *s) {
-  return s->theta_bytes + (s->scratch_bytes + 63) / 64 * 64;
-}
+static inline size_t mptl_images_offset(const mptl_program_stage *s) { return s->theta_bytes + mptl_aligned(s->scratch_bytes); }
 
 /* Where the value and its gradient are; both stored (life.stage is the operator itself). */
 static inline void *mptl_value_data(const mptl_program *p, int op) { return p->arena + p->slots[op].life.value.offset; }

@@ -94,6 +94,7 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
 
 /* Rounds the parameters that the program keeps from forward to backward, as one list. */
 static mptl_status round_kept(mptl_program *p) {
+  if (p->kept_bytes == 0) return MPTL_OK;
   char *at = (char *)p->saved + p->memory.state - p->kept_bytes;
   p->theta.count = 0;
   for (int i = 0; i < p->graph->n_ops; i++) {
@@ -295,7 +296,7 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
   p->backend->use_threads(p->threads);
-  bool at_once = p->backend->memory->is_host || p->time_stages;
+  bool by_stage = p->backend->memory->is_host || p->time_stages;
   p->dtheta.count = 0;
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
@@ -305,7 +306,7 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
       MPTL_TRY(round_theta(p, s, false));
       MPTL_TRY(p->backend->backward(&s->run));
       MPTL_TRY(list_dtheta(p, s));
-      if (at_once) MPTL_TRY(round_list(p, &p->dtheta));
+      if (by_stage) MPTL_TRY(round_list(p, &p->dtheta));
     } else {
       MPTL_TRY(zero_dtheta(p, s));
     }

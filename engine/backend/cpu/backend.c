@@ -34,15 +34,11 @@ static size_t op_saved_floats(const mptl_call *call) {
   return op->saved_floats ? op->saved_floats(call) : 0;
 }
 
-static mptl_status in_operator(mptl_status status, const mptl_op *op) {
-  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
-}
-
 static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
   mptl_call *c = stage->calls[0];
   const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
   *scratch_bytes = op->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : op->scratch_bytes ? op->scratch_bytes(c) : 0;
-  return op->prepare ? in_operator(op->prepare(c, scratch_bytes), c->op) : MPTL_OK;
+  return op->prepare ? mptl_in_operator(op->prepare(c, scratch_bytes), c->op) : MPTL_OK;
 }
 
 /* Where a sink's bias shift comes from the results, the operator runs once to measure them, with all of its sinks. */
@@ -66,7 +62,7 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   mptl_status (*function)(mptl_call * call) = is_forward ? op->forward : op->backward;
   c->scratch = stage->scratch;
   mptl_status status = is_forward ? fit(c, function, &c->y, 1) : fit(c, function, c->dx, c->op->n_in);
-  return in_operator(status == MPTL_OK ? function(c) : status, c->op);
+  return mptl_in_operator(status == MPTL_OK ? function(c) : status, c->op);
 }
 
 static mptl_status forward(mptl_stage *stage) { return run(stage, true); }

@@ -77,9 +77,6 @@ void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, 
 /* Adds the exponents of n values, on any number of threads at a time. */
 void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
 
-/* FP(e,m,auto): whether the sink's rounder is to be fitted to the results. An operator whose sinks do computes them twice. */
-static inline bool mptl_fits(const mptl_sink *sink) { return sink->wanted && sink->rounder->format.auto_bias; }
-
 /* Until mptl_measure_end the sink only measures: mptl_write takes the largest magnitude and does nothing else. Then its rounder is fitted,
  * if it is to be. */
 typedef struct mptl_measured {
@@ -113,7 +110,5 @@ static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
 
 /* Whether the gradient of an input is wanted. */
 static inline bool mptl_wanted(const mptl_sink *sink) { return sink->wanted; }
-
-static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 #endif

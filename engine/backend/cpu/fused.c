@@ -354,10 +354,6 @@ static bool measure_gradients(const mptl_stage *s, bool *known, bool memory) {
   return any;
 }
 
-static mptl_status in_operator(mptl_status status, const mptl_op *op) {
-  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
-}
-
 mptl_status mptl_fused_forward(mptl_stage *s) {
   bool sums = false;
   give_scratch(s);
@@ -365,14 +361,14 @@ mptl_status mptl_fused_forward(mptl_stage *s) {
     mptl_call *c = s->calls[j];
     const mptl_pointwise *p = row(c)->pointwise;
     if (!has_sums(p, c, true)) continue;
-    if (p->forward_before_sums) MPTL_TRY(in_operator(p->forward_before_sums(c), c->op));
+    if (p->forward_before_sums) MPTL_TRY(mptl_in_operator(p->forward_before_sums(c), c->op));
     sums = true;
   }
   if (sums) run_sums(s, true);
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
     const mptl_pointwise *p = row(c)->pointwise;
-    if (p->forward_begin) MPTL_TRY(in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL), c->op));
+    if (p->forward_begin) MPTL_TRY(mptl_in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL), c->op));
   }
   fit_outputs(s);
   run_tiles(s, &(pass){STORE, true, NULL});
@@ -394,7 +390,7 @@ mptl_status mptl_fused_backward(mptl_stage *s) {
   for (int j = 0; j < s->n; j++) {
     mptl_call *c = s->calls[j];
     const mptl_pointwise *p = row(c)->pointwise;
-    if (p->backward_begin) MPTL_TRY(in_operator(p->backward_begin(c, sums_of(s, j)), c->op));
+    if (p->backward_begin) MPTL_TRY(mptl_in_operator(p->backward_begin(c, sums_of(s, j)), c->op));
   }
   measure_gradients(s, known, true);
   if (wanted) run_tiles(s, &(pass){STORE, false, NULL});

@@ -36,16 +36,12 @@ static size_t op_saved_floats(const mptl_call *call) {
   return strcmp(call->op->kind->name, "batchnorm2d") == 0 ? 2 * (size_t)mptl_cuda_out_shape(call).c : 0;
 }
 
-static mptl_status in_operator(mptl_status status, const mptl_op *op) {
-  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
-}
-
 static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
   mptl_call *c = stage->calls[0];
   const mptl_cuda_kind_row *row = find(c);
   *scratch_bytes = 0;
   if (row == NULL) return mptl_cuda_prepare_stage(stage, scratch_bytes);
-  if (row->prepare) MPTL_TRY(in_operator(row->prepare(c, scratch_bytes), c->op));
+  if (row->prepare) MPTL_TRY(mptl_in_operator(row->prepare(c, scratch_bytes), c->op));
   if (*scratch_bytes > 0) *scratch_bytes += MPTL_CUDA_ALIGN - 64; /* see run */
   return MPTL_OK;
 }
@@ -55,7 +51,7 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   const mptl_cuda_kind_row *row = find(c);
   if (row == NULL) return mptl_cuda_run_stage(stage, is_forward);
   c->scratch = (void *)mptl_cuda_aligned((uintptr_t)stage->scratch); /* programs align to 64 bytes, the libraries want more */
-  return in_operator(is_forward ? row->forward(c) : row->backward(c), c->op);
+  return mptl_in_operator(is_forward ? row->forward(c) : row->backward(c), c->op);
 }
 
 static mptl_status forward(mptl_stage *stage) {

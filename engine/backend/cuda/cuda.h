@@ -33,9 +33,6 @@ typedef mptl_status mptl_cuda_run(mptl_stage *s, bool forward);
 mptl_status mptl_cuda_fit(mptl_stage *s, bool forward, mptl_cuda_run *run);
 mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n);
 
-/* Whether the sink's rounder is to be fitted to the results. */
-static inline bool mptl_cuda_fits(const mptl_sink *s) { return s->wanted && s->rounder->format.auto_bias; }
-
 /* mptl_backend's compute (gemm.c). */
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 

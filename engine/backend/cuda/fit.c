@@ -27,7 +27,7 @@ static int sinks_of(mptl_call *c, bool forward, mptl_sink **sinks) {
 static bool has_fits(mptl_call *c, bool forward) {
   mptl_sink *sinks;
   for (int k = sinks_of(c, forward, &sinks) - 1; k >= 0; k--)
-    if (mptl_cuda_fits(&sinks[k])) return true;
+    if (mptl_fits(&sinks[k])) return true;
   return false;
 }
 
@@ -59,7 +59,7 @@ static mptl_status fit(mptl_stage *s, int i, bool forward, mptl_cuda_run *run) {
   MPTL_TRY(run(&measuring, forward));
   MPTL_TRY(mptl_cuda_memory.download(results, &found[i * MPTL_MAX_INPUTS], sizeof results));
   for (int k = sinks_of(s->calls[i], forward, &sinks) - 1; k >= 0; k--)
-    if (mptl_cuda_fits(&sinks[k])) mptl_rounder_fit(sinks[k].rounder, results[k].max_abs);
+    if (mptl_fits(&sinks[k])) mptl_rounder_fit(sinks[k].rounder, results[k].max_abs);
   return MPTL_OK;
 }
 

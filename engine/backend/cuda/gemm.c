@@ -73,8 +73,9 @@ static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_comp
   return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
 }
 
-/* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep. mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no
- * product, is below what the units keep. cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
+/* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep.
+ * mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep.
+ * cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
 static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
   if (setting == MPTL_COMPUTE_BINARY32 || products == 0 || a.auto_bias || b.auto_bias) return MPTL_CUDA_F32;
@@ -100,7 +101,7 @@ static mptl_status try_types(mptl_call *call, mptl_pass pass, gemm_types t) {
 /* The types and the product of a pass. Where the library has no code for a type, the next wider one, which is in front of it in the list of
  * types, is as right. */
 static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
-  int type = MPTL_CUDA_F32, groups = call->op->attr.groups > 1 ? call->op->attr.groups : 1;
+  int type = MPTL_CUDA_F32, groups = mptl_call_groups(call);
   mptl_status status = MPTL_EUNSUPPORTED;
   if (first != NULL && second != NULL) {
     type = (int)choose_type(first->format, second->format, groups, call->compute);
@@ -136,7 +137,7 @@ static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n)
 }
 
 /* Whether results can be made where they will be stored. */
-static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate && !mptl_cuda_fits(sink); }
+static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate && !mptl_fits(sink); }
 
 static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(sink) ? 0 : n * sizeof(float); }
 
@@ -198,8 +199,8 @@ static mptl_status operand(const void **p, const mptl_call *call, const mptl_sou
   return MPTL_CUDA_LAUNCH(mptl_cuda_cast(area(call, offset), cast_type(type), &source, 0, n, stream()));
 }
 
-/* The rounded weights as a pass multiplies them, in the libraries' order. They are on their grid: to be encoded they are rounded again, which
- * changes nothing. */
+/* The rounded weights as a pass multiplies them, in the libraries' order. They are on their grid: to be encoded they are rounded again,
+ * which changes nothing. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
   mptl_key key = {0};
   mptl_cuda_cast_type type = cast_type(p->type.second);

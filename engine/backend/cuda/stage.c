@@ -89,8 +89,7 @@ mptl_status mptl_cuda_run_stage(mptl_stage *s, bool forward) {
   MPTL_TRY(describe(&stage, ops, s));
   MPTL_TRY(check(&stage, s));
   mptl_cuda_stream stream = mptl_cuda_runtime_stream();
-  mptl_status status =
-      MPTL_CUDA_LAUNCH(forward ? mptl_cuda_stage_forward(&stage, stream) : mptl_cuda_stage_backward(&stage, stream));
-  const mptl_op *last = s->calls[s->n - 1]->op;
-  return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", last->name, last->kind->name);
+  return mptl_in_operator(
+      MPTL_CUDA_LAUNCH(forward ? mptl_cuda_stage_forward(&stage, stream) : mptl_cuda_stage_backward(&stage, stream)),
+      s->calls[s->n - 1]->op);
 }
