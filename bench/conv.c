@@ -6,10 +6,10 @@
  * in percent is the share of packing. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "backend/cpu/dnn.h"
 #include "conv_rows.h"
+#include "core/clock.h"
 
 #define MUST(expr)                                     \
   do {                                                 \
@@ -17,12 +17,6 @@
     fprintf(stderr, "bench_conv: %s\n", mptl_error()); \
     exit(1);                                           \
   } while (0)
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void *ones(size_t count) { /* 1.0f, which as bf16 pairs is (0, 1) */
   float *x = aligned_alloc(64, (count * 4 + 64) / 64 * 64);
@@ -46,12 +40,12 @@ static void once(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape
 
 /* Seconds of the fastest of several calls: the others shared the machine with something. */
 static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
-  double best = 1e9, start = now();
+  double best = 1e9, start = mptl_now();
   once(op, pass, b, s, pack);
-  for (int i = 0; i < 3 || (i < 200 && now() - start < 0.3); i++) {
-    double t = now();
+  for (int i = 0; i < 3 || (i < 200 && mptl_now() - start < 0.3); i++) {
+    double t = mptl_now();
     once(op, pass, b, s, pack);
-    t = now() - t;
+    t = mptl_now() - t;
     if (t < best) best = t;
   }
   return best;
@@ -61,9 +55,9 @@ static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute,
   const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE, compute};
   const mptl_linear_shape ls = {s->n, s->ic, s->ih, s->iw, s->oc, s->bias};
   mptl_dnn *op;
-  double t = now();
+  double t = mptl_now();
   MUST(linear ? mptl_dnn_linear_create(&op, &ls, computes) : mptl_dnn_conv_create(&op, s, computes));
-  double created = now() - t;
+  double created = mptl_now() - t;
   size_t per_group = (size_t)(s->ic / s->groups) * s->kh * s->kw;
   double flops = bench_flops(s);
   buffers b = {ones((size_t)s->n * s->ih * s->iw * s->ic),

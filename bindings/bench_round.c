@@ -7,10 +7,10 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench/round_values.h"
 #include "bindings/bind.h"
+#include "core/clock.h"
 #include "mptl/round.h"
 
 enum { ROUND, COPY, ENCODE, DECODE, KINDS, MOST = 1000 };
@@ -21,12 +21,6 @@ typedef struct bench {
   size_t n;
   int threads;
 } bench;
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Thread number t's share, in whole cache lines. */
 static void share(const bench *b, int t, size_t *from, size_t *count) {
@@ -47,7 +41,7 @@ static void fill(bench *b) {
 static double time_once(const bench *b, int kind) {
   mptl_key key = mptl_make_key(2, MPTL_STREAM_ROUND, 0, 0);
   size_t size = mptl_code_size(b->rounder.format);
-  double start = now();
+  double start = mptl_now();
 #pragma omp parallel num_threads(b->threads)
   {
     size_t from, count;
@@ -71,7 +65,7 @@ static double time_once(const bench *b, int kind) {
         break;
     }
   }
-  return now() - start;
+  return mptl_now() - start;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -103,7 +97,7 @@ static int bench_round(lua_State *L) {
 
   double times[KINDS][MOST];
   int rounds = 0;
-  for (double start = now(); rounds < 3 || (rounds < MOST && now() - start < seconds); rounds++)
+  for (double start = mptl_now(); rounds < 3 || (rounds < MOST && mptl_now() - start < seconds); rounds++)
     for (int kind = 0; kind < KINDS; kind++) times[kind][rounds] = time_once(&b, kind);
   double size = (double)mptl_code_size(b.rounder.format), n = (double)b.n * 1e-9, median[KINDS];
   for (int kind = 0; kind < KINDS; kind++) {

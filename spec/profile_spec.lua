@@ -90,4 +90,11 @@ describe("core.floor", function()
     assert.is_true(machine.copy_gb_per_s > 0.1 and machine.f32_gflop_per_s > 0.1)
     assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", machine.bf16_gflop_per_s ~= nil)
   end)
+
+  it("leaves the number of threads and the memory as they were", function()
+    local threads, memory = core.threads(), core.memory()
+    core.floor { threads = 2, seconds = 0.001 }
+    assert.equal(threads, core.threads())
+    assert.equal(memory, (core.memory()))
+  end)
 end)

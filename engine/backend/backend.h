@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "kernels/cpu/layers.h"
 #include "kernels/exponents.h"
+#include "mptl/device.h"
 #include "mptl/graph.h"
 #include "mptl/program.h"
 #include "mptl/round.h"
@@ -149,6 +150,9 @@ typedef struct mptl_backend {
   void (*list_destroy)(mptl_trained_list *list); /* NULL is allowed */
   mptl_status (*find_nonfinite)(uint32_t *flag, const mptl_trained_list *list);
   mptl_status (*sgd)(const mptl_trained_list *list, const mptl_sgd *sgd);
+
+  /* mptl_device_measure, of a floor that is all zeros. */
+  mptl_status (*measure)(mptl_floor *floor, double seconds);
 } mptl_backend;
 
 /* The CPU, always there. */

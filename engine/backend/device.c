@@ -64,4 +64,9 @@ mptl_status mptl_device_open(const mptl_device **device, const char *name) {
   return MPTL_OK;
 }
 
+mptl_status mptl_device_measure(mptl_floor *floor, const mptl_device *device, double seconds) {
+  memset(floor, 0, sizeof *floor);
+  return device->measure(floor, seconds);
+}
+
 const char *mptl_device_name(const mptl_device *device) { return device->name; }

@@ -1,14 +1,8 @@
 /* Running a program: forward, backward, update. */
 #include <math.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "program/inside.h"
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
   return mptl_make_key(p->options.seed, MPTL_STREAM_ROUND, (uint32_t)(op * MPTL_ROLES + (int)role), p->step);
@@ -154,7 +148,7 @@ static mptl_result forward_result(const mptl_program *p, int n) {
 static double stage_seconds(const mptl_program *p, double since) {
   if (!p->time_stages && !p->backend->memory->is_host) return 0;
   p->backend->memory->synchronize(); /* its failures are told by fetch */
-  return now() - since;
+  return mptl_now() - since;
 }
 
 static mptl_status check_labels(const mptl_program *p, const int32_t *labels, int n) {
@@ -211,7 +205,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   MPTL_TRY(round_kept(p));
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
-    double start = now();
+    double start = mptl_now();
     for (int k = 0; k < s->run.n; k++) s->run.calls[k]->n_valid = n;
     MPTL_TRY(round_theta(p, s, true));
     MPTL_TRY(p->backend->forward(&s->run));
@@ -301,7 +295,7 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
     mptl_program_stage *s = &p->stages[i];
-    double start = now();
+    double start = mptl_now();
     if (p->slots[s->last].life.live) {
       MPTL_TRY(round_theta(p, s, false));
       MPTL_TRY(p->backend->backward(&s->run));
@@ -331,7 +325,7 @@ mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_
   MPTL_TRY(fetch(p));
   *result = forward_result(p, n);
   result->applied = !update->skip_nonfinite || (gradients_finite(p) && !forward_has_nan(p));
-  double start = now();
+  double start = mptl_now();
   mptl_status status = result->applied ? mptl_model_update(p->model, update) : MPTL_OK;
   p->update_seconds = stage_seconds(p, start);
   return status;

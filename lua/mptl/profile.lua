@@ -2,7 +2,6 @@
 --
 -- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last. A row's floor is the time that
 -- its multiplications take at the machine's measured rate in their types, or its bytes at that of copying, whichever is longer.
--- These rates are measured on the CPU only: on other devices there are no floors.
 local compute = require "mptl.compute"
 local json = require "mptl.json"
 
@@ -21,16 +20,16 @@ local function forward_flop(plan, graph)
   return flop
 end
 
--- Seconds that a pass of this many operations takes at the machine's rate.
+-- Seconds that a pass of this many operations takes at the machine's rate; 0 where that could not be measured.
 local function multiply_seconds(flop, pass, machine)
   local times, kind = pass:match "^(%d)x(.*)$" -- so many products for one
-  return flop * (times or 1) / (1e9 * machine[(kind or pass) .. "_gflop_per_s"])
+  return flop * (times or 1) / (1e9 * (machine[(kind or pass) .. "_gflop_per_s"] or math.huge))
 end
 
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
 -- @param plan its plan (script.plan)
--- @param settings `compute`, `device`; `machine`: what core.floor measured, nil on devices other than the CPU
+-- @param settings `compute`, `device`; `machine`: what core.floor measured of the device
 -- @return the profile
 function M.create(graph, plan, settings)
   local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, machine = settings.machine }, Profile)
@@ -42,11 +41,9 @@ function M.create(graph, plan, settings)
       -- The first layer has no gradient of its input.
       local has_data = op.inputs[1].kind ~= "input"
       row.flop = flop[op.index] * (has_data and 3 or 2)
-      if settings.machine then
-        row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
-        row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
-          + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
-      end
+      row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
+      row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
+        + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
     end
     self.rows[i] = row
   end
@@ -54,7 +51,7 @@ function M.create(graph, plan, settings)
   for _, p in ipairs(graph:parameters()) do -- reads parameter, momentum and gradient, writes two of them
     if not p.buffer then self.update.bytes = self.update.bytes + 5 * 4 * p.numel end
   end
-  if settings.machine then self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s) end
+  self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s)
   return self
 end
 
@@ -69,10 +66,8 @@ function Profile:add(program, seconds)
     kinds[stage] = kinds[stage] and kinds[stage] .. "+" .. row.kind or row.kind
     row.forward, row.backward = row.forward + cost.forward, row.backward + cost.backward
     row.bytes, row.ends_stage = cost.forward_bytes + cost.backward_bytes, stage == i
-    if self.machine then
-      row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
-        cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
-    end
+    row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
+      cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
     if stage == i then row.kinds = kinds[stage] end
   end
   self.update.forward, self.update.ends_stage = self.update.forward + costs.update, true
@@ -89,7 +84,7 @@ local function describe(self, row)
     forward_ms = 1000 * row.forward / self.steps, backward_ms = 1000 * row.backward / self.steps,
     gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
     gb_per_s = 1e-9 * row.bytes * self.steps / time,
-    floor_ms = self.machine and 1000 * floor or json.null, floor_share = self.machine and floor * self.steps / time or json.null,
+    floor_ms = 1000 * floor, floor_share = floor * self.steps / time,
     share = time / self.seconds,
   })
 end
@@ -120,9 +115,8 @@ function Profile:text()
   local function line(name, kind, row)
     lines[#lines + 1] = format:format(name, kind, ("%.2f"):format(row.forward_ms), ("%.2f"):format(row.backward_ms),
       type(row.gflop_per_s) == "number" and ("%.0f"):format(row.gflop_per_s) or "",
-      row.gb_per_s and ("%.1f"):format(row.gb_per_s) or "", self.machine and ("%.2f"):format(row.floor_ms) or "",
-      self.machine and ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)) or "",
-      ("%.1f%%"):format(100 * row.share))
+      row.gb_per_s and ("%.1f"):format(row.gb_per_s) or "", ("%.2f"):format(row.floor_ms),
+      ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)), ("%.1f%%"):format(100 * row.share))
   end
   lines[1] = format:format("operator", "kind", "forward ms", "backward ms", "GFLOP/s", "GB/s", "floor ms", "of floor", "share")
   for _, row in ipairs(rows) do
@@ -132,7 +126,7 @@ function Profile:text()
       sum = { forward_ms = 0.0, backward_ms = 0.0, floor_ms = 0.0, share = 0.0 }
       kinds[row.kind], names[#names + 1] = sum, row.kind
     end
-    for name, value in pairs(sum) do sum[name] = value + (row[name] ~= json.null and row[name] or 0) end
+    for name, value in pairs(sum) do sum[name] = value + row[name] end
   end
   lines[#lines + 1] = ""
   table.sort(names, function(a, b) return kinds[a].share > kinds[b].share end)
@@ -142,15 +136,15 @@ function Profile:text()
     floor = floor + kinds[kind].floor_ms
   end
   local step = 1000 * self.seconds / self.steps
-  if not self.machine then
-    lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step"):format(100 * explained, step)
-    return table.concat(lines, "\n") .. "\n"
-  end
   lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step; their floors are %.1f ms, %.1f%% of it"):format(
     100 * explained, step, floor, 100 * floor / step)
-  local m = self.machine
-  lines[#lines + 1] = ("floors by this machine's best: %.0f GFLOP/s in f32%s, copying %.1f GB/s (read and written)"):format(
-    m.f32_gflop_per_s, m.bf16_gflop_per_s and (", %.0f in bf16"):format(m.bf16_gflop_per_s) or "", m.copy_gb_per_s)
+  local rates = {}
+  for _, kind in ipairs { "f32", "tf32", "bf16", "fp8" } do
+    local rate = self.machine[kind .. "_gflop_per_s"]
+    if rate then rates[#rates + 1] = ("%.0f GFLOP/s in %s"):format(rate, kind) end
+  end
+  lines[#lines + 1] = ("floors by the device's best: %s, copying %.1f GB/s (read and written)"):format(
+    table.concat(rates, ", "), self.machine.copy_gb_per_s)
   return table.concat(lines, "\n") .. "\n"
 end
 

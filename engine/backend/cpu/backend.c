@@ -177,4 +177,5 @@ const mptl_backend mptl_backend_cpu = {
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,
     .sgd = sgd,
+    .measure = mptl_cpu_measure,
 };

@@ -166,6 +166,7 @@ static mptl_backend backend = {
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,
     .sgd = sgd,
+    .measure = mptl_cuda_measure,
 };
 
 static mptl_status open_device(const mptl_backend **opened, int device) {

@@ -33,6 +33,9 @@ typedef mptl_status mptl_cuda_run(mptl_stage *s, bool forward);
 mptl_status mptl_cuda_fit(mptl_stage *s, bool forward, mptl_cuda_run *run);
 mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n);
 
+/* mptl_backend's measure (floor.c). */
+mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds);
+
 /* mptl_backend's compute (gemm.c). */
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 

@@ -10,7 +10,7 @@
 /* The open device. Uploads go through a piece of the host's memory that the device reads by itself, so that the caller's may be
  * overwritten at once: one behind the other, until there is no room and the last one has to be waited for. */
 static struct {
-  int device, capability;
+  int device, capability, multiprocessors;
   cudaStream_t stream;
   cudaEvent_t uploaded;
   char *staging;
@@ -58,6 +58,7 @@ static mptl_status start(int device) {
   TRY(cudaSetDevice(device), "choosing the device");
   TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "compute capability");
   TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "compute capability");
+  TRY(cudaDeviceGetAttribute(&open_device.multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
   if (major < 8)
     return mptl_fail(MPTL_EUNSUPPORTED, "compute capability %d.%d, the kernels are built for 8.0 and newer", major, minor);
   TRY(cudaStreamCreateWithFlags(&open_device.stream, cudaStreamNonBlocking), "making a stream");
@@ -77,6 +78,7 @@ mptl_status mptl_cuda_runtime_open(int device) {
 int mptl_cuda_runtime_device(void) { return open_device.device; }
 mptl_cuda_stream mptl_cuda_runtime_stream(void) { return open_device.stream; }
 int mptl_cuda_runtime_capability(void) { return open_device.capability; }
+int mptl_cuda_runtime_multiprocessors(void) { return open_device.multiprocessors; }
 
 /* ---- Memory ---- */
 
@@ -149,6 +151,10 @@ static mptl_status download(void *host, const void *from, size_t bytes) {
 
 static mptl_status zero(void *p, size_t bytes) {
   return check(cudaMemsetAsync(p, 0, bytes, open_device.stream), "clearing memory");
+}
+
+mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
+  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, open_device.stream), "copying");
 }
 
 const mptl_memory mptl_cuda_memory = {.is_host = false,

@@ -18,7 +18,11 @@ mptl_status mptl_cuda_runtime_open(int device);
 int mptl_cuda_runtime_device(void);
 mptl_cuda_stream mptl_cuda_runtime_stream(void);
 int mptl_cuda_runtime_capability(void); /* 10 * major + minor */
+int mptl_cuda_runtime_multiprocessors(void);
 extern const mptl_memory mptl_cuda_memory;
+
+/* Copies within the device's memory, in the stream. */
+mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes);
 
 /* Brackets around what launches work. leave takes what a launcher returned, or 0. */
 void mptl_cuda_enter(void);

@@ -17,6 +17,20 @@ MPTL_API mptl_status mptl_device_open(const mptl_device **device, const char *na
 /* The name that opens it: "cpu", "cuda:0". */
 MPTL_API const char *mptl_device_name(const mptl_device *device);
 
+/* What a device reaches at most, as it is measured: what the parts of a step are held against. */
+enum { MPTL_FLOOR_TYPES = 4 };
+typedef struct mptl_floor {
+  double copy_gb_per_s; /* bytes read plus bytes written */
+  int types;
+  struct {
+    const char *name; /* "bf16": as mptl_compute_name, where no product stands for several */
+    double gflop_per_s;
+  } multiply[MPTL_FLOOR_TYPES]; /* a large convolution, in each type that there are units for */
+} mptl_floor;
+
+/* seconds: how long each of the figures is looked for; the best counts. */
+MPTL_API mptl_status mptl_device_measure(mptl_floor *floor, const mptl_device *device, double seconds);
+
 /* GPUs that can be opened; MPTL_EUNSUPPORTED with what is missing where there is none. */
 MPTL_API mptl_status mptl_cuda_count(int *count);
 

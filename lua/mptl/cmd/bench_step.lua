@@ -49,7 +49,7 @@ function M.measure(cfg, steps, profiling)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
-    { compute = cfg.compute, device = cfg.device, machine = cfg.device == "cpu" and core.floor {} or nil })
+    { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device } })
   collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
   local program = core.program(model, plan.assignment, {

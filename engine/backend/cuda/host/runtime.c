@@ -82,6 +82,8 @@ int mptl_cuda_runtime_capability(void) {
   return text != NULL ? atoi(text) : 90;
 }
 
+int mptl_cuda_runtime_multiprocessors(void) { return 2; } /* as the kernels are told (shim.h) */
+
 /* ---- Memory: first fit, the beginning of each block filled with NaNs ---- */
 
 enum { FILLED = 1 << 20 }; /* bytes: more costs time, for pages that may never be used */
@@ -150,6 +152,12 @@ static mptl_status download(void *host, const void *from, size_t bytes) {
 static mptl_status zero(void *p, size_t bytes) {
   mptl_cuda_enter();
   memset(mptl_cuda_address(p), 0, bytes);
+  return mptl_cuda_leave(0);
+}
+
+mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
+  mptl_cuda_enter();
+  memcpy(mptl_cuda_address(to), mptl_cuda_address(from), bytes);
   return mptl_cuda_leave(0);
 }
 

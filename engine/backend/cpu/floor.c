@@ -1,0 +1,83 @@
+/* What this machine's processor reaches: copying an array larger than the caches, and a convolution whose operands fit them. */
+#include <omp.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/dnn.h"
+#include "backend/floor.h"
+
+enum { COPY_BYTES = 64 << 20, IMAGES = 16 };
+
+typedef struct copy {
+  char *to, *from;
+} copy;
+
+static mptl_status run_copy(void *state) {
+  const copy *c = state;
+#pragma omp parallel
+  {
+    size_t share = COPY_BYTES / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
+    memcpy(c->to + at, c->from + at, share);
+  }
+  return MPTL_OK;
+}
+
+static mptl_status measure_copy(mptl_floor *floor, double seconds) {
+  copy c = {mptl_memory_alloc(COPY_BYTES), mptl_memory_alloc(COPY_BYTES)};
+  double best = 0;
+  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
+  if (status == MPTL_OK) {
+    memset(c.from, 1, COPY_BYTES);
+    memset(c.to, 1, COPY_BYTES);
+    status = mptl_floor_time(&best, run_copy, &c, &mptl_host_memory, seconds);
+  }
+  mptl_memory_free(c.to);
+  mptl_memory_free(c.from);
+  if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * COPY_BYTES / best;
+  return status;
+}
+
+typedef struct product {
+  mptl_dnn *dnn;
+  void *memory[5];
+} product;
+
+enum { INPUT, OUTPUT, WEIGHTS, PACKED, SCRATCH };
+
+static mptl_status run_product(void *state) {
+  product *p = state;
+  return mptl_dnn_forward(p->dnn, p->memory[OUTPUT], p->memory[INPUT], p->memory[PACKED], NULL);
+}
+
+/* Zeros: processors multiply them as fast as other numbers. */
+static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
+  const size_t values = mptl_floor_values(shape) * sizeof(float);
+  const size_t bytes[] = {values, values, mptl_floor_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
+                          mptl_dnn_scratch_bytes(p->dnn)};
+  for (int i = 0; i < (int)(sizeof bytes / sizeof *bytes); i++) {
+    if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+    memset(p->memory[i], 0, bytes[i]);
+  }
+  mptl_dnn_use_scratch(p->dnn, p->memory[SCRATCH]);
+  return mptl_dnn_pack(p->dnn, MPTL_FORWARD, p->memory[PACKED], p->memory[WEIGHTS]);
+}
+
+static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_compute type, double seconds) {
+  const mptl_conv_shape shape = mptl_floor_shape(IMAGES);
+  const mptl_compute compute[MPTL_PASSES] = {type, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
+  product p = {.dnn = NULL};
+  double best = 0;
+  MPTL_TRY(mptl_dnn_conv_create(&p.dnn, &shape, compute));
+  mptl_status status = prepare(&p, &shape);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, &mptl_host_memory, seconds);
+  mptl_dnn_destroy(p.dnn);
+  for (int i = 0; i < (int)(sizeof p.memory / sizeof *p.memory); i++) mptl_memory_free(p.memory[i]);
+  if (status == MPTL_OK) mptl_floor_add(floor, name, mptl_floor_operations(&shape), best);
+  return status;
+}
+
+mptl_status mptl_cpu_measure(mptl_floor *floor, double seconds) {
+  MPTL_TRY(measure_copy(floor, seconds));
+  MPTL_TRY(measure_product(floor, "f32", MPTL_COMPUTE_F32, seconds));
+  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? measure_product(floor, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
+}

@@ -1,0 +1,94 @@
+/* What the GPU reaches: copying arrays larger than its cache, and a convolution that keeps all its multiprocessors busy. */
+#include <stdlib.h>
+
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/products.h"
+#include "backend/floor.h"
+
+enum { COPY_BYTES = 2 << 20, IMAGES = 4 }; /* for each multiprocessor */
+
+typedef struct copy {
+  char *to, *from;
+  size_t bytes;
+} copy;
+
+static mptl_status run_copy(void *state) {
+  const copy *c = state;
+  return mptl_cuda_runtime_copy(c->to, c->from, c->bytes);
+}
+
+static mptl_status measure_copy(mptl_floor *floor, double seconds) {
+  const size_t bytes = (size_t)COPY_BYTES * (size_t)mptl_cuda_runtime_multiprocessors();
+  copy c = {mptl_cuda_memory.alloc(bytes), mptl_cuda_memory.alloc(bytes), bytes};
+  double best = 0;
+  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
+  if (status == MPTL_OK) status = mptl_cuda_memory.zero(c.from, bytes);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, run_copy, &c, &mptl_cuda_memory, seconds);
+  mptl_cuda_memory.free(c.to);
+  mptl_cuda_memory.free(c.from);
+  if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * (double)bytes / best;
+  return status;
+}
+
+typedef struct product {
+  mptl_cuda_product *run;
+  void *first, *second, *result, *workspace;
+} product;
+
+static mptl_status run_product(void *state) {
+  const product *p = state;
+  return mptl_cuda_product_run(p->run, p->result, p->first, p->second, p->workspace);
+}
+
+/* Device memory with numbers of both signs and many digits: units take less power, and so are faster, where all are alike. Read in any type
+ * they are finite, and in 32 bits of up to 11 significant bits. */
+static mptl_status make_numbers(void **p, size_t bytes, size_t element) {
+  enum { PIECE = 1 << 16 };
+  const uint32_t digits = element == sizeof(float) ? 0xffffe000u : 0xffffffffu;
+  mptl_status status = MPTL_OK;
+  uint32_t *words = malloc(PIECE);
+  *p = mptl_cuda_memory.alloc(bytes);
+  if (words == NULL || *p == NULL) status = mptl_fail(MPTL_ENOMEM, "no memory");
+  for (uint32_t i = 0; words != NULL && i < PIECE / sizeof *words; i++) {
+    uint32_t x = (i + 1) * 2654435761u;
+    words[i] = (((x ^ x >> 15) & 0x9f9f9f9fu) | 0x20202020u) & digits;
+  }
+  for (size_t at = 0; at < bytes && status == MPTL_OK; at += PIECE)
+    status = mptl_cuda_memory.upload((char *)*p + at, words, bytes - at < PIECE ? bytes - at : PIECE);
+  free(words);
+  return status;
+}
+
+static mptl_status prepare(product *p, const mptl_conv_shape *shape, mptl_cuda_type type) {
+  const size_t size = mptl_cuda_type_size(type);
+  MPTL_TRY(mptl_cuda_product_conv(&p->run, shape, MPTL_FORWARD, type, type));
+  MPTL_TRY(make_numbers(&p->first, mptl_floor_values(shape) * size, size));
+  MPTL_TRY(make_numbers(&p->second, mptl_floor_weights(shape) * size, size));
+  p->result = mptl_cuda_memory.alloc(mptl_floor_values(shape) * sizeof(float));
+  p->workspace = mptl_cuda_memory.alloc(mptl_cuda_product_workspace_bytes(p->run));
+  return p->result && p->workspace ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
+}
+
+/* Nothing is added where the library has no code for the type. */
+static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_cuda_type type, double seconds) {
+  const mptl_conv_shape shape = mptl_floor_shape(IMAGES * mptl_cuda_runtime_multiprocessors());
+  product p = {.run = NULL};
+  double best = 0;
+  mptl_status status = prepare(&p, &shape, type);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, &mptl_cuda_memory, seconds);
+  mptl_cuda_memory.synchronize(); /* what failed is told; the memory is not to be in use */
+  mptl_cuda_product_destroy(p.run);
+  mptl_cuda_memory.free(p.first);
+  mptl_cuda_memory.free(p.second);
+  mptl_cuda_memory.free(p.result);
+  mptl_cuda_memory.free(p.workspace);
+  if (status == MPTL_OK) mptl_floor_add(floor, name, mptl_floor_operations(&shape), best);
+  return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
+}
+
+mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds) {
+  MPTL_TRY(measure_copy(floor, seconds));
+  for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
+    MPTL_TRY(measure_product(floor, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));
+  return MPTL_OK;
+}

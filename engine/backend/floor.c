@@ -1,0 +1,54 @@
+#include "backend/floor.h"
+
+#include "core/clock.h"
+
+enum { CHANNELS = 128, SIDE = 16, KERNEL = 3 };
+
+static const double turn = 2e-3; /* seconds: beside it, waiting for a device is short */
+
+mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, const mptl_memory *memory, double seconds) {
+  const double start = mptl_now();
+  int runs = 1;
+  *best = 1e9;
+  do {
+    const double from = mptl_now();
+    for (int i = 0; i < runs; i++) MPTL_TRY(job(state));
+    MPTL_TRY(memory->synchronize());
+    const double time = mptl_now() - from;
+    if (time / runs < *best) *best = time / runs;
+    if (time < turn) runs *= 2;
+  } while (mptl_now() - start < seconds);
+  return MPTL_OK;
+}
+
+mptl_conv_shape mptl_floor_shape(int images) {
+  return (mptl_conv_shape){.n = images,
+                           .ic = CHANNELS,
+                           .ih = SIDE,
+                           .iw = SIDE,
+                           .oc = CHANNELS,
+                           .oh = SIDE,
+                           .ow = SIDE,
+                           .kh = KERNEL,
+                           .kw = KERNEL,
+                           .sh = 1,
+                           .sw = 1,
+                           .ph = KERNEL / 2,
+                           .pw = KERNEL / 2,
+                           .dh = 1,
+                           .dw = 1,
+                           .groups = 1};
+}
+
+size_t mptl_floor_values(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic; }
+
+size_t mptl_floor_weights(const mptl_conv_shape *s) { return (size_t)s->oc * (size_t)s->ic * (size_t)s->kh * (size_t)s->kw; }
+
+double mptl_floor_operations(const mptl_conv_shape *s) {
+  return 2.0 * (double)mptl_floor_weights(s) * (double)s->n * (double)s->oh * (double)s->ow;
+}
+
+void mptl_floor_add(mptl_floor *floor, const char *name, double operations, double seconds) {
+  floor->multiply[floor->types].name = name;
+  floor->multiply[floor->types++].gflop_per_s = 1e-9 * operations / seconds;
+}

@@ -1,0 +1,26 @@
+/* What backends' measure (backend.h) is made of: a job that is run again and again, and the convolution that fills a device. */
+#ifndef MPTL_BACKEND_FLOOR_H
+#define MPTL_BACKEND_FLOOR_H
+
+#include "backend/shapes.h"
+#include "core/memory.h"
+#include "mptl/device.h"
+
+typedef mptl_status mptl_floor_job(void *state);
+
+/* *best: seconds of a run, the least that was found within `seconds`, or in one turn. Runs that are short are many to a turn, which ends
+ * when the memory's device has done them, so that starting them and waiting for them do not count. */
+MPTL_API mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, const mptl_memory *memory, double seconds);
+
+/* A 3x3 convolution of 128 channels, 16 x 16 pixels. */
+MPTL_API mptl_conv_shape mptl_floor_shape(int images);
+
+/* Its operands in elements, and the operations of a pass: products and additions. */
+MPTL_API size_t mptl_floor_values(const mptl_conv_shape *shape); /* input; output */
+MPTL_API size_t mptl_floor_weights(const mptl_conv_shape *shape);
+MPTL_API double mptl_floor_operations(const mptl_conv_shape *shape);
+
+/* Adds a type's rate. */
+MPTL_API void mptl_floor_add(mptl_floor *floor, const char *name, double operations, double seconds);
+
+#endif

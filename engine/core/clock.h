@@ -1,0 +1,14 @@
+/* Time that has passed. */
+#ifndef MPTL_CORE_CLOCK_H
+#define MPTL_CORE_CLOCK_H
+
+#include <time.h>
+
+/* Seconds since some moment, never back. */
+static inline double mptl_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+#endif
