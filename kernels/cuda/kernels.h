@@ -192,7 +192,7 @@ size_t mptl_cuda_stage_scratch(const mptl_cuda_stage *stage);
 int mptl_cuda_stage_forward(const mptl_cuda_stage *stage, mptl_cuda_stream stream);
 int mptl_cuda_stage_backward(const mptl_cuda_stage *stage, mptl_cuda_stream stream);
 
-/* ---- Sums by channel (channels.cu) ---- */
+/* ---- Sums by channel (sums.cu) ---- */
 
 /* dbias[i] = sum of a gradient's rows, [rows][c]. */
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c);
