@@ -16,10 +16,9 @@ static int measure_floor(lua_State *L) {
   bind_check_fields(L, 1, fields);
   int threads = (int)bind_opt_integer(L, 1, "threads", omp_get_max_threads()), before = omp_get_max_threads();
   double seconds = bind_opt_number(L, 1, "seconds", 0.3);
-  const mptl_device *device;
+  const mptl_device *device = bind_device_field(L, 1);
   mptl_floor floor;
   if (threads < 1 || threads > 1024) luaL_error(L, "floor: %d threads, accepted are 1 to 1024", threads);
-  bind_check(L, mptl_device_open(&device, bind_opt_string(L, 1, "device", "cpu")));
   omp_set_num_threads(threads);
   mptl_status status = mptl_device_measure(&floor, device, seconds);
   omp_set_num_threads(before);

@@ -50,6 +50,9 @@ mptl_tensor *bind_host_tensor(lua_State *L, int index);
 /* The device that the string at index names; the CPU where there is none. */
 const mptl_device *bind_opt_device(lua_State *L, int index); /* bindings/program.c */
 
+/* The device in the field "device" of the options table at index, which may be none or nil. */
+const mptl_device *bind_device_field(lua_State *L, int index); /* bindings/program.c */
+
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
 

@@ -8,7 +8,7 @@
  *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
  *   ds:image(i) -> tensor 3 x side x side of 0 .. 255, an encoded one scaled as for a test
  *
- *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=, slots=, drop_last=})
+ *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=, slots=, drop_last=, device=})
  *   loader:start(epoch [, first_batch])   loader:batches() -> an epoch's   loader:position() -> the next batch's number
  *   loader:next() -> images in the batch (nil at the end), bad images skipped for it   loader:skipped() -> name and reason of the last
  *   loader:images() -> tensor n x side x side x 3, a copy   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
@@ -181,8 +181,8 @@ static void field_channels(lua_State *L, int index, const char *field, float *va
 }
 
 static int loader_new(lua_State *L) {
-  static const char *const fields[] = {"batch", "shuffle", "augment", "mean",      "std",
-                                       "seed",  "threads", "slots",   "drop_last", NULL};
+  static const char *const fields[] = {"batch",   "shuffle", "augment",   "mean",   "std", "seed",
+                                       "threads", "slots",   "drop_last", "device", NULL};
   lua_settop(L, 2);
   const mptl_dataset *dataset = check_dataset(L, 1);
   bind_check_fields(L, 2, fields);
@@ -194,6 +194,7 @@ static int loader_new(lua_State *L) {
   o.augment = bind_opt_boolean(L, 2, "augment", 0);
   o.drop_last = bind_opt_boolean(L, 2, "drop_last", 0);
   o.seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
+  o.device = bind_device_field(L, 2);
   field_channels(L, 2, "mean", o.mean);
   field_channels(L, 2, "std", o.std);
   loader_box *box = lua_newuserdatauv(L, sizeof *box, 1);

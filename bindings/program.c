@@ -53,8 +53,7 @@ const mptl_device *bind_opt_device(lua_State *L, int index) {
   return device;
 }
 
-/* The device in the field of that name of the options table at index, which may be none or nil. */
-static const mptl_device *device_field(lua_State *L, int index) {
+const mptl_device *bind_device_field(lua_State *L, int index) {
   const mptl_device *device;
   bind_check(L, mptl_device_open(&device, bind_opt_string(L, index, "device", "cpu")));
   return device;
@@ -65,7 +64,7 @@ static int model_new(lua_State *L) {
   mptl_graph *graph = bind_check_graph(L, 1);
   bind_check_fields(L, 2, fields);
   uint64_t seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
-  const mptl_device *device = device_field(L, 2);
+  const mptl_device *device = bind_device_field(L, 2);
   mptl_model **box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = NULL;
   luaL_setmetatable(L, MODEL);
@@ -187,7 +186,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
-  if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = device_field(L, index);
+  if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = bind_device_field(L, index);
   const char *compute = bind_opt_string(L, index, "compute", "auto");
   const char *storage = bind_opt_string(L, index, "storage", "packed");
   options.compute = check_compute(L, compute);

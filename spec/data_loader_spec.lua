@@ -218,7 +218,7 @@ describe("loader", function()
     fails({ batch = 4, mean = { 0, 0, 1 / 0 } }, "mean of channel 3: inf, must be finite")
     fails({ batch = 4, mean = { 0, 0 } }, "mean: must be a list of 3 numbers")
     fails({ batch = 4, shufle = true },
-      "unknown option shufle, accepted are: batch shuffle augment mean std seed threads slots drop_last")
+      "unknown option shufle, accepted are: batch shuffle augment mean std seed threads slots drop_last device")
     local loader = core.loader(ds, { batch = 7 })
     assert.has_error(function() loader:next() end, "loader: the next batch was asked for before an epoch was started")
     assert.has_error(function() loader:start(-1) end, "epoch: -1, accepted are 0 to 2^32-1")

@@ -64,6 +64,9 @@ mptl_status mptl_device_open(const mptl_device **device, const char *name) {
   return MPTL_OK;
 }
 
+void *mptl_device_host_alloc(const mptl_device *device, size_t bytes) { return device->memory->host_alloc(bytes); }
+void mptl_device_host_free(const mptl_device *device, void *p) { device->memory->host_free(p); }
+
 mptl_status mptl_device_measure(mptl_floor *floor, const mptl_device *device, double seconds) {
   memset(floor, 0, sizeof *floor);
   return device->measure(floor, seconds);

@@ -57,10 +57,15 @@ static mptl_status zero(void *p, size_t bytes) {
 
 static mptl_status synchronize(void) { return MPTL_OK; }
 
+static void *host_alloc(size_t bytes) { return aligned_alloc(64, mptl_aligned(bytes)); }
+
 const mptl_memory mptl_host_memory = {.is_host = true,
                                       .alloc = mptl_memory_alloc,
                                       .free = mptl_memory_free,
                                       .upload = copy,
                                       .download = copy,
                                       .zero = zero,
-                                      .synchronize = synchronize};
+                                      .synchronize = synchronize,
+                                      .host_alloc = host_alloc,
+                                      .host_free = free,
+                                      .lend = copy};

@@ -28,9 +28,16 @@ typedef struct mptl_memory {
   mptl_status (*download)(void *host, const void *from, size_t bytes); /* returns when all is there */
   mptl_status (*zero)(void *p, size_t bytes);
   mptl_status (*synchronize)(void); /* waits for all work */
+
+  /* For batches: memory of the host that the device reads by itself, 64-byte aligned, not counted, uninitialised (NULL when it cannot be
+   * had); and an upload of something that keeps its contents until the next download or synchronize, so that no copy of such memory is
+   * made on the way. */
+  void *(*host_alloc)(size_t bytes);
+  void (*host_free)(void *p); /* NULL is allowed */
+  mptl_status (*lend)(void *to, const void *host, size_t bytes);
 } mptl_memory;
 
 /* The host's: what mptl_memory_alloc gives. */
-extern const mptl_memory mptl_host_memory;
+MPTL_API extern const mptl_memory mptl_host_memory;
 
 #endif

@@ -190,6 +190,7 @@ static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *data
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
+  if (o->device == NULL) MPTL_TRY(mptl_device_open(&o->device, "cpu"));
   if (o->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch);
   if (o->batch > dataset->count)
     return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch, mptl_split_name(dataset->split),
@@ -207,9 +208,6 @@ static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dat
   return MPTL_OK;
 }
 
-/* Rounded up to what aligned_alloc wants. */
-static size_t aligned_size(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 static bool allocate(mptl_loader *l) {
   size_t batch = (size_t)l->options.batch;
   l->order = malloc((size_t)l->dataset->count * sizeof *l->order);
@@ -218,7 +216,7 @@ static bool allocate(mptl_loader *l) {
   if (l->order == NULL || l->workers == NULL || l->slots == NULL) return false;
   for (int i = 0; i < l->options.slots; i++) {
     slot *s = &l->slots[i];
-    s->images = aligned_alloc(64, aligned_size(batch_bytes(&l->options, l->dataset)));
+    s->images = mptl_device_host_alloc(l->options.device, batch_bytes(&l->options, l->dataset));
     s->labels = malloc(batch * sizeof *s->labels);
     s->indices = malloc(batch * sizeof *s->indices);
     if (s->images == NULL || s->labels == NULL || s->indices == NULL) return false;
@@ -279,7 +277,7 @@ void mptl_loader_destroy(mptl_loader *l) {
   for (int i = 0; i < l->running; i++) pthread_join(l->workers[i].thread, NULL);
   for (int i = 0; l->workers != NULL && i < l->options.threads; i++) mptl_sampler_destroy(l->workers[i].sampler);
   for (int i = 0; l->slots != NULL && i < l->options.slots; i++) {
-    free(l->slots[i].images);
+    mptl_device_host_free(l->options.device, l->slots[i].images);
     free(l->slots[i].labels);
     free(l->slots[i].indices);
   }

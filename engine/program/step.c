@@ -185,7 +185,7 @@ static mptl_status take_batch(mptl_program *p, const float *images, const int32_
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
   p->slots[0].call.in[0].data = copy;
   size_t image = p->memory.images / (size_t)p->options.batch;
-  return memory->upload(copy, images, (size_t)n * image);
+  return memory->lend(copy, images, (size_t)n * image); /* the caller's until the step returns, which fetches */
 }
 
 static mptl_status run_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step) {

@@ -69,7 +69,7 @@ Trainer.compile = program
 local function loader(self, split, options)
   local set = self.data[split]
   options.mean, options.std, options.seed = self.data.mean, self.data.std, self.cfg.seed
-  options.batch = math.min(self.cfg.batch, set:count())
+  options.batch, options.device = math.min(self.cfg.batch, set:count()), self.cfg.device
   if self.data.encoded then options.threads = math.min(core.threads(), 64) end
   return core.loader(set, options)
 end

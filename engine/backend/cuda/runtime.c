@@ -142,6 +142,33 @@ static mptl_status upload(void *to, const void *host, size_t bytes) {
   return MPTL_OK;
 }
 
+/* Memory that the device cannot read by itself will do, too. */
+static void *host_alloc(size_t bytes) {
+  void *p = NULL;
+  if (cudaMallocHost(&p, bytes > 0 ? bytes : 1) == cudaSuccess) return p;
+  cudaGetLastError();
+  return mptl_host_memory.host_alloc(bytes);
+}
+
+static bool device_reads(const void *host) {
+  struct cudaPointerAttributes a;
+  if (cudaPointerGetAttributes(&a, host) == cudaSuccess) return a.type == cudaMemoryTypeHost;
+  cudaGetLastError();
+  return false;
+}
+
+static void host_free(void *p) {
+  if (p != NULL && device_reads(p))
+    cudaFreeHost(p); /* waits for uploads from it */
+  else
+    mptl_host_memory.host_free(p);
+}
+
+static mptl_status lend(void *to, const void *host, size_t bytes) {
+  if (!device_reads(host)) return upload(to, host, bytes);
+  return check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, open_device.stream), "upload");
+}
+
 static mptl_status synchronize(void) { return check(cudaStreamSynchronize(open_device.stream), "work on the device"); }
 
 static mptl_status download(void *host, const void *from, size_t bytes) {
@@ -163,7 +190,10 @@ const mptl_memory mptl_cuda_memory = {.is_host = false,
                                       .upload = upload,
                                       .download = download,
                                       .zero = zero,
-                                      .synchronize = synchronize};
+                                      .synchronize = synchronize,
+                                      .host_alloc = host_alloc,
+                                      .host_free = host_free,
+                                      .lend = lend};
 
 /* ---- Launches ---- */
 

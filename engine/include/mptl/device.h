@@ -17,6 +17,11 @@ MPTL_API mptl_status mptl_device_open(const mptl_device **device, const char *na
 /* The name that opens it: "cpu", "cuda:0". */
 MPTL_API const char *mptl_device_name(const mptl_device *device);
 
+/* Memory of the host from which what a program is given goes to the device without a copy in between: for batches. 64-byte aligned,
+ * uninitialised; NULL when it cannot be had. */
+MPTL_API void *mptl_device_host_alloc(const mptl_device *device, size_t bytes);
+MPTL_API void mptl_device_host_free(const mptl_device *device, void *p); /* NULL is allowed */
+
 /* What a device reaches at most, as it is measured: what the parts of a step are held against. */
 enum { MPTL_FLOOR_TYPES = 4 };
 typedef struct mptl_floor {

@@ -26,6 +26,7 @@ function M.create(trainer, batches)
     trainer = trainer, batches = batches,
     loader = core.loader(data.train, {
       batch = trainer.cfg.batch, shuffle = true, drop_last = true, seed = trainer.cfg.seed, mean = data.mean, std = data.std,
+      device = trainer.cfg.device,
     }),
   }, GradientError)
 end

@@ -143,7 +143,32 @@ static mptl_status upload(void *to, const void *host, size_t bytes) {
   return mptl_cuda_leave(0);
 }
 
+/* What is lent has to stay as it is until a wait: looked at there, by a sum over its bytes. */
+static struct {
+  const uint8_t *host;
+  size_t bytes;
+  uint64_t sum;
+} lent;
+
+static uint64_t sum_of(const uint8_t *p, size_t bytes) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < bytes; i++) sum = sum * 1099511628211u + p[i];
+  return sum;
+}
+
+static void look_at_lent(void) {
+  if (lent.host != NULL && sum_of(lent.host, lent.bytes) != lent.sum) stop("lent memory was changed before a wait", lent.host);
+  lent.host = NULL;
+}
+
+static mptl_status lend(void *to, const void *host, size_t bytes) {
+  look_at_lent();
+  lent.host = host, lent.bytes = bytes, lent.sum = sum_of(host, bytes);
+  return upload(to, host, bytes);
+}
+
 static mptl_status download(void *host, const void *from, size_t bytes) {
+  look_at_lent();
   mptl_cuda_enter();
   memcpy(host, mptl_cuda_address(from), bytes);
   return mptl_cuda_leave(0);
@@ -161,7 +186,13 @@ mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
   return mptl_cuda_leave(0);
 }
 
-static mptl_status synchronize(void) { return MPTL_OK; }
+static mptl_status synchronize(void) {
+  look_at_lent();
+  return MPTL_OK;
+}
+
+static void *host_alloc(size_t bytes) { return mptl_host_memory.host_alloc(bytes); }
+static void host_free(void *p) { mptl_host_memory.host_free(p); }
 
 const mptl_memory mptl_cuda_memory = {.is_host = false,
                                       .alloc = allocate,
@@ -169,4 +200,7 @@ const mptl_memory mptl_cuda_memory = {.is_host = false,
                                       .upload = upload,
                                       .download = download,
                                       .zero = zero,
-                                      .synchronize = synchronize};
+                                      .synchronize = synchronize,
+                                      .host_alloc = host_alloc,
+                                      .host_free = host_free,
+                                      .lend = lend};
