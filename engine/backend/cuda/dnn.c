@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "backend/cuda/device.h"
-#include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/dnn_store.h"
 
 static char version[32];
 
@@ -24,12 +24,28 @@ const char *mptl_cuda_dnn_version(void) {
 
 int mptl_cuda_dnn_capability(const mptl_cuda_dnn *dnn) { return dnn->capability; }
 
+/* The files of the device's plans. */
+static mptl_dnn_store *open_store(int device) {
+  struct cudaDeviceProp p;
+  int driver = 0;
+  char text[sizeof p.name + 128];
+  if (cudaGetDeviceProperties(&p, device) != cudaSuccess || cudaDriverGetVersion(&driver) != cudaSuccess) {
+    cudaGetLastError();
+    return NULL;
+  }
+  snprintf(text, sizeof text, "%s, compute capability %d.%d, %d multiprocessors, a driver of CUDA %d.%d", p.name, p.major,
+           p.minor, p.multiProcessorCount, driver / 1000, driver / 10 % 100);
+  return mptl_dnn_store_open(text);
+}
+
 static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stream) {
   char name[32];
   snprintf(name, sizeof name, "device cuda:%d", device);
   MPTL_TRY(mptl_cuda_use_device(device, &dnn->capability));
   MPTL_TRY(mptl_dnn_status(cudnnCreate(&dnn->handle), name));
-  return mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name);
+  MPTL_TRY(mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name));
+  dnn->store = open_store(device);
+  return MPTL_OK;
 }
 
 /* cuDNN's compute capability is the device's times 10, 900. */
@@ -43,7 +59,9 @@ static mptl_status describe_device(mptl_cuda_dnn *dnn, const char *properties) {
   MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->properties), name));
   MPTL_TRY(mptl_dnn_set(dnn->properties, name, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                         (int64_t)strlen(properties) + 1, properties));
-  return mptl_dnn_finalize(dnn->properties, name);
+  MPTL_TRY(mptl_dnn_finalize(dnn->properties, name));
+  dnn->store = mptl_dnn_store_open(properties);
+  return MPTL_OK;
 #else
   return mptl_fail(MPTL_EUNSUPPORTED, "device properties: cuDNN is %s, 9.8 or newer is needed", mptl_cuda_dnn_version());
 #endif
@@ -76,6 +94,7 @@ mptl_status mptl_cuda_dnn_create_for(mptl_cuda_dnn **dnn, const char *properties
 void mptl_cuda_dnn_destroy(mptl_cuda_dnn *dnn) {
   if (dnn == NULL) return;
   mptl_dnn_destroy_plans(dnn->plans);
+  mptl_dnn_store_close(dnn->store);
   if (dnn->properties != NULL) cudnnBackendDestroyDescriptor(dnn->properties);
   if (dnn->handle != NULL) cudnnDestroy(dnn->handle);
   free(dnn);

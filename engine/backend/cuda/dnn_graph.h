@@ -23,16 +23,37 @@ typedef struct mptl_dnn_plan {
   struct mptl_dnn_plan *next;
 } mptl_dnn_plan;
 
+typedef struct mptl_dnn_store mptl_dnn_store; /* plans in files: dnn_store.h */
+
 struct mptl_cuda_dnn {
   cudnnHandle_t handle;                /* NULL: the device is described, not there */
   cudnnBackendDescriptor_t properties; /* NULL: there is a handle */
   int capability;
-  mptl_dnn_plan *plans; /* all that were asked for */
+  mptl_dnn_plan *plans;  /* all that were asked for */
+  mptl_dnn_store *store; /* NULL: there are no files */
 };
 
-/* The plan of a key, made when it is first asked for; owned by dnn. */
+/* The plan of a key, from a file or made when it is first asked for; owned by dnn. */
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key);
 void mptl_dnn_destroy_plans(mptl_dnn_plan *plans);
+
+/* An execution plan for dnn's device; then, when what it is to be made of is set, the end of making it. */
+mptl_status mptl_dnn_begin_plan(cudnnBackendDescriptor_t *plan, const mptl_cuda_dnn *dnn);
+mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t plan);
+
+/* A plan as cuDNN writes it down, a compiled engine's code included. Reading takes milliseconds, where making one takes seconds. */
+typedef struct mptl_dnn_text {
+  char engine[sizeof((mptl_dnn_plan){0}.engine)];
+  char *bytes; /* owned */
+  size_t size;
+} mptl_dnn_text;
+
+/* Not every engine of every version has one. */
+mptl_status mptl_dnn_write_plan(mptl_dnn_text *text, const mptl_dnn_plan *plan);
+
+/* The plan of a text, for dnn's device; plan->key is set, what it says is not compared. MPTL_EUNSUPPORTED: it needs more workspace than the
+ * key allows. */
+mptl_status mptl_dnn_read_plan(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn, const mptl_dnn_text *text);
 
 /* Descriptors that are made and destroyed together. */
 typedef struct mptl_dnn_pool {

@@ -3,7 +3,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/dnn_store.h"
+
+mptl_status mptl_dnn_begin_plan(cudnnBackendDescriptor_t *plan, const mptl_cuda_dnn *dnn) {
+  const char *what = "execution plan";
+  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan), what));
+  mptl_status status = MPTL_OK;
+  if (dnn->handle != NULL)
+    status = mptl_dnn_set(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn->handle);
+#if CUDNN_VERSION >= 90800
+  if (dnn->handle == NULL) status = mptl_dnn_set_descriptor(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, dnn->properties);
+#endif
+  if (status != MPTL_OK) cudnnBackendDestroyDescriptor(*plan);
+  return status;
+}
+
+mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t plan) {
+  const char *what = "execution plan";
+  int64_t n = 0, bytes = 0;
+  MPTL_TRY(mptl_dnn_finalize(plan, what));
+  MPTL_TRY(mptl_dnn_status(
+      cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, &bytes), what));
+  *workspace_bytes = (size_t)bytes;
+  return MPTL_OK;
+}
 
 /* What the search has seen, for the message when it finds none. */
 typedef struct search {
@@ -42,23 +65,13 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cu
   s->ruled_out += !yes;
   if (!yes) return MPTL_OK;
   cudnnBackendDescriptor_t plan;
-  int64_t n = 0, bytes = 0;
-  const char *what = "execution plan";
-  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan), what));
-  mptl_status status = mptl_dnn_set_descriptor(plan, what, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
-  if (status == MPTL_OK && dnn->handle != NULL)
-    status = mptl_dnn_set(plan, what, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn->handle);
-#if CUDNN_VERSION >= 90800
-  if (status == MPTL_OK && dnn->handle == NULL)
-    status = mptl_dnn_set_descriptor(plan, what, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, dnn->properties);
-#endif
-  if (status == MPTL_OK) status = mptl_dnn_finalize(plan, what);
-  if (status == MPTL_OK)
-    status = mptl_dnn_status(
-        cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, &bytes), what);
-  if (status == MPTL_OK && (uint64_t)bytes <= s->limit) {
+  size_t bytes = 0;
+  MPTL_TRY(mptl_dnn_begin_plan(&plan, dnn));
+  mptl_status status = mptl_dnn_set_descriptor(plan, "execution plan", CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+  if (status == MPTL_OK) status = mptl_dnn_end_plan(&bytes, plan);
+  if (status == MPTL_OK && bytes <= s->limit) {
     found->plan = plan;
-    found->workspace_bytes = (size_t)bytes;
+    found->workspace_bytes = bytes;
     return MPTL_OK;
   }
   if (status == MPTL_OK)
@@ -139,7 +152,7 @@ static void name_engine(mptl_dnn_plan *plan) {
   snprintf(plan->engine, sizeof plan->engine, "engine %lld", (long long)index);
 }
 
-static mptl_status make(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
+static mptl_status search_plan(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
   const mptl_dnn_key *key = &plan->key;
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t graph;
@@ -149,6 +162,23 @@ static mptl_status make(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
   mptl_dnn_pool_destroy(&pool);
   if (status == MPTL_OK) name_engine(plan);
   return status;
+}
+
+/* The plan of plan->key: from its file, else by a search, whose outcome is kept in one. */
+static mptl_status make(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
+  mptl_dnn_text text;
+  bool found = false;
+  if (mptl_dnn_store_read(&text, dnn->store, &plan->key)) {
+    found = mptl_dnn_read_plan(plan, dnn, &text) == MPTL_OK;
+    free(text.bytes);
+  }
+  if (found) return MPTL_OK;
+  MPTL_TRY(search_plan(plan, dnn));
+  if (dnn->store != NULL && mptl_dnn_write_plan(&text, plan) == MPTL_OK) {
+    mptl_dnn_store_write(&text, dnn->store, &plan->key);
+    free(text.bytes);
+  }
+  return MPTL_OK;
 }
 
 static void destroy(mptl_dnn_plan *plan) {
