@@ -29,9 +29,9 @@ typedef struct mptl_memory {
   mptl_status (*zero)(void *p, size_t bytes);
   mptl_status (*synchronize)(void); /* waits for all work */
 
-  /* For batches: memory of the host that the device reads by itself, 64-byte aligned, not counted, uninitialised (NULL when it cannot be
-   * had); and an upload of something that keeps its contents until the next download or synchronize, so that no copy of such memory is
-   * made on the way. */
+  /* For what comes and goes at every step: memory of the host that the device reads and writes by itself, 64-byte aligned, not counted,
+   * uninitialised (NULL when it cannot be had); and an upload of something that keeps its contents until the next download or
+   * synchronize, so that no copy of such memory is made on the way. */
   void *(*host_alloc)(size_t bytes);
   void (*host_free)(void *p); /* NULL is allowed */
   mptl_status (*lend)(void *to, const void *host, size_t bytes);

@@ -340,7 +340,7 @@ static mptl_status allocate(mptl_program *p) {
   size_t bytes = mptl_record_bytes(p);
   if (p->saved == NULL) p->saved = memory->alloc(p->memory.state);
   if (p->record.facts == NULL) p->record.facts = memory->alloc(p->memory.record);
-  if (p->fetched.facts == NULL) p->fetched.facts = calloc(1, bytes);
+  if (p->fetched.facts == NULL && (p->fetched.facts = memory->host_alloc(bytes)) != NULL) memset(p->fetched.facts, 0, bytes);
   if (p->saved == NULL || p->record.facts == NULL || p->fetched.facts == NULL)
     return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
   p->record.stats = (mptl_op_stats *)(p->record.facts + 1);

@@ -42,7 +42,7 @@ void mptl_program_destroy(mptl_program *p) {
   p->backend->memory->free(p->saved);
   p->backend->memory->free(p->record.facts);
   p->backend->memory->free(p->exponents);
-  free(p->fetched.facts);
+  p->backend->memory->host_free(p->fetched.facts);
   free(p->fetched_exponents);
   if (p->workspace != NULL && p->workspace->user == p) p->workspace->user = NULL;
   if (p->owns_workspace) mptl_workspace_destroy(p->workspace);
