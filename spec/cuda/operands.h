@@ -6,6 +6,11 @@
 
 static uint64_t state = 77; /* of the random numbers */
 
+/* memcpy, of nothing too. */
+static inline void copy_bytes(void *to, const void *from, size_t bytes) {
+  if (bytes > 0) memcpy(to, from, bytes);
+}
+
 /* A value of a tensor: its codes, or binary32, and the same numbers as floats. */
 struct value {
   mptl_rounder rounder;
@@ -28,7 +33,7 @@ static inline value value_of(const std::vector<float> &x, const char *format, si
     mptl_decode_f32(v.x.data(), at, n, &v.rounder);
   } else {
     mptl_round_f32(v.x.data(), x.data(), n, &v.rounder, mptl_key{}, 0, NULL);
-    memcpy(at, v.x.data(), n * 4);
+    copy_bytes(at, v.x.data(), n * 4);
   }
   return v;
 }
@@ -61,7 +66,7 @@ static inline result make_result(size_t n, const char *format, int mode, bool ac
   r.bytes.assign((n + start + 8) * r.size, 0x55);
   r.before.resize(n);
   for (float &x : r.before) x = random_float(&state, 2);
-  if (accumulate) memcpy(r.bytes.data() + start * 4, r.before.data(), n * 4);
+  if (accumulate) copy_bytes(r.bytes.data() + start * 4, r.before.data(), n * 4);
   return r;
 }
 
@@ -102,7 +107,7 @@ static inline std::vector<float> read_result(const result *r) {
   if (r->size < 4)
     mptl_decode_f32(got.data(), at, r->n, &r->rounder);
   else
-    memcpy(got.data(), at, r->n * 4);
+    copy_bytes(got.data(), at, r->n * 4);
   return got;
 }
 
