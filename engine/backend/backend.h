@@ -78,6 +78,11 @@ typedef struct mptl_call {
   mptl_loss *loss;       /* nll_loss: set by forward */
 } mptl_call;
 
+/* Elements of a value of the call's batch. */
+static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
+  return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
+}
+
 /* A failure's message, beginning with the operator. */
 static inline mptl_status mptl_in_operator(mptl_status status, const mptl_op *op) {
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);

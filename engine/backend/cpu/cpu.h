@@ -106,11 +106,6 @@ const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_comp
 /* Threads that parallel loops use at most. */
 size_t mptl_thread_limit(void);
 
-/* Elements of a value of the call's batch. */
-static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
-  return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
-}
-
 /* Whether the gradient of an input is wanted. */
 static inline bool mptl_wanted(const mptl_sink *sink) { return sink->wanted; }
 

@@ -58,11 +58,6 @@ static inline mptl_cuda_sink mptl_cuda_sink_of(const mptl_sink *s) {
 
 static inline mptl_shape mptl_cuda_out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
 
-/* Elements of a value of the call's batch. */
-static inline size_t mptl_cuda_numel(const mptl_call *call, int value) {
-  return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;
-}
-
 enum { MPTL_CUDA_ALIGN = 256 }; /* bytes: of cuBLASLt's workspace */
 
 static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + MPTL_CUDA_ALIGN - 1) / MPTL_CUDA_ALIGN * MPTL_CUDA_ALIGN; }

@@ -35,8 +35,8 @@ static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
 /* ---- Shapes ---- */
 
-static size_t in_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->in[0]); }
-static size_t out_numel(const mptl_call *call) { return mptl_cuda_numel(call, call->op->out); }
+static size_t in_numel(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]); }
+static size_t out_numel(const mptl_call *call) { return mptl_batch_numel(call, call->op->out); }
 static size_t weights_numel(const mptl_call *call) { return call->graph->params[call->op->first_param].numel; }
 
 static mptl_cuda_weights weights_shape(const mptl_call *call) {

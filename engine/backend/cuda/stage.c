@@ -47,7 +47,7 @@ static void describe_op(mptl_cuda_op *op, const mptl_call *c) {
   if (op->kind == MPTL_CUDA_INPUT) {
     op->n_in = 1;
     op->in[0] = mptl_cuda_source_of(&c->in[0]);
-    op->valid = mptl_cuda_numel(c, c->op->out) / (size_t)c->batch * (size_t)c->n_valid;
+    op->valid = mptl_batch_numel(c, c->op->out) / (size_t)c->batch * (size_t)c->n_valid;
   }
 }
 
@@ -58,7 +58,7 @@ static mptl_status describe(mptl_cuda_stage *stage, mptl_cuda_op *ops, const mpt
   for (int i = 0; i < s->n; i++) describe_op(&ops[i], s->calls[i]);
   *stage = (mptl_cuda_stage){.n = s->n,
                              .ops = ops,
-                             .numel = mptl_cuda_numel(first, first->op->out),
+                             .numel = mptl_batch_numel(first, first->op->out),
                              .c = (size_t)mptl_cuda_out_shape(first).c,
                              .train = first->train,
                              .dy = mptl_cuda_source_of(&s->calls[s->n - 1]->dy),
