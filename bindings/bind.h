@@ -27,6 +27,12 @@ const char *bind_opt_string(lua_State *L, int index, const char *field, const ch
 /* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
+/* Names that the engine gives by index from 0 on, NULL beyond the last. push pushes them as a list; check returns the index of one, or
+ * raises an error that lists them. */
+typedef const char *bind_names(size_t index);
+void bind_push_names(lua_State *L, bind_names *names);
+size_t bind_check_name(lua_State *L, const char *what, const char *name, bind_names *names);
+
 /* Fields of the table on top of the stack. */
 void bind_set_integer(lua_State *L, const char *field, lua_Integer value);
 void bind_set_number(lua_State *L, const char *field, lua_Number value);

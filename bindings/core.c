@@ -76,6 +76,27 @@ void bind_check_fields(lua_State *L, int index, const char *const *names) {
   }
 }
 
+void bind_push_names(lua_State *L, bind_names *names) {
+  lua_newtable(L);
+  for (size_t i = 0; names(i) != NULL; i++) {
+    lua_pushstring(L, names(i));
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+}
+
+size_t bind_check_name(lua_State *L, const char *what, const char *name, bind_names *names) {
+  for (size_t i = 0; names(i) != NULL; i++)
+    if (strcmp(name, names(i)) == 0) return i;
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (size_t i = 0; names(i) != NULL; i++) {
+    if (i > 0) luaL_addstring(&b, ", ");
+    luaL_addstring(&b, names(i));
+  }
+  luaL_pushresult(&b);
+  return (size_t)luaL_error(L, "%s: %s, accepted are %s", what, name, lua_tostring(L, -1));
+}
+
 void bind_set_integer(lua_State *L, const char *field, lua_Integer value) {
   lua_pushinteger(L, value);
   lua_setfield(L, -2, field);

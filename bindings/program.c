@@ -27,6 +27,7 @@
  *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
  *   core.backends() -> { {name=, library=, version=}, ... }
+ *   core.compute_settings(), core.storages() -> what compute and storage take, {name, ...}
  *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
  *   core.cuda() -> {libraries = text or nil, devices = {text, ...}, missing = text, where there are no devices}
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
@@ -169,17 +170,18 @@ typedef struct program_box {
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
 static mptl_compute_setting check_compute(lua_State *L, const char *name) {
-  for (size_t i = 0; mptl_compute_setting_name(i) != NULL; i++)
-    if (strcmp(mptl_compute_setting_name(i), name) == 0) return (mptl_compute_setting)i;
-  luaL_error(L, "compute: %s, accepted are auto, f32, narrow, fp8", name);
-  return MPTL_COMPUTE_AUTO;
+  return (mptl_compute_setting)bind_check_name(L, "compute", name, mptl_compute_setting_name);
+}
+
+static const char *storage_name(size_t index) {
+  static const char *const names[] = {[MPTL_PACKED] = "packed", [MPTL_EMULATED] = "emulated"};
+  return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
   static const char *const fields[] = {"batch",   "train",     "rounding", "seed", "input_gradient", "keep_all", "compute",
                                        "storage", "workspace", "device",   NULL};
-  static const char *const storages[] = {[MPTL_PACKED] = "packed", [MPTL_EMULATED] = "emulated", NULL};
   bind_check_fields(L, index, fields);
   mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
                                   .train = bind_opt_boolean(L, index, "train", 1),
@@ -187,11 +189,9 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
   if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = bind_device_field(L, index);
-  const char *compute = bind_opt_string(L, index, "compute", "auto");
-  const char *storage = bind_opt_string(L, index, "storage", "packed");
-  options.compute = check_compute(L, compute);
-  while (storages[options.storage] != NULL && strcmp(storages[options.storage], storage) != 0) options.storage++;
-  if (storages[options.storage] == NULL) luaL_error(L, "storage: %s, accepted are packed, emulated", storage);
+  options.compute = check_compute(L, bind_opt_string(L, index, "compute", "auto"));
+  options.storage =
+      (mptl_value_storage)bind_check_name(L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
   return options;
 }
@@ -507,6 +507,16 @@ static int compute(lua_State *L) {
   return 1;
 }
 
+static int compute_settings(lua_State *L) {
+  bind_push_names(L, mptl_compute_setting_name);
+  return 1;
+}
+
+static int storages(lua_State *L) {
+  bind_push_names(L, storage_name);
+  return 1;
+}
+
 static int device(lua_State *L) {
   const mptl_device *d;
   bind_check(L, mptl_device_open(&d, luaL_checkstring(L, 1)));
@@ -568,6 +578,8 @@ static const luaL_Reg functions[] = {
     {"device", device},
     {"cuda", cuda},
     {"compute", compute},
+    {"compute_settings", compute_settings},
+    {"storages", storages},
     {"set_threads", set_threads},
     {NULL, NULL},
 };

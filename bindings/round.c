@@ -137,12 +137,7 @@ static int decode_values(lua_State *L) {
 }
 
 static int rounding_modes(lua_State *L) {
-  lua_newtable(L);
-  const char *name;
-  for (size_t i = 0; (name = mptl_rounding_mode_name(i)) != NULL; i++) {
-    lua_pushstring(L, name);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  bind_push_names(L, mptl_rounding_mode_name);
   return 1;
 }
 

@@ -95,4 +95,9 @@ describe("memory", function()
     program:step(images, labels, { lr = 0.1, loss_scale = 1 })
     assert.equal(before + 7 * 3 * 8 * 8, program:memory().saved)
   end)
+
+  it("refuses an unknown storage", function()
+    assert.has_error(function() core.predict_memory(core.assignment(net.tiny_resnet(), 1, net.fp32), { storage = "compact" }) end,
+      "storage: compact, accepted are packed, emulated")
+  end)
 end)

@@ -1,12 +1,11 @@
 --- The options that train, eval, plan and bench step share: one table, read by the command line, by the check of a script's
 -- fields and by the help.
+local core = require "mptl.core"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local precision = require "mptl.precision"
 
 local M = {}
-
-local roundings = { "nearest_even", "nearest_away", "toward_zero", "up", "down", "stochastic" }
 
 -- name, type (see types), limits, argument, help.
 -- script = false: not a field of a script. above: limits exclude min.
@@ -30,11 +29,11 @@ M.rows = {
   { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
   { "formats", "formats", arg = "NAME",
     help = 'candidate formats: hfp8, fp8, bf16, fp16, or HIGH/LOW: "FP(6,9,0)/FP(4,3,auto)"' },
-  { "rounding", "choice", choices = roundings, help = "rounding mode" },
-  { "compute", "choice", choices = { "auto", "f32", "narrow", "fp8" },
+  { "rounding", "choice", choices = core.rounding_modes(), help = "rounding mode" },
+  { "compute", "choice", choices = core.compute_settings(),
     help = "multiply in narrower types where that is exact and faster, never, wherever it is exact,"
       .. " or as auto and in 8-bit tensor cores, even those that sum in fewer bits" },
-  { "storage", "choice", choices = { "packed", "emulated" }, help = "keep values in their formats' bits, or in binary32" },
+  { "storage", "choice", choices = core.storages(), help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },
   { "out", "string", arg = "DIR", help = "run directory (default runs/<script>-<policy>-<time>)" },
