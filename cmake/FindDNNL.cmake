@@ -1,15 +1,3 @@
-# oneDNN's C API. Sets DNNL::dnnl and DNNL_VERSION; distributions name the package libdnnl-dev.
-find_path(DNNL_INCLUDE_DIR NAMES oneapi/dnnl/dnnl.h)
-find_library(DNNL_LIBRARY NAMES dnnl)
-if(DNNL_INCLUDE_DIR AND EXISTS ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h)
-  file(STRINGS ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h lines REGEX "#define DNNL_VERSION_(MAJOR|MINOR|PATCH)")
-  string(REGEX REPLACE "[^0-9;]" "" DNNL_VERSION "${lines}")
-  string(REPLACE ";" "." DNNL_VERSION "${DNNL_VERSION}")
-endif()
-include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(DNNL REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR VERSION_VAR DNNL_VERSION)
-if(DNNL_FOUND AND NOT TARGET DNNL::dnnl)
-  add_library(DNNL::dnnl UNKNOWN IMPORTED)
-  set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
-endif()
-mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
+# oneDNN's C API; distributions name the package libdnnl-dev.
+include(${CMAKE_CURRENT_LIST_DIR}/FindLibrary.cmake)
+mptl_find_library(DNNL dnnl HEADER oneapi/dnnl/dnnl.h LIBRARY dnnl VERSION DNNL_VERSION_ oneapi/dnnl/dnnl_version.h)

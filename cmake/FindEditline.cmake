@@ -1,10 +1,3 @@
-# libedit, for line editing in the REPL. Sets Editline::Editline; distributions name the package libedit-dev.
-find_path(EDITLINE_INCLUDE_DIR NAMES editline/readline.h)
-find_library(EDITLINE_LIBRARY NAMES edit)
-include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(Editline REQUIRED_VARS EDITLINE_LIBRARY EDITLINE_INCLUDE_DIR)
-if(Editline_FOUND AND NOT TARGET Editline::Editline)
-  add_library(Editline::Editline UNKNOWN IMPORTED)
-  set_target_properties(Editline::Editline PROPERTIES IMPORTED_LOCATION ${EDITLINE_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${EDITLINE_INCLUDE_DIR})
-endif()
-mark_as_advanced(EDITLINE_INCLUDE_DIR EDITLINE_LIBRARY)
+# libedit, for line editing in the REPL; distributions name the package libedit-dev.
+include(${CMAKE_CURRENT_LIST_DIR}/FindLibrary.cmake)
+mptl_find_library(Editline Editline HEADER editline/readline.h LIBRARY edit)
