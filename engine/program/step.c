@@ -73,7 +73,6 @@ static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, b
  * same bits, uncounted. Those that the program keeps are another list's. */
 static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
   char *at = p->scratch;
-  p->theta.count = 0;
   for (int i = 0; i < s->run.n; i++) {
     mptl_call *c = s->run.calls[i];
     for (int k = 0; k < c->op->n_param; k++) {
@@ -90,7 +89,6 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
 static mptl_status round_kept(mptl_program *p) {
   if (p->kept_bytes == 0) return MPTL_OK;
   char *at = (char *)p->saved + p->memory.state - p->kept_bytes;
-  p->theta.count = 0;
   for (int i = 0; i < p->graph->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
     for (int k = 0; k < c->op->n_param; k++) {
@@ -195,6 +193,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   MPTL_TRY(check_labels(p, labels, n));
   p->backend->use_threads(p->threads);
   p->forward_done = false;
+  p->theta.count = p->dtheta.count = 0; /* a step that failed half way leaves something in them */
   MPTL_TRY(mptl_program_follow_assignment(p));
   MPTL_TRY(mptl_program_acquire(p));
   p->step = step;
@@ -290,8 +289,8 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
   p->backend->use_threads(p->threads);
+  p->forward_done = false; /* gradients take the places of outputs, so backward runs once, also if it fails */
   bool by_stage = p->backend->memory->is_host || p->time_stages;
-  p->dtheta.count = 0;
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
     mptl_program_stage *s = &p->stages[i];
@@ -306,7 +305,6 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
     }
     p->costs[s->last].backward = stage_seconds(p, start);
   }
-  p->forward_done = false;
   MPTL_TRY(round_list(p, &p->dtheta));
   return find_nonfinite(p);
 }
