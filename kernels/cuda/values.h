@@ -395,12 +395,14 @@ MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t wor
   return (uint32_t)both;
 }
 
-/* To nearest even, of magnitudes up to the largest value. */
-MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g) {
+/* To nearest even, of magnitudes up to the largest value; counted. */
+MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts *counts) {
   uint32_t drop = 23 - (uint32_t)g.m, mask = (1u << drop) - 1;
-  uint32_t rounded = (a + (mask >> 1) + (mask ? a >> drop & 1 : 0)) & ~mask;
-  uint32_t small = __float_as_uint((__uint_as_float(a) + g.magic) - g.magic);
-  return a < g.small_below ? small : rounded;
+  uint32_t even = (a + (mask >> 1) + (mask ? a >> drop & 1 : 0)) & ~mask;
+  uint32_t small = __float_as_uint((__uint_as_float(a) + g.magic) - g.magic), rounded = a < g.small_below ? small : even;
+  counts->underflow += rounded == 0 && a != 0;
+  counts->max = a > counts->max ? a : counts->max;
+  return rounded;
 }
 
 /* Rounds the first n of x in place. index is the first one's, and words are its random bits in the stochastic mode. */
@@ -412,14 +414,8 @@ MPTL_DEVICE void mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
       uint32_t u = __float_as_uint(x[k]), a = u & ~MPTL_F32_SIGN;
       if (k >= n) break;
-      if (a > g.max_bits) {
-        x[k] = __uint_as_float(mptl_round_one(u, g, 0, key, index + k, counts));
-        continue;
-      }
-      uint32_t rounded = mptl_round_even(a, g);
-      counts->underflow += rounded == 0 && a != 0;
-      counts->max = a > counts->max ? a : counts->max;
-      x[k] = __uint_as_float(rounded | (u & MPTL_F32_SIGN));
+      u = a <= g.max_bits ? mptl_round_even(a, g, counts) | (u & MPTL_F32_SIGN) : mptl_round_one(u, g, 0, key, index + k, counts);
+      x[k] = __uint_as_float(u);
     }
     return;
   }
