@@ -18,6 +18,7 @@ describe("mptl data synthesize", function()
     local result = process.mptl { "data", "synthesize", out, ... }
     assert.same({ "", 0 }, { result.err, result.status })
     assert.is_nil(lfs.attributes(out .. ".tmp"))
+    assert.is_nil(lfs.attributes(out .. ".lock"))
     return result.out
   end
 
@@ -88,6 +89,31 @@ describe("mptl data synthesize", function()
     end
   end)
 
+  for layout, made in pairs { folder = "/train", packed = ".tmp" } do
+    it("leaves a " .. layout .. " alone that another process is writing", function()
+      local pipe = io.popen(("echo $$; exec '%s' data synthesize '%s' --layout %s --train 2000 --test 10 2>&1")
+        :format(os.getenv "MPTL_BIN", out, layout))
+      local pid = pipe:read "l"
+      process.wait_for(out .. ".tmp" .. made)
+      os.execute("kill -STOP " .. pid)
+      local second = process.mptl { "data", "synthesize", out, "--layout", layout }
+      os.execute("kill -CONT " .. pid)
+      local first = pipe:read "a"
+      pipe:close()
+      assert.same({ ("mptl data: OUT: %s: another process is writing it\n"):format(out), 2 }, { second.err, second.status })
+      assert.equal(("wrote %s: 2000 training and 10 test images of 10 classes\n"):format(out), first)
+      assert.equal(2000, (check()).train.images)
+      assert.is_nil(lfs.attributes(out .. ".lock"))
+    end)
+  end
+
+  it("takes up what another process has left", function()
+    files.write(out .. ".lock", "")
+    files.write(out .. ".tmp/train/class0/0000009.jpg", "")
+    synthesize("--layout", "folder", "--train", "10", "--test", "10")
+    assert.equal(10, (check()).train.images)
+  end)
+
   it("names a wrong argument, and what is accepted", function()
     local function wrong(message, ...)
       local result = process.mptl { "data", "synthesize", out, ... }
@@ -107,7 +133,7 @@ describe("mptl data synthesize", function()
     assert.equal(("mptl data: OUT: %s is there already\n"):format(dir), result.err)
     files.write(dir .. "/file", "")
     result = process.mptl { "data", "synthesize", dir .. "/file/set" }
-    assert.equal(("mptl: cannot make the directory %s/file/set.tmp: Not a directory\n"):format(dir), result.err)
+    assert.equal(("mptl: cannot write %s/file/set.lock: Not a directory\n"):format(dir), result.err)
     assert.equal(1, result.status)
   end)
 end)

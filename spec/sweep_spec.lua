@@ -1,5 +1,6 @@
 -- Sweeps: what a file stands for, and running it through the program, with interruptions.
 local json = require "mptl.json"
+local process = require "support.process"
 local runs = require "support.runs"
 local slurm = require "mptl.sweep.slurm"
 local sweep = require "mptl.sweep"
@@ -110,14 +111,6 @@ return {
     return list
   end
 
-  local function wait_for(path)
-    for _ = 1, 600 do
-      if runs.exists(path) then return end
-      os.execute "sleep 0.05"
-    end
-    error(path .. " does not come")
-  end
-
   -- Starts mptl, which leaves its process number and, in the end, its exit status in files.
   local function background(arguments)
     os.execute(("cd %s && { sh -c 'echo $$ >pid; exec %s %s'; echo $? >code.new; mv code.new code; } &"):format(dir,
@@ -126,7 +119,7 @@ return {
 
   local function interrupt()
     os.execute(("kill -INT $(cat %s/pid)"):format(dir))
-    wait_for(dir .. "/code")
+    process.wait_for(dir .. "/code")
     return runs.slurp(dir .. "/code"):match "%d+"
   end
 
@@ -166,7 +159,7 @@ return {
   it("stops its runs when it is interrupted itself", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background("sweep s.lua --out o >out.txt 2>err.txt")
-    wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
     assert.equal("130", interrupt())
     assert.equal("mptl: interrupted; the same command goes on\n", runs.slurp(dir .. "/err.txt"))
     assert.matches("stopped   tiny%-fp32  epoch %d+/100000", runs.slurp(dir .. "/out.txt"))
@@ -177,7 +170,7 @@ return {
     local train = "train tiny.lua --policy fp32 --epochs 100000 --threads 1 --out o/tiny-fp32"
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background(train .. " --quiet 2>/dev/null")
-    wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
     local code, out, err = runs.mptl(dir, "sweep s.lua --out o")
     local _, _, twice = runs.mptl(dir, train .. " --resume")
     assert.equal("130", interrupt())

@@ -3,12 +3,18 @@ local lfs = require "lfs"
 
 local M = {}
 
+--- Makes the folders above a path, unless they are there.
+-- @param path of a file or folder
+function M.make_above(path)
+  local parent = path:match "^(.+)/[^/]+/*$"
+  if parent and not lfs.attributes(parent, "mode") then M.make(parent) end
+end
+
 --- Makes a folder and those above it; it may be there already.
 -- @param path the folder
 function M.make(path)
   if lfs.attributes(path, "mode") == "directory" then return end
-  local parent = path:match "^(.+)/[^/]+/*$"
-  if parent and not lfs.attributes(parent, "mode") then M.make(parent) end
+  M.make_above(path)
   local ok, message = lfs.mkdir(path)
   if not ok and lfs.attributes(path, "mode") ~= "directory" then -- another process may have made it meanwhile
     error(("cannot make the directory %s: %s"):format(path, message), 0)

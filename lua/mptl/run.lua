@@ -6,6 +6,7 @@ local folder = require "mptl.folder"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
 local lfs = require "lfs"
+local lock = require "mptl.lock"
 local misuse = require "mptl.misuse"
 local tensorboard = require "mptl.tensorboard"
 
@@ -70,26 +71,17 @@ function M.choose(cfg)
 end
 
 -- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
-local function lock(dir)
-  local path = dir .. "/lock"
-  local file, message = io.open(path, "a")
-  if not file then error(("cannot write %s"):format(message), 0) end
-  if not lfs.lock(file, "w") then
-    file:close()
-    misuse.usage("--out %s: another process trains into it", dir)
-  end
-  return file
+local function take(dir)
+  return lock.take(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
 end
 
 --- Whether another process trains into a run directory now.
 -- @param dir the directory
 -- @return true or false
 function M.is_locked(dir)
-  local file = io.open(dir .. "/lock", "a")
-  if not file then return false end
-  local free = lfs.lock(file, "w")
-  file:close() -- and with it the lock
-  return not free
+  local may_write, file = pcall(lock.take, dir .. "/lock")
+  if may_write and file then file:close() end
+  return may_write and not file
 end
 
 --- Opens a run directory, which is made if need be.
@@ -99,7 +91,7 @@ end
 -- @return the run; its field history holds the metrics of the epochs before
 function M.open(dir, files, resumed)
   folder.make(dir)
-  local locked = lock(dir)
+  local locked = take(dir)
   if not files.resume and exists(dir .. "/config.json") then misuse.usage("--out %s: holds a run already", dir) end
   local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)
   self.lock_file = locked

@@ -1,4 +1,6 @@
 --- Runs the program mptl as a child process.
+local lfs = require "lfs"
+
 local M = {}
 
 local function quote(text)
@@ -28,6 +30,16 @@ function M.file(name, text)
   local file <close> = assert(io.open(path, "w"))
   file:write(text)
   return path
+end
+
+--- Waits for a file or folder that a process in the background makes, for half a minute at most.
+-- @param path the file
+function M.wait_for(path)
+  for _ = 1, 600 do
+    if lfs.attributes(path, "mode") then return end
+    os.execute "sleep 0.05"
+  end
+  error(path .. " does not come")
 end
 
 --- Runs mptl.

@@ -3,6 +3,7 @@ local core = require "mptl.core"
 local folder = require "mptl.folder"
 local layouts = require "mptl.dataset.layouts"
 local lfs = require "lfs"
+local lock = require "mptl.lock"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
 local progress = require "mptl.progress"
@@ -59,14 +60,23 @@ local function complete(args)
   local t = { classes = args.layout == "cifar100" and 100 or 10, quality = 90, seed = 0, layout = "cifar10", size = { 64, 64 },
     train = 5000, test = 1000 }
   for name, value in pairs(args) do t[name] = value end
+  t.out = t.out:gsub("(.)/+$", "%1")
   for _, name in ipairs { "classes", "size", "quality" } do
     if layouts.folders[t.layout] and args[name] then
       misuse.usage("--%s: %s has none to choose, --layout folder and packed have", name, t.layout)
     end
   end
-  if lfs.attributes(t.out, "mode") then misuse.usage("OUT: %s is there already", t.out) end
   if t.train < t.classes then misuse.usage("--train: %d, must be at least one for each of %d classes", t.train, t.classes) end
   return t
+end
+
+-- Takes OUT for this process; returns what to close.
+local function take(out)
+  folder.make_above(out)
+  local held = lock.take(out .. ".lock") or misuse.usage("OUT: %s: another process is writing it", out)
+  if not lfs.attributes(out, "mode") then return held end
+  os.remove(out .. ".lock")
+  misuse.usage("OUT: %s is there already", out)
 end
 
 -- Writes both sets; false when interrupted.
@@ -84,6 +94,7 @@ end
 
 function M.run(args)
   args = complete(args)
+  local _ <close> = take(args.out)
   local temporary = args.out .. ".tmp"
   local display = progress.create { bar = core.isatty(1) and not args.quiet, width = core.terminal_width(1), lines = true }
   folder.remove(temporary) -- an earlier attempt may have left it
@@ -93,7 +104,7 @@ function M.run(args)
     local writer = layouts.by_name[args.layout](inside and temporary .. "/" .. inside or temporary, {
       classes = args.classes, seed = args.seed, quality = args.quality, size = sizes(args.size, args.seed),
     })
-    return write(writer, args, display) and assert(os.rename(temporary, args.out))
+    return write(writer, args, display) and assert(os.rename(temporary, args.out)) and os.remove(args.out .. ".lock")
   end)
   core.catch_interrupt(false)
   display:clear()

@@ -2,6 +2,7 @@
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local lfs = require "lfs"
+local lock = require "mptl.lock"
 
 local M = {}
 
@@ -149,8 +150,8 @@ function M.fetch(name, dir, options)
   end
   folder.make(dir)
   local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
-  local lock <close> = assert(io.open(path .. ".lock", "a"))
-  if not lfs.lock(lock, "w") then fail("%s: another process is fetching it into %s", name, dir) end
+  local held <close> = lock.take(path .. ".lock")
+  if not held then fail("%s: another process is fetching it into %s", name, dir) end
   if not obtain(name, options.url or source.url, options.md5 or source.md5, path, options.note) then return nil end
   local unpacking = final .. ".tmp"
   folder.remove(unpacking)
