@@ -1,6 +1,11 @@
 -- Convolutions on NVIDIA GPUs, without one: cuDNN makes its plans for devices that are described to it.
 local convolutions = require "support.convolutions"
 
+-- 3 x 3, of 2 images of 8 x 8 pixels.
+local function shape_of(channels) return { 2, channels, 8, 8, channels, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } end
+
+local compiled = {} -- lines, by device
+
 describe("cuDNN", function()
   for _, device in ipairs { "a100", "h100" } do
     for _, kind in ipairs { "f32", "tf32" } do
@@ -18,9 +23,35 @@ describe("cuDNN", function()
     local device, kind, c = table.unpack(case)
     it(("compiles engines for narrow operands and binary32 results, all passes: %s, %s"):format(device, kind), function()
       if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
-      for _, line in ipairs(convolutions.plans(device, kind, { { 2, c, 8, 8, c, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } })) do
-        assert.equal("ok", line:sub(1, 2), line)
-      end
+      local lines = convolutions.plans(device, kind, { shape_of(c) })
+      for _, line in ipairs(lines) do assert.equal("ok", line:sub(1, 2), line) end
+      compiled[device] = lines
     end)
   end
+
+  it("makes plans that take long on several threads, the same ones, each once", function()
+    if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+    local dir = os.tmpname()
+    os.remove(dir)
+    local shape = shape_of(8)
+    local alone = compiled.a100 or convolutions.plans("a100", "bf16", { shape })
+    local options = { environment = "MPTL_CUDA_PLANS=" .. dir, threads = 2 }
+    for _, expected in ipairs { 3, 0 } do -- the second time they are in files
+      local lines, made = convolutions.plans("a100", "bf16", { shape, shape }, options)
+      assert.equal(expected, made)
+      for i, line in ipairs(lines) do assert.equal(alone[(i - 1) % 3 + 1], line) end
+    end
+    os.execute("rm -r " .. dir)
+  end)
+
+  it("makes no plans on threads that are ready or that it has no engine for", function()
+    if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+    local shapes = { { 2, 3, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } }
+    local _, made = convolutions.plans("h100", "tf32", shapes, { threads = 2 })
+    assert.equal(0, made)
+    local lines
+    lines, made = convolutions.plans("h100", "bf16", shapes, { threads = 2 })
+    assert.equal(1, made)
+    assert.same({ "ok", "no", "no" }, { lines[1]:sub(1, 2), lines[2]:sub(1, 2), lines[3]:sub(1, 2) })
+  end)
 end)

@@ -132,6 +132,10 @@ typedef struct mptl_backend {
   void (*op_destroy)(mptl_call *call);
   size_t (*op_saved_floats)(const mptl_call *call);
 
+  /* Tells the calls of all stages that are about to be prepared, in the state in which they will be: a backend whose preparations take long
+   * may do them here, side by side. What goes wrong is told by prepare. NULL: nothing to do. */
+  void (*expect)(mptl_call *const *calls, int n);
+
   /* Stages. prepare gets a stage ready for operands of the sizes and formats that its calls have now (addresses are not set yet), and
    * tells how much scratch memory it takes. It comes before the first run and whenever a format has changed. */
   mptl_status (*prepare)(mptl_stage *stage, size_t *scratch_bytes);

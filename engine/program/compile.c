@@ -241,6 +241,7 @@ static void describe_operands(mptl_program *p) {
 /* Prepares the stages. Scratch memory: as much as the one that needs most. */
 static mptl_status prepare_stages(mptl_program *p) {
   p->memory.scratch = 0;
+  if (p->backend->expect != NULL) p->backend->expect(p->order, p->graph->n_ops);
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
     s->theta_bytes = 0;

@@ -1,6 +1,7 @@
-/* usage: cuda_plans DEVICE TYPE [MIB] < SHAPES
+/* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES
  * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100, b200) and operands of a type (f32, e5m2:e4m3),
- * with at most MIB MiB of workspace (1024 if not said).
+ * with at most MIB MiB of workspace (1024 if not said). With THREADS, those that take long are made on so many threads first, and the first
+ * line of stdout is "made N".
  * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
  * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
 #include <stdio.h>
@@ -33,8 +34,35 @@ static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pas
   mptl_cuda_conv_destroy(conv);
 }
 
+/* The shapes of stdin, owned by the caller. Returns 0, or what main returns. */
+static int read_shapes(mptl_conv_shape **shapes, size_t *n) {
+  char line[256];
+  *shapes = NULL;
+  *n = 0;
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    mptl_conv_shape s = {.bias = false};
+    if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
+               &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups) != 16)
+      return wrong("not a shape:", line);
+    mptl_conv_shape *more = realloc(*shapes, (*n + 1) * sizeof s);
+    if (more == NULL) return wrong("no memory for", line);
+    *shapes = more;
+    more[(*n)++] = s;
+  }
+  return 0;
+}
+
+static void make_ahead(mptl_cuda_dnn *dnn, const mptl_conv_shape *shapes, size_t n, mptl_cuda_pair types, size_t limit,
+                       int threads) {
+  mptl_cuda_wanted *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
+  for (size_t i = 0; i < n * MPTL_PASSES && list != NULL; i++)
+    list[i] = (mptl_cuda_wanted){shapes[i / MPTL_PASSES], (mptl_pass)(i % MPTL_PASSES), {1, {types}}};
+  printf("made %zu\n", list != NULL ? mptl_cuda_conv_make_ahead(dnn, list, n * MPTL_PASSES, limit, threads) : 0);
+  free(list);
+}
+
 int main(int argc, char **argv) {
-  if (argc != 3 && argc != 4) return wrong("arguments are DEVICE TYPE [MIB], not", argc > 1 ? argv[1] : "");
+  if (argc < 3 || argc > 5) return wrong("arguments are DEVICE TYPE [MIB [THREADS]], not", argc > 1 ? argv[1] : "");
   const char *device = strcmp(argv[1], "a100") == 0   ? A100
                        : strcmp(argv[1], "h100") == 0 ? H100
                        : strcmp(argv[1], "b200") == 0 ? B200
@@ -44,17 +72,17 @@ int main(int argc, char **argv) {
   if (argv[2][length] == ':') second = type_named(argv[2] + length + 1, strlen(argv[2] + length + 1));
   if (device == NULL) return wrong("device is a100, h100 or b200, not", argv[1]);
   if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES) return wrong("unknown type", argv[2]);
-  size_t limit = (size_t)(argc > 3 ? atoi(argv[3]) : 1024) << 20;
+  size_t limit = (size_t)(argc > 3 ? atoi(argv[3]) : 1024) << 20, n;
   mptl_cuda_dnn *dnn;
-  if (mptl_cuda_dnn_create_for(&dnn, device) != MPTL_OK) return wrong(argv[1], mptl_error());
-  char line[256];
-  while (fgets(line, sizeof line, stdin) != NULL) {
-    mptl_conv_shape s = {.bias = false};
-    if (sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
-               &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups) != 16)
-      return wrong("not a shape:", line);
-    for (int pass = 0; pass < MPTL_PASSES; pass++) plan(dnn, &s, (mptl_pass)pass, first, second, limit);
+  mptl_conv_shape *shapes;
+  int status = read_shapes(&shapes, &n);
+  if (status == 0 && mptl_cuda_dnn_create_for(&dnn, device) != MPTL_OK) status = wrong(argv[1], mptl_error());
+  if (status == 0) {
+    if (argc > 4) make_ahead(dnn, shapes, n, (mptl_cuda_pair){first, second}, limit, atoi(argv[4]));
+    for (size_t i = 0; i < n * MPTL_PASSES; i++)
+      plan(dnn, &shapes[i / MPTL_PASSES], (mptl_pass)(i % MPTL_PASSES), first, second, limit);
+    mptl_cuda_dnn_destroy(dnn);
   }
-  mptl_cuda_dnn_destroy(dnn);
-  return 0;
+  free(shapes);
+  return status;
 }

@@ -155,6 +155,7 @@ static mptl_backend backend = {
     .op_create = op_create,
     .op_destroy = op_destroy,
     .op_saved_floats = op_saved_floats,
+    .expect = mptl_cuda_expect,
     .prepare = prepare,
     .compute = mptl_cuda_compute,
     .forward = forward,

@@ -36,7 +36,8 @@ mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n);
 /* mptl_backend's measure (floor.c). */
 mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds);
 
-/* mptl_backend's compute (gemm.c). */
+/* mptl_backend's expect and compute (gemm.c). */
+void mptl_cuda_expect(mptl_call *const *calls, int n);
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
 /* ---- Operands as the kernels take them ---- */

@@ -44,6 +44,8 @@ static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stre
   MPTL_TRY(mptl_cuda_use_device(device, &dnn->capability));
   MPTL_TRY(mptl_dnn_status(cudnnCreate(&dnn->handle), name));
   MPTL_TRY(mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name));
+  dnn->device = device;
+  dnn->stream = stream;
   dnn->store = open_store(device);
   return MPTL_OK;
 }
@@ -61,7 +63,8 @@ static mptl_status describe_device(mptl_cuda_dnn *dnn, const char *properties) {
                         (int64_t)strlen(properties) + 1, properties));
   MPTL_TRY(mptl_dnn_finalize(dnn->properties, name));
   dnn->store = mptl_dnn_store_open(properties);
-  return MPTL_OK;
+  dnn->description = strdup(properties);
+  return dnn->description != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", name);
 #else
   return mptl_fail(MPTL_EUNSUPPORTED, "device properties: cuDNN is %s, 9.8 or newer is needed", mptl_cuda_dnn_version());
 #endif
@@ -91,10 +94,16 @@ mptl_status mptl_cuda_dnn_create_for(mptl_cuda_dnn **dnn, const char *properties
   return status;
 }
 
+mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *dnn) {
+  return dnn->handle != NULL ? mptl_cuda_dnn_create(another, dnn->device, dnn->stream)
+                             : mptl_cuda_dnn_create_for(another, dnn->description);
+}
+
 void mptl_cuda_dnn_destroy(mptl_cuda_dnn *dnn) {
   if (dnn == NULL) return;
   mptl_dnn_destroy_plans(dnn->plans);
   mptl_dnn_store_close(dnn->store);
+  free(dnn->description);
   if (dnn->properties != NULL) cudnnBackendDestroyDescriptor(dnn->properties);
   if (dnn->handle != NULL) cudnnDestroy(dnn->handle);
   free(dnn);

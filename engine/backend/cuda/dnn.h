@@ -21,8 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "backend/cuda/types.h"
-#include "backend/shapes.h"
+#include "backend/cuda/wanted.h"
 
 /* cuDNN on a device. */
 typedef struct mptl_cuda_dnn mptl_cuda_dnn;
@@ -52,10 +51,14 @@ typedef struct mptl_cuda_conv mptl_cuda_conv;
  *   BF16        forward, groups included but not depthwise; backward without groups, for even numbers of channels.
  *               cuDNN compiles these, which takes a second or more each
  *   8 bits      forward as BF16; backward from compute capability 100 on
- * Plans are kept in dnn: creating the same again is cheap, and so is failing again. */
+ * Plans are kept, in dnn and in files (dnn_store.h): creating the same again is cheap, and in dnn so is failing again. */
 mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
                                   mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
 void mptl_cuda_conv_destroy(mptl_cuda_conv *conv); /* NULL is allowed */
+
+/* Makes the plans of a list that take long, because cuDNN compiles them, and are not kept yet, on up to that many threads: creating the passes
+ * then finds them, the same as it would have made. What cannot be made is left to it. Returns how many were made. */
+size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_wanted *list, size_t n, size_t workspace_limit, int threads);
 
 /* Bytes of device memory that a run needs besides operands and result; contents before and after mean nothing. */
 size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv);

@@ -14,6 +14,8 @@ typedef struct mptl_dnn_key {
   size_t workspace_limit;
 } mptl_dnn_key;
 
+bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b);
+
 typedef struct mptl_dnn_plan {
   mptl_dnn_key key;
   cudnnBackendDescriptor_t config, plan;
@@ -26,15 +28,24 @@ typedef struct mptl_dnn_plan {
 typedef struct mptl_dnn_store mptl_dnn_store; /* plans in files: dnn_store.h */
 
 struct mptl_cuda_dnn {
-  cudnnHandle_t handle;                /* NULL: the device is described, not there */
-  cudnnBackendDescriptor_t properties; /* NULL: there is a handle */
+  int device; /* with its handle and stream, where there is one */
+  cudnnHandle_t handle;
+  cudaStream_t stream;
+  char *description; /* with cuDNN's form of it, where the device is only described */
+  cudnnBackendDescriptor_t properties;
   int capability;
   mptl_dnn_plan *plans;  /* all that were asked for */
   mptl_dnn_store *store; /* NULL: there are no files */
 };
 
+/* Another one for the same device. */
+mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *dnn);
+
 /* The plan of a key, from a file or made when it is first asked for; owned by dnn. */
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key);
+
+/* What dnn knows of a key, or finds in a file: its plan, or one that has a refusal. NULL: nothing. */
+const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key);
 void mptl_dnn_destroy_plans(mptl_dnn_plan *plans);
 
 /* An execution plan for dnn's device; then, when what it is to be made of is set, the end of making it. */
@@ -47,6 +58,9 @@ typedef struct mptl_dnn_text {
   char *bytes; /* owned */
   size_t size;
 } mptl_dnn_text;
+
+/* Gives dnn a plan that it does not have, from a text. False: it was no use. */
+bool mptl_dnn_take_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key, const mptl_dnn_text *text);
 
 /* Not every engine of every version has one. */
 mptl_status mptl_dnn_write_plan(mptl_dnn_text *text, const mptl_dnn_plan *plan);

@@ -1,4 +1,5 @@
-/* Plans: the first of cuDNN's engines that the rules of dnn.h allow. Kept until their mptl_cuda_dnn goes, since some are compiled. */
+/* Plans: the first of cuDNN's engines that the rules of dnn.h allow. Kept until their mptl_cuda_dnn goes, and in files, since some are
+ * compiled. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,23 +165,6 @@ static mptl_status search_plan(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
   return status;
 }
 
-/* The plan of plan->key: from its file, else by a search, whose outcome is kept in one. */
-static mptl_status make(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
-  mptl_dnn_text text;
-  bool found = false;
-  if (mptl_dnn_store_read(&text, dnn->store, &plan->key)) {
-    found = mptl_dnn_read_plan(plan, dnn, &text) == MPTL_OK;
-    free(text.bytes);
-  }
-  if (found) return MPTL_OK;
-  MPTL_TRY(search_plan(plan, dnn));
-  if (dnn->store != NULL && mptl_dnn_write_plan(&text, plan) == MPTL_OK) {
-    mptl_dnn_store_write(&text, dnn->store, &plan->key);
-    free(text.bytes);
-  }
-  return MPTL_OK;
-}
-
 static void destroy(mptl_dnn_plan *plan) {
   if (plan->plan != NULL) cudnnBackendDestroyDescriptor(plan->plan);
   if (plan->config != NULL) cudnnBackendDestroyDescriptor(plan->config);
@@ -188,27 +172,60 @@ static void destroy(mptl_dnn_plan *plan) {
   free(plan);
 }
 
-static bool same(const mptl_dnn_key *a, const mptl_dnn_key *b) {
+bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b) {
   return memcmp(&a->shape, &b->shape, offsetof(mptl_conv_shape, bias)) == 0 && a->pass == b->pass && a->first == b->first &&
          a->second == b->second && a->workspace_limit == b->workspace_limit;
 }
 
-mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
-  mptl_dnn_plan *p = dnn->plans;
-  while (p != NULL && !same(&p->key, key)) p = p->next;
-  *plan = p;
-  if (p != NULL) return p->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", p->refusal);
-  if ((p = calloc(1, sizeof *p)) == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+static mptl_dnn_plan *keep(mptl_cuda_dnn *dnn, mptl_dnn_plan *plan) {
+  plan->next = dnn->plans;
+  dnn->plans = plan;
+  return plan;
+}
+
+bool mptl_dnn_take_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key, const mptl_dnn_text *text) {
+  mptl_dnn_plan *p = calloc(1, sizeof *p);
+  if (p == NULL) return false;
   p->key = *key;
-  mptl_status status = make(p, dnn);
+  bool ok = mptl_dnn_read_plan(p, dnn, text) == MPTL_OK;
+  if (ok)
+    keep(dnn, p);
+  else
+    destroy(p);
+  return ok;
+}
+
+const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
+  const mptl_dnn_plan *p = dnn->plans;
+  mptl_dnn_text text;
+  while (p != NULL && !mptl_dnn_same_key(&p->key, key)) p = p->next;
+  if (p != NULL || !mptl_dnn_store_read(&text, dnn->store, key)) return p;
+  bool ok = mptl_dnn_take_plan(dnn, key, &text);
+  free(text.bytes);
+  return ok ? dnn->plans : NULL;
+}
+
+static void store(const mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
+  mptl_dnn_text text;
+  if (dnn->store == NULL || mptl_dnn_write_plan(&text, plan) != MPTL_OK) return;
+  mptl_dnn_store_write(&text, dnn->store, &plan->key);
+  free(text.bytes);
+}
+
+mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
+  *plan = mptl_dnn_recall_plan(dnn, key);
+  if (*plan != NULL) return (*plan)->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", (*plan)->refusal);
+  mptl_dnn_plan *p = calloc(1, sizeof *p);
+  if (p == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  p->key = *key;
+  mptl_status status = search_plan(p, dnn);
+  if (status == MPTL_OK) store(p, dnn);
   if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error()); /* the search is not for nothing either */
   if (status != MPTL_OK && p->refusal == NULL) {
     destroy(p);
     return status;
   }
-  p->next = dnn->plans;
-  dnn->plans = p;
-  *plan = p;
+  *plan = keep(dnn, p);
   return status;
 }
 

@@ -69,9 +69,11 @@ static mptl_status prepare(product *p, const mptl_conv_shape *shape, mptl_cuda_t
   return p->result && p->workspace ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
 }
 
+static mptl_conv_shape shape_here(void) { return mptl_floor_shape(IMAGES * mptl_cuda_runtime_multiprocessors()); }
+
 /* Nothing is added where the library has no code for the type. */
 static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_cuda_type type, double seconds) {
-  const mptl_conv_shape shape = mptl_floor_shape(IMAGES * mptl_cuda_runtime_multiprocessors());
+  const mptl_conv_shape shape = shape_here();
   product p = {.run = NULL};
   double best = 0;
   mptl_status status = prepare(&p, &shape, type);
@@ -87,6 +89,10 @@ static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_cud
 }
 
 mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds) {
+  mptl_cuda_wanted list[MPTL_CUDA_E4M3 + 1];
+  for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
+    list[type] = (mptl_cuda_wanted){shape_here(), MPTL_FORWARD, {1, {{type, type}}}};
+  mptl_cuda_products_expect(list, sizeof list / sizeof *list);
   MPTL_TRY(measure_copy(floor, seconds));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
     MPTL_TRY(measure_product(floor, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));

@@ -5,19 +5,15 @@
  * whole batch.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 
-/* What the two operands of a pass are multiplied as: one type, or two of 8 bits. */
-typedef struct gemm_types {
-  mptl_cuda_type first, second;
-} gemm_types;
-
 /* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
 typedef struct gemm_pass {
-  gemm_types type;
+  mptl_cuda_pair type;
   size_t first, second; /* its operands, where they are not taken as they are in memory */
   size_t results;       /* in binary32, on their way to a value in another form */
   size_t workspace;     /* the library's */
@@ -47,7 +43,7 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
       .k = (size_t)out.c, .c = (size_t)(in.c / a->groups), .s = (size_t)a->kernel[0] * (size_t)a->kernel[1]};
 }
 
-static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, gemm_types t) {
+static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
   return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t.first, t.second)
                      : mptl_cuda_product_conv(product, &s.conv, pass, t.first, t.second);
@@ -88,29 +84,63 @@ const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_com
 }
 
 static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
-  gemm_types t = state(call)->pass[pass].type;
+  mptl_cuda_pair t = state(call)->pass[pass].type;
   return &state(call)->product[pass][t.first][t.second];
 }
 
-static mptl_status try_types(mptl_call *call, mptl_pass pass, gemm_types t) {
+static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
   state(call)->pass[pass] = (gemm_pass){.type = t};
   mptl_cuda_product **product = product_of(call, pass);
   return *product != NULL ? MPTL_OK : create_product(product, call, pass, t);
 }
 
-/* The types and the product of a pass. Where the library has no code for a type, the next wider one, which is in front of it in the list of
+/* What a pass may be multiplied as. Where the library has no code for a type, the next wider one, which is in front of it in the list of
  * types, is as right. */
-static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
+static mptl_cuda_choices choices_of(const mptl_call *call, mptl_pass pass) {
+  const mptl_rounder *x = call->in[0].rounder, *theta = call->theta_rounder, *dy = call->dy.rounder;
+  const mptl_rounder *first = pass == MPTL_BACKWARD_DATA ? dy : x, *second = pass == MPTL_BACKWARD_WEIGHTS ? dy : theta;
   int type = MPTL_CUDA_F32, groups = mptl_call_groups(call);
-  mptl_status status = MPTL_EUNSUPPORTED;
+  mptl_cuda_choices c = {.n = 0};
   if (first != NULL && second != NULL) {
     type = (int)choose_type(first->format, second->format, groups, call->compute);
     if (multiplies_codes(first->format, second->format, groups, call->compute))
-      status = try_types(call, pass, (gemm_types){code_type(first->format), code_type(second->format)});
+      c.pairs[c.n++] = (mptl_cuda_pair){code_type(first->format), code_type(second->format)};
   }
-  for (; type >= MPTL_CUDA_F32 && status == MPTL_EUNSUPPORTED; type--)
-    status = try_types(call, pass, (gemm_types){(mptl_cuda_type)type, (mptl_cuda_type)type});
+  for (; type >= MPTL_CUDA_F32; type--) c.pairs[c.n++] = (mptl_cuda_pair){(mptl_cuda_type)type, (mptl_cuda_type)type};
+  return c;
+}
+
+/* The types and the product of a pass. */
+static mptl_status choose(mptl_call *call, mptl_pass pass) {
+  mptl_cuda_choices c = choices_of(call, pass);
+  mptl_status status = MPTL_EUNSUPPORTED;
+  for (int i = 0; i < c.n && status == MPTL_EUNSUPPORTED; i++) status = try_types(call, pass, c.pairs[i]);
   return status;
+}
+
+static bool has_pass(const mptl_call *call, mptl_pass pass) {
+  return pass == MPTL_FORWARD || (call->train && (pass == MPTL_BACKWARD_WEIGHTS || call->dx[0].wanted));
+}
+
+/* Lists the passes of a convolution that have no product in their best types yet; returns how many. */
+static size_t list_wanted(mptl_cuda_wanted list[MPTL_PASSES], const mptl_call *call) {
+  mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
+  size_t n = 0;
+  for (int pass = 0; pass < MPTL_PASSES && !s.is_linear; pass++) {
+    mptl_cuda_choices c = choices_of(call, (mptl_pass)pass);
+    if (has_pass(call, (mptl_pass)pass) && state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] == NULL)
+      list[n++] = (mptl_cuda_wanted){.shape = s.conv, .pass = (mptl_pass)pass, .choices = c};
+  }
+  return n;
+}
+
+void mptl_cuda_expect(mptl_call *const *calls, int n) {
+  size_t count = 0;
+  mptl_cuda_wanted *list = calloc((size_t)n * MPTL_PASSES, sizeof *list);
+  for (int i = 0; i < n && list != NULL; i++)
+    if (strcmp(calls[i]->op->kind->name, mptl_cuda_conv2d.kind) == 0) count += list_wanted(list + count, calls[i]);
+  if (count > 0) mptl_cuda_products_expect(list, count);
+  free(list);
 }
 
 /* ---- Scratch memory ---- */
@@ -147,7 +177,7 @@ static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
 
 static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
-  MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
+  MPTL_TRY(choose(call, MPTL_FORWARD));
   p->first = take(bytes, operand_bytes(&call->in[0], p->type.first, in_numel(call)));
   p->second = take(bytes, weights_numel(call) * mptl_cuda_type_size(p->type.second));
   p->results = take(bytes, results_bytes(&call->y, out_numel(call)));
@@ -159,7 +189,7 @@ static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
 static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t channels = (size_t)mptl_cuda_out_shape(call).c, weights = weights_numel(call), begin, end;
-  MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
+  MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS));
   w->second = take(bytes, operand_bytes(&call->dy, w->type.second, out_numel(call)));
   begin = *bytes;
   w->first = take(bytes, operand_bytes(&call->in[0], w->type.first, in_numel(call)));
@@ -167,8 +197,8 @@ static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   w->workspace = take(bytes, workspace_bytes(call, MPTL_BACKWARD_WEIGHTS));
   if (call->op->attr.bias)
     state(call)->bias_sums = take(bytes, mptl_cuda_bias_gradient_scratch(out_numel(call) / channels, channels));
-  if (!call->dx[0].wanted) return MPTL_OK;
-  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
+  if (!has_pass(call, MPTL_BACKWARD_DATA)) return MPTL_OK;
+  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA));
   end = begin;
   d->first = d->type.first == w->type.second ? w->second : take(&end, operand_bytes(&call->dy, d->type.first, out_numel(call)));
   d->second = take(&end, weights * mptl_cuda_type_size(d->type.second));

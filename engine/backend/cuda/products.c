@@ -1,6 +1,7 @@
 /* Products through cuDNN and cuBLASLt, which are loaded with the first one that needs them. */
 #include "backend/cuda/products.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,7 +9,10 @@
 #include "backend/cuda/dnn.h"
 #include "backend/cuda/runtime.h"
 
-enum { WORKSPACE_LIMIT = 64 << 20 }; /* bytes of a pass: it is scratch memory, which the largest pass decides */
+enum {
+  WORKSPACE_LIMIT = 64 << 20, /* bytes of a pass: it is scratch memory, which the largest pass decides */
+  MOST_THREADS = 4            /* that make plans: more would only wait for each other (dnn_ahead.c) */
+};
 
 struct mptl_cuda_product {
   mptl_cuda_conv *conv; /* one of them */
@@ -31,9 +35,20 @@ static mptl_status finish(mptl_cuda_product **product, mptl_status status) {
   return status;
 }
 
+static mptl_status open_dnn(void) {
+  return dnn != NULL ? MPTL_OK : mptl_cuda_dnn_create(&dnn, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream());
+}
+
+void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
+  cpu_set_t cores;
+  int threads = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+  if (open_dnn() != MPTL_OK) return;
+  mptl_cuda_conv_make_ahead(dnn, list, n, WORKSPACE_LIMIT, threads < MOST_THREADS ? threads : MOST_THREADS);
+}
+
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
                                    mptl_cuda_type first, mptl_cuda_type second) {
-  if (dnn == NULL) MPTL_TRY(mptl_cuda_dnn_create(&dnn, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
+  MPTL_TRY(open_dnn());
   MPTL_TRY(allocate(product));
   return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, first, second, WORKSPACE_LIMIT));
 }

@@ -9,8 +9,7 @@
 
 #include <stddef.h>
 
-#include "backend/cuda/types.h"
-#include "backend/shapes.h"
+#include "backend/cuda/wanted.h"
 
 typedef struct mptl_cuda_product mptl_cuda_product;
 
@@ -20,6 +19,9 @@ mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_
                                    mptl_cuda_type first, mptl_cuda_type second);
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
                                      mptl_cuda_type first, mptl_cuda_type second);
+
+/* Tells what mptl_cuda_product_conv will be called for until it is told again, so that what takes long may be made side by side. */
+void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n);
 void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed */
 
 /* Device memory that a run needs, 256-byte aligned. */

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cuda/runtime.h"
 #include "kernels/round.h"
@@ -35,8 +36,32 @@ static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *sh
   return MPTL_OK;
 }
 
+/* The last list, against which convolutions are held: one that was not told is one that nobody could make ahead. */
+static mptl_cuda_wanted *expected;
+static size_t expected_count;
+
+void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
+  free(expected);
+  expected = malloc(n * sizeof *list);
+  expected_count = expected != NULL ? n : 0;
+  if (expected != NULL) memcpy(expected, list, n * sizeof *list);
+}
+
+static bool is_expected(const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second) {
+  for (size_t i = 0; i < expected_count; i++) {
+    const mptl_cuda_wanted *w = &expected[i];
+    if (memcmp(&w->shape, s, offsetof(mptl_conv_shape, bias)) != 0 || w->pass != pass) continue;
+    for (int k = 0; k < w->choices.n; k++)
+      if (w->choices.pairs[k].first == first && w->choices.pairs[k].second == second) return true;
+  }
+  return false;
+}
+
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
                                    mptl_cuda_type first, mptl_cuda_type second) {
+  if (!is_expected(shape, pass, first, second))
+    return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not expected", mptl_conv_name(shape).text, mptl_pass_name(pass),
+                     mptl_cuda_type_name(first), mptl_cuda_type_name(second));
   return create(product, shape, pass, first, second);
 }
 
