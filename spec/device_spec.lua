@@ -228,8 +228,11 @@ describe("training on the GPU", function()
     local images = core.tensor({ 5 }, { 1, 2, 3, 4, 5 })
     assert.has_error(function() program:forward(images, { 5 }) end,
       "loss (nll_loss): label of sample 0: 5, accepted are 0 to 4")
-    assert.has_error(function() program:forward(images, { 4 }) end,
-      "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
+    for _ = 1, 2 do
+      assert.has_error(function() program:forward(images, { 4 }) end,
+        "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
+      images:fill(0) -- the device has done with it: its build for the host looks whether that is so
+    end
   end)
 end)
 

@@ -117,6 +117,14 @@ static mptl_status fetch(mptl_program *p) {
   return MPTL_OK;
 }
 
+/* The end of a run of stages: fetches what it tells, or, where something has failed, waits all the same: what the caller lent is the
+ * caller's again. */
+static mptl_status finish(mptl_program *p, mptl_status status) {
+  if (status == MPTL_OK) return fetch(p);
+  p->backend->memory->synchronize();
+  return status;
+}
+
 /* Whether a forward tensor met a NaN. The step's loss is NaN then, and it is not applied: also where the format has no code for NaN. */
 static bool forward_has_nan(const mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++)
@@ -183,7 +191,7 @@ static mptl_status take_batch(mptl_program *p, const float *images, const int32_
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
   p->slots[0].call.in[0].data = copy;
   size_t image = p->memory.images / (size_t)p->options.batch;
-  return memory->lend(copy, images, (size_t)n * image); /* the caller's until the step returns, which fetches */
+  return memory->lend(copy, images, (size_t)n * image); /* until the end: see finish */
 }
 
 static mptl_status run_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step) {
@@ -216,8 +224,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
 
 mptl_status mptl_program_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
                                  mptl_result *result) {
-  MPTL_TRY(run_forward(p, images, labels, n, step));
-  MPTL_TRY(fetch(p));
+  MPTL_TRY(finish(p, run_forward(p, images, labels, n, step)));
   *result = forward_result(p, n);
   return MPTL_OK;
 }
@@ -310,21 +317,20 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
 }
 
 mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *finite) {
-  MPTL_TRY(run_backward(p, loss_scale));
-  MPTL_TRY(fetch(p));
+  MPTL_TRY(finish(p, run_backward(p, loss_scale)));
   *finite = gradients_finite(p) && !forward_has_nan(p);
   return MPTL_OK;
 }
 
 mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
                               const mptl_update *update, mptl_result *result) {
-  MPTL_TRY(run_forward(p, images, labels, n, step));
-  MPTL_TRY(run_backward(p, update->loss_scale));
-  MPTL_TRY(fetch(p));
+  mptl_status status = run_forward(p, images, labels, n, step);
+  if (status == MPTL_OK) status = run_backward(p, update->loss_scale);
+  MPTL_TRY(finish(p, status));
   *result = forward_result(p, n);
   result->applied = !update->skip_nonfinite || (gradients_finite(p) && !forward_has_nan(p));
   double start = mptl_now();
-  mptl_status status = result->applied ? mptl_model_update(p->model, update) : MPTL_OK;
+  status = result->applied ? mptl_model_update(p->model, update) : MPTL_OK;
   p->update_seconds = stage_seconds(p, start);
   return status;
 }
