@@ -48,6 +48,18 @@ typedef struct mptl_loss {
   int32_t bad_label; /* for backends: programs look at labels before */
 } mptl_loss;
 
+/* An array to be rounded: dst[i] = round(src[i]), i < n; dst may be src. All addresses are the device's, the rounder's is the host's. */
+typedef struct mptl_rounding {
+  float *dst; /* NULL: nothing is rounded, only exponents are counted; rounder and stats mean nothing then */
+  const float *src;
+  size_t n; /* 0 is allowed */
+  const mptl_rounder *rounder;
+  mptl_key key; /* random bits; elements count from index0 */
+  uint64_t index0;
+  mptl_round_stats *stats;   /* adds; NULL: not counted */
+  mptl_exponents *exponents; /* of the elements before they are rounded; adds; NULL: not counted */
+} mptl_rounding;
+
 /* One operator of a program, with its operands: addresses are the device's, rounders the host's. */
 typedef struct mptl_call {
   const mptl_graph *graph;
@@ -70,6 +82,7 @@ typedef struct mptl_call {
   const mptl_rounder
       *theta_rounder; /* of the first parameter; others have its format, but an auto_bias format's shift is their own */
   const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
+  mptl_rounding weights;               /* how to round the first parameter, if the operator does that: see rounds_weights */
   float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
   float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
 
@@ -96,18 +109,6 @@ typedef struct mptl_stage {
   void *scratch;     /* 64-byte aligned, shared by the stages */
 } mptl_stage;
 
-/* An array to be rounded: dst[i] = round(src[i]), i < n; dst may be src. All addresses are the device's, the rounder's is the host's. */
-typedef struct mptl_rounding {
-  float *dst; /* NULL: nothing is rounded, only exponents are counted; rounder and stats mean nothing then */
-  const float *src;
-  size_t n; /* 0 is allowed */
-  const mptl_rounder *rounder;
-  mptl_key key; /* random bits; elements count from index0 */
-  uint64_t index0;
-  mptl_round_stats *stats;   /* adds; NULL: not counted */
-  mptl_exponents *exponents; /* of the elements before they are rounded; adds; NULL: not counted */
-} mptl_rounding;
-
 /* A trained parameter, for the update. */
 typedef struct mptl_trained {
   float *p, *buf; /* master, momentum */
@@ -121,6 +122,10 @@ typedef struct mptl_backend {
   const char *name; /* "cpu", "cuda:0" */
   const mptl_memory *memory;
   int stage_ops; /* operators that a stage has at most */
+
+  /* Whether operators round parameters of several dimensions, the weights of matrix products, as they read them: theta has the master then,
+   * and call->weights says how (dst is NULL; so is rounder where they stay as they are), forward and, uncounted, backward. */
+  bool rounds_weights;
 
   /* Threads that operators are compiled for, and run with. */
   int (*threads)(void);

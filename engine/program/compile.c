@@ -249,7 +249,7 @@ static mptl_status prepare_stages(mptl_program *p) {
       const mptl_call *c = s->run.calls[j];
       for (int k = 0; k < c->op->n_param && !c->theta_rounder->is_identity; k++) {
         const mptl_param *param = &p->graph->params[c->op->first_param + k];
-        if (!mptl_is_kept(p, param)) s->theta_bytes += mptl_theta_bytes(param);
+        if (!mptl_is_kept(p, param) && !mptl_is_weights(p, param)) s->theta_bytes += mptl_theta_bytes(param);
       }
     }
     MPTL_TRY(p->backend->prepare(&s->run, &s->scratch_bytes));

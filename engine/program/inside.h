@@ -107,6 +107,11 @@ static inline bool mptl_is_kept(const mptl_program *p, const mptl_param *param) 
   return p->options.train && !p->backend->memory->is_host && !param->buffer && param->ndim == 1;
 }
 
+/* Whether the operator rounds a parameter itself. */
+static inline bool mptl_is_weights(const mptl_program *p, const mptl_param *param) {
+  return p->backend->rounds_weights && !param->buffer && param->ndim > 1;
+}
+
 /* Bytes of the record that come to the host. */
 static inline size_t mptl_record_bytes(const mptl_program *p) {
   return sizeof(mptl_step_facts) + (size_t)p->graph->n_ops * sizeof(mptl_op_stats);

@@ -49,22 +49,26 @@ static mptl_status round_list(const mptl_program *p, mptl_rounding_list *list) {
   return count > 0 ? p->backend->round(list->arrays, count) : MPTL_OK;
 }
 
-/* Lists parameter k of a call, to be rounded from its master to a place; in binary32 the master itself computes. */
-static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, bool count) {
+/* How parameter k of a call is rounded from its master. In binary32 the master itself computes: there is no rounder. */
+static mptl_status describe_theta(mptl_rounding *a, const mptl_program *p, const mptl_call *c, int k, bool count) {
   int op = (int)(c->op - p->graph->ops), index = c->op->first_param + k;
   const mptl_param *param = &p->graph->params[index];
-  const float *master = p->model->params[index]->data;
-  mptl_rounding a = {.src = master, .n = param->numel, .exponents = count ? exponents_of(p, op, MPTL_THETA) : NULL};
-  if (!c->theta_rounder->is_identity) {
-    mptl_rounder *rounder = p->param_rounders[index].theta;
-    if (count) MPTL_TRY(fit(p, rounder, master, param->numel));
-    a.dst = to;
-    a.rounder = rounder;
-    a.key = key_of(p, op, MPTL_THETA);
-    a.index0 = (uint64_t)k << 32;
-    a.stats = count ? &p->record.stats[op][MPTL_THETA] : NULL;
-    c->theta[k] = to;
-  }
+  *a = (mptl_rounding){.src = p->model->params[index]->data, .n = param->numel};
+  if (count) a->exponents = exponents_of(p, op, MPTL_THETA);
+  if (c->theta_rounder->is_identity) return MPTL_OK;
+  a->rounder = p->param_rounders[index].theta;
+  a->key = key_of(p, op, MPTL_THETA);
+  a->index0 = (uint64_t)k << 32;
+  if (!count) return MPTL_OK;
+  a->stats = &p->record.stats[op][MPTL_THETA];
+  return fit(p, p->param_rounders[index].theta, a->src, a->n);
+}
+
+/* Lists parameter k of a call, to be rounded to a place. */
+static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, bool count) {
+  mptl_rounding a;
+  MPTL_TRY(describe_theta(&a, p, c, k, count));
+  if (a.rounder != NULL) c->theta[k] = a.dst = to;
   if (a.dst != NULL || a.exponents != NULL) p->theta.arrays[p->theta.count++] = a;
   return MPTL_OK;
 }
@@ -78,6 +82,10 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
     for (int k = 0; k < c->op->n_param; k++) {
       const mptl_param *param = &p->graph->params[c->op->first_param + k];
       if (param->buffer || mptl_is_kept(p, param)) continue;
+      if (mptl_is_weights(p, param)) {
+        MPTL_TRY(describe_theta(&c->weights, p, c, k, count));
+        continue;
+      }
       MPTL_TRY(list_theta(p, c, k, (float *)at, count));
       if (!c->theta_rounder->is_identity) at += mptl_theta_bytes(param);
     }

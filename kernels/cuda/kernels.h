@@ -108,14 +108,13 @@ int mptl_cuda_round_list(const mptl_cuda_rounding *arrays, size_t count, mptl_cu
 /* ---- Parameters (weights.cu, sgd.cu) ---- */
 
 /* Weights [k][c][s] (s places of a filter, PyTorch's order) to [k][s][c], as NHWC convolutions and linear layers behind a flattened
- * image want them; rounded on the way, element indices being those of the source. rounder NULL: as they are; MPTL_CUDA_CAST_CODE8
- * wants one. */
+ * image want them, in a type; rounded on the way and counted as the array says, whose dst and n mean nothing, element indices being those
+ * of the source. Its rounder may be NULL: as they are; MPTL_CUDA_CAST_CODE8 wants one. */
 typedef struct mptl_cuda_weights {
   size_t k, c, s;
 } mptl_cuda_weights;
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const float *src, mptl_cuda_weights shape,
-                            const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats,
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_cuda_rounding *weights, mptl_cuda_weights shape,
                             mptl_cuda_stream stream);
 
 /* Their gradients back: [k][s][c] to [k][c][s]; not rounded. */

@@ -12,17 +12,14 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   mptl_add_counts(sink.stats, counts, n);
 }
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const float *src, mptl_cuda_weights shape,
-                            const mptl_rounder *rounder, mptl_key key, uint64_t index0, mptl_round_stats *stats,
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_cuda_rounding *weights, mptl_cuda_weights shape,
                             mptl_cuda_stream stream) {
   size_t n = shape.k * shape.c * shape.s;
   if (n == 0) return 0;
-  mptl_cuda_sink s;
-  memset(&s, 0, sizeof s);
-  s.data = dst, s.size = sizeof(float), s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
-  mptl_sink_arg sink = mptl_sink_of(&s, 0);
+  mptl_sink_arg sink = mptl_array_sink(dst, sizeof(float), weights->rounder, weights->key, weights->index0, weights->stats);
   sink.as = mptl_storage_for(type);
-  MPTL_LAUNCH(pack_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(sink, src, shape);
+  sink.exponents = weights->exponents;
+  MPTL_LAUNCH(pack_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(sink, weights->src, shape);
   return mptl_launched();
 }
 

@@ -68,22 +68,11 @@ static mptl_status backward(mptl_stage *stage) {
 
 static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
-static mptl_cuda_rounding rounding_of(const mptl_rounding *a) {
-  return (mptl_cuda_rounding){.dst = mptl_cuda_address(a->dst),
-                              .src = mptl_cuda_address(a->src),
-                              .n = a->n,
-                              .rounder = a->rounder,
-                              .key = a->key,
-                              .index0 = a->index0,
-                              .stats = mptl_cuda_address(a->stats),
-                              .exponents = mptl_cuda_address(a->exponents)};
-}
-
 static mptl_status round_arrays(const mptl_rounding *arrays, size_t count) {
   mptl_cuda_rounding list[MPTL_CUDA_ROUNDINGS];
   for (size_t at = 0; at < count; at += MPTL_CUDA_ROUNDINGS) {
     size_t n = count - at < MPTL_CUDA_ROUNDINGS ? count - at : MPTL_CUDA_ROUNDINGS;
-    for (size_t i = 0; i < n; i++) list[i] = rounding_of(&arrays[at + i]);
+    for (size_t i = 0; i < n; i++) list[i] = mptl_cuda_rounding_of(&arrays[at + i]);
     MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_round_list(list, n, stream())));
   }
   return MPTL_OK;
@@ -150,6 +139,7 @@ static mptl_backend backend = {
     .name = name,
     .memory = &mptl_cuda_memory,
     .stage_ops = MPTL_CUDA_STAGE_OPS,
+    .rounds_weights = true,
     .threads = threads,
     .use_threads = use_threads,
     .op_create = op_create,

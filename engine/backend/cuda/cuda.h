@@ -57,6 +57,17 @@ static inline mptl_cuda_sink mptl_cuda_sink_of(const mptl_sink *s) {
                           .exponents = mptl_cuda_address(s->exponents)};
 }
 
+static inline mptl_cuda_rounding mptl_cuda_rounding_of(const mptl_rounding *a) {
+  return (mptl_cuda_rounding){.dst = mptl_cuda_address(a->dst),
+                              .src = mptl_cuda_address(a->src),
+                              .n = a->n,
+                              .rounder = a->rounder,
+                              .key = a->key,
+                              .index0 = a->index0,
+                              .stats = mptl_cuda_address(a->stats),
+                              .exponents = mptl_cuda_address(a->exponents)};
+}
+
 static inline mptl_shape mptl_cuda_out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
 
 enum { MPTL_CUDA_ALIGN = 256 }; /* bytes: of cuBLASLt's workspace */

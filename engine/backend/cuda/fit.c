@@ -41,6 +41,8 @@ static void set_measuring(mptl_call *c, bool forward, int i) {
     sinks[k].exponents = NULL;
     sinks[k].stats = &found[i * MPTL_MAX_INPUTS + k];
   }
+  c->weights.stats = NULL;
+  c->weights.exponents = NULL;
   if (c->train) memset(c->buffers, 0, sizeof c->buffers);
 }
 

@@ -229,14 +229,11 @@ static mptl_status operand(const void **p, const mptl_call *call, const mptl_sou
   return MPTL_CUDA_LAUNCH(mptl_cuda_cast(area(call, offset), cast_type(type), &source, 0, n, stream()));
 }
 
-/* The rounded weights as a pass multiplies them, in the libraries' order. They are on their grid: to be encoded they are rounded again,
- * which changes nothing. */
+/* The weights, rounded, as a pass multiplies them, in the libraries' order. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
-  mptl_key key = {0};
-  mptl_cuda_cast_type type = cast_type(p->type.second);
-  return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), type, mptl_cuda_address(call->theta[0]),
-                                                  weights_shape(call), type == MPTL_CUDA_CAST_CODE8 ? call->theta_rounder : NULL,
-                                                  key, 0, NULL, stream()));
+  mptl_cuda_rounding weights = mptl_cuda_rounding_of(&call->weights);
+  return MPTL_CUDA_LAUNCH(
+      mptl_cuda_round_weights(area(call, p->second), cast_type(p->type.second), &weights, weights_shape(call), stream()));
 }
 
 static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
