@@ -204,8 +204,11 @@ int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x
 int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
                                mptl_cuda_stream stream);
 int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
+
+/* scratch: mptl_cuda_maxpool_scratch bytes, 16-byte aligned, for the places of the maxima. */
+size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool);
 int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
-                               const mptl_pool *pool, mptl_cuda_stream stream);
+                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream);
 
 /* ---- Channels side by side (shape.cu) ---- */
 

@@ -1,5 +1,5 @@
 /* Pools: a thread takes eight channels of a position: of the output, or in backward of the input, whose gradient it adds up in the order of
- * the windows. */
+ * the windows. Before that, each window's maxima are looked for once more, for their places. */
 #include "kernels/cuda/elements.h"
 
 /* An mptl_pool in numbers that take a register each. */
@@ -38,10 +38,6 @@ MPTL_DEVICE position position_of(size_t v, uint32_t height, uint32_t width, cons
 
 MPTL_DEVICE size_t input_at(const shape &p, uint32_t n, uint32_t h, uint32_t w, uint32_t c) {
   return (((size_t)n * p.ih + h) * p.iw + w) * p.c + c;
-}
-
-MPTL_DEVICE size_t output_at(const shape &p, uint32_t n, uint32_t h, uint32_t w, uint32_t c) {
-  return (((size_t)n * p.oh + h) * p.ow + w) * p.c + c;
 }
 
 /* Windows [first, end) that reach a position, padding included. */
@@ -84,23 +80,54 @@ MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, con
 /* ---- Maxima ---- */
 
 /* The largest elements of a window and their numbers in it, of equals the first; a NaN is larger than all. */
-MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, const mptl_source_arg &x, uint32_t n, uint32_t oh,
-                             uint32_t ow, uint32_t c, unsigned count) {
+MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, const mptl_source_arg &x, const position &o) {
   bool any = false;
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) best[k] = 0.0f, best_at[k] = 0;
   for (uint32_t i = 0; i < p.kh; i++) {
-    uint32_t h = oh * p.sh + i - p.ph;
+    uint32_t h = o.h * p.sh + i - p.ph;
     for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
-      uint32_t w = ow * p.sw + j - p.pw;
+      uint32_t w = o.w * p.sw + j - p.pw;
       float values[MPTL_WIDE];
       if (w >= p.iw) continue;
-      mptl_read_wide(values, x, input_at(p, n, h, w, c), count);
+      mptl_read_wide(values, x, input_at(p, o.n, h, w, o.c), o.count);
 #pragma unroll
       for (int k = 0; k < MPTL_WIDE; k++)
         if (!any || values[k] > best[k] || values[k] != values[k]) best[k] = values[k], best_at[k] = i * p.kw + j;
       any = true;
     }
+  }
+}
+
+/* Places of maxima in scratch memory: whole vectors, as many as the output has; a place is a number in its window, in so many bytes. */
+static size_t bytes_of_place(const mptl_pool *p) { return p->kh * p->kw <= 256 ? 1 : 4; }
+
+template <int BYTES>
+MPTL_DEVICE void write_places(char *places, size_t v, const uint32_t *at) {
+  uint32_t words[2 * BYTES] = {0};
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) words[k * BYTES / 4] |= at[k] << k * BYTES % 4 * 8;
+  mptl_write_words<2 * BYTES>(places + v * MPTL_WIDE * BYTES, words, MPTL_WIDE * BYTES);
+}
+
+template <int BYTES>
+MPTL_DEVICE void read_places(uint32_t *at, const char *places, size_t v) {
+  uint32_t words[2 * BYTES];
+  mptl_read_words<2 * BYTES>(words, places + v * MPTL_WIDE * BYTES, MPTL_WIDE * BYTES);
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) at[k] = words[k * BYTES / 4] >> k * BYTES % 4 * 8 & (BYTES == 1 ? 0xffu : 0xffffffffu);
+}
+
+template <int BYTES>
+static __global__ void __launch_bounds__(MPTL_THREADS, 2)
+    places_kernel(char *places, MPTL_PARAM mptl_source_arg x, MPTL_PARAM shape p) {
+  size_t vectors = (size_t)p.batch * p.oh * p.ow * vectors_of(p);
+  for (size_t v = mptl_first_element(); v < vectors; v += mptl_element_step()) {
+    position o = position_of(v, p.oh, p.ow, p);
+    float unused[MPTL_WIDE];
+    uint32_t at[MPTL_WIDE];
+    find_maxima(unused, at, p, x, o);
+    write_places<BYTES>(places, v, at);
   }
 }
 
@@ -116,7 +143,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
     float values[MPTL_WIDE];
     uint32_t unused[MPTL_WIDE];
     if (MAXIMUM)
-      find_maxima(values, unused, p, x, o.n, o.h, o.w, o.c, o.count);
+      find_maxima(values, unused, p, x, o);
     else
       average(values, p, x, o);
     mptl_put_wide(y, o.at, o.at, o.count, values, &counts);
@@ -124,10 +151,10 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
   mptl_add_counts(y.stats, counts, positions * p.c);
 }
 
-/* x: the input, of maxima only. */
-template <bool MAXIMUM>
-static __global__ void __launch_bounds__(MPTL_THREADS) backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x,
-                                                                       MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {
+/* places: of maxima, BYTES each; 0: averages. */
+template <int BYTES>
+static __global__ void __launch_bounds__(MPTL_THREADS, 2)
+    backward_kernel(MPTL_PARAM mptl_sink_arg dx, const char *places, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
   size_t positions = (size_t)p.batch * p.ih * p.iw;
   for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_step()) {
@@ -136,18 +163,17 @@ static __global__ void __launch_bounds__(MPTL_THREADS) backward_kernel(MPTL_PARA
     float sum[MPTL_WIDE] = {0.0f};
     for (uint32_t oh = rows.first; oh < rows.end; oh++)
       for (uint32_t ow = columns.first; ow < columns.end; ow++) {
+        size_t window = ((size_t)i.n * p.oh + oh) * p.ow + ow;
         float gradient[MPTL_WIDE];
-        if (MAXIMUM) {
-          float best[MPTL_WIDE];
-          uint32_t best_at[MPTL_WIDE], here = (i.h + p.ph - oh * p.sh) * p.kw + (i.w + p.pw - ow * p.sw);
-          find_maxima(best, best_at, p, x, i.n, oh, ow, i.c, i.count);
-          mptl_read_wide(gradient, dy, output_at(p, i.n, oh, ow, i.c), i.count);
+        mptl_read_wide(gradient, dy, window * p.c + i.c, i.count);
+        if constexpr (BYTES > 0) {
+          uint32_t at[MPTL_WIDE], here = (i.h + p.ph - oh * p.sh) * p.kw + (i.w + p.pw - ow * p.sw);
+          read_places<BYTES>(at, places, window * vectors_of(p) + i.c / MPTL_WIDE);
 #pragma unroll
           for (int k = 0; k < MPTL_WIDE; k++)
-            if (best_at[k] == here) sum[k] += gradient[k];
+            if (at[k] == here) sum[k] += gradient[k];
         } else {
           float of_one = weight(p, oh, ow);
-          mptl_read_wide(gradient, dy, output_at(p, i.n, oh, ow, i.c), i.count);
 #pragma unroll
           for (int k = 0; k < MPTL_WIDE; k++) sum[k] += gradient[k] * of_one;
         }
@@ -168,14 +194,24 @@ static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mpt
   return mptl_launched();
 }
 
-template <bool MAXIMUM>
-static int backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy, const mptl_pool *pool,
+template <int BYTES>
+static int backward(const mptl_cuda_sink *dx, const void *places, const mptl_cuda_source *dy, const mptl_pool *pool,
                     mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->ih * pool->iw;
   if (positions * pool->c == 0) return 0;
-  MPTL_LAUNCH(backward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
-  (mptl_sink_of(dx, pool->c), mptl_source_of(x, pool->c), mptl_source_of(dy, pool->c), shape_of(pool));
+  MPTL_LAUNCH(backward_kernel<BYTES>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
+  (mptl_sink_of(dx, pool->c), (const char *)places, mptl_source_of(dy, pool->c), shape_of(pool));
   return mptl_launched();
+}
+
+template <int BYTES>
+static int maximum_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
+                            const mptl_pool *pool, void *places, mptl_cuda_stream stream) {
+  size_t positions = pool->batch * pool->oh * pool->ow;
+  if (positions * pool->c == 0) return 0;
+  MPTL_LAUNCH(places_kernel<BYTES>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
+  ((char *)places, mptl_source_of(x, pool->c), shape_of(pool));
+  return backward<BYTES>(dx, places, dy, pool, stream);
 }
 
 int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
@@ -185,8 +221,7 @@ int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x
 
 int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
                                mptl_cuda_stream stream) {
-  mptl_cuda_source none = {NULL, 0, NULL};
-  return backward<false>(dx, &none, dy, pool, stream);
+  return backward<0>(dx, NULL, dy, pool, stream);
 }
 
 int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
@@ -194,7 +229,12 @@ int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x
   return forward<true>(y, x, pool, stream);
 }
 
+size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool) {
+  return pool->batch * pool->oh * pool->ow * mptl_vectors(pool->c) * MPTL_WIDE * bytes_of_place(pool);
+}
+
 int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
-                               const mptl_pool *pool, mptl_cuda_stream stream) {
-  return backward<true>(dx, x, dy, pool, stream);
+                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream) {
+  if (bytes_of_place(pool) == 1) return maximum_backward<1>(dx, x, dy, pool, scratch, stream);
+  return maximum_backward<4>(dx, x, dy, pool, scratch, stream);
 }

@@ -63,7 +63,9 @@ static void maxima(const mptl_pool &p, const value &x, const value &dy, result y
   mptl_cuda_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
   mptl_cuda_source x_source = x.source(), dy_source = dy.source();
   CHECK(mptl_cuda_maxpool_forward(&y_sink, &x_source, &p, NULL) == 0, "forward is refused");
-  CHECK(mptl_cuda_maxpool_backward(&dx_sink, &x_source, &dy_source, &p, NULL) == 0, "backward is refused");
+  std::vector<uint64_t> scratch(mptl_cuda_maxpool_scratch(&p) / 8 + 2); /* whole vectors */
+  void *places = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_maxpool_backward(&dx_sink, &x_source, &dy_source, &p, places, NULL) == 0, "backward is refused");
   std::vector<float> most(outputs(p)), gradients(inputs(p));
   for (size_t at = 0; at < most.size(); at++) {
     size_t e = largest(x.x, window(p, at));
@@ -105,6 +107,12 @@ static void windows(size_t batch, size_t c) {
     both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
 }
 
+/* More places than a byte can tell. */
+static void large_window(void) {
+  mptl_pool p = pool_of(2, 12, 21, 20, 17, 18, 2, 1, 1, 0, false);
+  for (int i = 0; i < 3; i++) both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
+}
+
 /* Numbers of which many are equal, zeros of both signs, NaN and infinities. */
 static void special(size_t c) {
   static const float numbers[] = {0, -0.0f, 1, 1, 2, -1, NAN, INFINITY, -INFINITY};
@@ -135,6 +143,7 @@ int main(void) {
       special(c);
     }
     windows(60, 3); /* more positions than threads */
+    large_window();
     nothing();
   });
   return failures != 0;

@@ -21,6 +21,12 @@ static mptl_status avgpool_backward(mptl_call *call) {
   return MPTL_CUDA_LAUNCH(mptl_cuda_avgpool_backward(&dx, &dy, &pool, stream()));
 }
 
+static mptl_status maxpool_prepare(mptl_call *call, size_t *scratch_bytes) {
+  mptl_pool pool = mptl_call_pool(call);
+  if (call->train) *scratch_bytes = mptl_cuda_maxpool_scratch(&pool);
+  return MPTL_OK;
+}
+
 static mptl_status maxpool_forward(mptl_call *call) {
   mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
@@ -33,7 +39,7 @@ static mptl_status maxpool_backward(mptl_call *call) {
   mptl_pool pool = mptl_call_pool(call);
   mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
   mptl_cuda_source x = mptl_cuda_source_of(&call->in[0]), dy = mptl_cuda_source_of(&call->dy);
-  return MPTL_CUDA_LAUNCH(mptl_cuda_maxpool_backward(&dx, &x, &dy, &pool, stream()));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_maxpool_backward(&dx, &x, &dy, &pool, mptl_cuda_address(call->scratch), stream()));
 }
 
 /* ---- Channels ---- */
@@ -125,7 +131,8 @@ static mptl_status nll_backward(mptl_call *call) {
 
 const mptl_cuda_kind_row mptl_cuda_avgpool = {.kind = "avgpool", .forward = avgpool_forward, .backward = avgpool_backward};
 const mptl_cuda_kind_row mptl_cuda_mean = {.kind = "mean", .forward = avgpool_forward, .backward = avgpool_backward};
-const mptl_cuda_kind_row mptl_cuda_maxpool = {.kind = "maxpool", .forward = maxpool_forward, .backward = maxpool_backward};
+const mptl_cuda_kind_row mptl_cuda_maxpool = {
+    .kind = "maxpool", .prepare = maxpool_prepare, .forward = maxpool_forward, .backward = maxpool_backward};
 const mptl_cuda_kind_row mptl_cuda_concat_channels = {.kind = "concat", .forward = concat_forward, .backward = concat_backward};
 const mptl_cuda_kind_row mptl_cuda_slice_channels = {.kind = "slice", .forward = slice_forward, .backward = slice_backward};
 const mptl_cuda_kind_row mptl_cuda_log_softmax = {
