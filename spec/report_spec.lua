@@ -1,3 +1,4 @@
+local files = require "data_files"
 local process = require "support.process"
 local reports = require "support.reports"
 local runs = require "support.runs"
@@ -20,12 +21,10 @@ describe("mptl report", function()
   local dir
 
   before_each(function()
-    dir = os.tmpname()
-    os.remove(dir)
-    assert(os.execute("mkdir " .. dir))
+    dir = files.directory()
   end)
 
-  after_each(function() runs.remove(dir) end)
+  after_each(function() files.remove(dir) end)
 
   local function report(...)
     return process.mptl { "report", ... }

@@ -1,6 +1,7 @@
 -- Rounding against binary64 arithmetic (support/exact.lua) at every place where something changes.
 local core = require "mptl.core"
 local exact = require "support.exact"
+local isas = require "support.isas"
 
 local modes = { "nearest_even", "nearest_away", "toward_zero", "up", "down" }
 local inf = math.huge
@@ -58,12 +59,6 @@ local function telling_bits(f)
   end
   return list
 end
-
-local isas = {}
-for _, isa in ipairs { "scalar", "avx2", "avx512" } do
-  if pcall(core.isa, isa) then isas[#isas + 1] = isa end
-end
-core.isa "auto"
 
 describe("round", function()
   after_each(function() core.isa "auto" end)

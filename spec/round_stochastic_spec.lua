@@ -1,5 +1,6 @@
 local core = require "mptl.core"
 local exact = require "support.exact"
+local isas = require "support.isas"
 local random = require "support.random"
 
 local function stochastic(x, name, options)
@@ -17,12 +18,6 @@ local function share(x, y, name, n, seed)
   end
   return hits / n
 end
-
-local isas = {}
-for _, isa in ipairs { "scalar", "avx2", "avx512" } do
-  if pcall(core.isa, isa) then isas[#isas + 1] = isa end
-end
-core.isa "auto"
 
 describe("stochastic rounding", function()
   after_each(function() core.isa "auto" end)

@@ -1,4 +1,5 @@
 local core = require "mptl.core"
+local files = require "data_files"
 local lfs = require "lfs"
 
 local function slurp(path)
@@ -26,13 +27,11 @@ describe("system", function()
   local dir, path
 
   before_each(function()
-    dir = os.tmpname()
-    os.remove(dir)
-    assert(lfs.mkdir(dir))
+    dir = files.directory()
     path = dir .. "/file"
   end)
 
-  after_each(function() os.execute("rm -rf " .. dir) end)
+  after_each(function() files.remove(dir) end)
 
   describe("write_file", function()
     it("writes strings and tensors one after the other", function()

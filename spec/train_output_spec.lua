@@ -1,4 +1,5 @@
 -- What a run shows while it runs, and the TensorBoard events it leaves.
+local files = require "data_files"
 local progress = require "mptl.progress"
 local tensorboard = require "mptl.tensorboard"
 
@@ -32,12 +33,8 @@ end
 describe("tensorboard", function()
   local dir
 
-  before_each(function()
-    dir = os.tmpname()
-    os.remove(dir)
-    assert(os.execute("mkdir " .. dir))
-  end)
-  after_each(function() os.execute("rm -rf " .. dir) end)
+  before_each(function() dir = files.directory() end)
+  after_each(function() files.remove(dir) end)
 
   --- The events of a file, checksums checked.
   local function events(path)

@@ -1,5 +1,5 @@
 /* The table of operators. A new operator is a row here, its shape rule in the file of its family in this folder, and its
- * forward and backward in each backend (engine/backend/cpu/op_table.c). */
+ * forward and backward in each backend (the tables in their backend.c). */
 #include <string.h>
 
 #include "graph/ops.h"

@@ -6,16 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "mptl/data.h"
 #include "mptl/jpeg.h"
-
-#define CHECK(condition)                                                                           \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, #condition, mptl_error()); \
-      return 1;                                                                                    \
-    }                                                                                              \
-  } while (0)
 
 static mptl_loader_options options(int batch, int threads, int slots) {
   return (mptl_loader_options){.batch = batch,

@@ -8,15 +8,6 @@
 static const mptl_compute all[MPTL_PASSES] = {MPTL_COMPUTE_F32, MPTL_COMPUTE_F32, MPTL_COMPUTE_F32};
 static const mptl_conv_shape good = {2, 8, 6, 6, 16, 6, 6, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
 
-/* The call failed with this status and a message of one line that contains every one of these words. */
-static void refuses(mptl_status got, mptl_status status, const char *const *words) {
-  CHECK(got == status, "status %d, expected %d: %s", got, status, mptl_error());
-  CHECK(strchr(mptl_error(), '\n') == NULL, "%s", mptl_error());
-  for (; *words != NULL; words++)
-    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
-}
-#define REFUSES(call, status, ...) refuses(call, status, (const char *const[]){__VA_ARGS__, NULL})
-
 static void wrong_shapes(void) {
   mptl_dnn *op = (mptl_dnn *)1;
   mptl_conv_shape s = good;

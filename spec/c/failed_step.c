@@ -1,18 +1,10 @@
 /* A step that fails half way, wherever that is, leaves nothing behind: backward is refused, and the next step is a fresh program's, bit for
  * bit. The device is the CPU whose n-th call fails, n = 1, 2, ... */
-#include <stdio.h>
 #include <string.h>
 
 #include "backend/backend.h"
+#include "check.h"
 #include "mptl/program.h"
-
-#define CHECK(condition)                                                        \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
-      fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      return 1;                                                                 \
-    }                                                                           \
-  } while (0)
 
 enum { BATCH = 4, CHANNELS = 2, SIDE = 6, CLASSES = 3, MOST_CALLS = 1000 };
 

@@ -4,15 +4,8 @@
 #include <string.h>
 #include <turbojpeg.h>
 
+#include "check.h"
 #include "mptl/jpeg.h"
-
-#define CHECK(condition)                                                                           \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, #condition, mptl_error()); \
-      return 1;                                                                                    \
-    }                                                                                              \
-  } while (0)
 
 enum { WIDTH = 37, HEIGHT = 22 };
 

@@ -1,17 +1,9 @@
 /* The random part of an image that training takes: always within the image, of the areas and shapes that it must have, even over both,
  * and the largest part in the middle where none fits. */
 #include <math.h>
-#include <stdio.h>
 
+#include "check.h"
 #include "data/sample.h"
-
-#define CHECK(condition)                                                        \
-  do {                                                                          \
-    if (!(condition)) {                                                         \
-      fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition); \
-      return 1;                                                                 \
-    }                                                                           \
-  } while (0)
 
 enum { DRAWS = 20000 };
 

@@ -11,15 +11,6 @@ enum { MEBIBYTE = 1 << 20 };
 static const mptl_conv_shape good = {128, 64, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
 static mptl_cuda_dnn *a100, *h100;
 
-/* The call failed with this status and a message of one line that contains every one of these words. */
-static void refuses(mptl_status got, mptl_status status, const char *const *words) {
-  CHECK(got == status, "status %d, expected %d: %s", got, status, mptl_error());
-  CHECK(strchr(mptl_error(), '\n') == NULL, "%s", mptl_error());
-  for (; *words != NULL; words++)
-    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
-}
-#define REFUSES(call, status, ...) refuses(call, status, (const char *const[]){__VA_ARGS__, NULL})
-
 static void devices_that_are_not_there(void) {
   mptl_cuda_dnn *dnn = (mptl_cuda_dnn *)1;
   mptl_cuda_blas *blas = (mptl_cuda_blas *)1;

@@ -1,4 +1,5 @@
 -- For specs of training runs: a small network's script, a directory to work in, the program as a child process.
+local files = require "data_files"
 local json = require "mptl.json"
 
 local M = {}
@@ -31,9 +32,7 @@ return {
 
 --- A new directory with the script in it.
 function M.directory()
-  local dir = os.tmpname()
-  os.remove(dir)
-  assert(os.execute("mkdir " .. dir))
+  local dir = files.directory()
   M.spill(dir .. "/tiny.lua", M.script)
   return dir
 end
