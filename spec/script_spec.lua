@@ -57,6 +57,18 @@ describe("script.configure()", function()
     assert.same({ "synthetic", 100 }, { cfg.dataset, cfg.classes })
   end)
 
+  it("makes large batches small for --quick, and the learning rate with them, unless they are given", function()
+    local text = head .. "return { batch = 1024, optimizer = mptl.optim.sgd { lr = 0.5 }, model = " .. net .. " }"
+    for _, case in ipairs {
+      { { quick = true }, 128, 0.0625 }, { { quick = true, lr = 0.5 }, 128, 0.5 }, { { quick = true, batch = 512 }, 512, 0.5 },
+      { {}, 1024, 0.5 },
+    } do
+      local cfg = configure(text, case[1])
+      assert.same({ case[2], case[3], case[3] }, { cfg.batch, cfg.lr, cfg.optimizer.lr })
+    end
+    assert.equal(128, configure(plain, { quick = true }).batch)
+  end)
+
   it("loads policies from files", function()
     local policy = process.file("mine.lua", "local p = require('mptl').precision\nreturn p.policy(function(graph, C, options)\n"
       .. "  graph:group(options.k):demote()\nend, { threshold = 0.5 })")

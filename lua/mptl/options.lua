@@ -46,7 +46,7 @@ M.rows = {
   { "on_nan", "choice", choices = { "stop", "continue" },
     help = "when the loss is NaN; the default is to go on while loss scaling keeps the parameters finite" },
   { "resume", "flag", script = false, help = "go on from the run directory's last checkpoint" },
-  { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, a narrow network" },
+  { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
   { "quiet", "flag", help = "no progress bar" },
   { "json", "flag", script = false, help = "print JSON" },
 }

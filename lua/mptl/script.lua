@@ -21,9 +21,10 @@ local defaults = {
   device = "auto", quiet = false,
 }
 
--- --quick: what it sets, where the command line says nothing; and the side to which it makes larger images small.
+-- --quick: what it sets, where the command line says nothing; the side and the batch to which it makes larger ones small,
+-- the batch so that few images are enough steps.
 local quick = { dataset = "synthetic", width = 0.25, epochs = 6, limit_train = 4096, limit_test = 1024 }
-local quick_side = 64
+local quick_side, quick_batch = 64, 128
 
 -- Fields of a script besides the options.
 local objects = { "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input" }
@@ -193,6 +194,13 @@ function M.resolve(fields, args)
   cfg.schedule = fields.schedule or (mptl.schedule and mptl.schedule.cosine {})
   cfg.loss_scale = fields.loss_scale or (mptl.loss_scale and mptl.loss_scale.dynamic {})
   if cfg.optimizer and cfg.lr then cfg.optimizer = with_field(cfg.optimizer, "lr", cfg.lr) end
+  if args.quick and not args.batch and cfg.batch > quick_batch then
+    -- the learning rate goes with the batch (Goyal and others, "Accurate, large minibatch SGD", 2017)
+    if cfg.optimizer and not args.lr then
+      cfg.optimizer = with_field(cfg.optimizer, "lr", cfg.optimizer.lr * quick_batch / cfg.batch)
+    end
+    cfg.batch = quick_batch
+  end
   cfg.lr = cfg.optimizer and cfg.optimizer.lr
   cfg.precision = choose_policy(fields, args, cfg)
   cfg.policy = cfg.precision.name
