@@ -51,6 +51,21 @@ MPTL_DEVICE windows windows_of(uint32_t at, uint32_t kernel, uint32_t stride, ui
   return w;
 }
 
+/* Calls use(eight channels, number in the window) for each element of an output's window that is inside of the image, in order. */
+template <typename Use>
+MPTL_DEVICE void for_window(const shape &p, const mptl_source_arg &x, const position &o, Use use) {
+  for (uint32_t i = 0; i < p.kh; i++) {
+    uint32_t h = o.h * p.sh + i - p.ph; /* beyond all rows, if it is above the first */
+    for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
+      uint32_t w = o.w * p.sw + j - p.pw;
+      float values[MPTL_WIDE];
+      if (w >= p.iw) continue;
+      mptl_read_wide(values, x, input_at(p, o.n, h, w, o.c), o.count);
+      use(values, i * p.kw + j);
+    }
+  }
+}
+
 /* ---- Averages ---- */
 
 MPTL_DEVICE float weight(const shape &p, uint32_t oh, uint32_t ow) {
@@ -62,17 +77,10 @@ MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, con
   float of_one = weight(p, o.h, o.w);
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) y[k] = 0.0f;
-  for (uint32_t i = 0; i < p.kh; i++) {
-    uint32_t h = o.h * p.sh + i - p.ph; /* beyond all rows, if it is above the first */
-    for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
-      uint32_t w = o.w * p.sw + j - p.pw;
-      float values[MPTL_WIDE];
-      if (w >= p.iw) continue;
-      mptl_read_wide(values, x, input_at(p, o.n, h, w, o.c), o.count);
+  for_window(p, x, o, [&](const float *values, uint32_t) {
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) y[k] += values[k];
-    }
-  }
+    for (int k = 0; k < MPTL_WIDE; k++) y[k] += values[k];
+  });
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) y[k] *= of_one;
 }
@@ -84,19 +92,12 @@ MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, con
   bool any = false;
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) best[k] = 0.0f, best_at[k] = 0;
-  for (uint32_t i = 0; i < p.kh; i++) {
-    uint32_t h = o.h * p.sh + i - p.ph;
-    for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
-      uint32_t w = o.w * p.sw + j - p.pw;
-      float values[MPTL_WIDE];
-      if (w >= p.iw) continue;
-      mptl_read_wide(values, x, input_at(p, o.n, h, w, o.c), o.count);
+  for_window(p, x, o, [&](const float *values, uint32_t number) {
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++)
-        if (!any || values[k] > best[k] || values[k] != values[k]) best[k] = values[k], best_at[k] = i * p.kw + j;
-      any = true;
-    }
-  }
+    for (int k = 0; k < MPTL_WIDE; k++)
+      if (!any || values[k] > best[k] || values[k] != values[k]) best[k] = values[k], best_at[k] = number;
+    any = true;
+  });
 }
 
 /* Places of maxima in scratch memory: whole vectors, as many as the output has; a place is a number in its window, in so many bytes. */

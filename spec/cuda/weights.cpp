@@ -17,18 +17,6 @@ static float packed_at(const void *packed, mptl_cuda_cast_type type, size_t i, c
   return ((const float *)packed)[i];
 }
 
-/* What exponents a spec counts by itself. */
-static void count(mptl_exponents *e, float x) {
-  int exponent;
-  if (x == 0) {
-    e->zeros++;
-    return;
-  }
-  frexpf(x, &exponent);
-  e->counts[exponent - 1 - MPTL_EXPONENT_FIRST]++;
-  if (fabsf(x) > e->max_abs) e->max_abs = fabsf(x);
-}
-
 static void check_packing(mptl_cuda_weights shape, mptl_cuda_cast_type type, const mptl_rounder *r, const char *name) {
   const size_t n = shape.k * shape.c * shape.s;
   uint64_t state = n;
@@ -49,7 +37,7 @@ static void check_packing(mptl_cuda_weights shape, mptl_cuda_cast_type type, con
         uint32_t u = mptl_f32_bits(x[from]), event = 0, y = u;
         if (r != NULL) y = mptl_round_bits(u, r, how.key, how.index0 + from, &event);
         if (r != NULL) mptl_count(&want, u, event);
-        count(&want_exponents, x[from]);
+        mptl_count_exponent(&want_exponents, u);
         float there = packed_at(packed.data(), type, to, r);
         CHECK(mptl_f32_bits(there) == y, "%s, %zux%zux%zu: weight (%zu, %zu, %zu) is %a", name, shape.k, shape.c, shape.s, k, c,
               s, (double)there);
