@@ -21,6 +21,19 @@ mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, cons
   return MPTL_OK;
 }
 
+mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, const mptl_memory *memory,
+                                    double seconds) {
+  mptl_floor_copy c = {memory->alloc(bytes), memory->alloc(bytes), bytes};
+  double best = 0;
+  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory%s", memory->is_host ? "" : " on the device");
+  if (status == MPTL_OK) status = memory->zero(c.from, bytes);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, job, &c, memory, seconds);
+  memory->free(c.to);
+  memory->free(c.from);
+  if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * (double)bytes / best;
+  return status;
+}
+
 mptl_conv_shape mptl_floor_shape(int images) {
   return (mptl_conv_shape){.n = images,
                            .ic = CHANNELS,

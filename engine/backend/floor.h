@@ -12,6 +12,16 @@ typedef mptl_status mptl_floor_job(void *state);
  * when the memory's device has done them, so that starting them and waiting for them do not count. */
 MPTL_API mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, const mptl_memory *memory, double seconds);
 
+/* What a copying job gets: so many bytes, twice, of the memory's device. */
+typedef struct mptl_floor_copy {
+  char *to, *from;
+  size_t bytes;
+} mptl_floor_copy;
+
+/* Sets the rate of copying; job runs on a mptl_floor_copy. */
+MPTL_API mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, const mptl_memory *memory,
+                                             double seconds);
+
 /* A 3x3 convolution of 128 channels, 16 x 16 pixels. */
 MPTL_API mptl_conv_shape mptl_floor_shape(int images);
 

@@ -8,33 +8,14 @@
 
 enum { COPY_BYTES = 64 << 20, IMAGES = 16 };
 
-typedef struct copy {
-  char *to, *from;
-} copy;
-
 static mptl_status run_copy(void *state) {
-  const copy *c = state;
+  const mptl_floor_copy *c = state;
 #pragma omp parallel
   {
-    size_t share = COPY_BYTES / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
+    size_t share = c->bytes / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
     memcpy(c->to + at, c->from + at, share);
   }
   return MPTL_OK;
-}
-
-static mptl_status measure_copy(mptl_floor *floor, double seconds) {
-  copy c = {mptl_memory_alloc(COPY_BYTES), mptl_memory_alloc(COPY_BYTES)};
-  double best = 0;
-  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
-  if (status == MPTL_OK) {
-    memset(c.from, 1, COPY_BYTES);
-    memset(c.to, 1, COPY_BYTES);
-    status = mptl_floor_time(&best, run_copy, &c, &mptl_host_memory, seconds);
-  }
-  mptl_memory_free(c.to);
-  mptl_memory_free(c.from);
-  if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * COPY_BYTES / best;
-  return status;
 }
 
 typedef struct product {
@@ -77,7 +58,7 @@ static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_com
 }
 
 mptl_status mptl_cpu_measure(mptl_floor *floor, double seconds) {
-  MPTL_TRY(measure_copy(floor, seconds));
+  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, COPY_BYTES, &mptl_host_memory, seconds));
   MPTL_TRY(measure_product(floor, "f32", MPTL_COMPUTE_F32, seconds));
   return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? measure_product(floor, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
 }

@@ -59,7 +59,6 @@ static bool is_listed(const work *w, const task *t) {
 
 static mptl_status try_choice(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
   MPTL_TRY(mptl_conv_check(&key->shape));
-  MPTL_TRY(mptl_cuda_check_types(dnn->capability, key->first, key->second));
   return mptl_dnn_find_plan(plan, dnn, key);
 }
 

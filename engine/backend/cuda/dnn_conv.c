@@ -13,11 +13,6 @@ struct mptl_cuda_conv {
   void *at[MPTL_DNN_OPERANDS + 1]; /* what pack holds: operands and result by id - 1, workspace */
 };
 
-static mptl_status create(mptl_cuda_conv *conv, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
-  MPTL_TRY(mptl_cuda_check_types(dnn->capability, key->first, key->second));
-  return mptl_dnn_find_plan(&conv->plan, dnn, key);
-}
-
 mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
                                   mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
   *conv = NULL;
@@ -27,7 +22,7 @@ mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, con
   c->handle = dnn->handle;
   mptl_cuda_product_name(c->name, sizeof c->name, mptl_conv_name(shape).text, pass, first, second);
   const mptl_dnn_key key = {*shape, pass, first, second, workspace_limit};
-  mptl_status status = create(c, dnn, &key);
+  mptl_status status = mptl_dnn_find_plan(&c->plan, dnn, &key);
   if (status == MPTL_OK)
     *conv = c;
   else

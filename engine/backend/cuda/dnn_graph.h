@@ -41,7 +41,8 @@ struct mptl_cuda_dnn {
 /* Another one for the same device. */
 mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *dnn);
 
-/* The plan of a key, from a file or made when it is first asked for; owned by dnn. */
+/* The plan of a key, from a file or made when it is first asked for; owned by dnn. Types that do not go together are refused; the shape is
+ * one that mptl_conv_check has passed. */
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key);
 
 /* What dnn knows of a key, or finds in a file: its plan, or one that has a refusal. NULL: nothing. */

@@ -7,27 +7,9 @@
 
 enum { COPY_BYTES = 2 << 20, IMAGES = 4 }; /* for each multiprocessor */
 
-typedef struct copy {
-  char *to, *from;
-  size_t bytes;
-} copy;
-
 static mptl_status run_copy(void *state) {
-  const copy *c = state;
+  const mptl_floor_copy *c = state;
   return mptl_cuda_runtime_copy(c->to, c->from, c->bytes);
-}
-
-static mptl_status measure_copy(mptl_floor *floor, double seconds) {
-  const size_t bytes = (size_t)COPY_BYTES * (size_t)mptl_cuda_runtime_multiprocessors();
-  copy c = {mptl_cuda_memory.alloc(bytes), mptl_cuda_memory.alloc(bytes), bytes};
-  double best = 0;
-  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
-  if (status == MPTL_OK) status = mptl_cuda_memory.zero(c.from, bytes);
-  if (status == MPTL_OK) status = mptl_floor_time(&best, run_copy, &c, &mptl_cuda_memory, seconds);
-  mptl_cuda_memory.free(c.to);
-  mptl_cuda_memory.free(c.from);
-  if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * (double)bytes / best;
-  return status;
 }
 
 typedef struct product {
@@ -93,7 +75,8 @@ mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds) {
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
     list[type] = (mptl_cuda_wanted){shape_here(), MPTL_FORWARD, {1, {{type, type}}}};
   mptl_cuda_products_expect(list, sizeof list / sizeof *list);
-  MPTL_TRY(measure_copy(floor, seconds));
+  const size_t bytes = (size_t)COPY_BYTES * (size_t)mptl_cuda_runtime_multiprocessors();
+  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, bytes, &mptl_cuda_memory, seconds));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
     MPTL_TRY(measure_product(floor, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));
   return MPTL_OK;
