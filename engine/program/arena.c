@@ -3,22 +3,22 @@
 
 #include <stdlib.h>
 
+#include "core/memory.h"
+
 static int by_size(const void *a, const void *b) {
   const mptl_block *x = *(mptl_block *const *)a, *y = *(mptl_block *const *)b;
   if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
   return x < y ? -1 : x > y; /* keep the order of equals, so that the result is the same everywhere */
 }
 
-static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 /* Lowest offset at which block fits beside the placed ones, which are sorted by offset. */
 static size_t lowest_offset(const mptl_block *block, mptl_block *const *placed, int n) {
-  size_t offset = 0, bytes = rounded(block->bytes);
+  size_t offset = 0, bytes = mptl_aligned(block->bytes);
   for (int i = 0; i < n; i++) {
     const mptl_block *p = placed[i];
     if (p->last < block->first || block->last < p->first) continue;
     if (p->offset >= offset + bytes) break;
-    if (p->offset + rounded(p->bytes) > offset) offset = p->offset + rounded(p->bytes);
+    if (p->offset + mptl_aligned(p->bytes) > offset) offset = p->offset + mptl_aligned(p->bytes);
   }
   return offset;
 }
@@ -39,7 +39,7 @@ mptl_status mptl_place_blocks(mptl_block *blocks, int n, size_t *total) {
     b->offset = 0;
     if (b->bytes == 0) continue;
     b->offset = lowest_offset(b, placed, n_placed);
-    if (b->offset + rounded(b->bytes) > *total) *total = b->offset + rounded(b->bytes);
+    if (b->offset + mptl_aligned(b->bytes) > *total) *total = b->offset + mptl_aligned(b->bytes);
     int at = n_placed++;
     for (; at > 0 && placed[at - 1]->offset > b->offset; at--) placed[at] = placed[at - 1];
     placed[at] = b;

@@ -44,7 +44,7 @@ mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *di
 mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const mptl_memory *memory, int ndim, const int64_t *dims) {
   size_t numel = 0;
   MPTL_TRY(check_dims(&numel, ndim, dims));
-  size_t bytes = (numel * sizeof(float) + 63) / 64 * 64;
+  size_t bytes = mptl_aligned(numel * sizeof(float));
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
   float *data = memory->alloc(bytes);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backend/cpu/dnn_op.h"
+#include "core/memory.h"
 
 /* Operands by role, the same in each pass; which of them are results differs. */
 enum role { X, W, B, Y, SCRATCH, ROLES };
@@ -180,7 +181,7 @@ size_t mptl_dnn_packed_bytes(const mptl_dnn *op, mptl_pass pass) {
 /* Scratch of a pass: the gradient of the weights in oneDNN's layout, then the scratchpad. */
 static size_t scratchpad_offset(const mptl_dnn *op, mptl_pass pass) {
   const struct pass *p = &op->pass[pass];
-  return pass == MPTL_BACKWARD_WEIGHTS && p->reorder != NULL ? (p->weights_bytes + 63) / 64 * 64 : 0;
+  return pass == MPTL_BACKWARD_WEIGHTS && p->reorder != NULL ? mptl_aligned(p->weights_bytes) : 0;
 }
 
 size_t mptl_dnn_scratch_bytes(const mptl_dnn *op) {
