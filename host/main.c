@@ -1,7 +1,7 @@
 /* The program mptl: a Lua 5.4 host that runs the command line in lua/mptl/cli.lua.
  *
- * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_DIR), else in
- * PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in a stock Lua 5.4 with require "mptl".
+ * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_FROM_BIN, so that tree and build may be
+ * moved together), else in PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in a stock Lua 5.4 with require "mptl".
  */
 #include <lauxlib.h>
 #include <libgen.h>
@@ -38,10 +38,13 @@ static void set_paths(lua_State *L) {
   snprintf(path, sizeof path, "%s/../lib/mptl/core.so", dir);
   int from_build = access(path, R_OK) == 0;
   if (from_build) {
-    prepend(L, "path", MPTL_SOURCE_DIR "/lua/?.lua;" MPTL_SOURCE_DIR "/lua/?/init.lua");
     snprintf(path, sizeof path, "%s/../lib/?.so", dir);
     prepend(L, "cpath", path);
-    lua_pushliteral(L, MPTL_SOURCE_DIR "/models");
+    snprintf(path, sizeof path, "%s/" MPTL_SOURCE_FROM_BIN, dir);
+    if (realpath(path, dir) == NULL) return; /* nothing to find there */
+    snprintf(path, sizeof path, "%s/lua/?.lua;%s/lua/?/init.lua", dir, dir);
+    prepend(L, "path", path);
+    lua_pushfstring(L, "%s/models", dir);
   } else {
     snprintf(path, sizeof path, "%s/../share/lua/5.4/?.lua;%s/../share/lua/5.4/?/init.lua", dir, dir);
     prepend(L, "path", path);
