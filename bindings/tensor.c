@@ -1,6 +1,7 @@
 /* mptl.Tensor: a handle on a dense binary32 tensor.
  *
  *   core.tensor({2, 3})          zeros            core.tensor({2, 3}, {values...})   row-major values
+ *   core.tensor({2, 3}, values or nil, device)   in memory of the host that the device of that name reads by itself
  *   t:get(i) t:set(i, x)         1-based, over the elements in row-major order
  *   t:size() -> {2, 3}   t:numel()   t:totable() -> flat table   t:fill(x)   t:copy(other)
  *   t:tostring() -> raw little-endian bytes       t:fromstring(bytes)
@@ -41,7 +42,7 @@ mptl_tensor *bind_host_tensor(lua_State *L, int index) {
 }
 
 static int tensor_new(lua_State *L) {
-  lua_settop(L, 2);
+  lua_settop(L, 3);
   int64_t dims[MPTL_MAX_DIMS];
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_Integer ndim = luaL_len(L, 1);
@@ -52,7 +53,10 @@ static int tensor_new(lua_State *L) {
     lua_pop(L, 1);
   }
   mptl_tensor *t;
-  bind_check(L, mptl_tensor_create(&t, (int)ndim, dims));
+  if (lua_isnil(L, 3))
+    bind_check(L, mptl_tensor_create(&t, (int)ndim, dims));
+  else
+    bind_check(L, mptl_tensor_create_for(&t, bind_opt_device(L, 3), (int)ndim, dims));
   bind_push_tensor(L, t);
   if (!lua_isnoneornil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);

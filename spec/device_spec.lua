@@ -1,8 +1,10 @@
 -- A GPU, or the CUDA backend's build for the host, beside the CPU: operators, training, checkpoints.
+local bench_step = require "mptl.cmd.bench_step"
 local core = require "mptl.core"
 local net = require "support.network"
 local precision = require "mptl.precision"
 local runs = require "support.runs"
+local script = require "mptl.script"
 local storage = require "support.storage"
 
 local cuda = core.device "cuda"
@@ -270,6 +272,31 @@ describe("a model on the GPU", function()
     local bytes = 0
     for _, name in ipairs(model:names()) do bytes = bytes + 4 * model:tensor(name):numel() end
     assert.is_true(after - before >= bytes)
+  end)
+
+  it("takes images from memory of the host that its device reads, which is not counted", function()
+    local numel = 1 << 20
+    local before = core.memory()
+    local images = core.tensor({ numel }, nil, cuda)
+    assert.is_true(core.memory() - before < 4 * numel)
+    assert.equal(0, images:get(numel))
+    images:set(numel, 3)
+    assert.same({ 1, 2 }, core.tensor({ 2 }, { 1, 2 }, cuda):totable())
+    assert.equal(3, core.tensor({ numel }):copy(images):get(numel))
+    assert.has_error(function() core.tensor({ 1 }, nil, "tpu") end, "device tpu: accepted are auto, cpu, cuda, cuda:N")
+  end)
+
+  it("is measured by mptl bench step on such images", function()
+    local new, used = core.tensor, nil
+    finally(function() core.tensor = new end)
+    function core.tensor(dims, values, device)
+      used = device
+      return new(dims, values, device)
+    end
+    local cfg = script.configure("resnet18_cifar", { width = 0.1, batch = 2, device = "cuda" })
+    local result = bench_step.measure(cfg, 1)
+    assert.equal(cuda, used)
+    assert.is_true(result.ms_median > 0)
   end)
 
   it("has programs with its device's workspace only", function()

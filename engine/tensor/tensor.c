@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 
 struct mptl_storage {
   int refs;
-  const mptl_memory *memory;
+  const mptl_memory *memory; /* how data is read and written */
+  void (*free)(void *data);
   size_t bytes;
   float *data;
 };
@@ -37,30 +39,41 @@ static mptl_tensor *new_header(mptl_storage *storage, float *data, int ndim, con
   return t;
 }
 
-mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims) {
-  return mptl_tensor_create_in(tensor, &mptl_host_memory, ndim, dims);
-}
-
-mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const mptl_memory *memory, int ndim, const int64_t *dims) {
+/* A tensor of zeros in what alloc gives: memory of the kind that `memory` reads and writes. */
+static mptl_status create(mptl_tensor **tensor, const mptl_memory *memory, void *(*alloc)(size_t bytes),
+                          void (*free_data)(void *data), int ndim, const int64_t *dims) {
   size_t numel = 0;
   MPTL_TRY(check_dims(&numel, ndim, dims));
   size_t bytes = mptl_aligned(numel * sizeof(float));
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
-  float *data = memory->alloc(bytes);
+  float *data = alloc(bytes);
   *tensor = s && data ? new_header(s, data, ndim, dims) : NULL;
   if (*tensor == NULL) {
     free(s);
-    memory->free(data);
+    free_data(data);
     return mptl_fail(MPTL_ENOMEM, "tensor: no memory for %zu bytes", bytes);
   }
-  *s = (mptl_storage){.refs = 1, .memory = memory, .bytes = bytes, .data = data};
+  *s = (mptl_storage){.refs = 1, .memory = memory, .free = free_data, .bytes = bytes, .data = data};
   mptl_status status = memory->zero(data, bytes);
   if (status != MPTL_OK) {
     mptl_tensor_release(*tensor);
     *tensor = NULL;
   }
   return status;
+}
+
+mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims) {
+  return mptl_tensor_create_in(tensor, &mptl_host_memory, ndim, dims);
+}
+
+mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const mptl_memory *memory, int ndim, const int64_t *dims) {
+  return create(tensor, memory, memory->alloc, memory->free, ndim, dims);
+}
+
+mptl_status mptl_tensor_create_for(mptl_tensor **tensor, const mptl_device *device, int ndim, const int64_t *dims) {
+  if (device->memory->is_host) return mptl_tensor_create(tensor, ndim, dims);
+  return create(tensor, &mptl_host_memory, device->memory->host_alloc, device->memory->host_free, ndim, dims);
 }
 
 mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims) {
@@ -79,7 +92,7 @@ void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
 void mptl_tensor_release(mptl_tensor *tensor) {
   if (tensor == NULL || --tensor->refs > 0) return;
   if (--tensor->storage->refs == 0) {
-    tensor->storage->memory->free(tensor->storage->data);
+    tensor->storage->free(tensor->storage->data);
     free(tensor->storage);
   }
   free(tensor);

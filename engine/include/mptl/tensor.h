@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mptl/device.h"
 #include "mptl/status.h"
 
 #define MPTL_MAX_DIMS 4
@@ -23,6 +24,9 @@ typedef struct mptl_tensor {
 
 /* A tensor of zeros with storage of its own in the host's memory; the caller owns one reference. */
 MPTL_API mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims);
+
+/* The same in memory of the host that the device reads by itself (a GPU's is not counted): for images that go there in every step. */
+MPTL_API mptl_status mptl_tensor_create_for(mptl_tensor **tensor, const mptl_device *device, int ndim, const int64_t *dims);
 
 /* The same in a device's memory (core/memory.h), which outlives it. */
 struct mptl_memory;

@@ -1,4 +1,8 @@
 --- mptl bench step: how long a training step takes, and how much memory, on made-up images in memory.
+--
+-- A step is what `mptl train` makes of a batch: it waits for the device once, for what the step tells (loss, overflows), which
+-- decides whether the update is made. The update is not waited for: on a GPU it runs while the next step begins, and counts as
+-- part of that.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
@@ -13,7 +17,11 @@ local order = {
   "peak_bytes", "predicted_bytes", "saved_bytes", "operators",
 }
 
-local warm_up = 3 -- steps before the measurement: first touch of memory, compilation in libraries
+-- Steps before the measurement: first touch of memory, compilation in libraries; on a GPU its clock, too (as many as
+-- bench/step_vs_pytorch gives PyTorch there).
+local function warm_up_on(device)
+  return device == "cpu" and 3 or 10
+end
 
 function M.configure(parser)
   parser:argument("script", "model script: a path, or a name of an installed one")
@@ -26,7 +34,9 @@ function M.configure(parser)
   parser:flag("--profile", "time, arithmetic and memory traffic by operator, beside what the machine can do")
 end
 
--- Images in NHWC with values such as normalised ones have, and labels; the same at every call.
+-- Images in NHWC with values such as normalised ones have, and labels; the same at every call. They lie where the loader of a
+-- training puts its batches: in memory that the device reads by itself. Every step uploads them, as every step of a training
+-- does.
 local function made_up_batch(cfg)
   local c, h, w = table.unpack(cfg.input)
   local values, labels, x = {}, {}, 1
@@ -35,7 +45,7 @@ local function made_up_batch(cfg)
     values[i] = (x >> 15) / 2 ^ 14 - 2
   end
   for i = 1, cfg.batch do labels[i] = i % cfg.classes end
-  return core.tensor({ #values }, values), labels
+  return core.tensor({ #values }, values, cfg.device), labels
 end
 
 --- Measures.
@@ -61,7 +71,7 @@ function M.measure(cfg, steps, profiling)
   core.memory_reset_peak()
   local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
     loss_scale = trainer.is_fp32(plan) and 1 or 1024 }
-  local times = {}
+  local times, warm_up = {}, warm_up_on(cfg.device)
   for i = 1, warm_up + steps do
     update.step = i
     local from = core.time()
