@@ -1,15 +1,20 @@
 """Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward, SGD with momentum and weight decay.
 
 usage: pytorch_resnet18.py [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated]
-                           [--math f32|tf32|bf16] [--json]
+                           [--math f32|tf32|bf16] [--data resident|pinned] [--compile] [--graph] [--json]
 
-The network is the one of models/resnet18_cifar.lua. Data are random, made once and on the device; warm-up steps are not counted.
+The network is the one of models/resnet18_cifar.lua. Data are random and made once; warm-up steps are not counted.
 peak_bytes on the CPU is the resident memory's high-water mark over the steps, above what the process held before the network was made;
 on a GPU, what PyTorch's allocator had handed out at most in the measured steps (torch.cuda.max_memory_allocated).
 
 --math is what convolutions and linear layers multiply on a GPU: binary32, TF32 (the default there: what PyTorch's convolutions do out of
 the box), or bf16 by autocast, whose activations are stored in bf16, too. Steps on a GPU are timed with events, without waiting for it
-between them, as a training loop would run.
+between them, as a training loop would run. --data is where a step on a GPU finds its batch: resident, in the GPU's memory; pinned, in
+page-locked memory of the host, from which each step copies it without waiting (as a DataLoader with pin_memory would have it do, and
+as mptl does). SGD on a GPU is PyTorch's fused one.
+
+--compile has torch.compile compile the network. --graph captures a whole step (forward, backward, SGD) in one CUDA graph, after warm-up
+steps on a stream of their own, and replays it; pinned batches are copied to where the graph reads them before each replay.
 
 --emulated trains in low precision with QPyTorch, as mptl's policy uniform_low does: operators' outputs and parameters are
 rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to FP(6,9), the same number of values in a step. It is for
@@ -186,7 +191,39 @@ def device_named(text):
     return torch.device("cuda", index)
 
 
-def main():
+class Step:
+    """A training step on the batch in images and labels."""
+
+    def __init__(self, net, optimizer, images, labels, rounding, scale, autocast):
+        self.net, self.optimizer, self.images, self.labels = net, optimizer, images, labels
+        self.rounding, self.scale, self.autocast = rounding, scale, autocast
+
+    def __call__(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        self.pass_and_update()
+
+    def pass_and_update(self):
+        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.autocast):
+            losses = self.rounding.output(F.nll_loss(self.net(self.images), self.labels, reduction="none"))
+        (self.scale * losses.mean()).backward()
+        self.optimizer.step()
+
+    def captured(self, warm_up):
+        """A function that replays the step, which is captured in a CUDA graph after warm_up steps. What the step uses has to outlive it."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(warm_up):  # algorithms are chosen, momentum gets its memory
+                self()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        self.optimizer.zero_grad(set_to_none=True)  # so that gradients get memory of the graph's
+        with torch.cuda.graph(graph):
+            self.pass_and_update()
+        return graph.replay
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", type=device_named, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--batch", type=int, default=128)
@@ -198,29 +235,49 @@ def main():
     layouts.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
     layouts.add_argument("--emulated", action="store_true", help="low precision, emulated with QPyTorch")
     parser.add_argument("--math", choices=("f32", "tf32", "bf16"), help="operands of products on a GPU (default: tf32)")
+    parser.add_argument("--data", choices=("resident", "pinned"), default="resident", help="where a step on a GPU finds its batch")
+    parser.add_argument("--compile", action="store_true", help="the network is compiled by torch.compile")
+    parser.add_argument("--graph", action="store_true", help="a whole step is replayed as one CUDA graph")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
-    on_gpu = args.device.type == "cuda"
-    if not on_gpu and args.math not in (None, "f32"):
-        parser.error(f"--math {args.math}: for GPUs, the CPU computes in f32")
-    math = args.math or ("tf32" if on_gpu else "f32")
+    if args.device.type == "cpu":
+        if args.math not in (None, "f32"):
+            parser.error(f"--math {args.math}: for GPUs, the CPU computes in f32")
+        if args.data != "resident":
+            parser.error(f"--data {args.data}: for GPUs, on the CPU data are resident")
+        if args.graph:
+            parser.error("--graph: for GPUs")
+    if args.emulated and (args.graph or args.compile):
+        parser.error("--emulated: neither with --graph nor with --compile")
+    args.math = args.math or ("tf32" if args.device.type == "cuda" else "f32")
+    return args
 
+
+def main():
+    args = arguments()
+    on_gpu = args.device.type == "cuda"
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     emulation = Emulation() if args.emulated else None
     rounding = emulation.rounding if emulation else NO_ROUNDING
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = math == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.math == "tf32"
     torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest algorithms
     machine = Cuda(args.device) if on_gpu else Cpu()
 
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     net = ResNet18(args.width, rounding=rounding).to(args.device, memory_format=layout).train()
-    images = torch.randn(args.batch, 3, 32, 32).to(args.device, memory_format=layout)
-    labels = torch.randint(10, (args.batch,)).to(args.device)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    parameters = sum(p.numel() for p in net.parameters())
+    batch = [torch.randn(args.batch, 3, 32, 32).to(memory_format=layout), torch.randint(10, (args.batch,))]
+    resident = [t.to(args.device) for t in batch]
+    pinned = [t.pin_memory() for t in batch] if args.data == "pinned" else []
+    fused = {"fused": True} if on_gpu and not emulation else {}
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, **fused)
     scale = 1.0
     if emulation:
         optimizer, scale = emulation.optimizer(optimizer, net), emulation.loss_scale
+    run = Step(torch.compile(net) if args.compile else net, optimizer, *resident, rounding, scale, args.math == "bf16")
+    if args.graph:
+        run = run.captured(max(args.warmup, 3))
 
     marks = []
     for step in range(args.warmup + args.steps):
@@ -228,11 +285,9 @@ def main():
             machine.start()
         if step >= args.warmup:
             marks.append(machine.mark())
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(args.device.type, torch.bfloat16, enabled=math == "bf16"):
-            losses = rounding.output(F.nll_loss(net(images), labels, reduction="none"))
-        (scale * losses.mean()).backward()
-        optimizer.step()
+        for to, source in zip(resident, pinned):
+            to.copy_(source, non_blocking=True)
+        run()
     times = machine.times(marks + [machine.mark()])
 
     median = statistics.median(times)
@@ -240,9 +295,12 @@ def main():
         "torch": torch.__version__,
         "qpytorch": emulation.version if emulation else None,
         "device": machine.name,
-        "math": math,
+        "math": args.math,
         "layout": "channels_last" if args.channels_last else "contiguous",
-        "parameters": sum(p.numel() for p in net.parameters()),
+        "data": args.data,
+        "compile": args.compile,
+        "graph": args.graph,
+        "parameters": parameters,
         "threads": args.threads,
         "batch": args.batch,
         "width": args.width,
