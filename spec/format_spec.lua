@@ -1,5 +1,6 @@
 local core = require "mptl.core"
 local exact = require "support.exact"
+local isas = require "support.isas"
 local format = require "mptl.format"
 
 local function bytes_of(n, size) return ("<I" .. size):pack(n) end
@@ -111,7 +112,8 @@ describe("codes", function()
     for _, c in ipairs { { "FP(4,3,4)", 4, 3, 4 }, { "FP(5,2,0)", 5, 2, 0 }, { "FP(6,9,0)", 6, 9, 0 }, { "bf16", 8, 7, 0 },
       { "FP(8,7,4)", 8, 7, 4 }, { "fp16", 5, 10, 0, 1024 }, { "fp8_e4m3fn", 4, 3, 0, 1 }, { "fp8_e5m2", 5, 2, 0, 4 },
       { "FP(1,0,0)", 1, 0, 0 }, { "FP(1,2,5)", 1, 2, 5 }, { "FP(3,0,-2)", 3, 0, -2 }, { "FP(4,3,-120)", 4, 3, -120 },
-      { "FP(5,10,115)", 5, 10, 115 }, { "FP(8,0,-127)", 8, 0, -127 }, { "FP(1,3,-127)", 1, 3, -127 } } do
+      { "FP(5,10,115)", 5, 10, 115 }, { "FP(8,0,-127)", 8, 0, -127 }, { "FP(1,3,-127)", 1, 3, -127 },
+      { "FP(1,0,-127)", 1, 0, -127 }, { "FP(1,9,-127)", 1, 9, -127 } } do
       local f, want = format(c[1]), exact.format(c[2], c[3], c[4], c[5])
       assert.equal(want.max, f.max)
       assert.equal(#want.codes, f.max_code + 1)
@@ -121,7 +123,7 @@ describe("codes", function()
         codes[2 * i] = bytes_of(i - 1 + sign, f.code_size)
       end
       local all = table.concat(codes)
-      for _, isa in ipairs { "scalar", "auto" } do
+      for _, isa in ipairs(isas) do
         core.isa(isa)
         local got = f:decode(all)
         for i, x in ipairs(want.codes) do

@@ -243,8 +243,11 @@ static inline vu vec_code_sign(vu u, const mptl_rounder *r) {
   return v_shr(v_and(u, v_set(MPTL_F32_SIGN)), 31 - (unsigned)(r->format.e + r->format.m));
 }
 
-/* Whether vec_decode knows the format: its subnormal values are binary32's own, or normal in binary32. */
-static inline bool vec_decodes(const mptl_rounder *r) { return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126); }
+/* Whether vec_decode knows the format: its subnormal values are binary32's own, or normal in binary32; and 2^emin, which it
+ * subtracts, is a number there. (It is 2^128 for FP(1,m,-127), whose finite values are all subnormal.) */
+static inline bool vec_decodes(const mptl_rounder *r) {
+  return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126 && r->emin <= 127);
+}
 
 static inline vu vec_decode(vu code, const mptl_rounder *r) {
   unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
