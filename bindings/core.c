@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bindings/bind.h"
+#include "mptl/isa.h"
 
 void bind_check(lua_State *L, mptl_status status) {
   if (status == MPTL_OK) return;
@@ -141,6 +142,7 @@ void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_
 __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 
 int luaopen_mptl_core(lua_State *L) {
+  bind_check(L, mptl_isa_select("auto")); /* MPTL_ISA may name what cannot be had */
   lua_newtable(L);
   mptl_bind_format(L);
   mptl_bind_round(L);

@@ -3,7 +3,7 @@
  *   core.round(x, format, options) -> rounded (a tensor for a tensor, a list for a list), statistics
  *   core.encode(x, format, options) -> string of little-endian codes, statistics
  *   core.decode(codes, format) -> list of numbers
- *   core.rounding_modes() -> names      core.isa() -> name      core.isa(name) chooses (mptl/isa.h)
+ *   core.rounding_modes() -> names      core.isa() -> name      core.isa(name) chooses (mptl/isa.h)      core.isas() -> names
  *
  * options: mode (nearest_even), overflow ("saturate" or "inf"), seed, stream, step (the random bits' key), index (of the first
  * element). FP(e,m,auto) takes its bias shift from x; the statistics name the format that it became.
@@ -141,6 +141,11 @@ static int rounding_modes(lua_State *L) {
   return 1;
 }
 
+static int isas(lua_State *L) {
+  bind_push_names(L, mptl_isa_here);
+  return 1;
+}
+
 static int isa(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) bind_check(L, mptl_isa_select(luaL_checkstring(L, 1)));
   lua_pushstring(L, mptl_isa_name());
@@ -153,6 +158,7 @@ void mptl_bind_round(lua_State *L) {
                                        {"decode", decode_values},
                                        {"rounding_modes", rounding_modes},
                                        {"isa", isa},
+                                       {"isas", isas},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

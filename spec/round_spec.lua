@@ -2,6 +2,7 @@
 local core = require "mptl.core"
 local exact = require "support.exact"
 local isas = require "support.isas"
+local process = require "support.process"
 
 local modes = { "nearest_even", "nearest_away", "toward_zero", "up", "down" }
 local inf = math.huge
@@ -255,6 +256,23 @@ describe("every instruction set", function()
 
   it("is chosen by name", function()
     assert.equal("scalar", core.isa "scalar")
-    assert.same({ false, "instruction set mmx: accepted are scalar, avx2, avx512, auto" }, { pcall(core.isa, "mmx") })
+    local accepted = table.concat(isas, ", ") .. ", auto"
+    assert.same({ false, "instruction set mmx: accepted are " .. accepted }, { pcall(core.isa, "mmx") })
+    for _, isa in ipairs { "avx2", "avx512" } do
+      local ok, why = pcall(core.isa, isa)
+      assert.is_true(ok or why == ("instruction set %s: not here, accepted are %s"):format(isa, accepted))
+    end
+  end)
+
+  it("is chosen for a process by MPTL_ISA", function()
+    for _, isa in ipairs(isas) do
+      local out = process.mptl({ "doctor" }, { env = { MPTL_ISA = isa } }).out
+      assert.matches(("kernels    %s by MPTL_ISA; here are %s\n"):format(isa, table.concat(isas, ", ")), out, 1, true)
+    end
+    local widest = isas[#isas]
+    assert.matches("kernels    " .. widest .. "; here", process.mptl({ "doctor" }, { env = { MPTL_ISA = "" } }).out, 1, true)
+    local refused = process.mptl({ "formats" }, { env = { MPTL_ISA = "mmx" } })
+    assert.equal(1, refused.status)
+    assert.equal(("mptl: MPTL_ISA: instruction set mmx: accepted are %s, auto\n"):format(table.concat(isas, ", ")), refused.err)
   end)
 end)

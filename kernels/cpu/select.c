@@ -1,5 +1,6 @@
-/* Chooses the instruction set of the CPU kernels, once, by what the processor reports. */
+/* Chooses the instruction set of the CPU kernels, once, by MPTL_ISA in the environment, else by what the processor reports. */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,27 +28,48 @@ static const mptl_cpu_kernels *find(const char *name) {
   return any || strcmp(name, "scalar") == 0 ? &mptl_cpu_kernels_scalar : NULL;
 }
 
+/* What "auto" stands for: the name in MPTL_ISA, where that is set. */
+static const char *meant(const char *name) {
+  const char *wish = strcmp(name, "auto") == 0 ? getenv("MPTL_ISA") : NULL;
+  return wish != NULL && wish[0] != '\0' ? wish : name;
+}
+
 const mptl_cpu_kernels *mptl_cpu_kernels_get(void) {
   const mptl_cpu_kernels *table = atomic_load_explicit(&chosen, memory_order_acquire);
   if (table != NULL) return table;
-  const char *wish = getenv("MPTL_ISA");
-  table = wish != NULL ? find(wish) : NULL;
-  if (table == NULL) table = find("auto");
+  table = find(meant("auto"));
+  if (table == NULL) table = find("auto");                     /* mptl_isa_select tells what is wrong */
   atomic_store_explicit(&chosen, table, memory_order_release); /* threads that race here all find the same */
   return table;
 }
 
+const char *mptl_isa_here(size_t index) {
+  static const char *const known[] = {"scalar", "avx2", "avx512"};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (find(known[i]) != NULL && index-- == 0) return known[i];
+  return NULL;
+}
+
+/* "scalar, avx2, auto" */
+static void list_accepted(char *text, size_t size) {
+  const char *name;
+  size_t used = 0;
+  for (size_t i = 0; (name = mptl_isa_here(i)) != NULL; i++) used += (size_t)snprintf(text + used, size - used, "%s, ", name);
+  snprintf(text + used, size - used, "auto");
+}
+
 mptl_status mptl_isa_select(const char *name) {
-  static const char *const known[] = {"scalar", "avx2", "avx512", "auto"};
-  const mptl_cpu_kernels *table = find(name);
+  const char *wish = meant(name), *from = wish != name ? "MPTL_ISA: " : "";
+  const mptl_cpu_kernels *table = find(wish);
   if (table != NULL) {
     atomic_store_explicit(&chosen, table, memory_order_release);
     return MPTL_OK;
   }
-  for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-    if (strcmp(name, known[i]) == 0)
-      return mptl_fail(MPTL_EUNSUPPORTED, "instruction set %s: this processor does not have it", name);
-  return mptl_fail(MPTL_EINVAL, "instruction set %.60s: accepted are scalar, avx2, avx512, auto", name);
+  char accepted[64];
+  list_accepted(accepted, sizeof accepted);
+  if (strcmp(wish, "avx2") == 0 || strcmp(wish, "avx512") == 0)
+    return mptl_fail(MPTL_EUNSUPPORTED, "%sinstruction set %s: not here, accepted are %s", from, wish, accepted);
+  return mptl_fail(MPTL_EINVAL, "%sinstruction set %.60s: accepted are %s", from, wish, accepted);
 }
 
 const char *mptl_isa_name(void) { return mptl_cpu_kernels_get()->isa; }

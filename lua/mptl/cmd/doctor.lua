@@ -39,12 +39,12 @@ function M.table(dir)
   if cuda.missing then missing[#missing + 1] = "device cuda: " .. cuda.missing end
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
-    "version", "lua", "cpu", "cores", "features", "kernels", "compute", "threads", "backends", "cuda", "devices", "models",
-    "datasets", "missing",
+    "version", "lua", "cpu", "cores", "features", "kernels", "instruction_sets", "compute", "threads", "backends", "cuda",
+    "devices", "models", "datasets", "missing",
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
-    kernels = core.isa(), threads = core.threads(),
+    kernels = core.isa(), instruction_sets = json.array(core.isas()), threads = core.threads(),
     -- what products of numbers of up to 8 and of up to 16 significant bits are computed in
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
@@ -60,7 +60,8 @@ local function text(t)
   out("mptl", "%s, %s", t.version, t.lua)
   out("processor", "%s, %d cores", t.cpu, t.cores)
   out("features", "%s", table.concat(t.features, " "))
-  out("kernels", "%s", t.kernels)
+  out("kernels", "%s%s; here are %s", t.kernels, (os.getenv "MPTL_ISA" or "") ~= "" and " by MPTL_ISA" or "",
+    table.concat(t.instruction_sets, ", "))
   out("products", "in %s up to 8 significant bits, in %s up to 16, in f32 beyond", t.compute.bits8, t.compute.bits16)
   out("threads", "%d", t.threads)
   for _, b in ipairs(t.backends) do
