@@ -3,6 +3,7 @@ local bench_step = require "mptl.cmd.bench_step"
 local core = require "mptl.core"
 local net = require "support.network"
 local precision = require "mptl.precision"
+local process = require "support.process"
 local runs = require "support.runs"
 local script = require "mptl.script"
 local storage = require "support.storage"
@@ -235,6 +236,20 @@ describe("training on the GPU", function()
         "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
       images:fill(0) -- the device has done with it: its build for the host looks whether that is so
     end
+  end)
+end)
+
+describe("a launch that fails", function()
+  it("is named, with its operator, where the device is the host's build", function()
+    if core.cuda().devices[1] ~= "no GPU: the kernels on the host, for tests" then return end
+    local function said(launch)
+      local bench = { "bench", "step", "resnet18_cifar", "--device", "cuda", "--width", "0.1", "--batch", "2", "--steps", "1" }
+      return process.mptl(bench, { env = { MPTL_CUDA_HOST_FAILS = launch } }).err
+    end
+    assert.matches("mptl: CUDA, starting mptl_cuda_sgd(list->params, ", said "mptl_cuda_sgd", 1, true)
+    assert.matches(": error 719\n", said "mptl_cuda_sgd", 1, true)
+    assert.matches("^mptl: input %(input%): CUDA, starting .*mptl_cuda_stage_forward", said "mptl_cuda_stage_forward")
+    assert.equal("", said "mptl_cuda_nothing")
   end)
 end)
 

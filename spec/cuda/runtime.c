@@ -48,10 +48,14 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s) {
   return later(to, NULL, bytes, value);
 }
 
+static cudaError_t kernel_error = cudaSuccess; /* what waiting tells once */
+
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   (void)s;
   work_until(queued);
-  return cudaSuccess;
+  cudaError_t error = kernel_error;
+  kernel_error = cudaSuccess;
+  return error;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
@@ -70,7 +74,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
 
 static size_t left = SIZE_MAX; /* bytes that can be had */
 
+static _Thread_local int current; /* device of the thread; 0 until it chooses another, as in CUDA */
+static int elsewhere;             /* calls on another device than the one that is opened, 1 */
+
 cudaError_t cudaMalloc(void **p, size_t bytes) {
+  elsewhere += current != 1;
   if (bytes > left) return cudaErrorMemoryAllocation;
   *p = aligned_alloc(256, bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
@@ -82,6 +90,7 @@ cudaError_t cudaFree(void *p) {
 }
 
 cudaError_t cudaMallocHost(void **p, size_t bytes) {
+  elsewhere += current != 1;
   *p = malloc(bytes);
   return cudaSuccess;
 }
@@ -105,7 +114,24 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
   return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) { return device < devices ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+  if (device >= devices) return cudaErrorInvalidDevice;
+  current = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p) {
+  elsewhere += current != 1;
+  free(p);
+  return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void *p) {
+  (void)p;
+  a->type = cudaMemoryTypeHost;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorUnknown ? "unknown error" : "another error"; }
 
@@ -200,10 +226,60 @@ static void counts_memory(void) {
   left = SIZE_MAX;
 }
 
+static void *allocates(void *unused) {
+  (void)unused;
+  void *host = mptl_cuda_memory.host_alloc(100), *device = mptl_cuda_memory.alloc(100);
+  EXPECT(host != NULL && device != NULL);
+  mptl_cuda_memory.host_free(host);
+  mptl_cuda_memory.free(device);
+  return NULL;
+}
+
+/* Memory that another thread takes is the open device's. */
+static void is_on_its_device_in_all_threads(void) {
+  pthread_t thread;
+  elsewhere = 0;
+  EXPECT(pthread_create(&thread, NULL, allocates, NULL) == 0 && pthread_join(thread, NULL) == 0);
+  CHECK(elsewhere == 0, "%d calls were on another device", elsewhere);
+}
+
+static int launch_add(int error) { return error; }
+
+static void names_the_launch(void) {
+  EXPECT(MPTL_CUDA_LAUNCH(launch_add(0)) == MPTL_OK);
+  refuses(MPTL_CUDA_LAUNCH(launch_add(cudaErrorUnknown)), MPTL_EBACKEND,
+          "CUDA, starting launch_add(cudaErrorUnknown): unknown error");
+  kernel_error = cudaErrorUnknown; /* which comes out later, at a wait */
+  EXPECT(MPTL_CUDA_LAUNCH(launch_add(0)) == MPTL_OK);
+  refuses(mptl_cuda_memory.synchronize(), MPTL_EBACKEND, "CUDA, work on the device: unknown error");
+  open_device.blocking = true;
+  kernel_error = cudaErrorUnknown;
+  refuses(MPTL_CUDA_LAUNCH(launch_add(0)), MPTL_EBACKEND, "CUDA, running launch_add(0): unknown error");
+  kernel_error = cudaErrorUnknown;
+  refuses(mptl_cuda_runtime_settle("the libraries' work"), MPTL_EBACKEND, "CUDA, the libraries' work: unknown error");
+  open_device.blocking = false;
+}
+
+static void reads_blocking(void) {
+  bool blocking;
+  unsetenv("MPTL_CUDA_BLOCKING");
+  EXPECT(read_blocking(&blocking) == MPTL_OK && !blocking);
+  setenv("MPTL_CUDA_BLOCKING", "1", 1);
+  EXPECT(read_blocking(&blocking) == MPTL_OK && blocking);
+  setenv("MPTL_CUDA_BLOCKING", "0", 1);
+  EXPECT(read_blocking(&blocking) == MPTL_OK && !blocking);
+  setenv("MPTL_CUDA_BLOCKING", "yes", 1);
+  refuses(read_blocking(&blocking), MPTL_EINVAL, "MPTL_CUDA_BLOCKING: yes, accepted are 0 and 1");
+  unsetenv("MPTL_CUDA_BLOCKING");
+}
+
 int main(void) {
+  reads_blocking();
   says_what_is_missing();
   opens_one_device();
   uploads_in_order();
   counts_memory();
+  is_on_its_device_in_all_threads();
+  names_the_launch();
   return failures > 0;
 }

@@ -51,7 +51,10 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   const mptl_cuda_kind_row *row = find(c);
   if (row == NULL) return mptl_cuda_run_stage(stage, is_forward);
   c->scratch = (void *)mptl_cuda_aligned((uintptr_t)stage->scratch); /* programs align to 64 bytes, the libraries want more */
-  return mptl_in_operator(is_forward ? row->forward(c) : row->backward(c), c->op);
+  mptl_status status = is_forward ? row->forward(c) : row->backward(c);
+  if (status == MPTL_OK)
+    status = mptl_cuda_runtime_settle("the libraries' work"); /* of which there are no launches to wait for */
+  return mptl_in_operator(status, c->op);
 }
 
 static mptl_status forward(mptl_stage *stage) {

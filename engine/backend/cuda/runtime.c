@@ -15,9 +15,17 @@ static struct {
   cudaEvent_t uploaded;
   char *staging;
   size_t staged;
+  bool blocking; /* every launch is waited for */
 } open_device = {.device = -1};
 
 enum { STAGING_BYTES = 32 << 20 };
+
+/* CUDA's device is one of the thread's: the first call of another thread would make a context on device 0. */
+static _Thread_local bool on_device;
+
+static void use_device(void) {
+  if (!on_device && open_device.device >= 0) on_device = cudaSetDevice(open_device.device) == cudaSuccess;
+}
 
 static mptl_status check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
@@ -53,8 +61,17 @@ mptl_status mptl_cuda_runtime_describe(int device, char *text, size_t size) {
   return MPTL_OK;
 }
 
+/* MPTL_CUDA_BLOCKING in the environment. */
+static mptl_status read_blocking(bool *blocking) {
+  const char *text = getenv("MPTL_CUDA_BLOCKING");
+  *blocking = text != NULL && strcmp(text, "1") == 0;
+  if (*blocking || text == NULL || text[0] == '\0' || strcmp(text, "0") == 0) return MPTL_OK;
+  return mptl_fail(MPTL_EINVAL, "MPTL_CUDA_BLOCKING: %.60s, accepted are 0 and 1", text);
+}
+
 static mptl_status start(int device) {
   int major = 0, minor = 0;
+  MPTL_TRY(read_blocking(&open_device.blocking));
   TRY(cudaSetDevice(device), "choosing the device");
   TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "compute capability");
   TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "compute capability");
@@ -66,6 +83,7 @@ static mptl_status start(int device) {
   TRY(cudaMallocHost((void **)&open_device.staging, STAGING_BYTES), "memory for uploads");
   open_device.capability = 10 * major + minor;
   open_device.device = device;
+  on_device = true;
   return MPTL_OK;
 }
 
@@ -93,6 +111,7 @@ static block *blocks;
 static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void *allocate(size_t bytes) {
+  use_device();
   block *b = malloc(sizeof *b);
   size_t whole = bytes > SIZE_MAX - 256 ? bytes : (bytes + (bytes == 0) + 255) / 256 * 256;
   if (b == NULL || cudaMalloc(&b->p, whole) != cudaSuccess) {
@@ -118,6 +137,7 @@ static void release(void *p) {
   if (b != NULL) *at = b->next;
   pthread_mutex_unlock(&blocks_lock);
   if (b == NULL) return;
+  use_device();
   cudaFree(p); /* waits for the work that may still use it */
   mptl_memory_count(-(ptrdiff_t)b->bytes);
   free(b);
@@ -137,6 +157,7 @@ static mptl_status upload_piece(char *to, const char *host, size_t bytes) {
 
 static mptl_status upload(void *to, const void *host, size_t bytes) {
   enum { PIECE = STAGING_BYTES / 4 };
+  use_device();
   for (size_t at = 0; at < bytes; at += PIECE)
     MPTL_TRY(upload_piece((char *)to + at, (const char *)host + at, bytes - at < PIECE ? bytes - at : PIECE));
   return MPTL_OK;
@@ -145,6 +166,7 @@ static mptl_status upload(void *to, const void *host, size_t bytes) {
 /* Memory that the device cannot read by itself will do, too. */
 static void *host_alloc(size_t bytes) {
   void *p = NULL;
+  use_device();
   if (cudaMallocHost(&p, bytes > 0 ? bytes : 1) == cudaSuccess) return p;
   cudaGetLastError();
   return mptl_host_memory.host_alloc(bytes);
@@ -152,6 +174,7 @@ static void *host_alloc(size_t bytes) {
 
 static bool device_reads(const void *host) {
   struct cudaPointerAttributes a;
+  use_device();
   if (cudaPointerGetAttributes(&a, host) == cudaSuccess) return a.type == cudaMemoryTypeHost;
   cudaGetLastError();
   return false;
@@ -169,18 +192,24 @@ static mptl_status lend(void *to, const void *host, size_t bytes) {
   return check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, open_device.stream), "upload");
 }
 
-static mptl_status synchronize(void) { return check(cudaStreamSynchronize(open_device.stream), "work on the device"); }
+static mptl_status synchronize(void) {
+  use_device();
+  return check(cudaStreamSynchronize(open_device.stream), "work on the device");
+}
 
 static mptl_status download(void *host, const void *from, size_t bytes) {
+  use_device();
   TRY(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, open_device.stream), "download");
   return synchronize();
 }
 
 static mptl_status zero(void *p, size_t bytes) {
+  use_device();
   return check(cudaMemsetAsync(p, 0, bytes, open_device.stream), "clearing memory");
 }
 
 mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
+  use_device();
   return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, open_device.stream), "copying");
 }
 
@@ -197,6 +226,18 @@ const mptl_memory mptl_cuda_memory = {.is_host = false,
 
 /* ---- Launches ---- */
 
-void mptl_cuda_enter(void) {}
+void mptl_cuda_enter(void) { use_device(); }
+
+mptl_status mptl_cuda_runtime_settle(const char *what) {
+  return open_device.blocking ? check(cudaStreamSynchronize(open_device.stream), what) : MPTL_OK;
+}
 
 mptl_status mptl_cuda_leave(int error) { return check((cudaError_t)error, "starting a kernel"); }
+
+mptl_status mptl_cuda_leave_call(int error, const char *call) {
+  if (error == 0 && !open_device.blocking) return MPTL_OK;
+  char what[160];
+  snprintf(what, sizeof what, "%s %.120s", error != 0 ? "starting" : "running", call);
+  TRY((cudaError_t)error, what);
+  return mptl_cuda_runtime_settle(what);
+}

@@ -24,12 +24,17 @@ extern const mptl_memory mptl_cuda_memory;
 /* Copies within the device's memory, in the stream. */
 mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes);
 
-/* Brackets around what launches work. leave takes what a launcher returned, or 0. */
+/* Brackets around what launches work. leave takes what a launcher returned, or 0; leave_call its call as text, too, for the error.
+ * With MPTL_CUDA_BLOCKING=1 in the environment leave_call waits, so that what goes wrong in a kernel is told by its own launch. */
 void mptl_cuda_enter(void);
 mptl_status mptl_cuda_leave(int error);
+mptl_status mptl_cuda_leave_call(int error, const char *call);
 
 /* Runs a launcher. */
-#define MPTL_CUDA_LAUNCH(call) (mptl_cuda_enter(), mptl_cuda_leave(call))
+#define MPTL_CUDA_LAUNCH(call) (mptl_cuda_enter(), mptl_cuda_leave_call(call, #call))
+
+/* With MPTL_CUDA_BLOCKING=1: waits for what was given to the stream; what is the text of errors. Else does nothing. */
+mptl_status mptl_cuda_runtime_settle(const char *what);
 
 /* An address that goes to the device. On the host: ends the process if it is not in its memory; NULL is allowed. */
 #ifdef MPTL_CUDA_HOST
