@@ -2,20 +2,22 @@
 #include "kernels/cuda/values.h"
 
 /* Reads, adds a bias by channel, rounds, counts, writes: each element once. */
-static __global__ void __launch_bounds__(MPTL_THREADS)
+template <bool PLAIN>
+static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
     write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c) {
   __shared__ uint32_t exponents[MPTL_EXPONENT_WORDS];
   mptl_counts counts = mptl_no_counts();
-  if (sink.exponents != NULL) {
+  if (!PLAIN && sink.exponents != NULL) {
     mptl_clear_exponents(exponents);
     __syncthreads();
   }
   for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
-    unsigned here = mptl_count_at(i, n);
+    unsigned here = PLAIN ? (unsigned)MPTL_WIDE : mptl_count_at(i, n);
     float x[MPTL_WIDE];
-    mptl_read_wide(x, source, i, here);
-    if (bias != NULL) {
+    if (PLAIN && i >= n) break;
+    mptl_read_wide<PLAIN>(x, source, i, here);
+    if (!PLAIN && bias != NULL) {
       size_t channel = i % c;
 #pragma unroll
       for (unsigned k = 0; k < MPTL_WIDE; k++) {
@@ -23,12 +25,12 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
         channel = channel + 1 == c ? 0 : channel + 1;
       }
     }
-    if (sink.exponents != NULL) mptl_count_exponents_wide(exponents, x, here);
-    mptl_round_wide(x, here, sink, i, &counts);
-    mptl_write_wide(sink, i, here, x);
+    if (!PLAIN && sink.exponents != NULL) mptl_count_exponents_wide(exponents, x, here);
+    mptl_round_wide<PLAIN>(x, here, sink, i, &counts);
+    mptl_write_wide<PLAIN>(sink, i, here, x);
   }
   mptl_add_counts(sink.stats, counts, n);
-  if (sink.exponents != NULL) {
+  if (!PLAIN && sink.exponents != NULL) {
     __syncthreads();
     mptl_add_exponents(sink.exponents, exponents);
   }
@@ -38,7 +40,9 @@ static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_
                  mptl_cuda_stream stream) {
   if (n == 0) return 0;
   if (bias != NULL && c == 0) return MPTL_INVALID_VALUE;
-  MPTL_LAUNCH(write_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c);
+  bool plain = n % MPTL_WIDE == 0 && bias == NULL && mptl_is_plain(source) && mptl_is_plain(sink);
+  auto kernel = plain ? write_kernel<true> : write_kernel<false>;
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c);
   return mptl_launched();
 }
 

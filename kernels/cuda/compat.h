@@ -5,6 +5,7 @@
  *   MPTL_PARAM                                                          in front of a kernel's struct parameters
  *   MPTL_DYNAMIC_SHARED(type, name)                                     declares the block's dynamic shared memory
  *   mptl_load<T>, mptl_store<T>                                         aligned accesses of up to 16 bytes of any kind of data
+ *   mptl_allow_shared(kernel, bytes)                                    before a launch with so much dynamic shared memory; 0 or an error
  *   mptl_launched()                                                     0, or the error of the launches before
  */
 #ifndef MPTL_KERNELS_CUDA_COMPAT_H
@@ -23,6 +24,12 @@
 #define MPTL_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char mptl_dynamic_shared[]; \
   type *name = (type *)mptl_dynamic_shared
+
+template <typename Kernel>
+static inline int mptl_allow_shared(Kernel *kernel, size_t bytes) {
+  if (bytes <= 48 << 10) return 0;
+  return (int)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+}
 
 static inline int mptl_launched(void) { return (int)cudaGetLastError(); }
 

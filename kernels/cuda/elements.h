@@ -26,7 +26,8 @@ MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t i
   uint32_t u = __float_as_uint(x), a = u & ~MPTL_F32_SIGN;
   if (s.exponents != NULL) mptl_count_exponent_here(s.exponents, x);
   if (g.way == MPTL_ROUND_NOT) return x;
-  if (g.way == MPTL_ROUND_EVEN && a <= g.max_bits) return __uint_as_float(mptl_round_even(a, g, counts) | (u & MPTL_F32_SIGN));
+  if ((g.way == MPTL_ROUND_EVEN || g.way == MPTL_ROUND_CARRY) && a <= g.max_bits)
+    return __uint_as_float(mptl_round_even(a, g, counts) | (u & MPTL_F32_SIGN));
   uint32_t word = g.mode == MPTL_STOCHASTIC ? mptl_random_u32(s.key, s.index0 + index, 0) : 0;
   return __uint_as_float(mptl_round_one(u, g, word, s.key, s.index0 + index, counts));
 }

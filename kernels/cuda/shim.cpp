@@ -71,6 +71,7 @@ unsigned running, count;
 const char *kernel_name;
 const std::function<void()> *kernel_body;
 void *dynamic_shared;
+size_t allowed_shared = 48 << 10; /* bytes that the next launch may ask for */
 std::recursive_mutex one_launch;
 
 #if defined(__x86_64__)
@@ -242,7 +243,9 @@ void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_b
     mptl_shim_fail("blocks of %u x %u x %u threads, accepted are 1 to %d", block.x, block.y, block.z, MAX_THREADS);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu)
     mptl_shim_fail("a grid of %u x %u x %u blocks, accepted are 1 to 2147483647 x 65535 x 65535", grid.x, grid.y, grid.z);
-  if (shared_bytes > 48 << 10) mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to 49152", shared_bytes);
+  if (shared_bytes > allowed_shared)
+    mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to %zu", shared_bytes, allowed_shared);
+  allowed_shared = 48 << 10;
   if (shared_bytes > 0 && posix_memalign(&dynamic_shared, 16, shared_bytes) != 0) mptl_shim_fail("no memory for shared memory");
 #ifdef __SANITIZE_THREAD__
   scheduler.fiber = __tsan_get_current_fiber();
@@ -258,6 +261,10 @@ void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_b
       }
   free(dynamic_shared);
   dynamic_shared = nullptr;
+}
+
+void mptl_shim_allow_shared(size_t bytes) {
+  if (bytes > allowed_shared) allowed_shared = bytes;
 }
 
 void *mptl_shim_dynamic_shared(void) { return dynamic_shared; }

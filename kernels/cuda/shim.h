@@ -82,6 +82,13 @@ static inline mptl_shim_launcher<Kernel> mptl_shim_make(const char *name, Kernel
 
 #define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) \
   ((void)(stream), mptl_shim_make(#kernel, kernel, grid, block, shared_bytes))
+void mptl_shim_allow_shared(size_t bytes); /* of the next launch */
+template <typename Kernel>
+static inline int mptl_allow_shared(Kernel *, size_t bytes) {
+  if (bytes > 99 << 10) return 1; /* what a block gets at most on compute capability 8.6 */
+  mptl_shim_allow_shared(bytes);
+  return 0;
+}
 #define MPTL_DYNAMIC_SHARED(type, name) type *name = (type *)mptl_shim_dynamic_shared()
 void *mptl_shim_dynamic_shared(void);
 

@@ -5,90 +5,113 @@
 
 /* ---- Running ---- */
 
-/* What a block counts: by warp and step. */
-enum { COUNTS = sizeof(mptl_counts) / sizeof(uint32_t) };
+/* What a block counts of a step that rounds, in shared memory: each thread's underflows and largest magnitude, and what is rare of all
+ * threads together. */
+typedef struct seen {
+  uint32_t underflow[MPTL_THREADS], max[MPTL_THREADS], overflow, inf_in, nan_in;
+} seen;
 
-/* Adds a vector's counts to the warp's; all lanes call. */
-static __device__ __forceinline__ void count(uint32_t *of_step, const mptl_counts &c) {
-  uint32_t underflow = __reduce_add_sync(0xffffffffu, c.underflow), max = __reduce_max_sync(0xffffffffu, c.max);
-  bool special = __any_sync(0xffffffffu, (c.overflow | c.inf_in | c.nan_in) != 0);
-  uint32_t overflow = 0, inf_in = 0, nan_in = 0;
-  if (special) {
-    overflow = __reduce_add_sync(0xffffffffu, c.overflow);
-    inf_in = __reduce_add_sync(0xffffffffu, c.inf_in);
-    nan_in = __reduce_add_sync(0xffffffffu, c.nan_in);
+/* Adds a vector's counts to the thread's. */
+MPTL_DEVICE void count(seen *s, const mptl_counts &c) {
+  s->underflow[threadIdx.x] += c.underflow;
+  if (c.max > s->max[threadIdx.x]) s->max[threadIdx.x] = c.max;
+  if ((c.overflow | c.inf_in | c.nan_in) == 0) return;
+  atomicAdd(&s->overflow, c.overflow);
+  atomicAdd(&s->inf_in, c.inf_in);
+  atomicAdd(&s->nan_in, c.nan_in);
+}
+
+/* Adds up what the threads have seen of a step; a warp calls. */
+MPTL_DEVICE void add_seen(mptl_round_stats *stats, const seen *s) {
+  uint32_t underflow = 0, max = 0;
+  for (unsigned i = mptl_lane(); i < MPTL_THREADS; i += 32) {
+    underflow += s->underflow[i];
+    max = s->max[i] > max ? s->max[i] : max;
   }
+  underflow = __reduce_add_sync(0xffffffffu, underflow);
+  max = __reduce_max_sync(0xffffffffu, max);
   if (mptl_lane() != 0) return;
-  of_step[0] += underflow;
-  if (special) of_step[1] += overflow, of_step[2] += inf_in, of_step[3] += nan_in;
-  if (max > of_step[4]) of_step[4] = max;
-}
-
-/* Adds up the warps' counts of a step, of which this thread is one. */
-static __device__ void add_counts(mptl_round_stats *stats, const uint32_t *counts, int steps, int which, uint64_t n) {
-  uint32_t max = 0;
-  uint64_t sums[4] = {0, 0, 0, 0};
-  for (int w = 0; w < MPTL_WARPS; w++) {
-    const uint32_t *of_step = counts + (w * steps + which) * COUNTS;
-    for (int k = 0; k < 4; k++) sums[k] += of_step[k];
-    max = of_step[4] > max ? of_step[4] : max;
-  }
-  mptl_add_u64(&stats->underflow, sums[0]);
-  mptl_add_u64(&stats->overflow, sums[1]);
-  mptl_add_u64(&stats->inf_in, sums[2]);
-  mptl_add_u64(&stats->nan_in, sums[3]);
+  mptl_add_u64(&stats->underflow, underflow);
+  mptl_add_u64(&stats->overflow, s->overflow);
+  mptl_add_u64(&stats->inf_in, s->inf_in);
+  mptl_add_u64(&stats->nan_in, s->nan_in);
   if (max > 0) atomicMax((uint32_t *)&stats->max_abs, max);
-  if (blockIdx.x == 0) mptl_add_u64(&stats->elements, n);
 }
 
-static __global__ void __launch_bounds__(MPTL_THREADS) steps_kernel(MPTL_PARAM mptl_steps steps) {
-  __shared__ uint32_t counts[MPTL_WARPS * MPTL_STEPS * COUNTS];
-  MPTL_DYNAMIC_SHARED(uint32_t, exponents);
-  for (unsigned i = threadIdx.x; i < MPTL_WARPS * MPTL_STEPS * COUNTS; i += MPTL_THREADS) counts[i] = 0;
-  for (int j = 0; j < steps.n; j++)
+/* The steps' counts and exponents are in shared memory, those first. */
+template <bool PLAIN>
+static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) steps_kernel(MPTL_PARAM mptl_steps steps) {
+  MPTL_DYNAMIC_SHARED(seen, counts);
+  uint32_t *exponents = (uint32_t *)(counts + steps.counted);
+  for (unsigned i = threadIdx.x; i < steps.counted * sizeof(seen) / 4; i += MPTL_THREADS) ((uint32_t *)counts)[i] = 0;
+  for (int j = 0; j < steps.n && !PLAIN; j++)
     if (steps.step[j].exponents >= 0) mptl_clear_exponents(exponents + steps.step[j].exponents * MPTL_EXPONENT_WORDS);
   __syncthreads();
-  uint32_t *of_warp = counts + threadIdx.x / 32 * (unsigned)steps.n * COUNTS;
-  for (size_t at = mptl_warp_begin(); at < steps.numel; at += mptl_warp_step()) {
+  size_t turn = mptl_warp_step(), at = mptl_warp_begin();
+  uint32_t channel = (uint32_t)((at + mptl_lane() * MPTL_WIDE) % steps.c), further = (uint32_t)(turn % steps.c);
+  for (; at < steps.numel; at += turn) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
-    unsigned here = mptl_count_at(i, steps.numel);
-    uint32_t channel = (uint32_t)(i % steps.c);
+    unsigned here = PLAIN ? (unsigned)MPTL_WIDE : mptl_count_at(i, steps.numel);
+    if (PLAIN && i >= steps.numel) break;
     mptl_stack stack = mptl_no_stack();
+#pragma unroll 1
     for (int j = 0; j < steps.n; j++) {
       const mptl_step &s = steps.step[j];
       float r[MPTL_WIDE];
       mptl_before_step(s, &stack);
-      mptl_compute_step(r, s, &stack, i, here, channel, steps.c, true);
-      if (s.exponents >= 0) mptl_count_exponents_wide(exponents + s.exponents * MPTL_EXPONENT_WORDS, r, here);
-      if (s.sink.grid.way != MPTL_ROUND_NOT) {
+      mptl_compute_step<PLAIN>(r, s, &stack, i, here, channel, steps.c, true);
+      if (!PLAIN && s.exponents >= 0) mptl_count_exponents_wide(exponents + s.exponents * MPTL_EXPONENT_WORDS, r, here);
+      if (s.counted >= 0) {
         mptl_counts c = mptl_no_counts();
-        mptl_round_wide(r, here, s.sink, i, &c);
-        count(of_warp + j * COUNTS, c);
+        mptl_round_wide<PLAIN>(r, here, s.sink, i, &c);
+        count(&counts[s.counted], c);
       }
       if (s.flags & MPTL_STEP_STORE)
-        mptl_write_wide(s.sink, i, here, r);
+        mptl_write_wide<PLAIN>(s.sink, i, here, r);
       else
         mptl_copy_wide(stack.top, r);
     }
+    channel += further;
+    if (channel >= steps.c) channel -= steps.c;
   }
   __syncthreads();
-  for (int j = (int)threadIdx.x; j < steps.n; j += MPTL_THREADS)
-    if (steps.step[j].sink.stats != NULL) add_counts(steps.step[j].sink.stats, counts, steps.n, j, steps.numel);
-  for (int j = 0; j < steps.n; j++)
+  for (int j = (int)(threadIdx.x / 32); j < steps.n; j += MPTL_WARPS) {
+    const mptl_step &s = steps.step[j];
+    if (s.sink.stats == NULL) continue;
+    if (s.counted >= 0) add_seen(s.sink.stats, &counts[s.counted]);
+    if (blockIdx.x == 0 && mptl_lane() == 0) mptl_add_u64(&s.sink.stats->elements, steps.numel);
+  }
+  for (int j = 0; j < steps.n && !PLAIN; j++)
     if (steps.step[j].exponents >= 0)
       mptl_add_exponents(steps.step[j].sink.exponents, exponents + steps.step[j].exponents * MPTL_EXPONENT_WORDS);
 }
 
+bool mptl_are_plain(const mptl_steps *steps) {
+  if (steps->numel % MPTL_WIDE != 0 || steps->c % MPTL_WIDE != 0) return false;
+  for (int j = 0; j < steps->n; j++) {
+    const mptl_step *s = &steps->step[j];
+    if (s->code == MPTL_STEP_INPUT || s->code == MPTL_STEP_SIGMOID || s->code == MPTL_STEP_DROPOUT ||
+        s->code == MPTL_STEP_SIGMOID_BACKWARD)
+      return false;
+    if (((s->flags & MPTL_STEP_READ) && !mptl_is_plain(&s->source)) || !mptl_is_plain(&s->sink)) return false;
+  }
+  return true;
+}
+
 static int run(mptl_steps *steps, mptl_cuda_stream stream) {
   int exponents = 0;
+  steps->counted = 0;
   for (int j = 0; j < steps->n; j++) {
     mptl_step *s = &steps->step[j];
     s->exponents = s->sink.exponents != NULL ? (int8_t)exponents++ : (int8_t)-1;
+    s->counted = s->sink.grid.way != MPTL_ROUND_NOT ? (int8_t)steps->counted++ : (int8_t)-1;
   }
   if (steps->n == 0 || steps->numel == 0) return 0;
-  MPTL_LAUNCH(steps_kernel, mptl_blocks(mptl_vectors(steps->numel)), MPTL_THREADS,
-              (size_t)exponents * MPTL_EXPONENT_WORDS * sizeof(uint32_t), stream)
-  (*steps);
+  size_t shared = steps->counted * sizeof(seen) + (size_t)exponents * MPTL_EXPONENT_WORDS * sizeof(uint32_t);
+  auto kernel = mptl_are_plain(steps) ? steps_kernel<true> : steps_kernel<false>;
+  int error = mptl_allow_shared(kernel, shared);
+  if (error != 0) return error;
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(steps->numel)), MPTL_THREADS, shared, stream)(*steps);
   return mptl_launched();
 }
 
@@ -99,19 +122,33 @@ typedef struct builder {
   const mptl_cuda_stage *stage;
   mptl_steps *steps;
   uint8_t flags;
-  bool failed;  /* too many steps */
-  size_t pitch; /* of vectors: 0, or the channels where each row is by itself */
+  bool failed;    /* too many steps */
+  size_t pitch;   /* of vectors: 0, or the channels where each row is by itself */
+  mptl_grid hand; /* the grid that the value in hand is on; way MPTL_ROUND_NOT: any value */
 } builder;
 
 static builder builder_of(const mptl_cuda_stage *stage, mptl_steps *steps, size_t pitch) {
-  builder b = {stage, steps, 0, false, pitch};
+  builder b;
+  memset(&b, 0, sizeof b);
   memset(steps, 0, sizeof *steps);
+  b.stage = stage, b.steps = steps, b.pitch = pitch;
   steps->c = (uint32_t)stage->c;
   steps->numel = stage->numel;
   return b;
 }
 
-/* store: the result goes to the sink's memory, else it is only rounded as the sink says. */
+/* Whether a step's result is the value in hand, or 0. */
+static bool keeps(mptl_step_code code) {
+  return code == MPTL_STEP_TAKE || code == MPTL_STEP_RELU || code == MPTL_STEP_RELU_BACKWARD || code == MPTL_STEP_RELU6_BACKWARD;
+}
+
+/* The grid of values in memory: none of numbers in binary32, which may be sums. */
+static mptl_grid grid_in_memory(const mptl_source_arg *s) {
+  return s->as == MPTL_AS_CODE8 || s->as == MPTL_AS_CODE16 ? s->grid : mptl_grid_of(NULL);
+}
+
+/* store: the result goes to the sink's memory, else it is only rounded as the sink says. A result that is on the sink's grid already is
+ * looked at, for its counts, but not rounded. */
 static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_cuda_source *source, const mptl_cuda_sink *sink,
                            bool store) {
   if (b->steps->n == MPTL_STEPS) {
@@ -126,10 +163,13 @@ static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_cuda_sour
     s->source = mptl_source_of(source, b->pitch);
     s->flags |= MPTL_STEP_READ;
   }
-  if (sink != NULL) {
-    s->sink = mptl_sink_of(sink, b->pitch);
-    if (store) s->flags |= MPTL_STEP_STORE;
-  }
+  if (code == MPTL_STEP_LOAD) b->hand = grid_in_memory(&s->source);
+  if (sink == NULL) return s;
+  s->sink = mptl_sink_of(sink, b->pitch);
+  if (store) s->flags |= MPTL_STEP_STORE;
+  bool kept = keeps(code) && mptl_same_grid(&b->hand, &s->sink.grid);
+  if (!store && !(keeps(code) && s->sink.grid.way == MPTL_ROUND_NOT)) b->hand = s->sink.grid;
+  if (kept) s->sink.grid.way = MPTL_ROUND_KEEP;
   return s;
 }
 
@@ -308,8 +348,10 @@ static void add_gradients(builder *b, int j) {
     inside[0] = 1;
     inside[1] = 0;
   }
+  const mptl_grid hand = b->hand;
   for (int k = 0; k < n; k++) {
     if (n == 2) b->flags |= k == 0 ? MPTL_STEP_PUSH : MPTL_STEP_POP;
+    b->hand = hand;
     add_gradient_step(b, j, inside[k]);
     add_gradients(b, op->from[inside[k]]);
   }

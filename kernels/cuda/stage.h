@@ -36,6 +36,7 @@ enum {
 typedef struct mptl_step {
   uint8_t code, flags;
   int8_t exponents;     /* which of the block's counts of exponents; -1: none */
+  int8_t counted;       /* which of the block's counts of rounding; -1: it does not round */
   uint32_t below;       /* dropout: words whose upper 24 bits are below are dropped */
   float factor;         /* dropout: of what is kept */
   mptl_key mask;        /* dropout */
@@ -49,10 +50,14 @@ enum { MPTL_STEPS = 20 }; /* as many as MPTL_CUDA_STAGE_OPS take: each operator 
 
 typedef struct mptl_steps {
   int n;
-  uint32_t c; /* channels */
+  uint32_t counted; /* steps that round */
+  uint32_t c;       /* channels */
   size_t numel;
   mptl_step step[MPTL_STEPS];
 } mptl_steps;
+
+/* Whether the plain kernels can run them (values.h). */
+bool mptl_are_plain(const mptl_steps *steps);
 
 static inline __host__ __device__ uint32_t mptl_padded(uint32_t c) { return (c + MPTL_WIDE - 1) / MPTL_WIDE * MPTL_WIDE; }
 
@@ -76,8 +81,9 @@ int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda
 /* ---- Running steps ---- */
 
 /* Eight elements of a vector by channel; the first element is channel `channel` of c. */
+template <bool PLAIN>
 MPTL_DEVICE void mptl_read_vector(float *v, const float *vector, uint32_t channel, uint32_t c) {
-  if (c % MPTL_WIDE == 0) {
+  if (PLAIN || c % MPTL_WIDE == 0) {
     uint32_t words[MPTL_WIDE];
     mptl_read_words<MPTL_WIDE>(words, (const char *)(vector + channel), 16);
 #pragma unroll
@@ -112,37 +118,9 @@ MPTL_DEVICE void mptl_drop_second(mptl_stack *s) { mptl_copy_wide(s->second, s->
 
 #define MPTL_EACH(expression) _Pragma("unroll") for (int k = 0; k < MPTL_WIDE; k++) r[k] = (expression)
 
-/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`. in_line: vectors of a warp follow
- * each other. */
-MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *stack, size_t i, unsigned n, uint32_t channel,
-                                   uint32_t c, bool in_line) {
-  float x[MPTL_WIDE];
-  float *top = stack->top;
-  if (s.flags & MPTL_STEP_READ) {
-    unsigned readable = s.code == MPTL_STEP_INPUT ? mptl_count_at(i, s.valid) : n;
-    mptl_read_wide(x, s.source, i, readable < n ? readable : n);
-  } else {
-    mptl_copy_wide(x, stack->second);
-  }
+/* Those that plain kernels do without; false: it is none of them. */
+MPTL_DEVICE bool mptl_compute_rare_step(float *r, const mptl_step &s, const float *top, const float *x, size_t i, bool in_line) {
   switch (s.code) {
-    case MPTL_STEP_LOAD:
-    case MPTL_STEP_INPUT:
-      MPTL_EACH(x[k]);
-      break;
-    case MPTL_STEP_BATCHNORM: {
-      float v[MPTL_WIDE];
-      mptl_read_vector(v, s.vectors + MPTL_SCALE * mptl_padded(c), channel, c);
-      MPTL_EACH(top[k] * v[k]);
-      mptl_read_vector(v, s.vectors + MPTL_SHIFT * mptl_padded(c), channel, c);
-      MPTL_EACH(r[k] + v[k]);
-      break;
-    }
-    case MPTL_STEP_RELU:
-      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k]);
-      break;
-    case MPTL_STEP_RELU6:
-      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k] >= 6.0f ? 6.0f : top[k]);
-      break;
     case MPTL_STEP_SIGMOID:
       MPTL_EACH((float)(1.0 / (1.0 + exp(-(double)top[k]))));
       break;
@@ -155,6 +133,47 @@ MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *sta
       MPTL_EACH(words[k] >> 8 >= s.below ? top[k] * s.factor : 0.0f);
       break;
     }
+    case MPTL_STEP_SIGMOID_BACKWARD:
+      MPTL_EACH(top[k] * (x[k] * (1.0f - x[k])));
+      break;
+    default:
+      return false;
+  }
+  return true;
+}
+
+/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`. in_line: vectors of a warp follow
+ * each other. */
+template <bool PLAIN>
+MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *stack, size_t i, unsigned n, uint32_t channel,
+                                   uint32_t c, bool in_line) {
+  float x[MPTL_WIDE];
+  float *top = stack->top;
+  if (s.flags & MPTL_STEP_READ) {
+    unsigned readable = !PLAIN && s.code == MPTL_STEP_INPUT ? mptl_count_at(i, s.valid) : n;
+    mptl_read_wide<PLAIN>(x, s.source, i, readable < n ? readable : n);
+  } else {
+    mptl_copy_wide(x, stack->second);
+  }
+  switch (s.code) {
+    case MPTL_STEP_LOAD:
+    case MPTL_STEP_INPUT:
+      MPTL_EACH(x[k]);
+      break;
+    case MPTL_STEP_BATCHNORM: {
+      float v[MPTL_WIDE];
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_SCALE * mptl_padded(c), channel, c);
+      MPTL_EACH(top[k] * v[k]);
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_SHIFT * mptl_padded(c), channel, c);
+      MPTL_EACH(r[k] + v[k]);
+      break;
+    }
+    case MPTL_STEP_RELU:
+      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k]);
+      break;
+    case MPTL_STEP_RELU6:
+      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k] >= 6.0f ? 6.0f : top[k]);
+      break;
     case MPTL_STEP_ADD:
       MPTL_EACH(x[k] + top[k]);
       break;
@@ -163,13 +182,13 @@ MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *sta
       break;
     case MPTL_STEP_BATCHNORM_BACKWARD: { /* (dy - a - (x - mean) b) scale */
       float v[MPTL_WIDE];
-      mptl_read_vector(v, s.vectors + MPTL_MEAN * mptl_padded(c), channel, c);
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_MEAN * mptl_padded(c), channel, c);
       MPTL_EACH(x[k] - v[k]);
-      mptl_read_vector(v, s.vectors + MPTL_B * mptl_padded(c), channel, c);
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_B * mptl_padded(c), channel, c);
       MPTL_EACH(r[k] * v[k]);
-      mptl_read_vector(v, s.vectors + MPTL_A * mptl_padded(c), channel, c);
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_A * mptl_padded(c), channel, c);
       MPTL_EACH(top[k] - v[k] - r[k]);
-      mptl_read_vector(v, s.vectors + MPTL_SCALE * mptl_padded(c), channel, c);
+      mptl_read_vector<PLAIN>(v, s.vectors + MPTL_SCALE * mptl_padded(c), channel, c);
       MPTL_EACH(r[k] * v[k]);
       break;
     }
@@ -179,17 +198,15 @@ MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *sta
     case MPTL_STEP_RELU6_BACKWARD:
       MPTL_EACH(x[k] <= 0.0f || x[k] >= 6.0f ? 0.0f : top[k]);
       break;
-    case MPTL_STEP_SIGMOID_BACKWARD:
-      MPTL_EACH(top[k] * (x[k] * (1.0f - x[k])));
-      break;
     default:
-      MPTL_EACH(top[k]);
+      if (PLAIN || !mptl_compute_rare_step(r, s, top, x, i, in_line)) MPTL_EACH(top[k]);
       break;
   }
   if ((s.code == MPTL_STEP_ADD || s.code == MPTL_STEP_MUL) && !(s.flags & MPTL_STEP_READ)) mptl_drop_second(stack);
 }
 
 MPTL_DEVICE void mptl_before_step(const mptl_step &s, mptl_stack *stack) {
+  if ((s.flags & (MPTL_STEP_POP | MPTL_STEP_PUSH)) == 0) return;
   if (s.flags & MPTL_STEP_POP) {
     mptl_copy_wide(stack->top, stack->second);
     mptl_drop_second(stack);

@@ -9,7 +9,7 @@
 namespace {
 
 enum { ROWS = 64, FEW_ROWS = 4, MANY_BLOCKS = 512 };
-enum { FINISH_CHANNELS = 32, FINISH_LANES = MPTL_THREADS / FINISH_CHANNELS };
+enum { FINISH_CHANNELS = 4, FINISH_LANES = MPTL_THREADS / FINISH_CHANNELS };
 
 /* How rows and channels are shared out. */
 struct layout {
@@ -41,8 +41,8 @@ enum what { SUM_ONLY, MOMENTS, PRODUCTS };
  *   MOMENTS    a = x - x of the first row, b = a^2
  *   PRODUCTS   a = what comes out of the steps, b = a (x - mean)
  * A kernel for each, because steps take many registers that moments can do without. */
-template <what kind>
-__global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS ? 4 : 2)
+template <what kind, bool PLAIN>
+__global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2)
     sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
                 MPTL_PARAM mptl_steps steps) {
   __shared__ float shared[MPTL_THREADS * 2 * MPTL_WIDE]; /* [lane][2][channel of the tile] */
@@ -61,11 +61,12 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS ? 4 : 2)
     size_t row = begin + at + lane, i = row * l.c + channel;
     unsigned here = row < l.rows ? n : 0;
     float v[MPTL_WIDE], a[MPTL_WIDE];
-    if (kind != SUM_ONLY) mptl_read_wide(v, x, i, here);
+    if (PLAIN && here == 0) break;
+    if (kind != SUM_ONLY) mptl_read_wide<PLAIN>(v, x, i, here);
     if (kind == MOMENTS) {
 #pragma unroll
       for (unsigned k = 0; k < MPTL_WIDE; k++) {
-        float d = k < here ? v[k] - center[k] : 0.0f;
+        float d = PLAIN || k < here ? v[k] - center[k] : 0.0f;
         sum[k] += d;
         sum2[k] += d * d;
       }
@@ -75,16 +76,16 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS ? 4 : 2)
     mptl_counts counts = mptl_no_counts(); /* the pass that stores comes to the same values, and counts them */
     for (int j = 0; j < steps.n; j++) {
       const mptl_step &s = steps.step[j];
-      mptl_compute_step(a, s, &stack, i, here, channel, l.c, in_line);
-      if (in_line)
-        mptl_round_wide(a, here, s.sink, i, &counts);
+      mptl_compute_step<PLAIN>(a, s, &stack, i, here, channel, l.c, in_line);
+      if (PLAIN || in_line)
+        mptl_round_wide<PLAIN>(a, here, s.sink, i, &counts);
       else
         mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
       mptl_copy_wide(stack.top, a);
     }
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
-      if (k >= here) continue;
+      if (!PLAIN && k >= here) continue;
       sum[k] += stack.top[k];
       if (kind == PRODUCTS) sum2[k] += stack.top[k] * (v[k] - center[k]);
     }
@@ -152,7 +153,7 @@ MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, 
   f.vectors[MPTL_MEAN * padded + i] = bn.mean[i];
 }
 
-/* A block takes FINISH_CHANNELS channels; its lanes share out the partial sums and the first adds up the lanes'. */
+/* A block takes FINISH_CHANNELS channels; its lanes share out the partial sums, and are added up by halves. */
 __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
   __shared__ double shared[2][MPTL_THREADS];
   uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
@@ -161,14 +162,17 @@ __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish 
     sum += f.partial[(size_t)b * 2 * f.c + i];
     sum2 += f.partial[((size_t)b * 2 + 1) * f.c + i];
   }
-  shared[0][threadIdx.x] = sum;
-  shared[1][threadIdx.x] = sum2;
-  __syncthreads();
-  if (lane != 0 || i >= f.c) return;
-  for (uint32_t l = 1; l < FINISH_LANES; l++) {
-    sum += shared[0][l * FINISH_CHANNELS + threadIdx.x];
-    sum2 += shared[1][l * FINISH_CHANNELS + threadIdx.x];
+  for (uint32_t half = FINISH_LANES / 2; half > 0; half /= 2) {
+    shared[0][threadIdx.x] = sum;
+    shared[1][threadIdx.x] = sum2;
+    __syncthreads();
+    if (lane < half) {
+      sum += shared[0][threadIdx.x + half * FINISH_CHANNELS];
+      sum2 += shared[1][threadIdx.x + half * FINISH_CHANNELS];
+    }
+    __syncthreads();
   }
+  if (lane != 0 || i >= f.c) return;
   if (f.kind == BIAS)
     f.dbias[i] = (float)sum;
   else if (f.kind == BATCHNORM_BACKWARD)
@@ -177,9 +181,17 @@ __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish 
     batchnorm_forward(f, x, i, sum, sum2);
 }
 
+template <bool PLAIN>
+auto kernel_of(what kind) {
+  return kind == MOMENTS    ? sums_kernel<MOMENTS, PLAIN>
+         : kind == PRODUCTS ? sums_kernel<PRODUCTS, PLAIN>
+                            : sums_kernel<SUM_ONLY, PLAIN>;
+}
+
 int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean, const mptl_steps *steps,
            mptl_cuda_stream stream) {
-  auto kernel = kind == MOMENTS ? sums_kernel<MOMENTS> : kind == PRODUCTS ? sums_kernel<PRODUCTS> : sums_kernel<SUM_ONLY>;
+  bool plain = l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(steps);
+  auto kernel = plain ? kernel_of<true>(kind) : kernel_of<false>(kind);
   MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *steps);
   return mptl_launched();
 }
@@ -207,7 +219,7 @@ int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *
   if (train) {
     if (rows < 2) return MPTL_INVALID_VALUE;
     mptl_steps none;
-    none.n = 0;
+    none.n = 0, none.numel = 0, none.c = (uint32_t)c;
     int error = sum_up(l, partial, MOMENTS, source, NULL, &none, stream);
     if (error != 0) return error;
   }
@@ -240,6 +252,7 @@ int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t row
   mptl_steps steps;
   memset(&steps, 0, sizeof steps);
   steps.n = 1;
+  steps.numel = rows * c, steps.c = (uint32_t)c;
   steps.step[0].code = MPTL_STEP_LOAD;
   steps.step[0].flags = MPTL_STEP_READ;
   steps.step[0].source = source;

@@ -20,16 +20,24 @@ enum { MPTL_WARPS = MPTL_THREADS / 32 };
 /* How a value is in memory. MPTL_AS_CONSTANT: one value for all elements, in grid.constant. */
 enum mptl_storage { MPTL_AS_NOTHING, MPTL_AS_CODE8, MPTL_AS_CODE16, MPTL_AS_CODE32, MPTL_AS_BF16, MPTL_AS_F32, MPTL_AS_CONSTANT };
 
-/* What to do to round. MPTL_ROUND_EVEN: to nearest even, by an addition. */
-enum mptl_way { MPTL_ROUND_NOT, MPTL_ROUND_EVEN, MPTL_ROUND_BITS };
+/* What to do to round. Of magnitudes up to the largest value, which the other ways leave to the definition:
+ *   MPTL_ROUND_KEEP   the values are on the grid already
+ *   MPTL_ROUND_EVEN   to nearest even, by adding a power of two that depends on the exponent
+ *   MPTL_ROUND_CARRY  to nearest even, by adding to the pattern: formats whose exponents leave no room for such a power */
+enum mptl_way { MPTL_ROUND_NOT, MPTL_ROUND_KEEP, MPTL_ROUND_EVEN, MPTL_ROUND_CARRY, MPTL_ROUND_BITS };
 
 /* A rounder without its table, small enough for a kernel's parameters, and what the quick ways need. */
 typedef struct mptl_grid {
   int32_t emin, m;
   uint32_t max_bits, min_bits, over_bits, code_sign, max_code, inf_code, nan_code;
-  uint32_t small_below; /* magnitudes below it are rounded by magic; 0: none */
-  float magic;          /* 2^(emin-m+23): adding it leaves no digits below the format's last place */
-  float scale;          /* 2^(emin+126): codes moved to binary32's place, times this, are values */
+  uint32_t small_below;          /* magnitudes below it are rounded by magic; 0: none */
+  float magic;                   /* 2^(emin-m+23): adding it leaves no digits below the format's last place */
+  float scale;                   /* 2^(emin+126): codes moved to binary32's place, times this, are values */
+  float inverse_scale;           /* 1 / scale; 0: it has none */
+  uint32_t first_exponent, lift; /* MPTL_ROUND_EVEN adds max(a magnitude's exponent, first_exponent) + lift, as a number */
+  uint32_t tie;                  /* MPTL_ROUND_EVEN: magnitudes up to this one become 0 */
+  uint32_t magnitudes, past_max,
+      signs; /* of all codes of a word: what is added to magnitudes sets signs where they are past max_code */
   uint8_t mode, way, sign_shift;
   uint8_t has_infinity, has_nan, quick_encode, quick_decode;
 } mptl_grid;
@@ -78,9 +86,26 @@ static inline mptl_grid mptl_grid_of(const mptl_rounder *r) {
   g.quick_encode = linear || magic;
   g.quick_decode = r->is_regular && r->emin <= 1;
   g.scale = g.quick_decode ? mptl_power_of_two(r->emin + 126) : 0.0f;
+  g.inverse_scale = g.quick_decode && r->emin <= 0 ? mptl_power_of_two(-126 - r->emin) : 0.0f;
   bool even = r->mode == MPTL_NEAREST_EVEN && r->m > 0 && (linear || magic);
-  g.way = r->is_identity ? MPTL_ROUND_NOT : even ? MPTL_ROUND_EVEN : MPTL_ROUND_BITS;
+  int largest = (int)(r->max_bits >> 23) - 127; /* exponent of the largest value */
+  bool by_exponent = r->m <= 22 && r->emin >= -126 && largest + 23 - r->m <= 127 && smallest + 23 <= 127;
+  if (even && by_exponent) {
+    g.first_exponent = (uint32_t)(r->emin + 127) << 23;
+    g.lift = (uint32_t)(23 - r->m) << 23;
+    g.tie = smallest - 1 >= -126 ? (uint32_t)(smallest - 1 + 127) << 23 : smallest - 1 >= -149 ? 1u << (smallest - 1 + 149) : 0;
+  }
+  uint32_t each = r->code_sign < 0x100 ? 0x01010101u : r->code_sign < 0x10000 ? 0x00010001u : 1u; /* 1 in each code of a word */
+  g.magnitudes = (r->code_sign - 1) * each;
+  g.past_max = (r->code_sign - 1 - r->max_code) * each;
+  g.signs = r->code_sign * each;
+  g.way = r->is_identity ? MPTL_ROUND_NOT : !even ? MPTL_ROUND_BITS : by_exponent ? MPTL_ROUND_EVEN : MPTL_ROUND_CARRY;
   return g;
+}
+
+/* Whether all finite values of grid a are values of grid b: they are the same. */
+static inline bool mptl_same_grid(const mptl_grid *a, const mptl_grid *b) {
+  return a->way != MPTL_ROUND_NOT && b->way != MPTL_ROUND_NOT && a->emin == b->emin && a->m == b->m && a->max_bits == b->max_bits;
 }
 
 static inline uint8_t mptl_storage_of(size_t size) {
@@ -122,6 +147,19 @@ static inline mptl_sink_arg mptl_sink_of(const mptl_cuda_sink *s, size_t pitch) 
   a.stats = s->stats;
   a.exponents = s->exponents;
   return a;
+}
+
+static inline bool mptl_is_plain(const mptl_source_arg *s) {
+  if (s->as == MPTL_AS_CODE8 || s->as == MPTL_AS_CODE16)
+    return s->grid.quick_decode && s->align >= (s->as == MPTL_AS_CODE8 ? 8 : 16);
+  return s->as == MPTL_AS_CONSTANT || (s->as == MPTL_AS_F32 && s->align >= 16);
+}
+
+static inline bool mptl_is_plain(const mptl_sink_arg *s) {
+  if (s->exponents != NULL || s->grid.way > MPTL_ROUND_EVEN) return false;
+  if (s->as == MPTL_AS_CODE8 || s->as == MPTL_AS_CODE16)
+    return s->grid.inverse_scale != 0.0f && s->align >= (s->as == MPTL_AS_CODE8 ? 8 : 16);
+  return s->as == MPTL_AS_NOTHING || ((s->as == MPTL_AS_F32 || s->as == MPTL_AS_BF16) && s->align >= 16);
 }
 
 static inline uint8_t mptl_storage_for(mptl_cuda_cast_type type) {
@@ -285,6 +323,77 @@ MPTL_DEVICE uint32_t mptl_encode(uint32_t u, const mptl_grid &g) {
   return mptl_encode_slowly(u, &g);
 }
 
+/* Kernels have a PLAIN form beside the general one, for what is usual and has to be fast. It takes whole vectors in aligned places, codes of
+ * one or two bytes of formats that are decoded and encoded quickly, rounding to nearest even (MPTL_ROUND_KEEP, MPTL_ROUND_EVEN, or none),
+ * and no counting of exponents: mptl_is_plain says of an operand whether that is so. */
+
+/* A vector of codes, EACH of them in a word. */
+template <bool PLAIN, int EACH>
+MPTL_DEVICE void mptl_decode_wide(float *x, const uint32_t *words, const mptl_grid &g) {
+  uint32_t special = !PLAIN && !g.quick_decode;
+#pragma unroll
+  for (int w = 0; w < MPTL_WIDE / EACH; w++) special |= ((words[w] & g.magnitudes) + g.past_max) & g.signs;
+  if (special == 0) {
+#pragma unroll
+    for (int k = 0; k < MPTL_WIDE; k++) {
+      uint32_t code = words[k / EACH] >> k % EACH * (32 / EACH);
+      uint32_t a = __float_as_uint(__uint_as_float((code & (g.code_sign - 1)) << (23 - g.m)) * g.scale);
+      x[k] = __uint_as_float(a | (code & g.code_sign) << g.sign_shift);
+    }
+    return;
+  }
+  float slow[MPTL_WIDE];
+  uint32_t again[MPTL_WIDE / EACH]; /* so that only this one is in memory */
+#pragma unroll
+  for (int w = 0; w < MPTL_WIDE / EACH; w++) again[w] = words[w];
+#pragma unroll 1
+  for (int k = 0; k < MPTL_WIDE; k++) {
+    uint32_t code = again[k / EACH] >> k % EACH * (32 / EACH) & ((g.code_sign << 1) - 1);
+    mptl_rounder r = mptl_rounder_of(g);
+    slow[k] = __uint_as_float(mptl_decode_code(code, &r));
+  }
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) x[k] = slow[k];
+}
+
+/* The largest magnitude of a vector, as a pattern. */
+MPTL_DEVICE uint32_t mptl_largest_of(const float *x) {
+  uint32_t largest = 0;
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) {
+    uint32_t a = __float_as_uint(x[k]) & ~MPTL_F32_SIGN;
+    largest = a > largest ? a : largest;
+  }
+  return largest;
+}
+
+/* A vector of values of a grid to codes, EACH of them in a word. */
+template <bool PLAIN, int EACH>
+MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g) {
+#pragma unroll
+  for (int w = 0; w < MPTL_WIDE / EACH; w++) words[w] = 0;
+  if ((PLAIN || g.inverse_scale != 0.0f) && mptl_largest_of(x) <= g.max_bits) {
+#pragma unroll
+    for (int k = 0; k < MPTL_WIDE; k++) {
+      uint32_t u = __float_as_uint(x[k] * g.inverse_scale);
+      uint32_t code = (u & ~MPTL_F32_SIGN) >> (23 - g.m) | (u >> g.sign_shift & g.code_sign);
+      words[k / EACH] |= code << k % EACH * (32 / EACH);
+    }
+    return;
+  }
+  float slow[MPTL_WIDE];
+  uint32_t codes[MPTL_WIDE];
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) slow[k] = x[k];
+#pragma unroll 1
+  for (int k = 0; k < MPTL_WIDE; k++) {
+    mptl_rounder r = mptl_rounder_of(g);
+    codes[k] = mptl_encode_bits(__float_as_uint(slow[k]), &r);
+  }
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) words[k / EACH] |= codes[k] << k % EACH * (32 / EACH);
+}
+
 /* ---- Reading ---- */
 
 MPTL_DEVICE float mptl_read_one(const mptl_source_arg &s, size_t i) {
@@ -303,37 +412,33 @@ MPTL_DEVICE float mptl_read_one(const mptl_source_arg &s, size_t i) {
 }
 
 /* Elements [i, i + n) of a value, n <= MPTL_WIDE; the rest of x is 0. */
+template <bool PLAIN = false>
 MPTL_DEVICE void mptl_read_wide(float *x, const mptl_source_arg &s, size_t i, unsigned n) {
-  if (n < MPTL_WIDE) {
+  const unsigned align = PLAIN ? 16 : s.align;
+  if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) x[k] = k < n ? mptl_read_one(s, i + k) : 0.0f;
-    return;
-  }
-  uint32_t words[MPTL_WIDE];
-  switch (s.as) {
-    case MPTL_AS_CODE8:
-      mptl_read_words<2>(words, s.data + i, s.align);
+  } else if (s.as == MPTL_AS_CODE8) {
+    uint32_t words[2];
+    mptl_read_words<2>(words, s.data + i, align);
+    mptl_decode_wide<PLAIN, 4>(x, words, s.grid);
+  } else if (s.as == MPTL_AS_CODE16) {
+    uint32_t words[4];
+    mptl_read_words<4>(words, s.data + 2 * i, align);
+    mptl_decode_wide<PLAIN, 2>(x, words, s.grid);
+  } else if (s.as == MPTL_AS_F32) {
+    uint32_t words[8];
+    mptl_read_words<8>(words, s.data + 4 * i, align);
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(mptl_decode(words[k / 4] >> k % 4 * 8 & 0xffu, s.grid));
-      break;
-    case MPTL_AS_CODE16:
-      mptl_read_words<4>(words, s.data + 2 * i, s.align);
+    for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
+  } else if (!PLAIN && s.as == MPTL_AS_CODE32) {
+    uint32_t words[8];
+    mptl_read_words<8>(words, s.data + 4 * i, align);
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(mptl_decode(words[k / 2] >> k % 2 * 16 & 0xffffu, s.grid));
-      break;
-    case MPTL_AS_CODE32:
-      mptl_read_words<8>(words, s.data + 4 * i, s.align);
+    for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(mptl_decode(words[k], s.grid));
+  } else {
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(mptl_decode(words[k], s.grid));
-      break;
-    case MPTL_AS_F32:
-      mptl_read_words<8>(words, s.data + 4 * i, s.align);
-#pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
-      break;
-    default:
-#pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) x[k] = s.constant;
+    for (int k = 0; k < MPTL_WIDE; k++) x[k] = s.constant;
   }
 }
 
@@ -383,19 +488,24 @@ MPTL_DEVICE mptl_counts mptl_no_counts(void) {
   return c;
 }
 
-MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t word, mptl_key key, uint64_t index,
-                                    mptl_counts *counts) {
-  uint64_t both = mptl_round_slowly(u, &g, word, key, index);
-  uint32_t a = u & ~MPTL_F32_SIGN, event = (uint32_t)(both >> 32);
+/* u's event is counted. */
+MPTL_DEVICE void mptl_count_event(mptl_counts *counts, uint32_t u, uint32_t event) {
+  uint32_t a = u & ~MPTL_F32_SIGN;
   counts->underflow += event == MPTL_EVENT_UNDERFLOW;
   counts->overflow += event == MPTL_EVENT_OVERFLOW;
   counts->inf_in += event == MPTL_EVENT_INF;
   counts->nan_in += event == MPTL_EVENT_NAN;
   if (a < MPTL_F32_INF && a > counts->max) counts->max = a;
+}
+
+MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t word, mptl_key key, uint64_t index,
+                                    mptl_counts *counts) {
+  uint64_t both = mptl_round_slowly(u, &g, word, key, index);
+  mptl_count_event(counts, u, (uint32_t)(both >> 32));
   return (uint32_t)both;
 }
 
-/* To nearest even, of magnitudes up to the largest value; counted. */
+/* To nearest even, of magnitudes up to the largest value, in both ways; counted. */
 MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts *counts) {
   uint32_t drop = 23 - (uint32_t)g.m, mask = (1u << drop) - 1;
   uint32_t even = (a + (mask >> 1) + (mask ? a >> drop & 1 : 0)) & ~mask;
@@ -405,30 +515,65 @@ MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts
   return rounded;
 }
 
-/* Rounds the first n of x in place. index is the first one's, and words are its random bits in the stochastic mode. */
+/* A vector of magnitudes up to the largest value, by an exponent's power of two: the sum's last place is the format's. */
+MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts *counts) {
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) {
+    uint32_t u = __float_as_uint(x[k]), a = u & ~MPTL_F32_SIGN, exponent = a & MPTL_F32_INF;
+    float power = __uint_as_float((exponent > g.first_exponent ? exponent : g.first_exponent) + g.lift);
+    counts->underflow += a - 1 < g.tie;
+    x[k] = __uint_as_float(__float_as_uint((__uint_as_float(a) + power) - power) | (u & MPTL_F32_SIGN));
+  }
+}
+
+/* Rounds the first n of x in place; the others become 0. index is the first one's, and words are its random bits in the stochastic
+ * mode. */
+template <bool PLAIN>
 MPTL_DEVICE void mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words, mptl_key key, uint64_t index,
                                   mptl_counts *counts) {
   if (g.way == MPTL_ROUND_NOT) return;
-  if (g.way == MPTL_ROUND_EVEN) {
+  if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
-    for (unsigned k = 0; k < MPTL_WIDE; k++) {
-      uint32_t u = __float_as_uint(x[k]), a = u & ~MPTL_F32_SIGN;
-      if (k >= n) break;
-      u = a <= g.max_bits ? mptl_round_even(a, g, counts) | (u & MPTL_F32_SIGN) : mptl_round_one(u, g, 0, key, index + k, counts);
-      x[k] = __uint_as_float(u);
+    for (unsigned k = 0; k < MPTL_WIDE; k++)
+      if (k >= n) x[k] = 0.0f;
+  }
+  if (PLAIN || g.way != MPTL_ROUND_BITS) {
+    uint32_t largest = mptl_largest_of(x);
+    if (largest <= g.max_bits) {
+      if (g.way == MPTL_ROUND_EVEN) mptl_round_even_wide(x, g, counts);
+      if (!PLAIN && g.way == MPTL_ROUND_CARRY) {
+#pragma unroll
+        for (int k = 0; k < MPTL_WIDE; k++) {
+          uint32_t u = __float_as_uint(x[k]);
+          x[k] = __uint_as_float(mptl_round_even(u & ~MPTL_F32_SIGN, g, counts) | (u & MPTL_F32_SIGN));
+        }
+      }
+      counts->max = largest > counts->max ? largest : counts->max;
+      return;
     }
-    return;
+  }
+  float slow[MPTL_WIDE]; /* by the definition, and in memory: rare, or slow anyway */
+  uint32_t bits[MPTL_WIDE];
+#pragma unroll
+  for (int k = 0; k < MPTL_WIDE; k++) slow[k] = x[k], bits[k] = PLAIN ? 0 : words[k];
+#pragma unroll 1
+  for (unsigned k = 0; k < n; k++) {
+    uint32_t u = __float_as_uint(slow[k]), event;
+    mptl_rounder r = mptl_rounder_of(g);
+    if (PLAIN) r.mode = MPTL_NEAREST_EVEN;
+    slow[k] = __uint_as_float(mptl_round_bits_word(u, &r, bits[k], key, index + k, &event));
+    mptl_count_event(counts, u, event);
   }
 #pragma unroll
-  for (unsigned k = 0; k < MPTL_WIDE; k++)
-    if (k < n) x[k] = __uint_as_float(mptl_round_one(__float_as_uint(x[k]), g, words[k], key, index + k, counts));
+  for (int k = 0; k < MPTL_WIDE; k++) x[k] = slow[k];
 }
 
 /* The same for vectors of a warp that follow each other, all lanes calling (some with n = 0): they draw random bits together. */
+template <bool PLAIN = false>
 MPTL_DEVICE void mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i, mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
-  if (s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) mptl_random_wide(words, s.key, s.index0 + i);
-  mptl_round_words(x, n, s.grid, words, s.key, s.index0 + i, counts);
+  if (!PLAIN && s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) mptl_random_wide(words, s.key, s.index0 + i);
+  mptl_round_words<PLAIN>(x, n, s.grid, words, s.key, s.index0 + i, counts);
 }
 
 /* For vectors that are anywhere. index: of the first element's random bits. */
@@ -439,7 +584,7 @@ MPTL_DEVICE void mptl_round_anywhere(float *x, unsigned n, const mptl_sink_arg &
     for (unsigned k = 0; k < MPTL_WIDE; k++)
       if (k < n) words[k] = mptl_random_u32(s.key, index + k, 0);
   }
-  mptl_round_words(x, n, s.grid, words, s.key, index, counts);
+  mptl_round_words<false>(x, n, s.grid, words, s.key, index, counts);
 }
 
 /* ---- Writing ---- */
@@ -468,48 +613,43 @@ MPTL_DEVICE void mptl_write_one(const mptl_sink_arg &s, size_t i, float x) {
 }
 
 /* Stores, or adds, the first n of x, which are rounded, as elements from i on. */
+template <bool PLAIN = false>
 MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x) {
-  if (n < MPTL_WIDE) {
+  const unsigned align = PLAIN ? 16 : s.align;
+  if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++)
       if (k < n) mptl_write_one(s, i + k, x[k]);
-    return;
-  }
-  uint32_t words[MPTL_WIDE] = {0};
-  switch (s.as) {
-    case MPTL_AS_CODE8:
+  } else if (s.as == MPTL_AS_CODE8) {
+    uint32_t words[2];
+    mptl_encode_wide<PLAIN, 4>(words, x, s.grid);
+    mptl_write_words<2>(s.data + i, words, align);
+  } else if (s.as == MPTL_AS_CODE16) {
+    uint32_t words[4];
+    mptl_encode_wide<PLAIN, 2>(words, x, s.grid);
+    mptl_write_words<4>(s.data + 2 * i, words, align);
+  } else if (s.as == MPTL_AS_BF16) {
+    uint32_t words[4];
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) words[k / 4] |= mptl_encode(__float_as_uint(x[k]), s.grid) << k % 4 * 8;
-      mptl_write_words<2>(s.data + i, words, s.align);
-      break;
-    case MPTL_AS_CODE16:
+    for (int k = 0; k < MPTL_WIDE / 2; k++)
+      words[k] = __float_as_uint(x[2 * k]) >> 16 | (__float_as_uint(x[2 * k + 1]) & 0xffff0000u);
+    mptl_write_words<4>(s.data + 2 * i, words, align);
+  } else if (s.as == MPTL_AS_F32) {
+    uint32_t words[8];
+    if (s.accumulate) {
+      mptl_read_words<8>(words, s.data + 4 * i, align);
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) words[k / 2] |= mptl_encode(__float_as_uint(x[k]), s.grid) << k % 2 * 16;
-      mptl_write_words<4>(s.data + 2 * i, words, s.align);
-      break;
-    case MPTL_AS_BF16:
+      for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(__uint_as_float(words[k]) + x[k]);
+    } else {
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) words[k / 2] |= __float_as_uint(x[k]) >> 16 << k % 2 * 16;
-      mptl_write_words<4>(s.data + 2 * i, words, s.align);
-      break;
-    case MPTL_AS_CODE32:
+      for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(x[k]);
+    }
+    mptl_write_words<8>(s.data + 4 * i, words, align);
+  } else if (!PLAIN && s.as == MPTL_AS_CODE32) {
+    uint32_t words[8];
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) words[k] = mptl_encode(__float_as_uint(x[k]), s.grid);
-      mptl_write_words<8>(s.data + 4 * i, words, s.align);
-      break;
-    case MPTL_AS_F32:
-      if (s.accumulate) {
-        mptl_read_words<8>(words, s.data + 4 * i, s.align);
-#pragma unroll
-        for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(__uint_as_float(words[k]) + x[k]);
-      } else {
-#pragma unroll
-        for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(x[k]);
-      }
-      mptl_write_words<8>(s.data + 4 * i, words, s.align);
-      break;
-    default:
-      break;
+    for (int k = 0; k < MPTL_WIDE; k++) words[k] = mptl_encode(__float_as_uint(x[k]), s.grid);
+    mptl_write_words<8>(s.data + 4 * i, words, align);
   }
 }
 
