@@ -18,7 +18,7 @@
 #include "mptl/format.h"
 #include "mptl/round.h"
 
-enum { NO_GPU = 77, RUNS = 25, ELEMENTS = 64 << 20, WORKSPACE = 256 << 20 };
+enum { NO_GPU = 77, RUNS = 25, ELEMENTS = 64 << 20 };
 
 static void must(int ok, const char *what, const char *problem) {
   if (ok) return;
@@ -139,6 +139,7 @@ typedef struct product {
   const void *first, *second;
   float *result;
   void *workspace;
+  size_t workspace_bytes;
 } product;
 
 static void run(void *argument) {
@@ -147,27 +148,38 @@ static void run(void *argument) {
                        : mptl_cuda_linear_run(p->linear, p->result, p->first, p->second, p->workspace));
 }
 
-static void measure(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product p) {
+/* Makes the workspace at least so large. */
+static void need_workspace(product *p, size_t bytes) {
+  if (bytes <= p->workspace_bytes) return;
+  CUDA(cudaFree(p->workspace));
+  CUDA(cudaMalloc(&p->workspace, bytes));
+  p->workspace_bytes = bytes;
+}
+
+/* The passes of a row, with the engines that training gets: within the usual limit of workspace. */
+static void measure(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product *p) {
   const mptl_conv_shape s = bench_shape(row, n);
   const mptl_linear_shape linear = {s.n, s.ic, 1, 1, s.oc, false};
   printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", mptl_cuda_type_name(type), s.ic, s.oc, s.ih, s.iw, s.kh, s.sh, s.groups);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     mptl_status status = MPTL_EUNSUPPORTED;
     if (!row->stem || pass != MPTL_BACKWARD_DATA)
-      status = row->linear ? mptl_cuda_linear_create(&p.linear, blas, &linear, (mptl_pass)pass, type, type, WORKSPACE)
-                           : mptl_cuda_conv_create(&p.conv, dnn, &s, (mptl_pass)pass, type, type, WORKSPACE);
+      status = row->linear
+                   ? mptl_cuda_linear_create(&p->linear, blas, &linear, (mptl_pass)pass, type, type, MPTL_CUDA_USUAL_WORKSPACE)
+                   : mptl_cuda_conv_create(&p->conv, dnn, &s, (mptl_pass)pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
     if (status == MPTL_EUNSUPPORTED) {
       printf(" | %-50s", "-");
       continue;
     }
     MUST(status);
-    double ms = median(run, &p);
-    size_t bytes = row->linear ? mptl_cuda_linear_workspace_bytes(p.linear) : mptl_cuda_conv_workspace_bytes(p.conv);
+    size_t bytes = row->linear ? mptl_cuda_linear_workspace_bytes(p->linear) : mptl_cuda_conv_workspace_bytes(p->conv);
+    need_workspace(p, bytes);
+    double ms = median(run, p);
     printf(" | %7.3f ms %6.1f TF/s %5.1f MB %-16.16s", ms, bench_flops(&s) / ms * 1e-9, 1e-6 * (double)bytes,
-           row->linear ? "cuBLASLt" : mptl_cuda_conv_engine(p.conv));
-    mptl_cuda_conv_destroy(p.conv);
-    mptl_cuda_linear_destroy(p.linear);
-    p.conv = NULL, p.linear = NULL;
+           row->linear ? "cuBLASLt" : mptl_cuda_conv_engine(p->conv));
+    mptl_cuda_conv_destroy(p->conv);
+    mptl_cuda_linear_destroy(p->linear);
+    p->conv = NULL, p->linear = NULL;
   }
   printf("\n");
   fflush(stdout);
@@ -183,10 +195,9 @@ static void measure_products(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, int n) {
   }
   product p = {.first = numbers(most * sizeof(float)), .second = numbers(most * sizeof(float))};
   CUDA(cudaMalloc((void **)&p.result, most * sizeof(float)));
-  CUDA(cudaMalloc(&p.workspace, WORKSPACE));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_BF16; type++)
     for (int i = 0; i < BENCH_ROWS && mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), type); i++)
-      measure(dnn, blas, &bench_rows[i], n, type, p);
+      measure(dnn, blas, &bench_rows[i], n, type, &p);
   CUDA(cudaFree((void *)p.first)), CUDA(cudaFree((void *)p.second)), CUDA(cudaFree(p.result)), CUDA(cudaFree(p.workspace));
 }
 

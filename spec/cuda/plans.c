@@ -1,6 +1,6 @@
 /* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES
  * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100, b200) and operands of a type (f32, e5m2:e4m3),
- * with at most MIB MiB of workspace (1024 if not said). With THREADS, those that take long are made on so many threads first, and the first
+ * with at most MIB MiB of workspace (the usual limit if not said, or "usual"). With THREADS, those that take long are made on so many threads first, and the first
  * line of stdout is "made N".
  * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
  * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
@@ -72,7 +72,8 @@ int main(int argc, char **argv) {
   if (argv[2][length] == ':') second = type_named(argv[2] + length + 1, strlen(argv[2] + length + 1));
   if (device == NULL) return wrong("device is a100, h100 or b200, not", argv[1]);
   if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES) return wrong("unknown type", argv[2]);
-  size_t limit = (size_t)(argc > 3 ? atoi(argv[3]) : 1024) << 20, n;
+  bool usual = argc < 4 || strcmp(argv[3], "usual") == 0;
+  size_t limit = usual ? MPTL_CUDA_USUAL_WORKSPACE : (size_t)atoi(argv[3]) << 20, n;
   mptl_cuda_dnn *dnn;
   mptl_conv_shape *shapes;
   int status = read_shapes(&shapes, &n);

@@ -78,6 +78,43 @@ static void convolutions_of_described_devices(void) {
     }
 }
 
+/* By shape and device only. The engines for binary32 that are fast keep input, output and weights once more: these are ResNet-18's. */
+static void limits_of_workspace(void) {
+  const mptl_cuda_traits large = {90, (size_t)80 << 30}, small = {80, (size_t)2 << 30}, tiny = {75, 512 * MEBIBYTE};
+  const size_t usual = MPTL_CUDA_USUAL_WORKSPACE, once_more = 4 * ((size_t)2 * 128 * 64 * 32 * 32 + 64 * 9 * 64);
+  const mptl_linear_shape linear = {4096, 4096, 1, 1, 4096, false}, little = {128, 512, 1, 1, 10, false};
+  mptl_conv_shape s = good;
+  size_t bytes = mptl_cuda_conv_workspace_limit(&good, &large, usual);
+  CHECK(bytes == once_more / 4 * 5, "%zu bytes", bytes);
+  s.n = 1;
+  bytes = mptl_cuda_conv_workspace_limit(&s, &large, usual);
+  CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB: %zu bytes", bytes);
+  s.n = 1024;
+  bytes = mptl_cuda_conv_workspace_limit(&s, &small, usual);
+  CHECK(bytes == 128 * MEBIBYTE, "at most a sixteenth of the memory: %zu bytes", bytes);
+  bytes = mptl_cuda_conv_workspace_limit(&s, &tiny, usual);
+  CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB, on any device: %zu bytes", bytes);
+  CHECK(mptl_cuda_conv_workspace_limit(&s, &large, 5) == 5 && mptl_cuda_linear_workspace_limit(&linear, &large, 5) == 5,
+        "a limit that is given");
+  bytes = mptl_cuda_linear_workspace_limit(&linear, &large, usual);
+  CHECK(bytes == (size_t)3 * 4096 * 4096 * 5, "%zu bytes", bytes);
+  bytes = mptl_cuda_linear_workspace_limit(&little, &large, usual);
+  CHECK(bytes == 64 * MEBIBYTE, "%zu bytes", bytes);
+}
+
+static void fast_engines_for_binary32(void) {
+  for (int pass = 0; pass < MPTL_BACKWARD_WEIGHTS; pass++) {
+    mptl_cuda_conv *conv, *most;
+    MUST(create(&conv, h100, good, (mptl_pass)pass, MPTL_CUDA_F32, MPTL_CUDA_USUAL_WORKSPACE));
+    MUST(create(&most, h100, good, (mptl_pass)pass, MPTL_CUDA_F32, (size_t)1 << 40));
+    CHECK(strcmp(mptl_cuda_conv_engine(conv), mptl_cuda_conv_engine(most)) == 0, "%s: %s, without a limit %s",
+          mptl_cuda_conv_describe(conv), mptl_cuda_conv_engine(conv), mptl_cuda_conv_engine(most));
+    CHECK(mptl_cuda_conv_workspace_bytes(conv) == mptl_cuda_conv_workspace_bytes(most), "%s", mptl_cuda_conv_describe(conv));
+    mptl_cuda_conv_destroy(conv);
+    mptl_cuda_conv_destroy(most);
+  }
+}
+
 /* The library's product, element by element, on the rows of a linear operator. */
 static void multiply(const mptl_cuda_gemm *g, double *c, const double *a, const double *b) {
   for (int i = 0; i < g->m; i++)
@@ -143,6 +180,8 @@ int main(void) {
   types();
   wrong_convolutions();
   convolutions_of_described_devices();
+  limits_of_workspace();
+  fast_engines_for_binary32();
   linear_products();
   layouts_for_8_bits();
   mptl_cuda_dnn_destroy(a100);

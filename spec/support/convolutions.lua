@@ -67,7 +67,7 @@ end
 -- @param device a100, h100 or b200
 -- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
 -- @param shapes as from M.of
--- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, threads = to make some plans on in front }
+-- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some plans on in front }
 -- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape
 -- @return how many were made in front
 function M.plans(device, kind, shapes, options)
@@ -82,7 +82,7 @@ function M.plans(device, kind, shapes, options)
     driver = ('LD_LIBRARY_PATH="%s/spec/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" '):format(build)
   end
   local pipe = assert(io.popen(("env %s %s'%s/bin/cuda_plans' %s %s %s %s <%s 2>&1"):format(options.environment or "", driver,
-    build, device, kind, options.mib or 1024, options.threads or "", list)))
+    build, device, kind, options.mib or "usual", options.threads or "", list)))
   local lines = {}
   for line in pipe:lines() do lines[#lines + 1] = line end
   local ok = pipe:close()

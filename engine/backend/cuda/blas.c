@@ -7,12 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "backend/cuda/device.h"
-
 struct mptl_cuda_blas {
   cublasLtHandle_t handle;
   cudaStream_t stream;
-  int capability;
+  mptl_cuda_traits traits;
 };
 
 struct mptl_cuda_linear {
@@ -50,12 +48,12 @@ static mptl_status blas_status(cublasStatus_t status, const char *what) {
 
 mptl_status mptl_cuda_blas_create(mptl_cuda_blas **blas, int device, cudaStream_t stream) {
   *blas = NULL;
-  int capability;
-  MPTL_TRY(mptl_cuda_use_device(device, &capability));
+  mptl_cuda_traits traits;
+  MPTL_TRY(mptl_cuda_use_device(device, &traits));
   mptl_cuda_blas *b = calloc(1, sizeof *b);
   if (b == NULL) return mptl_fail(MPTL_ENOMEM, "device cuda:%d: no memory", device);
   b->stream = stream;
-  b->capability = capability;
+  b->traits = traits;
   mptl_status status = blas_status(cublasLtCreate(&b->handle), "cuBLASLt");
   if (status == MPTL_OK)
     *blas = b;
@@ -143,7 +141,7 @@ static mptl_status choose(mptl_cuda_linear *l, size_t workspace_limit) {
 }
 
 static mptl_status create(mptl_cuda_linear *l, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
-  MPTL_TRY(mptl_cuda_check_types(l->blas->capability, first, second));
+  MPTL_TRY(mptl_cuda_check_types(l->blas->traits.capability, first, second));
   bool in_order = l->gemm.a_is_first;
   MPTL_TRY(blas_status(create_product(l, in_order ? first : second, in_order ? second : first), "describing the product"));
   return choose(l, workspace_limit);
@@ -158,7 +156,7 @@ mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *b
   l->blas = blas;
   l->gemm = mptl_cuda_linear_gemm(shape, pass);
   mptl_cuda_product_name(l->name, sizeof l->name, mptl_linear_name(shape).text, pass, first, second);
-  mptl_status status = create(l, first, second, workspace_limit);
+  mptl_status status = create(l, first, second, mptl_cuda_linear_workspace_limit(shape, &blas->traits, workspace_limit));
   if (status == MPTL_OK)
     *linear = l;
   else

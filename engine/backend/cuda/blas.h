@@ -16,8 +16,7 @@
 #include <cuda_runtime_api.h>
 #include <stddef.h>
 
-#include "backend/cuda/types.h"
-#include "backend/shapes.h"
+#include "backend/cuda/device.h"
 
 /* cuBLASLt on a device. */
 typedef struct mptl_cuda_blas mptl_cuda_blas;
@@ -33,7 +32,7 @@ const char *mptl_cuda_blas_version(void);
 /* One pass of a linear operator. */
 typedef struct mptl_cuda_linear mptl_cuda_linear;
 
-/* workspace_limit: bytes that the pass may ask for. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
+/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
  * MPTL_EUNSUPPORTED: the device or cuBLASLt has nothing for it within the limit; with operands of 8 bits that is usual (before compute
  * capability 100 it multiplies only forward, and only multiples of 16 in all dimensions). The shape's bias is ignored. */
 mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,

@@ -22,7 +22,7 @@ const char *mptl_cuda_dnn_version(void) {
   return version;
 }
 
-int mptl_cuda_dnn_capability(const mptl_cuda_dnn *dnn) { return dnn->capability; }
+int mptl_cuda_dnn_capability(const mptl_cuda_dnn *dnn) { return dnn->traits.capability; }
 
 /* The files of the device's plans. */
 static mptl_dnn_store *open_store(int device) {
@@ -41,7 +41,7 @@ static mptl_dnn_store *open_store(int device) {
 static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stream) {
   char name[32];
   snprintf(name, sizeof name, "device cuda:%d", device);
-  MPTL_TRY(mptl_cuda_use_device(device, &dnn->capability));
+  MPTL_TRY(mptl_cuda_use_device(device, &dnn->traits));
   MPTL_TRY(mptl_dnn_status(cudnnCreate(&dnn->handle), name));
   MPTL_TRY(mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name));
   dnn->device = device;
@@ -50,12 +50,17 @@ static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stre
   return MPTL_OK;
 }
 
+/* A number of cuDNN's JSON; 0 if it is not there. */
+static size_t number_in(const char *properties, const char *key) {
+  const char *at = strstr(properties, key);
+  return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10);
+}
+
 /* cuDNN's compute capability is the device's times 10, 900. */
 static mptl_status describe_device(mptl_cuda_dnn *dnn, const char *properties) {
-  const char *key = "\"deviceVer\":", *at = strstr(properties, key);
-  int capability = at == NULL ? 0 : atoi(at + strlen(key));
-  if (capability < 100) return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %d, must be 800 or such", capability);
-  dnn->capability = capability / 10;
+  size_t version_10 = number_in(properties, "\"deviceVer\":");
+  if (version_10 < 100) return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %zu, must be 800 or such", version_10);
+  dnn->traits = (mptl_cuda_traits){(int)version_10 / 10, number_in(properties, "\"totalGlobalMem\":")};
 #if CUDNN_VERSION >= 90800
   const char *name = "device properties";
   MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &dnn->properties), name));

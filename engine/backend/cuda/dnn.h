@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/cuda/device.h"
 #include "backend/cuda/wanted.h"
 
 /* cuDNN on a device. */
@@ -44,7 +45,7 @@ const char *mptl_cuda_dnn_version(void);
 /* One pass of a convolution. */
 typedef struct mptl_cuda_conv mptl_cuda_conv;
 
-/* workspace_limit: bytes that the pass may ask for. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
+/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
  * MPTL_EUNSUPPORTED: the device or cuDNN has nothing for it within the limit. The shape's bias is ignored. What cuDNN 9.19 has, by the
  * devices of spec/cuda/devices.h:
  *   F32, TF32   everything, within any limit; F32's faster engines want room for input and output once more. Depthwise ones are compiled

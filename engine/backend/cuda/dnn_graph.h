@@ -4,6 +4,7 @@
 
 #include <cudnn_graph.h>
 
+#include "backend/cuda/device.h"
 #include "backend/cuda/dnn.h"
 
 /* Everything that a plan depends on, its device aside. */
@@ -11,7 +12,7 @@ typedef struct mptl_dnn_key {
   mptl_conv_shape shape; /* whose bias does not matter */
   mptl_pass pass;
   mptl_cuda_type first, second;
-  size_t workspace_limit;
+  size_t workspace_limit; /* in bytes */
 } mptl_dnn_key;
 
 bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b);
@@ -33,7 +34,7 @@ struct mptl_cuda_dnn {
   cudaStream_t stream;
   char *description; /* with cuDNN's form of it, where the device is only described */
   cudnnBackendDescriptor_t properties;
-  int capability;
+  mptl_cuda_traits traits;
   mptl_dnn_plan *plans;  /* all that were asked for */
   mptl_dnn_store *store; /* NULL: there are no files */
 };

@@ -213,7 +213,7 @@ static void store(const mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
 }
 
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
-  MPTL_TRY(mptl_cuda_check_types(dnn->capability, key->first, key->second));
+  MPTL_TRY(mptl_cuda_check_types(dnn->traits.capability, key->first, key->second));
   *plan = mptl_dnn_recall_plan(dnn, key);
   if (*plan != NULL) return (*plan)->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", (*plan)->refusal);
   mptl_dnn_plan *p = calloc(1, sizeof *p);

@@ -9,10 +9,7 @@
 #include "backend/cuda/dnn.h"
 #include "backend/cuda/runtime.h"
 
-enum {
-  WORKSPACE_LIMIT = 64 << 20, /* bytes of a pass: it is scratch memory, which the largest pass decides */
-  MOST_THREADS = 4            /* that make plans: more would only wait for each other (dnn_ahead.c) */
-};
+enum { MOST_THREADS = 4 }; /* that make plans: more would only wait for each other (dnn_ahead.c) */
 
 struct mptl_cuda_product {
   mptl_cuda_conv *conv; /* one of them */
@@ -43,21 +40,22 @@ void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
   cpu_set_t cores;
   int threads = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
   if (open_dnn() != MPTL_OK) return;
-  mptl_cuda_conv_make_ahead(dnn, list, n, WORKSPACE_LIMIT, threads < MOST_THREADS ? threads : MOST_THREADS);
+  mptl_cuda_conv_make_ahead(dnn, list, n, MPTL_CUDA_USUAL_WORKSPACE, threads < MOST_THREADS ? threads : MOST_THREADS);
 }
 
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
                                    mptl_cuda_type first, mptl_cuda_type second) {
   MPTL_TRY(open_dnn());
   MPTL_TRY(allocate(product));
-  return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, first, second, WORKSPACE_LIMIT));
+  return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, first, second, MPTL_CUDA_USUAL_WORKSPACE));
 }
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
                                      mptl_cuda_type first, mptl_cuda_type second) {
   if (blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&blas, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
   MPTL_TRY(allocate(product));
-  return finish(product, mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, first, second, WORKSPACE_LIMIT));
+  return finish(product,
+                mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, first, second, MPTL_CUDA_USUAL_WORKSPACE));
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *p) {
