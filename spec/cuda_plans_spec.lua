@@ -44,6 +44,17 @@ describe("cuDNN", function()
     os.execute("rm -r " .. dir)
   end)
 
+  it("is not taken to have no engines where it cannot compile them", function()
+    if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
+    local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" }
+    for _, line in ipairs(convolutions.plans("h100", "bf16", { shape_of(8) }, { libraries = libraries, threads = 2 })) do
+      assert.matches("^no .*bf16: NVRTC, with which cuDNN compiles engines, says NVRTC_ERROR_COMPILATION", line)
+    end
+    for _, line in ipairs(convolutions.plans("h100", "tf32", { shape_of(8) }, { libraries = libraries })) do
+      assert.equal("ok", line:sub(1, 2), line)
+    end
+  end)
+
   it("makes no plans on threads that are ready or that it has no engine for", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local shapes = { { 2, 3, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } }

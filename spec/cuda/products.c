@@ -4,7 +4,7 @@
 
 #include "../c/dnn_check.h"
 #include "backend/cuda/blas.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/dnn_graph.h"
 #include "devices.h"
 
 enum { MEBIBYTE = 1 << 20 };
@@ -76,6 +76,24 @@ static void convolutions_of_described_devices(void) {
       mptl_cuda_conv_destroy(conv);
       mptl_cuda_conv_destroy(again);
     }
+}
+
+/* Only what cuDNN does not have may be answered by another engine or type; what the machine lacks, or what fails, may not. */
+static void statuses(void) {
+  static const struct {
+    cudnnStatus_t status;
+    mptl_status expected;
+  } rows[] = {{CUDNN_STATUS_NOT_SUPPORTED, MPTL_EUNSUPPORTED},
+              {CUDNN_STATUS_NOT_SUPPORTED_SHAPE, MPTL_EUNSUPPORTED},
+              {CUDNN_STATUS_NOT_SUPPORTED_SHARED_MEMORY_INSUFFICIENT, MPTL_EUNSUPPORTED},
+              {CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING, MPTL_EBACKEND},
+              {CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE, MPTL_EBACKEND},
+              {CUDNN_STATUS_INTERNAL_ERROR_COMPILATION_FAILED, MPTL_EBACKEND},
+              {CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, MPTL_ENOMEM},
+              {CUDNN_STATUS_BAD_PARAM, MPTL_EBACKEND}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    REFUSES(mptl_dnn_status(rows[i].status, "a plan"), rows[i].expected, "a plan: cuDNN says ",
+            cudnnGetErrorString(rows[i].status));
 }
 
 /* By shape and device only. The engines for binary32 that are fast keep input, output and weights once more: these are ResNet-18's. */
@@ -180,6 +198,7 @@ int main(void) {
   types();
   wrong_convolutions();
   convolutions_of_described_devices();
+  statuses();
   limits_of_workspace();
   fast_engines_for_binary32();
   linear_products();

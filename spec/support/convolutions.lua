@@ -67,7 +67,8 @@ end
 -- @param device a100, h100 or b200
 -- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
 -- @param shapes as from M.of
--- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some plans on in front }
+-- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some plans on in front,
+-- libraries = {folders of libraries to take before others}}
 -- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape
 -- @return how many were made in front
 function M.plans(device, kind, shapes, options)
@@ -77,10 +78,10 @@ function M.plans(device, kind, shapes, options)
   local file = assert(io.open(list, "w"))
   for _, s in ipairs(shapes) do file:write(table.concat(s, " "), "\n") end
   file:close()
-  local driver = ""
-  if kind ~= "f32" and kind ~= "tf32" then
-    driver = ('LD_LIBRARY_PATH="%s/spec/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" '):format(build)
-  end
+  local folders = options.libraries or {}
+  if kind ~= "f32" and kind ~= "tf32" then folders[#folders + 1] = build .. "/spec/driver" end
+  local driver = #folders == 0 and "" or ('LD_LIBRARY_PATH="%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" '):format(
+    table.concat(folders, ":"))
   local pipe = assert(io.popen(("env %s %s'%s/bin/cuda_plans' %s %s %s %s <%s 2>&1"):format(options.environment or "", driver,
     build, device, kind, options.mib or "usual", options.threads or "", list)))
   local lines = {}

@@ -33,15 +33,12 @@ static mptl_dnn_key key_of(const work *w, const task *t) {
 
 /* ---- Which ---- */
 
-/* Whether cuDNN compiles engines for it. */
-static bool is_slow(const mptl_dnn_key *key) { return mptl_cuda_type_size(key->first) < sizeof(float) || key->shape.groups > 1; }
-
 /* Whether a plan that takes long has to be made, as far as can be known; t->choice is the first that is not known to have none. */
 static bool is_missing(const work *w, task *t) {
   for (; t->choice < t->wanted->choices.n; t->choice++) {
     mptl_dnn_key key = key_of(w, t);
     const mptl_dnn_plan *known = mptl_dnn_recall_plan(w->dnn, &key);
-    if (known == NULL) return is_slow(&key);
+    if (known == NULL) return mptl_dnn_is_compiled(&key);
     if (known->refusal == NULL) return false;
   }
   return false;

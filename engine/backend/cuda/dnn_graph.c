@@ -10,7 +10,10 @@ mptl_status mptl_dnn_status(cudnnStatus_t status, const char *what) {
   for (char *c = reason; *c != '\0'; c++)
     if (*c == '\n') *c = ' ';
   mptl_status code = MPTL_EBACKEND;
-  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) code = MPTL_EUNSUPPORTED;
+  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED &&
+      status != CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING &&
+      status != CUDNN_STATUS_NOT_SUPPORTED_SUBLIBRARY_UNAVAILABLE)
+    code = MPTL_EUNSUPPORTED;
   if (status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
       status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)
     code = MPTL_ENOMEM;

@@ -35,9 +35,17 @@ struct mptl_cuda_dnn {
   char *description; /* with cuDNN's form of it, where the device is only described */
   cudnnBackendDescriptor_t properties;
   mptl_cuda_traits traits;
+  bool compiler_works;   /* that is known: see mptl_dnn_check_compiler */
   mptl_dnn_plan *plans;  /* all that were asked for */
   mptl_dnn_store *store; /* NULL: there are no files */
 };
+
+/* Whether cuDNN compiles engines for it. */
+bool mptl_dnn_is_compiled(const mptl_dnn_key *key);
+
+/* MPTL_EBACKEND unless NVRTC compiles for dnn's device. Where it does not, cuDNN has no engines to be compiled, or says of each that it is
+ * not supported, as it says of those that it has for no device: a wider type would be taken in silence. */
+mptl_status mptl_dnn_check_compiler(mptl_cuda_dnn *dnn);
 
 /* Another one for the same device. */
 mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *dnn);
@@ -80,7 +88,8 @@ typedef struct mptl_dnn_pool {
 mptl_status mptl_dnn_pool_add(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, cudnnBackendDescriptorType_t type);
 void mptl_dnn_pool_destroy(mptl_dnn_pool *pool);
 
-/* The status of a cuDNN call; what: the thing that the message names. */
+/* The status of a cuDNN call; what: the thing that the message names. MPTL_EUNSUPPORTED is what cuDNN has not, or has not for the device:
+ * not what is missing on this machine. */
 mptl_status mptl_dnn_status(cudnnStatus_t status, const char *what);
 
 /* Attributes are set before a descriptor is finalised; what as above. */

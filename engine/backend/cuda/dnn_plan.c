@@ -58,7 +58,8 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
   return MPTL_OK;
 }
 
-/* The plan of a configuration, NULL if it is not to be had. */
+/* The plan of a configuration, NULL if cuDNN does not have it for the device or it needs too much. Whatever else goes wrong ends the search:
+ * the next engine, or type, would be taken on this machine today and not on another one. */
 static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
   s->configs++;
@@ -75,12 +76,10 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cu
     found->workspace_bytes = bytes;
     return MPTL_OK;
   }
-  if (status == MPTL_OK)
-    s->too_large++;
-  else
-    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
+  if (status == MPTL_OK) s->too_large++;
+  if (status == MPTL_EUNSUPPORTED) snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
   cudnnBackendDestroyDescriptor(plan);
-  return MPTL_OK;
+  return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
 }
 
 static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n, const mptl_cuda_dnn *dnn,
@@ -153,8 +152,9 @@ static void name_engine(mptl_dnn_plan *plan) {
   snprintf(plan->engine, sizeof plan->engine, "engine %lld", (long long)index);
 }
 
-static mptl_status search_plan(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
+static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn) {
   const mptl_dnn_key *key = &plan->key;
+  if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(dnn));
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t graph;
   search s = {.limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
