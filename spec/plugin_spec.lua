@@ -1,5 +1,6 @@
 -- Which device a command runs on, and what it says when that cannot be had.
 local json = require "mptl.json"
+local lfs = require "lfs"
 local process = require "support.process"
 
 local build = os.getenv "MPTL_BUILD"
@@ -56,6 +57,25 @@ describe("the device", function()
     local missing = {}
     for _, what in ipairs(t.missing) do missing[what] = true end
     assert.is_true(missing["device cuda: no NVIDIA driver"])
+  end)
+
+  it("loads the libraries that mptl doctor names", function()
+    local plugin = build .. "/lib/libmptl_cuda.so"
+    if not lfs.attributes(plugin) then return pending "no plug-in for NVIDIA GPUs here" end
+    local files = {}
+    local environment = { MPTL_CUDA_PLUGIN = plugin }
+    local t = assert(json.decode(process.mptl({ "doctor", "--json" }, { env = environment }).out))
+    for _, path in ipairs(t.libraries) do
+      assert.equal("file", lfs.attributes(path, "mode"))
+      files[path:match "/lib(%a+)[^/]*$"] = path
+    end
+    local text = process.mptl({ "doctor" }, { env = environment }).out
+    for _, name in ipairs { "cudart", "cudnn", "cublasLt", "nvrtc" } do
+      assert.is_string(files[name], name)
+      assert.is_truthy(text:find(("library    %s\n"):format(files[name]), 1, true), name)
+    end
+    t = assert(json.decode(process.mptl({ "doctor", "--json" }, { env = { MPTL_CUDA_PLUGIN = "none" } }).out))
+    assert.same({}, t.libraries)
   end)
 
   it("has a name of the form cuda:N", function()

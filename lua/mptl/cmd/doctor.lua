@@ -23,6 +23,19 @@ local function features(cpu)
   return list
 end
 
+-- NVIDIA's libraries in this process, which the plug-in has loaded: their files. There may be several of each on a machine.
+local function loaded_libraries()
+  local list, seen = {}, {}
+  local maps <close> = io.open "/proc/self/maps"
+  for line in (maps and maps:lines() or function() end) do
+    local path, name = line:match "(/.*/lib([%a_]+)%.so[%d.]*)$"
+    local is_one = name == "cuda" or name == "cudart" or name == "cublasLt" or name == "nvrtc" or (name or ""):find "^cudnn"
+    if is_one and not seen[path] then list[#list + 1], seen[path] = path, true end
+  end
+  table.sort(list)
+  return list
+end
+
 --- What `mptl doctor` tells, as a table.
 -- @param dir folder to look for data sets in, or nil
 -- @return a table that mptl.json encodes in a fixed order
@@ -40,7 +53,7 @@ function M.table(dir)
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
     "version", "lua", "cpu", "cores", "features", "kernels", "instruction_sets", "compute", "threads", "backends", "cuda",
-    "devices", "models", "datasets", "missing",
+    "libraries", "devices", "models", "datasets", "missing",
   }
   return json.object(order, {
     version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
@@ -49,6 +62,7 @@ function M.table(dir)
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
     backends = json.array(core.backends()), devices = json.array(devices), cuda = cuda.libraries,
+    libraries = json.array(loaded_libraries()),
     models = json.array(script.models()), datasets = json.object(names, sets),
     missing = json.array(missing),
   })
@@ -68,6 +82,7 @@ local function text(t)
     out("backend", "%s, %s %s", b.name, b.library, b.version)
   end
   if t.cuda then out("backend", "cuda, %s", t.cuda) end
+  for _, path in ipairs(t.libraries) do out("library", "%s", path) end
   for _, device in ipairs(t.devices) do out("device", "%s", device) end
   out("models", "%s", table.concat(t.models, " "))
   for _, name in ipairs(names) do
