@@ -126,6 +126,36 @@ describe("cuDNN's plans in files", function()
     assert.equal(1, left)
   end)
 
+  it("say for which passes there is none, so that nobody searches again", function()
+    local shapes = { { 2, 3, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } }
+    local function narrow() return convolutions.plans("h100", "bf16", shapes, { environment = kept_in(dir) }) end
+    local first, refused = narrow(), {}
+    assert.same({ "ok", "no", "no" }, { first[1]:sub(1, 2), first[2]:sub(1, 2), first[3]:sub(1, 2) })
+    assert.equal(3, #files(dir))
+    for _, path in ipairs(files(dir)) do
+      local head, engine, text = parts(path)
+      if engine == "refused" then
+        assert.equal("cuDNN has no engine", text)
+        spill(path, head, engine, "a file has no engine")
+        refused[#refused + 1] = path
+      end
+    end
+    assert.equal(2, #refused)
+    local again = narrow()
+    assert.equal(first[1], again[1])
+    for i = 2, 3 do assert.equal(first[i]:gsub("cuDNN has", "a file has"), again[i]) end
+    for _, path in ipairs(refused) do runs.spill(path, runs.slurp(path):sub(1, -2)) end -- cut off: searched again
+    assert.same(first, narrow())
+  end)
+
+  it("do not keep what may have failed for another reason than the engines", function()
+    local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" } -- compiles an empty kernel, not cuDNN's
+    local environment = kept_in(dir) .. " MPTL_SPEC_COMPILES=little"
+    local lines = convolutions.plans("h100", "bf16", { shape }, { environment = environment, libraries = libraries })
+    for _, line in ipairs(lines) do assert.matches("^no .*CUDNN_STATUS_NOT_SUPPORTED", line) end
+    assert.is_nil(lfs.attributes(dir))
+  end)
+
   it("are each device's own", function()
     plans(kept_in(dir))
     plans(kept_in(dir), { device = "a100" })

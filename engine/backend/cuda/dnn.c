@@ -50,6 +50,19 @@ static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stre
   return MPTL_OK;
 }
 
+#if CUDNN_VERSION >= 90800
+/* Those of one that is described. There is a driver, or a stand-in for it, or none, and then nothing is compiled. */
+static mptl_dnn_store *open_described_store(const char *properties) {
+  int driver = 0;
+  char *text;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
+  if (asprintf(&text, "%s, a driver of CUDA %d.%d", properties, driver / 1000, driver / 10 % 100) < 0) return NULL;
+  mptl_dnn_store *store = mptl_dnn_store_open(text);
+  free(text);
+  return store;
+}
+#endif
+
 /* A number of cuDNN's JSON; 0 if it is not there. */
 static size_t number_in(const char *properties, const char *key) {
   const char *at = strstr(properties, key);
@@ -67,7 +80,7 @@ static mptl_status describe_device(mptl_cuda_dnn *dnn, const char *properties) {
   MPTL_TRY(mptl_dnn_set(dnn->properties, name, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                         (int64_t)strlen(properties) + 1, properties));
   MPTL_TRY(mptl_dnn_finalize(dnn->properties, name));
-  dnn->store = mptl_dnn_store_open(properties);
+  dnn->store = open_described_store(properties);
   dnn->description = strdup(properties);
   return dnn->description != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", name);
 #else

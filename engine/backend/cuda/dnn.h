@@ -52,7 +52,7 @@ typedef struct mptl_cuda_conv mptl_cuda_conv;
  *   BF16        forward, groups included but not depthwise; backward without groups, for even numbers of channels.
  *               cuDNN compiles these, which takes a second or more each
  *   8 bits      forward as BF16; backward from compute capability 100 on
- * Plans are kept, in dnn and in files (dnn_store.h): creating the same again is cheap, and in dnn so is failing again. */
+ * Plans are kept, in dnn and in files (dnn_store.h), and so is that there is none: creating the same again is cheap, and so is failing again. */
 mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
                                   mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
 void mptl_cuda_conv_destroy(mptl_cuda_conv *conv); /* NULL is allowed */

@@ -62,8 +62,10 @@ void mptl_dnn_destroy_plans(mptl_dnn_plan *plans);
 mptl_status mptl_dnn_begin_plan(cudnnBackendDescriptor_t *plan, const mptl_cuda_dnn *dnn);
 mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t plan);
 
-/* A plan as cuDNN writes it down, a compiled engine's code included. Reading takes milliseconds, where making one takes seconds. */
+/* A plan as cuDNN writes it down, a compiled engine's code included: reading takes milliseconds, where making one takes seconds. Or why
+ * there is none. */
 typedef struct mptl_dnn_text {
+  bool refused; /* bytes are a refusal, engine means nothing */
   char engine[sizeof((mptl_dnn_plan){0}.engine)];
   char *bytes; /* owned */
   size_t size;

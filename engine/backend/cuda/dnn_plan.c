@@ -33,7 +33,7 @@ mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t 
 typedef struct search {
   size_t limit;
   bool tensor_cores;
-  int configs, ruled_out, too_large;
+  int configs, ruled_out, too_large, failed;
   char refusal[256]; /* the last reason of an engine that would have been allowed */
 } search;
 
@@ -77,7 +77,10 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cu
     return MPTL_OK;
   }
   if (status == MPTL_OK) s->too_large++;
-  if (status == MPTL_EUNSUPPORTED) snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
+  if (status == MPTL_EUNSUPPORTED) {
+    s->failed++;
+    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
+  }
   cudnnBackendDestroyDescriptor(plan);
   return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
 }
@@ -152,7 +155,9 @@ static void name_engine(mptl_dnn_plan *plan) {
   snprintf(plan->engine, sizeof plan->engine, "engine %lld", (long long)index);
 }
 
-static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn) {
+/* certain: whether it would come out the same another time. cuDNN's word for an engine that it lists and then does not have is also that
+ * for one whose compilation failed, for what reason ever. */
+static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn, bool *certain) {
   const mptl_dnn_key *key = &plan->key;
   if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(dnn));
   mptl_dnn_pool pool = {.n = 0};
@@ -161,6 +166,7 @@ static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn) {
   mptl_status status = mptl_dnn_add_graph(&pool, &graph, dnn, key);
   if (status == MPTL_OK) status = choose(plan, dnn, graph, &s);
   mptl_dnn_pool_destroy(&pool);
+  *certain = s.failed == 0;
   if (status == MPTL_OK) name_engine(plan);
   return status;
 }
@@ -187,7 +193,8 @@ bool mptl_dnn_take_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key, const mptl_
   mptl_dnn_plan *p = calloc(1, sizeof *p);
   if (p == NULL) return false;
   p->key = *key;
-  bool ok = mptl_dnn_read_plan(p, dnn, text) == MPTL_OK;
+  if (text->refused) p->refusal = strndup(text->bytes, text->size);
+  bool ok = text->refused ? p->refusal != NULL : mptl_dnn_read_plan(p, dnn, text) == MPTL_OK;
   if (ok)
     keep(dnn, p);
   else
@@ -206,10 +213,11 @@ const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key
 }
 
 static void store(const mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
-  mptl_dnn_text text;
-  if (dnn->store == NULL || mptl_dnn_write_plan(&text, plan) != MPTL_OK) return;
+  mptl_dnn_text text = {.refused = plan->refusal != NULL};
+  if (text.refused) text.bytes = plan->refusal, text.size = strlen(plan->refusal);
+  if (dnn->store == NULL || (!text.refused && mptl_dnn_write_plan(&text, plan) != MPTL_OK)) return;
   mptl_dnn_store_write(&text, dnn->store, &plan->key);
-  free(text.bytes);
+  if (!text.refused) free(text.bytes);
 }
 
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
@@ -219,9 +227,10 @@ mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, c
   mptl_dnn_plan *p = calloc(1, sizeof *p);
   if (p == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   p->key = *key;
-  mptl_status status = search_plan(p, dnn);
-  if (status == MPTL_OK) store(p, dnn);
+  bool certain = true;
+  mptl_status status = search_plan(p, dnn, &certain);
   if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error()); /* the search is not for nothing either */
+  if (status == MPTL_OK || (p->refusal != NULL && certain)) store(p, dnn);
   if (status != MPTL_OK && p->refusal == NULL) {
     destroy(p);
     return status;

@@ -1,9 +1,10 @@
 /* Plans in files:
- *   mptl plan 1, cuDNN 9.19.0        the first is the version of this layout and of the rules by which plans are chosen
+ *   mptl plan 2, cuDNN 9.19.0, NVRTC 13.0
+ *                                    the first is the version of this layout and of the rules by which plans are chosen
  *   {"deviceName":...}               the device
  *   128 64 32 32 64 32 32 3 3 1 1 1 1 1 1 1, forward, bf16 by bf16, 67108864 bytes
- *   engine 28
- *   {"engine":...}                   cuDNN's text
+ *   engine 28                        or "refused"
+ *   {"engine":...}                   cuDNN's text, or why there is no plan
  *   1b2c3d4e                         CRC-32C of all the bytes before this line's line feed
  * A file is called by the checksums of what it begins with: those of a device and a version are in one folder. */
 #include "backend/cuda/dnn_store.h"
@@ -11,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <nvrtc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +23,12 @@
 #include "mptl/file.h"
 
 enum {
-  VERSION = 1, /* another one whenever the search of dnn_plan.c, the graph of dnn_conv_graph.c or this layout changes */
+  VERSION = 2, /* another one whenever the search of dnn_plan.c, the graph of dnn_conv_graph.c or this layout changes */
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };
+
+static const char *const refused = "refused"; /* in place of an engine's name */
 
 struct mptl_dnn_store {
   char folder[PATH_MAX];
@@ -50,7 +54,10 @@ mptl_dnn_store *mptl_dnn_store_open(const char *device) {
   if (!find_folder(folder)) return NULL;
   mptl_dnn_store *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
-  bool ok = asprintf(&s->head, "mptl plan %d, cuDNN %s\n%s\n", VERSION, mptl_cuda_dnn_version(), device) >= 0;
+  int major = 0, minor = 0;
+  nvrtcVersion(&major, &minor);
+  bool ok = asprintf(&s->head, "mptl plan %d, cuDNN %s, NVRTC %d.%d\n%s\n", VERSION, mptl_cuda_dnn_version(), major, minor,
+                     device) >= 0;
   if (!ok) s->head = NULL;
   if (ok) snprintf(below, sizeof below, "/%08" PRIx32, mptl_crc32c(0, s->head, strlen(s->head)));
   if (ok && print_path(s->folder, folder, below)) return s;
@@ -107,6 +114,7 @@ static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mpt
   feed = memchr(at, '\n', (size_t)(end - at));
   if (feed == NULL || (size_t)(feed - at) >= sizeof text->engine) return false;
   snprintf(text->engine, sizeof text->engine, "%.*s", (int)(feed - at), at);
+  text->refused = strcmp(text->engine, refused) == 0;
   text->size = (size_t)(end - feed) - 1;
   text->bytes = malloc(text->size + 1);
   if (text->bytes != NULL) memcpy(text->bytes, feed + 1, text->size);
@@ -146,9 +154,9 @@ static bool put(FILE *file, uint32_t *crc, const char *bytes, size_t size) {
 static bool write_file(FILE *file, const mptl_dnn_text *text, const mptl_dnn_store *store, const key_line *line) {
   uint32_t crc = 0;
   char end[END_BYTES + 1];
+  const char *engine = text->refused ? refused : text->engine;
   bool ok = put(file, &crc, store->head, strlen(store->head)) && put(file, &crc, line->text, strlen(line->text)) &&
-            put(file, &crc, text->engine, strlen(text->engine)) && put(file, &crc, "\n", 1) &&
-            put(file, &crc, text->bytes, text->size);
+            put(file, &crc, engine, strlen(engine)) && put(file, &crc, "\n", 1) && put(file, &crc, text->bytes, text->size);
   print_end(end, crc);
   return ok && fwrite(end, 1, END_BYTES, file) == END_BYTES;
 }

@@ -1,4 +1,4 @@
-/* Plans that outlive the process, as text, a file each: below $MPTL_CUDA_PLANS, else $XDG_CACHE_HOME/mptl/plans, else
+/* Plans, and refusals, that outlive the process, as text, a file each: below $MPTL_CUDA_PLANS, else $XDG_CACHE_HOME/mptl/plans, else
  * ~/.cache/mptl/plans. With MPTL_CUDA_PLANS=none there are none.
  *
  * A file begins with all that its plan depends on, and ends with a checksum: it is taken only where all of that is the same, and whole.
