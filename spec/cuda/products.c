@@ -178,8 +178,10 @@ static void linear_products(void) {
     }
 }
 
-/* fp8 before compute capability 10.0: cuBLASLt takes only a transposed first matrix and a second one that is not, which forward is. */
+/* cuBLASLt takes only a transposed first matrix and a second one that is not, which forward is, but on 10.x and 11.x. */
 static void layouts_for_8_bits(void) {
+  static const int capabilities[] = {89, 90, 100, 110, 120};
+  const mptl_cuda_type e4m3 = MPTL_CUDA_E4M3, e5m2 = MPTL_CUDA_E5M2;
   const mptl_linear_shape shape = {64, 32, 2, 1, 48, false};
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     mptl_cuda_gemm g = mptl_cuda_linear_gemm(&shape, (mptl_pass)pass);
@@ -188,6 +190,23 @@ static void layouts_for_8_bits(void) {
           g.transpose_b);
     CHECK(g.lda % 16 == 0 && g.ldb % 16 == 0 && g.ldc % 16 == 0, "%s: leading dimensions %d, %d, %d",
           mptl_pass_name((mptl_pass)pass), g.lda, g.ldb, g.ldc);
+    for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; i++) {
+      int c = capabilities[i];
+      if (tn || (c >= 100 && c < 120))
+        MUST(mptl_cuda_check_8_bits(&g, c, e5m2, e4m3));
+      else
+        REFUSES(mptl_cuda_check_8_bits(&g, c, e4m3, e4m3), MPTL_EUNSUPPORTED, "a transposed matrix by one that is not",
+                c == 89   ? "8.9"
+                : c == 90 ? "9.0"
+                          : "12.0");
+      REFUSES(mptl_cuda_check_8_bits(&g, c, e5m2, e5m2), MPTL_EUNSUPPORTED, "no code for e5m2 by e5m2");
+    }
+    int *const sizes[] = {&g.m, &g.n, &g.k};
+    for (int i = 0; i < 3; i++) {
+      *sizes[i] += 8;
+      REFUSES(mptl_cuda_check_8_bits(&g, 100, e4m3, e4m3), MPTL_EUNSUPPORTED, "multiples of 16 only, the product is ");
+      *sizes[i] -= 8;
+    }
   }
 }
 

@@ -123,7 +123,21 @@ static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t worksp
   return status;
 }
 
-static mptl_status choose(mptl_cuda_linear *l, size_t workspace_limit) {
+mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *g, int capability, mptl_cuda_type a, mptl_cuda_type b) {
+  enum { ALL_LAYOUTS_FROM = 100, ALL_LAYOUTS_BELOW = 120, MULTIPLE = 16 };
+  bool all_layouts = capability >= ALL_LAYOUTS_FROM && capability < ALL_LAYOUTS_BELOW;
+  if (a == MPTL_CUDA_E5M2 && b == MPTL_CUDA_E5M2) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no code for e5m2 by e5m2");
+  if (g->m % MULTIPLE != 0 || g->n % MULTIPLE != 0 || g->k % MULTIPLE != 0)
+    return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has 8 bits for multiples of %d only, the product is %d x %d x %d", MULTIPLE,
+                     g->m, g->n, g->k);
+  if (!all_layouts && (!g->transpose_a || g->transpose_b))
+    return mptl_fail(MPTL_EUNSUPPORTED,
+                     "cuBLASLt has 8 bits for a transposed matrix by one that is not only, on compute capability %d.%d",
+                     capability / 10, capability % 10);
+  return MPTL_OK;
+}
+
+static mptl_status choose(mptl_cuda_linear *l, bool of_8_bits, size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
   cublasLtMatmulHeuristicResult_t best;
   int n = 0;
@@ -131,6 +145,7 @@ static mptl_status choose(mptl_cuda_linear *l, size_t workspace_limit) {
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, 1, &best, &n);
+  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* no more than no code for it */
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && n > 0) status = best.state;
   MPTL_TRY(blas_status(status, "choosing an algorithm"));
@@ -141,10 +156,13 @@ static mptl_status choose(mptl_cuda_linear *l, size_t workspace_limit) {
 }
 
 static mptl_status create(mptl_cuda_linear *l, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
-  MPTL_TRY(mptl_cuda_check_types(l->blas->traits.capability, first, second));
-  bool in_order = l->gemm.a_is_first;
-  MPTL_TRY(blas_status(create_product(l, in_order ? first : second, in_order ? second : first), "describing the product"));
-  return choose(l, workspace_limit);
+  int capability = l->blas->traits.capability;
+  mptl_cuda_type a = l->gemm.a_is_first ? first : second, b = l->gemm.a_is_first ? second : first;
+  bool of_8_bits = mptl_cuda_type_size(first) == 1;
+  MPTL_TRY(mptl_cuda_check_types(capability, first, second));
+  if (of_8_bits) MPTL_TRY(mptl_cuda_check_8_bits(&l->gemm, capability, a, b));
+  MPTL_TRY(blas_status(create_product(l, a, b), "describing the product"));
+  return choose(l, of_8_bits, workspace_limit);
 }
 
 mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,

@@ -33,8 +33,8 @@ const char *mptl_cuda_blas_version(void);
 typedef struct mptl_cuda_linear mptl_cuda_linear;
 
 /* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
- * MPTL_EUNSUPPORTED: the device or cuBLASLt has nothing for it within the limit; with operands of 8 bits that is usual (before compute
- * capability 100 it multiplies only forward, and only multiples of 16 in all dimensions). The shape's bias is ignored. */
+ * MPTL_EUNSUPPORTED: the device or cuBLASLt has nothing for it within the limit; with operands of 8 bits that is usual
+ * (mptl_cuda_check_8_bits). The shape's bias is ignored. */
 mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
                                     mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
 void mptl_cuda_linear_destroy(mptl_cuda_linear *linear); /* NULL is allowed */
@@ -56,5 +56,10 @@ typedef struct mptl_cuda_gemm {
   bool a_is_first; /* else it is the second operand */
 } mptl_cuda_gemm;
 mptl_cuda_gemm mptl_cuda_linear_gemm(const mptl_linear_shape *shape, mptl_pass pass);
+
+/* MPTL_EUNSUPPORTED unless cuBLASLt has code for operands of 8 bits in such a product, as its documentation (cublasLtMatmul) says: not E5M2
+ * by E5M2; rows of 16 bytes, which all dimensions being multiples of 16 give; a transposed first matrix and a second one that is not, but
+ * from compute capability 10.0 on, below 12.0. Asked for others, it may also answer that values are invalid. */
+mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *gemm, int capability, mptl_cuda_type a, mptl_cuda_type b);
 
 #endif
