@@ -7,7 +7,7 @@
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32" | "narrow" | "fp8",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact, fp8 units
+ *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact, fp8 units
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
@@ -497,7 +497,7 @@ static int set_threads(lua_State *L) {
   return 0;
 }
 
-/* core.compute(format, format [, "auto" | "f32" | "narrow" | "fp8" [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" |
+/* core.compute(format, format [, "auto" | "f32" | "narrow" | "fp8" | "tf32" [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" |
  * "4xbf16" | "fp8": what a matrix product of such values, in so many groups (1), is computed in on the device */
 static int compute(lua_State *L) {
   lua_Integer groups = luaL_optinteger(L, 5, 1);

@@ -198,6 +198,6 @@ describe("a program", function()
   end
 
   it("refuses an unknown compute type", function()
-    assert.has_error(function() compile("fp4", math.abs, math.abs) end, "compute: fp4, accepted are auto, f32, narrow, fp8")
+    assert.has_error(function() compile("fp4", math.abs, math.abs) end, "compute: fp4, accepted are auto, f32, narrow, fp8, tf32")
   end)
 end)

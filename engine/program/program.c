@@ -112,7 +112,8 @@ const char *mptl_compute_setting_name(size_t index) {
   static const char *const names[] = {[MPTL_COMPUTE_AUTO] = "auto",
                                       [MPTL_COMPUTE_BINARY32] = "f32",
                                       [MPTL_COMPUTE_NARROW] = "narrow",
-                                      [MPTL_COMPUTE_FP8] = "fp8"};
+                                      [MPTL_COMPUTE_FP8] = "fp8",
+                                      [MPTL_COMPUTE_TF32] = "tf32"};
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 

@@ -5,7 +5,7 @@ local M = {}
 
 --- The types of an operator's passes.
 -- @param op an operator of a described graph (plan.graph)
--- @param compute the setting: "auto", "f32", "narrow", "fp8"
+-- @param compute the setting: "auto", "f32", "narrow", "fp8", "tf32"
 -- @param device that computes, "cpu" when nil
 -- @return of the forward pass, of the gradient of the input, of the gradient of the weights; nil where there is no matrix product
 function M.passes(op, compute, device)

@@ -79,7 +79,7 @@ int main(int argc, char **argv) {
   int status = read_shapes(&shapes, &n);
   if (status == 0 && mptl_cuda_dnn_create_for(&dnn, device) != MPTL_OK) status = wrong(argv[1], mptl_error());
   if (status == 0) {
-    if (argc > 4) make_ahead(dnn, shapes, n, (mptl_cuda_pair){first, second}, limit, atoi(argv[4]));
+    if (argc > 4) make_ahead(dnn, shapes, n, (mptl_cuda_pair){.first = first, .second = second}, limit, atoi(argv[4]));
     for (size_t i = 0; i < n * MPTL_PASSES; i++)
       plan(dnn, &shapes[i / MPTL_PASSES], (mptl_pass)(i % MPTL_PASSES), first, second, limit);
     mptl_cuda_dnn_destroy(dnn);

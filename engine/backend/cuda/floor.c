@@ -43,7 +43,7 @@ static mptl_status make_numbers(void **p, size_t bytes, size_t element) {
 
 static mptl_status prepare(product *p, const mptl_conv_shape *shape, mptl_cuda_type type) {
   const size_t size = mptl_cuda_type_size(type);
-  MPTL_TRY(mptl_cuda_product_conv(&p->run, shape, MPTL_FORWARD, type, type));
+  MPTL_TRY(mptl_cuda_product_conv(&p->run, shape, MPTL_FORWARD, (mptl_cuda_pair){.first = type, .second = type}));
   MPTL_TRY(make_numbers(&p->first, mptl_floor_values(shape) * size, size));
   MPTL_TRY(make_numbers(&p->second, mptl_floor_weights(shape) * size, size));
   p->result = mptl_cuda_memory.alloc(mptl_floor_values(shape) * sizeof(float));
@@ -73,7 +73,7 @@ static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_cud
 mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds) {
   mptl_cuda_wanted list[MPTL_CUDA_E4M3 + 1];
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    list[type] = (mptl_cuda_wanted){shape_here(), MPTL_FORWARD, {1, {{type, type}}}};
+    list[type] = (mptl_cuda_wanted){shape_here(), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
   mptl_cuda_products_expect(list, sizeof list / sizeof *list);
   const size_t bytes = (size_t)COPY_BYTES * (size_t)mptl_cuda_runtime_multiprocessors();
   MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, bytes, &mptl_cuda_memory, seconds));

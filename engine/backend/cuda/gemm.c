@@ -1,8 +1,8 @@
 /* conv2d and linear: operands decoded to what the units multiply, results in binary32, rounded once by our kernel.
  *
  * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: 8 bits for codes
- * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32. A pass works on the
- * whole batch.
+ * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32; unless TF32 is asked
+ * for in its place (--compute tf32). A pass works on the whole batch.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +45,7 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
 
 static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
-  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t.first, t.second)
-                     : mptl_cuda_product_conv(product, &s.conv, pass, t.first, t.second);
+  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t) : mptl_cuda_product_conv(product, &s.conv, pass, t);
 }
 
 /* ---- Types ---- */
@@ -79,8 +78,16 @@ static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl
   return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
 }
 
+/* TF32 in place of binary32, where that is asked for. */
+static bool replaces_binary32(mptl_cuda_type type, mptl_compute_setting setting) {
+  return type == MPTL_CUDA_F32 && setting == MPTL_COMPUTE_TF32 &&
+         mptl_cuda_supports(mptl_cuda_runtime_capability(), MPTL_CUDA_TF32);
+}
+
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  return multiplies_codes(a, b, groups, setting) ? "fp8" : mptl_cuda_type_name(choose_type(a, b, groups, setting));
+  if (multiplies_codes(a, b, groups, setting)) return "fp8";
+  mptl_cuda_type type = choose_type(a, b, groups, setting);
+  return mptl_cuda_type_name(replaces_binary32(type, setting) ? MPTL_CUDA_TF32 : type);
 }
 
 static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
@@ -104,9 +111,12 @@ static mptl_cuda_choices choices_of(const mptl_call *call, mptl_pass pass) {
   if (first != NULL && second != NULL) {
     type = (int)choose_type(first->format, second->format, groups, call->compute);
     if (multiplies_codes(first->format, second->format, groups, call->compute))
-      c.pairs[c.n++] = (mptl_cuda_pair){code_type(first->format), code_type(second->format)};
+      c.pairs[c.n++] = (mptl_cuda_pair){.first = code_type(first->format), .second = code_type(second->format)};
   }
-  for (; type >= MPTL_CUDA_F32; type--) c.pairs[c.n++] = (mptl_cuda_pair){(mptl_cuda_type)type, (mptl_cuda_type)type};
+  bool inexact = replaces_binary32((mptl_cuda_type)type, call->compute);
+  if (inexact) type = MPTL_CUDA_TF32;
+  for (; type >= MPTL_CUDA_F32; type--)
+    c.pairs[c.n++] = (mptl_cuda_pair){(mptl_cuda_type)type, (mptl_cuda_type)type, inexact && type == MPTL_CUDA_TF32};
   return c;
 }
 

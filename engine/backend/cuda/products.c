@@ -43,19 +43,19 @@ void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
   mptl_cuda_conv_make_ahead(dnn, list, n, MPTL_CUDA_USUAL_WORKSPACE, threads < MOST_THREADS ? threads : MOST_THREADS);
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type first, mptl_cuda_type second) {
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   MPTL_TRY(open_dnn());
   MPTL_TRY(allocate(product));
-  return finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, first, second, MPTL_CUDA_USUAL_WORKSPACE));
+  return finish(product,
+                mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE));
 }
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_type first, mptl_cuda_type second) {
+                                     mptl_cuda_pair t) {
   if (blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&blas, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
   MPTL_TRY(allocate(product));
   return finish(product,
-                mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, first, second, MPTL_CUDA_USUAL_WORKSPACE));
+                mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE));
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *p) {

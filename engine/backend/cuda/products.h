@@ -16,9 +16,9 @@ typedef struct mptl_cuda_product mptl_cuda_product;
 /* For the open device (runtime.h). MPTL_EINVAL: the operands' types do not go together (types.h). MPTL_EUNSUPPORTED: the library has no
  * code for that. */
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type first, mptl_cuda_type second);
+                                   mptl_cuda_pair types);
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_type first, mptl_cuda_type second);
+                                     mptl_cuda_pair types);
 
 /* Tells what mptl_cuda_product_conv will be called for until it is told again, so that what takes long may be made side by side. */
 void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n);

@@ -8,6 +8,7 @@
 /* What the two operands of a pass are multiplied as: one type, or two of 8 bits. */
 typedef struct mptl_cuda_pair {
   mptl_cuda_type first, second;
+  bool inexact; /* TF32 of numbers that may have more than 11 significant bits: the library takes what it takes of them */
 } mptl_cuda_pair;
 
 /* Pairs of types that are right for a pass, the best one first: it gets the first that the library has code for. */

@@ -44,13 +44,15 @@ typedef struct mptl_workspace mptl_workspace;
 MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace, const mptl_device *device);
 MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
 
-/* What matrix products are computed in; the products are the same, they are added in binary32 (but see fp8). */
+/* What matrix products are computed in; the products are the same (but see tf32), they are added in binary32 (but see fp8). */
 typedef enum mptl_compute_setting {
   MPTL_COMPUTE_AUTO,     /* bf16 units where they are exact and faster */
   MPTL_COMPUTE_BINARY32, /* never in less than binary32 */
   MPTL_COMPUTE_NARROW, /* bf16 units wherever they are exact (mptl_bf16_products), even where several products for one are slower */
   MPTL_COMPUTE_FP8, /* as auto, and 8-bit tensor cores for fp8_e4m3fn and fp8_e5m2 wherever there are any: before compute capability 10.0
                        they add in fewer bits than binary32 has */
+  MPTL_COMPUTE_TF32, /* as auto, and TF32 units of GPUs for whatever would be in binary32: they take 11 significant bits of its numbers, so the
+                        products are not the same */
 } mptl_compute_setting;
 
 typedef struct mptl_program_options {
@@ -153,7 +155,7 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups,
                                        mptl_compute_setting setting);
 
-/* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow", "fp8"; NULL beyond the end. */
+/* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32"; NULL beyond the end. */
 MPTL_API const char *mptl_compute_setting_name(size_t index);
 
 /* ---- Memory ---- */

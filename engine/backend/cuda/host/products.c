@@ -13,7 +13,7 @@
 struct mptl_cuda_product {
   mptl_conv_shape s;
   mptl_pass pass;
-  mptl_cuda_type first, second;
+  mptl_cuda_pair type;
 };
 
 /* What the libraries have for 8 bits, roughly: channels in multiples of 16, and not E5M2 by E5M2. */
@@ -25,14 +25,13 @@ static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, 
   return MPTL_OK;
 }
 
-static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type first,
-                          mptl_cuda_type second) {
+static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   MPTL_TRY(mptl_conv_check(shape));
-  MPTL_TRY(mptl_cuda_check_types(mptl_cuda_runtime_capability(), first, second));
-  if (mptl_cuda_type_size(first) == 1) MPTL_TRY(check_8_bits(shape, first, second));
+  MPTL_TRY(mptl_cuda_check_types(mptl_cuda_runtime_capability(), t.first, t.second));
+  if (mptl_cuda_type_size(t.first) == 1) MPTL_TRY(check_8_bits(shape, t.first, t.second));
   *product = malloc(sizeof **product);
   if (*product == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  **product = (mptl_cuda_product){.s = *shape, .pass = pass, .first = first, .second = second};
+  **product = (mptl_cuda_product){.s = *shape, .pass = pass, .type = t};
   return MPTL_OK;
 }
 
@@ -57,19 +56,17 @@ static bool is_expected(const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type
   return false;
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_type first, mptl_cuda_type second) {
-  if (!is_expected(shape, pass, first, second))
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
+  if (!is_expected(shape, pass, t.first, t.second))
     return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not expected", mptl_conv_name(shape).text, mptl_pass_name(pass),
-                     mptl_cuda_type_name(first), mptl_cuda_type_name(second));
-  return create(product, shape, pass, first, second);
+                     mptl_cuda_type_name(t.first), mptl_cuda_type_name(t.second));
+  return create(product, shape, pass, t);
 }
 
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *s, mptl_pass pass,
-                                     mptl_cuda_type first, mptl_cuda_type second) {
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_pair t) {
   mptl_conv_shape shape = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1};
   shape.ih = shape.iw = shape.oh = shape.ow = shape.kh = shape.kw = shape.sh = shape.sw = shape.dh = shape.dw = 1;
-  return create(product, &shape, pass, first, second);
+  return create(product, &shape, pass, t);
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *product) { free(product); }
@@ -101,12 +98,20 @@ static float value_at(const void *p, mptl_cuda_type type, size_t i) {
   return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
 }
 
-/* n values in binary32. TF32 units take 11 significant bits: whoever gives more is found here. */
+/* The nearest number of 11 significant bits, as TF32 has them, of two the even one. */
+static float tf32_value(float x) {
+  uint32_t bits = mptl_f32_bits(x);
+  if (isfinite(x)) bits = (bits + 0xfff + (bits >> 13 & 1)) & ~UINT32_C(0x1fff);
+  return mptl_bits_f32(bits);
+}
+
+/* n values as the units take them, in binary32. Those of TF32 take 11 significant bits: whoever gives more unasked is found here. */
 static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *exact) {
   float *values = malloc(n * sizeof *values);
   for (size_t i = 0; values != NULL && i < n; i++) {
-    values[i] = value_at(p, type, i);
-    if (type == MPTL_CUDA_TF32 && (mptl_f32_bits(values[i]) & 0x1fff) != 0) *exact = false;
+    float x = value_at(p, type, i);
+    values[i] = type == MPTL_CUDA_TF32 ? tf32_value(x) : x;
+    if (mptl_f32_bits(values[i]) != mptl_f32_bits(x)) *exact = false;
   }
   return values;
 }
@@ -175,14 +180,14 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
   mptl_cuda_address(first);
   mptl_cuda_address(second);
   memset(mptl_cuda_address(workspace), 0xff, WORKSPACE);
-  float *a = read_operand(first, p->first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
-  float *b = read_operand(second, p->second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
+  float *a = read_operand(first, p->type.first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
+  float *b = read_operand(second, p->type.second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
   float *to = mptl_cuda_address(result);
   if (a != NULL && b != NULL && p->pass == MPTL_FORWARD) forward(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_DATA) backward_data(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_WEIGHTS) backward_weights(s, to, a, b);
   mptl_status status = a != NULL && b != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
-  if (status == MPTL_OK && !exact)
+  if (status == MPTL_OK && !exact && !p->type.inexact)
     status = mptl_fail(MPTL_EBACKEND, "an operand of TF32 units has more than 11 significant bits");
   free(a);
   free(b);
