@@ -21,11 +21,14 @@
  *     floor(log2 |x|) = first + i - 1; counts begins and ends with a number that is not 0, or is empty; nil if they were not counted
  *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ..., update= } of the last step: seconds,
  *     and bytes to move at least; those of fused operators at the one that their stage ends with
+ *   p:products() -> { {operator=, pass="forward" | "backward data" | "backward weights", type=, engine=, workspace_bytes=}, ... }: how the
+ *     device's library computes matrix products; empty where it does not tell, on the CPU
  *   p:time_stages(on)   from the next forward on: waits for each stage, which costs need on devices other than the CPU
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
+ *   core.predict_products(assignment, {as for a program, and device=}) -> as p:products(), without making one
  *   core.backends() -> { {name=, library=, version=}, ... }
  *   core.compute_settings(), core.storages() -> what compute and storage take, {name, ...}
  *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
@@ -37,6 +40,7 @@
 #include <string.h>
 
 #include "backend/cpu/dnn.h"
+#include "backend/shapes.h"
 #include "bindings/bind.h"
 #include "mptl/program.h"
 
@@ -401,6 +405,31 @@ static int program_costs(lua_State *L) {
   return 1;
 }
 
+/* Room for the ways of all products, for Lua to free. */
+static mptl_product_way *new_ways(lua_State *L, const mptl_assignment *assignment) {
+  return lua_newuserdatauv(L, (size_t)assignment->n_ops * MPTL_PASSES * sizeof(mptl_product_way), 0);
+}
+
+static int push_ways(lua_State *L, const mptl_product_way *ways, int count) {
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_createtable(L, 0, 5);
+    bind_set_integer(L, "operator", ways[i].op);
+    bind_set_string(L, "pass", mptl_pass_name((mptl_pass)ways[i].pass));
+    bind_set_string(L, "type", ways[i].type);
+    bind_set_string(L, "engine", ways[i].engine);
+    bind_set_integer(L, "workspace_bytes", (lua_Integer)ways[i].workspace_bytes);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int program_products(lua_State *L) {
+  program_box *box = check_program(L);
+  mptl_product_way *ways = new_ways(L, box->assignment);
+  return push_ways(L, ways, mptl_program_products(ways, box->program));
+}
+
 typedef struct promotions {
   int n;
   struct {
@@ -469,6 +498,15 @@ static int predict_memory(lua_State *L) {
   mptl_program_options options = read_options(L, 2, assignment);
   bind_check(L, mptl_predict_memory(&m, assignment, &options));
   return push_memory(L, m);
+}
+
+static int predict_products(lua_State *L) {
+  int count;
+  mptl_assignment *assignment = bind_check_assignment(L, 1);
+  mptl_program_options options = read_options(L, 2, assignment);
+  mptl_product_way *ways = new_ways(L, assignment);
+  bind_check(L, mptl_predict_products(ways, &count, assignment, &options));
+  return push_ways(L, ways, count);
 }
 
 /* ---- The engine ---- */
@@ -558,12 +596,19 @@ static const luaL_Reg model_methods[] = {
 };
 
 static const luaL_Reg program_methods[] = {
-    {"forward", program_forward},     {"backward", program_backward},
-    {"step", program_step},           {"stats", program_stats},
-    {"costs", program_costs},         {"time_stages", program_time_stages},
-    {"promote", program_promote},     {"read", program_read},
-    {"memory", program_memory},       {"count_exponents", program_count_exponents},
-    {"exponents", program_exponents}, {NULL, NULL},
+    {"forward", program_forward},
+    {"backward", program_backward},
+    {"step", program_step},
+    {"stats", program_stats},
+    {"costs", program_costs},
+    {"products", program_products},
+    {"time_stages", program_time_stages},
+    {"promote", program_promote},
+    {"read", program_read},
+    {"memory", program_memory},
+    {"count_exponents", program_count_exponents},
+    {"exponents", program_exponents},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {
@@ -571,6 +616,7 @@ static const luaL_Reg functions[] = {
     {"program", program_new},
     {"workspace", workspace_new},
     {"predict_memory", predict_memory},
+    {"predict_products", predict_products},
     {"memory", memory},
     {"memory_reset_peak", memory_reset_peak},
     {"threads", threads},

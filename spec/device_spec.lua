@@ -381,6 +381,19 @@ describe("mptl train --device cuda", function()
     assert.near(results.cpu, results.cuda, 1e-5 * results.cpu)
   end)
 
+  it("is asked by mptl plan how it multiplies, pass by pass", function()
+    local code, out = runs.mptl(dir, "plan tiny.lua --device cuda --policy fp32")
+    assert.equal(0, code)
+    assert.matches("\noperator +product +type +workspace MB +engine\n", out)
+    local conv = out:match "\n%s*1 +(%S+) +conv2d"
+    assert.matches("\n" .. conv .. " +forward +f32 +[%d.]+ +%S", out)
+    assert.is_nil(out:find(conv .. " +backward data")) -- images have no gradient
+    assert.matches("\n" .. conv .. " +backward weights +f32 +[%d.]+ +%S", out)
+    code, out = runs.mptl(dir, "plan tiny.lua --device cuda --policy fp32 --json")
+    assert.equal(0, code)
+    assert.matches('"products":%s*%[%s*{%s*"pass":%s*"forward",%s*"type":%s*"f32",%s*"engine":', out)
+  end)
+
   it("refuses a GPU beyond the last one", function()
     local count = #core.cuda().devices
     local code, err = mptl(("train tiny.lua --out none --device cuda:%d"):format(count))

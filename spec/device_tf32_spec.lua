@@ -1,5 +1,5 @@
--- --compute tf32: what would be multiplied in binary32 is multiplied in TF32. On the CUDA backend's build for the host, which rounds such
--- operands to 11 significant bits.
+-- --compute tf32: what would be multiplied in binary32 is multiplied in TF32. On the CUDA backend's build for the host, which
+-- rounds such operands to 11 significant bits.
 local compute = require "mptl.compute"
 local core = require "mptl.core"
 local net = require "support.network"
@@ -9,8 +9,11 @@ local cuda = core.device "cuda"
 
 -- What products are computed in on a device of a compute capability: words.
 local function on(capability, setting, ...)
-  local pairs_of, code = { ... }, {}
-  for i, pair in ipairs(pairs_of) do code[i] = ("c.compute(%q, %q, %q, d, %d)"):format(pair[1], pair[2], setting, pair[3] or 1) end
+  local code = {}
+  for i, product in ipairs { ... } do
+    local a, b, groups = table.unpack(product)
+    code[i] = ("c.compute(%q, %q, %q, d, %d)"):format(a, b, setting, groups or 1)
+  end
   local pipe <close> = assert(io.popen(([[MPTL_CUDA_HOST_CAPABILITY=%d "%s" -e '
     local c = require "mptl.core"
     local d = c.device "cuda"
@@ -18,12 +21,13 @@ local function on(capability, setting, ...)
   return (pipe:read "a":gsub("%s+$", ""):gsub("\t", " "))
 end
 
---- A convolution in groups or not and a linear layer, everything in one format but what they make. Returns a function that runs a step
--- and gives its results as text by name.
+--- The results, as bytes by name, of a step of a convolution in groups or not and a linear layer, everything in one format but
+-- what they make.
 local function compile(setting, format, groups)
   local n, channels = 3, 6
   local g = core.graph()
-  local x = g:add("conv2d", "conv", { g:input { channels, 4, 4 } }, { out = channels, kernel = 3, padding = 1, groups = groups, bias = false })
+  local x = g:add("conv2d", "conv", { g:input { channels, 4, 4 } },
+    { out = channels, kernel = 3, padding = 1, groups = groups, bias = false })
   x = g:add("relu", "relu", { x })
   x = g:add("linear", "linear", { g:view(x, { channels * 16 }) }, { out = 5 })
   g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
@@ -39,7 +43,9 @@ local function compile(setting, format, groups)
   local program = core.program(model, a, { keep_all = true, input_gradient = true, compute = setting })
   program:forward(core.tensor({ n * 16 * channels }, net.numbers(n * 16 * channels, 5)), { 1, 2, 0 })
   program:backward(1)
-  local results = { conv = program:read(1), linear = program:read(3), dx = program:read(0, "gradient"), drelu = program:read(2, "gradient") }
+  local results = {
+    conv = program:read(1), linear = program:read(3), dx = program:read(0, "gradient"), drelu = program:read(2, "gradient"),
+  }
   for _, p in ipairs(g:parameters()) do results["d" .. p.name] = model:grad(p.name) end
   for name, tensor in pairs(results) do results[name] = tensor:tostring() end
   return results

@@ -1,4 +1,5 @@
 local core = require "mptl.core"
+local json = require "mptl.json"
 local net = require "support.network"
 local precision = require "mptl.precision"
 local profile = require "mptl.profile"
@@ -14,13 +15,13 @@ describe("profile", function()
   end
 
   -- The program, but for the times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.
-  local function fake()
+  local function fake(products)
     local costs = program:costs()
     for i, cost in ipairs(costs) do
       cost.forward, cost.backward = cost.stage == i - 1 and 0.001 or 0.0, cost.stage == i - 1 and 0.002 or 0.0
     end
     costs.update = 0.003
-    return { costs = function() return costs end }
+    return { costs = function() return costs end, products = function() return products or {} end }
   end
 
   local function by_name(p)
@@ -69,6 +70,28 @@ describe("profile", function()
     local p = create(precision.plan(precision.named "uniform_low", graph, batch))
     p:add(fake(), 1)
     assert.near(1000 * 2 * (2 * batch * 64 * 3 * 27) / 2e9, by_name(p).conv1.floor_ms, 1e-9)
+  end)
+
+  it("says how the device's library multiplies, where it tells", function()
+    local conv1
+    for _, op in ipairs(plan.graph:operators()) do conv1 = op.name == "conv1" and op.index or conv1 end
+    local p = create()
+    p:add(fake { { operator = conv1, pass = "forward", type = "f32", engine = "engine 28", workspace_bytes = 0 } }, 1)
+    p:add(fake { -- the last step's
+      { operator = conv1, pass = "forward", type = "bf16", engine = "cuDNN engine 7", workspace_bytes = 2560000 },
+      { operator = conv1, pass = "backward weights", type = "tf32", engine = "cuDNN engine 40", workspace_bytes = 0 },
+    }, 1)
+    local rows = by_name(p)
+    assert.is_nil(rows.relu.products)
+    assert.equal('[{"pass":"forward","type":"bf16","engine":"cuDNN engine 7","workspace_bytes":2560000},'
+      .. '{"pass":"backward weights","type":"tf32","engine":"cuDNN engine 40","workspace_bytes":0}]',
+      json.encode(rows.conv1.products))
+    local text = p:text()
+    assert.matches("\noperator +product +type +workspace MB +engine\nconv1 +forward +bf16 +2%.56 +cuDNN engine 7\n", text)
+    assert.matches("conv1 +backward weights +tf32 +0%.00 +cuDNN engine 40\n$", text)
+    p:add(fake {}, 1)
+    assert.is_nil(p:text():find("workspace MB", 1, true))
+    assert.same({}, program:products()) -- the CPU does not tell
   end)
 
   it("explains nearly all of a real step", function()

@@ -147,6 +147,11 @@ typedef struct mptl_backend {
 
   /* Name of the way in which a matrix product of two formats is computed: see mptl_compute_name. */
   const char *(*compute)(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
+
+  /* How a pass (mptl_product_way) of a call of a prepared stage is computed, but for op and pass; false: there is no such product. NULL: there
+   * is nothing to tell. */
+  bool (*product)(mptl_product_way *way, const mptl_call *call, int pass);
+
   mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
   mptl_status (*backward)(mptl_stage *stage);
 

@@ -1,6 +1,7 @@
 /* Programs as the public sees them: made, looked into, released. See mptl/program.h. */
 #include <stdlib.h>
 
+#include "backend/shapes.h"
 #include "program/inside.h"
 #include "program/model.h"
 
@@ -119,6 +120,26 @@ const char *mptl_compute_setting_name(size_t index) {
 
 const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   return device->compute(a, b, groups, setting);
+}
+
+int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {
+  int n = 0;
+  for (int op = 0; op < p->graph->n_ops && p->backend->product != NULL; op++)
+    for (int pass = 0; pass < MPTL_PASSES; pass++) {
+      if (!p->backend->product(&ways[n], &p->slots[op].call, pass)) continue;
+      ways[n].op = op;
+      ways[n++].pass = pass;
+    }
+  return n;
+}
+
+mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl_assignment *assignment,
+                                  const mptl_program_options *options) {
+  mptl_program p = {.graph = assignment->graph, .assignment = assignment, .options = *options};
+  mptl_status status = mptl_program_compile(&p);
+  *count = status == MPTL_OK ? mptl_program_products(ways, &p) : 0;
+  mptl_program_release(&p);
+  return status;
 }
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {

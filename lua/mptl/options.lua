@@ -33,7 +33,7 @@ M.rows = {
   { "compute", "choice", choices = core.compute_settings(),
     help = "multiply in narrower types where that is exact and faster, never, wherever it is exact,"
       .. " as auto and in 8-bit tensor cores, even those that sum in fewer bits,"
-      .. " or as auto and binary32 in TF32 units, which is not exact: they take 11 of its significant bits (fp8, tf32: on GPUs)" },
+      .. " or as auto and binary32 in TF32 units, which is not exact: they take 11 significant bits (fp8, tf32: on GPUs)" },
   { "storage", "choice", choices = core.storages(), help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },

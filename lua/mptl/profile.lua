@@ -32,10 +32,11 @@ end
 -- @param settings `compute`, `device`; `machine`: what core.floor measured of the device
 -- @return the profile
 function M.create(graph, plan, settings)
-  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, machine = settings.machine }, Profile)
+  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, products = {}, machine = settings.machine }, Profile)
   local flop = forward_flop(plan, graph)
   for i, op in ipairs(plan.graph:operators()) do
-    local row = { name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
+    local row = { index = op.index, name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0,
+      floor = { 0.0, 0.0 } }
     local forward, data, weights = compute.passes(op, settings.compute, settings.device)
     if forward then
       -- The first layer has no gradient of its input.
@@ -71,10 +72,12 @@ function Profile:add(program, seconds)
     if stage == i then row.kinds = kinds[stage] end
   end
   self.update.forward, self.update.ends_stage = self.update.forward + costs.update, true
+  self.products = program:products() -- of this step: formats may have been promoted
   self.steps, self.seconds = self.steps + 1, self.seconds + seconds
 end
 
-local order = { "operator", "kind", "forward_ms", "backward_ms", "gflop_per_s", "gb_per_s", "floor_ms", "floor_share", "share" }
+local order = { "operator", "kind", "forward_ms", "backward_ms", "gflop_per_s", "gb_per_s", "floor_ms", "floor_share", "share",
+  "products" }
 
 local function describe(self, row)
   local time, memory = row.forward + row.backward, row.memory_floor or { 0.0, 0.0 }
@@ -85,7 +88,7 @@ local function describe(self, row)
     gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
     gb_per_s = 1e-9 * row.bytes * self.steps / time,
     floor_ms = 1000 * floor, floor_share = floor * self.steps / time,
-    share = time / self.seconds,
+    share = time / self.seconds, products = compute.products_table(self.products, row.index),
   })
 end
 
@@ -145,6 +148,9 @@ function Profile:text()
   end
   lines[#lines + 1] = ("floors by the device's best: %s, copying %.1f GB/s (read and written)"):format(
     table.concat(rates, ", "), self.machine.copy_gb_per_s)
+  local operators = {}
+  for i, row in ipairs(self.rows) do operators[i - 1] = row.name end
+  for _, text in ipairs(compute.products_text(self.products, operators)) do lines[#lines + 1] = text end
   return table.concat(lines, "\n") .. "\n"
 end
 

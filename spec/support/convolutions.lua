@@ -67,8 +67,8 @@ end
 -- @param device a100, h100 or b200
 -- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
 -- @param shapes as from M.of
--- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some plans on in front,
--- libraries = {folders of libraries to take before others}}
+-- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some
+-- plans on in front, libraries = {folders of libraries to take before others} }
 -- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape
 -- @return how many were made in front
 function M.plans(device, kind, shapes, options)

@@ -151,6 +151,7 @@ static mptl_backend backend = {
     .expect = mptl_cuda_expect,
     .prepare = prepare,
     .compute = mptl_cuda_compute,
+    .product = mptl_cuda_product_way,
     .forward = forward,
     .backward = backward,
     .round = round_arrays,

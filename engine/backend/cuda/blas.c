@@ -21,6 +21,7 @@ struct mptl_cuda_linear {
   cublasLtMatrixLayout_t a, b, c;
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace_bytes;
+  char engine[48];
 };
 
 /* ---- The library ---- */
@@ -137,6 +138,14 @@ mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *g, int capability, mptl
   return MPTL_OK;
 }
 
+static void name_engine(mptl_cuda_linear *l) {
+  int id = -1, tile = -1;
+  size_t written;
+  cublasLtMatmulAlgoConfigGetAttribute(&l->algorithm, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &written);
+  cublasLtMatmulAlgoConfigGetAttribute(&l->algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID, &tile, sizeof tile, &written);
+  snprintf(l->engine, sizeof l->engine, "cuBLASLt algorithm %d, tile %d", id, tile);
+}
+
 static mptl_status choose(mptl_cuda_linear *l, bool of_8_bits, size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
   cublasLtMatmulHeuristicResult_t best;
@@ -152,6 +161,7 @@ static mptl_status choose(mptl_cuda_linear *l, bool of_8_bits, size_t workspace_
   if (n == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no algorithm within %zu bytes of workspace", workspace_limit);
   l->algorithm = best.algo;
   l->workspace_bytes = best.workspaceSize;
+  name_engine(l);
   return MPTL_OK;
 }
 
@@ -195,6 +205,7 @@ void mptl_cuda_linear_destroy(mptl_cuda_linear *linear) {
 
 size_t mptl_cuda_linear_workspace_bytes(const mptl_cuda_linear *linear) { return linear->workspace_bytes; }
 const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear) { return linear->name; }
+const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear) { return linear->engine; }
 
 mptl_status mptl_cuda_linear_run(mptl_cuda_linear *l, float *result, const void *first, const void *second, void *workspace) {
   const float one = 1, zero = 0;

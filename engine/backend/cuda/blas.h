@@ -48,6 +48,9 @@ mptl_status mptl_cuda_linear_run(mptl_cuda_linear *linear, float *result, const 
 /* "linear 128x512x1x1 -> 10, forward, bf16" */
 const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear);
 
+/* Which of cuBLASLt's algorithms it is, and its tile, both numbers of the library: "cuBLASLt algorithm 66, tile 20". */
+const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear);
+
 /* A pass as the library's column-major product, result (m x n) = op(a) op(b), where op(a) is m x k and op(b) is k x n. */
 typedef struct mptl_cuda_gemm {
   int m, n, k;

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/runtime.h"
+#include "backend/cuda/wanted.h"
 
 /* A kind that is not pointwise: a stage by itself. */
 typedef struct mptl_cuda_kind_row {
@@ -36,8 +37,12 @@ mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n);
 /* mptl_backend's measure (floor.c). */
 mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds);
 
-/* mptl_backend's expect and compute (gemm.c). */
+/* mptl_backend's expect and product (gemm.c). */
 void mptl_cuda_expect(mptl_call *const *calls, int n);
+bool mptl_cuda_product_way(mptl_product_way *way, const mptl_call *call, int pass);
+
+/* mptl_backend's compute, and what a pass may be multiplied as (choices.c). */
+mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass);
 const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
 /* ---- Operands as the kernels take them ---- */

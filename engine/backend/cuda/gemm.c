@@ -4,6 +4,7 @@
  * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32; unless TF32 is asked
  * for in its place (--compute tf32). A pass works on the whole batch.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,47 +49,7 @@ static mptl_status create_product(mptl_cuda_product **product, const mptl_call *
   return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t) : mptl_cuda_product_conv(product, &s.conv, pass, t);
 }
 
-/* ---- Types ---- */
-
-/* The type whose codes are the format's, MPTL_CUDA_TYPES if there is none. */
-static mptl_cuda_type code_type(mptl_format f) {
-  static const mptl_format e4m3 = {4, 3, 0, MPTL_TOP_FN, false}, e5m2 = {5, 2, 0, MPTL_TOP_IEEE, false};
-  return mptl_format_equal(f, e4m3) ? MPTL_CUDA_E4M3 : mptl_format_equal(f, e5m2) ? MPTL_CUDA_E5M2 : MPTL_CUDA_TYPES;
-}
-
-/* Tensor cores of 8.9 and 9.0 keep 13 fraction bits of a sum of 8-bit products: not what binary32 gives. From 10.0 on they keep as many as
- * for bf16. */
-enum { FP8_SUMS_FROM = 100 };
-
-static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  mptl_cuda_type first = code_type(a), second = code_type(b);
-  int capability = mptl_cuda_runtime_capability();
-  if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES || groups != 1 || setting == MPTL_COMPUTE_BINARY32) return false;
-  if (setting != MPTL_COMPUTE_FP8 && capability < FP8_SUMS_FROM) return false;
-  return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
-}
-
-/* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep.
- * mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep.
- * cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
-static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
-  if (setting == MPTL_COMPUTE_BINARY32 || products == 0 || a.auto_bias || b.auto_bias) return MPTL_CUDA_F32;
-  if (products == 1 && groups == 1 && mptl_cuda_supports(capability, MPTL_CUDA_BF16)) return MPTL_CUDA_BF16;
-  return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
-}
-
-/* TF32 in place of binary32, where that is asked for. */
-static bool replaces_binary32(mptl_cuda_type type, mptl_compute_setting setting) {
-  return type == MPTL_CUDA_F32 && setting == MPTL_COMPUTE_TF32 &&
-         mptl_cuda_supports(mptl_cuda_runtime_capability(), MPTL_CUDA_TF32);
-}
-
-const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  if (multiplies_codes(a, b, groups, setting)) return "fp8";
-  mptl_cuda_type type = choose_type(a, b, groups, setting);
-  return mptl_cuda_type_name(replaces_binary32(type, setting) ? MPTL_CUDA_TF32 : type);
-}
+/* ---- Products ---- */
 
 static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
   mptl_cuda_pair t = state(call)->pass[pass].type;
@@ -101,28 +62,9 @@ static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) 
   return *product != NULL ? MPTL_OK : create_product(product, call, pass, t);
 }
 
-/* What a pass may be multiplied as. Where the library has no code for a type, the next wider one, which is in front of it in the list of
- * types, is as right. */
-static mptl_cuda_choices choices_of(const mptl_call *call, mptl_pass pass) {
-  const mptl_rounder *x = call->in[0].rounder, *theta = call->theta_rounder, *dy = call->dy.rounder;
-  const mptl_rounder *first = pass == MPTL_BACKWARD_DATA ? dy : x, *second = pass == MPTL_BACKWARD_WEIGHTS ? dy : theta;
-  int type = MPTL_CUDA_F32, groups = mptl_call_groups(call);
-  mptl_cuda_choices c = {.n = 0};
-  if (first != NULL && second != NULL) {
-    type = (int)choose_type(first->format, second->format, groups, call->compute);
-    if (multiplies_codes(first->format, second->format, groups, call->compute))
-      c.pairs[c.n++] = (mptl_cuda_pair){.first = code_type(first->format), .second = code_type(second->format)};
-  }
-  bool inexact = replaces_binary32((mptl_cuda_type)type, call->compute);
-  if (inexact) type = MPTL_CUDA_TF32;
-  for (; type >= MPTL_CUDA_F32; type--)
-    c.pairs[c.n++] = (mptl_cuda_pair){(mptl_cuda_type)type, (mptl_cuda_type)type, inexact && type == MPTL_CUDA_TF32};
-  return c;
-}
-
 /* The types and the product of a pass. */
 static mptl_status choose(mptl_call *call, mptl_pass pass) {
-  mptl_cuda_choices c = choices_of(call, pass);
+  mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
   mptl_status status = MPTL_EUNSUPPORTED;
   for (int i = 0; i < c.n && status == MPTL_EUNSUPPORTED; i++) status = try_types(call, pass, c.pairs[i]);
   return status;
@@ -137,7 +79,7 @@ static size_t list_wanted(mptl_cuda_wanted list[MPTL_PASSES], const mptl_call *c
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
   size_t n = 0;
   for (int pass = 0; pass < MPTL_PASSES && !s.is_linear; pass++) {
-    mptl_cuda_choices c = choices_of(call, (mptl_pass)pass);
+    mptl_cuda_choices c = mptl_cuda_choices_of(call, (mptl_pass)pass);
     if (has_pass(call, (mptl_pass)pass) && state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] == NULL)
       list[n++] = (mptl_cuda_wanted){.shape = s.conv, .pass = (mptl_pass)pass, .choices = c};
   }
@@ -183,6 +125,18 @@ static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(s
 
 static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
   return mptl_cuda_product_workspace_bytes(*product_of(call, pass));
+}
+
+bool mptl_cuda_product_way(mptl_product_way *way, const mptl_call *call, int pass) {
+  const char *kind = call->op->kind->name;
+  bool multiplies = strcmp(kind, mptl_cuda_conv2d.kind) == 0 || strcmp(kind, mptl_cuda_linear_layer.kind) == 0;
+  if (!multiplies || !has_pass(call, (mptl_pass)pass)) return false;
+  mptl_cuda_pair t = state(call)->pass[pass].type;
+  snprintf(way->type, sizeof way->type, "%s%s%s", mptl_cuda_type_name(t.first), t.first == t.second ? "" : " by ",
+           t.first == t.second ? "" : mptl_cuda_type_name(t.second));
+  snprintf(way->engine, sizeof way->engine, "%s", mptl_cuda_product_engine(*product_of(call, (mptl_pass)pass)));
+  way->workspace_bytes = workspace_bytes(call, (mptl_pass)pass);
+  return true;
 }
 
 static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {

@@ -12,6 +12,7 @@
 enum { MOST_THREADS = 4 }; /* that make plans: more would only wait for each other (dnn_ahead.c) */
 
 struct mptl_cuda_product {
+  char engine[40];      /* a convolution's */
   mptl_cuda_conv *conv; /* one of them */
   mptl_cuda_linear *linear;
 };
@@ -46,8 +47,10 @@ void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   MPTL_TRY(open_dnn());
   MPTL_TRY(allocate(product));
-  return finish(product,
-                mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE));
+  MPTL_TRY(
+      finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE)));
+  snprintf((*product)->engine, sizeof(*product)->engine, "cuDNN %s", mptl_cuda_conv_engine((*product)->conv));
+  return MPTL_OK;
 }
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
@@ -67,6 +70,10 @@ void mptl_cuda_product_destroy(mptl_cuda_product *p) {
 
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *p) {
   return p->conv ? mptl_cuda_conv_workspace_bytes(p->conv) : mptl_cuda_linear_workspace_bytes(p->linear);
+}
+
+const char *mptl_cuda_product_engine(const mptl_cuda_product *p) {
+  return p->conv ? p->engine : mptl_cuda_linear_engine(p->linear);
 }
 
 mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {

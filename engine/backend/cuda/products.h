@@ -27,6 +27,9 @@ void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed *
 /* Device memory that a run needs, 256-byte aligned. */
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product);
 
+/* Which of the library's ways it is, "cuDNN engine 28". */
+const char *mptl_cuda_product_engine(const mptl_cuda_product *product);
+
 /* Addresses are the device's, 16-byte aligned. */
 mptl_status mptl_cuda_product_run(mptl_cuda_product *product, float *result, const void *first, const void *second,
                                   void *workspace);

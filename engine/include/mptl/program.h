@@ -158,6 +158,22 @@ MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a,
 /* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32"; NULL beyond the end. */
 MPTL_API const char *mptl_compute_setting_name(size_t index);
 
+/* How a device's library computes a pass of an operator's matrix product. */
+typedef struct mptl_product_way {
+  int op, pass;    /* 0: forward, 1: the gradient of the input, 2: that of the weights */
+  char type[24];   /* what it multiplies: "bf16", "e5m2 by e4m3" */
+  char engine[64]; /* which of the library's ways: "cuDNN engine 28" */
+  size_t workspace_bytes;
+} mptl_product_way;
+
+/* The ways of all products, for the formats of the last step (or of creation), by operator and pass; at most three for each of the graph's
+ * operators. Returns how many. None where the device does not tell, as the CPU does not. */
+MPTL_API int mptl_program_products(mptl_product_way *ways, const mptl_program *program);
+
+/* The same of a program that is not made: see mptl_predict_memory. */
+MPTL_API mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl_assignment *assignment,
+                                           const mptl_program_options *options);
+
 /* ---- Memory ---- */
 
 typedef struct mptl_memory_plan {

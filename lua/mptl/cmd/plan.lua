@@ -24,6 +24,11 @@ local function memory(cfg, assignment)
     { emulated_bytes = total "emulated", packed_bytes = total "packed" })
 end
 
+-- How the device's library multiplies, where it tells. On a GPU this makes cuDNN's plans, unless they are kept.
+local function products(cfg, assignment)
+  return core.predict_products(assignment, { storage = cfg.storage, compute = cfg.compute, device = cfg.device })
+end
+
 local function tensor(t, with_group)
   if not t then return json.null end
   local group = with_group and t.group.index or nil
@@ -33,8 +38,9 @@ end
 --- What `mptl plan --json` prints, as a table.
 -- @param cfg the configuration
 -- @param plan the plan (script.plan)
+-- @param ways how the device multiplies, as products above returns it; none if nil
 -- @return a table that mptl.json encodes in the documented order
-function M.table(cfg, plan)
+function M.table(cfg, plan, ways)
   local groups, tensors, parameters = {}, {}, 0
   for i, g in ipairs(plan.graph:groups()) do
     groups[i] = json.object({ "group", "activations", "parameters", "numel", "low" },
@@ -42,9 +48,10 @@ function M.table(cfg, plan)
     parameters = parameters + g.parameters
   end
   for i, op in ipairs(plan.graph:operators()) do
-    tensors[i] = json.object({ "index", "name", "kind", "group", "v", "dv", "theta", "dtheta" }, {
+    tensors[i] = json.object({ "index", "name", "kind", "group", "v", "dv", "theta", "dtheta", "products" }, {
       index = op.index, name = op.name, kind = op.kind, group = op.group.index,
       v = tensor(op.v), dv = tensor(op.dv), theta = tensor(op.theta, true), dtheta = tensor(op.dtheta, true),
+      products = compute.products_table(ways or {}, op.index),
     })
   end
   local m = plan.graph:measure()
@@ -88,7 +95,7 @@ local function tensors_text(out, cfg, plan, t)
   end
 end
 
-local function text(cfg, plan, t)
+local function text(cfg, plan, t, ways)
   local lines = {}
   local function out(format, ...) lines[#lines + 1] = (format:format(...):gsub("%s+$", "")) end
   out("%s: %d parameters, batch %d, policy %s, formats %s", t.model, t.parameters, t.batch, tostring(plan.policy), cfg.formats)
@@ -101,6 +108,9 @@ local function text(cfg, plan, t)
   out("elements low: %.2f%% (ratio_lo %.4f)", 100 * t.ratio_lo, t.ratio_lo)
   out("bits: %.1f MB all high, %.1f MB now, ratio %.4f", t.bits.all_high / 8e6, t.bits.now / 8e6, t.bits.ratio)
   out("memory of a training step: %.1f MB emulated, %.1f MB packed", t.memory.emulated_bytes / 1e6, t.memory.packed_bytes / 1e6)
+  local names = {}
+  for _, row in ipairs(t.tensors) do names[row.index] = row.name end
+  for _, line in ipairs(compute.products_text(ways, names)) do lines[#lines + 1] = line end
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -108,8 +118,9 @@ function M.run(args)
   local cfg = script.configure(args.script, args)
   trainer.open_device(cfg)
   local plan = script.plan(cfg, script.record(cfg))
-  local t = M.table(cfg, plan)
-  io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t))
+  local ways = products(cfg, plan.assignment)
+  local t = M.table(cfg, plan, ways)
+  io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t, ways))
   return 0
 end
 

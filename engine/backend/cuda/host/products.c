@@ -78,6 +78,11 @@ size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product) {
   return WORKSPACE;
 }
 
+const char *mptl_cuda_product_engine(const mptl_cuda_product *product) {
+  (void)product;
+  return "loops";
+}
+
 const char *mptl_cuda_products_libraries(void) { return "no library"; }
 
 /* ---- Operands ---- */
