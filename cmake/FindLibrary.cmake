@@ -17,7 +17,7 @@ function(mptl_find_library name target)
   set(include_dir ${${name}_INCLUDE_DIR})
   if(arg_NVIDIA)
     get_filename_component(folder "${include_dir}" DIRECTORY) # the library beside the headers first: of one version
-    set(library_places HINTS ${folder} ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib64 lib)
+    set(library_places HINTS ${folder} ${CUDAToolkit_LIBRARY_DIR} PATHS ${python_folders} PATH_SUFFIXES lib64 lib)
   endif()
   find_library(${name}_LIBRARY NAMES ${arg_LIBRARY} NAMES_PER_DIR ${library_places})
   mark_as_advanced(${name}_INCLUDE_DIR ${name}_LIBRARY)
