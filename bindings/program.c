@@ -7,7 +7,8 @@
  *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be exact, fp8 units
+ *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be
+ *     exact, fp8 units, TF32 units (GPUs')
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}

@@ -1,7 +1,7 @@
 /* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES
- * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100, b200) and operands of a type (f32, e5m2:e4m3),
- * with at most MIB MiB of workspace (the usual limit if not said, or "usual"). With THREADS, those that take long are made on so many threads first, and the first
- * line of stdout is "made N".
+ * Makes cuDNN's plans of all passes of convolutions, for a device that is described (a100, h100, b200) and operands of a type (f32,
+ * e5m2:e4m3), with at most MIB MiB of workspace (the usual limit if not said, or "usual"). With THREADS, those that take long are made on
+ * so many threads first, and the first line of stdout is "made N".
  * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
  * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
 #include <stdio.h>

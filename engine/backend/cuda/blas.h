@@ -32,8 +32,8 @@ const char *mptl_cuda_blas_version(void);
 /* One pass of a linear operator. */
 typedef struct mptl_cuda_linear mptl_cuda_linear;
 
-/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
- * MPTL_EUNSUPPORTED: the device or cuBLASLt has nothing for it within the limit; with operands of 8 bits that is usual
+/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go
+ * together (types.h). MPTL_EUNSUPPORTED: the device or cuBLASLt has nothing for it within the limit; with operands of 8 bits that is usual
  * (mptl_cuda_check_8_bits). The shape's bias is ignored. */
 mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
                                     mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);

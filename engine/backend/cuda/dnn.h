@@ -45,14 +45,16 @@ const char *mptl_cuda_dnn_version(void);
 /* One pass of a convolution. */
 typedef struct mptl_cuda_conv mptl_cuda_conv;
 
-/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go together (types.h).
+/* workspace_limit: bytes that the pass may ask for, or MPTL_CUDA_USUAL_WORKSPACE. MPTL_EINVAL: a wrong shape, or types that do not go
+ * together (types.h).
  * MPTL_EUNSUPPORTED: the device or cuDNN has nothing for it within the limit. The shape's bias is ignored. What cuDNN 9.19 has, by the
  * devices of spec/cuda/devices.h:
  *   F32, TF32   everything, within any limit; F32's faster engines want room for input and output once more. Depthwise ones are compiled
  *   BF16        forward, groups included but not depthwise; backward without groups, for even numbers of channels.
  *               cuDNN compiles these, which takes a second or more each
  *   8 bits      forward as BF16; backward from compute capability 100 on
- * Plans are kept, in dnn and in files (dnn_store.h), and so is that there is none: creating the same again is cheap, and so is failing again. */
+ * Plans are kept, in dnn and in files (dnn_store.h), and so is that there is none: creating the same again is cheap, and so is failing
+ * again. */
 mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
                                   mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
 void mptl_cuda_conv_destroy(mptl_cuda_conv *conv); /* NULL is allowed */
