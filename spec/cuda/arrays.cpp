@@ -62,6 +62,8 @@ static void rounding(void) {
       for (mptl_overflow overflow : {MPTL_SATURATE, MPTL_INF}) {
         mptl_rounder r = make_rounder(name, (mptl_rounding_mode)mode, overflow);
         std::vector<float> x = telling_inputs(&r, &state);
+        x.resize(x.size() / 8 * 8); /* as plain kernels take them; from the second one on they are not */
+        check_array(name, x, 0, &r, 64);
         check_array(name, x, overflow == MPTL_INF ? 1 : 0, &r, overflow == MPTL_INF ? 1000003 : (uint64_t)3 << 32);
       }
 }

@@ -162,7 +162,7 @@ static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, i
   mptl_cuda_op op = op_of(kind, -1, -1);
   for (int k = 0; k < op.n_in; k++) op.in[k] = x[k].source(), op.dx[k] = sink_of(&g[k], true);
   op.out = out.source(), op.p = 0.5, op.mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
-  mptl_cuda_stage st = {1, &op, n, 1, true, dy.source(), NULL};
+  mptl_cuda_stage st = {1, &op, n, n % 8 == 0 ? (size_t)8 : (size_t)1, true, dy.source(), NULL};
   std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
   st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
   CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
@@ -195,6 +195,16 @@ static void stages(void) {
   for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
       backward_of_one((mptl_cuda_kind)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+  counts_exponents = false; /* plain kernels, where the formats allow */
+  static const size_t plain[][2] = {{7, 8}, {67, 64}, {3, 304}, {700, 24}};
+  for (const auto &shape : plain)
+    for (const char *format : {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
+      residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 0, true);
+      residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 16, false);
+      for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
+        backward_of_one((mptl_cuda_kind)kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
+    }
+  counts_exponents = true;
   mptl_cuda_op bad[2] = {op_of(MPTL_CUDA_RELU, -1, -1), op_of(MPTL_CUDA_RELU, -1, -1)};
   mptl_cuda_stage st = {2, bad, 8, 1, false, {}, NULL};
   CHECK(mptl_cuda_stage_forward(&st, NULL) == 1, "an operator that nobody reads");
