@@ -8,6 +8,7 @@
 #include "../c/dnn_check.h"
 #include "backend/cuda/blas.h"
 #include "backend/cuda/dnn.h"
+#include "sums.h"
 
 enum { NO_GPU = 77, LIMIT = 64 << 20 };
 
@@ -15,42 +16,11 @@ enum { NO_GPU = 77, LIMIT = 64 << 20 };
 
 /* ---- The products, written out ---- */
 
-/* Elements of x, weights, y, in this order. */
-enum { X, W, Y };
-typedef struct sizes {
-  size_t n[3];
-} sizes;
-
-/* A product of two of the three is added to the third: by pass, which is which. */
-static const int firsts[MPTL_PASSES] = {X, Y, X}, seconds[MPTL_PASSES] = {W, W, Y}, results[MPTL_PASSES] = {Y, X, W};
-
-static void add(double *const a[3], size_t x, size_t w, size_t y, mptl_pass pass) {
-  const size_t i[3] = {x, w, y};
-  int r = results[pass], f = firsts[pass], s = seconds[pass];
-  a[r][i[r]] += a[f][i[f]] * a[s][i[s]];
-}
-
-static void conv_reference(const mptl_conv_shape *s, mptl_pass pass, double *const a[3]) {
-  int c = s->ic / s->groups, k = s->oc / s->groups;
-  for (int n = 0; n < s->n; n++)
-    for (int oh = 0; oh < s->oh; oh++)
-      for (int ow = 0; ow < s->ow; ow++)
-        for (int o = 0; o < s->oc; o++)
-          for (int kh = 0; kh < s->kh; kh++)
-            for (int kw = 0; kw < s->kw; kw++) {
-              int ih = oh * s->sh - s->ph + kh * s->dh, iw = ow * s->sw - s->pw + kw * s->dw;
-              if (ih < 0 || ih >= s->ih || iw < 0 || iw >= s->iw) continue;
-              for (int i = 0; i < c; i++)
-                add(a, (((size_t)n * s->ih + ih) * s->iw + iw) * s->ic + o / k * c + i,
-                    (((size_t)o * s->kh + kh) * s->kw + kw) * c + i, (((size_t)n * s->oh + oh) * s->ow + ow) * s->oc + o, pass);
-            }
-}
-
 static void linear_reference(const mptl_linear_shape *s, mptl_pass pass, double *const a[3]) {
   size_t in = (size_t)s->c * s->h * s->w, out = (size_t)s->out;
   for (size_t n = 0; n < (size_t)s->n; n++)
     for (size_t o = 0; o < out; o++)
-      for (size_t i = 0; i < in; i++) add(a, n * in + i, o * in + i, n * out + o, pass);
+      for (size_t i = 0; i < in; i++) add_product(a, n * in + i, o * in + i, n * out + o, pass);
 }
 
 /* ---- Operands ---- */
@@ -184,9 +154,7 @@ static void all_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_sha
                                             {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
   sizes s;
   if (conv != NULL)
-    s = (sizes){{(size_t)conv->n * conv->ih * conv->iw * conv->ic,
-                 (size_t)conv->oc * conv->kh * conv->kw * (conv->ic / conv->groups),
-                 (size_t)conv->n * conv->oh * conv->ow * conv->oc}};
+    s = conv_sizes(conv);
   else
     s = (sizes){{(size_t)linear->n * linear->c * linear->h * linear->w, (size_t)linear->out * linear->c * linear->h * linear->w,
                  (size_t)linear->n * linear->out}};

@@ -29,13 +29,16 @@ function M.models()
   return names
 end
 
--- Adds the convolutions of a model that are not there yet.
-local function add(found, seen, model, batch)
+local rows = { conv2d = shape } -- by kind of operator
+function rows.linear(batch, input, output) return { batch, input[1], input[2] or 1, input[3] or 1, output[1] } end
+
+-- Adds the operators of a model, of some kinds, that are not there yet.
+local function add(found, seen, model, batch, kinds)
   local call = Recorder.call
   function Recorder:call(kind, inputs, options)
     local output, name = call(self, kind, inputs, options)
-    if kind == "conv2d" then
-      local s = shape(batch, inputs[1].shape, output.shape, options.attributes)
+    if kinds[kind] then
+      local s = kinds[kind](batch, inputs[1].shape, output.shape, options.attributes)
       local key = table.concat(s, " ")
       if not seen[key] then found[#found + 1] = s end
       seen[key] = true
@@ -53,7 +56,17 @@ end
 -- @return list of { n, ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, groups }
 function M.of(models, batch)
   local found, seen = {}, {}
-  for _, model in ipairs(models) do add(found, seen, model, batch) end
+  for _, model in ipairs(models) do add(found, seen, model, batch, { conv2d = shape }) end
+  return found
+end
+
+--- Convolutions and linear layers of a model, in the order of their first use.
+-- @param model its name
+-- @param batch images
+-- @return list of rows as from M.of, or, of linear layers, { n, c, h, w, out }
+function M.layers(model, batch)
+  local found = {}
+  add(found, {}, model, batch, rows)
   return found
 end
 
