@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
 #pragma unroll
   for (unsigned k = 0; k < MPTL_WIDE; k++) {
     sum[k] = sum2[k] = 0.0f;
-    center[k] = k >= n ? 0.0f : kind == MOMENTS ? mptl_read_one(x, channel + k) : kind == PRODUCTS ? mean[channel + k] : 0.0f;
+    center[k] = kind == MOMENTS && k < n ? mptl_read_one(x, channel + k) : 0.0f;
   }
   size_t begin = (size_t)blockIdx.x * l.rows_of_block;
   for (size_t at = 0; at < l.rows_of_block; at += l.lanes) {
@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
     unsigned here = row < l.rows ? n : 0;
     float v[MPTL_WIDE], a[MPTL_WIDE];
     if (PLAIN && here == 0) break;
-    if (kind != SUM_ONLY) mptl_read_wide<PLAIN>(v, x, i, here);
     if (kind == MOMENTS) {
+      mptl_read_wide<PLAIN>(v, x, i, here);
 #pragma unroll
       for (unsigned k = 0; k < MPTL_WIDE; k++) {
         float d = PLAIN || k < here ? v[k] - center[k] : 0.0f;
@@ -83,11 +83,12 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
         mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
       mptl_copy_wide(stack.top, a);
     }
+    if (kind == PRODUCTS) mptl_read_wide<PLAIN>(v, x, i, here); /* and the mean below: not before the steps, which take all registers */
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
       if (!PLAIN && k >= here) continue;
       sum[k] += stack.top[k];
-      if (kind == PRODUCTS) sum2[k] += stack.top[k] * (v[k] - center[k]);
+      if (kind == PRODUCTS) sum2[k] += stack.top[k] * (v[k] - mean[channel + k]);
     }
   }
 #pragma unroll
