@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
   uint32_t group = threadIdx.x % l.groups, lane = threadIdx.x / l.groups, width = l.groups * MPTL_WIDE;
   uint32_t channel = (blockIdx.y * l.groups + group) * MPTL_WIDE;
   unsigned n = mptl_count_at(channel, l.c);
+  if (n == 0) channel = 0; /* it has no part, but steps read vectors at its place */
   bool in_line = width == l.c;
   float center[MPTL_WIDE], sum[MPTL_WIDE], sum2[MPTL_WIDE];
 #pragma unroll
