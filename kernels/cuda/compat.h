@@ -5,6 +5,8 @@
  *   MPTL_PARAM                                                          in front of a kernel's struct parameters
  *   MPTL_DYNAMIC_SHARED(type, name)                                     declares the block's dynamic shared memory
  *   mptl_load<T>, mptl_store<T>                                         aligned accesses of up to 16 bytes of any kind of data
+ *   mptl_peek(address)                                                  a word that other threads change by atomics meanwhile, as it is
+ *                                                                       or was
  *   mptl_allow_shared(kernel, bytes)                                    before a launch with so much dynamic shared memory; 0 or an error
  *   mptl_launched()                                                     0, or the error of the launches before
  */
@@ -54,6 +56,9 @@ template <typename T>
 static __device__ __forceinline__ void mptl_store(void *p, T x) {
   *(T *)p = x;
 }
+
+/* PTX's ld.volatile is a relaxed atomic read, by the definition of its memory model. */
+static __device__ __forceinline__ uint32_t mptl_peek(const uint32_t *p) { return *(const volatile uint32_t *)p; }
 
 #else
 #include "kernels/cuda/shim.h"

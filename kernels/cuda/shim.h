@@ -201,6 +201,8 @@ static inline void mptl_store(void *p, T x) {
   memcpy(p, &x, sizeof x);
 }
 
+static inline uint32_t mptl_peek(const uint32_t *p) { return mptl_load<uint32_t>(p); }
+
 /* ---- Arithmetic ---- */
 
 static inline uint32_t __float_as_uint(float x) {

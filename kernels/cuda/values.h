@@ -702,7 +702,7 @@ MPTL_DEVICE void mptl_count_exponents_wide(uint32_t *slots, const float *x, unsi
                    : finite ? mptl_exponent_of(a) - MPTL_EXPONENT_FIRST
                             : MPTL_EXPONENT_COUNTS + (a == MPTL_F32_INF ? 1 : 2);
     atomicAdd(&slots[slot], 1u);
-    if (finite && a > slots[MPTL_EXPONENT_SLOTS]) atomicMax(&slots[MPTL_EXPONENT_SLOTS], a);
+    if (finite && a > mptl_peek(&slots[MPTL_EXPONENT_SLOTS])) atomicMax(&slots[MPTL_EXPONENT_SLOTS], a);
   }
 }
 
