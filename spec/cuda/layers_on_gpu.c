@@ -5,9 +5,9 @@
  *   n c h w out                                          a linear layer
  * and those that begin with # are remarks. --seconds: begins no layer after that, and says how many it left out.
  *
- * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same, whatever the order of
- * its sums. Every pass is run twice, into memory full of NaN; all of its results must be those of F32, of which some are held against sums
- * of integers. Engines that are compiled come after those that are not: what takes little time is checked first. */
+ * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same, in whatever
+ * order it adds. Every pass is run twice, into memory full of NaN; all of its results must be those of F32, of which some are held
+ * against sums of integers. Engines that are compiled come after those that are not: what takes little time is checked first. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <time.h>
@@ -329,8 +329,8 @@ static void print_types(mptl_cuda_pair types) {
          is_narrow(types) ? mptl_cuda_type_name(types.second) : "");
 }
 
-/* A pass in a pair of types; false: there is nothing to hold others against. What the libraries do not have is said, and no failure but with
- * operands of binary32: the specs without a GPU say what they must have. */
+/* A pass in a pair of types; false: there is nothing to hold others against. What the libraries do not have is said, and no
+ * failure but with operands of binary32: the specs without a GPU say what they must have. */
 static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types, operands *o) {
   product p;
   print_types(types);
@@ -364,7 +364,8 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
 
 /* ---- All of them ---- */
 
-/* Types of layers of a kind, in the order in which they are looked at: those that are not compiled first, then what is trained with most. */
+/* Types of layers of a kind, in the order in which they are looked at: first those that are not compiled, then what is trained
+ * with most. */
 typedef struct sweep {
   bool groups; /* of convolutions with groups, or of everything else */
   int n;
