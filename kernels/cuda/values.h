@@ -661,23 +661,35 @@ MPTL_DEVICE void mptl_add_u64(uint64_t *at, uint64_t n) {
   if (n > 0) atomicAdd((mptl_u64 *)at, (mptl_u64)n);
 }
 
-/* Adds what the threads of a block have counted to a tensor's statistics; all of them call. n: elements of all blocks together. */
+/* Adds what the threads of a block have counted to a tensor's statistics; all of them call. n: elements of all blocks together.
+ * The warps' counts come together in shared memory first: atomics of all blocks to the same address wait for each other. */
 MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_t n) {
+  __shared__ uint32_t of_block[5];
   if (stats == NULL) return; /* the same in all threads */
   c.underflow = __reduce_add_sync(0xffffffffu, c.underflow);
   c.max = __reduce_max_sync(0xffffffffu, c.max);
-  if (__any_sync(0xffffffffu, (c.overflow | c.inf_in | c.nan_in) != 0)) {
+  bool special = __any_sync(0xffffffffu, (c.overflow | c.inf_in | c.nan_in) != 0);
+  if (special) {
     c.overflow = __reduce_add_sync(0xffffffffu, c.overflow);
     c.inf_in = __reduce_add_sync(0xffffffffu, c.inf_in);
     c.nan_in = __reduce_add_sync(0xffffffffu, c.nan_in);
   }
-  if (mptl_lane() != 0) return;
-  mptl_add_u64(&stats->underflow, c.underflow);
-  mptl_add_u64(&stats->overflow, c.overflow);
-  mptl_add_u64(&stats->inf_in, c.inf_in);
-  mptl_add_u64(&stats->nan_in, c.nan_in);
-  if (c.max > 0) atomicMax((uint32_t *)&stats->max_abs, c.max); /* patterns of magnitudes are in their order */
-  if (threadIdx.x == 0 && blockIdx.x + blockIdx.y + blockIdx.z == 0) mptl_add_u64(&stats->elements, n);
+  __syncthreads(); /* the counts of a call before have been read */
+  if (threadIdx.x < 5) of_block[threadIdx.x] = 0;
+  __syncthreads();
+  if (mptl_lane() == 0) {
+    atomicAdd(&of_block[0], c.underflow);
+    if (special) atomicAdd(&of_block[1], c.overflow), atomicAdd(&of_block[2], c.inf_in), atomicAdd(&of_block[3], c.nan_in);
+    atomicMax(&of_block[4], c.max);
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  mptl_add_u64(&stats->underflow, of_block[0]);
+  mptl_add_u64(&stats->overflow, of_block[1]);
+  mptl_add_u64(&stats->inf_in, of_block[2]);
+  mptl_add_u64(&stats->nan_in, of_block[3]);
+  if (of_block[4] > 0) atomicMax((uint32_t *)&stats->max_abs, of_block[4]); /* patterns of magnitudes are in their order */
+  if (blockIdx.x + blockIdx.y + blockIdx.z == 0) mptl_add_u64(&stats->elements, n);
 }
 
 static_assert(offsetof(mptl_exponents, zeros) == MPTL_EXPONENT_COUNTS * sizeof(uint64_t) &&
