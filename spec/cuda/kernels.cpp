@@ -192,6 +192,10 @@ static void stages(void) {
       residual(shape[0], shape[1], format, mode, turn % 3, turn % 2);
       chain(shape[0], shape[1], format, mode, turn % 5, turn % 2);
     }
+  for (size_t c : {7, 24, 58, 96}) { /* more than all threads take in two turns, none of them at the channels of the one before */
+    residual(70000 / c, c, "FP(4,3,4)", MPTL_NEAREST_EVEN, 1, true);
+    residual(70000 / c, c, "fp32", MPTL_NEAREST_EVEN, 0, false);
+  }
   for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
       backward_of_one((mptl_cuda_kind)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
