@@ -20,6 +20,8 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
+
 #define MPTL_NOINLINE __noinline__
 #define MPTL_PARAM const __grid_constant__ /* a kernel's parameter of which addresses are taken */
 #define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<(grid), (block), (shared_bytes), (stream)>>>
@@ -35,11 +37,16 @@ static inline int mptl_allow_shared(Kernel *kernel, size_t bytes) {
 
 static inline int mptl_launched(void) { return (int)cudaGetLastError(); }
 
-/* Multiprocessors of the device in use. */
-static inline unsigned mptl_multiprocessors(void) {
+/* Multiprocessors of the device in use. What the runtime says of a device is kept, because every launch asks. */
+inline unsigned mptl_multiprocessors(void) {
+  enum { KEPT = 64 };
+  static std::atomic<unsigned> kept[KEPT]; /* by device; 0: not asked yet */
   int device = 0, count = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  unsigned known = device < KEPT ? kept[device].load(std::memory_order_relaxed) : 0;
+  if (known > 0) return known;
   if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || count < 1) return 1;
+  if (device < KEPT) kept[device].store((unsigned)count, std::memory_order_relaxed);
   return (unsigned)count;
 }
 
