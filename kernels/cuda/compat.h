@@ -8,6 +8,8 @@
  *   mptl_peek(address)                                                  a word that other threads change by atomics meanwhile, as it is
  *                                                                       or was
  *   mptl_allow_shared(kernel, bytes)                                    before a launch with so much dynamic shared memory; 0 or an error
+ *   mptl_store_16(p, uint4)                                             one access of 16 bytes to global memory, which the compiler does
+ *                                                                       not take apart
  *   mptl_launched()                                                     0, or the error of the launches before
  */
 #ifndef MPTL_KERNELS_CUDA_COMPAT_H
@@ -66,6 +68,12 @@ static __device__ __forceinline__ void mptl_store(void *p, T x) {
 
 /* PTX's ld.volatile is a relaxed atomic read, by the definition of its memory model. */
 static __device__ __forceinline__ uint32_t mptl_peek(const uint32_t *p) { return *(const volatile uint32_t *)p; }
+
+static __device__ __forceinline__ void mptl_store_16(void *p, uint4 x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(x.x), "r"(x.y), "r"(x.z),
+               "r"(x.w)
+               : "memory");
+}
 
 #else
 #include "kernels/cuda/shim.h"

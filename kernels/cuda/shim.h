@@ -203,6 +203,8 @@ static inline void mptl_store(void *p, T x) {
 
 static inline uint32_t mptl_peek(const uint32_t *p) { return mptl_load<uint32_t>(p); }
 
+static inline void mptl_store_16(void *p, uint4 x) { mptl_store(p, x); }
+
 /* ---- Arithmetic ---- */
 
 static inline uint32_t __float_as_uint(float x) {

@@ -236,21 +236,23 @@ static void bias_gradients(void) {
     }
 }
 
+/* Sizes about those of an access and a chunk; arrays of a parameter that all begin on 16 bytes, all elsewhere, or each elsewhere. */
 static void updates(void) {
-  static const size_t sizes[] = {1, 0, 7, 8, 9, 16384, 0, 16385, 40000, 3};
-  for (size_t shift : {0, 1, 2})
+  static const size_t sizes[] = {1, 0, 7, 8, 9, 2047, 2048, 0, 2049, 16384, 16387, 40000, 3};
+  static const size_t shifts[][3] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {4, 0, 4}, {0, 0, 3}, {0, 1, 0}};
+  for (const size_t *shift : shifts)
     for (bool first : {true, false}) {
       std::vector<std::vector<float>> p, buf, g, want_p, want_buf;
       std::vector<mptl_cuda_param> params;
       for (size_t n : sizes) {
         for (auto *list : {&p, &buf, &g}) {
-          list->emplace_back(n + shift + 1);
+          list->emplace_back(n + 5);
           for (float &x : list->back()) x = random_float(&state, 1);
         }
       }
       want_p = p, want_buf = buf;
       for (size_t i = 0; i < p.size(); i++)
-        params.push_back({p[i].data() + shift, buf[i].data() + shift, g[i].data() + shift, sizes[i], 0});
+        params.push_back({p[i].data() + shift[0], buf[i].data() + shift[1], g[i].data() + shift[2], sizes[i], 0});
       mptl_sgd sgd = {0.1f, 0.9f, 5e-4f, 1.0f / 1024, first};
       size_t chunks = mptl_cuda_plan_params(params.data(), params.size());
       uint32_t flag = 0, skip = 1;
@@ -258,17 +260,27 @@ static void updates(void) {
       CHECK(p == want_p && buf == want_buf, "a skipped update changed parameters");
       mptl_cuda_sgd(params.data(), params.size(), chunks, sgd, NULL, NULL);
       for (size_t i = 0; i < p.size(); i++)
-        for (size_t k = shift; k < shift + sizes[i]; k++) { /* the CPU's formula */
-          float d = g[i][k] * sgd.inv_scale + sgd.weight_decay * want_p[i][k];
-          want_buf[i][k] = (first ? 0.0f : sgd.momentum) * want_buf[i][k] + d;
-          want_p[i][k] -= sgd.lr * want_buf[i][k];
+        for (size_t k = 0; k < sizes[i]; k++) { /* the CPU's formula */
+          float *x = &want_p[i][k + shift[0]], *b = &want_buf[i][k + shift[1]];
+          float d = g[i][k + shift[2]] * sgd.inv_scale + sgd.weight_decay * *x;
+          *b = (first ? 0.0f : sgd.momentum) * *b + d;
+          *x -= sgd.lr * *b;
         }
       CHECK(p == want_p && buf == want_buf, "the update differs");
+      for (std::vector<float> &x : g) /* beside the gradients */
+        for (size_t k = 0; k < 5; k++) (k < shift[2] ? x[k] : x[x.size() - 5 + k]) = NAN;
       mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
       CHECK(flag == 0, "finite gradients");
-      g[8][shift + 39999] = first ? NAN : -INFINITY;
-      mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
-      CHECK(flag == 1, "a gradient that is not finite");
+      for (size_t i = 0; i < p.size(); i++)
+        for (size_t k : {(size_t)0, sizes[i] / 2, sizes[i] - 1}) {
+          if (sizes[i] == 0) continue;
+          float *bad = &g[i][k + shift[2]], kept = *bad;
+          *bad = first ? NAN : -INFINITY;
+          flag = 0;
+          mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
+          CHECK(flag == 1, "gradient %zu of %zu is not finite", k, sizes[i]);
+          *bad = kept;
+        }
     }
 }
 
