@@ -84,16 +84,13 @@ int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda
 template <bool PLAIN>
 MPTL_DEVICE void mptl_read_vector(float *v, const float *vector, uint32_t channel, uint32_t c) {
   if (PLAIN || c % MPTL_WIDE == 0) {
-    uint32_t words[MPTL_WIDE];
-    mptl_read_words<MPTL_WIDE>(words, (const char *)(vector + channel), 16);
+    mptl_read_floats(v, vector + channel, MPTL_WIDE, 16);
+  } else {
 #pragma unroll
-    for (int k = 0; k < MPTL_WIDE; k++) v[k] = __uint_as_float(words[k]);
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < MPTL_WIDE; k++) {
-    v[k] = vector[channel];
-    channel = channel + 1 == c ? 0 : channel + 1;
+    for (int k = 0; k < MPTL_WIDE; k++) {
+      v[k] = vector[channel];
+      channel = channel + 1 == c ? 0 : channel + 1;
+    }
   }
 }
 

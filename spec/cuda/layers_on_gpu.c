@@ -15,6 +15,7 @@
 
 #include "../c/dnn_check.h"
 #include "backend/cuda/blas.h"
+#include "backend/cuda/device.h"
 #include "backend/cuda/dnn.h"
 #include "sums.h"
 
@@ -36,12 +37,6 @@ typedef struct layer {
   mptl_conv_shape s;
   mptl_linear_shape linear; /* n == 0: it is none */
 } layer;
-
-/* Bytes of workspace, as in engine/backend/cuda/products.c. */
-static size_t workspace_limit(const layer *l) {
-  (void)l;
-  return (size_t)64 << 20;
-}
 
 /* ---- Sums of integers ---- */
 
@@ -235,12 +230,13 @@ typedef struct product {
 static mptl_status create(product *p, const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types) {
   *p = (product){.engine = "cuBLASLt"};
   if (l->linear.n > 0) {
-    MPTL_TRY(mptl_cuda_linear_create(&p->linear, g->blas, &l->linear, pass, types.first, types.second, workspace_limit(l)));
+    MPTL_TRY(
+        mptl_cuda_linear_create(&p->linear, g->blas, &l->linear, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
     p->workspace_bytes = mptl_cuda_linear_workspace_bytes(p->linear);
     p->name = mptl_cuda_linear_describe(p->linear);
     return MPTL_OK;
   }
-  MPTL_TRY(mptl_cuda_conv_create(&p->conv, g->dnn, &l->s, pass, types.first, types.second, workspace_limit(l)));
+  MPTL_TRY(mptl_cuda_conv_create(&p->conv, g->dnn, &l->s, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
   p->workspace_bytes = mptl_cuda_conv_workspace_bytes(p->conv);
   p->name = mptl_cuda_conv_describe(p->conv);
   p->engine = mptl_cuda_conv_engine(p->conv);
@@ -319,7 +315,7 @@ static void sample(const product *p, gpu *g, const layer *l, mptl_pass pass, ope
         example, (double)g->truth[example], (long long)sum_of(&l->s, pass, o->numbers, example));
 }
 
-static const mptl_cuda_pair F32 = {MPTL_CUDA_F32, MPTL_CUDA_F32};
+static const mptl_cuda_pair F32 = {MPTL_CUDA_F32, MPTL_CUDA_F32, false};
 
 static bool is_f32(mptl_cuda_pair types) { return types.first == MPTL_CUDA_F32; }
 static bool is_narrow(mptl_cuda_pair types) { return mptl_cuda_type_size(types.first) == 1; }
@@ -373,7 +369,7 @@ typedef struct sweep {
 } sweep;
 
 #define PAIR(a, b) \
-  { MPTL_CUDA_##a, MPTL_CUDA_##b }
+  { MPTL_CUDA_##a, MPTL_CUDA_##b, false }
 static const sweep sweeps[] = {
     {false, 2, {PAIR(F32, F32), PAIR(TF32, TF32)}},
     {false, 1, {PAIR(BF16, BF16)}},
@@ -418,7 +414,7 @@ static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep 
       for (int t = 0; t < w->n; t++)
         if (layers[i].linear.n == 0 && mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
           list[count++] = (mptl_cuda_wanted){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
-  if (n > 0) mptl_cuda_conv_make_ahead(g->dnn, list, count, workspace_limit(&layers[0]), threads);
+  if (n > 0) mptl_cuda_conv_make_ahead(g->dnn, list, count, MPTL_CUDA_USUAL_WORKSPACE, threads);
   free(list);
 }
 
