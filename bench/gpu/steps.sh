@@ -20,19 +20,24 @@ give_way() {
   done
 }
 
-# unpack FOLDER: what bench/gpu/pack made there, once.
+# unpack FOLDER: what bench/gpu/pack made there, once; plans of an earlier call. Without it mptl is built here.
 unpack() {
+  if [ -d "$1/plans" ] && [ ! -d "$state/plans" ]; then cp -r "$1/plans" "$state/"; fi
   if [ -f "$1/program.tar.gz" ] && [ ! -d "$root/build/root" ]; then
     tar -C "$root" -xzf "$1/program.tar.gz"
     give_way
   fi
+  [ -x "$root/build/bin/mptl" ] || "$root/mptl" doctor
   if [ -f "$1/images.tar.xz" ] && [ ! -d "$state/cifar-10-batches-bin" ]; then
     mkdir -p "$state/cifar-10-batches-bin"
     tar -C "$state" -xJf "$1/images.tar.xz"
     surroundings
-    (cd "$state/images" && sed -n 1,50000p train.list | LD_LIBRARY_PATH="$libraries" ./jpeg2cifar ../whole.bin &&
-      LD_LIBRARY_PATH="$libraries" ./jpeg2cifar ../cifar-10-batches-bin/test_batch.bin < test.list)
-    echo
+    decode() { LD_LIBRARY_PATH="$libraries" "$state/images/jpeg2cifar" "$state/cifar-10-batches-bin/$1.bin"; }
+    for batch in 1 2 3 4 5; do
+      (cd "$state/images" && sed -n "$((10000 * batch - 9999)),$((10000 * batch))p" train.list | decode "data_batch_$batch") &
+    done
+    (cd "$state/images" && decode test_batch < test.list)
+    wait
   fi
 }
 
@@ -42,10 +47,23 @@ surroundings() {
   folder=$root/build/root
   export LUA_PATH="$folder/share/lua/5.4/?.lua;$folder/share/lua/5.4/?/init.lua;;" LUA_CPATH="$folder/lib/lua/5.4/?.so;;"
   # NVIDIA's: those of PyTorch's packages, which fit together, before those of a toolkit.
+  [ "${PYTHON-}" != "$state/python" ] || return 0 # this was done by who started this script for a step
   nvidia=$("${PYTHON:-python3}" -c 'import glob, nvidia
 print(":".join(d for p in nvidia.__path__ for d in sorted(glob.glob(p + "/*/lib"))))' 2> /dev/null || true)
-  libraries=$root/build/lib:$folder/lib:${nvidia:+$nvidia:}/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  export libraries="$root/build/lib:$folder/lib:${nvidia:+$nvidia:}/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export MPTL_CUDA_PLANS="$state/plans" MPTL_NO_INSTALL=1
+  # Programs that start others: each of these gets its own libraries.
+  theirs="${LD_LIBRARY_PATH-}"
+  mkdir -p "$state"
+  wrap mptl "$libraries" "$root/build/bin/mptl"
+  wrap python "$theirs" "$(command -v "${PYTHON:-python3}" || echo python3)"
+  export MPTL_BIN="$state/mptl" PYTHON="$state/python"
+}
+
+wrap() { # NAME LIBRARIES PROGRAM
+  printf '#!/bin/sh\nexport LD_LIBRARY_PATH="%s"\nexec "%s" "$@"\n' "$2" "$3" > "$state/$1.new"
+  chmod +x "$state/$1.new"
+  mv "$state/$1.new" "$state/$1"
 }
 
 # ours COMMAND...: with those libraries.
@@ -58,6 +76,33 @@ bring_back() {
     mv "$out/results.new" "$out/results.tar.gz"
 }
 
+# What hangs is looked at before it is ended: what runs on the GPU, and where the host waits.
+examine() {
+  pid=$(pgrep -n -f "$root/build/bin/" || true)
+  [ -n "$pid" ] && has cuda-gdb || return 0
+  timeout -k 5 25 cuda-gdb -batch -p "$pid" -ex 'info cuda kernels' -ex 'info cuda warps' -ex 'thread apply all backtrace 12' || true
+}
+
+# limited SECONDS COMMAND...: the command's status; 124 when its time was up.
+limited() {
+  end=$(($(date +%s) + $1))
+  shift
+  setsid "$@" &
+  child=$!
+  while kill -0 "$child" 2> /dev/null; do
+    if [ "$(date +%s)" -ge "$end" ]; then
+      examine
+      kill -TERM "-$child" 2> /dev/null || true
+      sleep 2
+      kill -KILL "-$child" 2> /dev/null || true
+      wait "$child" 2> /dev/null || true
+      return 124
+    fi
+    sleep 0.2
+  done
+  wait "$child"
+}
+
 # step NAME SECONDS: runs step_NAME in a process of its own, with its output in logs/NAME.log, unless there is not the time for it.
 step() {
   left=$((deadline - $(date +%s)))
@@ -67,11 +112,11 @@ step() {
   else
     [ "$seconds" -le "$left" ] || seconds=$left
     begun=$(date +%s) status=0
-    timeout -k 10 "$seconds" "$0" --one "$1" > "$logs/$1.log" 2>&1 || status=$?
+    limited "$seconds" "$0" --one "$1" > "$logs/$1.log" 2>&1 || status=$?
     case $status in
       0) result=ok ;;
       77) result="skipped: $(tail -n 1 "$logs/$1.log" | cut -c 1-140)" ;;
-      124 | 137) result="stopped after $seconds s" ;;
+      124) result="stopped after $seconds s" ;;
       *) result="failed ($status): $(tail -n 1 "$logs/$1.log" | cut -c 1-140)" ;;
     esac
     line=$(printf '%-12s %4d s  %s' "$1" $(($(date +%s) - begun)) "$result")
