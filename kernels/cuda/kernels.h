@@ -26,6 +26,7 @@ extern "C" { /* the headers of C, too */
 #include "kernels/exponents.h"
 #include "kernels/pool.h"
 #include "kernels/round.h"
+#include "kernels/whole.h"
 
 typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
 
@@ -257,6 +258,39 @@ int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *
                                size_t classes, size_t valid, mptl_cuda_loss *loss, mptl_cuda_stream stream);
 int mptl_cuda_nll_loss_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const int32_t *labels, size_t batch,
                                 size_t classes, mptl_cuda_stream stream);
+
+/* ---- Checks of matrix products (check.cu) ---- */
+
+/* A pass of a convolution, as engine/backend/shapes.h has them: 0 forward, 1 backward data, 2 backward weights. Activations are NHWC,
+ * weights and their gradients [oc][kh][kw][ic / groups]. */
+typedef struct mptl_cuda_sums {
+  int pass;
+  uint32_t n, ic, ih, iw, oc, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, groups;
+} mptl_cuda_sums;
+
+/* What was found, added to what is there: to begin with, all bytes 0. */
+typedef struct mptl_cuda_verdict {
+  uint64_t wrong;  /* samples that are not what they should be, a NaN included */
+  uint64_t others; /* elements whose bits are not the same in both results */
+  uint64_t left;   /* elements that are NaN */
+  uint64_t behind; /* samples from the first wrong one on */
+  uint64_t at;     /* its number in the result */
+  float got, expected;
+  uint64_t largest; /* magnitude that a sample should have */
+} mptl_cuda_verdict;
+
+/* n whole numbers, element i the numbers' i-th; dst's data, size and rounder say where and in what codes, which hold them. */
+int mptl_cuda_fill_whole(const mptl_cuda_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream);
+
+/* Elements of a result to look at: all, or as many as make some 2^29 products, from 2^10 to 2^16. */
+size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums);
+
+/* Compares so many elements of a result, first and last among them, with the sums of products of whole numbers. */
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_cuda_source *first,
+                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, mptl_cuda_stream stream);
+
+/* Compares all elements of two results. */
+int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n, mptl_cuda_stream stream);
 
 #ifdef __cplusplus
 }
