@@ -28,6 +28,7 @@ if(MPTL_HAVE_CUDA)
   endif()
 endif()
 if(MPTL_HAVE_CUDA)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # as the libraries have it: one runtime, in programs too
   add_library(mptl_cuda_kernels STATIC ${cuda_sources})
   set_target_properties(mptl_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
   target_compile_options(mptl_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-fvisibility=hidden

@@ -138,7 +138,9 @@ static void pass_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_sh
   MUST(status);
   p.name = p.conv != NULL ? mptl_cuda_conv_describe(p.conv) : mptl_cuda_linear_describe(p.linear);
   p.workspace_bytes = p.conv != NULL ? mptl_cuda_conv_workspace_bytes(p.conv) : mptl_cuda_linear_workspace_bytes(p.linear);
-  printf("%s: %s, %zu bytes\n", p.name, p.conv != NULL ? mptl_cuda_conv_engine(p.conv) : "cuBLASLt", p.workspace_bytes);
+  const char *wrong = p.conv != NULL ? mptl_cuda_conv_wrong(p.conv) : mptl_cuda_linear_wrong(p.linear);
+  printf("%s: %s, %zu bytes%s%s\n", p.name, p.conv != NULL ? mptl_cuda_conv_engine(p.conv) : mptl_cuda_linear_engine(p.linear),
+         p.workspace_bytes, wrong[0] != '\0' ? "; passed over: " : "", wrong);
   double *arrays[3];
   prepare(arrays, s, kind, pass, conv, linear);
   judge(&p, a, b, s, pass, arrays, bound, stream);

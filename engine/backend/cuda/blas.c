@@ -1,4 +1,4 @@
-/* Linear operators on cuBLASLt: descriptors and an algorithm, chosen once, run many times. */
+/* Linear operators on cuBLASLt: descriptors and an algorithm, chosen and checked once, run many times. */
 #include "backend/cuda/blas.h"
 
 #include <cublasLt.h>
@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "backend/cuda/check.h"
 
 struct mptl_cuda_blas {
   cublasLtHandle_t handle;
@@ -22,6 +24,7 @@ struct mptl_cuda_linear {
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace_bytes;
   char engine[48];
+  char wrong[224]; /* the last algorithm that was passed over because it failed its check, and how */
 };
 
 /* ---- The library ---- */
@@ -146,33 +149,89 @@ static void name_engine(mptl_cuda_linear *l) {
   snprintf(l->engine, sizeof l->engine, "cuBLASLt algorithm %d, tile %d", id, tile);
 }
 
-static mptl_status choose(mptl_cuda_linear *l, bool of_8_bits, size_t workspace_limit) {
+/* Algorithms within the limit, the library's best one first; no more than *n. */
+static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n, const mptl_cuda_linear *l, bool of_8_bits,
+                                   size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
-  cublasLtMatmulHeuristicResult_t best;
-  int n = 0;
+  int most = *n;
   cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
-    status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, 1, &best, &n);
+    status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, most, list, n);
   if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* no more than no code for it */
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
-  if (status == CUBLAS_STATUS_SUCCESS && n > 0) status = best.state;
-  MPTL_TRY(blas_status(status, "choosing an algorithm"));
-  if (n == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no algorithm within %zu bytes of workspace", workspace_limit);
-  l->algorithm = best.algo;
-  l->workspace_bytes = best.workspaceSize;
-  name_engine(l);
+  if (status == CUBLAS_STATUS_SUCCESS && *n > 0) status = list[0].state;
+  return blas_status(status, "choosing an algorithm");
+}
+
+static mptl_status run_checked(void *context, float *result, const void *first, const void *second, void *workspace) {
+  return mptl_cuda_linear_run(context, result, first, second, workspace);
+}
+
+/* Whether the algorithm gives the right sums on the device. */
+static mptl_status check(bool *right, mptl_cuda_linear *l, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_type first,
+                         mptl_cuda_type second) {
+  const mptl_conv_shape shape = {.n = s->n,
+                                 .ic = s->c * s->h * s->w,
+                                 .ih = 1,
+                                 .iw = 1,
+                                 .oc = s->out,
+                                 .oh = 1,
+                                 .ow = 1,
+                                 .kh = 1,
+                                 .kw = 1,
+                                 .sh = 1,
+                                 .sw = 1,
+                                 .ph = 0,
+                                 .pw = 0,
+                                 .dh = 1,
+                                 .dw = 1,
+                                 .groups = 1};
+  const mptl_cuda_checked checked = {.shape = &shape,
+                                     .pass = pass,
+                                     .first = first,
+                                     .second = second,
+                                     .capability = l->blas->traits.capability,
+                                     .workspace_bytes = l->workspace_bytes,
+                                     .stream = l->blas->stream,
+                                     .run = run_checked,
+                                     .context = l};
+  mptl_cuda_finding finding;
+  MPTL_TRY(mptl_cuda_check(&finding, &checked));
+  if (!finding.right) snprintf(l->wrong, sizeof l->wrong, "%s: %s", l->engine, finding.wrong);
+  *right = finding.right;
   return MPTL_OK;
 }
 
-static mptl_status create(mptl_cuda_linear *l, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+/* The first of the library's algorithms that gives the right sums. */
+static mptl_status choose(mptl_cuda_linear *l, const mptl_linear_shape *shape, mptl_pass pass, mptl_cuda_type first,
+                          mptl_cuda_type second, size_t workspace_limit) {
+  cublasLtMatmulHeuristicResult_t list[8];
+  int n = sizeof list / sizeof *list, wrong = 0;
+  MPTL_TRY(list_algorithms(list, &n, l, mptl_cuda_type_size(first) == 1, workspace_limit));
+  for (int i = 0; i < n; i++) {
+    bool right = false;
+    if (list[i].state != CUBLAS_STATUS_SUCCESS) continue;
+    l->algorithm = list[i].algo;
+    l->workspace_bytes = list[i].workspaceSize;
+    name_engine(l);
+    MPTL_TRY(check(&right, l, shape, pass, first, second));
+    if (right) return MPTL_OK;
+    wrong++;
+  }
+  if (wrong == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no algorithm within %zu bytes of workspace", workspace_limit);
+  return mptl_fail(MPTL_EUNSUPPORTED, "of cuBLASLt's algorithms within %zu bytes of workspace, the first %d give wrong sums; %s",
+                   workspace_limit, wrong, l->wrong);
+}
+
+static mptl_status create(mptl_cuda_linear *l, const mptl_linear_shape *shape, mptl_pass pass, mptl_cuda_type first,
+                          mptl_cuda_type second, size_t workspace_limit) {
   int capability = l->blas->traits.capability;
   mptl_cuda_type a = l->gemm.a_is_first ? first : second, b = l->gemm.a_is_first ? second : first;
-  bool of_8_bits = mptl_cuda_type_size(first) == 1;
   MPTL_TRY(mptl_cuda_check_types(capability, first, second));
-  if (of_8_bits) MPTL_TRY(mptl_cuda_check_8_bits(&l->gemm, capability, a, b));
+  if (mptl_cuda_type_size(first) == 1) MPTL_TRY(mptl_cuda_check_8_bits(&l->gemm, capability, a, b));
   MPTL_TRY(blas_status(create_product(l, a, b), "describing the product"));
-  return choose(l, of_8_bits, workspace_limit);
+  return choose(l, shape, pass, first, second, workspace_limit);
 }
 
 mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
@@ -184,7 +243,8 @@ mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *b
   l->blas = blas;
   l->gemm = mptl_cuda_linear_gemm(shape, pass);
   mptl_cuda_product_name(l->name, sizeof l->name, mptl_linear_name(shape).text, pass, first, second);
-  mptl_status status = create(l, first, second, mptl_cuda_linear_workspace_limit(shape, &blas->traits, workspace_limit));
+  mptl_status status =
+      create(l, shape, pass, first, second, mptl_cuda_linear_workspace_limit(shape, &blas->traits, workspace_limit));
   if (status == MPTL_OK)
     *linear = l;
   else
@@ -206,6 +266,7 @@ void mptl_cuda_linear_destroy(mptl_cuda_linear *linear) {
 size_t mptl_cuda_linear_workspace_bytes(const mptl_cuda_linear *linear) { return linear->workspace_bytes; }
 const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear) { return linear->name; }
 const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear) { return linear->engine; }
+const char *mptl_cuda_linear_wrong(const mptl_cuda_linear *linear) { return linear->wrong; }
 
 mptl_status mptl_cuda_linear_run(mptl_cuda_linear *l, float *result, const void *first, const void *second, void *workspace) {
   const float one = 1, zero = 0;

@@ -7,7 +7,8 @@
  *   MPTL_BACKWARD_DATA      dx = dy weights       first dy, second weights
  *   MPTL_BACKWARD_WEIGHTS   dweights = dy^T x     first x, second dy
  *
- * Sums have a fixed order, and F32 multiplies binary32 numbers in binary32. Calls are for one thread at a time by mptl_cuda_blas, and
+ * Sums have a fixed order, and F32 multiplies binary32 numbers in binary32. An algorithm is taken only after it gave the right sums on the
+ * device (check.h), else the library's next one is tried. Calls are for one thread at a time by mptl_cuda_blas, and
  * return as soon as the work is in its stream. A run can be captured into a CUDA graph.
  */
 #ifndef MPTL_BACKEND_CUDA_BLAS_H
@@ -50,6 +51,9 @@ const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear);
 
 /* Which of cuBLASLt's algorithms it is, and its tile, both numbers of the library: "cuBLASLt algorithm 66, tile 20". */
 const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear);
+
+/* As mptl_cuda_conv_wrong: which algorithm was passed over, the last one, and why; empty where there was none. */
+const char *mptl_cuda_linear_wrong(const mptl_cuda_linear *linear);
 
 /* A pass as the library's column-major product, result (m x n) = op(a) op(b), where op(a) is m x k and op(b) is k x n. */
 typedef struct mptl_cuda_gemm {

@@ -46,6 +46,7 @@ static mptl_status open_device(mptl_cuda_dnn *dnn, int device, cudaStream_t stre
   MPTL_TRY(mptl_dnn_status(cudnnSetStream(dnn->handle, stream), name));
   dnn->device = device;
   dnn->stream = stream;
+  dnn->judge = mptl_dnn_check_plan;
   dnn->store = open_store(device);
   return MPTL_OK;
 }
@@ -113,8 +114,10 @@ mptl_status mptl_cuda_dnn_create_for(mptl_cuda_dnn **dnn, const char *properties
 }
 
 mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *dnn) {
-  return dnn->handle != NULL ? mptl_cuda_dnn_create(another, dnn->device, dnn->stream)
-                             : mptl_cuda_dnn_create_for(another, dnn->description);
+  MPTL_TRY(dnn->handle != NULL ? mptl_cuda_dnn_create(another, dnn->device, dnn->stream)
+                               : mptl_cuda_dnn_create_for(another, dnn->description));
+  (*another)->judge = dnn->judge;
+  return MPTL_OK;
 }
 
 void mptl_cuda_dnn_destroy(mptl_cuda_dnn *dnn) {

@@ -38,18 +38,22 @@ void mptl_cuda_conv_destroy(mptl_cuda_conv *conv) {
 size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) { return conv->plan->workspace_bytes; }
 const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv) { return conv->name; }
 const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) { return conv->plan->engine; }
+const char *mptl_cuda_conv_wrong(const mptl_cuda_conv *conv) { return conv->plan->wrong; }
 
-/* A variant pack with these addresses; a finalised one cannot be changed. */
-static mptl_status bind(mptl_cuda_conv *conv, void *const at[MPTL_DNN_OPERANDS + 1]) {
+mptl_status mptl_dnn_make_pack(cudnnBackendDescriptor_t *pack, void *const at[]) {
   const int64_t ids[MPTL_DNN_OPERANDS] = {MPTL_DNN_FIRST, MPTL_DNN_SECOND, MPTL_DNN_RESULT};
   const char *what = "variant pack";
+  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, pack), what));
+  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, MPTL_DNN_OPERANDS, ids));
+  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, MPTL_DNN_OPERANDS, at));
+  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &at[MPTL_DNN_OPERANDS]));
+  return mptl_dnn_finalize(*pack, what);
+}
+
+static mptl_status bind(mptl_cuda_conv *conv, void *const at[MPTL_DNN_OPERANDS + 1]) {
   if (conv->pack != NULL) cudnnBackendDestroyDescriptor(conv->pack);
   conv->pack = NULL;
-  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &conv->pack), what));
-  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, MPTL_DNN_OPERANDS, ids));
-  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, MPTL_DNN_OPERANDS, at));
-  MPTL_TRY(mptl_dnn_set(conv->pack, what, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &at[MPTL_DNN_OPERANDS]));
-  MPTL_TRY(mptl_dnn_finalize(conv->pack, what));
+  MPTL_TRY(mptl_dnn_make_pack(&conv->pack, at));
   memcpy(conv->at, at, sizeof conv->at);
   return MPTL_OK;
 }

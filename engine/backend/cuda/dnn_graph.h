@@ -4,6 +4,7 @@
 
 #include <cudnn_graph.h>
 
+#include "backend/cuda/check.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/dnn.h"
 
@@ -22,11 +23,15 @@ typedef struct mptl_dnn_plan {
   cudnnBackendDescriptor_t config, plan;
   size_t workspace_bytes;
   char engine[32];
-  char *refusal; /* why there is no plan; NULL: there is one */
+  char wrong[200]; /* the last engine that was passed over because it failed its check, and how; not in files */
+  char *refusal;   /* why there is no plan; NULL: there is one */
   struct mptl_dnn_plan *next;
 } mptl_dnn_plan;
 
 typedef struct mptl_dnn_store mptl_dnn_store; /* plans in files: dnn_store.h */
+
+/* Checks a plan that was found (check.h). Specs have others. */
+typedef mptl_status mptl_dnn_judge(mptl_cuda_finding *finding, const mptl_cuda_dnn *dnn, const mptl_dnn_plan *plan);
 
 struct mptl_cuda_dnn {
   int device; /* with its handle and stream, where there is one */
@@ -36,6 +41,7 @@ struct mptl_cuda_dnn {
   cudnnBackendDescriptor_t properties;
   mptl_cuda_traits traits;
   bool compiler_works;   /* that is known: see mptl_dnn_check_compiler */
+  mptl_dnn_judge *judge; /* NULL: plans are not checked, the device is only described */
   mptl_dnn_plan *plans;  /* all that were asked for */
   mptl_dnn_store *store; /* NULL: there are no files */
 };
@@ -81,6 +87,9 @@ mptl_status mptl_dnn_write_plan(mptl_dnn_text *text, const mptl_dnn_plan *plan);
  * key allows. */
 mptl_status mptl_dnn_read_plan(mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn, const mptl_dnn_text *text);
 
+/* The judge of dnn's device: the plan is run there. */
+mptl_dnn_judge mptl_dnn_check_plan;
+
 /* Descriptors that are made and destroyed together. */
 typedef struct mptl_dnn_pool {
   cudnnBackendDescriptor_t all[16];
@@ -93,6 +102,9 @@ void mptl_dnn_pool_destroy(mptl_dnn_pool *pool);
 /* The status of a cuDNN call; what: the thing that the message names. MPTL_EUNSUPPORTED is what cuDNN has not, or has not for the device:
  * not what is missing on this machine. */
 mptl_status mptl_dnn_status(cudnnStatus_t status, const char *what);
+
+/* A variant pack with these addresses: operands and result by id - 1, workspace. A finalised one cannot be changed. */
+mptl_status mptl_dnn_make_pack(cudnnBackendDescriptor_t *pack, void *const at[]);
 
 /* Attributes are set before a descriptor is finalised; what as above. */
 mptl_status mptl_dnn_set(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name,

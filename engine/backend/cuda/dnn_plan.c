@@ -1,5 +1,5 @@
-/* Plans: the first of cuDNN's engines that the rules of dnn.h allow. Kept until their mptl_cuda_dnn goes, and in files, since some are
- * compiled. */
+/* Plans: one of cuDNN's engines that the rules of dnn.h allow and that gives the right sums. Kept until their mptl_cuda_dnn goes, and in files,
+ * since some are compiled. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t 
 typedef struct search {
   size_t limit;
   bool tensor_cores;
-  int configs, ruled_out, too_large, failed;
+  int configs, ruled_out, too_large, failed, wrong;
   char refusal[256]; /* the last reason of an engine that would have been allowed */
 } search;
 
@@ -58,7 +58,32 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
   return MPTL_OK;
 }
 
-/* The plan of a configuration, NULL if cuDNN does not have it for the device or it needs too much. Whatever else goes wrong ends the search:
+static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config) {
+  mptl_dnn_pool pool = {.n = 0};
+  cudnnBackendDescriptor_t engine;
+  int64_t n = 0, index = -1;
+  if (mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR) != MPTL_OK) return;
+  cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+  cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
+  mptl_dnn_pool_destroy(&pool);
+  snprintf(name, size, "engine %lld", (long long)index);
+}
+
+/* Whether a plan gives the right sums on the device; what is wrong is noted in found. */
+static mptl_status judge(bool *right, mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config,
+                         cudnnBackendDescriptor_t plan, size_t workspace_bytes, search *s) {
+  mptl_dnn_plan candidate = {.key = found->key, .plan = plan, .workspace_bytes = workspace_bytes};
+  mptl_cuda_finding finding = {.right = true};
+  name_engine(candidate.engine, sizeof candidate.engine, config);
+  if (dnn->judge != NULL) MPTL_TRY(dnn->judge(&finding, dnn, &candidate));
+  *right = finding.right;
+  if (finding.right) return MPTL_OK;
+  s->wrong++;
+  snprintf(found->wrong, sizeof found->wrong, "%s: %s", candidate.engine, finding.wrong);
+  return MPTL_OK;
+}
+
+/* The plan of a configuration, NULL if cuDNN does not have it for the device, it needs too much, or its sums are wrong. Whatever else goes wrong ends the search:
  * the next engine, or type, would be taken on this machine today and not on another one. */
 static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
@@ -72,11 +97,15 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cu
   mptl_status status = mptl_dnn_set_descriptor(plan, "execution plan", CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
   if (status == MPTL_OK) status = mptl_dnn_end_plan(&bytes, plan);
   if (status == MPTL_OK && bytes <= s->limit) {
-    found->plan = plan;
-    found->workspace_bytes = bytes;
-    return MPTL_OK;
+    status = judge(&yes, found, dnn, config, plan, bytes, s);
+    if (status == MPTL_OK && yes) {
+      found->plan = plan;
+      found->workspace_bytes = bytes;
+      return MPTL_OK;
+    }
+  } else if (status == MPTL_OK) {
+    s->too_large++;
   }
-  if (status == MPTL_OK) s->too_large++;
   if (status == MPTL_EUNSUPPORTED) {
     s->failed++;
     snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
@@ -139,24 +168,16 @@ static mptl_status choose(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnB
   }
   if (status != MPTL_OK || found->plan != NULL) return status;
   if (s->configs == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuDNN has no engine%s%s", s->refusal[0] ? ": " : "", s->refusal);
-  return mptl_fail(MPTL_EUNSUPPORTED,
-                   "of cuDNN's engines, %d are not deterministic or not exact, %d need more than %zu bytes of workspace%s%s",
-                   s->ruled_out, s->too_large, s->limit, s->refusal[0] ? "; " : "", s->refusal);
-}
-
-static void name_engine(mptl_dnn_plan *plan) {
-  mptl_dnn_pool pool = {.n = 0};
-  cudnnBackendDescriptor_t engine;
-  int64_t n = 0, index = -1;
-  if (mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR) != MPTL_OK) return;
-  cudnnBackendGetAttribute(plan->config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
-  cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
-  mptl_dnn_pool_destroy(&pool);
-  snprintf(plan->engine, sizeof plan->engine, "engine %lld", (long long)index);
+  return mptl_fail(
+      MPTL_EUNSUPPORTED,
+      "of cuDNN's engines, %d are not deterministic or not exact, %d need more than %zu bytes of workspace, %d give wrong "
+      "sums%s%s%s%s",
+      s->ruled_out, s->too_large, s->limit, s->wrong, found->wrong[0] ? "; " : "", found->wrong, s->refusal[0] ? "; " : "",
+      s->refusal);
 }
 
 /* certain: whether it would come out the same another time. cuDNN's word for an engine that it lists and then does not have is also that
- * for one whose compilation failed, for what reason ever. */
+ * for one whose compilation failed, for what reason ever; and a device that gives wrong sums may have been out of order. */
 static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn, bool *certain) {
   const mptl_dnn_key *key = &plan->key;
   if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(dnn));
@@ -166,8 +187,8 @@ static mptl_status search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn, bool *ce
   mptl_status status = mptl_dnn_add_graph(&pool, &graph, dnn, key);
   if (status == MPTL_OK) status = choose(plan, dnn, graph, &s);
   mptl_dnn_pool_destroy(&pool);
-  *certain = s.failed == 0;
-  if (status == MPTL_OK) name_engine(plan);
+  *certain = s.failed == 0 && s.wrong == 0;
+  if (status == MPTL_OK) name_engine(plan->engine, sizeof plan->engine, plan->config);
   return status;
 }
 

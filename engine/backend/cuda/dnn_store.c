@@ -1,5 +1,5 @@
 /* Plans in files:
- *   mptl plan 2, cuDNN 9.19.0, NVRTC 13.0
+ *   mptl plan 3, cuDNN 9.19.0, NVRTC 13.0
  *                                    the first is the version of this layout and of the rules by which plans are chosen
  *   {"deviceName":...}               the device
  *   128 64 32 32 64 32 32 3 3 1 1 1 1 1 1 1, forward, bf16 by bf16, 67108864 bytes
@@ -23,7 +23,8 @@
 #include "mptl/file.h"
 
 enum {
-  VERSION = 2, /* another one whenever the search of dnn_plan.c, the graph of dnn_conv_graph.c or this layout changes */
+  VERSION =
+      3, /* another one whenever the search of dnn_plan.c, the check of a plan, the graph of dnn_conv_graph.c or this layout changes */
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };
