@@ -64,28 +64,36 @@ static void numbers(void) {
 /* A judge that finds the first so many engines wrong, or cannot judge them. */
 static struct {
   int wrong, asked;
+  float ms[8]; /* that right ones take, from the first on; beyond them, as the last */
   mptl_status status;
   char engines[64][32];
+  cudnnBackendDescriptor_t plans[64];
+  int taken; /* which one was, in the order of asking: engines may have the same name */
 } judge_says;
 
 static mptl_status judge(mptl_cuda_finding *finding, const mptl_cuda_dnn *dnn, const mptl_dnn_plan *plan) {
   CHECK(plan->plan != NULL && plan->workspace_bytes <= plan->key.workspace_limit && dnn->judge == judge, "a plan to be run");
   int i = judge_says.asked++;
+  judge_says.plans[i % 64] = plan->plan;
   snprintf(judge_says.engines[i % 64], sizeof judge_says.engines[0], "%s", plan->engine);
-  *finding = (mptl_cuda_finding){.right = i >= judge_says.wrong, .ms = 1};
+  *finding = (mptl_cuda_finding){.right = i >= judge_says.wrong, .ms = judge_says.ms[i < 8 ? i : 7]};
   if (!finding->right) snprintf(finding->wrong, sizeof finding->wrong, "sum %d is wrong", i);
   return judge_says.status == MPTL_OK ? MPTL_OK : mptl_fail(judge_says.status, "no judgement");
 }
 
 /* Whether a plan comes of it; for a device and object of its own, with the files that the environment says. */
-static mptl_status search(int wrong, mptl_status status, mptl_pass pass, char *engine, char *told, size_t size) {
+static mptl_status search_type(mptl_cuda_type type, int wrong, mptl_status status, mptl_pass pass, char *engine, char *told,
+                               size_t size) {
   static const mptl_conv_shape shape = {16, 64, 16, 16, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
   mptl_cuda_dnn *dnn;
   mptl_cuda_conv *conv;
   MUST(mptl_cuda_dnn_create_for(&dnn, H100));
   dnn->judge = judge;
   judge_says.wrong = wrong, judge_says.asked = 0, judge_says.status = status;
-  mptl_status got = mptl_cuda_conv_create(&conv, dnn, &shape, pass, MPTL_CUDA_F32, MPTL_CUDA_F32, MPTL_CUDA_USUAL_WORKSPACE);
+  mptl_status got = mptl_cuda_conv_create(&conv, dnn, &shape, pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
+  judge_says.taken = -1;
+  for (int i = 0; got == MPTL_OK && i < judge_says.asked; i++) /* the last one of this address: those before are gone */
+    if (judge_says.plans[i % 64] == dnn->plans->plan) judge_says.taken = i;
   if (got == MPTL_OK) snprintf(engine, size, "%s", mptl_cuda_conv_engine(conv));
   if (got == MPTL_OK) snprintf(told, size, "%s", mptl_cuda_conv_wrong(conv));
   mptl_cuda_conv_destroy(conv);
@@ -93,15 +101,21 @@ static mptl_status search(int wrong, mptl_status status, mptl_pass pass, char *e
   return got;
 }
 
+static mptl_status search(int wrong, mptl_status status, mptl_pass pass, char *engine, char *told, size_t size) {
+  return search_type(MPTL_CUDA_F32, wrong, status, pass, engine, told, size);
+}
+
 static void engines_that_fail(void) {
   enum { SIZE = 256 };
   char engine[SIZE], told[SIZE], words[SIZE];
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     MUST(search(0, MPTL_OK, (mptl_pass)pass, engine, told, SIZE));
-    CHECK(strcmp(engine, judge_says.engines[0]) == 0 && told[0] == '\0', "the first one: %s, %s", engine, told);
+    CHECK(judge_says.taken == 0 && strcmp(engine, judge_says.engines[0]) == 0 && told[0] == '\0', "the first one: %s, %s", engine,
+          told);
     MUST(search(2, MPTL_OK, (mptl_pass)pass, engine, told, SIZE));
     snprintf(words, sizeof words, "%s: sum 1 is wrong", judge_says.engines[1]);
-    CHECK(strcmp(engine, judge_says.engines[2]) == 0 && strcmp(told, words) == 0, "the third one: %s, %s", engine, told);
+    CHECK(judge_says.taken == 2 && strcmp(engine, judge_says.engines[2]) == 0 && strcmp(told, words) == 0,
+          "the third one: %s, %s", engine, told);
     REFUSES(search(1000, MPTL_OK, (mptl_pass)pass, engine, told, SIZE), MPTL_EUNSUPPORTED, "give wrong sums", " is wrong");
     snprintf(words, sizeof words, " %d give wrong sums", judge_says.asked);
     CHECK(judge_says.asked > 2 && strstr(mptl_error(), words) != NULL, "%s", mptl_error());
@@ -109,6 +123,31 @@ static void engines_that_fail(void) {
     CHECK(judge_says.asked == 1, "an engine that cannot be judged ends the search");
     REFUSES(search(0, MPTL_EUNSUPPORTED, (mptl_pass)pass, engine, told, SIZE), MPTL_EUNSUPPORTED, "no judgement",
             " 0 give wrong");
+  }
+}
+
+/* Which of the engines that take so many milliseconds is taken, in F32 and bf16, and how many are tried. Right ones follow so many wrong ones. */
+static void engines_that_are_slow(void) {
+  static const struct {
+    mptl_cuda_type type;
+    int wrong;
+    float ms[8];
+    int taken, asked;
+  } cases[] = {{MPTL_CUDA_F32, 0, {1, 1, 1, 1, 1}, 0, 4},
+               {MPTL_CUDA_F32, 0, {18.8f, 0.3f, 0.2f, 0.2f, 0.01f}, 1, 4},
+               {MPTL_CUDA_F32, 0, {10, 6, 4, 1, 0.1f}, 3, 4},
+               {MPTL_CUDA_F32, 0, {10, 6, 4, 3, 0.1f}, 2, 4},
+               {MPTL_CUDA_F32, 0, {0.012f, 0.003f, 0.003f, 0.003f}, 0, 4}, /* which are noise */
+               {MPTL_CUDA_F32, 2, {0.1f, 0.1f, 9, 1, 9, 9}, 3, 6},
+               {MPTL_CUDA_BF16, 0, {2, 0.1f}, 0, 1},
+               {MPTL_CUDA_BF16, 0, {20, 1, 1}, 1, 2}};
+  char engine[256], told[256];
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    memcpy(judge_says.ms, cases[i].ms, sizeof judge_says.ms);
+    MUST(search_type(cases[i].type, cases[i].wrong, MPTL_OK, MPTL_FORWARD, engine, told, sizeof engine));
+    CHECK(judge_says.taken == cases[i].taken && strcmp(engine, judge_says.engines[cases[i].taken]) == 0,
+          "case %zu: %d is taken, %s", i, judge_says.taken, engine);
+    CHECK(judge_says.asked == cases[i].asked, "case %zu: %d engines are tried, not %d", i, judge_says.asked, cases[i].asked);
   }
 }
 
@@ -130,6 +169,7 @@ static void files(void) {
 int main(void) {
   numbers();
   engines_that_fail();
+  engines_that_are_slow();
   files();
   return failures != 0;
 }

@@ -12,6 +12,10 @@
  * enough: an engine is taken only after it gave the right sums on the device (check.h), and one that did not is passed over as one that is
  * ruled out. So the same plan gives the same bits for the same operands.
  *
+ * Which of the allowed engines it is depends on how long they take when the plan is made (dnn_search.c): cuDNN's first, unless a later one is twice as
+ * fast. Its files (dnn_store.h) keep the choice. Without them, another process may take another engine where two are near that border,
+ * and its sums differ in the last bits then.
+ *
  * Calls are for one thread at a time by mptl_cuda_dnn, and return as soon as the work is in its stream. A run can be captured into a CUDA
  * graph.
  */
