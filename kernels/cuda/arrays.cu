@@ -1,10 +1,26 @@
 /* Whole arrays: from any storage to any other, rounded and counted on the way. */
 #include "kernels/cuda/values.h"
 
+/* Elements of a row, where the source's rows and the sink's are of different lengths: what is not in the source is 0. */
+typedef struct row_lengths {
+  size_t from, to;
+} row_lengths;
+
+/* Elements [i, i + n) of the sink. */
+MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigned n, row_lengths length) {
+  size_t row = i / length.to, at = i - row * length.to;
+#pragma unroll
+  for (unsigned k = 0; k < MPTL_WIDE; k++) {
+    x[k] = k < n && at < length.from ? mptl_read_one(s, row * length.from + at) : 0.0f;
+    if (++at == length.to) at = 0, row++;
+  }
+}
+
 /* Reads, adds a bias by channel, rounds, counts, writes: each element once. */
-template <bool PLAIN>
+template <bool PLAIN, bool ROWS>
 static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
-    write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c) {
+    write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c,
+                 row_lengths length) {
   __shared__ uint32_t exponents[MPTL_EXPONENT_WORDS];
   mptl_counts counts = mptl_no_counts();
   if (!PLAIN && sink.exponents != NULL) {
@@ -16,7 +32,10 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
     unsigned here = PLAIN ? (unsigned)MPTL_WIDE : mptl_count_at(i, n);
     float x[MPTL_WIDE];
     if (PLAIN && i >= n) break;
-    mptl_read_wide<PLAIN>(x, source, i, here);
+    if (ROWS)
+      read_rows(x, source, i, here, length);
+    else
+      mptl_read_wide<PLAIN>(x, source, i, here);
     if (!PLAIN && bias != NULL) {
       size_t channel = i % c;
 #pragma unroll
@@ -41,8 +60,19 @@ static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_
   if (n == 0) return 0;
   if (bias != NULL && c == 0) return MPTL_INVALID_VALUE;
   bool plain = n % MPTL_WIDE == 0 && bias == NULL && mptl_is_plain(source) && mptl_is_plain(sink);
-  auto kernel = plain ? write_kernel<true> : write_kernel<false>;
-  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c);
+  auto kernel = plain ? write_kernel<true, false> : write_kernel<false, false>;
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c, row_lengths());
+  return mptl_launched();
+}
+
+/* The same of rows, which are cut off or filled up with zeros. */
+static int write_rows(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t rows, row_lengths length,
+                      const float *bias, mptl_cuda_stream stream) {
+  size_t n = rows * length.to;
+  if (length.from == length.to) return write(sink, source, n, bias, length.to, stream);
+  if (n == 0) return 0;
+  auto kernel = write_kernel<false, true>;
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, length.to, length);
   return mptl_launched();
 }
 
@@ -81,6 +111,14 @@ int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, 
   return write(&to, &source, n, bias, c, stream);
 }
 
+int mptl_cuda_write_rows(const mptl_cuda_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
+                         mptl_cuda_stream stream) {
+  mptl_sink_arg to = mptl_sink_of(sink, 0);
+  mptl_source_arg source = mptl_source_of_floats(results);
+  row_lengths length = {wide, c};
+  return write_rows(&to, &source, rows, length, bias, stream);
+}
+
 static mptl_source_arg constant_source(float value) {
   mptl_source_arg source = mptl_source_of_floats(NULL);
   source.as = MPTL_AS_CONSTANT;
@@ -100,18 +138,31 @@ int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream) {
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
+static mptl_sink_arg cast_sink(void *dst, mptl_cuda_cast_type type, const mptl_rounder *rounder) {
+  mptl_sink_arg sink = plain_sink(dst, sizeof(float));
+  sink.as = mptl_storage_for(type);
+  if (type == MPTL_CUDA_CAST_CODE8) {
+    sink.grid = mptl_grid_of(rounder);
+    sink.grid.way = MPTL_ROUND_NOT;
+  }
+  return sink;
+}
+
 int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream) {
   mptl_cuda_source s = *source;
   s.data = (const char *)s.data + offset * s.size;
   mptl_source_arg from = mptl_source_of(&s, 0);
-  mptl_sink_arg sink = plain_sink(dst, sizeof(float));
-  sink.as = mptl_storage_for(type);
-  if (type == MPTL_CUDA_CAST_CODE8) {
-    sink.grid = mptl_grid_of(source->rounder);
-    sink.grid.way = MPTL_ROUND_NOT;
-  }
+  mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
   return write(&sink, &from, n, NULL, 0, stream);
+}
+
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t rows, size_t c, size_t wide,
+                        mptl_cuda_stream stream) {
+  mptl_source_arg from = mptl_source_of(source, 0);
+  mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
+  row_lengths length = {c, wide};
+  return write_rows(&sink, &from, rows, length, NULL, stream);
 }
 
 int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream) {

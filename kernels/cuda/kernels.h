@@ -66,6 +66,10 @@ int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder
 int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, const float *bias, size_t c,
                     mptl_cuda_stream stream);
 
+/* The same of results in rows of `wide`, of which the first c are written, one row behind the other. */
+int mptl_cuda_write_rows(const mptl_cuda_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
+                         mptl_cuda_stream stream);
+
 /* Writes one value n times: the gradient of the samples' losses. */
 int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream);
 
@@ -77,6 +81,10 @@ typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16, MPTL
 /* Elements [offset, offset + n) of a value in a type. */
 int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream);
+
+/* Rows of c elements of a value as rows of `wide`, the others zeros. */
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t rows, size_t c, size_t wide,
+                        mptl_cuda_stream stream);
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
 int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream); /* y += x */

@@ -158,6 +158,62 @@ static void sinks(void) {
     }
 }
 
+/* Rows of c elements filled up with zeros, in all types, from all storage; and cut off, on their way to a sink. */
+static void rows(void) {
+  static const struct { size_t c, wide; } sizes[] = {{3, 4}, {3, 6}, {3, 8}, {1, 2}, {5, 6}, {9, 9}, {7, 16}, {33, 36}};
+  uint64_t state = 21;
+  for (const auto &size : sizes)
+    for (size_t count : {0, 1, 7, 1013})
+      for (const char *name : {"FP(4,3,4)", "fp8_e4m3fn", "bf16", "fp32"}) {
+        mptl_rounder r = make_rounder(name, MPTL_NEAREST_EVEN, MPTL_SATURATE);
+        const size_t c = size.c, wide = size.wide, n = count * c, start = count % 3, bytes = mptl_code_size(r.format);
+        std::vector<float> x(n + 1);
+        for (float &v : x) v = random_float(&state, 3);
+        mptl_cuda_round(x.data(), x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
+        std::vector<uint8_t> codes((start + n) * bytes + 1);
+        mptl_cuda_encode(codes.data() + start * bytes, x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
+        mptl_cuda_source source = {codes.data() + start * bytes, bytes, &r};
+        std::vector<float> floats(count * wide + 1, 7.0f);
+        std::vector<uint16_t> bf16(count * wide + 1, 7);
+        std::vector<uint8_t> again(count * wide + 1, 7);
+        CHECK(mptl_cuda_cast_rows(floats.data(), MPTL_CUDA_CAST_F32, &source, count, c, wide, NULL) == 0, "refused");
+        CHECK(mptl_cuda_cast_rows(bf16.data(), MPTL_CUDA_CAST_BF16, &source, count, c, wide, NULL) == 0, "refused");
+        if (bytes == 1) mptl_cuda_cast_rows(again.data(), MPTL_CUDA_CAST_CODE8, &source, count, c, wide, NULL);
+        for (size_t i = 0; i < count * wide; i++) {
+          uint32_t want = i % wide < c ? mptl_f32_bits(x[i / wide * c + i % wide]) : 0;
+          CHECK(mptl_f32_bits(floats[i]) == want, "%s, %zu of %zu: element %zu is %a", name, c, wide, i, (double)floats[i]);
+          CHECK(bf16[i] == want >> 16, "%s, %zu of %zu: element %zu is %04X in bf16", name, c, wide, i, bf16[i]);
+          CHECK(bytes != 1 || again[i] == mptl_encode_bits(want, &r), "%s, %zu of %zu: code %zu", name, c, wide, i);
+        }
+        CHECK(floats[count * wide] == 7 && bf16[count * wide] == 7 && again[count * wide] == 7, "wrote beyond the end");
+      }
+  for (const auto &size : sizes)
+    for (size_t count : {0, 1, 7, 1013}) {
+      const size_t c = size.c, wide = size.wide, n = count * c;
+      mptl_rounder r = make_rounder("FP(5,2,0)", MPTL_STOCHASTIC, MPTL_INF);
+      std::vector<float> x(count * wide), bias(c);
+      for (float &v : x) v = random_float(&state, 1e3f);
+      for (float &v : bias) v = random_float(&state, 10);
+      std::vector<uint8_t> codes(n + 1, 7);
+      mptl_round_stats got = {}, want = {};
+      mptl_exponents exponents[2] = {};
+      mptl_cuda_sink s = {};
+      s.data = codes.data(), s.size = 1, s.rounder = &r, s.stats = &got, s.exponents = &exponents[0];
+      s.key = mptl_make_key(8, MPTL_STREAM_ROUND, 3, 4), s.index0 = 128;
+      CHECK(mptl_cuda_write_rows(&s, x.data(), count, wide, bias.data(), c, NULL) == 0, "refused");
+      for (size_t i = 0; i < n; i++) {
+        uint32_t event = 0, u = mptl_f32_bits(x[i / c * wide + i % c] + bias[i % c]);
+        uint32_t y = mptl_round_bits(u, &r, s.key, s.index0 + i, &event);
+        mptl_count_exponent(&exponents[1], u);
+        mptl_count(&want, u, event);
+        CHECK(codes[i] == mptl_encode_bits(y, &r), "%zu of %zu: code %zu is %X", c, wide, i, codes[i]);
+      }
+      check_stats("rows that are cut off", &got, &want);
+      CHECK(memcmp(&exponents[0], &exponents[1], sizeof exponents[0]) == 0, "%zu of %zu: exponents differ", c, wide);
+      CHECK(codes[n] == 7, "wrote beyond the end");
+    }
+}
+
 static void others(void) {
   uint64_t state = 6;
   mptl_rounder r = make_rounder("FP(4,3,4)", MPTL_NEAREST_EVEN, MPTL_SATURATE);
@@ -272,6 +328,7 @@ int main(void) {
   in_both_orders([] {
     lengths();
     sinks();
+    rows();
     others();
     lists();
   });
