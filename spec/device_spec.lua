@@ -23,8 +23,8 @@ end
 
 local fitted = { v = "FP(4,3,auto)", dv = "FP(5,2,auto)", theta = "FP(3,4,auto)", dtheta = "FP(4,7,auto)" }
 
---- One operator's output, gradients and statistics, as text by name. options.formats: of all tensors, by role;
--- binary32 if nil. build(graph, input) returns the operator's value.
+--- One operator's output, gradients and statistics, as text by name; the types that its passes are multiplied in.
+-- options.formats: of all tensors, by role; binary32 if nil. build(graph, input) returns the operator's value.
 local function run(device, build, options)
   local n, input = 4, options.input or { 6, 6, 6 }
   local g = core.graph()
@@ -46,7 +46,7 @@ local function run(device, build, options)
   if options.coarser then assignment:set(0, "dv", "FP(5,1,0)") end -- or what a slice passes on is on its grid already
   local program = core.program(model, assignment, {
     train = options.train ~= false, input_gradient = options.train ~= false, keep_all = true, rounding = options.rounding,
-    seed = 5, storage = options.storage,
+    seed = 5, storage = options.storage, compute = options.compute,
   })
   local values = dyadic(n * net.product(input), 9)
   program:forward(core.tensor({ #values }, values), labels, 11)
@@ -68,14 +68,18 @@ local function run(device, build, options)
         table.concat(s.shifts or {}, ","))
     end
   end
-  return results, table.concat(stats, "\n")
+  local types = {}
+  for _, way in ipairs(program:products()) do
+    if way.operator == operator then types[way.pass] = way.type end
+  end
+  return results, table.concat(stats, "\n"), types
 end
 
 -- Element by element, to the bit.
 local function assert_equal(want, got, what)
   for i = 1, #want do
     if ("%a"):format(want[i]) ~= ("%a"):format(got[i]) then
-      error(("%s: element %d is %a, on the CPU %a"):format(what, i, got[i], want[i]), 2)
+      error(("%s: element %d is %a, expected %a"):format(what, i, got[i], want[i]), 2)
     end
   end
 end
@@ -124,6 +128,8 @@ local operators = {
   end, { 20, 3, 2 } },
   { "conv2d", 0, unary("conv2d", { out = 5, kernel = 3, padding = 1 }) },
   { "conv2d without bias, with strides", 0, unary("conv2d", { out = 4, kernel = { 3, 2 }, stride = 2, bias = false }) },
+  { "conv2d of 3 channels", 0, unary("conv2d", { out = 8, kernel = 3, padding = 1 }), { 3, 6, 5 } },
+  { "conv2d of odd numbers of channels", 0, unary("conv2d", { out = 7, kernel = 3, stride = 2 }), { 5, 6, 6 } },
   { "conv2d, dilated", 0, unary("conv2d", { out = 4, kernel = 2, dilation = 2 }) },
   { "conv2d, grouped", 0, unary("conv2d", { out = 9, kernel = 3, groups = 3 }) },
   { "conv2d, depthwise", 0, unary("conv2d", { out = 6, kernel = 3, groups = 6, padding = 1 }) },
@@ -154,6 +160,24 @@ describe("operator on the GPU", function()
         compare(build, { input = input, formats = fitted, rounding = "stochastic", storage = "emulated" }, 0)
       end)
     end
+  end
+end)
+
+describe("a convolution on the GPU", function()
+  for _, channels in ipairs { { 3, 8 }, { 1, 2 }, { 6, 5 }, { 9, 7 } } do
+    local c, k = table.unpack(channels)
+    it(("is multiplied in bf16 with any number of channels, and gives what binary32 gives: %d, %d"):format(c, k), function()
+      local build = unary("conv2d", { out = k, kernel = 3, padding = 1 })
+      for _, kind in ipairs { "packed", "emulated" } do
+        local options = { input = { c, 6, 6 }, formats = net.hfp8.low, storage = kind }
+        local got, got_stats, types = run(cuda, build, options)
+        options.compute = "f32"
+        local want, want_stats = run(cuda, build, options)
+        assert.same({ forward = "bf16", ["backward data"] = "bf16", ["backward weights"] = "bf16" }, types)
+        for name, values in pairs(want) do assert_equal(values, got[name], name) end
+        assert.equal(want_stats, got_stats)
+      end
+    end)
   end
 end)
 

@@ -5,7 +5,7 @@ local passes = { "forward", "backward data", "backward weights" }
 
 describe("cuDNN", function()
   for _, device in ipairs { "a100", "h100" } do
-    it("compiles engines for ResNet-18 in bf16, but for the backward passes of images with 3 channels: " .. device, function()
+    it("compiles engines for ResNet-18 in bf16, images of 3 channels included: " .. device, function()
       if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
       local shapes = convolutions.of({ "resnet18_cifar" }, 128)
       for i, line in ipairs(convolutions.plans(device, "bf16", shapes)) do

@@ -1,7 +1,7 @@
 # The CUDA plug-in, libmptl_cuda.so beside libmptl, where there are a CUDA toolkit, cuDNN, cuBLASLt and NVRTC. And, for tests, the same backend
 # over the kernels compiled for the host: libmptl_cuda_host.so.
 file(GLOB cuda_backend CONFIGURE_DEPENDS engine/backend/cuda/*.c)
-list(FILTER cuda_backend EXCLUDE REGEX "/(device|check[^/]*|dnn[^/]*|blas[^/]*|types|runtime|products)\\.c$")
+list(FILTER cuda_backend EXCLUDE REGEX "/(device|check[^/]*|dnn[^/]*|blas[^/]*|types|channels|runtime|products)\\.c$")
 
 if(TARGET mptl_cuda_kernels AND TARGET mptl_cuda_products)
   add_library(mptl_cuda MODULE ${cuda_backend} engine/backend/cuda/runtime.c engine/backend/cuda/products.c)
@@ -14,7 +14,7 @@ elseif(TARGET mptl_cuda_kernels)
 endif()
 
 if(TARGET mptl_cuda_kernels_host)
-  add_library(mptl_cuda_host MODULE ${cuda_backend} engine/backend/cuda/types.c
+  add_library(mptl_cuda_host MODULE ${cuda_backend} engine/backend/cuda/types.c engine/backend/cuda/channels.c
     engine/backend/cuda/host/runtime.c engine/backend/cuda/host/products.c)
   target_compile_definitions(mptl_cuda_host PRIVATE MPTL_CUDA_HOST)
   target_link_libraries(mptl_cuda_host PRIVATE mptl_flags mptl mptl_cuda_kernels_host)

@@ -2,20 +2,24 @@
  *
  * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: 8 bits for codes
  * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32; unless TF32 is asked
- * for in its place (--compute tf32). A pass works on the whole batch.
+ * for in its place (--compute tf32). A pass works on the whole batch; where channels.h says so with more channels than there are, which
+ * are zeros.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/call_shapes.h"
+#include "backend/cuda/channels.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 
 /* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
 typedef struct gemm_pass {
   mptl_cuda_pair type;
+  size_t in, out;       /* channels */
   size_t first, second; /* its operands, where they are not taken as they are in memory */
+  size_t weights;       /* or their gradients, in binary32, with their own channels, where the pass has others */
   size_t results;       /* in binary32, on their way to a value in another form */
   size_t workspace;     /* the library's */
 } gemm_pass;
@@ -32,8 +36,10 @@ static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
 
 /* ---- Shapes ---- */
 
-static size_t in_numel(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]); }
-static size_t out_numel(const mptl_call *call) { return mptl_batch_numel(call, call->op->out); }
+static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_input_shape(call).c; }
+static size_t out_channels(const mptl_call *call) { return (size_t)mptl_cuda_out_shape(call).c; }
+static size_t in_pixels(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / in_channels(call); }
+static size_t out_pixels(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / out_channels(call); }
 static size_t weights_numel(const mptl_call *call) { return call->graph->params[call->op->first_param].numel; }
 
 static mptl_cuda_weights weights_shape(const mptl_call *call) {
@@ -44,9 +50,22 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
       .k = (size_t)out.c, .c = (size_t)(in.c / a->groups), .s = (size_t)a->kernel[0] * (size_t)a->kernel[1]};
 }
 
-static mptl_status create_product(mptl_cuda_product **product, const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
+/* Of what a pass multiplies. */
+static size_t in_numel(const mptl_call *call, const gemm_pass *p) { return in_pixels(call) * p->in; }
+static size_t out_numel(const mptl_call *call, const gemm_pass *p) { return out_pixels(call) * p->out; }
+static size_t filters_numel(const mptl_call *call, const gemm_pass *p) {
+  return weights_shape(call).s * (p->in / (size_t)mptl_call_groups(call)) * p->out;
+}
+
+/* Whether a pass has more channels than there are. */
+static bool is_filled_up(const mptl_call *call, const gemm_pass *p) {
+  return p->in != in_channels(call) || p->out != out_channels(call);
+}
+
+static mptl_call_shape shape_of(const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
-  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t) : mptl_cuda_product_conv(product, &s.conv, pass, t);
+  if (!s.is_linear) s.conv = mptl_cuda_filled_up(s.conv, pass, t.first, t.second);
+  return s;
 }
 
 /* ---- Products ---- */
@@ -57,9 +76,13 @@ static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
 }
 
 static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
-  state(call)->pass[pass] = (gemm_pass){.type = t};
+  mptl_call_shape s = shape_of(call, pass, t);
+  gemm_pass *p = &state(call)->pass[pass];
+  *p = (gemm_pass){.type = t, .in = in_channels(call), .out = out_channels(call)};
+  if (!s.is_linear) p->in = (size_t)s.conv.ic, p->out = (size_t)s.conv.oc;
   mptl_cuda_product **product = product_of(call, pass);
-  return *product != NULL ? MPTL_OK : create_product(product, call, pass, t);
+  if (*product != NULL) return MPTL_OK;
+  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t) : mptl_cuda_product_conv(product, &s.conv, pass, t);
 }
 
 /* The types and the product of a pass. */
@@ -74,21 +97,27 @@ static bool has_pass(const mptl_call *call, mptl_pass pass) {
   return pass == MPTL_FORWARD || (call->train && (pass == MPTL_BACKWARD_WEIGHTS || call->dx[0].wanted));
 }
 
-/* Lists the passes of a convolution that have no product in their best types yet; returns how many. */
-static size_t list_wanted(mptl_cuda_wanted list[MPTL_PASSES], const mptl_call *call) {
-  mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
+enum { MOST_WANTED = MPTL_PASSES * sizeof((mptl_cuda_choices){0}.pairs) / sizeof(mptl_cuda_pair) };
+
+/* Lists the passes of a convolution that have no product in their best types yet, once for each number of channels; returns how many. */
+static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *call) {
   size_t n = 0;
-  for (int pass = 0; pass < MPTL_PASSES && !s.is_linear; pass++) {
-    mptl_cuda_choices c = mptl_cuda_choices_of(call, (mptl_pass)pass);
-    if (has_pass(call, (mptl_pass)pass) && state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] == NULL)
-      list[n++] = (mptl_cuda_wanted){.shape = s.conv, .pass = (mptl_pass)pass, .choices = c};
+  for (mptl_pass pass = MPTL_FORWARD; pass < MPTL_PASSES; pass++) {
+    mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
+    if (!has_pass(call, pass) || state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] != NULL) continue;
+    for (int i = 0; i < c.n; i++) {
+      mptl_conv_shape s = shape_of(call, pass, c.pairs[i]).conv;
+      if (i == 0 || list[n - 1].shape.ic != s.ic || list[n - 1].shape.oc != s.oc)
+        list[n++] = (mptl_cuda_wanted){.shape = s, .pass = pass};
+      list[n - 1].choices.pairs[list[n - 1].choices.n++] = c.pairs[i];
+    }
   }
   return n;
 }
 
 void mptl_cuda_expect(mptl_call *const *calls, int n) {
   size_t count = 0;
-  mptl_cuda_wanted *list = calloc((size_t)n * MPTL_PASSES, sizeof *list);
+  mptl_cuda_wanted *list = calloc((size_t)n * MOST_WANTED, sizeof *list);
   for (int i = 0; i < n && list != NULL; i++)
     if (strcmp(calls[i]->op->kind->name, mptl_cuda_conv2d.kind) == 0) count += list_wanted(list + count, calls[i]);
   if (count > 0) mptl_cuda_products_expect(list, count);
@@ -118,10 +147,20 @@ static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n)
   return as_it_is(s, type) ? 0 : n * mptl_cuda_type_size(type);
 }
 
-/* Whether results can be made where they will be stored. */
-static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate && !mptl_fits(sink); }
+/* Whether results of so many channels can be made where c of them will be stored. */
+static bool in_place(const mptl_sink *sink, size_t channels, size_t c) {
+  return sink->size == sizeof(float) && !sink->accumulate && !mptl_fits(sink) && channels == c;
+}
 
-static size_t results_bytes(const mptl_sink *sink, size_t n) { return in_place(sink) ? 0 : n * sizeof(float); }
+static size_t weights_bytes(const mptl_call *call, const gemm_pass *p) {
+  return is_filled_up(call, p) ? weights_numel(call) * sizeof(float) : 0;
+}
+
+/* Whether the backward passes take the same copy of the gradient of the output. */
+static bool share_gradient(const mptl_call *call) {
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  return d->type.first == w->type.second && d->out == w->out;
+}
 
 static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
   return mptl_cuda_product_workspace_bytes(*product_of(call, pass));
@@ -142,9 +181,10 @@ bool mptl_cuda_product_way(mptl_product_way *way, const mptl_call *call, int pas
 static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   MPTL_TRY(choose(call, MPTL_FORWARD));
-  p->first = take(bytes, operand_bytes(&call->in[0], p->type.first, in_numel(call)));
-  p->second = take(bytes, weights_numel(call) * mptl_cuda_type_size(p->type.second));
-  p->results = take(bytes, results_bytes(&call->y, out_numel(call)));
+  p->first = take(bytes, operand_bytes(&call->in[0], p->type.first, in_numel(call, p)));
+  p->second = take(bytes, filters_numel(call, p) * mptl_cuda_type_size(p->type.second));
+  p->weights = take(bytes, weights_bytes(call, p));
+  p->results = take(bytes, in_place(&call->y, p->out, out_channels(call)) ? 0 : out_numel(call, p) * sizeof(float));
   p->workspace = take(bytes, workspace_bytes(call, MPTL_FORWARD));
   return MPTL_OK;
 }
@@ -152,21 +192,23 @@ static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
 /* The two passes run one after the other, over the same memory, but for the gradient of the output where both take the same copy. */
 static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
-  size_t channels = (size_t)mptl_cuda_out_shape(call).c, weights = weights_numel(call), begin, end;
+  size_t begin, end;
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS));
-  w->second = take(bytes, operand_bytes(&call->dy, w->type.second, out_numel(call)));
+  w->second = take(bytes, operand_bytes(&call->dy, w->type.second, out_numel(call, w)));
   begin = *bytes;
-  w->first = take(bytes, operand_bytes(&call->in[0], w->type.first, in_numel(call)));
-  w->results = take(bytes, weights * sizeof(float));
+  w->first = take(bytes, operand_bytes(&call->in[0], w->type.first, in_numel(call, w)));
+  w->results = take(bytes, filters_numel(call, w) * sizeof(float));
+  w->weights = take(bytes, weights_bytes(call, w));
   w->workspace = take(bytes, workspace_bytes(call, MPTL_BACKWARD_WEIGHTS));
   if (call->op->attr.bias)
-    state(call)->bias_sums = take(bytes, mptl_cuda_bias_gradient_scratch(out_numel(call) / channels, channels));
+    state(call)->bias_sums = take(bytes, mptl_cuda_bias_gradient_scratch(out_pixels(call), out_channels(call)));
   if (!has_pass(call, MPTL_BACKWARD_DATA)) return MPTL_OK;
   MPTL_TRY(choose(call, MPTL_BACKWARD_DATA));
   end = begin;
-  d->first = d->type.first == w->type.second ? w->second : take(&end, operand_bytes(&call->dy, d->type.first, out_numel(call)));
-  d->second = take(&end, weights * mptl_cuda_type_size(d->type.second));
-  d->results = take(&end, results_bytes(&call->dx[0], in_numel(call)));
+  d->first = share_gradient(call) ? w->second : take(&end, operand_bytes(&call->dy, d->type.first, out_numel(call, d)));
+  d->second = take(&end, filters_numel(call, d) * mptl_cuda_type_size(d->type.second));
+  d->weights = take(&end, weights_bytes(call, d));
+  d->results = take(&end, in_place(&call->dx[0], d->in, in_channels(call)) ? 0 : in_numel(call, d) * sizeof(float));
   d->workspace = take(&end, workspace_bytes(call, MPTL_BACKWARD_DATA));
   if (end > *bytes) *bytes = end;
   return MPTL_OK;
@@ -184,20 +226,46 @@ static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
 
 static void *area(const mptl_call *call, size_t offset) { return mptl_cuda_address((char *)call->scratch + offset); }
 
-/* A value as a pass multiplies it: where it is, or in the scratch memory at offset, where it is put if `convert` is set. */
-static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t n,
-                           size_t offset, bool convert) {
+/* A value of so many pixels of c channels as a pass multiplies it, of `wide` channels: where it is, or in the scratch memory at offset,
+ * where it is put if `convert` is set. */
+static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t pixels,
+                           size_t c, size_t wide, size_t offset, bool convert) {
   mptl_cuda_source source = mptl_cuda_source_of(s);
   *p = as_it_is(s, type) ? source.data : area(call, offset);
   if (as_it_is(s, type) || !convert) return MPTL_OK;
-  return MPTL_CUDA_LAUNCH(mptl_cuda_cast(area(call, offset), cast_type(type), &source, 0, n, stream()));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_cast_rows(area(call, offset), cast_type(type), &source, pixels, c, wide, stream()));
+}
+
+static mptl_status input(const void **x, const mptl_call *call, const gemm_pass *p) {
+  return operand(x, call, &call->in[0], p->type.first, in_pixels(call), in_channels(call), p->in, p->first, true);
 }
 
 /* The weights, rounded, as a pass multiplies them, in the libraries' order. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
   mptl_cuda_rounding weights = mptl_cuda_rounding_of(&call->weights);
-  return MPTL_CUDA_LAUNCH(
-      mptl_cuda_round_weights(area(call, p->second), cast_type(p->type.second), &weights, weights_shape(call), stream()));
+  mptl_cuda_weights shape = weights_shape(call);
+  mptl_cuda_cast_type type = cast_type(p->type.second);
+  if (!is_filled_up(call, p))
+    return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), type, &weights, shape, stream()));
+  mptl_cuda_source own = {.data = area(call, p->weights), .size = sizeof(float)};
+  size_t size = mptl_cuda_type_size(p->type.second), rows = shape.k * shape.s;
+  size_t there = rows * p->in * size, others = filters_numel(call, p) * size - there; /* bytes; the channels are even */
+  MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &weights, shape, stream())));
+  MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_cast_rows(area(call, p->second), type, &own, rows, shape.c, p->in, stream())));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_fill(area(call, p->second + there), 0.0f, others / sizeof(float), stream()));
+}
+
+/* The gradients of the weights, from the results of a pass. */
+static mptl_status unpack_gradients(const mptl_call *call, const gemm_pass *p) {
+  mptl_cuda_weights shape = weights_shape(call);
+  size_t from = p->results;
+  if (is_filled_up(call, p)) {
+    mptl_cuda_sink own = {.data = area(call, p->weights), .size = sizeof(float)};
+    size_t rows = shape.k * shape.s;
+    from = p->weights;
+    MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&own, area(call, p->results), rows, p->in, NULL, shape.c, stream())));
+  }
+  return MPTL_CUDA_LAUNCH(mptl_cuda_unpack_weights(mptl_cuda_address(call->dtheta[0]), area(call, from), shape, stream()));
 }
 
 static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
@@ -208,41 +276,43 @@ static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result
 static mptl_status forward(mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   const void *x;
+  size_t channels = out_channels(call);
   mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
   const float *bias = call->op->attr.bias ? mptl_cuda_address(call->theta[1]) : NULL;
-  float *results = in_place(&call->y) ? y.data : area(call, p->results);
+  float *results = in_place(&call->y, p->out, channels) ? y.data : area(call, p->results);
   MPTL_TRY(pack_weights(call, p));
-  MPTL_TRY(operand(&x, call, &call->in[0], p->type.first, in_numel(call), p->first, true));
+  MPTL_TRY(input(&x, call, p));
   MPTL_TRY(multiply(call, MPTL_FORWARD, results, x, area(call, p->second)));
-  return MPTL_CUDA_LAUNCH(mptl_cuda_write(&y, results, out_numel(call), bias, (size_t)mptl_cuda_out_shape(call).c, stream()));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&y, results, out_pixels(call), p->out, bias, channels, stream()));
 }
 
 static mptl_status backward_theta(mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
-  size_t channels = (size_t)mptl_cuda_out_shape(call).c;
+  size_t channels = out_channels(call), pixels = out_pixels(call);
   const void *x, *dy;
-  MPTL_TRY(operand(&x, call, &call->in[0], w->type.first, in_numel(call), w->first, true));
-  MPTL_TRY(operand(&dy, call, &call->dy, w->type.second, out_numel(call), w->second, true));
+  MPTL_TRY(input(&x, call, w));
+  MPTL_TRY(operand(&dy, call, &call->dy, w->type.second, pixels, channels, w->out, w->second, true));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_WEIGHTS, area(call, w->results), x, dy));
-  MPTL_TRY(MPTL_CUDA_LAUNCH(
-      mptl_cuda_unpack_weights(mptl_cuda_address(call->dtheta[0]), area(call, w->results), weights_shape(call), stream())));
+  MPTL_TRY(unpack_gradients(call, w));
   if (!call->op->attr.bias) return MPTL_OK;
   mptl_cuda_source source = mptl_cuda_source_of(&call->dy);
-  return MPTL_CUDA_LAUNCH(mptl_cuda_bias_gradient(mptl_cuda_address(call->dtheta[1]), &source, out_numel(call) / channels,
-                                                  channels, area(call, state(call)->bias_sums), stream()));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_bias_gradient(mptl_cuda_address(call->dtheta[1]), &source, pixels, channels,
+                                                  area(call, state(call)->bias_sums), stream()));
 }
 
 static mptl_status backward(mptl_call *call) {
-  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  const gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   MPTL_TRY(backward_theta(call));
   if (!call->dx[0].wanted) return MPTL_OK;
   const void *dy;
+  size_t channels = in_channels(call);
   mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
-  float *results = in_place(&call->dx[0]) ? dx.data : area(call, d->results);
+  float *results = in_place(&call->dx[0], d->in, channels) ? dx.data : area(call, d->results);
   MPTL_TRY(pack_weights(call, d));
-  MPTL_TRY(operand(&dy, call, &call->dy, d->type.first, out_numel(call), d->first, d->type.first != w->type.second));
+  MPTL_TRY(operand(&dy, call, &call->dy, d->type.first, out_pixels(call), out_channels(call), d->out, d->first,
+                   !share_gradient(call)));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_DATA, results, dy, area(call, d->second)));
-  return MPTL_CUDA_LAUNCH(mptl_cuda_write(&dx, results, in_numel(call), NULL, 1, stream()));
+  return MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&dx, results, in_pixels(call), d->in, NULL, channels, stream()));
 }
 
 /* ---- The rows of the table ---- */

@@ -25,6 +25,13 @@ static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, 
   return MPTL_OK;
 }
 
+/* And in bf16: nothing backward for odd numbers of channels. */
+static mptl_status check_bf16(const mptl_conv_shape *s, mptl_pass pass) {
+  if (pass != MPTL_FORWARD && s->groups == 1 && (s->ic % 2 != 0 || s->oc % 2 != 0))
+    return mptl_fail(MPTL_EUNSUPPORTED, "no code for bf16 and %d and %d channels, %s", s->ic, s->oc, mptl_pass_name(pass));
+  return MPTL_OK;
+}
+
 static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   MPTL_TRY(mptl_conv_check(shape));
   MPTL_TRY(mptl_cuda_check_types(mptl_cuda_runtime_capability(), t.first, t.second));
@@ -60,6 +67,7 @@ mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_
   if (!is_expected(shape, pass, t.first, t.second))
     return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not expected", mptl_conv_name(shape).text, mptl_pass_name(pass),
                      mptl_cuda_type_name(t.first), mptl_cuda_type_name(t.second));
+  if (t.first == MPTL_CUDA_BF16) MPTL_TRY(check_bf16(shape, pass));
   return create(product, shape, pass, t);
 }
 
