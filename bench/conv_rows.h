@@ -1,5 +1,5 @@
 /* The convolutions and linear operators that bench/conv.c and bench/cuda.c measure: those of ResNet-18 on CIFAR at widths 1 and 0.25,
- * both ends included, and the depthwise and odd-channel ones of the mobile networks. */
+ * both ends included, the first one's images with more channels too, and the depthwise and odd-channel ones of the mobile networks. */
 #ifndef MPTL_BENCH_CONV_ROWS_H
 #define MPTL_BENCH_CONV_ROWS_H
 
@@ -19,6 +19,7 @@ static const bench_row bench_rows[] = {
     {24, 32, 24, 1, 1, 1, false, false},    {12, 32, 12, 3, 1, 1, false, false},   {28, 32, 28, 1, 1, 1, false, false},
     {28, 32, 28, 3, 1, 28, false, false},   {96, 32, 96, 3, 1, 96, false, false},  {58, 16, 58, 3, 1, 58, false, false},
     {116, 8, 116, 3, 2, 116, false, false}, {58, 16, 58, 1, 1, 1, false, false},   {464, 4, 1024, 1, 1, 1, false, false},
+    {4, 32, 64, 3, 1, 1, false, true},      {6, 32, 64, 3, 1, 1, false, true},     {8, 32, 64, 3, 1, 1, false, true},
 };
 enum { BENCH_ROWS = sizeof bench_rows / sizeof *bench_rows };
 
