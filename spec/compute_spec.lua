@@ -3,35 +3,60 @@ local core = require "mptl.core"
 local compute = require "mptl.compute"
 local net = require "support.network"
 local precision = require "mptl.precision"
+local process = require "support.process"
 
-local has_bf16 = core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16"
+local units = require "support.units"
+
+local here = units.units()
+local has_bf16 = here ~= "none"
+
+-- Formats of two operands, the setting and the convolution's groups; then what they are multiplied in without bf16 units, with
+-- AVX512-BF16 (twice as fast as binary32), and with AMX (four to eight times as fast, so that two products for one pay).
+local choices = {
+  { "FP(4,3,4)", "FP(5,2,0)", "auto", 1, none = "f32", bf16 = "bf16", amx = "bf16" },
+  { "FP(5,7,0)", "fp8_e4m3fn", "auto", 1, none = "f32", bf16 = "bf16", amx = "bf16" },
+  { "FP(5,8,0)", "FP(4,3,4)", "auto", 1, none = "f32", bf16 = "f32", amx = "2xbf16" },
+  { "FP(4,3,4)", "FP(6,9,0)", "auto", 1, none = "f32", bf16 = "f32", amx = "2xbf16" },
+  { "FP(6,9,0)", "FP(6,9,0)", "auto", 1, none = "f32", bf16 = "f32", amx = "f32" },
+  { "fp32", "FP(4,3,4)", "auto", 1, none = "f32", bf16 = "f32", amx = "f32" },
+  -- as wide as two numbers of bf16 hold, and one bit wider
+  { "FP(4,3,4)", "FP(5,2,0)", "narrow", 1, none = "f32", bf16 = "bf16", amx = "bf16" },
+  { "FP(6,9,0)", "FP(4,3,4)", "narrow", 1, none = "f32", bf16 = "2xbf16", amx = "2xbf16" },
+  { "FP(4,3,4)", "FP(5,15,0)", "narrow", 1, none = "f32", bf16 = "2xbf16", amx = "2xbf16" },
+  { "FP(6,9,0)", "fp16", "narrow", 1, none = "f32", bf16 = "4xbf16", amx = "4xbf16" },
+  { "FP(5,16,0)", "FP(4,3,4)", "narrow", 1, none = "f32", bf16 = "f32", amx = "f32" },
+  { "fp32", "FP(4,3,4)", "narrow", 1, none = "f32", bf16 = "f32", amx = "f32" },
+  { "FP(4,3,4)", "FP(4,3,4)", "f32", 1, none = "f32", bf16 = "f32", amx = "f32" },
+  -- groups: two products for one are no faster, not even with AMX
+  { "FP(6,9,0)", "FP(4,3,4)", "auto", 2, none = "f32", bf16 = "f32", amx = "f32" },
+  { "FP(6,9,0)", "FP(4,3,4)", "narrow", 2, none = "f32", bf16 = "2xbf16", amx = "2xbf16" },
+  { "FP(4,3,4)", "FP(4,3,4)", "auto", 2, none = "f32", bf16 = "bf16", amx = "bf16" },
+}
+
+--- What each of the choices is in a process with so much of this processor.
+local function chosen(limit)
+  local calls = {}
+  for _, c in ipairs(choices) do calls[#calls + 1] = ("print(c(%q,%q,%q,nil,%d))"):format(c[1], c[2], c[3], c[4]) end
+  local path = process.file("choices.lua", 'local c = require "mptl.core".compute\n' .. table.concat(calls, "\n"))
+  local pipe <close> = assert(io.popen(("ONEDNN_MAX_CPU_ISA=%s DNNL_MAX_CPU_ISA=%s %s %s 2>&1"):format(limit, limit,
+    os.getenv "MPTL_LUA", path)))
+  local lines = {}
+  for line in pipe:lines() do lines[#lines + 1] = line end
+  return lines
+end
 
 describe("core.compute", function()
-  local narrow = has_bf16 and "bf16" or "f32"
+  for _, limit in ipairs(units.limits) do
+    it("takes bf16 units, and splits numbers in two, where that is exact and pays: up to " .. limit, function()
+      local lines = chosen(limit)
+      assert.equal(#choices, #lines, table.concat(lines, "\n"))
+      for i, c in ipairs(choices) do
+        assert.equal(c[units.units(limit)], lines[i], ("%s by %s, %s, %d groups"):format(table.unpack(c, 1, 4)))
+      end
+    end)
+  end
 
-  it("takes bf16 units for formats of at most 8 significant bits, if the processor has them", function()
-    assert.equal(narrow, core.compute("FP(4,3,4)", "FP(5,2,0)"))
-    assert.equal(narrow, core.compute("FP(5,7,0)", "fp8_e4m3fn"))
-    assert.equal("f32", core.compute("FP(5,8,0)", "FP(4,3,4)"))
-    assert.equal("f32", core.compute("FP(6,9,0)", "FP(6,9,0)"))
-    assert.equal("f32", core.compute("fp32", "FP(4,3,4)"))
-  end)
-
-  it("splits numbers of up to 16 significant bits in two where it is told to", function()
-    local two, four = has_bf16 and "2xbf16" or "f32", has_bf16 and "4xbf16" or "f32"
-    assert.equal(narrow, core.compute("FP(4,3,4)", "FP(5,2,0)", "narrow"))
-    assert.equal(two, core.compute("FP(6,9,0)", "FP(4,3,4)", "narrow"))
-    assert.equal(two, core.compute("FP(4,3,4)", "FP(5,15,0)", "narrow"))
-    assert.equal(four, core.compute("FP(6,9,0)", "fp16", "narrow"))
-    assert.equal("f32", core.compute("FP(5,16,0)", "FP(4,3,4)", "narrow"))
-    assert.equal("f32", core.compute("fp32", "FP(4,3,4)", "narrow"))
-    assert.equal("f32", core.compute("FP(4,3,4)", "FP(4,3,4)", "f32"))
-  end)
-
-  it("does not split numbers for a convolution in groups unless it is told to: that is no faster, not even on AMX", function()
-    assert.equal("f32", core.compute("FP(6,9,0)", "FP(4,3,4)", "auto", nil, 2))
-    assert.equal(has_bf16 and "2xbf16" or "f32", core.compute("FP(6,9,0)", "FP(4,3,4)", "narrow", nil, 2))
-    assert.equal(narrow, core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 2))
+  it("refuses no groups", function()
     assert.has_error(function() core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 0) end)
   end)
 
@@ -81,14 +106,15 @@ describe("compute.passes", function()
 end)
 
 --- A strided 3x3 convolution, in groups or not, and a linear layer; inputs and parameters in the given formats, everything
--- they make in fp32.
-local function compile(setting, values, weights, formats)
+-- they make in fp32. The gradients of the linear layer's outputs are 0 and 1, or those of a softmax, any numbers.
+local function compile(setting, values, weights, formats, softmax)
   formats = formats or { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)" }
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 16, 8, 8 } },
     { out = 24, kernel = 3, padding = 1, stride = 2, groups = formats.groups or 1, bias = true })
   x = g:add("relu", "relu", { x }) -- brings the convolution's output back to a narrow format
   x = g:add("linear", "linear", { g:view(x, { 24 * 16 }) }, { out = 5 })
+  if softmax then x = g:add("log_softmax", "log_softmax", { x }) end
   g:add("nll_loss", "loss", { x })
   local a = core.assignment(g, 4, net.fp32)
   for op = 0, 3 do
@@ -112,17 +138,97 @@ local function compile(setting, values, weights, formats)
     conv = program:read(1), linear = program:read(3), dx = program:read(0, "gradient"), drelu = program:read(2, "gradient"),
     dconv = model:grad "conv.weight", dconv_bias = model:grad "conv.bias", dlinear = model:grad "linear.weight",
     dlinear_bias = model:grad "linear.bias",
+  }, {
+    conv = {
+      height = 8, channels = 16, out = 24, kernel = 3, padding = 1, stride = 2, groups = formats.groups or 1,
+      x = program:read(0), dy = program:read(1, "gradient"), w = core.round(model:tensor "conv.weight", formats.theta),
+      bias = core.round(model:tensor "conv.bias", formats.theta), formats = formats,
+    },
+    linear = { -- as a convolution whose kernel is the image
+      height = 4, channels = 24, out = 5, kernel = 4, padding = 0, stride = 1, groups = 1,
+      x = program:read(2), dy = program:read(3, "gradient"), w = core.round(model:tensor "linear.weight", formats.theta),
+      bias = core.round(model:tensor "linear.bias", formats.theta), formats = formats,
+    },
   }
+end
+
+--- Sums of a list's elements, and of their magnitudes.
+local function sums(n)
+  local s = { value = {}, size = {} }
+  for i = 1, n do s.value[i], s.size[i] = 0.0, 0.0 end
+  return s
+end
+
+local function add(s, at, product)
+  s.value[at], s.size[at] = s.value[at] + product, s.size[at] + math.abs(product)
+end
+
+--- The three passes of a layer for four square images, from the very operands that the program had, summed in binary64.
+-- @return sums: of the output, of the gradients of the input and of the weights
+local function passes_of(l)
+  local x, w, dy, bias = l.x:totable(), l.w:totable(), l.dy:totable(), l.bias:totable()
+  local size, per, outs = (l.height + 2 * l.padding - l.kernel) // l.stride + 1, l.channels // l.groups, l.out // l.groups
+  local y, dx, dw = sums(4 * size * size * l.out), sums(#x), sums(#w)
+  for image = 0, 3 do
+    for at = 0, size * size * l.out - 1 do
+      local o, column, row = at % l.out, at // l.out % size, at // l.out // size
+      local to = image * size * size * l.out + at + 1
+      add(y, to, bias[o + 1])
+      for kh = 0, l.kernel - 1 do
+        local h = row * l.stride - l.padding + kh
+        for kw = 0, l.kernel - 1 do
+          local v = column * l.stride - l.padding + kw
+          if h >= 0 and h < l.height and v >= 0 and v < l.height then
+            local from = ((image * l.height + h) * l.height + v) * l.channels + o // outs * per + 1
+            for c = 0, per - 1 do
+              local weight = ((o * per + c) * l.kernel + kh) * l.kernel + kw + 1
+              add(y, to, x[from + c] * w[weight])
+              add(dx, from + c, dy[to] * w[weight])
+              add(dw, weight, x[from + c] * dy[to])
+            end
+          end
+        end
+      end
+    end
+  end
+  return y, dx, dw
+end
+
+--- Fails where one of a program's results is not the sum of the products of its operands, to what binary32 sums may be off in any
+-- order: each addition by 2^-24 of the sum of the magnitudes (twice that, for units that do not round to nearest). Parts of
+-- numbers make for two or four times as many terms. A lost lower part would be off by 2^-9 of each term.
+local function assert_passes(setting, results, layers)
+  local function assert_pass(got, want, name, terms, a, b)
+    local products = tonumber((core.compute(a, b, setting, nil, layers.conv.groups):match "^(%d)xbf16") or 1)
+    got = got:totable()
+    assert.equal(#want.value, #got, name)
+    for i = 1, #got do
+      local most = (products * terms + 2) * 2 ^ -23 * want.size[i]
+      if not (math.abs(got[i] - want.value[i]) <= most) then
+        error(("%s in %s: element %d is %.9g, expected %.9g to %.2g"):format(name, setting, i, got[i], want.value[i], most), 2)
+      end
+    end
+  end
+  for name, names in pairs { conv = { "conv", "dx", "dconv" }, linear = { "linear", "drelu", "dlinear" } } do
+    local l = layers[name]
+    local y, dx, dw = passes_of(l)
+    local area = l.kernel * l.kernel
+    assert_pass(results[names[1]], y, names[1], l.channels // l.groups * area + 1, l.formats.v, l.formats.theta)
+    assert_pass(results[names[2]], dx, names[2], l.out // l.groups * area, l.formats.dv, l.formats.theta)
+    assert_pass(results[names[3]], dw, names[3], l.dy:numel() // l.out, l.formats.v, l.formats.dv)
+  end
 end
 
 describe("a program", function()
   local function small(i) return (i * 7 + i // 5) % 9 - 4 end
   -- Of 10 significant bits, so that both parts count; their products with each other have 20, and few enough are added.
   local function wider(i) return (i % 4 == 0) and ((i * 37 + i // 3) % 1023 - 511) or 0 end
+  local numbers = net.numbers(20000, 11)
+  local function any(i) return numbers[i] end
 
   it("gets the same bits from either type where sums are exact", function()
     local f32, auto = compile("f32", small, small), compile("auto", small, small)
-    for name, tensor in pairs(f32) do assert.equal(tensor:tostring(), auto[name]:tostring(), name) end
+    for name, tensor in pairs(f32) do assert.is_true(tensor:tostring() == auto[name]:tostring(), name) end
   end)
 
   local mixes = {
@@ -138,30 +244,19 @@ describe("a program", function()
       local f32 = compile("f32", values, small, formats)
       local narrow = compile("narrow", values, small, formats)
       for _, name in ipairs { "conv", "dconv_bias", "dlinear_bias" } do
-        assert.equal(f32[name]:tostring(), narrow[name]:tostring(), name)
+        assert.is_true(f32[name]:tostring() == narrow[name]:tostring(), name)
       end
     end)
 
-    it("gets the same products of any values split in two, but for the order of sums: " .. formats[1], function()
-      local numbers = net.numbers(20000, 11)
-      local function any(i) return numbers[i] end
-      local f32, narrow = compile("f32", any, any, formats), compile("narrow", any, any, formats)
-      for name, tensor in pairs(f32) do
-        local x, y = tensor:totable(), narrow[name]:totable()
-        -- a lost lower part would be an error of 2^-9
-        for i = 1, #x do assert.near(x[i], y[i], 2e-5) end
+    it("sums the products of any values split in two: " .. formats[1], function()
+      for _, setting in ipairs { "f32", "auto", "narrow" } do
+        assert_passes(setting, compile(setting, any, any, formats, true))
       end
     end)
   end
 
-  it("gets the same products of any values: results differ by the order of sums only", function()
-    local numbers = net.numbers(20000, 11)
-    local function any(i) return numbers[i] end
-    local f32, auto = compile("f32", any, any), compile("auto", any, any)
-    for name, tensor in pairs(f32) do
-      local x, y = tensor:totable(), auto[name]:totable()
-      for i = 1, #x do assert.near(x[i], y[i], 2e-5) end -- at most 1024 products below 2, in binary32
-    end
+  it("sums the products of any values", function()
+    for _, setting in ipairs { "f32", "auto", "narrow" } do assert_passes(setting, compile(setting, any, any, nil, true)) end
   end)
 
   -- A sum of n products in binary32, in any order, is off by less than n 2^-24 times the sum of their magnitudes (and of one more

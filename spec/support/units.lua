@@ -1,0 +1,29 @@
+--- Which bf16 units products of this process may use: "none", "bf16" (AVX512-BF16) or "amx". From what the processor says of
+-- itself (core.cpu), not from the engine's choice, which specs hold against it.
+local core = require "mptl.core"
+
+local M = {}
+
+--- oneDNN's names of processors (ONEDNN_MAX_CPU_ISA), which make it one that has no more than this.
+M.limits = { "AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX" }
+local allows = { "none", "none", "bf16", "amx" }
+local order = { none = 0, bf16 = 1, amx = 2 }
+
+local function processor()
+  local has = core.cpu().features
+  if not (has.avx512_bf16 and has.avx512bw and has.avx512dq and has.avx512vl) then return "none" end
+  return has.amx_tile and has.amx_bf16 and has.amx_int8 and "amx" or "bf16"
+end
+
+--- @param limit one of M.limits; this process's when nil
+function M.units(limit)
+  limit = (limit or os.getenv "ONEDNN_MAX_CPU_ISA" or os.getenv "DNNL_MAX_CPU_ISA" or "AVX512_CORE_AMX"):upper()
+  local here = processor()
+  for i, name in ipairs(M.limits) do
+    if name == limit then return order[allows[i]] < order[here] and allows[i] or here end
+  end
+  if limit == "SSE41" or limit == "AVX" then return "none" end
+  error(("ONEDNN_MAX_CPU_ISA: %s, specs know SSE41, AVX, %s"):format(limit, table.concat(M.limits, ", ")))
+end
+
+return M
