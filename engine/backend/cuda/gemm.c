@@ -102,7 +102,8 @@ enum { MOST_WANTED = MPTL_PASSES * sizeof((mptl_cuda_choices){0}.pairs) / sizeof
 /* Lists the passes of a convolution that have no product in their best types yet, once for each number of channels; returns how many. */
 static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *call) {
   size_t n = 0;
-  for (mptl_pass pass = MPTL_FORWARD; pass < MPTL_PASSES; pass++) {
+  for (int p = MPTL_FORWARD; p < MPTL_PASSES; p++) {
+    const mptl_pass pass = (mptl_pass)p;
     mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
     if (!has_pass(call, pass) || state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] != NULL) continue;
     for (int i = 0; i < c.n; i++) {
