@@ -24,7 +24,7 @@
 
 enum {
   VERSION =
-      3, /* another one whenever the search of dnn_plan.c, the check of a plan, the graph of dnn_conv_graph.c or this layout changes */
+      3, /* another one whenever the search of dnn_search.c, the check of a plan, the graph of dnn_conv_graph.c or this layout changes */
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };
