@@ -126,7 +126,8 @@ static void engines_that_fail(void) {
   }
 }
 
-/* Which of the engines that take so many milliseconds is taken, in F32 and bf16, and how many are tried. Right ones follow so many wrong ones. */
+/* Which of the engines that take so many milliseconds is taken, in F32 and bf16, and how many are tried. Right ones follow so
+ * many wrong ones. */
 static void engines_that_are_slow(void) {
   static const struct {
     mptl_cuda_type type;

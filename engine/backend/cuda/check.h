@@ -34,8 +34,8 @@ typedef struct mptl_cuda_finding {
   char wrong[160]; /* what is */
 } mptl_cuda_finding;
 
-/* Other statuses than MPTL_OK: it could not be checked. MPTL_ENOMEM: the device has no memory for operands, two results and workspace, which
- * the current device gives and gets back. Waits for the stream. One thread at a time checks, others wait. */
+/* Other statuses than MPTL_OK: it could not be checked. MPTL_ENOMEM: the device has no memory for operands, two results and
+ * workspace, which the current device gives and gets back. Waits for the stream. One thread at a time checks, others wait. */
 mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked *checked);
 
 /* The numbers of the operands, for a turn: 0 or 1, in which the first or the second operand has all bits of its type. */
@@ -43,9 +43,9 @@ typedef struct mptl_cuda_check_numbers {
   mptl_whole first, second;
 } mptl_cuda_check_numbers;
 
-/* terms: products of a sum. 8-bit units before compute capability 10.0 keep 13 fraction bits of a sum: it is less than 2^13 then, else
- * less than 2^24, in any part of it. That is certain where even the largest products are too few for more; else the limit is 16 standard
- * deviations of the sum, and the numbers are the same always. */
+/* terms: products of a sum. 8-bit units before compute capability 10.0 keep 13 fraction bits of a sum: it is less than 2^13
+ * then, else less than 2^24, in any part of it. That is certain where even the largest products are too few for more; else the
+ * limit is 16 standard deviations of the sum, and the numbers are the same always. */
 mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_type first, mptl_cuda_type second, int capability,
                                                    int turn);
 

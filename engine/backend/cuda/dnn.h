@@ -7,14 +7,14 @@
  *   MPTL_BACKWARD_DATA      first dy, second weights   result dx
  *   MPTL_BACKWARD_WEIGHTS   first x, second dy         result dweights
  *
- * Products are what their types say, never less: of cuDNN's engines those are taken that sum in a fixed order, in binary32, multiply the
- * operands themselves (no Winograd, no FFT, no conversion to fewer bits), and use TF32 only where it is asked for. cuDNN's word on that is not
- * enough: an engine is taken only after it gave the right sums on the device (check.h), and one that did not is passed over as one that is
- * ruled out. So the same plan gives the same bits for the same operands.
+ * Products are what their types say, never less: of cuDNN's engines those are taken that sum in a fixed order, in binary32,
+ * multiply the operands themselves (no Winograd, no FFT, no conversion to fewer bits), and use TF32 only where it is asked
+ * for. cuDNN's word on that is not enough: an engine is taken only after it gave the right sums on the device (check.h), and
+ * one that did not is passed over as one that is ruled out. So the same plan gives the same bits for the same operands.
  *
- * Which of the allowed engines it is depends on how long they take when the plan is made (dnn_search.c): cuDNN's first, unless a later one is twice as
- * fast. Its files (dnn_store.h) keep the choice. Without them, another process may take another engine where two are near that border,
- * and its sums differ in the last bits then.
+ * Which of the allowed engines it is depends on how long they take when the plan is made (dnn_search.c): cuDNN's first, unless
+ * a later one is twice as fast. Its files (dnn_store.h) keep the choice. Without them, another process may take another engine
+ * where two are near that border, and its sums differ in the last bits then.
  *
  * Calls are for one thread at a time by mptl_cuda_dnn, and return as soon as the work is in its stream. A run can be captured into a CUDA
  * graph.
@@ -78,8 +78,8 @@ mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *
 const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv);
 const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv);
 
-/* Which engine was passed over, the last one, because its sums were wrong when this plan was made, and what they were: "engine 2: ...". Empty
- * where there was none, or the plan is from a file. */
+/* Which engine was passed over, the last one, because its sums were wrong when this plan was made, and what they were: "engine
+ * 2: ...". Empty where there was none, or the plan is from a file. */
 const char *mptl_cuda_conv_wrong(const mptl_cuda_conv *conv);
 
 #endif

@@ -60,9 +60,9 @@ mptl_status mptl_dnn_create_like(mptl_cuda_dnn **another, const mptl_cuda_dnn *d
  * one that mptl_conv_check has passed. */
 mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key);
 
-/* Searches a plan for plan->key. certain: whether it would come out the same another time, if there is none. cuDNN's word for an engine that it
- * lists and then does not have is also that for one whose compilation failed, for what reason ever; and a device that gives wrong sums may have
- * been out of order. */
+/* Searches a plan for plan->key. certain: whether it would come out the same another time, if there is none. cuDNN's word for
+ * an engine that it lists and then does not have is also that for one whose compilation failed, for what reason ever; and a
+ * device that gives wrong sums may have been out of order. */
 mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn, bool *certain);
 
 /* What dnn knows of a key, or finds in a file: its plan, or one that has a refusal. NULL: nothing. */

@@ -4,9 +4,10 @@
 
 #include "backend/cuda/dnn_graph.h"
 
-/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the next. So up to MOST_RIGHT that give the right sums
- * are measured, and a later one is taken if it is FASTER times as fast, by GAIN_MS: so much that it is hardly noise, since which engine it is shows in
- * the last bits. Those that cuDNN compiles take a second each: more than one only beside one that takes SLOW_MS. */
+/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the next. So up to MOST_RIGHT
+ * that give the right sums are measured, and a later one is taken if it is FASTER times as fast, by GAIN_MS: so much that it
+ * is hardly noise, since which engine it is shows in the last bits. Those that cuDNN compiles take a second each: more than
+ * one only beside one that takes SLOW_MS. */
 enum { MOST_RIGHT = 4, FASTER = 2, SLOW_MS = 3 };
 static const float GAIN_MS = 0.01f;
 
@@ -57,8 +58,8 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
   snprintf(name, size, "engine %lld", (long long)index);
 }
 
-/* Takes a plan and its configuration if it gives the right sums on the device, and is the first that does, or so much faster than the one that was
- * taken before that it is worth another order of sums. Left alone otherwise. */
+/* Takes a plan and its configuration if it gives the right sums on the device, and is the first that does, or so much faster
+ * than the one that was taken before that it is worth another order of sums. Left alone otherwise. */
 static mptl_status weigh(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, const candidate *c, search *s) {
   mptl_dnn_plan plan = {.key = found->key, .plan = c->plan, .workspace_bytes = c->workspace_bytes};
   mptl_cuda_finding finding = {.right = true};
@@ -80,9 +81,9 @@ static mptl_status weigh(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, const c
   return MPTL_OK;
 }
 
-/* Takes or leaves the plan of a configuration, which is found's if it is taken. It is left if cuDNN does not have it for the device, or it needs
- * too much. Whatever else goes wrong ends the search: the next engine, or type, would be taken on this machine today and not on another
- * one. */
+/* Takes or leaves the plan of a configuration, which is found's if it is taken. It is left if cuDNN does not have it for the
+ * device, or it needs too much. Whatever else goes wrong ends the search: the next engine, or type, would be taken on this
+ * machine today and not on another one. */
 static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
   s->configs++;
