@@ -85,6 +85,7 @@ typedef struct product {
   mptl_source_arg first, second;
   const float *result;
   size_t n, samples;
+  int64_t most; /* magnitudes of a sample's products, together */
 } product;
 
 /* The number of a sample's element, and its place. Where not all are samples: the first, the last, then any, of which every other one is
@@ -105,13 +106,16 @@ MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   return at(i[0], i[1], dims[1], i[2], dims[2], i[3], dims[3]);
 }
 
-/* What the result at i should be; all threads of the block call. */
-MPTL_DEVICE int64_t expected_of(const product &p, const uint32_t *i) {
-  int64_t sum = 0;
+/* What the result at i should be, and whether it is small enough to be compared; all threads of the block call. */
+MPTL_DEVICE int64_t expected_of(const product &p, const uint32_t *i, bool *small) {
+  int64_t sum = 0, magnitudes = 0;
   for (uint32_t t = threadIdx.x; t < p.of.terms; t += MPTL_THREADS) {
     term o = term_of(p.sums, i, t);
-    if (o.inside) sum += (int64_t)(mptl_read_one(p.first, o.first) * mptl_read_one(p.second, o.second));
+    if (!o.inside) continue;
+    int64_t number = (int64_t)(mptl_read_one(p.first, o.first) * mptl_read_one(p.second, o.second));
+    sum += number, magnitudes += number < 0 ? -number : number;
   }
+  *small = sum_of_block(magnitudes) < p.most;
   return sum_of_block(sum);
 }
 
@@ -121,8 +125,9 @@ static __global__ void __launch_bounds__(MPTL_THREADS) compare_kernel(mptl_cuda_
   for (size_t sample = blockIdx.x; sample < p.samples; sample += gridDim.x) {
     uint32_t i[4];
     size_t element = element_of(p, sample, i);
-    int64_t expected = expected_of(p, i), magnitude = expected < 0 ? -expected : expected;
-    if (threadIdx.x != 0) continue;
+    bool small;
+    int64_t expected = expected_of(p, i, &small), magnitude = expected < 0 ? -expected : expected;
+    if (threadIdx.x != 0 || !small) continue;
     atomicMax((mptl_u64 *)&verdict->largest, (mptl_u64)magnitude);
     if (p.result[element] == (float)expected) continue; /* a NaN is not */
     atomicAdd((mptl_u64 *)&verdict->wrong, (mptl_u64)1);
@@ -135,7 +140,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS) describe_kernel(mptl_cuda
   if (verdict->wrong == 0) return;
   uint32_t i[4];
   size_t element = element_of(p, p.samples - (size_t)verdict->behind, i);
-  int64_t expected = expected_of(p, i);
+  bool small;
+  int64_t expected = expected_of(p, i, &small);
   if (threadIdx.x != 0) return;
   verdict->at = element;
   verdict->got = p.result[element];
@@ -151,7 +157,8 @@ size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums) {
 }
 
 int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_cuda_source *first,
-                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, mptl_cuda_stream stream) {
+                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
+                         mptl_cuda_stream stream) {
   if (sums->pass < 0 || sums->pass > 2) return MPTL_INVALID_VALUE;
   product p;
   memset(&p, 0, sizeof p);
@@ -161,6 +168,7 @@ int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const 
   p.result = result;
   p.n = elements_of(&p.of);
   p.samples = samples < p.n ? samples : p.n;
+  p.most = most;
   if (p.samples == 0) return 0;
   MPTL_LAUNCH(compare_kernel, mptl_blocks_of(p.samples), MPTL_THREADS, 0, stream)(verdict, p);
   MPTL_LAUNCH(describe_kernel, 1, MPTL_THREADS, 0, stream)(verdict, p);

@@ -293,9 +293,11 @@ int mptl_cuda_fill_whole(const mptl_cuda_sink *dst, const mptl_whole *numbers, s
 /* Elements of a result to look at: all, or as many as make some 2^29 products, from 2^10 to 2^16. */
 size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums);
 
-/* Compares so many elements of a result, first and last among them, with the sums of products of whole numbers. */
+/* Compares so many elements of a result, first and last among them, with the sums of products of whole numbers. Those whose products'
+ * magnitudes are `most` or more together are passed over. */
 int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_cuda_source *first,
-                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, mptl_cuda_stream stream);
+                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
+                         mptl_cuda_stream stream);
 
 /* Compares all elements of two results. */
 int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n, mptl_cuda_stream stream);

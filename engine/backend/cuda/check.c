@@ -10,7 +10,7 @@
 
 #ifdef MPTL_CUDA_CHECKS
 
-enum { TURNS = 2, ALIGN = 256 };
+enum { ALIGN = 256 };
 
 /* Arrays of a check, in one piece of memory. */
 enum { FIRST, SECOND, RESULT, AGAIN, WORKSPACE, VERDICT, ARRAYS };
@@ -104,8 +104,9 @@ static mptl_status launch(const check *c, int turn) {
   MPTL_TRY(cuda(cudaEventRecord(c->begin, of->stream), "event"));
   MPTL_TRY(run(c, AGAIN));
   MPTL_TRY(cuda(cudaEventRecord(c->end, of->stream), "event"));
-  MPTL_TRY(cuda((cudaError_t)mptl_cuda_check_sums(verdict, result, &a, &b, &sums, mptl_cuda_check_samples(&sums), of->stream),
-                "comparing sums"));
+  MPTL_TRY(cuda(
+      (cudaError_t)mptl_cuda_check_sums(verdict, result, &a, &b, &sums, mptl_cuda_check_samples(&sums), numbers.most, of->stream),
+      "comparing sums"));
   return cuda((cudaError_t)mptl_cuda_check_same(verdict, result, again, c->n[RESULT], of->stream), "comparing results");
 }
 
@@ -140,7 +141,7 @@ static mptl_status take_turns(mptl_cuda_finding *f, check *c) {
   MPTL_TRY(cuda(cudaEventCreate(&c->begin), "event"));
   MPTL_TRY(cuda(cudaEventCreate(&c->end), "event"));
   MPTL_TRY(allocate(c));
-  for (int turn = 0; turn < TURNS && f->right; turn++) MPTL_TRY(take_turn(f, c, turn));
+  for (int turn = 0; turn < mptl_cuda_check_turns(c->of->first) && f->right; turn++) MPTL_TRY(take_turn(f, c, turn));
   return MPTL_OK;
 }
 

@@ -20,8 +20,25 @@ static bool fits(double terms, double a, double b, int bits) {
   return terms * a * b < limit || deviations * deviations * terms * variance < limit * limit;
 }
 
+int mptl_cuda_check_turns(mptl_cuda_type first) { return first == MPTL_CUDA_F32 ? 4 : 2; }
+
+/* Of the turns in which F32 has nearly all its bits. */
+static mptl_cuda_check_numbers sparse_numbers(uint64_t terms, int turn) {
+  uint32_t thinning = 0;
+  while (terms * 2 / 3 >> thinning > 1)
+    thinning++; /* of numbers from -1 to 1, two thirds are not 0; of a sum's products, one or two */
+  mptl_cuda_check_numbers n = {.most = 1 << SUM_BITS};
+  for (uint32_t i = 0; i < 2; i++) {
+    bool wide = (int)i == turn % 2;
+    *(i == 0 ? &n.first : &n.second) = (mptl_whole){wide ? (1u << 23) - 1 : 1, wide ? 0 : thinning,
+                                                    mptl_make_key(TURNS_SEED + (uint64_t)turn, MPTL_STREAM_INIT, i, 0)};
+  }
+  return n;
+}
+
 mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_type first, mptl_cuda_type second, int capability,
                                                    int turn) {
+  if (turn > 1) return sparse_numbers(terms, turn);
   const int sum_bits = mptl_cuda_type_size(first) == 1 && capability < FULL_SUMS_FROM ? SUM_BITS_OF_8 : SUM_BITS;
   const uint32_t most[] = {(1u << bits_of[first]) - 1, (1u << bits_of[second]) - 1};
   const uint32_t large = most[turn], limit = most[1 - turn];
@@ -33,5 +50,5 @@ mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_typ
   for (uint32_t i = 0; i < 2; i++)
     numbers[i] = (mptl_whole){(int)i == turn ? large : small, (int)i == turn ? 0 : thinning,
                               mptl_make_key(TURNS_SEED + (uint64_t)turn, MPTL_STREAM_INIT, i, 0)};
-  return (mptl_cuda_check_numbers){numbers[0], numbers[1]};
+  return (mptl_cuda_check_numbers){numbers[0], numbers[1], INT64_MAX};
 }
