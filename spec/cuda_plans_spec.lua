@@ -29,12 +29,12 @@ describe("cuDNN", function()
     end)
   end
 
-  -- The images of ResNet-18's first convolution have 3 channels: 4 forward, and 6 for the gradients of weights, in bf16.
-  it("compiles engines for odd numbers of channels, which the backend fills up: h100, bf16", function()
+  -- The images of ResNet-18's first convolution have 3 channels: 8 in bf16.
+  it("compiles engines for any number of channels, which the backend fills up: h100, bf16", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local stem = { 128, 3, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
     local shapes = { stem, { 2, 6, 8, 8, 5, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } }
-    local expected = { "4x32x32 -> 64", "4x32x32 -> 64", "6x32x32 -> 64", "6x8x8 -> 5", "6x8x8 -> 8", "6x8x8 -> 6" }
+    local expected = { "8x32x32 -> 64", "8x32x32 -> 64", "8x32x32 -> 64", "8x8x8 -> 8", "8x8x8 -> 8", "8x8x8 -> 8" }
     for i, line in ipairs(convolutions.plans("h100", "bf16", shapes)) do
       assert.equal("ok", line:sub(1, 2), line)
       assert.is_truthy(line:find("x" .. expected[i] .. "x", 1, true), line)
