@@ -2,6 +2,10 @@
  *
  *   core.time() -> seconds since some fixed moment, monotonic
  *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
+ *   core.crc32c(bytes) -> integer
+ *   core.rename(from, to)                           of files and folders that are on the disk; the new name is, then, too
+ *   core.sync_folder(path)                          brings the names in a folder to the disk
+ *   core.appender(path)                             -> mptl.Appender, a file to add to: append(text), sync(), close()
  *   core.read_tensor(path, offset, tensor)          fills the tensor from the file's bytes at offset
  *   core.catch_interrupt([on])  SIGINT and SIGTERM set a flag, and a second one ends the process as usual; false: as usual again
  *   core.interrupted() -> boolean
@@ -17,6 +21,7 @@
 
 #include "bindings/bind.h"
 #include "core/clock.h"
+#include "core/crc32c.h"
 #include "mptl/file.h"
 
 static int system_time(lua_State *L) {
@@ -65,6 +70,73 @@ static int system_read_tensor(lua_State *L) {
   return 1;
 }
 
+static int system_crc32c(lua_State *L) {
+  size_t size;
+  const char *bytes = luaL_checklstring(L, 1, &size);
+  lua_pushinteger(L, mptl_crc32c(0, bytes, size));
+  return 1;
+}
+
+static int system_rename(lua_State *L) {
+  bind_check(L, mptl_file_rename(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
+  return 0;
+}
+
+static int system_sync_folder(lua_State *L) {
+  bind_check(L, mptl_folder_sync(luaL_checkstring(L, 1)));
+  return 0;
+}
+
+#define APPENDER "mptl.Appender"
+
+static int appender_new(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  mptl_appender **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  luaL_setmetatable(L, APPENDER);
+  bind_check(L, mptl_appender_create(box, path));
+  return 1;
+}
+
+static mptl_appender *check_appender(lua_State *L) {
+  mptl_appender *appender = *(mptl_appender **)luaL_checkudata(L, 1, APPENDER);
+  if (appender == NULL) luaL_error(L, "appender: already closed");
+  return appender;
+}
+
+static int appender_append(lua_State *L) {
+  size_t size;
+  const char *text = luaL_checklstring(L, 2, &size);
+  bind_check(L, mptl_appender_append(check_appender(L), text, size));
+  return 0;
+}
+
+static int appender_sync(lua_State *L) {
+  bind_check(L, mptl_appender_sync(check_appender(L)));
+  return 0;
+}
+
+static int appender_gc(lua_State *L) {
+  mptl_appender **box = luaL_checkudata(L, 1, APPENDER);
+  mptl_appender_destroy(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int appender_close(lua_State *L) {
+  mptl_status status = mptl_appender_close(check_appender(L));
+  appender_gc(L);
+  bind_check(L, status);
+  return 0;
+}
+
+static const luaL_Reg appender_methods[] = {
+    {"append", appender_append},
+    {"sync", appender_sync},
+    {"close", appender_close},
+    {NULL, NULL},
+};
+
 /* ---- Interrupts ---- */
 
 static volatile sig_atomic_t interrupted;
@@ -76,6 +148,13 @@ static void on_interrupt(int sig) {
   signal(SIGTERM, SIG_DFL);
 }
 
+/* The limit on file sizes as an error of whoever writes, not a signal that ends the process. */
+static void ignore_size_limit(int on) {
+  static void (*before)(int) = SIG_DFL;
+  void (*was)(int) = signal(SIGXFSZ, on ? SIG_IGN : before);
+  if (on) before = was;
+}
+
 static int system_catch_interrupt(lua_State *L) {
   int on = lua_isnone(L, 1) || lua_toboolean(L, 1);
   struct sigaction action = {.sa_handler = on ? on_interrupt : SIG_DFL, .sa_flags = SA_RESTART};
@@ -83,7 +162,7 @@ static int system_catch_interrupt(lua_State *L) {
   interrupted = 0;
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
-  signal(SIGXFSZ, on ? SIG_IGN : SIG_DFL); /* so that the limit on file sizes is an error of write_file */
+  ignore_size_limit(on);
   return 0;
 }
 
@@ -154,6 +233,10 @@ static int system_cpu(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"time", system_time},
     {"write_file", system_write_file},
+    {"crc32c", system_crc32c},
+    {"rename", system_rename},
+    {"sync_folder", system_sync_folder},
+    {"appender", appender_new},
     {"read_tensor", system_read_tensor},
     {"catch_interrupt", system_catch_interrupt},
     {"interrupted", system_interrupted},
@@ -163,4 +246,7 @@ static const luaL_Reg functions[] = {
     {NULL, NULL},
 };
 
-void mptl_bind_system(lua_State *L) { luaL_setfuncs(L, functions, 0); }
+void mptl_bind_system(lua_State *L) {
+  bind_new_type(L, APPENDER, appender_methods, appender_gc);
+  luaL_setfuncs(L, functions, 0);
+}

@@ -3,11 +3,13 @@
  * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_FROM_BIN, so that tree and build may be
  * moved together), else in PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in a stock Lua 5.4 with require "mptl".
  */
+#include <errno.h>
 #include <lauxlib.h>
 #include <libgen.h>
 #include <limits.h>
 #include <lua.h>
 #include <lualib.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,8 +95,19 @@ static void limit_spinning(void) {
   if (getenv("OMP_WAIT_POLICY") == NULL) setenv("GOMP_SPINCOUNT", "20000", 0);
 }
 
+/* The status of a command that ended well, unless something that it printed is nowhere: on a full disk the last of it fails here. */
+static int finish_output(void) {
+  int failed = ferror(stdout);
+  errno = 0;
+  if (fflush(stdout) != 0) failed = 1;
+  if (!failed && fclose(stdout) != 0 && errno != EBADF) failed = 1; /* EBADF: it was closed from the start, and not needed */
+  if (failed) fprintf(stderr, "mptl: cannot write standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+  return failed;
+}
+
 int main(int argc, char **argv) {
   limit_spinning();
+  signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of whoever writes */
   lua_State *L = luaL_newstate();
   if (L == NULL) {
     fprintf(stderr, "mptl: out of memory\n");
@@ -111,5 +124,5 @@ int main(int argc, char **argv) {
   else
     code = (int)luaL_optinteger(L, -1, 0);
   lua_close(L);
-  return code;
+  return code == 0 ? finish_output() : code;
 }

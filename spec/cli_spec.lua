@@ -83,6 +83,23 @@ describe("mptl", function()
   end)
 end)
 
+describe("standard output that cannot be written", function()
+  for _, command in ipairs { "formats", "--version", "--help", "plan resnet18_cifar", "doctor" } do
+    it("is told: " .. command, function()
+      local pipe = io.popen(("{ %s %s >/dev/full; echo $?; } 2>&1"):format(os.getenv "MPTL_BIN", command))
+      -- why, only where all of it was to be written at the end
+      assert.matches("^mptl: cannot write standard output[^\n]*\n1\n$", pipe:read "a")
+      pipe:close()
+    end)
+  end
+
+  it("does not matter where nothing is printed", function()
+    local pipe = io.popen(("{ %s round --format fp16 </dev/null >&-; echo $?; } 2>&1"):format(os.getenv "MPTL_BIN"))
+    assert.equal("0\n", pipe:read "a")
+    pipe:close()
+  end)
+end)
+
 describe("mptl doctor", function()
   it("tells the machine and what is missing", function()
     local result = process.mptl { "doctor", "--data", "/nonexistent" }

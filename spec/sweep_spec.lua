@@ -156,6 +156,36 @@ return {
     assert.is_true(runs.same_files(dir .. "/alone/last.safetensors", dir .. "/o/tiny-seed2/last.safetensors"))
   end)
 
+  it("tells how far a run is from its checkpoint, whatever became of the lines", function()
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", seed = 1 } } }')
+    local run = dir .. "/o/tiny-seed1"
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    local lines, checkpoint = runs.slurp(run .. "/metrics.jsonl"), runs.slurp(run .. "/last.safetensors")
+    runs.spill(run .. "/metrics.jsonl", (lines:match "^[^\n]*\n"))
+    assert.same({ "tiny-seed1 done 2" }, states())
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    -- cleared of its checkpoints
+    runs.spill(run .. "/metrics.jsonl", lines)
+    os.remove(run .. "/last.safetensors")
+    assert.same({ "tiny-seed1 done 2" }, states())
+    runs.spill(run .. "/metrics.jsonl", (lines:match "^[^\n]*\n"))
+    assert.same({ "tiny-seed1 begun 0" }, states())
+    -- stopped between the last line and the checkpoint
+    runs.remove(run)
+    assert.equal(1, (runs.mptl(dir, "sweep s.lua --out o", "KILL=6")))
+    assert.same({ "tiny-seed1 begun 1" }, states())
+    runs.spill(run .. "/metrics.jsonl", lines)
+    assert.same({ "tiny-seed1 begun 1" }, states())
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    assert.is_true(checkpoint == runs.slurp(run .. "/last.safetensors"))
+    -- a checkpoint that cannot be read
+    runs.spill(run .. "/last.safetensors", checkpoint:sub(1, 1000))
+    assert.same({ "tiny-seed1 begun 0" }, states())
+    local code, out = runs.mptl(dir, "sweep s.lua --out o")
+    assert.equal(1, code)
+    assert.matches("failed    tiny%-seed1  mptl: o/tiny%-seed1/last.safetensors: not a safetensors file, or damaged", out)
+  end)
+
   it("stops its runs when it is interrupted itself", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background("sweep s.lua --out o >out.txt 2>err.txt")

@@ -33,6 +33,69 @@ describe("system", function()
 
   after_each(function() files.remove(dir) end)
 
+  describe("an appender", function()
+    it("adds to a file, which it makes", function()
+      for _, text in ipairs { "one\n", "two\n" } do
+        local appender = core.appender(path)
+        appender:append(text)
+        appender:append ""
+        appender:append(text)
+        appender:sync()
+        appender:close()
+      end
+      assert.equal("one\none\ntwo\ntwo\n", slurp(path))
+    end)
+
+    it("keeps nothing back", function()
+      local appender = core.appender(path)
+      appender:append "x"
+      assert.equal("x", slurp(path))
+    end)
+
+    it("names the file and the reason", function()
+      assert.has_error(function() core.appender(dir .. "/none/file") end,
+        "cannot write " .. dir .. "/none/file: No such file or directory")
+      local full = core.appender "/dev/full"
+      assert.has_error(function() full:append "x" end, "cannot write /dev/full: No space left on device")
+      full:close()
+      assert.has_error(function() full:append "x" end, "appender: already closed")
+    end)
+
+    it("leaves no part of what could not be added", function()
+      local how, code, said = child("ulimit -f 1;", ([[
+        local core = require "mptl.core"
+        core.catch_interrupt() -- the limit is an error then
+        local appender = core.appender %q
+        appender:append(("x"):rep(300))
+        local ok, message = pcall(appender.append, appender, ("y"):rep(1000))
+        print(ok, message)
+        appender:append "z"
+      ]]):format(path))
+      assert.same({ "exit", 0, ("false\tcannot write %s: File too large\n"):format(path) }, { how, code, said })
+      assert.equal(("x"):rep(300) .. "z", slurp(path))
+    end)
+  end)
+
+  describe("rename", function()
+    it("renames files and folders, and names what it cannot", function()
+      core.write_file(path, { "x" })
+      core.rename(path, dir .. "/other")
+      assert.equal("x", slurp(dir .. "/other"))
+      lfs.mkdir(dir .. "/a")
+      core.rename(dir .. "/a", dir .. "/b")
+      assert.equal("directory", lfs.attributes(dir .. "/b", "mode"))
+      assert.has_error(function() core.rename(path, dir .. "/c") end, "cannot write " .. dir .. "/c: No such file or directory")
+    end)
+  end)
+
+  describe("sync_folder", function()
+    it("names a folder that is not there", function()
+      core.sync_folder(dir)
+      assert.has_error(function() core.sync_folder(dir .. "/none") end,
+        "cannot write " .. dir .. "/none: No such file or directory")
+    end)
+  end)
+
   describe("write_file", function()
     it("writes strings and tensors one after the other", function()
       core.write_file(path, { "ab", core.tensor({ 2 }, { 1, -2 }), "", "c" })

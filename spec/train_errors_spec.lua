@@ -126,6 +126,15 @@ describe("mptl train", function()
     assert.equal(runs.slurp(dir .. "/json/metrics.jsonl"), out)
   end)
 
+  it("stops when the metrics cannot be printed, after the checkpoint", function()
+    local pipe = io.popen(("cd %s && { %s train tiny.lua --json --out nowhere >/dev/full; echo $?; } 2>&1"):format(dir,
+      os.getenv "MPTL_BIN"))
+    assert.equal("mptl: cannot write standard output: No space left on device\n1\n", pipe:read "a")
+    pipe:close()
+    assert.equal(1, #runs.metrics(dir .. "/nowhere"))
+    assert.equal(0, (runs.mptl(dir, "train tiny.lua --json --out nowhere --resume")))
+  end)
+
   it("prints nothing when quiet", function()
     local code, out, err = runs.mptl(dir, "train tiny.lua --quiet --out quiet")
     assert.same({ 0, "", "" }, { code, out, err })

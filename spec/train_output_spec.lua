@@ -1,59 +1,16 @@
 -- What a run shows while it runs, and the TensorBoard events it leaves.
+local events = require "support.events"
 local files = require "data_files"
+local lfs = require "lfs"
 local progress = require "mptl.progress"
+local runs = require "support.runs"
 local tensorboard = require "mptl.tensorboard"
-
---- The fields of a protobuf message: list of {number, value}; delimited values are strings.
-local function fields(bytes)
-  local list, at = {}, 1
-  local function varint()
-    local n, shift = 0, 0
-    repeat
-      local byte = bytes:byte(at)
-      n, shift, at = n | (byte & 127) << shift, shift + 7, at + 1
-    until byte < 128
-    return n
-  end
-  while at <= #bytes do
-    local key = varint()
-    local value
-    if key & 7 == 0 then
-      value = varint()
-    elseif key & 7 == 2 then
-      local n = varint()
-      value, at = bytes:sub(at, at + n - 1), at + n
-    else
-      value, at = string.unpack(key & 7 == 1 and "<d" or "<f", bytes, at)
-    end
-    list[#list + 1] = { key >> 3, value }
-  end
-  return list
-end
 
 describe("tensorboard", function()
   local dir
 
   before_each(function() dir = files.directory() end)
   after_each(function() files.remove(dir) end)
-
-  --- The events of a file, checksums checked.
-  local function events(path)
-    local f <close> = assert(io.open(path, "rb"))
-    local text, at, list = f:read "a", 1, {}
-    local function masked(s)
-      local c = tensorboard.crc32c(s)
-      return ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff
-    end
-    while at <= #text do
-      local length, crc = string.unpack("<I8I4", text, at)
-      assert.equal(masked(text:sub(at, at + 7)), crc)
-      local event = text:sub(at + 12, at + 11 + length)
-      assert.equal(masked(event), (string.unpack("<I4", text, at + 12 + length)))
-      list[#list + 1] = fields(event)
-      at = at + 16 + length
-    end
-    return list
-  end
 
   it("computes CRC-32C", function()
     assert.equal(0xe3069283, tensorboard.crc32c "123456789") -- the check value in the catalogue of CRCs
@@ -64,15 +21,81 @@ describe("tensorboard", function()
     local writer = assert(tensorboard.open(dir))
     writer:add(300, { { "train/loss", 0.5 }, { "test/loss", nil }, { "lr", 0.1 } })
     writer:close()
-    local list = events(writer.path)
+    local list = events.read(writer.path)
     assert.equal(2, #list)
     assert.same({ 3, "brain.Event:2" }, list[1][2])
     assert.near(os.time(), list[2][1][2], 60)
     assert.same({ 2, 300 }, list[2][2])
-    local values = fields(list[2][3][2])
+    local values = events.fields(list[2][3][2])
     assert.equal(2, #values)
-    assert.same({ { 1, "train/loss" }, { 2, 0.5 } }, fields(values[1][2]))
-    assert.same({ 1, "lr" }, fields(values[2][2])[1])
+    assert.same({ { 1, "train/loss" }, { 2, 0.5 } }, events.fields(values[1][2]))
+    assert.same({ 1, "lr" }, events.fields(values[2][2])[1])
+  end)
+
+  it("leaves out an event without scalars", function()
+    local writer = tensorboard.open(dir)
+    writer:add(1, { { "test/loss", nil } })
+    writer:close()
+    assert.equal(1, #events.read(writer.path))
+  end)
+
+  it("raises when a file cannot be written", function()
+    local ok, message = pcall(tensorboard.open, dir .. "/none")
+    assert.is_false(ok)
+    assert.matches("^cannot write .*/none/events%.out%.[^:]+: No such file or directory$", message)
+  end)
+
+  describe("cut back", function()
+    local function points(keep)
+      tensorboard.cut(dir, keep)
+      local list = {}
+      for i, p in ipairs(events.points(dir)) do list[i] = ("%s %d"):format(p.tag, p.step) end
+      return list
+    end
+
+    local function epochs_to(last)
+      return function(tag, step) return tag ~= "epoch" or step <= last end
+    end
+
+    local path
+
+    before_each(function()
+      local writer = tensorboard.open(dir)
+      path = writer.path
+      for step = 1, 300 do -- steps of one and of two bytes
+        if step % 100 == 0 then writer:add(step, { { "step", step }, { "more", step } }) end
+        if step % 150 == 0 then writer:add(step // 150, { { "epoch", 0.5 } }) end
+      end
+      writer:close()
+    end)
+
+    it("keeps what it is told to, and changes nothing where that is all", function()
+      local inode = lfs.attributes(path, "ino")
+      local whole = { "step 100", "more 100", "epoch 1", "step 200", "more 200", "step 300", "more 300", "epoch 2" }
+      assert.same(whole, points(epochs_to(2)))
+      assert.equal(inode, lfs.attributes(path, "ino")) -- it was not written again
+      table.remove(whole)
+      assert.same(whole, points(epochs_to(1)))
+      table.remove(whole, 3)
+      assert.same(whole, points(epochs_to(0)))
+    end)
+
+    it("removes a file that is left with nothing, and leaves files of others alone", function()
+      runs.spill(dir .. "/events.out.tfevents.1.host.2", "not ours")
+      assert.same({}, points(function() return false end))
+      local names = {}
+      for name in lfs.dir(dir) do names[#names + 1] = name:match "^events.*" end
+      assert.same({ "events.out.tfevents.1.host.2" }, names)
+    end)
+
+    it("drops a record cut short or damaged, and what follows it", function()
+      local text = runs.slurp(path)
+      local all = function() return true end
+      for _, damaged in ipairs { text:sub(1, -2), text:sub(1, -30) .. ("\0"):rep(29), text .. "\0\0\0" } do
+        runs.spill(path, damaged)
+        assert.equal(#damaged > #text and 8 or 7, #points(all))
+      end
+    end)
   end)
 
   it("never writes into an older file", function()

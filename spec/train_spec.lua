@@ -135,6 +135,50 @@ describe("mptl train", function()
       assert.same(runs.reproducible(dir .. "/a"), runs.reproducible(dir .. "/runs/" .. names:sub(1, -2)))
     end)
 
+    describe("misses what the checkpoint counts on", function()
+      local options = "train tiny.lua --quiet --steps-every 1 --tensors-every 2 --gradient-error 1 --out "
+
+      -- Trains 7 of 9 steps, changes a file, goes on; returns the errors.
+      local function go_on(out, file, change)
+        assert.equal(130, (runs.mptl(dir, options .. out, "KILL=7")))
+        local path = ("%s/%s/%s"):format(dir, out, file)
+        runs.spill(path, (change(runs.slurp(path))))
+        local code, _, err = runs.mptl(dir, options .. out .. " --resume")
+        assert.equal(0, code)
+        local log = runs.slurp(("%s/%s/run.log"):format(dir, out))
+        if err ~= "" then assert.is_truthy(log:find(err:match "^mptl: (.*)\n$", 1, true)) end
+        return err
+      end
+
+      local function without(pattern)
+        return function(text) return text:gsub(pattern, "") end
+      end
+
+      it("says what, and goes on", function()
+        local changes = select(2, runs.slurp(dir .. "/a/changes.jsonl"):gsub("\n", ""))
+        assert.is_true(changes > 1)
+        for file, case in pairs {
+          ["metrics.jsonl"] = { without '{"epoch":1,[^\n]*\n',
+            "lacks 1 of the 2 lines before the checkpoint, the first of them of epoch 1" },
+          ["changes.jsonl"] = { function() return "" end,
+            ("lacks %d of the %d lines before the checkpoint"):format(changes, changes) },
+          ["steps.jsonl"] = { without '{"step":[67],.*$',
+            "ends with a line of step 5, a line of step 7 was written before the checkpoint" },
+          ["tensors.jsonl"] = { function() return "" end, "has no line, a line of step 6 was written before the checkpoint" },
+          ["gradient_error.jsonl"] = { function(text) return text:sub(1, -2) end,
+            "ends with a line of epoch 1, a line of epoch 2 was written before the checkpoint" },
+        } do
+          local out = "lost-" .. file
+          assert.equal(("mptl: %s/%s: %s\n"):format(out, file, case[2]), go_on(out, file, case[1]))
+          assert.is_true(runs.same_files(dir .. "/a/last.safetensors", ("%s/%s/last.safetensors"):format(dir, out)))
+        end
+      end)
+
+      it("nothing where nothing is missing, or more is there", function()
+        assert.equal("", go_on("more", "metrics.jsonl", function(text) return text .. '{"epoch":3}\n' end))
+      end)
+    end)
+
     it("names the settings that differ", function()
       local code, _, err = runs.mptl(dir, "train tiny.lua --resume --out a --batch 8 --epochs 5")
       assert.equal(2, code)

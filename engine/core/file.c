@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
-
-#include "core/file.h"
 
 static int write_all(int fd, const char *data, size_t size) {
   while (size > 0) {
@@ -35,32 +35,95 @@ static int write_synced(const char *path, size_t n, const mptl_bytes *chunks) {
   return status;
 }
 
-/* Makes a rename in the directory of path durable. Not every file system can; the rename itself has been done by then. */
-static void sync_directory(const char *path) {
-  char copy[PATH_MAX];
-  snprintf(copy, sizeof copy, "%s", path);
-  int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  fsync(fd);
-  close(fd);
+/* 0, or -1 with errno. */
+static int sync_folder(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno == EACCES ? 0 : -1; /* names can be made in a folder that cannot be read */
+  int status = fsync(fd), error = errno;
+  if (status != 0 && (error == EINVAL || error == ENOTSUP)) status = 0; /* a file system that has no such thing */
+  if (close(fd) != 0 && status == 0) return -1;
+  errno = error;
+  return status;
 }
 
-int mptl_file_rename(const char *from, const char *to) {
-  if (rename(from, to) != 0) return -1;
-  sync_directory(to);
-  return 0;
+/* Syncs the folder that path is in. */
+static int sync_parent(const char *path) {
+  char copy[PATH_MAX];
+  if (snprintf(copy, sizeof copy, "%s", path) >= (int)sizeof copy) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  return sync_folder(dirname(copy));
+}
+
+static mptl_status write_failed(const char *path) { return mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)); }
+
+mptl_status mptl_folder_sync(const char *path) { return sync_folder(path) == 0 ? MPTL_OK : write_failed(path); }
+
+mptl_status mptl_file_rename(const char *from, const char *to) {
+  return rename(from, to) == 0 && sync_parent(to) == 0 ? MPTL_OK : write_failed(to);
 }
 
 mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks) {
   char temporary[PATH_MAX];
   if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
     return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(ENAMETOOLONG));
-  if (write_synced(temporary, n, chunks) != 0 || mptl_file_rename(temporary, path) != 0) {
-    int error = errno;
-    unlink(temporary);
-    return mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(error));
+  mptl_status status = write_synced(temporary, n, chunks) == 0 ? mptl_file_rename(temporary, path) : write_failed(path);
+  if (status != MPTL_OK) unlink(temporary);
+  return status;
+}
+
+struct mptl_appender {
+  int fd; /* -1: closed */
+  bool name_synced;
+  off_t size;
+  char path[];
+};
+
+mptl_status mptl_appender_create(mptl_appender **appender, const char *path) {
+  size_t length = strlen(path) + 1;
+  mptl_appender *a = malloc(sizeof *a + length);
+  if (a == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to open it", path);
+  memcpy(a->path, path, length);
+  a->name_synced = false;
+  a->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  struct stat about;
+  if (a->fd < 0 || fstat(a->fd, &about) != 0) {
+    mptl_status status = write_failed(path);
+    mptl_appender_destroy(a);
+    return status;
   }
+  a->size = about.st_size;
+  *appender = a;
   return MPTL_OK;
+}
+
+mptl_status mptl_appender_append(mptl_appender *a, const void *data, size_t size) {
+  if (write_all(a->fd, data, size) == 0) {
+    a->size += (off_t)size;
+    return MPTL_OK;
+  }
+  mptl_status status = write_failed(a->path);
+  if (ftruncate(a->fd, a->size) != 0) return status; /* whoever reads such a file leaves a part of a line or record out */
+  return status;
+}
+
+mptl_status mptl_appender_sync(mptl_appender *a) {
+  if (fsync(a->fd) != 0 || (!a->name_synced && sync_parent(a->path) != 0)) return write_failed(a->path);
+  a->name_synced = true;
+  return MPTL_OK;
+}
+
+mptl_status mptl_appender_close(mptl_appender *a) {
+  int fd = a->fd;
+  a->fd = -1;
+  return fd < 0 || close(fd) == 0 ? MPTL_OK : write_failed(a->path);
+}
+
+void mptl_appender_destroy(mptl_appender *a) {
+  if (a == NULL) return;
+  if (a->fd >= 0) close(a->fd);
+  free(a);
 }
 
 mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size) {

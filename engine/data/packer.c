@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "core/crc32c.h"
-#include "core/file.h"
 #include "data/packed.h"
+#include "mptl/file.h"
 #include "mptl/packed.h"
 
 #define BUFFER_SIZE (1 << 20) /* bytes a write */
@@ -238,9 +238,12 @@ mptl_status mptl_packer_finish(mptl_packer *p) {
   MPTL_TRY(write_directory(p, &header));
   MPTL_TRY(write_header(p, &header));
   if (fflush(p->file) != 0 || fsync(fileno(p->file)) != 0) return write_failed(p);
-  if (mptl_file_rename(p->temporary, p->path) != 0) return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
+  MPTL_TRY(mptl_file_rename(p->temporary, p->path));
   free(p->temporary);
-  p->temporary = NULL; /* nothing is left to remove */
+  p->temporary = NULL;  /* nothing is left to remove */
+  FILE *file = p->file; /* open, and so locked, until it had its name */
+  p->file = NULL;
+  if (fclose(file) != 0) return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
   return MPTL_OK;
 }
 

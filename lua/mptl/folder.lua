@@ -1,4 +1,5 @@
 --- Folders on disk.
+local core = require "mptl.core"
 local lfs = require "lfs"
 
 local M = {}
@@ -19,6 +20,7 @@ function M.make(path)
   if not ok and lfs.attributes(path, "mode") ~= "directory" then -- another process may have made it meanwhile
     error(("cannot make the directory %s: %s"):format(path, message), 0)
   end
+  core.sync_folder(path:match "^(.+)/[^/]+/*$" or path:match "^/" or ".")
 end
 
 --- Removes a folder and all in it; links are removed, not followed. Nothing happens when there is none.

@@ -7,6 +7,18 @@ local M = {}
 local File = {}
 File.__index = File
 
+local function pattern_of(field)
+  return ('^%%s*{%%s*"%s"%%s*:%%s*(%%d+)%%s*[,}]'):format(field)
+end
+
+--- What a line begins with.
+-- @param line its text
+-- @param field the name that it begins with
+-- @return a number; nil when the line does not begin so
+function M.place(line, field)
+  return math.tointeger(tonumber(line:match(pattern_of(field))))
+end
+
 --- Cuts a file back to the lines whose field is at most `last`; a line without an end goes too.
 -- @param path the file; none is well
 -- @param field the name that lines begin with
@@ -16,7 +28,7 @@ function M.keep_until(path, field, last)
   local kept, dropped = {}, false
   local file = io.open(path, "rb")
   if not file then return kept end
-  local pattern = ('^%%s*{%%s*"%s"%%s*:%%s*(%%d+)%%s*[,}].*\n$'):format(field)
+  local pattern = pattern_of(field) .. ".*\n$"
   for line in file:lines "L" do
     local at = tonumber(line:match(pattern))
     if at and at <= last then kept[#kept + 1] = line else dropped = true end
@@ -27,25 +39,30 @@ function M.keep_until(path, field, last)
   return kept
 end
 
---- Opens a file for adding lines; a failure raises.
+--- Opens a file for adding lines. Here and below a failure raises "cannot write PATH: why".
 -- @param path the file
--- @return the file: append(text), close()
+-- @return the file: append(text), sync(), close()
 function M.open(path)
-  local file, message = io.open(path, "ab")
-  if not file then error(("cannot write %s"):format(message), 0) end
-  file:setvbuf "line"
-  return setmetatable({ file = file, path = path }, File)
+  return setmetatable({ file = core.appender(path), synced = true }, File)
 end
 
---- Adds a line.
--- @param text without its end
+--- Adds a line, or several with their ends between them: all of it or nothing. The system has it then, the disk not yet.
+-- @param text without the last end
 function File:append(text)
-  local ok, message = self.file:write(text, "\n")
-  if ok then ok, message = self.file:flush() end
-  if not ok then error(("cannot write %s: %s"):format(self.path, message), 0) end
+  self.file:append(text .. "\n")
+  self.synced = false
 end
 
+--- Brings all lines to the disk.
+function File:sync()
+  if self.synced then return end
+  self.file:sync()
+  self.synced = true
+end
+
+--- Closes the file; its lines are on the disk then.
 function File:close()
+  self:sync()
   self.file:close()
 end
 

@@ -1,5 +1,5 @@
 --- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), changes.jsonl (a line per
--- change of a format, if there is any), run.log, checkpoints, a TensorBoard event file, and the lock of the process that trains
+-- change of a format, if there is any), run.log, checkpoints, TensorBoard event files, and the lock of the process that trains
 -- into it. mptl.measure adds tensors.jsonl and gradient_error.jsonl.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
@@ -9,6 +9,7 @@ local lfs = require "lfs"
 local lock = require "mptl.lock"
 local misuse = require "mptl.misuse"
 local tensorboard = require "mptl.tensorboard"
+local tensors = require "mptl.measure.tensors"
 
 local M = {}
 
@@ -84,34 +85,100 @@ function M.is_locked(dir)
   return may_write and not file
 end
 
---- Opens a run directory, which is made if need be.
+-- The settings of the process that trained into a directory before; none is an empty table.
+local function settings_before(dir)
+  local file <close> = io.open(dir .. "/config.json", "rb")
+  local settings = file and json.decode(file:read "a" or "")
+  return type(settings) == "table" and settings or {}
+end
+
+-- Cuts metrics.jsonl back, and tells which of the epochs up to the last have no line in it.
+local function keep_metrics(self, last)
+  local path, has, missing, first = self.dir .. "/metrics.jsonl", {}, 0, nil
+  for _, line in ipairs(jsonl.keep_until(path, "epoch", last)) do
+    local metrics = json.decode(line)
+    if type(metrics) == "table" and metrics.epoch then
+      self.history[#self.history + 1] = metrics
+      has[metrics.epoch] = true
+    end
+  end
+  for epoch = last, 1, -1 do
+    if not has[epoch] then missing, first = missing + 1, epoch end
+  end
+  if missing > 0 then
+    self:miss("%s: lacks %d of the %d lines before the checkpoint, the first of them of epoch %d", path, missing, last, first)
+  end
+end
+
+-- Cuts steps.jsonl, changes.jsonl back, and compares with what the checkpoint counts on.
+local function keep_lines(self, resumed)
+  local changes = #jsonl.keep_until(self.dir .. "/changes.jsonl", "step", resumed.step)
+  if changes < (resumed.changes or 0) then
+    self:miss("%s/changes.jsonl: lacks %d of the %d lines before the checkpoint", self.dir, resumed.changes - changes,
+      resumed.changes)
+  end
+  self:keep("steps.jsonl", "step", resumed.step, self.before.steps_every)
+end
+
+--- Opens a run directory, which is made if need be. All its files are cut back to the checkpoint.
 -- @param dir the directory
 -- @param files {config = table, plan = table, steps = whether there is a steps.jsonl, resume = whether it may hold a run already}
--- @param resumed nil, or {epoch =, step =} of the checkpoint: later lines of the files are dropped
--- @return the run; its field history holds the metrics of the epochs before
+-- @param resumed {epoch =, step =, changes = or nil} of the checkpoint; 0 before the first
+-- @return the run; its field history holds the metrics of the epochs before, missing a list of messages: what the checkpoint
+--   counts on and the files have not
 function M.open(dir, files, resumed)
   folder.make(dir)
   local locked = take(dir)
   if not files.resume and exists(dir .. "/config.json") then misuse.usage("--out %s: holds a run already", dir) end
-  local self = setmetatable({ dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors" }, Run)
-  self.lock_file = locked
-  local epoch, step = resumed and resumed.epoch or 0, resumed and resumed.step or 0
-  self.history = {}
-  for _, line in ipairs(jsonl.keep_until(dir .. "/metrics.jsonl", "epoch", epoch)) do
-    self.history[#self.history + 1] = json.decode(line)
+  local self = setmetatable({
+    dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors", lock_file = locked,
+    before = settings_before(dir), history = {}, missing = {},
+  }, Run)
+  for _, name in ipairs { "config.json", "plan.json", "metrics.jsonl", "last.safetensors", "best.safetensors" } do
+    os.remove(("%s/%s.tmp"):format(dir, name)) -- of a process that was killed while it wrote
   end
-  jsonl.keep_until(dir .. "/steps.jsonl", "step", step)
-  jsonl.keep_until(dir .. "/changes.jsonl", "step", step)
+  keep_metrics(self, resumed.epoch)
+  keep_lines(self, resumed)
+  tensorboard.cut(dir, function(tag, step) return step <= (tensors.is_tag(tag) and resumed.step or resumed.epoch) end)
   for _, name in ipairs { "config", "plan" } do
     core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
   end
   self.metrics_file = jsonl.open(dir .. "/metrics.jsonl")
   self.log_file = jsonl.open(dir .. "/run.log")
   if files.steps then self.steps_file = jsonl.open(dir .. "/steps.jsonl") end
-  local message
-  self.events, message = tensorboard.open(dir)
-  if not self.events then error(("cannot write %s"):format(message), 0) end
+  self.events = tensorboard.open(dir)
   return self
+end
+
+--- Takes note of something that a checkpoint counts on and a file has not.
+-- @param format as in string.format
+-- @param ... its arguments
+function Run:miss(format, ...)
+  self.missing[#self.missing + 1] = format:format(...)
+end
+
+--- Cuts a file of lines back that a process before may have written, every so often; misses the last line before the checkpoint.
+-- @param name of the file
+-- @param field "step" or "epoch", that lines begin with
+-- @param last the checkpoint's
+-- @param every how often the process before wrote a line; nil: not at all
+function Run:keep(name, field, last, every)
+  local path = ("%s/%s"):format(self.dir, name)
+  local lines = jsonl.keep_until(path, field, last)
+  local due = math.type(every) == "integer" and every > 0 and last - last % every or 0
+  if due == 0 then return end
+  local ends = #lines > 0 and jsonl.place(lines[#lines], field) or 0
+  if ends < due then
+    self:miss("%s: %s, a line of %s %d was written before the checkpoint", path,
+      ends > 0 and ("ends with a line of %s %d"):format(field, ends) or "has no line", field, due)
+  end
+end
+
+--- Brings all that was written to the disk, for a checkpoint that counts on it.
+function Run:sync()
+  for _, file in ipairs { self.metrics_file, self.log_file, self.events } do file:sync() end
+  if self.steps_file then self.steps_file:sync() end
+  if self.changes_file then self.changes_file:sync() end
 end
 
 --- Adds an epoch's line to metrics.jsonl and to the event file.
@@ -162,7 +229,8 @@ function Run:close()
   if self.steps_file then self.steps_file:close() end
   if self.changes_file then self.changes_file:close() end
   self.events:close()
-  self.lock_file:close()
+  local ok, message = self.lock_file:close()
+  if not ok then error(("cannot write %s/lock: %s"):format(self.dir, message), 0) end
 end
 
 return M

@@ -3,6 +3,7 @@
 --   Event: wall_time = 1 (double), step = 2 (varint), file_version = 3 (string) or
 --     summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } }
 -- Source: tensorflow/core/util/event.proto, summary.proto, lib/io/record_writer.h.
+local core = require "mptl.core"
 local lfs = require "lfs"
 
 local M = {}
@@ -10,23 +11,9 @@ local M = {}
 local Writer = {}
 Writer.__index = Writer
 
--- CRC-32C (Castagnoli), reflected.
-local crc_table = {}
-for i = 0, 255 do
-  local c = i
-  for _ = 1, 8 do c = (c >> 1) ~ (0x82f63b78 & -(c & 1)) end
-  crc_table[i] = c
-end
-
-local function crc32c(bytes)
-  local c = 0xffffffff
-  for i = 1, #bytes do c = crc_table[(c ~ bytes:byte(i)) & 0xff] ~ (c >> 8) end
-  return c ~ 0xffffffff
-end
-
 -- As TFRecord stores it: rotated and offset, so that a checksum of data holding checksums stays good.
 local function masked_crc(bytes)
-  local c = crc32c(bytes)
+  local c = core.crc32c(bytes)
   return (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff
 end
 
@@ -47,26 +34,98 @@ end
 
 local function write(self, event)
   local length = string.pack("<I8", #event)
-  self.file:write(length, string.pack("<I4", masked_crc(length)), event, string.pack("<I4", masked_crc(event)))
+  self.file:append(table.concat { length, string.pack("<I4", masked_crc(length)), event, string.pack("<I4", masked_crc(event)) })
+  self.synced = false
 end
 
 local function wall_time(time)
   return string.pack("<Bd", 1 << 3 | 1, time)
 end
 
---- Opens a new event file in a directory.
+-- The next record of an event file's text: the event and where it ends; nil when there is no whole one.
+local function next_record(text, at)
+  if #text < at + 11 then return nil end
+  local length, crc = text:sub(at, at + 7), string.unpack("<I4", text, at + 8)
+  local last = at + 11 + string.unpack("<i8", length) -- of the event
+  if crc ~= masked_crc(length) or last < at + 11 or last > #text - 4 then return nil end
+  local event = text:sub(at + 12, last)
+  if string.unpack("<I4", text, last + 1) ~= masked_crc(event) then return nil end
+  return event, last + 4
+end
+
+-- The step and the first tag of an event that Writer:add has made; nil of another.
+local function place(event)
+  local at = 10 -- behind the time
+  local function number()
+    local n, shift = 0, 0
+    repeat
+      local byte = event:byte(at)
+      n, shift, at = n | (byte & 127) << shift, shift + 7, at + 1
+    until byte < 128
+    return n
+  end
+  if number() ~= 2 << 3 then return nil end
+  local step = number()
+  for _ = 1, 5 do number() end -- summary and its size, value and its size, tag
+  local size = number()
+  return step, event:sub(at, at + size - 1)
+end
+
+-- The parts of a text that keep says are to stay; whether there are scalars among them, and whether they are all of it.
+local function kept_parts(text, keep)
+  local parts, scalars, at, first = {}, false, 1, 1
+  while true do
+    local event, last = next_record(text, at)
+    local step, tag
+    if event then step, tag = place(event) end
+    local stays = event and (not step or keep(tag, step))
+    if not stays then
+      parts[#parts + 1] = text:sub(first, at - 1)
+      first = event and last + 1 or #text + 1
+    end
+    if not event then return parts, scalars, #parts == 1 and at > #text end
+    scalars = scalars or (stays and step ~= nil)
+    at = last + 1
+  end
+end
+
+local function remove(path)
+  local ok, message = os.remove(path)
+  if not ok then error(("cannot remove %s"):format(message), 0) end
+end
+
+--- Takes scalars out of all event files that a run has written into its directory; files that are left with none are removed.
+-- What follows a damaged record goes, too: no reader gets behind it.
 -- @param dir the directory
--- @return the writer; or nil and a message
+-- @param keep function (tag, step): true for those that stay. Scalars of one call of Writer:add stay or go together
+function M.cut(dir, keep)
+  for name in lfs.dir(dir) do
+    if name:find "^events%.out%.tfevents%.%d+%.mptl%.%d+$" then
+      local path = ("%s/%s"):format(dir, name)
+      local file <close>, message = io.open(path, "rb")
+      local text
+      if file then text, message = file:read "a" end
+      if not text then error(("cannot read %s"):format(message), 0) end
+      local parts, scalars, whole = kept_parts(text, keep)
+      if not scalars then
+        remove(path)
+      elseif not whole then
+        core.write_file(path, parts)
+      end
+    end
+  end
+end
+
+--- Opens a new event file in a directory. Here and below a failure raises "cannot write PATH: why".
+-- @param dir the directory
+-- @return the writer
 function M.open(dir)
   local time = os.time()
   local prefix, n = ("%s/events.out.tfevents.%010d.mptl."):format(dir, time), 0
   while lfs.attributes(prefix .. n, "mode") do n = n + 1 end
   local path = prefix .. n
-  local file, message = io.open(path, "wb")
-  if not file then return nil, message end
-  local self = setmetatable({ file = file, path = path }, Writer)
+  local self = setmetatable({ file = core.appender(path), path = path }, Writer)
   write(self, wall_time(time) .. delimited(3, "brain.Event:2"))
-  file:flush()
   return self
 end
 
@@ -78,14 +137,23 @@ function Writer:add(step, scalars)
   for _, s in ipairs(scalars) do
     if s[2] then values[#values + 1] = delimited(1, delimited(1, s[1]) .. string.pack("<Bf", 2 << 3 | 5, s[2])) end
   end
+  if #values == 0 then return end
   write(self, wall_time(os.time()) .. string.char(2 << 3) .. varint(step) .. delimited(5, table.concat(values)))
-  self.file:flush()
 end
 
+--- Brings all scalars to the disk.
+function Writer:sync()
+  if self.synced then return end
+  self.file:sync()
+  self.synced = true
+end
+
+--- Closes the file; its scalars are on the disk then.
 function Writer:close()
+  self:sync()
   self.file:close()
 end
 
-M.crc32c = crc32c
+M.crc32c = core.crc32c
 
 return M

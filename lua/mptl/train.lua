@@ -14,6 +14,12 @@ local function complain(...)
   io.stderr:write("mptl: ", string.format(...), "\n")
 end
 
+local function print_line(text)
+  local ok, message = io.stdout:write(text, "\n")
+  if ok then ok, message = io.stdout:flush() end
+  if not ok then error("cannot write standard output: " .. message, 0) end
+end
+
 local function create_display(cfg)
   local lines = not cfg.quiet and not cfg.json
   return progress.create {
@@ -84,6 +90,14 @@ local function tell_bad_images(run, t, count, split)
   complain("%s", text)
 end
 
+-- Writes a checkpoint. It counts on all lines that were written before, so these are on the disk first.
+local function save(run, t, better)
+  run:sync()
+  if t.measures then t.measures:sync() end
+  if better then t:save(run.best) end
+  t:save(run.last)
+end
+
 -- Training of one epoch, test, metrics, checkpoints; nil when interrupted, then a checkpoint of the state so far was written.
 local function one_epoch(cfg, run, display, t, run_started)
   local from, lr = core.time(), t:lr()
@@ -94,7 +108,7 @@ local function one_epoch(cfg, run, display, t, run_started)
     if tested and t.measures and not t.measures:after_epoch() then tested = nil end
   end
   if not tested then
-    t:save(run.last)
+    save(run, t)
     return nil
   end
   tell_bad_images(run, t, t.sums.bad_images or 0, "training")
@@ -102,15 +116,18 @@ local function one_epoch(cfg, run, display, t, run_started)
   local metrics, better = t:end_epoch(tested, lr)
   metrics.seconds = core.time() - from
   local line = run:metrics(metrics)
-  if better then t:save(run.best) end
-  t:save(run.last)
-  if cfg.json then io.stdout:write(line, "\n"):flush() end
+  save(run, t, better)
+  if cfg.json then print_line(line) end
   display:epoch(metrics)
   return metrics
 end
 
 local function begin(cfg, t, run, resumed)
   if resumed then
+    for _, text in ipairs(run.missing) do
+      complain("%s", text)
+      run:log("%s", text)
+    end
     run:log("resumed at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches)
   else
     run:log("began: %s, policy %s, %d training images, %d test images", cfg.name, tostring(t.plan.policy),
@@ -130,7 +147,7 @@ function M.run(cfg)
   local plan = plan_command.table(cfg, t.plan)
   if checkpoint then t:restore(checkpoint) end
   local files = { config = script.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
-  local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step })
+  local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step, changes = t.changes })
   t.measures = measure.open(cfg, run, t)
   local display = create_display(cfg)
   begin(cfg, t, run, checkpoint)
@@ -150,11 +167,14 @@ function M.run(cfg)
   end, function(m) return os.getenv "MPTL_TRACEBACK" and type(m) == "string" and debug.traceback(m, 2) or m end)
   core.catch_interrupt(false)
   display:clear()
-  if not ok then run:log("failed: %s", tostring(message)) end
-  if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
-  if t.measures then t.measures:close() end
-  run:close()
-  if not ok then error(message, 0) end
+  local closed, mistake = pcall(function()
+    if not ok then run:log("failed: %s", tostring(message)) end
+    if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
+    if t.measures then t.measures:close() end
+    run:close()
+  end)
+  if not ok then error(message, 0) end -- what came first
+  if not closed then error(mistake, 0) end
   return { dir = dir, metrics = history, interrupted = interrupted, resumed = checkpoint ~= nil }
 end
 

@@ -94,7 +94,7 @@ function M.create(cfg, purpose)
   check_classes(cfg, self.data)
   self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
   self.workspace = core.workspace(cfg.device) -- the programs run one after the other
-  self.promotions, self.best = 0, nil
+  self.promotions, self.changes, self.best = 0, 0, nil
   if train then
     local count = self.data.train:count()
     check_batch(cfg, count)
@@ -182,6 +182,7 @@ function Trainer:train_step(lr)
   local at = { step = self.step, epoch = self.epoch + 1, gradient_error = self.gradient_error }
   local promotions, changes = self.adapter:after_step(used, at)
   self.promotions = self.promotions + promotions
+  if self.changes then self.changes = self.changes + #changes end
   return {
     loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
     changes = changes,
@@ -255,8 +256,8 @@ end
 function Trainer:save(path)
   checkpoint.save(path, self.graph, self.model, {
     epoch = self.epoch, batch = self.batch, step = self.step, updates = self.model:updates(), sums = self.sums,
-    loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, best = self.best,
-    settings = resume.essential(script.settings(self.cfg)),
+    loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, changes = self.changes,
+    best = self.best, settings = resume.essential(script.settings(self.cfg)),
   })
 end
 
@@ -271,6 +272,7 @@ function Trainer:restore(path)
   self.adapter = adapt.create(self.plan)
   self.epoch, self.batch, self.step, self.sums = state.epoch, state.batch, state.step, state.sums
   self.promotions, self.best = state.promotions, state.best
+  self.changes = state.changes -- nil in checkpoints of versions that did not count them
   self.model:set_updates(state.updates)
   self.scale:restore(state.loss_scale)
 end

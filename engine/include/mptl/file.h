@@ -1,4 +1,5 @@
-/* Whole files: replaced at once or not at all, read in pieces. Checkpoints rest on this. */
+/* Files: replaced at once or not at all, read in pieces, appended to. Checkpoints and the lines of runs rest on this. Every write,
+ * sync and close is checked. */
 #ifndef MPTL_FILE_H
 #define MPTL_FILE_H
 
@@ -13,11 +14,35 @@ typedef struct mptl_bytes {
 } mptl_bytes;
 
 /* Makes path hold the n chunks, one after the other: written to PATH.tmp, synced to the disk, renamed over path, and the directory
- * synced. After a failure (MPTL_EIO, the message names the file and the reason) path is as it was and PATH.tmp is gone. A process
- * with a limit on file sizes should ignore SIGXFSZ, which else kills it before the error can be told. */
+ * synced. After a failure (MPTL_EIO, the message names the file and the reason) PATH.tmp is gone and path is as it was; but where it was the
+ * directory that could not be synced, path has the chunks. A process with a limit on file sizes should ignore SIGXFSZ, which else kills
+ * it before the error can be told. */
 MPTL_API mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks);
 
 /* Reads exactly size bytes at offset into data. MPTL_EIO when the file cannot be read, MPTL_EDATA when it ends before. */
 MPTL_API mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size);
+
+/* Renames a file or folder whose contents are on the disk, and syncs the folder that it then is in. MPTL_EIO when either fails. */
+MPTL_API mptl_status mptl_file_rename(const char *from, const char *to);
+
+/* Brings the names in a folder to the disk. Well on file systems that cannot, and for folders that may not be read. */
+MPTL_API mptl_status mptl_folder_sync(const char *path);
+
+/* A file that is appended to, a piece at a time, without a buffer: what append has returned for, the system has. */
+typedef struct mptl_appender mptl_appender;
+
+/* Opens path, which is made if need be. */
+MPTL_API mptl_status mptl_appender_create(mptl_appender **appender, const char *path);
+
+/* Adds the bytes. After a failure (MPTL_EIO) the file is cut back to what it was, where the system lets it be. */
+MPTL_API mptl_status mptl_appender_append(mptl_appender *appender, const void *data, size_t size);
+
+/* Returns when all that was appended, and the file's name, is on the disk. */
+MPTL_API mptl_status mptl_appender_sync(mptl_appender *appender);
+
+/* Closes the file, once; later calls do nothing. */
+MPTL_API mptl_status mptl_appender_close(mptl_appender *appender);
+
+MPTL_API void mptl_appender_destroy(mptl_appender *appender);
 
 #endif

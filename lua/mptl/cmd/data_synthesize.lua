@@ -104,7 +104,10 @@ function M.run(args)
     local writer = layouts.by_name[args.layout](inside and temporary .. "/" .. inside or temporary, {
       classes = args.classes, seed = args.seed, quality = args.quality, size = sizes(args.size, args.seed),
     })
-    return write(writer, args, display) and assert(os.rename(temporary, args.out)) and os.remove(args.out .. ".lock")
+    if not write(writer, args, display) then return false end
+    core.rename(temporary, args.out)
+    os.remove(args.out .. ".lock")
+    return true
   end)
   core.catch_interrupt(false)
   display:clear()

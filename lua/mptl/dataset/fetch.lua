@@ -157,7 +157,7 @@ function M.fetch(name, dir, options)
   folder.remove(unpacking)
   folder.make(unpacking)
   local ok, message = pcall(unpack_to, source, path, unpacking)
-  if ok then ok, message = os.rename(unpacking, final) end
+  if ok then ok, message = pcall(core.rename, unpacking, final) end
   if not ok then
     folder.remove(unpacking)
     fail("%s", message)

@@ -73,12 +73,9 @@ function M.by_name.folder(path, options)
     local class = ("%s/%s/%s"):format(path, split == "train" and "train" or "val", M.class_name(label, options.classes))
     if not made[class] then folder.make(class) end
     made[class] = true
-    local file <close>, message = io.open(("%s/%s"):format(class, file_name(number)), "wb")
-    if not file then error(message, 0) end
-    local ok
-    ok, message = file:write(jpeg(options, split, number))
-    if ok then ok, message = file:flush() end
-    if not ok then error(("%s: %s"):format(class, message), 0) end
+    local file = core.appender(("%s/%s"):format(class, file_name(number))) -- in a folder that this process has made
+    file:append(jpeg(options, split, number))
+    file:close()
   end
   function writer.finish() end
   return writer

@@ -49,14 +49,13 @@ end
 -- @param trainer about to begin, or to go on
 -- @return the measures; nil when none is on
 function M.open(cfg, run, trainer)
-  local tensors_path, errors_path = run.dir .. "/tensors.jsonl", run.dir .. "/gradient_error.jsonl"
-  jsonl.keep_until(tensors_path, "step", trainer.step)
-  jsonl.keep_until(errors_path, "epoch", trainer.epoch)
+  run:keep("tensors.jsonl", "step", trainer.step, run.before.tensors_every)
+  run:keep("gradient_error.jsonl", "epoch", trainer.epoch, run.before.gradient_error and 1)
   if not cfg.tensors_every and not cfg.gradient_error then return nil end
   local self = setmetatable({ every = cfg.tensors_every, exponents = cfg.exponents, run = run, trainer = trainer }, Measures)
-  if self.every then self.tensors_file = jsonl.open(tensors_path) end
+  if self.every then self.tensors_file = jsonl.open(run.dir .. "/tensors.jsonl") end
   if cfg.gradient_error then
-    self.errors_file = jsonl.open(errors_path)
+    self.errors_file = jsonl.open(run.dir .. "/gradient_error.jsonl")
     self.gradient_error = gradient_error.create(trainer, cfg.gradient_error)
   end
   return self
@@ -79,7 +78,9 @@ function Measures:after_step(program)
   local t = self.trainer
   local list = tensors.describe(t.plan.graph, program)
   if self.exponents then program:count_exponents(false) end
-  for _, record in ipairs(list) do self.tensors_file:append(tensors.line(t.step + 1, t.epoch + 1, record)) end
+  local lines = {}
+  for i, record in ipairs(list) do lines[i] = tensors.line(t.step + 1, t.epoch + 1, record) end
+  self.tensors_file:append(table.concat(lines, "\n"))
   self.run.events:add(t.step + 1, tensors.scalars(list))
 end
 
@@ -98,6 +99,12 @@ function Measures:after_epoch()
     { "gradient_error/relative", result.gradient.relative }, { "update_error/relative", result.update.relative },
   })
   return true
+end
+
+--- Brings all that was written to the disk, for a checkpoint that counts on it.
+function Measures:sync()
+  if self.tensors_file then self.tensors_file:sync() end
+  if self.errors_file then self.errors_file:sync() end
 end
 
 --- Closes the files.

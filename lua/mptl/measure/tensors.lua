@@ -57,6 +57,13 @@ function M.line(step, epoch, record)
   return json.encode(json.object(fields, line))
 end
 
+--- Whether a tag of TensorBoard is one of M.scalars, whose steps are those of the training; all others count epochs.
+-- @param tag the tag
+-- @return true or false
+function M.is_tag(tag)
+  return tag:find "^%l+flow_largest/" ~= nil
+end
+
 --- A step in a few numbers: the largest share of a tensor that overflowed, and that underflowed, by role.
 -- @param list of M.describe
 -- @return list of {tag, value}, for TensorBoard

@@ -1,8 +1,10 @@
 --- How far a run of a sweep is, told from its directory alone: so a sweep that was killed goes on, and several sweeps of one
 -- file, on one machine or on many, share the work.
+local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
+local lfs = require "lfs"
 local run_directory = require "mptl.run"
 
 local M = {}
@@ -39,6 +41,15 @@ local function check_settings(run, dir, config)
   end
 end
 
+-- Finished epochs. That is for the checkpoint to say: it is what a run goes on from, and lines may be lost, or ahead of it. Where
+-- there is none, all lines tell of a finished run that was cleared of its checkpoints; others begin anew.
+local function finished_epochs(dir, metrics, epochs)
+  local path = dir .. "/last.safetensors"
+  if not lfs.attributes(path, "mode") then return #metrics >= epochs and epochs or 0 end
+  local ok, state = pcall(checkpoint.state, path)
+  return ok and state and state.epoch or 0 -- going on from it, the run says what is wrong with it
+end
+
 --- The state of a run.
 -- @param run of a loaded sweep
 -- @param dir its directory
@@ -53,7 +64,10 @@ function M.of(run, dir)
   end
   check_settings(run, dir, config)
   local metrics = read_metrics(dir)
-  local result = { epoch = #metrics, epochs = config.epochs, last = metrics[#metrics] }
+  local result = { epoch = finished_epochs(dir, metrics, config.epochs), epochs = config.epochs }
+  for _, line in ipairs(metrics) do
+    if line.epoch == result.epoch then result.last = line end
+  end
   local failure = slurp(dir .. "/failed")
   if result.epoch >= config.epochs then
     result.state = "done"
