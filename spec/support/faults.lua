@@ -1,0 +1,228 @@
+--- Training runs whose files fail (spec/faults): what has to hold whichever operation it was.
+local checkpoint = require "mptl.checkpoint"
+local events = require "support.events"
+local runs = require "support.runs"
+
+local M = {}
+
+local library = os.getenv "MPTL_BUILD" .. "/lib/libmptl_faults.so"
+
+--- Whether there is the library: not under sanitizers.
+M.available = runs.exists(library)
+
+M.kinds = { "ENOSPC", "EIO", "full", "short", "kill", "torn", "power" }
+
+local train = "train tiny.lua --quiet --threads 1 --epochs 2 --steps-every 1 --tensors-every 2 --gradient-error 1 --out "
+
+-- What the figures are that depend on the clock, or on the process.
+local unsteady = { "peak_bytes", "images_per_s", "seconds" }
+
+local function text_of(path)
+  return runs.exists(path) and runs.slurp(path) or nil
+end
+
+local function metrics_text(dir)
+  local text = text_of(dir .. "/metrics.jsonl")
+  for _, field in ipairs(unsteady) do text = text and text:gsub(('"%s":[^,}]*'):format(field), field) end
+  return text
+end
+
+-- Scalars as lines of text, in order of tag and step; raises where there are two for a tag and step.
+local function points_text(dir)
+  local lines, seen = {}, {}
+  for _, p in ipairs(events.points(dir)) do
+    local key = ("%s %06d"):format(p.tag, p.step)
+    if seen[key] then error(("the point %s is there twice"):format(key), 0) end
+    seen[key] = true
+    lines[#lines + 1] = key .. ((p.tag == unsteady[1] or p.tag == unsteady[2]) and "" or (" %.9g"):format(p.value))
+  end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+-- A run as {what = text}, without what depends on the clock.
+local function contents(dir)
+  local result = { ["metrics.jsonl"] = metrics_text(dir), ["points of TensorBoard"] = points_text(dir) }
+  for _, name in ipairs {
+    "steps.jsonl", "tensors.jsonl", "gradient_error.jsonl", "changes.jsonl", "plan.json", "last.safetensors", "best.safetensors",
+  } do
+    result[name] = text_of(("%s/%s"):format(dir, name))
+  end
+  return result
+end
+
+--- A directory with the script, and a run in it of which nothing failed.
+-- @return {dir =, operations = list of {name =, file =}, whole = its contents}; the directory is the caller's to remove
+function M.create()
+  local self = { dir = runs.directory(), operations = {} }
+  assert(os.execute(("mkdir %s/below"):format(self.dir)))
+  runs.spill(self.dir .. "/below/tiny.lua", runs.script)
+  local code, _, err = M.run(self, "whole", "", 0)
+  assert(code == 0 and err == "", err)
+  for line in runs.slurp(self.dir .. "/log"):gmatch "[^\n]+" do
+    local name, file = line:match "^(%a+) (.*)$"
+    self.operations[#self.operations + 1] = { name = name, file = file:gsub("^whole/", ""):gsub("tfevents.*", "tfevents") }
+  end
+  self.whole = contents(self.dir .. "/below/whole")
+  return self
+end
+
+local function environment(self, kind, at)
+  return ("LD_PRELOAD=%s FAULTS_BELOW=%s/below FAULTS_LOG=%s/log FAULTS_KIND=%s FAULTS_AT=%d"):format(library, self.dir, self.dir,
+    kind, at)
+end
+
+--- Trains, or goes on where there is something to go on from.
+-- @param self what M.create returned
+-- @param out the run's directory, in dir/below
+-- @param kind of fault, "" for none
+-- @param at which operation
+-- @return exit status, output, errors
+function M.run(self, out, kind, at)
+  local below = self.dir .. "/below"
+  local resume = runs.exists(("%s/%s/config.json"):format(below, out)) and " --resume" or ""
+  os.remove(self.dir .. "/log")
+  return runs.mptl(below, train .. out .. resume, kind and environment(self, kind, at))
+end
+
+-- Exit statuses, and whether there is a line of error.
+local outcomes = { short = { 0, false }, kill = { 137, false }, torn = { 137, false }, power = { 137, false } }
+
+--- Whether a kind of fault differs from others at an operation.
+function M.applies(kind, operation)
+  if kind == "short" or kind == "torn" then return operation.name == "write" end
+  return kind ~= "full" or operation.name == "write" or operation.name == "open"
+end
+
+-- Raises unless all checkpoints are whole.
+local function check_checkpoints(dir)
+  for _, name in ipairs { "last", "best" } do
+    local path = ("%s/%s.safetensors"):format(dir, name)
+    if runs.exists(path) then assert(checkpoint.state(path), path .. ": holds no state") end
+  end
+end
+
+--- Raises unless the run is the one of which nothing failed.
+function M.check_same(self, out)
+  local now = contents(("%s/below/%s"):format(self.dir, out))
+  for what, text in pairs(self.whole) do
+    if now[what] ~= text then error(("%s %s"):format(what, now[what] and "differs" or "is missing"), 0) end
+  end
+end
+
+--- Lets operations of a command fail, one after the other. It has to end with one line and status 1 each time, and to leave
+-- nothing under the name that it writes, or something whole: its last operations come when it has the name.
+-- @param dir of M.command_directory
+-- @param case of M.commands
+-- @param most the most operations to try with each kind of fault
+-- @return list of messages: what is not as it has to be
+function M.check_command(dir, case, most)
+  local command, whole, out = case[1], case[2], "out"
+  local self, wrong = { dir = dir }, {}
+  local below = dir .. "/below"
+  local function run(kind, at)
+    runs.remove(("%s/%s %s/%s.*"):format(below, out, below, out))
+    os.remove(dir .. "/log")
+    return runs.mptl(below, command, environment(self, kind, at))
+  end
+  local code, _, err = run("", 0)
+  assert(code == 0 and err == "", err)
+  local operations = select(2, runs.slurp(dir .. "/log"):gsub("\n", ""))
+  assert(operations > 4, "it writes next to nothing")
+  for _, kind in ipairs { "ENOSPC", "EIO", "full" } do
+    for i = 1, math.min(most, operations) do
+      local at = most < operations and i * operations // most or i
+      code, _, err = run(kind, at)
+      -- a disk that becomes full when all is written does not matter
+      local well = code == 1 and err:find "^mptl: [^\n]+\n$" or kind == "full" and code == 0 and err == ""
+      if well and runs.exists(("%s/%s"):format(below, out)) then well = runs.mptl(below, whole) == 0 end
+      if not well then wrong[#wrong + 1] = ("%s at operation %d: exit status %s; %s"):format(kind, at, code, err) end
+    end
+  end
+  return wrong
+end
+
+--- Commands but train that write a file or folder out, and the command line that looks at it.
+M.commands = {
+  { "data import ../images out --quiet", "data check out" },
+  { "data synthesize out --layout cifar10 --train 20 --test 10 --quiet", "data check out/cifar-10-batches-bin" },
+  { "data synthesize out --layout folder --train 12 --test 10 --size 32 --quiet", "data check out" },
+  { "data synthesize out --layout packed --train 12 --test 10 --size 32 --quiet", "data check out" },
+  { "report ../run --output out", "--version" },
+  { "report ../run --csv out", "--version" },
+}
+
+--- A directory in which these run.
+-- @return its path; the caller's to remove
+function M.command_directory()
+  local dir = runs.directory()
+  assert(os.execute(("mkdir %s/below"):format(dir)))
+  assert(runs.mptl(dir, "data synthesize images --layout folder --train 20 --test 10 --size 32 --quiet") == 0)
+  assert(runs.mptl(dir, "train tiny.lua --quiet --epochs 1 --out run") == 0)
+  return dir
+end
+
+--- Lets one operation of a run go wrong, and goes on; raises where something is not as it has to be.
+-- @param self what M.create returned
+-- @param kind of M.kinds
+-- @param at which operation
+function M.check(self, kind, at)
+  local out = ("%s-%d"):format(kind, at)
+  local dir = ("%s/below/%s"):format(self.dir, out)
+  local code, _, err = M.run(self, out, kind, at)
+  local status, complains = table.unpack(outcomes[kind] or { 1, true })
+  if code ~= status then error(("exit status %s, expected %d; %s"):format(code, status, err), 0) end
+  if complains and not err:find "^mptl: cannot write [^\n]+\n$" then error("said: " .. err, 0) end
+  err = err:gsub("^Killed\n$", "") -- which the shell says
+  if not complains and err ~= "" then error("said: " .. err, 0) end
+  check_checkpoints(dir)
+  if status ~= 0 then
+    code, _, err = M.run(self, out)
+    if code ~= 0 or err ~= "" then error(("going on: exit status %d; %s"):format(code, err), 0) end
+  end
+  M.check_same(self, out)
+  runs.remove(dir)
+end
+
+--- Stops a run again and again, and raises unless it becomes the one of which nothing failed.
+-- @param self what M.create returned
+-- @param seed of what stops it when
+function M.check_stops(self, seed)
+  local kinds, out, x, stops = { "kill", "torn", "power" }, "stops-" .. seed, seed, 0
+  local function random(n)
+    x = x * 6364136223846793005 + 1442695040888963407
+    return (x >> 33) % n + 1
+  end
+  while true do
+    local kind, at = kinds[random(#kinds)], random(#self.operations * 4 // 5)
+    local code, _, err = M.run(self, out, kind, at)
+    check_checkpoints(("%s/below/%s"):format(self.dir, out))
+    if code == 0 then break end
+    if code ~= 137 then error(("stop %d, %s at operation %d: exit status %d; %s"):format(stops, kind, at, code, err), 0) end
+    stops = stops + 1
+    if stops == 100 then error("it does not come to its end", 0) end
+  end
+  M.check_same(self, out)
+  runs.remove(("%s/below/%s"):format(self.dir, out))
+end
+
+--- Checks every operation that pick takes, by kinds.
+-- @param self what M.create returned
+-- @param pick function (kind, at) -> boolean
+-- @return list of messages: what is not as it has to be
+function M.check_all(self, pick)
+  local wrong = {}
+  for _, kind in ipairs(M.kinds) do
+    for at, operation in ipairs(self.operations) do
+      if M.applies(kind, operation) and pick(kind, at) then
+        local ok, message = pcall(M.check, self, kind, at)
+        if not ok then
+          wrong[#wrong + 1] = ("%s at operation %d, %s %s: %s"):format(kind, at, operation.name, operation.file, message)
+        end
+      end
+    end
+  end
+  return wrong
+end
+
+return M
