@@ -45,8 +45,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
       }
     }
     if (!PLAIN && sink.exponents != NULL) mptl_count_exponents_wide(exponents, x, here);
-    mptl_round_wide<PLAIN>(x, here, sink, i, &counts);
-    mptl_write_wide<PLAIN>(sink, i, here, x);
+    bool within = mptl_round_wide<PLAIN>(x, here, sink, i, &counts);
+    mptl_write_wide<PLAIN>(sink, i, here, x, within);
   }
   mptl_add_counts(sink.stats, counts, n);
   if (!PLAIN && sink.exponents != NULL) {
@@ -55,11 +55,64 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
   }
 }
 
+/* The plain form for binary32 to be read: a thread takes two fours, APART elements from each other, so that each access of a warp is of
+ * 512 bytes that follow each other. n is a multiple of 2 APART. */
+enum { APART = 128 };
+
+MPTL_DEVICE void write_apart(const mptl_sink_arg &s, size_t i, const float *x, bool within) {
+  uint32_t words[MPTL_WIDE];
+  if (s.as == MPTL_AS_CODE8) {
+    mptl_encode_wide<true, 4>(words, x, s.grid, within);
+    mptl_store(s.data + i, words[0]);
+    mptl_store(s.data + i + APART, words[1]);
+  } else if (s.as == MPTL_AS_CODE16) {
+    mptl_encode_wide<true, 2>(words, x, s.grid, within);
+    mptl_store(s.data + 2 * i, make_uint2(words[0], words[1]));
+    mptl_store(s.data + 2 * (i + APART), make_uint2(words[2], words[3]));
+  } else if (s.as == MPTL_AS_F32) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      char *at = s.data + 4 * (i + half * APART);
+      if (s.accumulate) mptl_read_words<4>(words + 4 * half, at, 16);
+#pragma unroll
+      for (int k = 4 * half; k < 4 * half + 4; k++)
+        words[k] = __float_as_uint(s.accumulate ? __uint_as_float(words[k]) + x[k] : x[k]);
+      mptl_write_words<4>(at, words + 4 * half, 16);
+    }
+  }
+}
+
+static __global__ void __launch_bounds__(MPTL_THREADS, 6)
+    write_apart_kernel(MPTL_PARAM mptl_sink_arg sink, const float *source, size_t n) {
+  mptl_counts counts = mptl_no_counts();
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+    size_t i = at + mptl_lane() * 4;
+    uint32_t words[MPTL_WIDE];
+    float x[MPTL_WIDE];
+    mptl_read_words<4>(words, (const char *)(source + i), 16);
+    mptl_read_words<4>(words + 4, (const char *)(source + i + APART), 16);
+#pragma unroll
+    for (int k = 0; k < MPTL_WIDE; k++) x[k] = __uint_as_float(words[k]);
+    bool within = mptl_round_wide<true>(x, MPTL_WIDE, sink, i, &counts);
+    write_apart(sink, i, x, within);
+  }
+  mptl_add_counts(sink.stats, counts, n);
+}
+
+static bool goes_apart(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t n) {
+  return source->as == MPTL_AS_F32 && sink->as != MPTL_AS_BF16 && n % (2 * APART) == 0;
+}
+
 static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t n, const float *bias, size_t c,
                  mptl_cuda_stream stream) {
   if (n == 0) return 0;
   if (bias != NULL && c == 0) return MPTL_INVALID_VALUE;
   bool plain = n % MPTL_WIDE == 0 && bias == NULL && mptl_is_plain(source) && mptl_is_plain(sink);
+  if (plain && goes_apart(sink, source, n)) {
+    MPTL_LAUNCH(write_apart_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+    (*sink, (const float *)source->data, n);
+    return mptl_launched();
+  }
   auto kernel = plain ? write_kernel<true, false> : write_kernel<false, false>;
   MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c, row_lengths());
   return mptl_launched();

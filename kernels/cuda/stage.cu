@@ -1,5 +1,5 @@
 /* Stages of pointwise operators: the steps of a stage, and the kernel that runs them over its elements in one pass. */
-#include "kernels/cuda/stage.h"
+#include "kernels/cuda/paths.h"
 
 #include <math.h>
 
@@ -58,16 +58,17 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) steps_kern
     for (int j = 0; j < steps.n; j++) {
       const mptl_step &s = steps.step[j];
       float r[MPTL_WIDE];
-      mptl_before_step(s, &stack);
-      mptl_compute_step<PLAIN>(r, s, &stack, i, here, channel, steps.c, true);
+      bool within = false;
+      mptl_before_step(s.flags, &stack);
+      mptl_compute_step<PLAIN>(r, s.code, s.flags, s, &stack, i, here, channel, steps.c, true);
       if (!PLAIN && s.exponents >= 0) mptl_count_exponents_wide(exponents + s.exponents * MPTL_EXPONENT_WORDS, r, here);
       if (s.counted >= 0) {
         mptl_counts c = mptl_no_counts();
-        mptl_round_wide<PLAIN>(r, here, s.sink, i, &c);
+        within = mptl_round_wide<PLAIN>(r, here, s.sink, i, &c);
         count(&counts[s.counted], c);
       }
       if (s.flags & MPTL_STEP_STORE)
-        mptl_write_wide<PLAIN>(s.sink, i, here, r);
+        mptl_write_wide<PLAIN>(s.sink, i, here, r, within);
       else
         mptl_copy_wide(stack.top, r);
     }
@@ -108,7 +109,13 @@ static int run(mptl_steps *steps, mptl_cuda_stream stream) {
   }
   if (steps->n == 0 || steps->numel == 0) return 0;
   size_t shared = steps->counted * sizeof(seen) + (size_t)exponents * MPTL_EXPONENT_WORDS * sizeof(uint32_t);
-  auto kernel = mptl_are_plain(steps) ? steps_kernel<true> : steps_kernel<false>;
+  bool plain = mptl_are_plain(steps);
+  mptl_path_kernel *path = plain ? mptl_find_path(steps) : NULL;
+  if (path != NULL) {
+    MPTL_LAUNCH(path, mptl_blocks(mptl_vectors(steps->numel)), MPTL_THREADS, 0, stream)(*steps);
+    return mptl_launched();
+  }
+  auto kernel = plain ? steps_kernel<true> : steps_kernel<false>;
   int error = mptl_allow_shared(kernel, shared);
   if (error != 0) return error;
   MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(steps->numel)), MPTL_THREADS, shared, stream)(*steps);

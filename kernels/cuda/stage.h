@@ -139,20 +139,20 @@ MPTL_DEVICE bool mptl_compute_rare_step(float *r, const mptl_step &s, const floa
   return true;
 }
 
-/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`. in_line: vectors of a warp follow
+/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`. code and flags are the step's. in_line: vectors of a warp follow
  * each other. */
 template <bool PLAIN>
-MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *stack, size_t i, unsigned n, uint32_t channel,
-                                   uint32_t c, bool in_line) {
+MPTL_DEVICE void mptl_compute_step(float *r, unsigned code, unsigned flags, const mptl_step &s, mptl_stack *stack, size_t i,
+                                   unsigned n, uint32_t channel, uint32_t c, bool in_line) {
   float x[MPTL_WIDE];
   float *top = stack->top;
-  if (s.flags & MPTL_STEP_READ) {
-    unsigned readable = !PLAIN && s.code == MPTL_STEP_INPUT ? mptl_count_at(i, s.valid) : n;
+  if (flags & MPTL_STEP_READ) {
+    unsigned readable = !PLAIN && code == MPTL_STEP_INPUT ? mptl_count_at(i, s.valid) : n;
     mptl_read_wide<PLAIN>(x, s.source, i, readable < n ? readable : n);
   } else {
     mptl_copy_wide(x, stack->second);
   }
-  switch (s.code) {
+  switch (code) {
     case MPTL_STEP_LOAD:
     case MPTL_STEP_INPUT:
       MPTL_EACH(x[k]);
@@ -199,16 +199,16 @@ MPTL_DEVICE void mptl_compute_step(float *r, const mptl_step &s, mptl_stack *sta
       if (PLAIN || !mptl_compute_rare_step(r, s, top, x, i, in_line)) MPTL_EACH(top[k]);
       break;
   }
-  if ((s.code == MPTL_STEP_ADD || s.code == MPTL_STEP_MUL) && !(s.flags & MPTL_STEP_READ)) mptl_drop_second(stack);
+  if ((code == MPTL_STEP_ADD || code == MPTL_STEP_MUL) && !(flags & MPTL_STEP_READ)) mptl_drop_second(stack);
 }
 
-MPTL_DEVICE void mptl_before_step(const mptl_step &s, mptl_stack *stack) {
-  if ((s.flags & (MPTL_STEP_POP | MPTL_STEP_PUSH)) == 0) return;
-  if (s.flags & MPTL_STEP_POP) {
+MPTL_DEVICE void mptl_before_step(unsigned flags, mptl_stack *stack) {
+  if ((flags & (MPTL_STEP_POP | MPTL_STEP_PUSH)) == 0) return;
+  if (flags & MPTL_STEP_POP) {
     mptl_copy_wide(stack->top, stack->second);
     mptl_drop_second(stack);
   }
-  if (s.flags & MPTL_STEP_PUSH) {
+  if (flags & MPTL_STEP_PUSH) {
     mptl_copy_wide(stack->third, stack->second);
     mptl_copy_wide(stack->second, stack->top);
   }

@@ -4,7 +4,7 @@
  * eight channels of every so many rows, in binary32, at most ROWS of them. The threads' sums are added in binary64 in the block, and
  * the blocks' by a second kernel.
  */
-#include "kernels/cuda/stage.h"
+#include "kernels/cuda/paths.h"
 
 namespace {
 
@@ -36,12 +36,25 @@ layout layout_of(size_t rows, size_t c) {
 /* What is summed. */
 enum what { SUM_ONLY, MOMENTS, PRODUCTS };
 
+/* What comes out of the steps of a path is in hand then, rounded; the pass that stores counts. */
+template <uint64_t PATH, int N, int J>
+MPTL_DEVICE void take_steps(const mptl_steps &steps, mptl_stack *stack, size_t i, uint32_t channel) {
+  const mptl_step &s = steps.step[J];
+  float r[MPTL_WIDE];
+  mptl_counts counts = mptl_no_counts();
+  mptl_before_step(mptl_flags_at(PATH, J), stack);
+  mptl_compute_step<true>(r, mptl_code_at(PATH, J), mptl_flags_at(PATH, J), s, stack, i, MPTL_WIDE, channel, steps.c, true);
+  mptl_round_wide<true>(r, MPTL_WIDE, s.sink, i, &counts);
+  mptl_copy_wide(stack->top, r);
+  if constexpr (J + 1 < N) take_steps<PATH, N, J + 1>(steps, stack, i, channel);
+}
+
 /* partial[block][2][c]: sums of a and of b, by channel, where
  *   SUM_ONLY   a = what comes out of the steps, b = 0
  *   MOMENTS    a = x - x of the first row, b = a^2
  *   PRODUCTS   a = what comes out of the steps, b = a (x - mean)
  * A kernel for each, because steps take many registers that moments can do without. */
-template <what kind, bool PLAIN>
+template <what kind, bool PLAIN, uint64_t PATH = 0, int N = 0>
 __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2)
     sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
                 MPTL_PARAM mptl_steps steps) {
@@ -75,16 +88,18 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
     }
     mptl_stack stack = mptl_no_stack();
     mptl_counts counts = mptl_no_counts(); /* the pass that stores comes to the same values, and counts them */
-    for (int j = 0; j < steps.n; j++) {
+    if constexpr (N > 0) take_steps<PATH, N, 0>(steps, &stack, i, channel);
+    for (int j = 0; N == 0 && j < steps.n; j++) {
       const mptl_step &s = steps.step[j];
-      mptl_compute_step<PLAIN>(a, s, &stack, i, here, channel, l.c, in_line);
+      mptl_compute_step<PLAIN>(a, s.code, s.flags, s, &stack, i, here, channel, l.c, in_line);
       if (PLAIN || in_line)
         mptl_round_wide<PLAIN>(a, here, s.sink, i, &counts);
       else
         mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
       mptl_copy_wide(stack.top, a);
     }
-    if (kind == PRODUCTS) mptl_read_wide<PLAIN>(v, x, i, here); /* and the mean below: not before the steps, which take all registers */
+    if (kind == PRODUCTS)
+      mptl_read_wide<PLAIN>(v, x, i, here); /* and the mean below: not before the steps, which take all registers */
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
       if (!PLAIN && k >= here) continue;
@@ -160,6 +175,7 @@ __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish 
   __shared__ double shared[2][MPTL_THREADS];
   uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
   double sum = 0, sum2 = 0;
+#pragma unroll 4
   for (uint32_t b = lane; i < f.c && b < f.blocks; b += FINISH_LANES) {
     sum += f.partial[(size_t)b * 2 * f.c + i];
     sum2 += f.partial[((size_t)b * 2 + 1) * f.c + i];
@@ -190,10 +206,35 @@ auto kernel_of(what kind) {
                             : sums_kernel<SUM_ONLY, PLAIN>;
 }
 
+/* Where gradients come through paths that are usual. */
+typedef void sums_kernel_type(double *, layout, mptl_source_arg, const float *, mptl_steps);
+
+template <uint64_t... Steps>
+bool is_path(const mptl_steps *steps) {
+  uint64_t path;
+  return mptl_path_of(&path, steps) && steps->n == sizeof...(Steps) && path == mptl_path(Steps...);
+}
+
+template <uint64_t... Steps>
+sums_kernel_type *kernel_through() {
+  return sums_kernel<PRODUCTS, true, mptl_path(Steps...), sizeof...(Steps)>;
+}
+
+sums_kernel_type *find_kernel(what kind, const mptl_steps *steps, bool plain) {
+  using namespace mptl_path_steps;
+  if (plain && kind == PRODUCTS) {
+    if (is_path<load>(steps)) return kernel_through<load>();
+    if (is_path<load, take>(steps)) return kernel_through<load, take>();
+    if (is_path<load, through_relu>(steps)) return kernel_through<load, through_relu>();
+    if (is_path<load, through_relu, take>(steps)) return kernel_through<load, through_relu, take>();
+  }
+  return plain ? kernel_of<true>(kind) : kernel_of<false>(kind);
+}
+
 int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean, const mptl_steps *steps,
            mptl_cuda_stream stream) {
   bool plain = l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(steps);
-  auto kernel = plain ? kernel_of<true>(kind) : kernel_of<false>(kind);
+  sums_kernel_type *kernel = find_kernel(kind, steps, plain);
   MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *steps);
   return mptl_launched();
 }

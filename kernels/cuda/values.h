@@ -367,12 +367,12 @@ MPTL_DEVICE uint32_t mptl_largest_of(const float *x) {
   return largest;
 }
 
-/* A vector of values of a grid to codes, EACH of them in a word. */
+/* A vector of values of a grid to codes, EACH of them in a word. within: no magnitude is beyond the largest value. */
 template <bool PLAIN, int EACH>
-MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g) {
+MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g, bool within) {
 #pragma unroll
   for (int w = 0; w < MPTL_WIDE / EACH; w++) words[w] = 0;
-  if ((PLAIN || g.inverse_scale != 0.0f) && mptl_largest_of(x) <= g.max_bits) {
+  if ((PLAIN || g.inverse_scale != 0.0f) && (within || mptl_largest_of(x) <= g.max_bits)) {
 #pragma unroll
     for (int k = 0; k < MPTL_WIDE; k++) {
       uint32_t u = __float_as_uint(x[k] * g.inverse_scale);
@@ -527,11 +527,11 @@ MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts 
 }
 
 /* Rounds the first n of x in place; the others become 0. index is the first one's, and words are its random bits in the stochastic
- * mode. */
+ * mode. Returns whether it is known that no magnitude is beyond the largest value now. */
 template <bool PLAIN>
-MPTL_DEVICE void mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words, mptl_key key, uint64_t index,
+MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words, mptl_key key, uint64_t index,
                                   mptl_counts *counts) {
-  if (g.way == MPTL_ROUND_NOT) return;
+  if (g.way == MPTL_ROUND_NOT) return false;
   if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++)
@@ -549,7 +549,7 @@ MPTL_DEVICE void mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
         }
       }
       counts->max = largest > counts->max ? largest : counts->max;
-      return;
+      return true;
     }
   }
   float slow[MPTL_WIDE]; /* by the definition, and in memory: rare, or slow anyway */
@@ -566,14 +566,15 @@ MPTL_DEVICE void mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
   }
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) x[k] = slow[k];
+  return false;
 }
 
 /* The same for vectors of a warp that follow each other, all lanes calling (some with n = 0): they draw random bits together. */
 template <bool PLAIN = false>
-MPTL_DEVICE void mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i, mptl_counts *counts) {
+MPTL_DEVICE bool mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i, mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
   if (!PLAIN && s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) mptl_random_wide(words, s.key, s.index0 + i);
-  mptl_round_words<PLAIN>(x, n, s.grid, words, s.key, s.index0 + i, counts);
+  return mptl_round_words<PLAIN>(x, n, s.grid, words, s.key, s.index0 + i, counts);
 }
 
 /* For vectors that are anywhere. index: of the first element's random bits. */
@@ -612,9 +613,9 @@ MPTL_DEVICE void mptl_write_one(const mptl_sink_arg &s, size_t i, float x) {
   }
 }
 
-/* Stores, or adds, the first n of x, which are rounded, as elements from i on. */
+/* Stores, or adds, the first n of x, which are rounded, as elements from i on. within: as mptl_round_wide says. */
 template <bool PLAIN = false>
-MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x) {
+MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x, bool within = false) {
   const unsigned align = PLAIN ? 16 : s.align;
   if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
@@ -622,11 +623,11 @@ MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, c
       if (k < n) mptl_write_one(s, i + k, x[k]);
   } else if (s.as == MPTL_AS_CODE8) {
     uint32_t words[2];
-    mptl_encode_wide<PLAIN, 4>(words, x, s.grid);
+    mptl_encode_wide<PLAIN, 4>(words, x, s.grid, within);
     mptl_write_words<2>(s.data + i, words, align);
   } else if (s.as == MPTL_AS_CODE16) {
     uint32_t words[4];
-    mptl_encode_wide<PLAIN, 2>(words, x, s.grid);
+    mptl_encode_wide<PLAIN, 2>(words, x, s.grid, within);
     mptl_write_words<4>(s.data + 2 * i, words, align);
   } else if (s.as == MPTL_AS_BF16) {
     uint32_t words[4];

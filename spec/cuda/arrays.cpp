@@ -64,6 +64,7 @@ static void rounding(void) {
         std::vector<float> x = telling_inputs(&r, &state);
         x.resize(x.size() / 8 * 8); /* as plain kernels take them; from the second one on they are not */
         check_array(name, x, 0, &r, 64);
+        check_array(name, std::vector<float>(x.begin(), x.begin() + (long)(x.size() / 256 * 256)), 0, &r, 64); /* by two fours */
         check_array(name, x, overflow == MPTL_INF ? 1 : 0, &r, overflow == MPTL_INF ? 1000003 : (uint64_t)3 << 32);
       }
 }
@@ -120,6 +121,30 @@ static void lengths(void) {
           CHECK(rounded[at] == 77 && codes[at] == 77 && decoded[at] == 77, "%zu elements from %zu: wrote element %zu", n, start,
                 at);
       }
+    }
+}
+
+/* Results that are added to what is there, in lengths for each of the kernels. */
+static void accumulation(void) {
+  uint64_t state = 6;
+  for (const char *name : {"FP(5,2,0)", "FP(6,9,0)", "fp32"})
+    for (size_t n : {7, 1000, 1024, 9 * 2048}) {
+      mptl_rounder r = make_rounder(name, MPTL_NEAREST_EVEN, MPTL_INF);
+      std::vector<float> x(n), sum(n), before;
+      for (float &v : x) v = random_float(&state, 1e3f);
+      for (float &v : sum) v = random_float(&state, 10);
+      x[5] = INFINITY, before = sum;
+      mptl_round_stats got = {};
+      mptl_cuda_sink s = {};
+      s.data = sum.data(), s.size = 4, s.rounder = &r, s.accumulate = true, s.stats = &got;
+      CHECK(mptl_cuda_write(&s, x.data(), n, NULL, 0, NULL) == 0, "write is refused");
+      for (size_t i = 0; i < n; i++) {
+        uint32_t event;
+        float y = r.is_identity ? x[i] : mptl_bits_f32(mptl_round_bits(mptl_f32_bits(x[i]), &r, mptl_key{}, i, &event));
+        CHECK(same_value(sum[i], before[i] + y), "%s: element %zu of %zu is %a, expected %a", name, i, n, (double)sum[i],
+              (double)(before[i] + y));
+      }
+      CHECK(got.elements == n && got.inf_in == !r.is_identity, "%s: %zu elements", name, n);
     }
 }
 
@@ -327,6 +352,7 @@ int main(void) {
   decoding();
   in_both_orders([] {
     lengths();
+    accumulation();
     sinks();
     rows();
     others();

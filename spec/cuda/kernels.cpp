@@ -182,6 +182,63 @@ static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, i
   }
 }
 
+/* What a stage of these operators leaves: results, gradients, statistics, one after the other. from[j]: what operator j takes, -1: memory,
+ * which the second input of an addition always is where the operator in front of it has no batch norm beside it. */
+static std::vector<uint8_t> run_stage(const std::vector<mptl_cuda_kind> &kinds, size_t rows, size_t c, const char *format,
+                                      bool exponents) {
+  size_t n = rows * c, count = kinds.size();
+  uint64_t before = state;
+  counts_exponents = exponents;
+  std::vector<mptl_cuda_op> ops;
+  std::vector<value> in, out;
+  std::vector<result> y, dx;
+  std::vector<norm> norms;
+  for (size_t j = 0; j < count; j++) {
+    norms.emplace_back(c);
+    in.push_back(random_value(n, format, 0, 4));
+    out.push_back(random_value(n, format, 0, 1));
+    y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", MPTL_NEAREST_EVEN, false, 0));
+    for (int k = 0; k < 2; k++) dx.push_back(make_result(n, k ? "FP(5,2,0)" : format, MPTL_NEAREST_EVEN, false, 0));
+  }
+  value dy = random_value(n, "FP(5,2,0)", 0, 2);
+  for (size_t j = 0; j < count; j++) {
+    bool first = j == 0 || kinds[j] == MPTL_CUDA_BATCHNORM, both = kinds[j] == MPTL_CUDA_ADD && j == 2;
+    mptl_cuda_op op = op_of(kinds[j], first ? -1 : both ? 0 : (int)j - 1, both ? 1 : -1);
+    op.in[0] = op.in[1] = in[j].source(), op.out = out[j].source(), op.bn = norms[j].get();
+    op.y = sink_of(&y[j], j == count - 1);
+    for (int k = 0; k < op.n_in; k++) op.dx[k] = sink_of(&dx[2 * j + (size_t)k], op.from[k] < 0);
+    ops.push_back(op);
+  }
+  mptl_cuda_stage st = {(int)count, ops.data(), n, c, true, dy.source(), NULL};
+  std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
+  st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 0, "forward is refused");
+  CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
+  std::vector<uint8_t> all;
+  auto add = [&all](const void *p, size_t bytes) { all.insert(all.end(), (const uint8_t *)p, (const uint8_t *)p + bytes); };
+  for (const auto *list : {&y, &dx})
+    for (const result &r : *list) add(r.bytes.data(), r.bytes.size()), add(&r.stats, sizeof r.stats);
+  for (const norm &m : norms)
+    for (const auto *list : {&m.mean, &m.inv_std, &m.running_mean, &m.dgamma, &m.dbeta}) add(list->data(), list->size() * 4);
+  counts_exponents = true;
+  state = before;
+  return all;
+}
+
+/* Counting exponents takes the general kernels, not counting them those of paths: both leave the same. */
+static void paths(void) {
+  const mptl_cuda_kind bn = MPTL_CUDA_BATCHNORM, relu = MPTL_CUDA_RELU, add = MPTL_CUDA_ADD;
+  const std::vector<mptl_cuda_kind> stages[] = {{bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
+  static const size_t shapes[][2] = {{67, 64}, {3, 304}, {2100, 24}, {2500, 8}};
+  for (const auto &kinds : stages)
+    for (const char *format : {"FP(4,3,4)", "FP(3,2,2)", "FP(6,9,0)", "fp8_e4m3fn", "fp8_e5m2", "fp32"})
+      for (const auto &shape : shapes) {
+        bool same = run_stage(kinds, shape[0], shape[1], format, true) == run_stage(kinds, shape[0], shape[1], format, false);
+        CHECK(same, "%zu operators, %zu x %zu in %s", kinds.size(), shape[0], shape[1], format);
+        random_bits(&state);
+      }
+}
+
 static void stages(void) {
   static const size_t shapes[][2] = {{2, 1}, {5, 3}, {7, 8}, {31, 58}, {67, 64}, {3, 300}, {700, 24}, {257, 7}};
   size_t turn = 0;
@@ -287,6 +344,7 @@ static void updates(void) {
 int main(void) {
   in_both_orders([] {
     stages();
+    paths();
     bias_gradients();
     updates();
   });
