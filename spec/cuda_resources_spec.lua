@@ -1,10 +1,10 @@
 -- What the CUDA kernels take of a multiprocessor: two blocks of 256 threads have room with at most 128 registers a thread, and
--- a stack is slow memory. cuobjdump says it of the plug-in; where there is only a compiler, the largest kernels are compiled
+-- a stack is slow memory, for what is rare. cuobjdump says it of the plug-in; where there is only a compiler, the largest kernels are compiled
 -- once more.
 local lfs = require "lfs"
 
 local MOST_REGISTERS = 128
-local MOST_STACK = 32 -- bytes: the frame in which rounding by its definition is called
+local MOST_STACK = 192 -- bytes: vectors in which something is special, which go through the definitions one by one
 
 local build, root = os.getenv "MPTL_BUILD", os.getenv "MPTL_ROOT"
 local plugin = build .. "/lib/libmptl_cuda.so"
@@ -89,6 +89,6 @@ describe("a CUDA kernel", function()
       assert(kernel.registers <= MOST_REGISTERS and kernel.stack <= MOST_STACK, text)
     end
     assert(next(found), "no kernels found")
-    for arch, n in pairs(found) do assert.equal(4, n, "the largest kernels, of " .. arch) end
+    for arch, n in pairs(found) do assert.equal(12, n, "the largest kernels, of " .. arch) end
   end)
 end)
