@@ -76,6 +76,14 @@ bring_back() {
     mv "$out/results.new" "$out/results.tar.gz"
 }
 
+# launches_of PROGRAM POLICY COMPUTE: the launches of a step behind the first few, one by one (ncu); logs/launches-POLICY.csv
+launches_of() {
+  ours ncu --clock-control none --target-processes all --launch-skip 2600 --launch-count 800 --csv --page raw --metrics \
+    gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,launch__registers_per_thread,launch__grid_size,launch__block_size \
+    --log-file "$logs/launches-$2.csv" "$1" bench step "$model" --device "$device" --policy "$2" --compute "$3" --width "$width" \
+    --batch "$batch" --steps 1
+}
+
 # What hangs is looked at before it is ended: what runs on the GPU, and where the host waits.
 examine() {
   pid=$(pgrep -n -f "$root/build/bin/" || true)
