@@ -2,8 +2,11 @@
  *
  *   core.editline.read(prompt) -> line; nil at the end (Ctrl-D); false when interrupted (Ctrl-C)
  *   core.editline.add(line)  core.editline.load(path)  core.editline.save(path, max)    history; load and save -> success
- *   core.editline.completer(function (text before the cursor) -> list of words for its last word, bytes in that word)
- *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in it
+ *   core.editline.completer(function (text before the cursor) -> list of words for its last word, bytes in that word); one that
+ *                                                          takes too long has none
+ *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in it, and goes on to where f's own code catches it
+ *   core.editline.guard(on)           whether a SIGINT between read and call, where nothing is to be stopped, is ignored
+ *   core.editline.interrupted() -> whether the last call was interrupted
  *
  * libedit and signals are one per process, so this file keeps its state in variables of the file: one reader at a time.
  */
@@ -19,8 +22,7 @@
 #include "bindings/bind.h"
 
 static volatile sig_atomic_t interrupted;
-static pthread_t reader;            /* the thread that reads a line */
-static lua_State *volatile running; /* the state that a SIGINT stops */
+static pthread_t reader; /* the thread that reads a line, or runs one */
 
 static lua_State *completing; /* the state whose completer is to be asked; NULL outside of read */
 static int completer_ref = LUA_NOREF;
@@ -42,6 +44,16 @@ static void on_interrupt(int signal) {
   if (!pthread_equal(pthread_self(), reader)) pthread_kill(reader, signal);
 }
 
+static const int patience = 20 * 1000 * 1000; /* instructions of Lua that completion may take: some tenths of a second */
+
+/* A completer that takes too long: fields of a user's value may be computed, and without an end. It is told so from now on at each
+ * instruction, in case it catches errors. */
+static void give_up(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  lua_sethook(L, give_up, LUA_MASKCOUNT, 1);
+  luaL_error(L, "takes too long");
+}
+
 /* The candidates for the word before the cursor: a list as libedit wants it, the common prefix first; NULL for none. */
 static char **complete(const char *word, int start, int end) {
   lua_State *L = completing;
@@ -54,7 +66,10 @@ static char **complete(const char *word, int start, int end) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, completer_ref);
   lua_pushlstring(L, rl_line_buffer, (size_t)end);
   lua_pushinteger(L, end - start);
-  if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_istable(L, -1)) {
+  lua_sethook(L, give_up, LUA_MASKCOUNT, patience);
+  int status = lua_pcall(L, 2, 1, 0);
+  lua_sethook(L, NULL, 0, 0);
+  if (status == LUA_OK && lua_istable(L, -1)) {
     size_t n = lua_rawlen(L, -1), common = 0, kept = 0;
     if (n > 0) list = calloc(n + 2, sizeof *list);
     for (size_t i = 1; list != NULL && i <= n; i++) {
@@ -142,36 +157,75 @@ static int editline_save(lua_State *L) {
   return 1;
 }
 
+/* ---- Code that Ctrl-C interrupts ---- */
+
+static volatile sig_atomic_t stopping; /* whether what runs is to stop */
+static volatile sig_atomic_t unheard;  /* Ctrl-C of which no Lua code has taken note yet */
+
+static const int between = 1000; /* instructions of Lua between two looks at the flag */
+
+/* Runs in the state and, because they take it over from whoever makes them, in its coroutines. From the first time on it raises at
+ * each instruction: a loop that catches errors ends too. */
 static void stop(lua_State *L, lua_Debug *ar) {
   (void)ar;
-  lua_sethook(L, NULL, 0, 0);
+  if (!stopping) return;
+  unheard = 0;
+  lua_sethook(L, stop, LUA_MASKCOUNT, 1);
   luaL_error(L, "interrupted!");
 }
 
+/* Lua calls no hook while C code runs, in __gc, nor where a hook's error is being handled by xpcall's handler: of what hears nothing
+ * twice, the third Ctrl-C ends the process. */
 static void on_interrupt_running(int signal) {
+  if (!pthread_equal(pthread_self(), reader)) {
+    pthread_kill(reader, signal);
+    return;
+  }
+  stopping = 1;
+  if (++unheard < 2) return;
+  static const char warning[] = "\nmptl: what runs now does not hear Ctrl-C; once more ends the program\n";
+  if (write(STDERR_FILENO, warning, sizeof warning - 1) < 0) return;
   struct sigaction usual = {.sa_handler = SIG_DFL};
-  sigaction(signal, &usual, NULL); /* a second one ends the process: C code does not look at the hook */
-  lua_sethook(running, stop, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+  sigaction(signal, &usual, NULL);
 }
 
 static int editline_call(lua_State *L) {
   luaL_checkany(L, 1);
   struct sigaction action = {.sa_handler = on_interrupt_running}, old;
   sigemptyset(&action.sa_mask);
-  running = L;
+  reader = pthread_self();
+  stopping = unheard = 0;
   sigaction(SIGINT, &action, &old);
+  lua_sethook(L, stop, LUA_MASKCOUNT, between);
   int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
-  sigaction(SIGINT, &old, NULL);
   lua_sethook(L, NULL, 0, 0);
+  sigaction(SIGINT, &old, NULL);
   lua_pushboolean(L, status == LUA_OK);
   lua_insert(L, 1);
   return lua_gettop(L);
 }
 
+static int editline_guard(lua_State *L) {
+  signal(SIGINT, lua_toboolean(L, 1) ? SIG_IGN : SIG_DFL);
+  return 0;
+}
+
+static int editline_interrupted(lua_State *L) {
+  lua_pushboolean(L, stopping != 0);
+  return 1;
+}
+
 void mptl_bind_editline(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"read", editline_read}, {"completer", editline_completer}, {"add", editline_add}, {"load", editline_load},
-      {"save", editline_save}, {"call", editline_call},           {NULL, NULL},
+      {"read", editline_read},
+      {"completer", editline_completer},
+      {"add", editline_add},
+      {"load", editline_load},
+      {"save", editline_save},
+      {"call", editline_call},
+      {"interrupted", editline_interrupted},
+      {"guard", editline_guard},
+      {NULL, NULL},
   };
   luaL_newlib(L, functions);
   lua_setfield(L, -2, "editline");

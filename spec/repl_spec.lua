@@ -2,7 +2,7 @@ local completion = require "mptl.completion"
 local process = require "support.process"
 
 local function repl(input, ...)
-  return process.mptl({ "repl", ... }, { stdin = input })
+  return process.mptl({ "repl", ... }, { stdin = input, seconds = 60 })
 end
 
 describe("mptl repl", function()
@@ -16,12 +16,67 @@ describe("mptl repl", function()
     assert.equal("1\n2\n", repl("for i = 1, 2 do\nprint(i)\nend\n").out)
   end)
 
-  it("tells errors and goes on", function()
+  it("tells errors, goes on, and exits with 1", function()
     local result = repl 'error "boom"\nx = = 1\nnil + 1\n5\nfor'
     assert.equal("5\n", result.out)
     assert.matches("^stdin:1: boom\nstdin:1: unexpected symbol near '='\nstdin:1: attempt to perform arithmetic on a nil value\n"
       .. "stdin:1: <name> expected near <eof>\n$", result.err)
-    assert.equal(0, result.status)
+    assert.equal(1, result.status)
+    for _, text in ipairs { 'error "boom"\n1\n', "x = = 1\n1\n", "for" } do assert.equal(1, repl(text).status) end
+    assert.equal(0, repl("pcall(error)\n").status)
+    assert.equal(3, repl("1\nos.exit(3)\n").status)
+  end)
+
+  it("prints something for every value", function()
+    for value, shown in pairs {
+      ["{ 1, a = 2 }, { __metatable = 42 }"] = "{ 1, a = 2 }",
+      ["{}, { __metatable = 42, __tostring = function() return 'mine' end }"] = "mine",
+      ["{ 1 }, { __len = error }"] = "{ 1 }",
+      ["{ 1 }, { __len = function() return 2 ^ 60 end }"] = "{ 1 }",
+      ["{ 1 }, { __index = error, __pairs = error, __eq = error, __lt = error, __name = 42 }"] = "{ 1 }",
+      ["{ 1 }, { __index = function(t, k) while true do end end }"] = "{ 1 }",
+      ["{ 1 }, { __pairs = function() return function() return 1 end end }"] = "{ 1 }",
+    } do
+      local result = repl(("setmetatable(%s)\n'next'\n"):format(value))
+      assert.same({ shown .. "\nnext\n", "", 0 }, { result.out, result.err, result.status })
+    end
+    for value, shown in pairs {
+      ["{ 1 }, { __tostring = function() error('no\\nluck', 0) end }"] = "table: 0x%x+ %(its __tostring fails: no luck%)",
+      ["{ 1 }, { __tostring = function() return {} end }"] = "table: 0x%x+ %(its .*: '__tostring' must return a string%)",
+      ["{ 1 }, { __tostring = 7 }"] = "table: 0x%x+ %(its __tostring fails: attempt to call a number value%)",
+      ["{ 1 }, { __tostring = function() error(setmetatable({}, { __tostring = error })) end }"] = "table: 0x%x+ %(its .*0x%x+%)",
+      ["{ 1 }, { __tostring = function(t) return tostring(t) end }"] = "table: 0x%x+ %(its __tostring fails: .*overflow.*",
+    } do
+      local result = repl(("x = setmetatable(%s)\nx\n{ x, [x] = x }\n'next'\n"):format(value))
+      assert.matches("^" .. shown .. "\n{ " .. shown .. ", " .. shown .. " = " .. shown .. " }\nnext\n$", result.out)
+      assert.same({ "", 0 }, { result.err, result.status })
+    end
+    assert.matches("^4.5 %(its __tostring fails: .*%)\n$", repl("_ = debug.setmetatable(1, { __tostring = error })\n4.5\n").out)
+  end)
+
+  it("tells errors that are no text", function()
+    for thrown, said in pairs {
+      ["{ code = 1 }"] = "^{ code = 1 }\n$", ["nil"] = "^nil\n$", ["setmetatable({}, { __metatable = 42 })"] = "^{  }\n$",
+      ["setmetatable({}, { __tostring = error })"] = "^table: 0x%x+ %(its __tostring fails: .*%)\n$",
+    } do
+      local result = repl(("error(%s)\n'next'\n"):format(thrown))
+      assert.matches(said, result.err)
+      assert.same({ "next\n", 1 }, { result.out, result.status })
+    end
+  end)
+
+  it("goes on without what the user took away", function()
+    for _, text in ipairs { "string.find, string.match, string.format, string.gsub, table.concat = nil", "_G.print = error",
+      "_G.tostring = nil", "_G.pcall = nil", "getmetatable('').__index = error", "io.stdout, io.stdin, io.stderr = nil" } do
+      local result = repl(text .. "\n1 + 1, { 2 }\nerror 'boom'\n'next'\n")
+      assert.same({ "2\t{ 2 }\nnext\n", 1 }, { result.out, result.status })
+    end
+  end)
+
+  it("in a pipe ends on SIGINT, with 130", function()
+    local result = repl "io.popen('kill -INT $PPID'):close() while true do end\n'not this'\n"
+    assert.same({ "", 130 }, { result.out, result.status })
+    assert.matches("interrupted!\n$", result.err)
   end)
 
   it("has the library loaded", function()
@@ -48,6 +103,16 @@ describe("mptl repl", function()
   end)
 end)
 
+describe("mptl repl, interrupted in what hears nothing", function()
+  it("says so, and ends the third time", function()
+    local result = repl("pid = io.popen('echo $PPID'):read 'n'\n"
+      .. "os.execute('(for i in 1 2 3; do sleep 0.3; kill -INT '..pid..'; done) &')\n"
+      .. "setmetatable({}, { __gc = function() while true do end end }) collectgarbage()\n")
+    assert.matches("what runs now does not hear Ctrl%-C; once more ends the program\n$", result.err)
+    assert.is_true(result.status == 130 or result.status == 2)
+  end)
+end)
+
 describe("mptl repl on a terminal", function()
   -- Types through a pseudo-terminal (script is in Debian's bsdutils). Before each piece of typing waits until the terminal has
   -- shown the pattern beside it.
@@ -59,7 +124,7 @@ describe("mptl repl on a terminal", function()
     for _, piece in ipairs(pieces) do
       commands[#commands + 1] = ("await '%s'; printf '%s'"):format(piece[1], piece[2])
     end
-    os.execute(("shown='%s'; { %s; } | %s script -qefc '\"%s\" repl' \"$shown\" > /dev/null"):format(shown,
+    os.execute(("shown='%s'; { %s; } | %s timeout -s KILL 60 script -qefc '\"%s\" repl' \"$shown\" > /dev/null"):format(shown,
       table.concat(commands, "; "), env, os.getenv "MPTL_BIN"))
     local file = assert(io.open(shown))
     local output = file:read "a"
@@ -77,6 +142,19 @@ describe("mptl repl on a terminal", function()
     assert.matches("\nfp32\nmptl> ", typing(state, { { "mptl> ", "\\033[A\\n\\004" } }))
   end)
 
+  it("gives up completing a value that computes its fields without end", function()
+    local value = "loop = setmetatable({}, { __index = function() while true do pcall(function() while 1 do end end) end end })"
+    assert.matches("\nstill here\n", typing(state, { { "mptl> ", value .. "\\n" }, { "mptl> $", "loop.x.y\\t" },
+      { "loop.x.y$", "\\003" }, { "mptl> $", '"still " .. "here"\\n\\004' } }))
+  end)
+
+  it("survives Ctrl-C at any time", function()
+    if os.getenv "MPTL_SANITIZE" == "thread" then return end
+    local output = typing(state, { { "mptl> ", ("\\003"):rep(5) .. 'print("run" .. "ning") while true do pcall(error) end\\n' },
+      { "^running", "\\003" }, { "interrupted!", ("\\003"):rep(5) .. '"still " .. "here"\\n\\004' } })
+    assert.matches("\nstill here\n", output)
+  end)
+
   it("drops the line on Ctrl-C, and stops what runs", function()
     if os.getenv "MPTL_SANITIZE" == "thread" then
       pending "TSan keeps a signal back until the program calls its C library, which an empty loop in Lua does not"
@@ -91,6 +169,30 @@ describe("mptl repl on a terminal", function()
     assert.matches("interrupted!\n", output)
     assert.matches("\nstill here\n", output)
   end)
+end)
+
+describe("mptl repl, interrupted", function()
+  if os.getenv "MPTL_SANITIZE" == "thread" then return end -- keeps signals back from Lua's loops
+  -- Each is a line, which says "ready" before it never ends. (The pause of the shell that says it lets the line go on first.)
+  for what, line in pairs {
+    ["a loop that catches errors"] = "ready() while true do pcall(function() while true do end end) end",
+    ["a loop in a coroutine"] = "ready() coroutine.wrap(function() while true do pcall(function() while 1 do end end) end end)()",
+    ["a coroutine from before"] = "ready() old()",
+    ["__index"] = "ready() return setmetatable({}, { __index = function() while true do end end }).x",
+    ["__pairs"] = "ready() for _ in pairs(setmetatable({}, { __pairs = function() return function() return 1 end end })) do end",
+    ["__tostring, as it is printed"] = "setmetatable({}, { __tostring = function() ready() while true do end end })",
+    ["__tostring, in a table"] = "{ setmetatable({}, { __tostring = function() ready() while true do end end }) }",
+    ["__tostring of an error"] = "error(setmetatable({}, { __tostring = function() ready() while true do end end }))",
+    ["__close"] = "local x <close> = setmetatable({}, { __close = function() ready() while true do end end })",
+    ["help"] = "help(setmetatable({}, { __pairs = function() ready() return function() return 1 end end }))",
+  } do
+    it("ends " .. what, function()
+      local result = repl("function ready() os.execute('(sleep 0.2; kill -INT '..pid..') &') end\n"
+        .. "pid = io.popen('echo $PPID'):read 'n'\nold = coroutine.wrap(function() while true do end end)\n" .. line .. "\n1\n")
+      assert.matches("interrupted!", result.err .. result.out)
+      assert.equal(130, result.status)
+    end)
+  end
 end)
 
 describe("completion.candidates()", function()
@@ -112,6 +214,17 @@ describe("completion.candidates()", function()
     env.graph = graph
     assert.same({ "plan.graph:operator", "plan.graph:operators", "plan.graph:order" }, completion.candidates(env, "plan.graph:o"))
     assert.same({ "graph:operators" }, completion.candidates(env, "graph:op"))
+  end)
+
+  it("runs none of a value's code", function()
+    env.odd = setmetatable({ a1 = 1, parts = 7 },
+      { __pairs = error, __eq = error, __metatable = 42, __index = error, accepted = 7 })
+    env.a, env.b = {}, {}
+    setmetatable(env.a, { __index = env.b })
+    setmetatable(env.b, { __index = env.a })
+    assert.same({ "odd.a1", "odd.parts" }, completion.candidates(env, "odd."))
+    assert.same({}, completion.candidates(env, "a."))
+    assert.same({}, completion.candidates(env, "odd.field.x"))
   end)
 
   it("gives nothing where there is nothing", function()

@@ -1,18 +1,27 @@
 --- Completion of names in the interactive Lua: globals, fields, methods.
 local M = {}
 
--- Names that can follow a value: fields of tables, methods of objects.
-local function names_of(value, found)
+local function add_list(list, found)
+  if type(list) ~= "table" then return end
+  for i = 1, rawlen(list) do
+    local name = rawget(list, i)
+    if type(name) == "string" then found[name] = true end
+  end
+end
+
+-- Names that can follow a value: fields of tables, methods of objects. Values are read raw: none of a user's code runs.
+local function names_of(value, found, depth)
+  if depth > 16 then return end -- classes that are each other's
   if type(value) == "table" then
-    for key in pairs(value) do
+    for key in next, value do
       if type(key) == "string" then found[key] = true end
     end
-    for _, part in ipairs(rawget(value, "parts") or {}) do found[part] = true end -- loaded when first used
+    add_list(rawget(value, "parts"), found) -- loaded when first used
   end
-  local mt = getmetatable(value)
+  local mt = debug.getmetatable(value)
   if type(mt) ~= "table" then return end
-  for _, name in ipairs(rawget(mt, "accepted") or {}) do found[name] = true end
-  if type(mt.__index) == "table" and mt.__index ~= value then names_of(mt.__index, found) end
+  add_list(rawget(mt, "accepted"), found)
+  if type(rawget(mt, "__index")) == "table" then names_of(rawget(mt, "__index"), found, depth + 1) end
 end
 
 --- Candidates for the word before the cursor.
@@ -30,7 +39,7 @@ function M.candidates(env, word)
     value = field
   end
   local found, list = {}, {}
-  names_of(value, found)
+  names_of(value, found, 0)
   for name in pairs(found) do
     if name:sub(1, #prefix) == prefix and (prefix ~= "" or name:sub(1, 1) ~= "_") then list[#list + 1] = chain .. name end
   end

@@ -44,7 +44,7 @@ end
 
 --- Runs mptl.
 -- @param args list of arguments
--- @param options {stdin = text, env = table of variables}
+-- @param options {stdin = text, env = table of variables, seconds = after which it is killed}
 -- @return {out =, err =, status =}
 function M.mptl(args, options)
   options = options or {}
@@ -52,7 +52,8 @@ function M.mptl(args, options)
   local file = assert(io.open(input, "wb"))
   file:write(options.stdin or "")
   file:close()
-  local words = { "env" }
+  local words = options.seconds and { "timeout -s KILL", ("%d"):format(options.seconds), "env" } or { "env" }
+  words[#words + 1] = "MPTL_PROGRAM=mptl" -- what it calls itself in commands that it prints
   for name, value in pairs(options.env or {}) do words[#words + 1] = quote(name .. "=" .. value) end
   words[#words + 1] = quote(os.getenv "MPTL_BIN")
   for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end

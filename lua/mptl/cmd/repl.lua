@@ -6,6 +6,12 @@ local help = require "mptl.help"
 local lfs = require "lfs"
 local mptl = require "mptl"
 local script = require "mptl.script"
+local show = require "mptl.show"
+
+-- The library's functions and files as they are now: the code that runs here may replace them.
+local concat, find, gsub, pack, sub = table.concat, string.find, string.gsub, table.pack, string.sub
+local load, select, type = load, select, type
+local stdin, stdout, stderr = io.stdin, io.stdout, io.stderr
 
 local M = { name = "repl", summary = "interactive Lua with everything loaded; help() inside" }
 
@@ -24,29 +30,6 @@ local function make_directories(path)
   for at in path:gmatch("()/") do
     if at > 1 then lfs.mkdir(path:sub(1, at - 1)) end
   end
-end
-
--- A value as the loop prints it; tables one level deep.
-local function show(value)
-  local mt = getmetatable(value)
-  if type(value) ~= "table" or (mt and mt.__tostring) then return tostring(value) end
-  local parts, limit = {}, 40
-  for i, v in ipairs(value) do
-    if i <= limit then parts[#parts + 1] = type(v) == "string" and ("%q"):format(v) or tostring(v) end
-  end
-  local keys, n = {}, #value
-  for key in pairs(value) do
-    if not (math.type(key) == "integer" and key >= 1 and key <= n) then keys[#keys + 1] = key end
-  end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-  for i, key in ipairs(keys) do
-    if i <= limit then
-      local v = value[key]
-      parts[#parts + 1] = ("%s = %s"):format(tostring(key), type(v) == "string" and ("%q"):format(v) or tostring(v))
-    end
-  end
-  if n + #keys > #parts then parts[#parts + 1] = ("... (%d in all)"):format(n + #keys) end
-  return "{ " .. table.concat(parts, ", ") .. " }"
 end
 
 local function open_script(env, name)
@@ -71,25 +54,36 @@ end
 
 -- The chunk of a text, as an expression first; nil and true when more lines are to come, else nil, false and the message.
 local function compile(text, env)
-  text = text:gsub("^%s*=", "return ")
+  text = gsub(text, "^%s*=", "return ")
   local chunk = load("return " .. text, "=stdin", "t", env)
   if chunk then return chunk end
   local message
   chunk, message = load(text, "=stdin", "t", env)
   if chunk then return chunk end
-  return nil, message:sub(-5) == "<eof>", message
+  return nil, sub(message, -5) == "<eof>", message
 end
 
+-- Says what went wrong, which is a value of the user's too. Returns whether that was interrupted.
 local function report(message)
-  io.stderr:write(type(message) == "string" and message or show(message), "\n")
+  local ok, text = core.editline.call(show.text, message)
+  if not ok and type(text) ~= "string" then text = "an error that cannot be shown" end
+  stderr:write(text, "\n")
+  return core.editline.interrupted()
 end
 
+-- Runs a chunk and prints its values. All of that is protected and can be interrupted: values have code of the user's in them,
+-- too. Returns whether it went well, and whether it was interrupted.
 local function run(chunk)
-  local results = table.pack(core.editline.call(chunk))
-  if not results[1] then return report(results[2]) end
-  local texts = {}
-  for i = 2, results.n do texts[i - 1] = show(results[i]) end
-  if results.n > 1 then print(table.concat(texts, "\t")) end
+  local ok, message = core.editline.call(function()
+    local results = pack(chunk())
+    for i = 1, results.n do results[i] = show.text(results[i]) end
+    if results.n > 0 then
+      stdout:write(concat(results, "\t"), "\n")
+      stdout:flush()
+    end
+  end)
+  local interrupted = core.editline.interrupted()
+  return ok, not ok and report(message) or interrupted
 end
 
 -- Reads with editing. Returns a function (prompt) -> line, nil at the end, false when interrupted; and one to call at the end.
@@ -109,40 +103,48 @@ end
 --- Reads and runs until the end of the input.
 -- @param read function (prompt) -> line, nil at the end, false when interrupted
 -- @param env table of globals
--- @param remember function (text), for the history
+-- @param remember function (text), for the history; nil for a program in a pipe, which Ctrl-C ends
+-- @return exit status: 1 when something in a pipe went wrong, 130 when it was interrupted
 function M.loop(read, env, remember)
   local text
+  local status = 0
   while true do
     local line = read(text and "   > " or "mptl> ")
     if line == nil then break end
     if line == false then -- Ctrl-C: what was typed so far is gone
       text = nil
-      io.stdout:write("\n")
+      stdout:write "\n"
     else
       text = text and text .. "\n" .. line or line
       local chunk, more, message = compile(text, env)
       if not more then
-        if text:match("%S") then remember(text) end
-        if chunk then run(chunk) else report(message) end
+        if remember and find(text, "%S") then remember(text) end
+        local ok, interrupted
+        if chunk then ok, interrupted = run(chunk) else report(message) end
+        if not remember and interrupted then return 130 end
+        if not remember and not ok then status = 1 end
         text = nil
       end
     end
   end
-  if text then report(select(3, compile(text, env))) end
+  if text then
+    report(select(3, compile(text, env)))
+    status = remember and 0 or 1
+  end
+  return status
 end
 
 function M.run(args)
   local env = M.environment()
   if args.script then open_script(env, args.script) end
-  if core.isatty(0) then
-    print(("mptl %s, %s. help() lists what there is; Tab completes; Ctrl-D leaves."):format(mptl.version, _VERSION))
-    local read, leave = terminal(env)
-    M.loop(read, env, core.editline.add)
-    print()
-    leave()
-  else
-    M.loop(function() return io.read "l" end, env, function() end)
-  end
+  if not core.isatty(0) then return M.loop(function() return stdin:read "l" end, env) end
+  print(("mptl %s, %s. help() lists what there is; Tab completes; Ctrl-D leaves."):format(mptl.version, _VERSION))
+  local read, leave = terminal(env)
+  core.editline.guard(true)
+  M.loop(read, env, core.editline.add)
+  core.editline.guard(false)
+  stdout:write "\n"
+  leave()
   return 0
 end
 
