@@ -70,6 +70,7 @@ static int process_spawn(lua_State *L) {
     lua_pop(L, 1);
   }
   argv[n] = NULL;
+  signal(SIGCHLD, SIG_DFL); /* a process started with it ignored would never be told how its children ended */
   pid_t pid;
   int error = spawn(&pid, argv, output);
   if (error) luaL_error(L, "cannot start %s: %s", argv[0], strerror(error));

@@ -7,7 +7,8 @@
  *   core.sync_folder(path)                          brings the names in a folder to the disk
  *   core.appender(path)                             -> mptl.Appender, a file to add to: append(text), sync(), close()
  *   core.read_tensor(path, offset, tensor)          fills the tensor from the file's bytes at offset
- *   core.catch_interrupt([on])  SIGINT and SIGTERM set a flag, and a second one ends the process as usual; false: as usual again
+ *   core.catch_interrupt([on])  SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what it did before
+ *                               (in most programs: ends the process); false: as before
  *   core.interrupted() -> boolean
  *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
  *   core.cpu() -> {model=, cores=, features={avx2=true, ...}}
@@ -140,12 +141,20 @@ static const luaL_Reg appender_methods[] = {
 /* ---- Interrupts ---- */
 
 static volatile sig_atomic_t interrupted;
+static struct sigaction before_int, before_term, before_hup; /* what they did before they were caught */
+static int catching;
 
+/* Each kind counts on its own: Slurm sends SIGTERM to a sweep and to its children, and the sweep SIGINT to its children; they are to
+ * write their checkpoints all the same. A terminal that is closed sends SIGHUP more than once: through its shell, and by itself. */
 static void on_interrupt(int sig) {
-  (void)sig;
   interrupted = 1;
-  signal(SIGINT, SIG_DFL); /* the second one ends the process */
-  signal(SIGTERM, SIG_DFL);
+  if (sig == SIGINT) sigaction(SIGINT, &before_int, NULL);
+  if (sig == SIGTERM) sigaction(SIGTERM, &before_term, NULL);
+}
+
+/* Shells start what is to run in the background with SIGINT ignored: a second one is to end it none the less. */
+static void never_ignored(struct sigaction *action) {
+  if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN) action->sa_handler = SIG_DFL;
 }
 
 /* The limit on file sizes as an error of whoever writes, not a signal that ends the process. */
@@ -155,14 +164,37 @@ static void ignore_size_limit(int on) {
   if (on) before = was;
 }
 
-static int system_catch_interrupt(lua_State *L) {
-  int on = lua_isnone(L, 1) || lua_toboolean(L, 1);
-  struct sigaction action = {.sa_handler = on ? on_interrupt : SIG_DFL, .sa_flags = SA_RESTART};
+static void start_catching(void) {
+  struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART}, old;
   sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, &old);
+  if (old.sa_handler != on_interrupt) before_int = old;
+  sigaction(SIGTERM, &action, &old);
+  if (old.sa_handler != on_interrupt) before_term = old;
+  sigaction(SIGHUP, NULL, &old);
+  if (old.sa_handler != on_interrupt) before_hup = old;
+  if (old.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL); /* under nohup it stays ignored */
+  never_ignored(&before_int);
+  never_ignored(&before_term);
+  ignore_size_limit(1);
+  catching = 1;
+}
+
+static void stop_catching(void) {
+  if (!catching) return;
+  sigaction(SIGINT, &before_int, NULL);
+  sigaction(SIGTERM, &before_term, NULL);
+  sigaction(SIGHUP, &before_hup, NULL);
+  ignore_size_limit(0);
+  catching = 0;
+}
+
+static int system_catch_interrupt(lua_State *L) {
   interrupted = 0;
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
-  ignore_size_limit(on);
+  if (lua_isnone(L, 1) || lua_toboolean(L, 1))
+    start_catching();
+  else
+    stop_catching();
   return 0;
 }
 

@@ -171,15 +171,43 @@ describe("system", function()
       assert.same({ "exit", 0, "false true" }, { how, code, said })
     end)
 
-    it("end the process the second time", function()
-      local _, code = child("", [[
+    -- The status of a process that catches interrupts and gets these signals; before: shell text.
+    local function after(signals, before)
+      local _, code = child(before or "", ([[
         local core = require "mptl.core"
         core.catch_interrupt()
-        io.popen("kill -INT $PPID"):close()
-        io.popen("kill -TERM $PPID"):close()
-        os.exit(0)
-      ]])
-      assert.equal(15, code % 128)
+        for signal in ("%s"):gmatch "%%u+" do io.popen("kill -" .. signal .. " $PPID"):close() end
+        os.exit(core.interrupted() and 7 or 0)
+      ]]):format(signals))
+      return code % 128
+    end
+
+    it("end the process the second time, each kind on its own", function()
+      assert.is_true(after "INT INT" <= 2) -- 1 in the program lua, where SIGINT was an error before
+      assert.equal(15, after "TERM TERM")
+      assert.equal(7, after "TERM INT")
+    end)
+
+    it("are those of a terminal that is closed, too, as often as they come, but not under nohup", function()
+      assert.equal(7, after "HUP")
+      assert.equal(7, after "HUP HUP TERM HUP")
+      assert.equal(0, after("HUP HUP", "trap '' HUP;"))
+    end)
+
+    it("do what they did before when they are no longer caught", function()
+      local function released(signal, before)
+        local _, code = child(before or "", ([[
+          local core = require "mptl.core"
+          core.catch_interrupt()
+          core.catch_interrupt(false)
+          io.popen("kill -%s $PPID"):close()
+          os.exit(7)
+        ]]):format(signal))
+        return code % 128
+      end
+      assert.equal(1, released "HUP")
+      assert.equal(15, released "TERM")
+      assert.equal(7, released("HUP", "trap '' HUP;"))
     end)
   end)
 
