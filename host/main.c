@@ -36,6 +36,9 @@ static void prepend(lua_State *L, const char *field, const char *pattern) {
 
 static void set_paths(lua_State *L) {
   char dir[PATH_MAX], path[2 * PATH_MAX + 64];
+  /* A LUA_PATH that was set for something else adds places, but takes none away and comes last. */
+  if (getenv("LUA_PATH_5_4") || getenv("LUA_PATH")) prepend(L, "path", LUA_PATH_DEFAULT);
+  if (getenv("LUA_CPATH_5_4") || getenv("LUA_CPATH")) prepend(L, "cpath", LUA_CPATH_DEFAULT);
   if (program_dir(dir) != 0) return;
   snprintf(path, sizeof path, "%s/../lib/mptl/core.so", dir);
   int from_build = access(path, R_OK) == 0;
@@ -66,6 +69,26 @@ static int traceback(lua_State *L) {
   }
   if (getenv("MPTL_TRACEBACK") != NULL) luaL_traceback(L, L, message, 1);
   return 1;
+}
+
+/* Prints an error on one line; of a module that is missing without the list of all files that were tried. */
+static void complain(const char *message) {
+  static const char missing[] = "' not found:\n";
+  fputs("mptl: ", stderr);
+  const char *end = getenv("MPTL_TRACEBACK") == NULL ? strstr(message, missing) : NULL;
+  if (end != NULL) {
+    fprintf(stderr, "%.*s' not found in the usual places, LUA_PATH or LUA_CPATH\n", (int)(end - message), message);
+    return;
+  }
+  for (const char *c = message; *c; c++) {
+    if (*c != '\n' || getenv("MPTL_TRACEBACK") != NULL) {
+      fputc(*c, stderr);
+      continue;
+    }
+    fputc(' ', stderr);
+    c += strspn(c, " \t\n") - 1;
+  }
+  fputc('\n', stderr);
 }
 
 /* main(argv) inside the protected call: require "mptl.cli".main(arg) returns the exit status. */
@@ -120,7 +143,7 @@ int main(int argc, char **argv) {
   int status = lua_pcall(L, 2, 1, 1);
   int code = 1;
   if (status != LUA_OK)
-    fprintf(stderr, "mptl: %s\n", lua_tostring(L, -1));
+    complain(lua_isstring(L, -1) ? lua_tostring(L, -1) : "an error that is no text");
   else
     code = (int)luaL_optinteger(L, -1, 0);
   lua_close(L);

@@ -227,7 +227,7 @@ describe("data sets", function()
     it("says where it looked, how to get the data and how to do without", function()
       assert.has_error(function() data.open{ dataset = "cifar10", dir = dir } end,
         "dataset cifar10: not found: looked in " .. dir .. " for *.bin or cifar-10-batches-bin/*.bin; "
-        .. "mptl data fetch cifar10 downloads it; or get the binary version of CIFAR-10 at "
+        .. "mptl data fetch cifar10 --data " .. dir .. " downloads it; or get the binary version of CIFAR-10 at "
         .. "https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
         .. "or train without data: --dataset synthetic")
     end)

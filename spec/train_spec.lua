@@ -104,7 +104,8 @@ describe("mptl train", function()
         local out = "at" .. step
         local code, _, err = runs.mptl(dir, "train tiny.lua --out " .. out, "KILL=" .. step)
         assert.equal(130, code)
-        assert.matches("^mptl: interrupted; go on with: mptl train tiny.lua ... %-%-resume %-%-out " .. out .. "\n$", err)
+        local command = ("%s train tiny.lua --out %s --resume"):format(os.getenv "MPTL_BIN", out)
+        assert.equal(("mptl: interrupted; go on with: %s\n"):format(command), err)
         assert.equal((step - 1) // 3, #runs.metrics(dir .. "/" .. out))
         assert.equal(0, (runs.mptl(dir, "train tiny.lua --resume --quiet --out " .. out)))
         assert.same(runs.reproducible(dir .. "/a"), runs.reproducible(dir .. "/" .. out))
@@ -112,6 +113,32 @@ describe("mptl train", function()
         assert.is_true(runs.same_files(dir .. "/a/best.safetensors", dir .. "/" .. out .. "/best.safetensors"))
       end)
     end
+  end)
+
+  it("tells a command to go on with that works as it stands", function()
+    local arguments = "train tiny.lua --lr 0.07 --width 2 --seed 5 --steps-every 2 --quiet --epochs 2"
+    for _, name in ipairs { [[it's "a" $(name)]], "--odd" } do
+      local quoted = "--out='" .. name:gsub("'", "'\\''") .. "'"
+      local code, _, err = runs.mptl(dir, arguments .. " " .. quoted, "KILL=4")
+      assert.equal(130, code)
+      local command = assert(err:match "^mptl: interrupted; go on with: ([^\n]*)\n$")
+      assert.is_true(os.execute(("cd %s && %s >pasted.txt 2>&1"):format(dir, command)))
+      assert.equal("", runs.slurp(dir .. "/pasted.txt"))
+      assert.equal(2, #runs.metrics(dir .. "/" .. name))
+    end
+    -- where the directory was chosen by the program
+    local _, _, err = runs.mptl(dir, "train tiny.lua --epochs 2 --batch 8 --quiet", "MPTL_PROGRAM=./mptl KILL=4")
+    assert.matches("go on with: %./mptl train tiny.lua %-%-batch 8 %-%-epochs 2 %-%-quiet %-%-out runs/%S+ %-%-resume\n$", err)
+    runs.remove(dir .. "/runs")
+  end)
+
+  it("writes its checkpoint when its terminal is closed", function()
+    local pause = "(sleep 0.5; kill -HUP $(cat pid); kill -HUP $(cat pid)) &"
+    local command = "cd %s && { %s sh -c 'echo $$ >pid; exec %s train tiny.lua --epochs 100000 --out hup' >/dev/full 2>hup.txt; }"
+    local _, _, code = os.execute(command:format(dir, pause, os.getenv "MPTL_BIN"))
+    assert.equal(130, code)
+    assert.matches("^mptl: interrupted; go on with: [^\n]*\n$", runs.slurp(dir .. "/hup.txt"))
+    assert.matches("interrupted at epoch", runs.slurp(dir .. "/hup/run.log"))
   end)
 
   describe("--resume", function()

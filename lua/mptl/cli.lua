@@ -3,6 +3,7 @@
 -- Exit status: 0 well, 1 failure at run time, 2 wrong usage, 130 interrupted.
 local argparse = require "argparse"
 local misuse = require "mptl.misuse"
+local shell = require "mptl.shell"
 
 local M = {}
 
@@ -52,7 +53,7 @@ local function overview()
   for _, command in ipairs(M.available()) do lines[#lines + 1] = ("  %-8s %s"):format(command.name, command.summary) end
   lines[#lines + 1] = ""
   lines[#lines + 1] = "mptl COMMAND --help tells a command's options; mptl --version the version."
-  lines[#lines + 1] = "First steps: mptl train resnet18_cifar.lua --quick"
+  lines[#lines + 1] = "First steps: " .. shell.command { "train", "resnet18_cifar.lua", "--quick" }
   return table.concat(lines, "\n") .. "\n"
 end
 
@@ -81,15 +82,19 @@ function M.parser(command)
   return parser
 end
 
+-- Prints an error on one line; of a module that is missing without the list of all files that were tried.
 local function complain(name, message)
-  io.stderr:write(("%s: %s\n"):format(name, (tostring(message):gsub("\n%s*", " "))))
+  local text = misuse.text(message):gsub("(module '[^\n]-' not found):\n.*", "%1 in the usual places, LUA_PATH or LUA_CPATH")
+  text = text:gsub("%s+$", ""):gsub("\n%s*", " ")
+  if type(message) == "table" and text == "a table" then text = "error object: a table, without __tostring" end
+  io.stderr:write(("%s: %s\n"):format(name, text))
 end
 
 -- argparse's message on one line, with its hint in the form of all others.
 local function parse_message(command, message)
   message = message:gsub("\nDid you mean (.-)%?$", " (did you mean %1?)"):gsub("\n%s*", " ")
   if message:match("^unknown option") or message:match("^too many") then
-    message = ("%s; mptl %s --help lists them"):format(message, command.name)
+    message = ("%s; %s lists them"):format(message, shell.command { command.name, "--help" })
   end
   return message
 end
@@ -147,7 +152,7 @@ function M.run(command, argv)
     return 2
   end
   if os.getenv "MPTL_TRACEBACK" then
-    io.stderr:write("mptl: ", tostring(result), "\n")
+    io.stderr:write("mptl: ", misuse.text(result), "\n")
   else
     complain("mptl", result)
   end

@@ -2,6 +2,7 @@
 -- @module mptl.data
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
+local shell = require "mptl.shell"
 
 local M = {}
 
@@ -114,9 +115,10 @@ local function fail_missing(name, dir)
       .. "or train without data: --dataset synthetic", where, packed_name)
   end
   local subdir = name == "cifar10" and "cifar-10-batches-bin" or "cifar-100-binary"
-  misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; mptl data fetch %s downloads it; or get the binary "
+  misuse.usage("dataset %s: not found: looked in %s for *.bin or %s/*.bin; %s downloads it; or get the binary "
     .. "version of %s at https://www.cs.toronto.edu/~kriz/cifar.html, unpack it into DIR and give --data DIR, "
-    .. "or train without data: --dataset synthetic", name, where, subdir, name, sets[name].title)
+    .. "or train without data: --dataset synthetic", name, where, subdir,
+    shell.command { "data", "fetch", name, table.unpack(dir and { "--data", dir } or {}) }, sets[name].title)
 end
 
 local function check_limit(options, field)

@@ -31,6 +31,19 @@ function M.call(f, ...)
   error(type(results[2]) == "string" and M.where() .. results[2] or results[2], 0)
 end
 
+--- Any value as text for a message, whatever its metatable does.
+-- @param value what came, from a user's script for example
+-- @return text: as tostring's, but tables, functions and so on without text of their own are "a table", "a function"
+function M.text(value)
+  local kind, mt = type(value), debug.getmetatable(value)
+  if kind == "string" or kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
+  if type(mt) == "table" and rawget(mt, "__tostring") ~= nil then
+    local ok, text = pcall(tostring, value)
+    return ok and text or ("a %s whose __tostring fails"):format(kind)
+  end
+  return "a " .. kind
+end
+
 local Usage = { __tostring = function(self) return self.message end }
 
 --- Raises a mistake in how a command was called (exit status 2); tostring gives the message.
@@ -66,9 +79,10 @@ end
 -- @param list the accepted words
 -- @return ' (did you mean "x"?)' or ""
 function M.suggest(word, list)
+  word = M.text(word)
   local best, least = nil, math.max(1, #word // 3) + 1
   for _, candidate in ipairs(list) do
-    local d = distance(tostring(word), candidate)
+    local d = distance(word, candidate)
     if d < least then best, least = candidate, d end
   end
   return best and (' (did you mean "%s"?)'):format(best) or ""
@@ -117,7 +131,7 @@ function M.strict(what, methods, getters, fields)
     if methods[key] then return methods[key] end
     if getters[key] then return getters[key](self) end
     if known[key] then return nil end -- an optional field
-    M.raise("%s has no field %s%s, it has %s", what, tostring(key), M.suggest(tostring(key), accepted),
+    M.raise("%s has no field %s%s, it has %s", what, M.text(key), M.suggest(key, accepted),
       table.concat(accepted, ", "))
   end
   return mt

@@ -83,7 +83,7 @@ function types.choice(row, value)
   for _, choice in ipairs(row.choices) do
     if value == choice then return value end
   end
-  return nil, table.concat(row.choices, ", ") .. misuse.suggest(tostring(value), row.choices)
+  return nil, table.concat(row.choices, ", ") .. misuse.suggest(value, row.choices)
 end
 
 function types.string(_, value)
@@ -108,25 +108,25 @@ function types.policy(_, value)
     if value == name then return value end
   end
   local accepted = table.concat(precision.names, ", ") .. ", FILE.lua"
-  if tostring(value):match("%.lua$") then
+  if type(value) == "string" and value:match("%.lua$") then
     if lfs.attributes(value, "mode") == "file" then return value end
     return nil, accepted .. " (no such file)"
   end
-  return nil, accepted .. misuse.suggest(tostring(value), precision.names)
+  return nil, accepted .. misuse.suggest(value, precision.names)
 end
 
 function types.formats(_, value)
   if type(value) == "table" or precision.presets[value] then return value end
   local names = misuse.names(precision.presets)
   local accepted = table.concat(names, ", ") .. ", HIGH/LOW"
-  if not tostring(value):find "/" then return nil, accepted .. misuse.suggest(tostring(value), names) end
+  if type(value) ~= "string" or not value:find "/" then return nil, accepted .. misuse.suggest(value, names) end
   local ok, message = pcall(precision.candidates, value)
   if ok then return value end
   return nil, ("%s (%s)"):format(accepted, message:gsub("^[^\n]-:%d+: ", ""))
 end
 
 function types.device(_, value)
-  if value == "auto" or value == "cpu" or value == "cuda" or tostring(value):match("^cuda:%d+$") then return value end
+  if value == "auto" or value == "cpu" or value == "cuda" or misuse.text(value):match("^cuda:%d+$") then return value end
   return nil, "auto, cpu, cuda, cuda:N"
 end
 
@@ -136,6 +136,45 @@ end
 -- @return the value, converted; or nil and what is accepted
 function M.check(row, value)
   return types[row.type](row, value)
+end
+
+-- A value as the command line takes it; numbers in as many digits as they need.
+local function argument(value)
+  if value == false then return "off" end
+  if math.type(value) ~= "float" then return tostring(value) end
+  local short = ("%.14g"):format(value)
+  return tonumber(short) == value and short or ("%.17g"):format(value)
+end
+
+--- Settings as words of the command line, in the order of M.rows.
+-- @param settings table by option name; nil where not given
+-- @param without table by the names of those to leave out; nil for none
+-- @return list of words
+-- @usage options.words { epochs = 2, quick = true } --> { "--epochs", "2", "--quick" }
+function M.words(settings, without)
+  local words = {}
+  for _, row in ipairs(M.rows) do
+    local value, flag = settings[row.name], "--" .. row.name:gsub("_", "-")
+    local left_out = value == nil or (without and without[row.name])
+    if row.type == "flag" then
+      if value and not left_out then words[#words + 1] = flag end
+    elseif not left_out then
+      local text = argument(value)
+      if text:sub(1, 1) == "-" then -- else it would be taken for an option
+        words[#words + 1] = flag .. "=" .. text
+      else
+        table.move({ flag, text }, 1, 2, #words + 1, words)
+      end
+    end
+  end
+  return words
+end
+
+--- A path as a word of the command line that is not taken for an option.
+-- @param path the path
+-- @return text
+function M.path(path)
+  return path:sub(1, 1) == "-" and "./" .. path or path
 end
 
 --- Adds one option to a parser of the argparse library.

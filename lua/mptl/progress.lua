@@ -18,6 +18,13 @@ function M.create(options)
   }, Progress)
 end
 
+--- Writes to the standard output at once. When that is gone (its terminal was closed, its disk is full) nothing happens: what
+-- runs goes on, and its results are in files.
+-- @param ... text
+function M.print(...)
+  if io.stdout:write(...) then io.stdout:flush() end
+end
+
 --- Seconds as "1:02:03" or "2:03".
 -- @param seconds a number
 -- @return text

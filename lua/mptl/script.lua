@@ -94,14 +94,14 @@ function M.load(name)
   local result = {}
   for field, value in pairs(fields) do
     if not known[field] then
-      error(("%s: unknown field %s%s, accepted are %s"):format(path, tostring(field), misuse.suggest(field, accepted),
+      error(("%s: unknown field %s%s, accepted are %s"):format(path, misuse.text(field), misuse.suggest(field, accepted),
         table.concat(accepted, ", ")), 0)
     end
     local row = options.by_name[field]
     if row then
       local checked, accepts = options.check(row, value)
       if checked == nil then
-        error(("%s: %s: %s, accepted are %s"):format(path, field, tostring(value), accepts), 0)
+        error(("%s: %s: %s, accepted are %s"):format(path, field, misuse.text(value), accepts), 0)
       end
       value = checked
     end
@@ -160,7 +160,7 @@ local function choose_policy(fields, args, cfg)
   if precision.accepts(policy, "seed") and (seed or not policy.options.seed) then overrides.seed = seed or cfg.seed end
   local ok, result = pcall(precision.with, policy, overrides)
   if ok then return result end
-  misuse.usage("%s", tostring(result))
+  misuse.usage("%s", misuse.text(result))
 end
 
 -- Shape of the images and number of classes: the data set's (of synthetic, the script's own data set's), unless the script says.

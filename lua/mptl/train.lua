@@ -1,6 +1,7 @@
 --- Training runs: the loop over epochs, what it writes and what it says.
 local core = require "mptl.core"
 local measure = require "mptl.measure"
+local misuse = require "mptl.misuse"
 local plan_command = require "mptl.cmd.plan"
 local progress = require "mptl.progress"
 local run_directory = require "mptl.run"
@@ -168,7 +169,7 @@ function M.run(cfg)
   core.catch_interrupt(false)
   display:clear()
   local closed, mistake = pcall(function()
-    if not ok then run:log("failed: %s", tostring(message)) end
+    if not ok then run:log("failed: %s", misuse.text(message)) end
     if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
     if t.measures then t.measures:close() end
     run:close()

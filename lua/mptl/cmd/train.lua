@@ -1,5 +1,6 @@
 --- mptl train: trains a script.
 local options = require "mptl.options"
+local shell = require "mptl.shell"
 local script = require "mptl.script"
 local train = require "mptl.train"
 
@@ -10,23 +11,37 @@ function M.configure(parser)
   options.add(parser)
 end
 
+-- The command that goes on with a run: what was given, the directory too where it was chosen.
+local function resumption(args, dir)
+  local words = { "train", options.path(args.script), table.unpack(options.words(args, { out = true, resume = true })) }
+  for _, word in ipairs(options.words { out = dir, resume = true }) do words[#words + 1] = word end
+  return shell.command(words)
+end
+
 local function what_next(args, cfg, result)
-  local last = result.metrics[#result.metrics]
+  local last, path = result.metrics[#result.metrics], options.path(args.script)
+  local hints, width = {
+    { { "train", path, "--data", "DIR" }, "on images of your own; see docs/data.md for how to get CIFAR and ImageNet" },
+    { { "plan", path, "--policy", "demotion", "--ratio", "0.7" }, "what a policy makes of the network" },
+    { { "repl", path }, "the same by hand, in Lua" },
+  }, 0
+  for _, hint in ipairs(hints) do
+    hint[1] = shell.command(hint[1])
+    width = math.max(width, #hint[1])
+  end
   io.stdout:write(([[
 
 %d epochs on the synthetic set: test accuracy %.1f%% under the policy %s, %.1f%% in fp32.
 The run is in %s (metrics.jsonl, plan.json, checkpoints, TensorBoard events). Next:
-  mptl train %s --data DIR      on images of your own; see docs/data.md for how to get CIFAR and ImageNet
-  mptl plan %s --ratio 0.7      what a policy makes of the network
-  mptl repl %s                  the same by hand, in Lua
-]]):format(cfg.epochs, last.test_acc, cfg.policy, last.test_acc_fp32, result.dir, args.script, args.script, args.script))
+]]):format(cfg.epochs, last.test_acc, cfg.policy, last.test_acc_fp32, result.dir))
+  for _, hint in ipairs(hints) do io.stdout:write("  ", hint[1], (" "):rep(width + 3 - #hint[1]), hint[2], "\n") end
 end
 
 function M.run(args)
   local cfg = script.configure(args.script, args)
   local result = train.run(cfg)
   if result.interrupted then
-    io.stderr:write(("mptl: interrupted; go on with: mptl train %s ... --resume --out %s\n"):format(args.script, result.dir))
+    io.stderr:write(("mptl: interrupted; go on with: %s\n"):format(resumption(args, result.dir)))
     return 130
   end
   if args.quick and not args.quiet and not args.json then what_next(args, cfg, result) end

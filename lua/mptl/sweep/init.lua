@@ -38,12 +38,12 @@ end
 local function check(path, where, name, value)
   if name == "script" then
     if type(value) == "string" and value ~= "" then return beside(path, value) end
-    error(("%s: %s: script: %s, must be a path or a model's name"):format(path, where, tostring(value)), 0)
+    error(("%s: %s: script: %s, must be a path or a model's name"):format(path, where, misuse.text(value)), 0)
   end
   if name == "policy" and type(value) == "string" and value:match "%.lua$" then value = beside(path, value) end
   local result, accepted = options.check(options.by_name[name], value)
   if result ~= nil then return result end
-  error(("%s: %s: %s: %s, accepted are %s"):format(path, where, name, tostring(value), accepted), 0)
+  error(("%s: %s: %s: %s, accepted are %s"):format(path, where, name, misuse.text(value), accepted), 0)
 end
 
 -- An entry's fields as lists of checked values.
@@ -52,8 +52,8 @@ local function lists(path, where, entry)
   local result = {}
   for name, value in pairs(entry) do
     if not is_field(name) then
-      error(("%s: %s: unknown setting %s%s, accepted are %s"):format(path, where, tostring(name),
-        misuse.suggest(tostring(name), fields), table.concat(fields, ", ")), 0)
+      error(("%s: %s: unknown setting %s%s, accepted are %s"):format(path, where, misuse.text(name),
+        misuse.suggest(name, fields), table.concat(fields, ", ")), 0)
     end
     if type(value) ~= "table" then value = { value } end
     if #value == 0 then error(("%s: %s: %s: the list is empty"):format(path, where, name), 0) end
@@ -124,7 +124,7 @@ end
 -- @return a list, each value rounded to 12 decimals, so that 0.1 * 3 is 0.3
 -- @usage { policy = "demotion", ratio = sweep.range(0, 1, 0.1) }
 function M.range(first, last, step)
-  if not (type(step) == "number" and step > 0) then misuse.raise("range: step %s, must be above 0", tostring(step)) end
+  if not (type(step) == "number" and step > 0) then misuse.raise("range: step %s, must be above 0", misuse.text(step)) end
   local list = {}
   for i = 0, math.floor((last - first) / step + 1e-9) do
     list[#list + 1] = tonumber(("%.12f"):format(first + i * step))
@@ -159,31 +159,11 @@ function M.load(path, overrides)
   return { name = file.name or path:match("([^/]+)$"):gsub("%.lua$", ""), path = path, runs = list }
 end
 
-local function argument(value)
-  if value == false then return "off" end
-  if math.type(value) ~= "float" then return tostring(value) end
-  local short = ("%.14g"):format(value)
-  return tonumber(short) == value and short or ("%.17g"):format(value)
-end
-
 --- Settings as options of the command line, in a fixed order; the script is left out.
 -- @param settings of a run
 -- @return list of words
 function M.arguments(settings)
-  local words = {}
-  for _, name in ipairs(fields) do
-    local value = settings[name]
-    if name ~= "script" and value ~= nil then
-      local flag = "--" .. name:gsub("_", "-")
-      if options.by_name[name].type == "flag" then
-        if value then words[#words + 1] = flag end
-      else
-        words[#words + 1] = flag
-        words[#words + 1] = argument(value)
-      end
-    end
-  end
-  return words
+  return options.words(settings, own)
 end
 
 return M
