@@ -82,6 +82,11 @@ describe("slurm", function()
   it("writes tasks as ranges", function()
     assert.equal("1-3,5,7-8", slurm.ranges { 1, 2, 3, 5, 7, 8 })
   end)
+
+  it("puts tasks into arrays whose numbers are no higher than the size", function()
+    assert.same({ { first = 0, tasks = { 2, 3 } }, { first = 3, tasks = { 1 } }, { first = 9, tasks = { 1, 2 } } },
+      slurm.arrays({ 2, 3, 4, 10, 11 }, 3))
+  end)
 end)
 
 describe("mptl sweep", function()
@@ -196,6 +201,63 @@ return {
     assert.matches("interrupted at epoch", runs.slurp(dir .. "/o/tiny-fp32/run.log"))
   end)
 
+  it("stops its runs though they get the signal, too", function() -- as scancel does it
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
+    background("sweep s.lua --out o >out.txt 2>err.txt")
+    process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    os.execute(("cd %s && kill -TERM $(cat pid) $(cat /proc/$(cat pid)/task/$(cat pid)/children)"):format(dir))
+    process.wait_for(dir .. "/code")
+    assert.equal("130", runs.slurp(dir .. "/code"):match "%d+")
+    assert.matches("stopped   tiny%-fp32", runs.slurp(dir .. "/out.txt"))
+    assert.matches("interrupted at epoch", runs.slurp(dir .. "/o/tiny-fp32/run.log"))
+  end)
+
+  it("counts a run as trained elsewhere, not as finished, that a sweep left behind that was killed", function()
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
+    background("sweep s.lua --out o >out.txt 2>err.txt")
+    process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
+    local children = ("cd %s && cat /proc/$(cat pid)/task/$(cat pid)/children >child; kill -KILL $(cat pid)"):format(dir)
+    assert(os.execute(children))
+    process.wait_for(dir .. "/code")
+    local code, out = runs.mptl(dir, "sweep s.lua --out o")
+    local listed = select(2, runs.mptl(dir, "sweep s.lua --out o --list"))
+    os.execute(("kill -HUP $(cat %s/child)"):format(dir))
+    assert.equal(0, code)
+    assert.matches("elsewhere tiny%-fp32", out)
+    assert.matches("0 of 1 runs finished, 0 of them failed", out)
+    assert.matches("1 runs are trained by other processes; %-%-list tells how far they are", out)
+    assert.matches("  1  running   tiny%-fp32  epoch %d+/100000", listed)
+    for _ = 1, 200 do
+      if states()[1]:find " begun " then break end
+      os.execute "sleep 0.05"
+    end
+    assert.matches(" begun ", states()[1])
+  end)
+
+  it("takes a run for done when its last checkpoint is written, not before", function()
+    runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", policy = "fp32" } } }')
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    assert.same({ "tiny-fp32 done 2" }, states())
+    -- killed between the metrics of the last epoch and its checkpoint: that of the epoch before is there
+    runs.mptl(dir, "train tiny.lua --policy fp32 --epochs 1 --threads 1 --out first")
+    os.execute(("cd %s && cp first/last.safetensors o/tiny-fp32"):format(dir))
+    assert.same({ "tiny-fp32 begun 1" }, states())
+    -- being written: who trains has the lock
+    runs.spill(dir .. "/hold.lua", "lock = require 'mptl.lock'.take 'o/tiny-fp32/lock' io.open('held', 'w'):close() io.read()")
+    local holder = io.popen(("cd %s && %s hold.lua"):format(dir, os.getenv "MPTL_LUA"), "w")
+    process.wait_for(dir .. "/held")
+    local held = states()
+    holder:close()
+    assert.same({ "tiny-fp32 running 2" }, held)
+    os.remove(dir .. "/o/tiny-fp32/last.safetensors")
+    assert.same({ "tiny-fp32 done 2" }, states()) -- removed to save room
+  end)
+
+  it("notices how its runs end where children are not waited for", function()
+    local code, out = runs.mptl(dir, "sweep s.lua --out o --only ratio1 --epochs 1", "trap '' CHLD; timeout 60")
+    assert.same({ 0, "1 of 1 runs finished" }, { code, out:match "1 of 1 runs finished" })
+  end)
+
   it("leaves a run alone that another process trains", function()
     local train = "train tiny.lua --policy fp32 --epochs 100000 --threads 1 --out o/tiny-fp32"
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
@@ -231,38 +293,13 @@ return {
     assert.equal("mptl sweep: o/tiny-fp32: was begun with other settings: lr is 0.5, was 0.1; another --out begins anew\n", err)
   end)
 
-  it("is a job array on Slurm", function()
-    assert(os.execute("mkdir " .. dir .. "/bin"))
-    -- a scheduler that runs the tasks of the array at once, one after the other
-    runs.spill(dir .. "/bin/sbatch", [[#!/bin/sh
-for script; do :; done
-echo "$@" > sbatch.txt
-for range in $(sed -n 's/^#SBATCH --array=\([-0-9,]*\).*/\1/p' "$script" | tr , ' '); do
-  for task in $(seq ${range%-*} ${range#*-}); do
-    SLURM_ARRAY_TASK_ID=$task sh "$script" > "task-$task.txt" 2>&1 || exit 1
-  done
-done
-echo "Submitted batch job 7"
-]])
-    os.execute("chmod +x " .. dir .. "/bin/sbatch")
-    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only ratio1")))
-    local code, out, err = runs.mptl(dir, "sweep s.lua --out o --slurm --jobs 4 --sbatch='--time=1:00:00 -p cpu'",
-      "PATH=$PWD/bin:$PATH")
-    assert.equal("", err)
-    assert.equal(0, code)
-    assert.equal("Submitted batch job 7\n", out)
-    assert.equal("--time=1:00:00 -p cpu o/sweep.sbatch\n", runs.slurp(dir .. "/sbatch.txt"))
-    assert.matches("#SBATCH %-%-array=1%-2%%4\n", runs.slurp(dir .. "/o/sweep.sbatch"))
-    assert.same({ "tiny-fp32 done 2", "tiny-demotion-ratio0.3 done 2", "tiny-demotion-ratio1 done 2" }, states())
-    assert.is_false(runs.exists(dir .. "/task-3.txt"))
-    assert.equal("nothing to run\n", select(2, runs.mptl(dir, "sweep s.lua --out o --slurm")))
-  end)
-
   it("says what it does not know", function()
     for arguments, said in pairs {
       ["sweep none.lua"] = "mptl sweep: sweep none.lua: no such file\n",
       ["sweep s.lua --only x"] = "mptl sweep: --only x: no run of s.lua has a name with that in it\n",
       ["sweep s.lua --task 4"] = "mptl sweep: --task 4: s.lua has 3 runs\n",
+      ["sweep s.lua --slurm --sbatch='-p \"cpu'"] = 'mptl sweep: --sbatch: -p "cpu: the quote " is not closed\n',
+      ["sweep s.lua --slurm --array-size 0"] = "mptl sweep: --array-size: 0, accepted are whole numbers from 1\n",
       ["sweep s.lua --jobs 0"] = "mptl sweep: --jobs: 0, accepted are whole numbers from 1\n",
       ["sweep s.lua --ratio 1"] = "mptl sweep: --ratio: s.lua varies it itself, in runs[2]\n",
     } do

@@ -13,4 +13,15 @@ function M.take(path)
   file:close()
 end
 
+--- Whether another process has a file, which need not be there.
+-- @param path the file
+-- @return true or false
+function M.is_taken(path)
+  local file = io.open(path, "r")
+  if not file then return false end
+  local is_free = lfs.lock(file, "r")
+  file:close()
+  return not is_free
+end
+
 return M

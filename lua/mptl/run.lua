@@ -73,16 +73,19 @@ end
 
 -- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
 local function take(dir)
-  return lock.take(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
+  local from = core.time()
+  repeat -- is_locked of another process has it for a moment
+    local file = lock.take(dir .. "/lock")
+    if file then return file end
+  until core.time() > from + 0.1
+  misuse.usage("--out %s: another process trains into it", dir)
 end
 
 --- Whether another process trains into a run directory now.
 -- @param dir the directory
 -- @return true or false
 function M.is_locked(dir)
-  local may_write, file = pcall(lock.take, dir .. "/lock")
-  if may_write and file then file:close() end
-  return may_write and not file
+  return lock.is_taken(dir .. "/lock")
 end
 
 -- The settings of the process that trained into a directory before; none is an empty table.

@@ -8,6 +8,7 @@ local options = require "mptl.options"
 local progress = require "mptl.progress"
 local runner = require "mptl.sweep.runner"
 local script = require "mptl.script"
+local shell = require "mptl.shell"
 local slurm = require "mptl.sweep.slurm"
 local state = require "mptl.sweep.state"
 local sweep = require "mptl.sweep"
@@ -38,6 +39,8 @@ function M.configure(parser)
   parser:flag("--retry", "try runs again that failed")
   parser:flag("--list", "show the runs and how far they are; run nothing")
   parser:flag("--slurm", "submit the runs as a job array to Slurm"):target("slurm")
+  parser:option("--array-size", "tasks of a job array at most, below the cluster's MaxArraySize; more runs are several arrays")
+    :argname("N"):default("1000"):convert(whole("--array-size", 1))
   parser:option("--sbatch", "further arguments of sbatch: --sbatch='--time=8:00:00 -p cpu'"):argname("TEXT")
   parser:option("--task", "the Nth run alone"):argname("N"):convert(whole("--task", 1))
   options.add(parser, of_sweep)
@@ -135,7 +138,7 @@ local function run_all(runs, out, jobs, args)
   local bar = lines and core.isatty(1)
   local started, drawn = core.time(), 0
   local function say(format, ...)
-    if lines then io.stdout:write(bar and "\r\27[K" or "", format:format(...), "\n"):flush() end
+    if lines then progress.print(bar and "\r\27[K" or "", format:format(...), "\n") end
   end
   local self = runner.create(runs, {
     out = out, jobs = jobs, retry = args.retry,
@@ -146,13 +149,13 @@ local function run_all(runs, out, jobs, args)
       else
         now.state = event
         say("%s", summary(run, now))
-        if args.json then io.stdout:write(record(run, now, out .. "/" .. run.name), "\n"):flush() end
+        if args.json then progress.print(record(run, now, out .. "/" .. run.name), "\n") end
       end
     end,
     on_wait = function(self)
       if not bar or core.time() - drawn < 2 then return end
       drawn = core.time()
-      io.stdout:write("\r\27[K", status_line(self, #runs, core.terminal_width(1))):flush()
+      progress.print("\r\27[K", status_line(self, #runs, core.terminal_width(1)))
     end,
   })
   local whole_way = self:run()
@@ -163,7 +166,8 @@ local function run_all(runs, out, jobs, args)
     return 130
   end
   if self.stopped > 0 then say("%d runs were stopped from outside; the same command goes on", self.stopped) end
-  say("draw them: mptl report %s", out)
+  if self.elsewhere > 0 then say("%d runs are trained by other processes; --list tells how far they are", self.elsewhere) end
+  say("draw them: %s", shell.command { "report", options.path(out) })
   return (self.failures > 0 or self.stopped > 0) and 1 or 0
 end
 
@@ -177,12 +181,17 @@ local function submit(plan, runs, out, threads, args, overrides)
     io.stdout:write("nothing to run\n")
     return 0
   end
-  local words = { core.executable(), "sweep", plan.path, "--out", out, "--jobs", "1" }
+  local words = { core.executable(), "sweep", options.path(plan.path), "--jobs", "1" }
   if args.retry then words[#words + 1] = "--retry" end
+  for _, word in ipairs(options.words { out = out }) do words[#words + 1] = word end
   for _, word in ipairs(sweep.arguments(overrides)) do words[#words + 1] = word end
-  io.stdout:write(slurm.submit({
-    name = plan.name, tasks = tasks, jobs = args.jobs, threads = threads, out = out, words = words,
-  }, args.sbatch), "\n")
+  local job = {
+    name = plan.name, tasks = tasks, jobs = args.jobs, threads = threads, out = out, words = words, array_size = args.array_size,
+  }
+  local arguments = args.sbatch and shell.split(args.sbatch, "--sbatch") or {}
+  slurm.check(job, arguments)
+  write_list(plan, out)
+  slurm.submit(job, arguments, function(text) io.stdout:write(text, "\n") end)
   return 0
 end
 
@@ -198,8 +207,8 @@ function M.run(args)
     return 0
   end
   check_scripts(runs)
-  if not args.task then write_list(plan, out) end
   if args.slurm then return submit(plan, runs, out, threads, args, overrides) end
+  if not args.task then write_list(plan, out) end
   return run_all(runs, out, args.jobs or math.max(1, core.cpu().cores // threads), args)
 end
 

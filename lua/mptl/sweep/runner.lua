@@ -1,6 +1,7 @@
 --- Runs a sweep's training runs as child processes, several at once.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
+local options = require "mptl.options"
 local state = require "mptl.sweep.state"
 local sweep = require "mptl.sweep"
 
@@ -11,13 +12,14 @@ Runner.__index = Runner
 
 --- A runner.
 -- @param runs list of runs of a loaded sweep
--- @param options {out = directory of the run directories, jobs = how many at once, retry = whether failed runs are tried again,
+-- @param settings {out = directory of the run directories, jobs = how many at once, retry = whether failed runs are tried again,
 -- on_event = function (event, run, its state) with event "begins", "done", "failed", "stopped" or "elsewhere",
 -- on_wait = function (runner), about twice a second}
--- @return the runner; its fields running = {pid = run}, and numbers of runs: finished (dealt with), failures among these, stopped
-function M.create(runs, options)
+-- @return the runner; its fields running = {pid = run}, and numbers of runs: finished (done or failed), failures among these,
+-- stopped, elsewhere (trained by other processes)
+function M.create(runs, settings)
   return setmetatable({
-    runs = runs, options = options, running = {}, n_running = 0, finished = 0, failures = 0, stopped = 0,
+    runs = runs, options = settings, running = {}, n_running = 0, finished = 0, failures = 0, stopped = 0, elsewhere = 0,
   }, Runner)
 end
 
@@ -28,6 +30,12 @@ function Runner:dir(run)
   return self.options.out .. "/" .. run.name
 end
 
+-- Another process trains the run: how it ends is not known here.
+local function leave(self, run, now)
+  self.elsewhere = self.elsewhere + 1
+  self.options.on_event("elsewhere", run, now)
+end
+
 -- Starts a run unless there is nothing to do for it.
 local function start(self, run)
   local dir = self:dir(run)
@@ -36,20 +44,23 @@ local function start(self, run)
     state.retry(dir)
     now.state = now.epochs and "begun" or "new"
   end
+  if now.state == "running" then return leave(self, run, now) end
   if now.state ~= "new" and now.state ~= "begun" then
     self.finished = self.finished + 1
     if now.state == "failed" then self.failures = self.failures + 1 end
-    self.options.on_event(now.state == "running" and "elsewhere" or now.state, run, now)
+    self.options.on_event(now.state, run, now)
     return
   end
   folder.make(dir)
-  local words = { core.executable(), "train", run.settings.script, table.unpack(sweep.arguments(run.settings)) }
-  for _, word in ipairs { "--out", dir, "--quiet" } do words[#words + 1] = word end
-  if now.state == "begun" then words[#words + 1] = "--resume" end
+  local words = { core.executable(), "train", options.path(run.settings.script), table.unpack(sweep.arguments(run.settings)) }
+  for _, word in ipairs(options.words { out = dir, quiet = true, resume = now.state == "begun" }) do words[#words + 1] = word end
   self.options.on_event("begins", run, now)
   self.running[core.spawn(words, dir .. "/output.log")] = run
   self.n_running = self.n_running + 1
 end
+
+-- Exit statuses of a run that was told to stop: it did so by itself, or the signal (HUP, INT, TERM) came before it could.
+local was_stopped = { [129] = true, [130] = true, [143] = true }
 
 local function ended(self, pid, code)
   local run = self.running[pid]
@@ -62,9 +73,8 @@ local function ended(self, pid, code)
     self.finished = self.finished + 1
     self.options.on_event("done", run, now)
   elseif now.state == "running" then -- another process was quicker
-    self.finished = self.finished + 1
-    self.options.on_event("elsewhere", run, now)
-  elseif code == 130 or (self.stopping and code > 128) then
+    leave(self, run, now)
+  elseif was_stopped[code] or (self.stopping and code > 128) then
     self.stopped = self.stopped + 1
     self.options.on_event("stopped", run, now)
   else

@@ -1,11 +1,9 @@
---- A sweep as a job array of the Slurm scheduler: one task a run, each `mptl sweep FILE --task N`.
+--- A sweep as job arrays of the Slurm scheduler: one task a run, each `mptl sweep FILE --task N`.
 local core = require "mptl.core"
+local misuse = require "mptl.misuse"
+local shell = require "mptl.shell"
 
 local M = {}
-
-local function quote(word)
-  return word:match "^[%w./_=+-]+$" and word or "'" .. word:gsub("'", "'\\''") .. "'"
-end
 
 --- Numbers as ranges: {1, 2, 3, 5} is "1-3,5".
 -- @param numbers list of whole numbers, ascending
@@ -21,36 +19,94 @@ function M.ranges(numbers)
   return table.concat(parts, ",")
 end
 
---- The batch script.
--- @param job {name =, tasks = list of numbers, jobs = most at once or nil, threads =, out = directory, words = the command}
--- @return text
-function M.script(job)
-  local words = {}
-  for i, word in ipairs(job.words) do words[i] = quote(word) end
-  return table.concat({
-    "#!/bin/sh",
-    "#SBATCH --job-name=" .. job.name:gsub("[^%w._-]", "_"),
-    ("#SBATCH --array=%s%s"):format(M.ranges(job.tasks), job.jobs and "%" .. job.jobs or ""),
-    "#SBATCH --ntasks=1",
-    ("#SBATCH --cpus-per-task=%d"):format(job.threads),
-    ("#SBATCH --output=%s/slurm-%%A_%%a.log"):format(job.out),
-    "#SBATCH --signal=INT@60", -- a minute before the time limit: a checkpoint is written
-    ('exec %s --task "$SLURM_ARRAY_TASK_ID"'):format(table.concat(words, " ")),
-  }, "\n") .. "\n"
+--- Tasks as arrays. Slurm limits the numbers that the tasks of an array have, not only how many there are (MaxArraySize, which is
+-- above all of them): so an array has tasks from one stretch, which count from its first.
+-- @param tasks list of whole numbers from 1, ascending
+-- @param size how many numbers a stretch has
+-- @return list of {first = what to add to the numbers, tasks = list of whole numbers from 1 to size}
+function M.arrays(tasks, size)
+  local list = {}
+  for _, task in ipairs(tasks) do
+    local first = (task - 1) // size * size
+    if #list == 0 or list[#list].first ~= first then list[#list + 1] = { first = first, tasks = {} } end
+    table.insert(list[#list].tasks, task - first)
+  end
+  return list
 end
 
---- Writes the batch script to OUT/sweep.sbatch and gives it to sbatch.
+-- The tasks' log files as #SBATCH takes them: in quotes, where a backslash takes the next character as it is; what follows a
+-- percent sign Slurm replaces.
+local function log_files(dir)
+  return ('"%s/slurm-%%A_%%a.log"'):format((dir:gsub('"', '\\"'):gsub("%%", "%%%%")))
+end
+
+--- Refuses what a batch script cannot hold: a control character would end its line, or become another one on its way.
 -- @param job as for script
--- @param arguments further arguments of sbatch, as one text for the shell ("--partition=cpu --time=4:00:00")
--- @return what sbatch said
-function M.submit(job, arguments)
-  local path = job.out .. "/sweep.sbatch"
-  core.write_file(path, { M.script(job) })
-  local pipe = assert(io.popen(("sbatch %s %s 2>&1"):format(arguments or "", quote(path)), "r"))
+-- @param arguments as for submit
+function M.check(job, arguments)
+  local function check(what, word, pattern, which)
+    if not word:find(pattern) then return end
+    misuse.usage("%s: %s: holds %s, accepted are words without", what, shell.quote(word), which)
+  end
+  check("--slurm with --out", job.out, "%c", "a control character")
+  check("--slurm with --out", job.out, "\\", "a backslash") -- turns the patterns of log files off
+  for _, word in ipairs(job.words) do check("--slurm", word, "%c", "a control character") end
+  for _, word in ipairs(arguments) do check("--sbatch", word, "%c", "a control character") end
+end
+
+--- The batch script of an array. The shell makes way for mptl (exec), so that this is the process to which --signal=B: sends: a
+-- shell would get the signal itself, and look at it only after mptl had ended.
+-- @param job {name =, jobs = most at once or nil, threads =, out = directory, words = the command}
+-- @param array of M.arrays
+-- @param after number of the job that has to end first; nil for none
+-- @return text
+function M.script(job, array, after)
+  local task = array.first == 0 and "$SLURM_ARRAY_TASK_ID" or ("$((SLURM_ARRAY_TASK_ID + %d))"):format(array.first)
+  local lines = {
+    "#!/bin/sh",
+    "#SBATCH --job-name=" .. job.name:gsub("[^%w._-]", "_"),
+    ("#SBATCH --array=%s%s"):format(M.ranges(array.tasks), job.jobs and "%" .. job.jobs or ""),
+    "#SBATCH --ntasks=1",
+    ("#SBATCH --cpus-per-task=%d"):format(job.threads),
+    "#SBATCH --output=" .. log_files(job.out),
+    "#SBATCH --signal=B:INT@60", -- a minute before the time limit: a checkpoint is written
+  }
+  if after then lines[#lines + 1] = "#SBATCH --dependency=afterany:" .. after end
+  lines[#lines + 1] = ('exec %s --task "%s"'):format(shell.join(job.words), task)
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- Gives a script to sbatch; returns the job's number, or nil and what sbatch said.
+local function submit_script(path, arguments)
+  local words = { "sbatch", "--parsable", table.unpack(arguments) }
+  words[#words + 1] = path:sub(1, 1) == "-" and "./" .. path or path
+  local pipe = assert(io.popen(shell.join(words) .. " 2>&1", "r"))
   local said = pipe:read "a"
-  local ok = pipe:close()
-  if not ok then error(("sbatch failed: %s(the script is %s)"):format(said, path), 0) end
-  return (said:gsub("%s+$", ""))
+  local ok, _, code = pipe:close()
+  local number = ok and ("\n" .. said):match "\n(%d+)[;%s]"
+  if number then return number end
+  if code == 127 then return nil, "there is no sbatch here; a cluster's login node has it" end
+  return nil, (said:gsub("%s+$", ""):gsub("\n%s*", " "))
+end
+
+--- Writes batch scripts to OUT/sweep.sbatch (of more than one array OUT/sweep-N.sbatch) and gives them to sbatch. When there is a
+-- limit on the tasks at once, an array waits for the one before: Slurm keeps the limit within an array only.
+-- @param job as for script, checked; tasks = list of numbers, array_size = as for arrays
+-- @param arguments list of further words for sbatch ({ "--partition=cpu", "--time=4:00:00" })
+-- @param say function (text), called for each array
+function M.submit(job, arguments, say)
+  local arrays, before = M.arrays(job.tasks, job.array_size), nil
+  for i, array in ipairs(arrays) do
+    local path = ("%s/sweep%s.sbatch"):format(job.out, #arrays > 1 and "-" .. i or "")
+    core.write_file(path, { M.script(job, array, job.jobs and before) })
+    local number, said = submit_script(path, arguments)
+    if not number then
+      local others = #arrays > 1 and ("; of %d arrays %d were submitted before"):format(#arrays, i - 1) or ""
+      error(("sbatch %s: %s%s"):format(path, said ~= "" and said or "failed", others), 0)
+    end
+    say(("submitted job %s: %d runs"):format(number, #array.tasks))
+    before = number
+  end
 end
 
 return M

@@ -30,13 +30,19 @@ local function read_metrics(dir)
   return list
 end
 
+-- The epoch of the last checkpoint, where a run goes on; metrics may be of one more. nil when there is no such file (any more).
+local function saved_epoch(dir)
+  local ok, saved = pcall(checkpoint.state, dir .. "/last.safetensors")
+  return ok and saved and math.tointeger(saved.epoch) or nil
+end
+
 local function check_settings(run, dir, config)
   for name, value in pairs(run.settings) do
     local was = config[name]
     if was == json.null then was = nil end
     if not free[name] and was ~= nil and was ~= value then
-      misuse.usage("%s: was begun with other settings: %s is %s, was %s; another --out begins anew", dir, name, tostring(value),
-        tostring(was))
+      misuse.usage("%s: was begun with other settings: %s is %s, was %s; another --out begins anew", dir, name,
+        misuse.text(value), misuse.text(was))
     end
   end
 end
@@ -58,9 +64,13 @@ end
 function M.of(run, dir)
   local text = slurp(dir .. "/config.json")
   local config = text and json.decode(text)
-  if type(config) ~= "table" then
-    local failure = slurp(dir .. "/failed")
-    return { state = failure and "failed" or "new", epoch = 0, message = failure and failure:match "[^\n]*" }
+  local locked = run_directory.is_locked(dir) -- before metrics are read: what ends meanwhile counts as running still
+  if type(config) ~= "table" or math.type(config.epochs) ~= "integer" then
+    local failure = not locked and slurp(dir .. "/failed")
+    return {
+      state = locked and "running" or failure and "failed" or "new", epoch = 0,
+      message = failure and failure:match "[^\n]*" or nil,
+    }
   end
   check_settings(run, dir, config)
   local metrics = read_metrics(dir)
@@ -69,14 +79,15 @@ function M.of(run, dir)
     if line.epoch == result.epoch then result.last = line end
   end
   local failure = slurp(dir .. "/failed")
-  if result.epoch >= config.epochs then
+  if locked then
+    result.state = "running" -- after the last epoch too: its checkpoint is still being written
+  elseif result.epoch >= config.epochs and (saved_epoch(dir) or result.epoch) >= config.epochs then
     result.state = "done"
-  elseif run_directory.is_locked(dir) then
-    result.state = "running"
   elseif failure then
     result.state, result.message = "failed", failure:match "[^\n]*"
   else
-    result.state = "begun"
+    result.state, result.epoch = "begun", math.min(result.epoch, saved_epoch(dir) or 0)
+    result.last = metrics[result.epoch]
   end
   return result
 end
