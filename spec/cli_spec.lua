@@ -100,6 +100,53 @@ describe("standard output that cannot be written", function()
   end)
 end)
 
+describe("what a newcomer types", function()
+  it("is told apart in one line", function()
+    fails_matching(2, '^mptl: command trian: unknown %(did you mean "train"%?%), ', "trian")
+    fails_matching(2, '^mptl: command trian: unknown %(did you mean "train"%?%), ', "help", "trian")
+    fails(2, "mptl plan: --epochs: -1, accepted are whole numbers from 1 to 1000000", "plan", "resnet18_cifar", "--epochs", "-1")
+    fails(2, "mptl plan: --lr: -.5, accepted are numbers above 0 to 1e+06", "plan", "resnet18_cifar", "--lr", "-.5")
+    fails(2, "mptl data: a command is required, accepted are fetch, import, check, synthesize", "data")
+    fails_matching(2, "^mptl bench: unknown command 'rounds' .*, accepted are round, ", "bench", "rounds")
+    fails(2, "mptl data: unknown option '--bad'; mptl data fetch --help lists them", "data", "fetch", "--bad")
+    local dir = process.file("x.lua", ""):match "^(.*)/"
+    fails_matching(2, "^mptl plan: script " .. dir:gsub("%p", "%%%0") .. ": not a file; accepted are ", "plan", dir)
+  end)
+
+  it("may be a script that does anything", function()
+    for text, said in pairs {
+      ["local x = = 3"] = "x.lua:1: unexpected symbol near '='", ["error 'boom'"] = "x.lua:1: boom",
+      ["error { code = 1 }"] = "error object: a table, without __tostring", [""] = "x.lua: returned nothing, must return",
+      ["error(setmetatable({}, { __tostring = error }))"] = "a table whose __tostring fails",
+      ["require 'no.such'"] = "x.lua:1: module 'no.such' not found in the usual places, LUA_PATH or LUA_CPATH",
+      ["return { 1 }"] = "x.lua: unknown field 1, accepted are",
+      ["return { model = 1, lr = {} }"] = "x.lua: lr: a table, accepted are",
+      ["return { model = 1, policy = setmetatable({}, { __tostring = error }) }"] = "policy: a table whose __tostring fails, ",
+      ["return setmetatable({}, { __tostring = error, __pairs = function() error('no', 0) end })"] = "mptl: no",
+    } do
+      local result = process.mptl { "plan", process.file("x.lua", text) }
+      assert.matches("^mptl: [^\n]*" .. said:gsub("%p", "%%%0"):gsub("^mptl%%: ", "") .. "[^\n]*\n$", result.err)
+      assert.same({ "", 1 }, { result.out, result.status })
+    end
+  end)
+
+  it("works under a LUA_PATH that was set for something else", function()
+    local env = { LUA_PATH = "/nonexistent/?.lua", LUA_CPATH = "/nonexistent/?.so" }
+    assert.equal(0, process.mptl({ "formats", "bf16" }, { env = env }).status)
+    local other = process.file("argparse.lua", "error 'for another Lua'"):gsub("argparse", "?")
+    assert.equal(0, process.mptl({ "formats", "bf16" }, { env = { LUA_PATH = other, LUA_PATH_5_4 = other } }).status)
+  end)
+
+  it("is told in one line that parts of the program are missing", function()
+    local copy = process.file("mptl", "")
+    local command = ("cp '%s' '%s' && chmod +x '%s' && LUA_PATH=/nonexistent/?.lua '%s' doctor 2>&1"):format(os.getenv "MPTL_BIN",
+      copy, copy, copy)
+    local pipe = io.popen(command)
+    assert.equal("mptl: module 'mptl.cli' not found in the usual places, LUA_PATH or LUA_CPATH\n", pipe:read "a")
+    assert.is_nil(pipe:close())
+  end)
+end)
+
 describe("mptl doctor", function()
   it("tells the machine and what is missing", function()
     local result = process.mptl { "doctor", "--data", "/nonexistent" }

@@ -122,8 +122,8 @@ describe("a script's mistakes", function()
   end)
 
   it("name the field and what is accepted", function()
-    expect("net.lua: returned a nil, must return a table { model = ..., dataset = ..., ... }", "")
-    expect("net.lua: returned a number, must return a table { model = ..., dataset = ..., ... }", "return 3")
+    expect("net.lua: returned nothing, must return a table { model = ..., dataset = ..., ... }", "")
+    expect("net.lua: returned 3, must return a table { model = ..., dataset = ..., ... }", "return 3")
     expect("net.lua: model: missing, must be a function (cfg) that returns a module, a function (x, cfg), or a module",
       "return {}")
     expect("net.lua: batch: 1.5, accepted are whole numbers from 1 to 65536",

@@ -90,11 +90,24 @@ local function complain(name, message)
   io.stderr:write(("%s: %s\n"):format(name, text))
 end
 
+-- The words of the command whose options are meant: its name, and of a group the part's.
+local function name_of(command, parser, argv)
+  for _, sub in ipairs(parser._commands) do
+    if sub._name == argv[1] then return { command.name, sub._name } end
+  end
+  return { command.name }
+end
+
 -- argparse's message on one line, with its hint in the form of all others.
-local function parse_message(command, message)
+local function parse_message(words, parser, message)
   message = message:gsub("\nDid you mean (.-)%?$", " (did you mean %1?)"):gsub("\n%s*", " ")
-  if message:match("^unknown option") or message:match("^too many") then
-    message = ("%s; %s lists them"):format(message, shell.command { command.name, "--help" })
+  if message:match "^unknown option" or message:match "^too many" then
+    return ("%s; %s lists them"):format(message, shell.command { words[1], words[2] or "--help", words[2] and "--help" })
+  end
+  if message:match "^unknown command" or message:match "^a command is required" then
+    local names = {}
+    for i, sub in ipairs(parser._commands) do names[i] = sub._name end
+    return ("%s, accepted are %s"):format(message, table.concat(names, ", "))
   end
   return message
 end
@@ -113,8 +126,22 @@ local function help_of(parser, argv)
   return current:get_help()
 end
 
+-- Arguments where a negative number after an option is its value (--epochs -1), for which argparse would look among the options.
+local function with_negative_values(argv)
+  local words = {}
+  for _, word in ipairs(argv) do
+    if word:find "^%-%.?%d" and #words > 0 and words[#words]:find "^%-%-[%a-]+$" then
+      words[#words] = words[#words] .. "=" .. word
+    else
+      words[#words + 1] = word
+    end
+  end
+  return words
+end
+
 local function parse(command, argv)
   local parser = M.parser(command)
+  argv = with_negative_values(argv)
   local ok, result
   local raised = not pcall(function() ok, result = parser:pparse(argv) end)
   if raised then
@@ -129,7 +156,7 @@ local function parse(command, argv)
     ok, result = false, "too many arguments: " .. table.concat(result.surplus, " ")
   end
   if ok then return result end
-  complain("mptl " .. command.name, parse_message(command, result))
+  complain("mptl " .. command.name, parse_message(name_of(command, parser, argv), parser, result))
   return nil, 2
 end
 
@@ -164,17 +191,11 @@ end
 -- @return the exit status
 function M.main(argv)
   local name = argv[1]
+  local help = name == "-h" or name == "--help" or name == "help"
+  if help then name = argv[2] end
   if name == nil then
     io.stdout:write(overview())
     return 0
-  end
-  if name == "-h" or name == "--help" or name == "help" then
-    local command = argv[2] and M.command(argv[2])
-    if not argv[2] or not command then
-      io.stdout:write(overview())
-      return 0
-    end
-    return M.run(command, { "--help" })
   end
   if name == "--version" then
     local mptl = require "mptl"
@@ -189,7 +210,7 @@ function M.main(argv)
       misuse.suggest(name, names), table.concat(names, ", ")))
     return 2
   end
-  return M.run(command, table.move(argv, 2, #argv, 1, {}))
+  return M.run(command, help and { "--help" } or table.move(argv, 2, #argv, 1, {}))
 end
 
 return M

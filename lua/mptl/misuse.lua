@@ -60,16 +60,20 @@ function M.is_usage(e)
   return getmetatable(e) == Usage
 end
 
+-- How many letters are to be changed, left out, put in, or swapped with the next one.
 local function distance(a, b)
-  local row = {}
+  local before, row = nil, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local diagonal
-    diagonal, row[0] = row[0], i
+    local above = row
+    row = { [0] = i }
     for j = 1, #b do
       local cost = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+      row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
+      local swapped = before and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j)
+      if swapped then row[j] = math.min(row[j], before[j - 2] + 1) end
     end
+    before = above
   end
   return row[#b]
 end
@@ -80,7 +84,7 @@ end
 -- @return ' (did you mean "x"?)' or ""
 function M.suggest(word, list)
   word = M.text(word)
-  local best, least = nil, math.max(1, #word // 3) + 1
+  local best, least = nil, math.min(math.max(1, #word // 3) + 1, #word) -- not all of the word
   for _, candidate in ipairs(list) do
     local d = distance(word, candidate)
     if d < least then best, least = candidate, d end

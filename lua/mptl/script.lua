@@ -63,7 +63,8 @@ function M.find(name)
     if is_file(path) then return path end
   end
   local models = M.models()
-  misuse.usage("script %s: no such file%s%s", name, misuse.suggest(name:gsub("%.lua$", ""), models),
+  local what = lfs.attributes(name, "mode") and "not a file" or "no such file"
+  misuse.usage("script %s: %s%s%s", name, what, misuse.suggest(name:gsub("%.lua$", ""), models),
     #models > 0 and "; accepted are a path or one of " .. table.concat(models, ", ") or "")
 end
 
@@ -83,7 +84,8 @@ function M.load(name)
   if not chunk then error(message, 0) end
   local fields = chunk()
   if type(fields) ~= "table" then
-    error(("%s: returned a %s, must return a table { model = ..., dataset = ..., ... }"):format(path, type(fields)), 0)
+    error(("%s: returned %s, must return a table { model = ..., dataset = ..., ... }"):format(path,
+      fields == nil and "nothing" or misuse.text(fields)), 0)
   end
   local accepted = table.move(objects, 1, #objects, 1, {})
   for _, row in ipairs(options.rows) do

@@ -56,9 +56,9 @@ local function lists(path, where, entry)
         misuse.suggest(name, fields), table.concat(fields, ", ")), 0)
     end
     if type(value) ~= "table" then value = { value } end
-    if #value == 0 then error(("%s: %s: %s: the list is empty"):format(path, where, name), 0) end
+    if rawlen(value) == 0 then error(("%s: %s: %s: the list is empty"):format(path, where, name), 0) end
     result[name] = {}
-    for i, v in ipairs(value) do result[name][i] = check(path, where, name, v) end
+    for i = 1, rawlen(value) do result[name][i] = check(path, where, name, rawget(value, i)) end
   end
   return result
 end
@@ -147,6 +147,9 @@ function M.load(path, overrides)
   end
   local ok, mistake = pcall(misuse.check_fields, "sweep", file, { "name", "common", "runs" })
   if not ok then error(("%s: %s"):format(path, mistake), 0) end
+  if file.name ~= nil and (type(file.name) ~= "string" or file.name == "" or file.name:find "%c") then
+    error(("%s: name: %s, must be text, on one line"):format(path, misuse.text(file.name)), 0)
+  end
   local common, list = lists(path, "common", file.common or {}), {}
   for i, entry in ipairs(file.runs) do add_runs(list, path, ("runs[%d]"):format(i), entry, common, overrides or {}) end
   if #list == 0 then error(("%s: runs is empty"):format(path), 0) end
