@@ -57,7 +57,7 @@ static int format_names(lua_State *L) {
 }
 
 static int format_fit(lua_State *L) {
-  push_name(L, mptl_format_fit(bind_check_format(L, 1), (float)luaL_checknumber(L, 2)));
+  push_name(L, mptl_format_fit(bind_check_format(L, 1), luaL_checknumber(L, 2)));
   return 1;
 }
 

@@ -6,20 +6,16 @@
  *   core.rounding_modes() -> names      core.isa() -> name      core.isa(name) chooses (mptl/isa.h)      core.isas() -> names
  *
  * options: mode (nearest_even), overflow ("saturate" or "inf"), seed, stream, step (the random bits' key), index (of the first
- * element). FP(e,m,auto) takes its bias shift from x; the statistics name the format that it became.
+ * element). FP(e,m,auto) takes its bias shift from x; the statistics name the format that it became. The numbers of a list are
+ * rounded once, as they are: not to binary32 first.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bindings/bind.h"
+#include "bindings/rounding.h"
+#include "mptl/exact.h"
 #include "mptl/isa.h"
-#include "mptl/round.h"
-
-typedef struct options {
-  mptl_rounder rounder;
-  mptl_key key;
-  uint64_t index;
-} options;
 
 static mptl_overflow check_overflow(lua_State *L, const char *name) {
   if (strcmp(name, "saturate") == 0) return MPTL_SATURATE;
@@ -29,7 +25,7 @@ static mptl_overflow check_overflow(lua_State *L, const char *name) {
   return (mptl_overflow)lua_error(L);
 }
 
-static void read_options(lua_State *L, options *o, mptl_format format, int index) {
+void bind_check_rounding(lua_State *L, bind_rounding *o, mptl_format format, int index) {
   static const char *const fields[] = {"mode", "overflow", "seed", "stream", "step", "index", NULL};
   mptl_rounding_mode mode;
   bind_check_fields(L, index, fields);
@@ -41,38 +37,85 @@ static void read_options(lua_State *L, options *o, mptl_format format, int index
   o->index = (uint64_t)bind_opt_integer(L, index, "index", 0);
 }
 
-/* The values at index: a tensor's own, or those of a list in a tensor that is pushed on the stack (a copy in either case is
- * the caller's to make). Pushes exactly one value. */
-static mptl_tensor *push_values(lua_State *L, int index) {
-  if (lua_type(L, index) != LUA_TTABLE) {
-    mptl_tensor *given = bind_check_tensor(L, index);
-    lua_pushvalue(L, index);
-    return given;
-  }
+/* What a rounding of values gave: a tensor, which is on the stack, and what happened. */
+typedef struct rounded {
+  mptl_tensor *y;
+  size_t n;
+  bind_rounding options; /* for the format that values were fitted to */
+  mptl_round_stats stats;
+  double max_abs, fit; /* of the values as they came; for mptl_format_fit */
+} rounded;
+
+static mptl_tensor *push_tensor(lua_State *L, int ndim, const int64_t *dims) {
   mptl_tensor *t;
-  int64_t n = luaL_len(L, index);
-  bind_check(L, mptl_tensor_create(&t, 1, &n));
+  bind_check(L, mptl_tensor_create(&t, ndim, dims));
   bind_push_tensor(L, t);
-  for (int64_t i = 0; i < n; i++) {
-    lua_geti(L, index, i + 1);
-    if (lua_type(L, -1) != LUA_TNUMBER)
-      luaL_error(L, "element %I is a %s, must be a number", (lua_Integer)i + 1, luaL_typename(L, -1));
-    t->data[i] = (float)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-  }
   return t;
 }
 
-static void push_stats(lua_State *L, const mptl_round_stats *stats, mptl_format format) {
+/* Element i, from 0, of the list at index. */
+static mptl_exact list_element(lua_State *L, int index, size_t i, double *magnitude) {
+  lua_geti(L, index, (lua_Integer)i + 1);
+  if (lua_type(L, -1) != LUA_TNUMBER)
+    luaL_error(L, "element %I is a %s, must be a number", (lua_Integer)i + 1, luaL_typename(L, -1));
+  mptl_exact x = lua_isinteger(L, -1) ? mptl_exact_from_integer(lua_tointeger(L, -1)) : mptl_exact_from_f64(lua_tonumber(L, -1));
+  double size = fabs(lua_tonumber(L, -1));
+  *magnitude = isfinite(size) ? size : 0;
+  lua_pop(L, 1);
+  return x;
+}
+
+static void round_list(lua_State *L, rounded *r, mptl_format format) {
+  double size;
+  int64_t n = luaL_len(L, 1);
+  r->n = (size_t)n;
+  for (size_t i = 0; i < r->n; i++) {
+    mptl_exact x = list_element(L, 1, i, &size);
+    r->max_abs = fmax(r->max_abs, size);
+    if (format.auto_bias) r->fit = fmax(r->fit, mptl_exact_bound(&x));
+  }
+  bind_check_rounding(L, &r->options, mptl_format_fit(format, r->fit), 3);
+  r->y = push_tensor(L, 1, &n);
+  for (size_t i = 0; i < r->n; i++) {
+    uint32_t event;
+    mptl_exact x = list_element(L, 1, i, &size);
+    r->y->data[i] = mptl_bits_f32(mptl_round_exact(&x, &r->options.rounder, r->options.key, r->options.index + i, &event));
+    mptl_count(&r->stats, 0, event);
+  }
+}
+
+static void round_tensor(lua_State *L, rounded *r, mptl_format format) {
+  const mptl_tensor *x = bind_check_tensor(L, 1);
+  r->n = mptl_tensor_numel(x);
+  format = mptl_format_fit(format, format.auto_bias ? (double)mptl_max_abs_f32(x->data, r->n) : 0);
+  bind_check_rounding(L, &r->options, format, 3);
+  r->y = push_tensor(L, x->ndim, x->dims);
+  mptl_round_f32(r->y->data, x->data, r->n, &r->options.rounder, r->options.key, r->options.index, &r->stats);
+  r->max_abs = (double)r->stats.max_abs;
+}
+
+/* Rounds what arguments 1 to 3 say and pushes the tensor of it. */
+static rounded round_arguments(lua_State *L) {
+  rounded r = {0};
+  lua_settop(L, 3);
+  mptl_format format = bind_check_format(L, 2);
+  if (lua_type(L, 1) == LUA_TTABLE)
+    round_list(L, &r, format);
+  else
+    round_tensor(L, &r, format);
+  return r;
+}
+
+static void push_stats(lua_State *L, const rounded *r) {
   char name[32];
   lua_newtable(L);
-  bind_set_integer(L, "elements", (lua_Integer)stats->elements);
-  bind_set_integer(L, "underflow", (lua_Integer)stats->underflow);
-  bind_set_integer(L, "overflow", (lua_Integer)stats->overflow);
-  bind_set_integer(L, "inf_in", (lua_Integer)stats->inf_in);
-  bind_set_integer(L, "nan_in", (lua_Integer)stats->nan_in);
-  bind_set_number(L, "max_abs", (lua_Number)stats->max_abs);
-  bind_set_string(L, "format", mptl_format_print(format, name, sizeof name));
+  bind_set_integer(L, "elements", (lua_Integer)r->stats.elements);
+  bind_set_integer(L, "underflow", (lua_Integer)r->stats.underflow);
+  bind_set_integer(L, "overflow", (lua_Integer)r->stats.overflow);
+  bind_set_integer(L, "inf_in", (lua_Integer)r->stats.inf_in);
+  bind_set_integer(L, "nan_in", (lua_Integer)r->stats.nan_in);
+  bind_set_number(L, "max_abs", r->max_abs);
+  bind_set_string(L, "format", mptl_format_print(r->options.rounder.format, name, sizeof name));
 }
 
 static void push_list(lua_State *L, const float *x, size_t n) {
@@ -84,36 +127,20 @@ static void push_list(lua_State *L, const float *x, size_t n) {
 }
 
 static int round_values(lua_State *L) {
-  lua_settop(L, 3);
-  mptl_format format = bind_check_format(L, 2);
-  mptl_tensor *x = push_values(L, 1), *y;
-  size_t n = mptl_tensor_numel(x);
-  format = mptl_format_fit(format, format.auto_bias ? mptl_max_abs_f32(x->data, n) : 0);
-  options o;
-  read_options(L, &o, format, 3);
-  bind_check(L, mptl_tensor_create(&y, x->ndim, x->dims));
-  bind_push_tensor(L, y);
-  mptl_round_stats stats = {0};
-  mptl_round_f32(y->data, x->data, n, &o.rounder, o.key, o.index, &stats);
-  if (lua_type(L, 1) == LUA_TTABLE) push_list(L, y->data, n);
-  push_stats(L, &stats, format);
+  rounded r = round_arguments(L);
+  if (lua_type(L, 1) == LUA_TTABLE) push_list(L, r.y->data, r.n);
+  push_stats(L, &r);
   return 2;
 }
 
+/* Rounded values are on the format's grid: to encode them rounds them no more. */
 static int encode_values(lua_State *L) {
-  lua_settop(L, 3);
-  mptl_format format = bind_check_format(L, 2);
-  mptl_tensor *x = push_values(L, 1);
-  size_t n = mptl_tensor_numel(x);
-  format = mptl_format_fit(format, format.auto_bias ? mptl_max_abs_f32(x->data, n) : 0);
-  options o;
-  read_options(L, &o, format, 3);
-  mptl_round_stats stats = {0};
+  rounded r = round_arguments(L);
   luaL_Buffer b;
-  size_t bytes = n * mptl_code_size(format);
-  mptl_encode_f32(luaL_buffinitsize(L, &b, bytes), x->data, n, &o.rounder, o.key, o.index, &stats);
+  size_t bytes = r.n * mptl_code_size(r.options.rounder.format);
+  mptl_encode_f32(luaL_buffinitsize(L, &b, bytes), r.y->data, r.n, &r.options.rounder, r.options.key, r.options.index, NULL);
   luaL_pushresultsize(&b, bytes);
-  push_stats(L, &stats, format);
+  push_stats(L, &r);
   return 2;
 }
 

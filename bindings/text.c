@@ -1,9 +1,10 @@
-/* Numbers as lines of text, for filters: a line is a decimal number (strtof's, hexadecimal fractions aside) or 0x and the eight
- * digits of a binary32 pattern.
+/* Numbers as lines of text, for filters: a line is a number as mptl_exact_parse reads it or 0x and the eight digits of a binary32
+ * pattern.
  *
- *   core.read_input(max)         -> what standard input has ready, at most max bytes (waiting for the first); nil at its end
- *   core.parse_lines(text)       -> tensor, kinds ("d" or "x" per line), and at a line that is no number: its place among them, its text
- *   core.print_lines(tensor, kinds) -> text: the shortest decimals that read back exactly, or patterns
+ *   core.read_input(max)   -> what standard input has ready, at most max bytes (waiting for the first); nil at its end
+ *   core.round_lines(text, format, options) -> the rounded numbers, a line each: patterns for patterns, else the shortest decimals that
+ *     read back exactly; how many; and at a line that is no number its text, whatever follows it left out. options as for core.round.
+ *     FP(e,m,auto) takes its bias shift from the text
  */
 #include <errno.h>
 #include <math.h>
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bindings/bind.h"
-#include "kernels/round.h"
+#include "bindings/rounding.h"
+#include "mptl/exact.h"
 
 static int read_input(lua_State *L) {
   lua_Integer max = luaL_checkinteger(L, 1);
@@ -44,49 +45,36 @@ static bool parse_pattern(const char *text, size_t n, uint32_t *bits) {
   return true;
 }
 
-/* The nearest binary32 of a decimal; text ends in a byte that no number contains. */
-static bool parse_decimal(const char *text, size_t n, float *value) {
-  char *end;
-  if (n == 0 || memchr(text, 'x', n) || memchr(text, 'X', n) || memchr(text, '(', n)) return false;
-  *value = strtof(text, &end);
-  return end == text + n;
+/* A line without the space around it. */
+typedef struct line {
+  const char *text;
+  size_t n;
+} line;
+
+/* Takes the next line off the text from *p to end. */
+static line next_line(const char **p, const char *end) {
+  const char *from = *p, *newline = memchr(from, '\n', (size_t)(end - from)), *stop = newline ? newline : end;
+  *p = newline ? newline + 1 : end;
+  while (from < stop && is_space(*from)) from++;
+  while (from < stop && is_space(stop[-1])) stop--;
+  return (line){from, (size_t)(stop - from)};
 }
 
-static int parse_lines(lua_State *L) {
-  size_t size, lines = 0;
-  const char *text = luaL_checklstring(L, 1, &size), *end = text + size;
-  for (const char *p = text; p < end; lines++) {
-    const char *newline = memchr(p, '\n', (size_t)(end - p));
-    p = newline ? newline + 1 : end;
-  }
-  int64_t dims = (int64_t)lines;
-  mptl_tensor *t;
-  bind_check(L, mptl_tensor_create(&t, 1, &dims));
-  bind_push_tensor(L, t);
-  luaL_Buffer kinds;
-  char *kind = luaL_buffinitsize(L, &kinds, lines ? lines : 1);
-  size_t i = 0;
-  for (const char *p = text; p < end; i++) {
-    const char *newline = memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end,
-               *next = newline ? newline + 1 : end;
-    while (p < stop && is_space(*p)) p++;
-    while (p < stop && is_space(stop[-1])) stop--;
-    uint32_t bits;
-    if (parse_pattern(p, (size_t)(stop - p), &bits)) {
-      t->data[i] = mptl_bits_f32(bits);
-      kind[i] = 'x';
-    } else if (parse_decimal(p, (size_t)(stop - p), &t->data[i])) {
-      kind[i] = 'd';
-    } else {
-      luaL_pushresultsize(&kinds, i);
-      lua_pushinteger(L, (lua_Integer)i + 1);
-      lua_pushlstring(L, p, (size_t)(stop - p));
-      return 4;
-    }
-    p = next;
-  }
-  luaL_pushresultsize(&kinds, i);
-  return 2;
+static bool parse_line(line l, mptl_exact *x, bool *pattern) {
+  uint32_t bits;
+  *pattern = parse_pattern(l.text, l.n, &bits);
+  if (!*pattern) return mptl_exact_parse(x, l.text, l.n);
+  *x = mptl_exact_from_f32(bits);
+  return true;
+}
+
+/* What FP(e,m,auto) is fitted to: the numbers up to a line that is none. */
+static double largest_of(const char *p, const char *end) {
+  double largest = 0;
+  mptl_exact x;
+  bool pattern;
+  while (p < end && parse_line(next_line(&p, end), &x, &pattern)) largest = fmax(largest, mptl_exact_bound(&x));
+  return largest;
 }
 
 /* Writes an integer in full, else the shortest decimal that strtof reads back as x; returns its length. */
@@ -101,26 +89,38 @@ static int print_decimal(char text[32], float x) {
   return n;
 }
 
-static int print_lines(lua_State *L) {
-  mptl_tensor *t = bind_check_tensor(L, 1);
-  size_t n;
-  const char *kinds = luaL_checklstring(L, 2, &n);
-  if (n > mptl_tensor_numel(t)) luaL_error(L, "print_lines: %I kinds, the tensor has fewer elements", (lua_Integer)n);
+static int round_lines(lua_State *L) {
+  size_t size;
+  const char *p = luaL_checklstring(L, 1, &size), *end = p + size;
+  mptl_format format = bind_check_format(L, 2);
+  bind_rounding o;
+  bind_check_rounding(L, &o, mptl_format_fit(format, format.auto_bias ? largest_of(p, end) : 0), 3);
   luaL_Buffer b;
   luaL_buffinit(L, &b);
-  for (size_t i = 0; i < n; i++) {
-    char text[32];
-    int length = kinds[i] == 'x' ? snprintf(text, sizeof text, "0x%08X", (unsigned)mptl_f32_bits(t->data[i]))
-                                 : print_decimal(text, t->data[i]);
-    luaL_addlstring(&b, text, (size_t)length);
-    luaL_addchar(&b, '\n');
+  uint64_t lines = 0;
+  line bad = {0};
+  while (p < end) {
+    mptl_exact x;
+    bool pattern;
+    line l = next_line(&p, end);
+    if (!parse_line(l, &x, &pattern)) {
+      bad = l;
+      break;
+    }
+    uint32_t event, bits = mptl_round_exact(&x, &o.rounder, o.key, o.index + lines++, &event);
+    char *text = luaL_prepbuffsize(&b, 33);
+    int length = pattern ? snprintf(text, 32, "0x%08X", (unsigned)bits) : print_decimal(text, mptl_bits_f32(bits));
+    text[length] = '\n';
+    luaL_addsize(&b, (size_t)length + 1);
   }
   luaL_pushresult(&b);
-  return 1;
+  lua_pushinteger(L, (lua_Integer)lines);
+  if (bad.text == NULL) return 2;
+  lua_pushlstring(L, bad.text, bad.n);
+  return 3;
 }
 
 void mptl_bind_text(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"read_input", read_input}, {"parse_lines", parse_lines}, {"print_lines", print_lines}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"read_input", read_input}, {"round_lines", round_lines}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -117,11 +117,10 @@ static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint3
   return mptl_random_u32(key, index, 1) < low;
 }
 
-/* Rounds a finite magnitude with no upper end of the exponent; 2^128 comes out as the pattern of infinity. word: see
+/* Rounds a finite magnitude above 0 with no upper end of the exponent; 2^128 comes out as the pattern of infinity. word: see
  * mptl_round_bits_word. */
 static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, uint32_t word, mptl_key key,
                                                     uint64_t index) {
-  if (a == 0) return 0;
   mptl_parts p = mptl_take_apart(a, r);
   if (p.drop <= 0) return a;
   uint32_t mask = p.drop < 32 ? (1u << p.drop) - 1 : 0xffffffffu;
@@ -150,11 +149,21 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
   return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry moves on into the exponent, as it should */
 }
 
+/* What becomes of a magnitude above 0 that was rounded with no upper end of the exponent: the pattern, and what happened. */
+static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t sign, const mptl_rounder *r, uint32_t *event) {
+  *event = rounded == 0 ? MPTL_EVENT_UNDERFLOW : 0;
+  if (rounded <= r->max_bits) return sign | rounded;
+  if (r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) || (r->mode == MPTL_DOWN && !sign)) return sign | r->max_bits;
+  *event = MPTL_EVENT_OVERFLOW;
+  return sign | r->over_bits;
+}
+
 /* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and ignored otherwise; *event is
  * set to what happened, or 0. */
 static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key,
                                                     uint64_t index, uint32_t *event) {
   uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN;
+  *event = 0;
   if (a > MPTL_F32_INF) {
     *event = MPTL_EVENT_NAN;
     return u | MPTL_F32_QUIET;
@@ -163,12 +172,8 @@ static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_round
     *event = MPTL_EVENT_INF;
     return sign | r->over_bits;
   }
-  uint32_t rounded = mptl_round_magnitude(a, sign != 0, r, word, key, index);
-  *event = rounded == 0 && a != 0 ? MPTL_EVENT_UNDERFLOW : 0;
-  if (rounded <= r->max_bits) return sign | rounded;
-  if (r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) || (r->mode == MPTL_DOWN && !sign)) return sign | r->max_bits;
-  *event = MPTL_EVENT_OVERFLOW;
-  return sign | r->over_bits;
+  if (a == 0) return sign;
+  return mptl_deliver_magnitude(mptl_round_magnitude(a, sign != 0, r, word, key, index), sign, r, event);
 }
 
 /* Rounds the binary32 pattern u, element index of the tensor whose random stream is key. */

@@ -90,14 +90,14 @@ describe("mptl round", function()
   end)
 
   it("names the line that is no number, after what came before it", function()
-    local accepted = ", accepted are a decimal number or 0x and 8 hexadecimal digits\n"
+    local accepted = ", accepted are a decimal number, a hexadecimal one such as 0x1.8p-3, or 0x and 8 hexadecimal digits\n"
     local function refuses(stdin, before, message)
       assert.same({ before, "mptl: " .. message, 1 }, { round(stdin, "fp16") })
     end
     refuses("1\nabc\n2\n", "1\n", "line 2: abc" .. accepted)
     refuses("1\n\n2\n", "1\n", "line 2: empty" .. accepted)
     refuses("0x3F80000\n", "", "line 1: 0x3F80000" .. accepted)
-    refuses("0x1p3\n", "", "line 1: 0x1p3" .. accepted)
+    refuses("0x1.8\n", "", "line 1: 0x1.8" .. accepted)
     refuses("1 2\n", "", "line 1: 1 2" .. accepted)
     refuses("1,5\n", "", "line 1: 1,5" .. accepted)
     refuses(("2\n"):rep(40000) .. "x", ("2\n"):rep(40000), "line 40001: x" .. accepted)

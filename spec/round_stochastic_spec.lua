@@ -3,9 +3,12 @@ local exact = require "support.exact"
 local isas = require "support.isas"
 local random = require "support.random"
 
+-- Lists go as tensors, so that the vectors see them.
 local function stochastic(x, name, options)
   options.mode = "stochastic"
-  return core.round(x, name, options)
+  if type(x) ~= "table" then return core.round(x, name, options) end
+  local y, stats = core.round(core.tensor({ #x }, x), name, options)
+  return y:totable(), stats
 end
 
 local function constant(x, n) return core.tensor({ n }):fill(x) end

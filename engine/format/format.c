@@ -139,10 +139,10 @@ mptl_format_info mptl_format_describe(mptl_format format) {
   };
 }
 
-mptl_format mptl_format_fit(mptl_format format, float largest) {
+mptl_format mptl_format_fit(mptl_format format, double largest) {
   if (!format.auto_bias) return format;
   int ceil_log2;
-  double x = fmin(fmax((double)largest, 0x1p-100), 0x1p128);
+  double x = fmin(fmax(largest, 0x1p-100), 0x1p128);
   if (frexp(x, &ceil_log2) == 0.5) ceil_log2--; /* a power of two */
   int b = (1 << (format.e - 1)) - ceil_log2;
   format.auto_bias = false;

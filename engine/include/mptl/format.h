@@ -55,7 +55,7 @@ MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
  * b = floor(2^(e-1) - log2 max(largest, 2^-100)), clamped to the limits of b. The largest value then is at least the next power of two,
  * where there is one in binary32: no magnitude up to largest overflows, whichever way it is rounded. Other formats are returned
  * unchanged. */
-MPTL_API mptl_format mptl_format_fit(mptl_format format, float largest);
+MPTL_API mptl_format mptl_format_fit(mptl_format format, double largest);
 
 /* How many products of bf16 numbers a product of values of two formats takes, added up in binary32 where nothing needs rounding: 1 if both
  * have at most 8 significant bits, 2 or 4 if one or both have up to 16 and are split in two. 0: it cannot be done, or a unit that takes

@@ -9,6 +9,7 @@ local M = { name = "round", summary = "filter: rounds numbers from standard inpu
 
 local block_bytes = 1 << 16
 local longest_line = 4096
+local accepted = "a decimal number, a hexadecimal one such as 0x1.8p-3, or 0x and 8 hexadecimal digits"
 
 --- The converter of an argparse option that names a format.
 -- @param option its flag
@@ -56,42 +57,37 @@ local function whole_input()
   return table.concat(pieces)
 end
 
--- A function (tensor) -> rounded tensor that goes on counting elements, whose index the stochastic mode depends on.
-local function rounder(args)
-  local settings = { mode = args.rounding, overflow = args.overflow, seed = args.seed, index = 0 }
-  return function(x)
-    local y = core.round(x, args.format, settings)
-    settings.index = settings.index + x:numel()
-    return y
-  end
+local function settings_of(args)
+  return { mode = args.rounding, overflow = args.overflow, seed = args.seed, index = 0 }
 end
 
-local function filter_text(round, read)
-  local line = 0
+local function filter_text(args, read)
+  local settings = settings_of(args) -- index goes on from block to block: the stochastic mode depends on it
   local function take(text)
-    local x, kinds, place, bad = core.parse_lines(text)
-    write(core.print_lines(round(x), kinds))
-    if place then
+    local rounded, count, bad = core.round_lines(text, args.format, settings)
+    write(rounded)
+    settings.index = settings.index + count
+    if bad then
       if #bad > 60 then bad = bad:sub(1, 57) .. "..." end
-      error(("line %d: %s, accepted are a decimal number or 0x and 8 hexadecimal digits"):format(line + place,
-        bad == "" and "empty" or bad), 0)
+      error(("line %d: %s, accepted are %s"):format(settings.index + 1, bad == "" and "empty" or bad, accepted), 0)
     end
-    line = line + #kinds
   end
   local function cut(text)
-    local n = text:match(".*\n()")
+    local n = text:match "^.*\n()" -- anchored: else it is tried from every byte of a long line
     n = n and n - 1 or 0
     if #text - n <= longest_line then return n end
     take(text:sub(1, n))
-    error(("line %d: longer than %d bytes"):format(line + 1, longest_line), 0)
+    error(("line %d: longer than %d bytes"):format(settings.index + 1, longest_line), 0)
   end
   read(cut, take)
 end
 
-local function filter_binary(round, read)
+local function filter_binary(args, read)
+  local settings = settings_of(args)
   read(function(bytes) return #bytes // 4 * 4 end, function(bytes)
     local n = #bytes // 4
-    write(round(core.tensor({ n }):fromstring(bytes:sub(1, 4 * n))):tostring())
+    write(core.round(core.tensor({ n }):fromstring(bytes:sub(1, 4 * n)), args.format, settings):tostring())
+    settings.index = settings.index + n
     if #bytes % 4 ~= 0 then
       error(("standard input: ends %d bytes into a value, accepted are whole values of 4 bytes"):format(#bytes % 4), 0)
     end
@@ -104,7 +100,7 @@ function M.run(args)
     read = function(_, take) take(whole_input()) end
   end
   local filter = args.binary and filter_binary or filter_text
-  filter(rounder(args), read)
+  filter(args, read)
   return 0
 end
 
