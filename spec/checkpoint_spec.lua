@@ -155,6 +155,26 @@ describe("checkpoint", function()
     assert.equal(model:tensor("fc.weight"):tostring(), model2:tensor("fc.weight"):tostring())
   end)
 
+  it("with counts that no training gives says so", function()
+    local resume = require "mptl.resume"
+    local function state(name, value)
+      local all = { epoch = 1, batch = 2, step = 7, updates = 6, promotions = 0, loss_scale = {}, formats = {},
+        sums = { correct = 1, count = 8, skipped = 0, nan_steps = 0 } }
+      if name then (all[name] ~= nil and all or all.sums)[name] = value end
+      return all
+    end
+    resume.check_state("c", state(), 2)
+    local function refuses(message, name, value)
+      assert.same({ false, message }, { pcall(resume.check_state, "c", state(name, value), 2) })
+    end
+    refuses("c: damaged: batch is 3, accepted are whole numbers from 0 to 2", "batch", 3)
+    refuses("c: damaged: epoch is 9223372036854775807, accepted are whole numbers from 0 to 1000000", "epoch", math.maxinteger)
+    refuses("c: damaged: step is -1, accepted are whole numbers from 0 to 9007199254740992", "step", -1)
+    refuses("c: damaged: updates is many, accepted are whole numbers from 0 to 9007199254740992", "updates", "many")
+    refuses("c: damaged: sums.count is 1.5, accepted are whole numbers from 0 to 9007199254740992", "count", 1.5)
+    refuses("c: damaged: it has no sums", "sums", 7)
+  end)
+
   it("with a damaged state says so", function()
     safetensors.write(path, {}, { mptl = "{" })
     assert.error_matches(function() checkpoint.state(path) end, "damaged: its state is no JSON object")

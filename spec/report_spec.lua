@@ -108,6 +108,27 @@ describe("mptl report", function()
       contains(errors, "tensors.jsonl: 7 more damaged lines skipped")
     end)
 
+    it("of counts that no training gives", function()
+      local huge = "9223372036854775807"
+      local tensor = '{"step":%s,"operator":"fc","role":"v","elements":8,"exponents":{"first":%s,"counts":[%s]}}\n'
+      local many = "1" .. (",1"):rep(276)
+      reports.write(dir, {
+        ["config.json"] = reports.config(), ["metrics.jsonl"] = { reports.epoch(1, 70), reports.epoch(math.maxinteger, 80) },
+        ["tensors.jsonl"] = tensor:format(1, -149, many) .. tensor:format(2, huge, 1) .. tensor:format(3, -148, many)
+          .. tensor:format(huge, 0, 1) .. tensor:format(4, 0, -1) .. tensor:format(5, 127, "1,1"),
+        ["changes.jsonl"] = ('{"step":%s,"epoch":1,"operator":"fc","role":"v","to":"fp32"}\n'):format(huge),
+        ["gradient_error.jsonl"] = ('{"epoch":%s,"gradient":{}}\n'):format(huge),
+      })
+      local html, errors = page()
+      local wrong = "a field is missing or wrong, skipped"
+      contains(errors, "metrics.jsonl line 2: " .. wrong)
+      contains(errors, "changes.jsonl line 1: " .. wrong)
+      contains(errors, "gradient_error.jsonl line 1: " .. wrong)
+      for line = 2, 4 do contains(errors, ("tensors.jsonl line %d: %s"):format(line, wrong)) end
+      contains(errors, "tensors.jsonl: 2 more damaged lines skipped")
+      contains(html, "1 run: 1 unfinished.")
+    end)
+
     it("of settings and of values of the wrong kind", function()
       reports.write(dir .. "/a", { ["config.json"] = "{", ["metrics.jsonl"] = { reports.epoch(1, 70) } })
       reports.write(dir .. "/b", {

@@ -296,6 +296,24 @@ return {
     assert.equal("mptl sweep: o/tiny-fp32: was begun with other settings: lr is 0.5, was 0.1; another --out begins anew\n", err)
   end)
 
+  it("names what is wrong in a run's files", function()
+    assert(os.execute("mkdir -p " .. dir .. "/o/tiny-fp32"))
+    runs.spill(dir .. "/o/tiny-fp32/config.json", '{"epochs":1e300}')
+    local code, _, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")
+    assert.equal(2, code)
+    assert.matches("^mptl sweep: o/tiny%-fp32: was begun with other settings: epochs is 2, was 1e%+300; ", err)
+    runs.spill(dir .. "/o/tiny-fp32/config.json", "{}")
+    code, _, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")
+    assert.equal(2, code)
+    assert.equal("mptl sweep: o/tiny-fp32/config.json: epochs: nil, accepted are whole numbers from 1 to 1000000\n", err)
+    runs.spill(dir .. "/o/tiny-fp32/config.json", '{"epochs":2}')
+    runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", '{"epoch":1}\n{"test_acc":"high"}\n')
+    local out
+    code, out, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")
+    assert.same({ 0, "" }, { code, err })
+    assert.matches("begun +tiny%-fp32", out)
+  end)
+
   it("says what it does not know", function()
     for arguments, said in pairs {
       ["sweep none.lua"] = "mptl sweep: sweep none.lua: no such file\n",

@@ -1,6 +1,7 @@
 --- For continuing a run: the formats of an assignment as data, and whether two runs have the same settings.
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
+local options = require "mptl.options"
 
 local M = {}
 
@@ -37,6 +38,24 @@ function M.set_formats(path, plan, list)
       end
     end
   end
+end
+
+--- An error for a count or a sum of a checkpoint's state that no training gives.
+-- @param path the file
+-- @param state the checkpoint's
+-- @param batches of an epoch
+function M.check_state(path, state, batches)
+  local function check(what, value, most)
+    if math.type(value) == "integer" and value >= 0 and value <= most then return end
+    error(("%s: damaged: %s is %s, accepted are whole numbers from 0 to %d"):format(path, what, tostring(value), most), 0)
+  end
+  check("epoch", state.epoch, options.by_name.epochs.max)
+  check("batch", state.batch, batches)
+  for _, name in ipairs { "step", "updates", "promotions" } do check(name, state[name], 1 << 53) end
+  for _, name in ipairs { "sums", "loss_scale", "formats" } do
+    if type(state[name]) ~= "table" then error(("%s: damaged: it has no %s"):format(path, name), 0) end
+  end
+  for _, name in ipairs { "correct", "count", "skipped", "nan_steps" } do check("sums." .. name, state.sums[name], 1 << 53) end
 end
 
 -- Settings that may differ between a run and its continuation: they do not change what is computed.

@@ -267,6 +267,7 @@ function Trainer:restore(path)
   local state, file = checkpoint.state(path)
   if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
   resume.check_settings(path, script.settings(self.cfg), state.settings or {})
+  resume.check_state(path, state, self.batches)
   checkpoint.load(file, self.graph, self.model, true)
   resume.set_formats(path, self.plan, state.formats)
   self.adapter = adapt.create(self.plan)

@@ -10,6 +10,7 @@
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
+local options = require "mptl.options"
 local run_directory = require "mptl.run"
 
 local M = {}
@@ -22,10 +23,17 @@ local function number(x)
   return type(x) == "number" and math.abs(x) <= 1e50 and x or nil
 end
 
-local function whole(x, least)
+-- Whole numbers have both ends: loops, axes and columns are made from them.
+local function whole(x, least, most)
   local n = number(x) and math.tointeger(x)
-  return n and n >= least and n or nil
+  return n and n >= least and n <= most and n or nil
 end
+
+local most_epochs, most_steps = options.by_name.epochs.max, 1 << 53
+local least_exponent, most_exponent = -149, 127 -- of binary32 (kernels/exponents.h)
+
+local function epoch_of(x) return whole(x, 1, most_epochs) end
+local function step_of(x) return whole(x, 0, most_steps) end
 
 local function text(x)
   return type(x) == "string" and x or nil
@@ -77,14 +85,14 @@ local function read_settings(run)
     width = number(settings.width), ratio = number(settings.ratio), k = number(settings.k),
     threshold = number(settings.threshold), -- nil: no promotion
     seed = number(settings.seed), policy_seed = number(settings.policy_seed),
-    epochs = whole(settings.epochs, 1), classes = whole(settings.classes, 1), all = settings,
+    epochs = epoch_of(settings.epochs), classes = whole(settings.classes, 1, 1 << 31), all = settings,
   }
 end
 
 local function read_epochs(run)
   local by_epoch, list = {}, {}
   each_record(run, "metrics.jsonl", function(record)
-    local epoch = whole(record.epoch, 1)
+    local epoch = epoch_of(record.epoch)
     if not epoch then return false end
     local m = {}
     for _, field in ipairs(run_directory.metrics) do m[field] = number(record[field]) end
@@ -101,7 +109,7 @@ local function read_changes(run)
   local list = {}
   local present = each_record(run, "changes.jsonl", function(record)
     local c = {
-      step = whole(record.step, 0), epoch = whole(record.epoch, 1), operator = text(record.operator), role = text(record.role),
+      step = step_of(record.step), epoch = epoch_of(record.epoch), operator = text(record.operator), role = text(record.role),
       from = text(record.from), to = text(record.to), cause = text(record.cause),
     }
     list[#list + 1] = c.step and c.epoch and c.operator and c.role and c.to and c or nil
@@ -110,11 +118,17 @@ local function read_changes(run)
   return present and list or nil
 end
 
+-- Counts by exponent; nil, true for none; nil, false for what no training gives.
 local function exponents(x)
-  if type(x) ~= "table" or not whole(x.first, -10000) or type(x.counts) ~= "table" then return nil end
-  local counts = {}
-  for i, n in ipairs(x.counts) do counts[i] = number(n) or 0 end
-  return #counts > 0 and { first = x.first, counts = counts } or nil
+  if x == nil or x == json.null then return nil, true end
+  if type(x) ~= "table" or type(x.counts) ~= "table" then return nil, false end
+  local first, counts = whole(x.first, least_exponent, most_exponent + 1), {}
+  if not first or first + #x.counts - 1 > most_exponent then return nil, false end
+  for i, n in ipairs(x.counts) do
+    counts[i] = whole(n, 0, most_steps)
+    if not counts[i] then return nil, false end
+  end
+  return #counts > 0 and { first = first, counts = counts } or nil, true
 end
 
 local function share(count, elements)
@@ -124,9 +138,11 @@ end
 local function read_tensors(run)
   local list, by_key, steps, seen = {}, {}, {}, {}
   local present = each_record(run, "tensors.jsonl", function(record)
-    local step, operator, role = whole(record.step, 0), text(record.operator), text(record.role)
+    local step, operator, role = step_of(record.step), text(record.operator), text(record.role)
     local elements = number(record.elements)
     if not step or not operator or not role or not elements or elements < 1 then return false end
+    local e, sound = exponents(record.exponents)
+    if not sound then return false end
     local key = ("%s\0%s"):format(operator, role)
     local t = by_key[key]
     if not t then
@@ -139,7 +155,6 @@ local function read_tensors(run)
     }
     if step >= t.last then
       t.last, t.format, t.max = step, text(record.format), number(record.max)
-      local e = exponents(record.exponents)
       if e then t.exponents, t.exponents_step = e, step end
     end
     if not seen[step] then
@@ -160,7 +175,7 @@ end
 local function read_gradient_error(run)
   local list = {}
   local present = each_record(run, "gradient_error.jsonl", function(record)
-    local e = { epoch = whole(record.epoch, 1), gradient = errors(record.gradient), update = errors(record.update) }
+    local e = { epoch = epoch_of(record.epoch), gradient = errors(record.gradient), update = errors(record.update) }
     e.parameters = {}
     if not e.epoch or not e.gradient then return false end
     for _, p in ipairs(type(record.parameters) == "table" and record.parameters or {}) do

@@ -5,6 +5,7 @@ local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 local lfs = require "lfs"
+local options = require "mptl.options"
 local run_directory = require "mptl.run"
 
 local M = {}
@@ -20,12 +21,16 @@ local function slurp(path)
   return text
 end
 
--- Lines of metrics.jsonl that are whole.
+-- Lines of metrics.jsonl that are whole, with what is told of a run.
 local function read_metrics(dir)
   local list = {}
   for line in (slurp(dir .. "/metrics.jsonl") or ""):gmatch "([^\n]+)\n" do
     local record = json.decode(line)
-    if type(record) == "table" then list[#list + 1] = record end
+    local told = type(record) == "table"
+    for _, field in ipairs { "test_acc", "test_acc_fp32", "ratio_lo" } do
+      told = told and type(record[field]) == "number"
+    end
+    if told then list[#list + 1] = record end
   end
   return list
 end
@@ -65,7 +70,7 @@ function M.of(run, dir)
   local text = slurp(dir .. "/config.json")
   local config = text and json.decode(text)
   local locked = run_directory.is_locked(dir) -- before metrics are read: what ends meanwhile counts as running still
-  if type(config) ~= "table" or math.type(config.epochs) ~= "integer" then
+  if type(config) ~= "table" then
     local failure = not locked and slurp(dir .. "/failed")
     return {
       state = locked and "running" or failure and "failed" or "new", epoch = 0,
@@ -73,15 +78,21 @@ function M.of(run, dir)
     }
   end
   check_settings(run, dir, config)
+  local row = options.by_name.epochs
+  local epochs = options.check(row, config.epochs)
+  if not epochs then
+    misuse.usage("%s/config.json: epochs: %s, accepted are whole numbers from %d to %d", dir, tostring(config.epochs), row.min,
+      row.max)
+  end
   local metrics = read_metrics(dir)
-  local result = { epoch = finished_epochs(dir, metrics, config.epochs), epochs = config.epochs }
+  local result = { epoch = finished_epochs(dir, metrics, epochs), epochs = epochs }
   for _, line in ipairs(metrics) do
     if line.epoch == result.epoch then result.last = line end
   end
   local failure = slurp(dir .. "/failed")
   if locked then
     result.state = "running" -- after the last epoch too: its checkpoint is still being written
-  elseif result.epoch >= config.epochs and (saved_epoch(dir) or result.epoch) >= config.epochs then
+  elseif result.epoch >= epochs and (saved_epoch(dir) or result.epoch) >= epochs then
     result.state = "done"
   elseif failure then
     result.state, result.message = "failed", failure:match "[^\n]*"
