@@ -7,7 +7,7 @@
  *   g:shape(id) -> {c, h, w} or {f}
  *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
  *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups=, follows_inputs=,
- *     backward_reads_in=, backward_reads_out=, shared_out=}, ... }
+ *     backward_reads_in=, backward_reads_out=, shared_out=, least_batch=}, ... }   least_batch: to train with
  *   g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=}, ... }
  * Operator indices count from 0, as in `mptl plan --json`.
  */
@@ -151,7 +151,7 @@ static int graph_operators(lua_State *L) {
   lua_createtable(L, g->n_ops, 0);
   for (int i = 0; i < g->n_ops; i++) {
     const mptl_op *op = &g->ops[i];
-    lua_createtable(L, 0, 11);
+    lua_createtable(L, 0, 12);
     bind_set_integer(L, "index", i);
     bind_set_string(L, "name", op->name);
     bind_set_string(L, "kind", op->kind->name);
@@ -162,6 +162,7 @@ static int graph_operators(lua_State *L) {
     bind_set_boolean(L, "backward_reads_in", op->kind->backward_reads_in);
     bind_set_boolean(L, "backward_reads_out", op->kind->backward_reads_out);
     bind_set_boolean(L, "shared_out", mptl_graph_shared_out(g, i));
+    bind_set_integer(L, "least_batch", mptl_graph_least_batch(g, i));
     int64_t inputs[MPTL_MAX_INPUTS];
     for (int k = 0; k < op->n_in; k++) inputs[k] = mptl_producer(g, op, k);
     bind_push_integers(L, inputs, op->n_in);

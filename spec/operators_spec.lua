@@ -93,10 +93,14 @@ describe("operator", function()
     it("refuses statistics of a single value", function()
       local g = core.graph()
       local y = g:add("batchnorm2d", "bn", { g:input { 4, 1, 1 } }, {})
-      local _, labels = net.cotangent_head(g, y, 1, { 1, 1, 1, 1 })
-      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32))
-      assert.has_error(function() program:forward(core.tensor { 1, 1, 1, 4 }, labels) end,
-        "bn (batchnorm2d): batch normalisation of one value per channel: needs a larger batch or image")
+      net.cotangent_head(g, y, 1, { 1, 1, 1, 1 })
+      local model = core.model(g)
+      local function program(options) return core.program(model, core.assignment(g, 2, net.fp32), options) end
+      local message = "bn (batchnorm2d): batch 1: it normalises one value per channel, accepted are batches of at least 2"
+      assert.has_error(function() program { batch = 1 } end, message)
+      assert.has_error(function() core.predict_memory(core.assignment(g, 1, net.fp32), {}) end, message)
+      program { batch = 2 }
+      program { batch = 1, train = false }
     end)
   end)
 

@@ -23,6 +23,17 @@ describe("mptl train", function()
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)
 
+    it("a batch that leaves too few images for the last one, before the first step", function()
+      runs.spill(dir .. "/pixel.lua", (runs.script:gsub("kernel = 4, stride = 4", "kernel = 32"):gsub("256 %* cfg", "4 * cfg")))
+      local why = "1 (batchnorm2d) normalises one value per channel, accepted are "
+      assert.equal("mptl train: --batch 13: leaves 1 of the 40 training images for the last batch, but " .. why
+        .. "sizes that leave none or at least 2\n", fails(2, "train pixel.lua --out x --batch 13"))
+      assert.equal("mptl train: --batch 1: " .. why .. "batches of at least 2\n",
+        fails(2, "train pixel.lua --out x --batch 1"))
+      assert.is_false(runs.exists(dir .. "/x/config.json"))
+      assert.equal(0, (runs.mptl(dir, "train pixel.lua --out well --batch 19 --epochs 1 --quiet")))
+    end)
+
     it("to go on without the data set, and says where to get it", function()
       local err = fails(2, "train tiny.lua --out x --dataset cifar10 --data .")
       assert.matches("dataset cifar10: not found: looked in %. .*https://www.cs.toronto.edu.*%-%-dataset synthetic", err)

@@ -159,6 +159,11 @@ mptl_status mptl_graph_set_init(mptl_graph *g, const char *param, mptl_init init
   return MPTL_OK;
 }
 
+int mptl_graph_least_batch(const mptl_graph *g, int op) {
+  mptl_shape shape = g->values[g->ops[op].out].shape;
+  return g->ops[op].kind->normalises && shape.h == 1 && shape.w == 1 ? 2 : 1;
+}
+
 const char *mptl_shape_print(mptl_shape s, char *text) {
   if (s.ndim == 1)
     snprintf(text, 40, "%d", s.c);

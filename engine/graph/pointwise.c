@@ -68,6 +68,7 @@ const mptl_op_kind mptl_op_batchnorm2d = {
     .n_in = 1,
     .follows_inputs = true,
     .pointwise = true,
+    .normalises = true,
     .backward_reads_in = true,
     .infer = infer_batchnorm2d,
     .attributes = (const char *const[]){"eps", "momentum", NULL},

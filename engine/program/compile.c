@@ -57,6 +57,9 @@ static mptl_status create_operators(mptl_program *p) {
     c->compute = p->options.compute;
     if (op->n_param > MPTL_MAX_PARAMS)
       return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
+    if (c->train && c->batch < mptl_graph_least_batch(p->graph, i))
+      return mptl_fail(MPTL_EINVAL, "%s (%s): batch %d: it normalises one value per channel, accepted are batches of at least %d",
+                       op->name, op->kind->name, c->batch, mptl_graph_least_batch(p->graph, i));
     MPTL_TRY(mptl_in_operator(p->backend->op_create(c), op));
     p->memory.state += mptl_aligned(p->backend->op_saved_floats(c) * sizeof(float));
   }

@@ -40,9 +40,20 @@ function M.open_device(cfg)
   cfg.device = name
 end
 
-local function check_batch(cfg, count)
+-- What an epoch could not finish is refused in front of it: its last batch may be smaller than an operator can be trained with.
+local function check_batch(cfg, count, graph)
   if cfg.batch > count then
     misuse.usage("--batch %d: larger than the training set, accepted are 1 to its %d images", cfg.batch, count)
+  end
+  local last = count % cfg.batch
+  for _, op in ipairs(graph:operators()) do
+    if cfg.batch < op.least_batch then
+      misuse.usage("--batch %d: %s (%s) normalises one value per channel, accepted are batches of at least %d", cfg.batch,
+        op.name, op.kind, op.least_batch)
+    elseif last > 0 and last < op.least_batch then
+      misuse.usage("--batch %d: leaves %d of the %d training images for the last batch, but %s (%s) normalises one value per"
+        .. " channel, accepted are sizes that leave none or at least %d", cfg.batch, last, count, op.name, op.kind, op.least_batch)
+    end
   end
 end
 
@@ -97,7 +108,7 @@ function M.create(cfg, purpose)
   self.promotions, self.changes, self.best = 0, 0, nil
   if train then
     local count = self.data.train:count()
-    check_batch(cfg, count)
+    check_batch(cfg, count, self.graph)
     self.loader = loader(self, "train", { shuffle = true, augment = true })
     self.batches = self.loader:batches()
     self.program = program(self, self.plan.assignment, cfg.batch, true)
@@ -109,6 +120,7 @@ function M.create(cfg, purpose)
     self:begin_epoch()
   end
   self.test_loader = loader(self, "test", {})
+  if train then self:prepare_tests() end -- what cannot be tested is told now, not after the first epoch
   return self
 end
 
@@ -213,17 +225,20 @@ local function test(self, used)
   return { loss = loss / count, acc = 100 * correct / count, count = count, bad_images = bad_images }
 end
 
+--- Compiles the programs of the tests.
+function Trainer:prepare_tests()
+  if self.test_program then return end
+  local batch = math.min(self.cfg.batch, self.data.test:count())
+  self.test_program = program(self, self.plan.assignment, batch, false)
+  if M.is_fp32(self.plan) then return end
+  self.fp32_plan = precision.plan(precision.fp32(), self.graph, self.cfg.batch)
+  self.fp32_program = program(self, self.fp32_plan.assignment, batch, false)
+end
+
 --- Tests in the current assignment and in binary32.
 -- @return {loss, acc, acc_fp32, count, bad_images = left out}; nil when interrupted
 function Trainer:evaluate()
-  local batch = math.min(self.cfg.batch, self.data.test:count())
-  if not self.test_program then
-    self.test_program = program(self, self.plan.assignment, batch, false)
-    if not M.is_fp32(self.plan) then
-      self.fp32_plan = precision.plan(precision.fp32(), self.graph, self.cfg.batch)
-      self.fp32_program = program(self, self.fp32_plan.assignment, batch, false)
-    end
-  end
+  self:prepare_tests()
   local now = test(self, self.test_program)
   local fp32 = now and self.fp32_program and test(self, self.fp32_program) or now
   if not now or not fp32 then return nil end

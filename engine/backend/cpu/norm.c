@@ -45,8 +45,6 @@ static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *su
 
 static mptl_status forward_before_sums(mptl_call *call) {
   size_t c = channels(call);
-  if (rows(call) < 2)
-    return mptl_fail(MPTL_EINVAL, "batch normalisation of one value per channel: needs a larger batch or image");
   const float *first = mptl_read(&call->in[0], 0, c, vector(call, 2));
   for (size_t i = 0; i < c; i++) vector(call, 2)[i] = first[i];
   return MPTL_OK;

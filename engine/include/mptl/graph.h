@@ -87,6 +87,7 @@ struct mptl_op_kind {
   bool follows_inputs;           /* `amp`: low when all inputs are low */
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
   bool keeps_places;             /* flat values only; output elements are in memory where the input's are */
+  bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */
   const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
@@ -127,6 +128,9 @@ MPTL_API int mptl_graph_find_param(const mptl_graph *graph, const char *name);
 
 /* Whether all that reads an operator's output are slices, and each channel comes to one of them: its gradient is no sum then. */
 MPTL_API bool mptl_graph_shared_out(const mptl_graph *graph, int op);
+
+/* The least batch that an operator, by index, can be trained with. */
+MPTL_API int mptl_graph_least_batch(const mptl_graph *graph, int op);
 
 /* For op_kind implementations: appends a parameter or buffer "OP.SUFFIX". */
 mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
