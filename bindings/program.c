@@ -34,9 +34,8 @@
  *   core.compute_settings(), core.storages() -> what compute and storage take, {name, ...}
  *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
  *   core.cuda() -> {libraries = text or nil, devices = {text, ...}, missing = text, where there are no devices}
- *   core.memory() -> current, peak bytes;  core.memory_reset_peak();  core.threads();  core.set_threads(n)
+ *   core.memory() -> current, peak bytes;  core.memory_reset_peak()
  */
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -524,18 +523,6 @@ static int memory_reset_peak(lua_State *L) {
   return 0;
 }
 
-static int threads(lua_State *L) {
-  lua_pushinteger(L, omp_get_max_threads());
-  return 1;
-}
-
-static int set_threads(lua_State *L) {
-  lua_Integer n = luaL_checkinteger(L, 1);
-  if (n < 1 || n > 1024) luaL_error(L, "threads: %I, accepted are 1 to 1024", n);
-  omp_set_num_threads((int)n);
-  return 0;
-}
-
 /* core.compute(format, format [, "auto" | "f32" | "narrow" | "fp8" | "tf32" [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" |
  * "4xbf16" | "fp8": what a matrix product of such values, in so many groups (1), is computed in on the device */
 static int compute(lua_State *L) {
@@ -620,14 +607,12 @@ static const luaL_Reg functions[] = {
     {"predict_products", predict_products},
     {"memory", memory},
     {"memory_reset_peak", memory_reset_peak},
-    {"threads", threads},
     {"backends", backends},
     {"device", device},
     {"cuda", cuda},
     {"compute", compute},
     {"compute_settings", compute_settings},
     {"storages", storages},
-    {"set_threads", set_threads},
     {NULL, NULL},
 };
 

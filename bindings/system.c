@@ -1,4 +1,4 @@
-/* What Lua's own library lacks: time, files that are replaced whole, the interrupt flag, the terminal, the processor.
+/* What Lua's own library lacks: time, files that are replaced whole, the interrupt flag and the terminal.
  *
  *   core.time() -> seconds since some fixed moment, monotonic
  *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
@@ -11,7 +11,6 @@
  *                               (in most programs: ends the process); false: as before
  *   core.interrupted() -> boolean
  *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
- *   core.cpu() -> {model=, cores=, features={avx2=true, ...}}
  */
 #include <signal.h>
 #include <stdio.h>
@@ -218,50 +217,6 @@ static int system_terminal_width(lua_State *L) {
   return 1;
 }
 
-/* ---- Processor ---- */
-
-static const char *const features[] = {"sse4_2",      "avx2",     "fma",      "f16c",        "avx512f",
-                                       "avx512bw",    "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
-                                       "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",    NULL};
-
-/* Sets field of the table on top of the stack for every word of the line that is a feature. */
-static void set_features(lua_State *L, char *words) {
-  char *save, *word = strtok_r(words, " \t\n", &save);
-  for (; word; word = strtok_r(NULL, " \t\n", &save))
-    for (int i = 0; features[i]; i++)
-      if (strcmp(word, features[i]) == 0) {
-        lua_pushboolean(L, 1);
-        lua_setfield(L, -2, word);
-      }
-}
-
-static int system_cpu(lua_State *L) {
-  char *line = NULL, *model = NULL, *flags = NULL;
-  size_t size = 0;
-  FILE *f = fopen("/proc/cpuinfo", "r");
-  while (f && (!model || !flags) && getline(&line, &size, f) > 0) {
-    char *value = strchr(line, ':');
-    if (!value) continue;
-    value += 1 + (value[1] == ' ');
-    value[strcspn(value, "\n")] = '\0';
-    if (!model && strncmp(line, "model name", 10) == 0) model = strdup(value);
-    if (!flags && strncmp(line, "flags", 5) == 0) flags = strdup(value);
-  }
-  if (f) fclose(f);
-  free(line);
-  lua_createtable(L, 0, 3);
-  lua_pushstring(L, model ? model : "unknown");
-  lua_setfield(L, -2, "model");
-  lua_pushinteger(L, sysconf(_SC_NPROCESSORS_ONLN));
-  lua_setfield(L, -2, "cores");
-  lua_newtable(L);
-  if (flags) set_features(L, flags);
-  lua_setfield(L, -2, "features");
-  free(model);
-  free(flags);
-  return 1;
-}
-
 static const luaL_Reg functions[] = {
     {"time", system_time},
     {"write_file", system_write_file},
@@ -274,7 +229,6 @@ static const luaL_Reg functions[] = {
     {"interrupted", system_interrupted},
     {"isatty", system_isatty},
     {"terminal_width", system_terminal_width},
-    {"cpu", system_cpu},
     {NULL, NULL},
 };
 

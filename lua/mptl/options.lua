@@ -36,7 +36,9 @@ M.rows = {
       .. " or as auto and binary32 in TF32 units, which is not exact: they take 11 significant bits (fp8, tf32: on GPUs)" },
   { "storage", "choice", choices = core.storages(), help = "keep values in their formats' bits, or in binary32" },
   { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
-  { "threads", "whole", min = 1, max = 1024, help = "threads to compute with" },
+  { "threads", "whole", min = 1, max = 1024,
+    help = "threads to compute with (default: the processors that the process may use); another number sums in another order:"
+      .. " losses differ in their last digits" },
   { "out", "string", arg = "DIR", help = "run directory (default runs/<script>-<policy>-<time>)" },
   { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, help = "write every Nth step to steps.jsonl" },
   { "tensors_every", "whole", min = 1, max = 2 ^ 31 - 1,

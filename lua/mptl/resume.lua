@@ -58,7 +58,8 @@ function M.check_state(path, state, batches)
   for _, name in ipairs { "correct", "count", "skipped", "nan_steps" } do check("sums." .. name, state.sums[name], 1 << 53) end
 end
 
--- Settings that may differ between a run and its continuation: they do not change what is computed.
+-- Settings that may differ between a run and its continuation: they do not change what is computed, or (threads, device) only the
+-- order of sums.
 local free = {
   "path", "version", "data", "threads", "out", "resume", "quick", "quiet", "json", "steps_every", "tensors_every", "exponents",
   "gradient_error", "on_nan", "on_bad_image", "device", "storage",

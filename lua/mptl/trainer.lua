@@ -3,7 +3,7 @@
 --
 -- Epochs count from 1. `epoch` is the number of finished ones, `batch` the batches done of the one under way, `step` all steps
 -- made. One step's random bits come from (seed, step), one epoch's data order from (seed, epoch): so a training continued from a
--- checkpoint is bit for bit the one that was not interrupted.
+-- checkpoint, with as many threads, is bit for bit the one that was not interrupted.
 local adapt = require "mptl.precision.adapt"
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
@@ -16,6 +16,7 @@ local precision = require "mptl.precision"
 local resume = require "mptl.resume"
 local schedule = require "mptl.schedule"
 local script = require "mptl.script"
+local threads = require "mptl.threads"
 
 local M = {}
 
@@ -52,7 +53,8 @@ local function check_batch(cfg, count, graph)
         op.name, op.kind, op.least_batch)
     elseif last > 0 and last < op.least_batch then
       misuse.usage("--batch %d: leaves %d of the %d training images for the last batch, but %s (%s) normalises one value per"
-        .. " channel, accepted are sizes that leave none or at least %d", cfg.batch, last, count, op.name, op.kind, op.least_batch)
+        .. " channel, accepted are sizes that leave none or at least %d",
+        cfg.batch, last, count, op.name, op.kind, op.least_batch)
     end
   end
 end
@@ -95,7 +97,7 @@ function M.create(cfg, purpose)
   local self = setmetatable({ cfg = cfg, optimizer = optim.check(cfg.optimizer), epoch = 0, batch = 0, step = 0 }, Trainer)
   schedule.check(cfg.schedule)
   loss_scale.check(cfg.loss_scale)
-  if cfg.threads then core.set_threads(cfg.threads) end
+  threads.set(cfg.threads)
   self.graph = script.record(cfg)
   self.plan = script.plan(cfg, self.graph)
   self.data = data.open {

@@ -3,6 +3,7 @@ local dkjson = require "dkjson"
 local core = require "mptl.core"
 local data = require "mptl.data"
 local options = require "mptl.options"
+local threads = require "mptl.threads"
 
 local M = { name = "loader", summary = "images per second that the data loader makes, augmented and normalised" }
 
@@ -75,6 +76,7 @@ end
 -- @param args the parsed options
 -- @return the exit status
 function M.run(args)
+  threads.warn(("--threads %d"):format(args.threads), args.threads)
   local opened = data.open{ dataset = args.dataset, dir = args.data, limit_train = args.limit_train, limit_test = 1,
     image_size = args.image_size, on_bad_image = args.on_bad_image }
   local result = { dataset = args.dataset, threads = args.threads,

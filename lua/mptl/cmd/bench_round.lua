@@ -3,6 +3,7 @@ local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
 local round = require "mptl.cmd.round"
+local threads = require "mptl.threads"
 
 local M = { name = "round", summary = "throughput of rounding, encoding and decoding, beside memcpy" }
 
@@ -26,15 +27,16 @@ end
 -- @param settings `format`, `rounding`, `elements`, `threads`, `seconds`
 -- @return table of the fields that --json prints; bytes read plus bytes written
 function M.measure(settings)
-  local rounding, threads = settings.rounding or "nearest_even", settings.threads or core.threads()
-  local result = core.bench_round { format = settings.format, mode = rounding, elements = settings.elements, threads = threads,
+  local rounding, count = settings.rounding or "nearest_even", settings.threads or core.threads()
+  local result = core.bench_round { format = settings.format, mode = rounding, elements = settings.elements, threads = count,
     seconds = settings.seconds }
   result.format, result.rounding, result.elements = settings.format, rounding, settings.elements
-  result.threads, result.isa = threads, core.isa()
+  result.threads, result.isa = count, core.isa()
   return result
 end
 
 function M.run(args)
+  if args.threads then threads.warn(("--threads %d"):format(args.threads), args.threads) end
   local result = M.measure(args)
   if args.json then
     io.stdout:write(json.encode(json.object(order, result)), "\n")

@@ -8,6 +8,7 @@ local json = require "mptl.json"
 local options = require "mptl.options"
 local profile = require "mptl.profile"
 local script = require "mptl.script"
+local threads = require "mptl.threads"
 local trainer = require "mptl.trainer"
 
 local M = { name = "step", summary = "time and memory of a training step of a script" }
@@ -55,7 +56,7 @@ end
 -- @return table of the fields that --json prints; the profile (mptl.profile) or nil
 function M.measure(cfg, steps, profiling)
   trainer.open_device(cfg)
-  if cfg.threads then core.set_threads(cfg.threads) end
+  threads.set(cfg.threads)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,

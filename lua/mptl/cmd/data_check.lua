@@ -4,6 +4,7 @@ local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
 local progress = require "mptl.progress"
+local threads = require "mptl.threads"
 
 local M = { name = "check", summary = "look at every image of a data set: counts, sizes, mean and deviation, what is wrong" }
 
@@ -66,7 +67,7 @@ local function text(t, title, all_classes)
 end
 
 function M.run(args)
-  if args.threads then core.set_threads(args.threads) end
+  threads.set(args.threads)
   local display = progress.create { bar = core.isatty(2) and not args.quiet, width = core.terminal_width(2), out = io.stderr }
   core.catch_interrupt()
   local t, title = check.survey(args.path, function(split, done, of)

@@ -5,6 +5,7 @@ local misuse = require "mptl.misuse"
 local options = require "mptl.options"
 local progress = require "mptl.progress"
 local source = require "mptl.dataset.source"
+local threads = require "mptl.threads"
 
 local M = { name = "import", summary = "pack a folder or archive of JPEG images into one file" }
 
@@ -117,7 +118,7 @@ end
 
 function M.run(args)
   check_arguments(args)
-  if args.threads then core.set_threads(args.threads) end
+  threads.set(args.threads)
   core.catch_interrupt()
   local import, seconds = run(args)
   core.catch_interrupt(false)

@@ -4,6 +4,7 @@ local data = require "mptl.data"
 local json = require "mptl.json"
 local mptl = require "mptl"
 local script = require "mptl.script"
+local threads = require "mptl.threads"
 
 local M = { name = "doctor", summary = "what this machine offers: processor, libraries, data sets; what is missing" }
 
@@ -47,17 +48,21 @@ function M.table(dir)
     sets[name] = ok and found or nil
     if not sets[name] then missing[#missing + 1] = ("data set %s: not in %s"):format(name, table.concat(folders, ", ")) end
   end
+  local processors = core.processors()
+  processors.decides = threads.decider(processors)
   local cuda, devices = core.cuda(), { "cpu" }
   for i, text in ipairs(cuda.devices) do devices[i + 1] = ("cuda:%d, %s"):format(i - 1, text) end
   if cuda.missing then missing[#missing + 1] = "device cuda: " .. cuda.missing end
   if #script.models() == 0 then missing[#missing + 1] = "model scripts: none installed" end
   local order = {
-    "version", "lua", "cpu", "cores", "features", "kernels", "instruction_sets", "compute", "threads", "backends", "cuda",
-    "libraries", "devices", "models", "datasets", "missing",
+    "version", "lua", "cpu", "cores", "features", "kernels", "instruction_sets", "compute", "threads", "processors", "backends",
+    "cuda", "libraries", "devices", "models", "datasets", "missing",
   }
   return json.object(order, {
-    version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = cpu.cores, features = json.array(features(cpu)),
+    version = mptl.version, lua = _VERSION, cpu = cpu.model, cores = processors.online,
+    features = json.array(features(cpu)),
     kernels = core.isa(), instruction_sets = json.array(core.isas()), threads = core.threads(),
+    processors = json.object({ "online", "allowed", "quota", "quota_file", "usable", "asked", "decides" }, processors),
     -- what products of numbers of up to 8 and of up to 16 significant bits are computed in
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
@@ -77,7 +82,7 @@ local function text(t)
   out("kernels", "%s%s; here are %s", t.kernels, (os.getenv "MPTL_ISA" or "") ~= "" and " by MPTL_ISA" or "",
     table.concat(t.instruction_sets, ", "))
   out("products", "in %s up to 8 significant bits, in %s up to 16, in f32 beyond", t.compute.bits8, t.compute.bits16)
-  out("threads", "%d", t.threads)
+  out("threads", "%d, by %s", t.threads, (select(2, threads.decider(t.processors))))
   for _, b in ipairs(t.backends) do
     out("backend", "%s, %s %s", b.name, b.library, b.version)
   end

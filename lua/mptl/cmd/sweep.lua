@@ -12,6 +12,7 @@ local shell = require "mptl.shell"
 local slurm = require "mptl.sweep.slurm"
 local state = require "mptl.sweep.state"
 local sweep = require "mptl.sweep"
+local threads = require "mptl.threads"
 
 local M = { name = "sweep", summary = "run lists and grids of settings, several at once; goes on where it was stopped" }
 
@@ -34,7 +35,8 @@ end
 
 function M.configure(parser)
   parser:argument("sweep", "sweep file: a path, or a name of an installed one")
-  parser:option("--jobs", "runs at a time (default: as many as have cores of their own)"):argname("N"):convert(whole("--jobs", 1))
+  parser:option("--jobs", "runs at a time (default: as many as have processors of their own, of those that the process may use)")
+    :argname("N"):convert(whole("--jobs", 1))
   parser:option("--only", "those runs alone whose name contains TEXT"):argname("TEXT")
   parser:flag("--retry", "try runs again that failed")
   parser:flag("--list", "show the runs and how far they are; run nothing")
@@ -171,7 +173,7 @@ local function run_all(runs, out, jobs, args)
   return (self.failures > 0 or self.stopped > 0) and 1 or 0
 end
 
-local function submit(plan, runs, out, threads, args, overrides)
+local function submit(plan, runs, out, most, args, overrides)
   local tasks = {}
   for _, run in ipairs(runs) do
     local now = state.of(run, out .. "/" .. run.name).state
@@ -186,7 +188,7 @@ local function submit(plan, runs, out, threads, args, overrides)
   for _, word in ipairs(options.words { out = out }) do words[#words + 1] = word end
   for _, word in ipairs(sweep.arguments(overrides)) do words[#words + 1] = word end
   local job = {
-    name = plan.name, tasks = tasks, jobs = args.jobs, threads = threads, out = out, words = words, array_size = args.array_size,
+    name = plan.name, tasks = tasks, jobs = args.jobs, threads = most, out = out, words = words, array_size = args.array_size,
   }
   local arguments = args.sbatch and shell.split(args.sbatch, "--sbatch") or {}
   slurm.check(job, arguments)
@@ -196,10 +198,10 @@ local function submit(plan, runs, out, threads, args, overrides)
 end
 
 function M.run(args)
-  local overrides, threads = {}, 1
+  local overrides, most = {}, 1
   for _, name in ipairs(for_runs) do overrides[name] = args[name] end
   local plan = sweep.load(find(args.sweep), overrides)
-  for _, run in ipairs(plan.runs) do threads = math.max(threads, run.settings.threads) end
+  for _, run in ipairs(plan.runs) do most = math.max(most, run.settings.threads) end
   local out = (args.out or "sweeps/" .. plan.name):gsub("(.)/+$", "%1")
   local runs = select_runs(plan, args)
   if args.list then
@@ -207,9 +209,10 @@ function M.run(args)
     return 0
   end
   check_scripts(runs)
-  if args.slurm then return submit(plan, runs, out, threads, args, overrides) end
+  if args.slurm then return submit(plan, runs, out, most, args, overrides) end
   if not args.task then write_list(plan, out) end
-  return run_all(runs, out, args.jobs or math.max(1, core.cpu().cores // threads), args)
+  if args.jobs then threads.warn(("--jobs %d, of %d threads each"):format(args.jobs, most), args.jobs * most) end
+  return run_all(runs, out, args.jobs or math.max(1, core.processors().usable // most), args)
 end
 
 return M

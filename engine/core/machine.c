@@ -1,0 +1,119 @@
+/* Processors and memory that the system leaves to this process. */
+#include "mptl/machine.h"
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/cgroup.h"
+
+/* ---- Processors ---- */
+
+/* Processors in the affinity mask; 0 when it cannot be had. */
+static int count_allowed(void) {
+  for (int bits = 1024; bits <= 1 << 20; bits *= 2) { /* EINVAL: the machine has more */
+    cpu_set_t *set = CPU_ALLOC(bits);
+    if (set == NULL) return 0;
+    int got = sched_getaffinity(0, CPU_ALLOC_SIZE(bits), set);
+    int count = got == 0 ? CPU_COUNT_S(CPU_ALLOC_SIZE(bits), set) : 0;
+    CPU_FREE(set);
+    if (got == 0) return count;
+  }
+  return 0;
+}
+
+static void lower_quota(void *context, const char *folder, bool version2) {
+  mptl_processors *p = context;
+  char text[128];
+  double quota = -1, period = 0;
+  const char *name = version2 ? "cpu.max" : "cpu.cfs_quota_us";
+  if (!mptl_cgroup_read(folder, name, text, sizeof text)) return;
+  if (version2) {
+    if (sscanf(text, "%lf %lf", &quota, &period) != 2) return; /* "max 100000": none */
+  } else {
+    quota = atof(text); /* -1: none */
+    if (!mptl_cgroup_read(folder, "cpu.cfs_period_us", text, sizeof text)) return;
+    period = atof(text);
+  }
+  if (!(quota > 0 && period > 0) || (p->quota > 0 && quota / period >= p->quota)) return;
+  p->quota = quota / period;
+  snprintf(p->quota_file, sizeof p->quota_file, "%.480s/%s", folder, name);
+}
+
+mptl_processors mptl_find_processors(const char *root) {
+  mptl_processors p = {.online = (int)sysconf(_SC_NPROCESSORS_ONLN), .allowed = count_allowed()};
+  if (p.online < 1) p.online = 1;
+  if (p.allowed < 1) p.allowed = p.online;
+  mptl_cgroup_visit(root, "cpu", lower_quota, &p);
+  p.usable = p.allowed;
+  if (p.quota > 0 && p.quota < p.usable) p.usable = p.quota < 1 ? 1 : (int)p.quota;
+  return p;
+}
+
+/* ---- Memory ---- */
+
+typedef struct memory_search {
+  mptl_memory_limit limit;
+  uint64_t resident, swap; /* of the process; of the machine, as much as it may use */
+} memory_search;
+
+static void lower_memory(memory_search *s, uint64_t most, uint64_t taken, const char *limiter) {
+  uint64_t left = most > taken ? most - taken : 0;
+  if (left >= s->limit.bytes) return;
+  s->limit.bytes = left;
+  snprintf(s->limit.limiter, sizeof s->limit.limiter, "%.511s", limiter);
+}
+
+/* A group's file with a number of bytes; false where there is none, or no limit in it. */
+static bool read_bytes(const char *folder, const char *name, uint64_t *bytes) {
+  char text[128], *end;
+  if (!mptl_cgroup_read(folder, name, text, sizeof text)) return false;
+  *bytes = strtoull(text, &end, 10);
+  return end != text && *bytes < (uint64_t)1 << 60; /* version 1 has no word for no limit, but a number beyond any machine */
+}
+
+static void visit_memory(void *context, const char *folder, bool version2) {
+  memory_search *s = context;
+  uint64_t most, swap = s->swap, both;
+  const char *name = version2 ? "memory.max" : "memory.limit_in_bytes";
+  char file[512];
+  if (!read_bytes(folder, name, &most)) return;
+  if (version2) {
+    if (!read_bytes(folder, "memory.swap.max", &swap) || swap > s->swap) swap = s->swap;
+  } else if (read_bytes(folder, "memory.memsw.limit_in_bytes", &both) && both >= most && both - most < swap) {
+    swap = both - most;
+  }
+  snprintf(file, sizeof file, "%.480s/%s", folder, name);
+  lower_memory(s, most + swap, s->resident, file);
+}
+
+/* The number of kilobytes behind a name in meminfo; 0 when it is not there. */
+static uint64_t meminfo(const char *root, const char *name) {
+  char path[MPTL_PATH_BYTES], line[256];
+  unsigned long long kilobytes = 0;
+  snprintf(path, sizeof path, "%s/proc/meminfo", root);
+  FILE *f = fopen(path, "r");
+  while (f != NULL && fgets(line, sizeof line, f) != NULL)
+    if (strncmp(line, name, strlen(name)) == 0 && sscanf(line + strlen(name), ": %llu kB", &kilobytes) == 1) break;
+  if (f != NULL) fclose(f);
+  return (uint64_t)kilobytes * 1024;
+}
+
+mptl_memory_limit mptl_find_memory(const char *root) {
+  unsigned long long size = 0, resident = 0;
+  FILE *f = fopen("/proc/self/statm", "r");
+  if (f != NULL && fscanf(f, "%llu %llu", &size, &resident) != 2) size = resident = 0;
+  if (f != NULL) fclose(f);
+  uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), machine = meminfo(root, "MemTotal");
+  memory_search s = {.limit = {.bytes = UINT64_MAX}, .resident = resident * page, .swap = meminfo(root, "SwapTotal")};
+  struct rlimit address_space;
+  if (getrlimit(RLIMIT_AS, &address_space) == 0 && address_space.rlim_cur != RLIM_INFINITY)
+    lower_memory(&s, address_space.rlim_cur, size * page, "RLIMIT_AS");
+  mptl_cgroup_visit(root, "memory", visit_memory, &s);
+  if (machine > 0) lower_memory(&s, machine + s.swap, s.resident, "physical memory");
+  return s.limit;
+}

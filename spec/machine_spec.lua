@@ -1,0 +1,151 @@
+-- What the process may use of the machine, with control groups that are made up: files below a folder that stands in front of
+-- /proc and /sys.
+local core = require "mptl.core"
+local json = require "mptl.json"
+local runs = require "support.runs"
+local threads = require "mptl.threads"
+
+local v2_mount = "31 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+local v1_mounts = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n"
+  .. "32 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+  .. "33 30 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+  .. "34 30 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
+
+describe("the machine", function()
+  local dir, root
+
+  before_each(function()
+    dir = runs.directory()
+    root = dir .. "/root"
+  end)
+  after_each(function() runs.remove(dir) end)
+
+  local function write(files)
+    for path, text in pairs(files) do
+      assert(os.execute(("mkdir -p '%s'"):format((root .. path):match "^(.*)/")))
+      runs.spill(root .. path, text)
+    end
+  end
+
+  local function quota()
+    local p = core.processors(root)
+    return p.quota, p.quota_file and p.quota_file:sub(#root + 1)
+  end
+
+  it("without control groups leaves all processors", function()
+    local p = core.processors(root)
+    assert.is_nil(p.quota)
+    assert.equal(p.allowed, p.usable)
+    assert.is_true(p.online >= 1 and p.allowed <= p.online)
+  end)
+
+  describe("in version 2 of control groups", function()
+    it("limits by the group of the process, or by one around it", function()
+      write {
+        ["/proc/self/cgroup"] = "0::/a.slice/b\n", ["/proc/self/mountinfo"] = v2_mount,
+        ["/sys/fs/cgroup/a.slice/b/cpu.max"] = "max 100000\n",
+      }
+      assert.is_nil(quota())
+      write { ["/sys/fs/cgroup/a.slice/cpu.max"] = "250000 100000\n" }
+      assert.same({ 2.5, "/sys/fs/cgroup/a.slice/cpu.max" }, { quota() })
+      write { ["/sys/fs/cgroup/a.slice/b/cpu.max"] = "50000 100000\n" }
+      assert.same({ 0.5, "/sys/fs/cgroup/a.slice/b/cpu.max" }, { quota() })
+      write { ["/sys/fs/cgroup/cpu.max"] = "1000 100000\n" }
+      assert.same({ 0.01, "/sys/fs/cgroup/cpu.max" }, { quota() })
+      assert.equal(1, core.processors(root).usable)
+    end)
+
+    it("finds the limit of a container that sees its own part of the tree", function()
+      write {
+        ["/proc/self/cgroup"] = "0::/docker/0123\n", ["/sys/fs/cgroup/cpu.max"] = "150000 100000\n",
+        ["/proc/self/mountinfo"] = v2_mount:gsub(" / ", " /docker/0123 ", 1),
+      }
+      assert.same({ 1.5, "/sys/fs/cgroup/cpu.max" }, { quota() })
+      write { ["/proc/self/cgroup"] = "0::/../elsewhere\n" } -- what the mount does not show
+      assert.same({ 1.5, "/sys/fs/cgroup/cpu.max" }, { quota() })
+    end)
+
+    it("leaves whole processors", function()
+      write {
+        ["/proc/self/cgroup"] = "0::/\n", ["/proc/self/mountinfo"] = v2_mount,
+        ["/sys/fs/cgroup/cpu.max"] = ("%d 100000\n"):format(100000 * core.processors().allowed - 50000),
+      }
+      assert.equal(math.max(1, core.processors().allowed - 1), core.processors(root).usable)
+      write { ["/sys/fs/cgroup/cpu.max"] = "100000000 100000\n" }
+      assert.equal(core.processors().allowed, core.processors(root).usable)
+    end)
+
+    it("passes over what cannot be read", function()
+      for _, text in ipairs { "", "max", "x y\n", "-1 100000\n", "100000 0\n", "nan nan\n" } do
+        write { ["/proc/self/cgroup"] = "0::/\n", ["/proc/self/mountinfo"] = v2_mount, ["/sys/fs/cgroup/cpu.max"] = text }
+        assert.is_nil(quota())
+      end
+      write { ["/proc/self/cgroup"] = "garbage\n::\n", ["/proc/self/mountinfo"] = "- - -\n" }
+      assert.is_nil(quota())
+    end)
+  end)
+
+  it("in version 1 limits by quota and period", function()
+    write {
+      ["/proc/self/cgroup"] = "7:cpuset:/x\n4:cpu,cpuacct:/box/1\n3:memory:/box/1\n0::/\n", ["/proc/self/mountinfo"] = v1_mounts,
+      ["/sys/fs/cgroup/cpu,cpuacct/box/1/cpu.cfs_quota_us"] = "-1\n",
+      ["/sys/fs/cgroup/cpu,cpuacct/box/1/cpu.cfs_period_us"] = "100000\n",
+    }
+    assert.is_nil(quota())
+    write {
+      ["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "20000\n", ["/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us"] = "50000\n",
+    }
+    assert.same({ 0.4, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us" }, { quota() })
+  end)
+
+  describe("has threads by default", function()
+    local function half_a_processor()
+      write {
+        ["/proc/self/cgroup"] = "0::/\n", ["/proc/self/mountinfo"] = v2_mount, ["/sys/fs/cgroup/cpu.max"] = "50000 100000\n",
+      }
+      return "env -u OMP_NUM_THREADS MPTL_SYSTEM_ROOT=" .. root
+    end
+
+    it("that the CPU quota pays for, and doctor says so", function()
+      local before = half_a_processor()
+      local _, out = runs.mptl(dir, "doctor", before)
+      assert.matches("\nthreads    1, by the CPU quota of 0.5 processors (" .. root .. "/sys/fs/cgroup/cpu.max)\n", out, 1, true)
+      _, out = runs.mptl(dir, "doctor --json", before)
+      local t = json.decode(out)
+      assert.same({ 1, 0.5, 1, "quota" }, { t.threads, t.processors.quota, t.processors.usable, t.processors.decides })
+      _, out = runs.mptl(dir, "doctor", before .. " OMP_NUM_THREADS=2")
+      assert.matches("\nthreads    %d, by OMP_NUM_THREADS; 1 can run at once, by the CPU quota of 0.5 processors", out)
+    end)
+
+    it("that its affinity allows", function()
+      local _, out = runs.mptl(dir, "doctor --json", "env -u OMP_NUM_THREADS taskset -c 0")
+      local t = json.decode(out)
+      assert.same({ 1, 1, 1 }, { t.threads, t.processors.allowed, t.processors.usable })
+      assert.equal(t.processors.online > 1 and "affinity" or "processors", t.processors.decides)
+    end)
+
+    it("and says when --threads or --jobs asks for more", function()
+      local before = half_a_processor()
+      local function said(option)
+        return ("mptl: %s: more threads than the 1 that can run at once, by the CPU quota of 0.5 processors (%s); this is slower"
+          .. " than fewer\n"):format(option, root .. "/sys/fs/cgroup/cpu.max")
+      end
+      local code, _, err = runs.mptl(dir, "train tiny.lua --epochs 1 --quiet --policy fp32 --out a --threads 2", before)
+      assert.same({ 0, said "--threads 2" }, { code, err })
+      code, _, err = runs.mptl(dir, "train tiny.lua --epochs 1 --quiet --policy fp32 --out b --threads 1", before)
+      assert.same({ 0, "" }, { code, err })
+      runs.spill(dir .. "/s.lua", 'return { common = { epochs = 1 }, runs = { { script = "tiny", policy = "fp32" } } }')
+      code, _, err = runs.mptl(dir, "sweep s.lua --out c --jobs 3", before)
+      assert.same({ 0, said "--jobs 3, of 1 threads each" }, { code, err })
+    end)
+  end)
+
+  it("says what limits threads", function()
+    local quota_text = { online = 8, allowed = 4, quota = 1.5, quota_file = "F", usable = 1 }
+    assert.same({ "quota", "the CPU quota of 1.5 processors (F)" }, { threads.limiter(quota_text) })
+    assert.same({ "affinity", "affinity to 4 of 8 processors" }, { threads.limiter { online = 8, allowed = 4, usable = 4 } })
+    assert.same({ "affinity", "affinity to 4 of 8 processors" },
+      { threads.limiter { online = 8, allowed = 4, quota = 6, quota_file = "F", usable = 4 } })
+    assert.same({ "processors", "8 processors" }, { threads.limiter { online = 8, allowed = 8, usable = 8 } })
+  end)
+end)
