@@ -98,6 +98,87 @@ describe("the machine", function()
     assert.same({ 0.4, "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us" }, { quota() })
   end)
 
+  describe("has memory", function()
+    local function memory(kilobytes, swap)
+      write { ["/proc/meminfo"] = ("MemTotal: %d kB\nMemFree: 1 kB\nSwapTotal: %d kB\n"):format(kilobytes, swap or 0) }
+    end
+
+    -- What is left, and what the process has taken of it by now, told apart with the help of a larger limit.
+    local function left()
+      local bytes, limiter = core.memory_limit(root)
+      return bytes, limiter:gsub("^" .. root:gsub("%p", "%%%0"), "")
+    end
+
+    it("of the machine, its swap space included", function()
+      assert.is_nil(core.memory_limit(root))
+      memory(1 << 40)
+      local bytes, limiter = left()
+      assert.equal("physical memory", limiter)
+      assert.is_true(bytes > (1 << 50) - (1 << 33) and bytes < 1 << 50)
+      memory(1 << 40, 1 << 39)
+      assert.near((1 << 50) + (1 << 49), left() + 0.0, 2.0 ^ 33)
+      memory(1)
+      assert.equal(0, (left()))
+    end)
+
+    it("of its control groups, version 2", function()
+      memory(1 << 40, 1 << 30)
+      write {
+        ["/proc/self/cgroup"] = "0::/a/b\n", ["/proc/self/mountinfo"] = v2_mount, ["/sys/fs/cgroup/a/b/memory.max"] = "max\n",
+      }
+      assert.equal("physical memory", select(2, left()))
+      write { ["/sys/fs/cgroup/a/memory.max"] = ("%d\n"):format(1 << 45), ["/sys/fs/cgroup/a/memory.swap.max"] = "max\n" }
+      local bytes, limiter = left()
+      assert.equal("/sys/fs/cgroup/a/memory.max", limiter)
+      assert.near((1 << 45) + (1 << 40), bytes + 0.0, 2.0 ^ 33)
+      write { ["/sys/fs/cgroup/a/memory.swap.max"] = "0\n" }
+      assert.near(1 << 45, left() + 0.0, 2.0 ^ 33)
+    end)
+
+    it("of its control groups, version 1", function()
+      memory(1 << 40, 1 << 30)
+      local folder = "/sys/fs/cgroup/memory/box"
+      write {
+        ["/proc/self/cgroup"] = "3:memory:/box\n", ["/proc/self/mountinfo"] = v1_mounts,
+        [folder .. "/memory.limit_in_bytes"] = "9223372036854771712\n",
+      }
+      assert.equal("physical memory", select(2, left()))
+      write { [folder .. "/memory.limit_in_bytes"] = ("%d\n"):format(1 << 45) }
+      assert.near((1 << 45) + (1 << 40), left() + 0.0, 2.0 ^ 33)
+      write { [folder .. "/memory.memsw.limit_in_bytes"] = ("%d\n"):format(1 << 45) }
+      local bytes, limiter = left()
+      assert.equal(folder .. "/memory.limit_in_bytes", limiter)
+      assert.near(1 << 45, bytes + 0.0, 2.0 ^ 33)
+    end)
+
+    it("that a training, a test or a measurement must not exceed", function()
+      local train = "train tiny.lua --quiet --policy fp32 --epochs 1 --out "
+      memory(4 << 20)
+      local before = "MPTL_SYSTEM_ROOT=" .. root
+      assert.same({ 0, "", "" }, { runs.mptl(dir, train .. "a", before) })
+      memory(1)
+      local function refuses(what, arguments)
+        local code, _, err = runs.mptl(dir, arguments, before)
+        assert.equal(1, code)
+        assert.matches("^mptl: memory: " .. what .. " takes [%d.e-]+ GB %(%d+ bytes%), physical memory leaves 0 GB %(0 bytes%); "
+          .. "a smaller %-%-batch, %-%-width or %-%-image%-size takes less\n$", err)
+      end
+      refuses("training", train .. "b")
+      assert.is_false(runs.exists(dir .. "/b/config.json"))
+      refuses("testing", "eval tiny.lua a/last.safetensors")
+      refuses("a training step", "bench step tiny.lua --steps 1")
+    end)
+
+    it("of its address space", function()
+      if (os.getenv "MPTL_SANITIZE" or "") ~= "" then return end -- their shadow memory takes all of it
+      runs.spill(dir .. "/large.lua", (runs.script:gsub("256 %* cfg", "65536 * 4 * cfg")))
+      local code, _, err = runs.mptl(dir, "train large.lua --policy fp32 --width 16 --batch 40 --image-size 1024 --out a",
+        "ulimit -v 2000000;")
+      assert.equal(1, code)
+      assert.matches("^mptl: memory: training takes [%d.]+ GB %(%d+ bytes%), RLIMIT_AS leaves [%d.]+ GB %(%d+ bytes%); ", err)
+    end)
+  end)
+
   describe("has threads by default", function()
     local function half_a_processor()
       write {

@@ -10,6 +10,7 @@ local core = require "mptl.core"
 local data = require "mptl.data"
 local loss_scale = require "mptl.loss_scale"
 local measure = require "mptl.measure"
+local memory = require "mptl.memory"
 local misuse = require "mptl.misuse"
 local optim = require "mptl.optim"
 local precision = require "mptl.precision"
@@ -65,11 +66,33 @@ local function check_classes(cfg, opened)
   end
 end
 
--- A program over the trainer's model; options besides batch and train come from the configuration.
+-- Options of a program; those besides batch and train come from the configuration.
+local function program_options(self, batch, train)
+  return {
+    batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute,
+    storage = self.cfg.storage,
+  }
+end
+
+-- A program over the trainer's model.
 local function program(self, assignment, batch, train)
-  return core.program(self.model, assignment,
-    { batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute,
-      storage = self.cfg.storage, workspace = self.workspace })
+  local options = program_options(self, batch, train)
+  options.workspace = self.workspace
+  return core.program(self.model, assignment, options)
+end
+
+-- The batch of the tests.
+local function test_batch(self)
+  return math.min(self.cfg.batch, self.data.test:count())
+end
+
+-- Refuses, before the model is made, what the process has no memory for.
+local function check_memory(self, train)
+  local list = { { self.plan.assignment, program_options(self, test_batch(self), false) } }
+  if not M.is_fp32(self.plan) then list[2] = { self.fp32_plan.assignment, list[1][2] } end
+  if train then table.insert(list, { self.plan.assignment, program_options(self, self.cfg.batch, true) }) end
+  for _, program_of in ipairs(list) do program_of[2].device = self.cfg.device end
+  memory.check(train and "training" or "testing", self.cfg.device, list)
 end
 
 --- Compiles a program over the trainer's model, which shares its workspace.
@@ -105,12 +128,14 @@ function M.create(cfg, purpose)
     image_size = cfg.input[2], on_bad_image = cfg.on_bad_image,
   }
   check_classes(cfg, self.data)
+  if train then check_batch(cfg, self.data.train:count(), self.graph) end
+  self.fp32_plan = precision.plan(precision.fp32(), self.graph, cfg.batch)
+  check_memory(self, train)
   self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
   self.workspace = core.workspace(cfg.device) -- the programs run one after the other
   self.promotions, self.changes, self.best = 0, 0, nil
   if train then
     local count = self.data.train:count()
-    check_batch(cfg, count, self.graph)
     self.loader = loader(self, "train", { shuffle = true, augment = true })
     self.batches = self.loader:batches()
     self.program = program(self, self.plan.assignment, cfg.batch, true)
@@ -227,13 +252,11 @@ local function test(self, used)
   return { loss = loss / count, acc = 100 * correct / count, count = count, bad_images = bad_images }
 end
 
---- Compiles the programs of the tests.
+--- Compiles the programs of the tests, as far as they are not yet: a plan may leave binary32 later.
 function Trainer:prepare_tests()
-  if self.test_program then return end
-  local batch = math.min(self.cfg.batch, self.data.test:count())
-  self.test_program = program(self, self.plan.assignment, batch, false)
-  if M.is_fp32(self.plan) then return end
-  self.fp32_plan = precision.plan(precision.fp32(), self.graph, self.cfg.batch)
+  local batch = test_batch(self)
+  self.test_program = self.test_program or program(self, self.plan.assignment, batch, false)
+  if self.fp32_program or M.is_fp32(self.plan) then return end
   self.fp32_program = program(self, self.fp32_plan.assignment, batch, false)
 end
 

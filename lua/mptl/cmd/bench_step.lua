@@ -5,6 +5,7 @@
 -- part of that.
 local core = require "mptl.core"
 local json = require "mptl.json"
+local memory = require "mptl.memory"
 local options = require "mptl.options"
 local profile = require "mptl.profile"
 local script = require "mptl.script"
@@ -61,6 +62,8 @@ function M.measure(cfg, steps, profiling)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
     { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device } })
+  memory.check("a training step", cfg.device, { { plan.assignment,
+    { batch = cfg.batch, rounding = cfg.rounding, compute = cfg.compute, storage = cfg.storage, device = cfg.device } } })
   collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
   local program = core.program(model, plan.assignment, {
@@ -84,11 +87,11 @@ function M.measure(cfg, steps, profiling)
   local _, peak = core.memory()
   table.sort(times)
   local median = 0.5 * (times[(steps + 1) // 2] + times[steps // 2 + 1])
-  local memory = program:memory()
+  local taken = program:memory()
   return {
     script = cfg.name, policy = cfg.policy, ratio = cfg.ratio or json.null, storage = cfg.storage, device = cfg.device,
     threads = core.threads(), batch = cfg.batch, steps = steps, ms_median = median, ms_min = times[1],
-    images_per_s = 1000 * cfg.batch / median, peak_bytes = peak, predicted_bytes = memory.total, saved_bytes = memory.saved,
+    images_per_s = 1000 * cfg.batch / median, peak_bytes = peak, predicted_bytes = taken.total, saved_bytes = taken.saved,
   }, profiled
 end
 
