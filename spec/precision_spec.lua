@@ -222,6 +222,50 @@ describe("precision.policy()", function()
       graph:operator("relu").theta:low() end))
   end)
 
+  it("cannot assign to what only tells how things are, and is told what to call", function()
+    local graph
+    local function refuses(message, change)
+      local ok, told = pcall(plan_small, precision.policy(function(...)
+        graph = ...
+        local before = table.pack(tostring(graph), tostring(graph:operator("conv1").v), tostring(graph:group(1)))
+        local went, error_message = pcall(change, ...)
+        assert.same(before, table.pack(tostring(graph), tostring(graph:operator("conv1").v), tostring(graph:group(1))))
+        assert.is_false(went)
+        error(error_message, 0)
+      end))
+      assert.is_false(ok)
+      assert.equal(message, (told:gsub("^[^:]*:%d+: ", "")))
+    end
+    refuses('tensor.format = "fp16": cannot be assigned, accepted are tensor:set(FORMAT), tensor:low(), tensor:high()',
+      function(g) g:operator("conv1").v.format = "fp16" end)
+    refuses("tensor.is_low = false: cannot be assigned, accepted are tensor:low(), tensor:high(), tensor:set(FORMAT)",
+      function(g) g:tensors()[1].is_low = false end)
+    refuses("group.low = true: cannot be assigned, accepted are group:demote(), group:promote()",
+      function(g) g:group(1).low = true end)
+    refuses("tensor.numel = 1: cannot be assigned, it only tells what is", function(g) g:operator("conv1").v.numel = 1 end)
+    refuses('operator.name = "x": cannot be assigned, it only tells what is', function(g) g:operator("conv1").name = "x" end)
+    refuses("group.index = 0: cannot be assigned, it only tells what is", function(g) g:group(1).index = 0 end)
+    refuses("operator.inputs[1] = nil: cannot be assigned, it only tells what is",
+      function(g) g:operator("conv1").inputs[1] = nil end)
+    refuses("group has no field colour, it has activations, demote, index, low, numel, parameters, promote",
+      function(g) g:group(1).colour = 1 end)
+    refuses('C.low.v = "fp16": cannot be assigned, accepted are formats = {high =, low =} among the policy\'s options',
+      function(_, C) C.low.v = "fp16" end)
+    refuses("policy.options.ratio = 1: cannot be assigned, it only tells what is", function(_, _, options) options.ratio = 1 end)
+    local policy = precision.demotion { ratio = 0.5 }
+    assert.error_matches(function() policy.ratio = 0.9 end, "policy.ratio = 0.9: cannot be assigned, it only tells what is$")
+    assert.error_matches(function() require("mptl").format("fp16").m = 3 end, "format.m = 3: cannot be assigned, it only")
+  end)
+
+  it("shows inputs and consumers as lists", function()
+    local op = plan_small(precision.fp32()).graph:operator("add")
+    assert.same({ 2, 1 }, { #op.inputs, #op.consumers })
+    local names = {}
+    for i, input in ipairs(op.inputs) do names[i] = input.name end
+    for i, consumer in pairs(op.consumers) do names[2 + i] = consumer.name end
+    assert.same({ "bn", "relu", "relu_2" }, names)
+  end)
+
   it("checks options and candidate sets", function()
     local function fails(f, pattern) assert.error_matches(f, pattern) end
     fails(function() precision.demotion { ratio = 2 } end, "demotion: ratio 2, accepted are 0 to 1$")

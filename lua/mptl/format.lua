@@ -63,7 +63,12 @@ function methods:fit(largest)
   return M.parse(core.format_fit(self.name, largest))
 end
 
-local mt = { __index = methods, __tostring = function(self) return self.name end }
+local mt = misuse.strict("format", methods, {}, {
+  "name", "e", "m", "b", "bits", "max", "min_normal", "min_subnormal", "epsilon", "has_infinity", "has_nan", "values", "max_code",
+  "code_size",
+})
+
+function mt:__tostring() return self.name end
 
 function mt.__eq(a, b) return a.name == b.name end
 
@@ -72,7 +77,7 @@ function mt.__eq(a, b) return a.name == b.name end
 -- @return its facts: name, e, m, b, bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan, values (how
 --   many finite ones), max_code, code_size; and the methods above
 function M.parse(name)
-  return setmetatable(misuse.call(core.format, tostring(name)), mt)
+  return misuse.object(mt, misuse.call(core.format, tostring(name)))
 end
 
 --- The named formats.

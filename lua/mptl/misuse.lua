@@ -118,27 +118,91 @@ function M.check_fields(what, options, accepted)
   end
 end
 
---- A table whose unknown fields are errors instead of nil, for the objects that scripts see.
+local function shown(value)
+  return type(value) == "string" and ("%q"):format(value) or M.text(value)
+end
+
+--- Raises for an assignment to what only shows how things are.
+-- @param what is assigned to, as "tensor.format"
+-- @param value that came
+-- @param way to do it, in words; nil where there is none
+function M.assigned(what, value, way)
+  M.raise("%s = %s: cannot be assigned, %s", what, shown(value), way and "accepted are " .. way or "it only tells what is")
+end
+
+--- A table to read: as another one, tables in it likewise; assignments are errors.
+-- @param what its name in messages
+-- @param t the other table
+-- @param way to have it otherwise, in words, or nil
+-- @return the table
+function M.read_only(what, t, way)
+  local function field(key)
+    return type(key) == "number" and ("%s[%d]"):format(what, key) or ("%s.%s"):format(what, tostring(key))
+  end
+  local function get(_, key)
+    local value = t[key]
+    if type(value) ~= "table" or getmetatable(value) ~= nil then return value end
+    return M.read_only(field(key), value, way)
+  end
+  return setmetatable({}, {
+    __index = get,
+    __newindex = function(_, key, value) M.assigned(field(key), value, way) end,
+    __len = function() return #t end,
+    __pairs = function(self) return function(_, key) key = next(t, key) return key, get(self, key) end, self, nil end,
+    accepted = M.names(t), -- for completion
+  })
+end
+
+local hidden = {} -- the key of an object's values: behind it no assignment reaches them
+
+--- A class of objects that scripts see: unknown fields are errors instead of nil, and so is every assignment.
 -- @param what the name of such an object in messages
 -- @param methods table of functions
 -- @param getters table of functions of the object, for fields computed on access
 -- @param fields list of the names of plain fields; those an object lacks are nil
+-- @param ways field -> how to change it, in words; nil for none
 -- @return a metatable
-function M.strict(what, methods, getters, fields)
+-- @usage
+-- local mt = misuse.strict("group", {}, {}, { "index" })
+-- local group = misuse.object(mt, { index = 3 })
+function M.strict(what, methods, getters, fields, ways)
   local known, mt = {}, { __name = "mptl." .. what }
   for _, names in ipairs { M.names(methods), M.names(getters), fields } do
     for _, name in ipairs(names) do known[name] = true end
   end
   mt.accepted = M.names(known) -- also for completion
   local accepted = mt.accepted
-  function mt.__index(self, key)
-    if methods[key] then return methods[key] end
-    if getters[key] then return getters[key](self) end
-    if known[key] then return nil end -- an optional field
+  local function refuse(key)
     M.raise("%s has no field %s%s, it has %s", what, M.text(key), M.suggest(key, accepted),
       table.concat(accepted, ", "))
   end
+  function mt.__index(self, key)
+    if methods[key] then return methods[key] end
+    if getters[key] then return getters[key](self) end
+    local value = rawget(self, hidden)[key]
+    if value ~= nil or known[key] then return value end -- an optional field
+    refuse(key)
+  end
+  function mt.__newindex(_, key, value)
+    if not known[key] then refuse(key) end
+    M.assigned(("%s.%s"):format(what, key), value, ways and ways[key])
+  end
   return mt
+end
+
+--- An object of a class.
+-- @param mt as M.strict returned it
+-- @param values table of its fields, and of what its methods keep
+-- @return the object
+function M.object(mt, values)
+  return setmetatable({ [hidden] = values }, mt)
+end
+
+--- The values of an object, which its own methods may change.
+-- @param object as M.object returned it
+-- @return the table
+function M.values(object)
+  return rawget(object, hidden)
 end
 
 return M

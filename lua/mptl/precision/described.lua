@@ -15,7 +15,8 @@ local misuse = require "mptl.misuse"
 local Graph, Group, Operator, Tensor = {}, {}, {}, {}
 
 local function changed(graph)
-  graph._changes = graph._changes + 1
+  local values = misuse.values(graph)
+  values._changes = values._changes + 1
 end
 
 -- Tensors
@@ -140,7 +141,9 @@ end
 local tensor_mt = misuse.strict("tensor", Tensor, {
   format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
   is_low = function(self) return (select(2, self._assignment:get(self.operator.index, self.role))) end,
-}, { "role", "operator", "group", "numel" })
+}, { "role", "operator", "group", "numel" }, {
+  format = "tensor:set(FORMAT), tensor:low(), tensor:high()", is_low = "tensor:low(), tensor:high(), tensor:set(FORMAT)",
+})
 
 local operator_mt = misuse.strict("operator", Operator, {}, {
   "index", "name", "kind", "gemm", "groups", "follows_inputs", "inputs", "consumers", "shared_out", "group", "v", "dv", "theta",
@@ -149,7 +152,7 @@ local operator_mt = misuse.strict("operator", Operator, {}, {
 
 local group_mt = misuse.strict("group", Group, {
   low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
-}, { "index", "numel", "activations", "parameters" })
+}, { "index", "numel", "activations", "parameters" }, { low = "group:demote(), group:promote()" })
 
 local graph_mt = misuse.strict("graph", Graph, {}, {})
 
@@ -177,35 +180,40 @@ local M = {}
 -- @param assignment the engine's assignment of it
 -- @return the described graph
 function M.describe(graph, assignment)
-  local self = setmetatable({
-    _assignment = assignment, _groups = {}, _operators = {}, _by_name = {}, _order = {}, _changes = 0,
-  }, graph_mt)
+  local groups, operators, by_name = {}, {}, {}
+  local self = misuse.object(graph_mt, {
+    _assignment = assignment, _groups = groups, _operators = operators, _by_name = by_name, _order = {}, _changes = 0,
+  })
   for i, g in ipairs(assignment:groups()) do
-    self._groups[i] = setmetatable({
+    groups[i] = misuse.object(group_mt, {
       _graph = self, index = g.index, numel = g.numel, activations = g.activations, parameters = g.parameters,
-    }, group_mt)
+    })
   end
+  local consumers = {}
   for i, op in ipairs(graph:operators()) do
-    local described = {
+    local inputs, values = {}, {
       index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, groups = op.groups, follows_inputs = op.follows_inputs,
-      inputs = {}, consumers = {}, shared_out = op.shared_out,
+      shared_out = op.shared_out,
     }
+    local described = misuse.object(operator_mt, values)
     for _, role in ipairs(candidates.roles) do
       local format, _, numel, group = assignment:get(op.index, role)
       if format then
-        described[role] = setmetatable({
+        values[role] = misuse.object(tensor_mt, {
           _graph = self, _assignment = assignment,
-          role = role, operator = described, numel = numel, group = self._groups[group + 1],
-        }, tensor_mt)
+          role = role, operator = described, numel = numel, group = groups[group + 1],
+        })
       end
     end
-    described.group = described.v.group
+    values.group = values.v.group
     for k, index in ipairs(op.inputs) do
-      described.inputs[k] = self._operators[index + 1]
-      table.insert(self._operators[index + 1].consumers, described)
+      inputs[k] = operators[index + 1]
+      table.insert(consumers[index + 1], described)
     end
-    self._operators[i] = setmetatable(described, operator_mt)
-    self._by_name[op.name] = described
+    consumers[i] = {}
+    values.inputs = misuse.read_only("operator.inputs", inputs)
+    values.consumers = misuse.read_only("operator.consumers", consumers[i])
+    operators[i], by_name[op.name] = described, described
   end
   return self
 end

@@ -22,11 +22,13 @@ local M = {
   describe = described.describe,
 }
 
-local Policy = {}
-Policy.__index = Policy
-Policy.__name = "mptl.Policy"
+local Policy = {} -- methods
 
-function Policy:__tostring()
+local policy_mt = misuse.strict("policy", Policy, {}, {
+  "name", "choose", "options", "accepted", "candidates", "formats", "ratio", "threshold", "after_step",
+})
+
+function policy_mt:__tostring()
   local parts = {}
   for _, name in ipairs { "format", "ratio", "k", "threshold" } do
     if self.options[name] ~= nil then parts[#parts + 1] = ("%s=%s"):format(name, tostring(self.options[name])) end
@@ -75,11 +77,11 @@ local function make(name, choose, options, accepted)
       if not ok then misuse.raise("%s: %s %s, accepted are %s", name, option, tostring(options[option]), accepts) end
     end
   end
-  return setmetatable({
-    name = name, choose = choose, options = options, accepted = accepted, candidates = C,
+  return misuse.object(policy_mt, {
+    name = name, choose = choose, options = misuse.read_only("policy.options", options), accepted = accepted, candidates = C,
     formats = type(options.formats or "hfp8") == "string" and (options.formats or "hfp8") or "custom",
     ratio = options.ratio, threshold = options.threshold or nil, after_step = options.after_step,
-  }, Policy)
+  })
 end
 
 -- The built-in policies: function, accepted options, defaults.
@@ -117,8 +119,9 @@ function M.uniform(format)
     misuse.raise("uniform: format %s, must be a string such as \"FP(6,9,0)\"", tostring(format))
   end
   local policy = make("uniform", rules.uniform, { formats = { high = format, low = format } }, { "formats" })
-  policy.options, policy.accepted, policy.formats = { format = format }, { "format" }, format
-  if format == "fp32" then policy.name, policy.options = "fp32", {} end
+  local values = misuse.values(policy)
+  values.options, values.accepted, values.formats = { format = format }, { "format" }, format
+  if format == "fp32" then values.name, values.options = "fp32", {} end
   return policy
 end
 
@@ -140,7 +143,7 @@ function M.policy(choose, options)
   local policy = make("policy", choose, options, {
     "after_step", "formats", "threshold", "ratio", "r_max", "k", "seed", "name", "time_limit",
   })
-  if policy.options.name then policy.name = policy.options.name end
+  if policy.options.name then misuse.values(policy).name = policy.options.name end
   return policy
 end
 
@@ -164,7 +167,7 @@ M.names = { "fp32", "uniform_low", "operator", "amp", "demotion", "increasing", 
 -- @param x the thing
 -- @return true or false
 function M.is_policy(x)
-  return getmetatable(x) == Policy
+  return getmetatable(x) == policy_mt
 end
 
 --- Whether a policy has an option of this name.
@@ -210,7 +213,7 @@ function M.named(name)
   if not M.is_policy(result) then
     error(("%s: returned a %s, must return mptl.precision.policy(function(graph, C) ... end)"):format(name, type(result)), 0)
   end
-  if result.name == "policy" then result.name = name:match("([^/]+)%.lua$") end
+  if result.name == "policy" then misuse.values(result).name = name:match("([^/]+)%.lua$") end
   return result
 end
 
@@ -224,7 +227,8 @@ function M.plan(policy, graph, batch)
   local C = policy.candidates
   local assignment = misuse.call(core.assignment, graph, batch, C)
   local view = described.describe(graph, assignment)
-  policy:limited(policy.choose, view, C, policy.options)
+  policy:limited(policy.choose, view, misuse.read_only("C", C, "formats = {high =, low =} among the policy's options"),
+    policy.options)
   return { assignment = assignment, graph = view, order = view:order(), policy = policy, batch = batch }
 end
 
