@@ -106,7 +106,10 @@ describe("mptl train", function()
     it("goes on while loss scaling keeps the parameters finite, and says so once an epoch", function()
       local code, _, err = runs.mptl(dir, "train huge.lua --quiet --out nan2")
       assert.equal(0, code)
-      assert.equal("mptl: epoch 1, step 1: the loss is NaN; going on\nmptl: epoch 2, step 3: the loss is NaN; going on\n", err)
+      local said = {}
+      for line in err:gmatch "[^\n]+" do said[#said + 1] = line:match "the loss is NaN; going on$" and line end
+      local function nan(where) return ("mptl: %s: the loss is NaN; going on"):format(where) end
+      assert.same({ nan "epoch 1, step 1", nan "epoch 2, step 3" }, said)
       local line = runs.slurp(dir .. "/nan2/metrics.jsonl"):match "[^\n]+"
       assert.matches('"train_loss":null', line)
       assert.equal(2, json.decode(line).skipped_steps)
@@ -128,6 +131,48 @@ describe("mptl train", function()
       local _, out = runs.mptl(dir, "eval blow.lua nan5/last.safetensors --policy fp32 --json")
       assert.equal(1, json.decode(out).epoch)
       assert.equal(runs.metrics(dir .. "/nan5")[1].test_loss, json.decode(out).test_loss)
+    end)
+  end)
+
+  describe("when no step of an epoch is applied", function()
+    setup(function()
+      -- the loss gradient overflows: at the least loss scale too
+      runs.spill(dir .. "/over.lua", [[
+        local mptl = require "mptl"
+        local nn = mptl.nn
+        return {
+          model = function() return nn.Sequential { nn.Flatten(), nn.Linear { 3072, 10 } } end,
+          dataset = "synthetic", batch = 16, epochs = 2, limit_train = 160, limit_test = 20,
+          loss_scale = mptl.loss_scale.dynamic { min = 2 ^ 12 },
+          precision = mptl.precision.uniform_low {
+            formats = { high = "fp32", low = { v = "fp16", dv = "FP(4,3,8)", theta = "fp16", dtheta = "fp16" } },
+          },
+        }]])
+    end)
+
+    local what = "none of its 10 steps was applied, the gradients were not finite; the loss scale is 2^12, and does not fall any "
+      .. "more; most overflows: dv of nll_loss (FP(4,3,8), 100 %); "
+
+    it("stops, names the tensors, and keeps a checkpoint from which it goes on", function()
+      assert.equal("mptl: epoch 1: " .. what .. "stopped, over1/last.safetensors is of this epoch; "
+        .. "--on-skipped continue goes on\n", fails(1, "train over.lua --quiet --out over1"))
+      assert.equal(1, #runs.metrics(dir .. "/over1"))
+      assert.equal(10, runs.metrics(dir .. "/over1")[1].skipped_steps)
+      assert.matches("failed: epoch 1: none of its 10 steps", runs.slurp(dir .. "/over1/run.log"))
+      local code, _, err = runs.mptl(dir, "train over.lua --quiet --out over1 --resume --on-skipped continue")
+      assert.same({ 0, "mptl: epoch 2: " .. what .. "going on\n" }, { code, err })
+      assert.equal(2, #runs.metrics(dir .. "/over1"))
+    end)
+
+    it("goes on when told to, and says so", function()
+      local code, _, err = runs.mptl(dir, "train over.lua --quiet --out over2 --on-skipped continue")
+      assert.same({ 0, "mptl: epoch 1: " .. what .. "going on\nmptl: epoch 2: " .. what .. "going on\n" }, { code, err })
+      assert.matches("epoch 2: none of its 10 steps was applied", runs.slurp(dir .. "/over2/run.log"))
+    end)
+
+    it("does not count an epoch of which one step was", function()
+      assert.equal(0, (runs.mptl(dir, "train tiny.lua --quiet --out some --epochs 1")))
+      assert.is_true(runs.metrics(dir .. "/some")[1].skipped_steps > 0)
     end)
   end)
 

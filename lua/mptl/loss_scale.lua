@@ -103,6 +103,12 @@ function State:update(applied)
   end
 end
 
+--- Whether a step that was not applied leaves the scale as it is: it is constant, or has fallen to its least.
+-- @return true or false
+function State:at_floor()
+  return self.settings.name ~= "dynamic" or self.scale <= self.settings.min
+end
+
 --- What a checkpoint keeps.
 -- @return {scale, good}
 function State:save()

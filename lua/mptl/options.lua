@@ -48,6 +48,9 @@ M.rows = {
     help = "after each epoch, compare the gradient on N fixed batches with that in fp32: gradient_error.jsonl" },
   { "on_nan", "choice", choices = { "stop", "continue" },
     help = "when the loss is NaN; the default is to go on while loss scaling keeps the parameters finite" },
+  { "on_skipped", "choice", choices = { "stop", "continue" },
+    help = "when no step of a whole epoch was applied, since gradients were not finite, and the loss scale cannot fall any"
+      .. " more; the default is to stop" },
   { "resume", "flag", script = false, help = "go on from the run directory's last checkpoint" },
   { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
   { "quiet", "flag", help = "no progress bar" },

@@ -55,6 +55,7 @@ function M.check_state(path, state, batches)
   for _, name in ipairs { "sums", "loss_scale", "formats" } do
     if type(state[name]) ~= "table" then error(("%s: damaged: it has no %s"):format(path, name), 0) end
   end
+  if state.sums.steps ~= nil then check("sums.steps", state.sums.steps, 1 << 53) end -- older ones have none
   for _, name in ipairs { "correct", "count", "skipped", "nan_steps" } do check("sums." .. name, state.sums[name], 1 << 53) end
 end
 
@@ -62,7 +63,7 @@ end
 -- order of sums.
 local free = {
   "path", "version", "data", "threads", "out", "resume", "quick", "quiet", "json", "steps_every", "tensors_every", "exponents",
-  "gradient_error", "on_nan", "on_bad_image", "device", "storage",
+  "gradient_error", "on_nan", "on_skipped", "on_bad_image", "device", "storage",
 }
 
 -- Two settings as JSON knows them: equal?

@@ -49,6 +49,25 @@ local function on_nan(cfg, run, t)
     t.epoch > 0 and ("%s is of epoch %d"):format(run.last, t.epoch) or "before the first checkpoint"), 0)
 end
 
+-- An epoch of which no step was applied: what is said of it; nil for others. Before the tests, which make other steps.
+local function nothing_applied(t)
+  if not t:all_skipped() then return nil end
+  local worst, scale = t:overflows(), t.scale
+  return ("epoch %d: none of its %d steps was applied, the gradients were not finite; the loss scale is 2^%.4g%s; %s"):format(
+    t.epoch + 1, t.sums.steps, math.log(scale.scale, 2), scale:at_floor() and ", and does not fall any more" or ", and falls",
+    #worst > 0 and "most overflows: " .. table.concat(worst, ", ") or "no overflow was counted")
+end
+
+-- Said once such an epoch is in the files and the checkpoint: so --resume goes on behind it. While a smaller scale can be tried
+-- the run goes on.
+local function on_skipped(cfg, run, t, text)
+  if cfg.on_skipped ~= "continue" and t.scale:at_floor() then
+    error(("%s; stopped, %s is of this epoch; --on-skipped continue goes on"):format(text, run.last), 0)
+  end
+  run:log("%s", text)
+  complain("%s; going on", text)
+end
+
 local function show_step(display, cfg, t, result, started)
   local seconds = core.time() - started.time
   local sums = t.sums
@@ -103,7 +122,9 @@ end
 local function one_epoch(cfg, run, display, t, run_started)
   local from, lr = core.time(), t:lr()
   local tested
+  local nothing
   if train_epoch(cfg, run, display, t, lr, run_started) then
+    nothing = nothing_applied(t)
     display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
     tested = t:evaluate()
     if tested and t.measures and not t.measures:after_epoch() then tested = nil end
@@ -120,7 +141,7 @@ local function one_epoch(cfg, run, display, t, run_started)
   save(run, t, better)
   if cfg.json then print_line(line) end
   display:epoch(metrics)
-  return metrics
+  return metrics, nothing
 end
 
 local function begin(cfg, t, run, resumed)
@@ -161,9 +182,10 @@ function M.run(cfg)
   local started = { time = core.time(), done = t.epoch * t.batches + t.batch }
   local ok, message = xpcall(function()
     while t.epoch < cfg.epochs and not interrupted do
-      local metrics = one_epoch(cfg, run, display, t, started)
+      local metrics, nothing = one_epoch(cfg, run, display, t, started)
       history[#history + 1] = metrics
       interrupted = metrics == nil
+      if nothing then on_skipped(cfg, run, t, nothing) end
     end
   end, function(m) return os.getenv "MPTL_TRACEBACK" and type(m) == "string" and debug.traceback(m, 2) or m end)
   core.catch_interrupt(false)

@@ -181,7 +181,7 @@ end
 --- Starts the next epoch's sums.
 function Trainer:begin_epoch()
   self.batch = 0
-  self.sums = { loss = 0.0, correct = 0, count = 0, skipped = 0, nan_steps = 0, seconds = 0.0, bad_images = 0 }
+  self.sums = { loss = 0.0, correct = 0, count = 0, steps = 0, skipped = 0, nan_steps = 0, seconds = 0.0, bad_images = 0 }
 end
 
 --- The learning rate of the epoch under way.
@@ -211,9 +211,10 @@ function Trainer:train_step(lr)
     skip_nonfinite = self.scale.skip_nonfinite,
   })
   if self.measures then self.measures:after_step(used) end
-  self.step, self.batch = self.step + 1, self.loader:position()
+  self.step, self.batch, self.last_used = self.step + 1, self.loader:position(), used
   self.scale:update(result.applied)
   sums.loss, sums.correct, sums.count = sums.loss + result.loss, sums.correct + result.correct, sums.count + result.count
+  sums.steps = sums.steps and sums.steps + 1 -- a checkpoint of an older version has none
   if not result.applied then sums.skipped = sums.skipped + 1 end
   if result.loss ~= result.loss then sums.nan_steps = sums.nan_steps + 1 end
   sums.scale_min = math.min(sums.scale_min or scale, scale)
@@ -226,6 +227,36 @@ function Trainer:train_step(lr)
     loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
     changes = changes,
   }
+end
+
+--- Whether no step of the epoch under way was applied so far.
+-- @return true or false
+function Trainer:all_skipped()
+  local sums = self.sums
+  return sums.steps ~= nil and sums.steps > 0 and sums.skipped == sums.steps
+end
+
+--- The tensors that overflowed most in the last step of this process, the backward ones, which decide whether a step is applied,
+-- first: those of them of which the largest share was infinite or NaN, or overflowed.
+-- @return list of text, "dv of conv1 (FP(5,2,0), 12.5 %)"; empty where there was none, or no step
+function Trainer:overflows()
+  local list, told = {}, {}
+  for _, s in ipairs(self.last_used and self.last_used:stats() or {}) do
+    local lost = s.overflow + s.inf_in + s.nan_in
+    if lost > 0 then
+      local backward = s.role == "dv" or s.role == "dtheta"
+      list[#list + 1] = { place = #list, operator = s.operator, role = s.role, backward = backward, share = lost / s.elements }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.backward ~= b.backward then return a.backward end
+    return a.share > b.share or (a.share == b.share and a.place < b.place)
+  end)
+  for i = 1, math.min(#list, 3) do
+    local op = self.plan.graph:operator(list[i].operator)
+    told[i] = ("%s of %s (%s, %.3g %%)"):format(list[i].role, op.name, op[list[i].role].format, 100 * list[i].share)
+  end
+  return told
 end
 
 --- Whether no parameter or buffer holds inf or NaN.
