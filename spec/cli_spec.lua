@@ -76,6 +76,14 @@ describe("mptl", function()
       "operator", "--ratio", "0.3")
   end)
 
+  it("says where threads are chosen what depends on their number", function()
+    for _, command in ipairs { "train", "eval", "bench step" } do
+      local words = { "--help" }
+      for word in command:gmatch "%a+" do table.insert(words, #words, word) end
+      assert.matches("another number sums in another order: losses differ in their last digits", process.mptl(words).out, 1, true)
+    end
+  end)
+
   it("names missing and surplus arguments", function()
     fails(2, "mptl plan: missing argument 'script'", "plan")
     fails(2, "mptl plan: option '--batch' requires an argument", "plan", "resnet18_cifar", "--batch")

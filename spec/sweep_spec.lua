@@ -1,4 +1,5 @@
 -- Sweeps: what a file stands for, and running it through the program, with interruptions.
+local core = require "mptl.core"
 local json = require "mptl.json"
 local process = require "support.process"
 local runs = require "support.runs"
@@ -310,6 +311,10 @@ return {
     runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", '{"epoch":1}\n{"test_acc":"high"}\n')
     local out
     code, out, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")
+    local from = core.time() -- a line without an end is passed over, however long
+    runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", ("x"):rep(1 << 20))
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")))
+    assert.is_true(core.time() - from < 20)
     assert.same({ 0, "" }, { code, err })
     assert.matches("begun +tiny%-fp32", out)
   end)

@@ -24,7 +24,8 @@ end
 -- Lines of metrics.jsonl that are whole, with what is told of a run.
 local function read_metrics(dir)
   local list = {}
-  for line in (slurp(dir .. "/metrics.jsonl") or ""):gmatch "([^\n]+)\n" do
+  local whole = (slurp(dir .. "/metrics.jsonl") or ""):match "^.*\n" or ""
+  for line in whole:gmatch "[^\n]+" do
     local record = json.decode(line)
     local told = type(record) == "table"
     for _, field in ipairs { "test_acc", "test_acc_fp32", "ratio_lo" } do
@@ -108,7 +109,7 @@ end
 -- @param code exit status
 -- @return why, one line
 function M.fail(dir, code)
-  local said = slurp(dir .. "/output.log") or ""
+  local said = (slurp(dir .. "/output.log") or ""):sub(-4096) -- the search below goes on from each byte of a line
   local message = said:match "([^\n]+)\n*$" or "no message"
   if code > 128 then message = ("ended by signal %d; before: %s"):format(code - 128, message) end
   core.write_file(dir .. "/failed", { message, "\n" })
