@@ -260,6 +260,29 @@ mptl: epoch 2: 1 test image left out; the last: images/val/a/02.JPEG: not a JPEG
       assert.equal(8, json.decode(out).images)
       assert.equal("mptl: 1 test image left out; the last: images/val/a/02.JPEG: not a JPEG image but a PNG image\n", complaint)
     end)
+
+    it("makes no step of a batch that they leave too small for an operator", function()
+      runs.spill(dir .. "/pixel.lua", [[
+        local nn = require("mptl").nn
+        return {
+          model = function()
+            return nn.Sequential { nn.Conv2d { 3, 4, kernel = 24 }, nn.BatchNorm2d(4), nn.Flatten(), nn.Linear { 4, 3 } }
+          end,
+          dataset = "imagenet", batch = 2, limit_train = 20,
+        }]])
+      local code, _, err = runs.mptl(dir, "train pixel.lua --quiet --epochs 1 --out lonely --on-bad-image skip " .. options)
+      assert.equal(0, code)
+      assert.matches("epoch 1: 1 training image left out; .*\nmptl: epoch 1: no step for 1 good training image: bad ones left "
+        .. "too few in the batch to normalise\n", err)
+    end)
+
+    it("stops when no step can be made", function()
+      assert(os.execute(("mkdir %s/none; cp -r %s/images/* %s/none"):format(dir, dir, dir)))
+      assert(os.execute(("for f in %s/none/train/*/*; do echo no image > $f; done"):format(dir)))
+      local code, _, err = runs.mptl(dir, "train small.lua --quiet --out bad --data none --image-size 24 --on-bad-image skip")
+      assert.equal(1, code)
+      assert.matches("^mptl: epoch 1: no step was made: 21 training images left out; the last: none/train/[^\n]*\n$", err)
+    end)
   end)
 
   it("says what is wrong", function()

@@ -110,6 +110,16 @@ local function tell_bad_images(run, t, count, split)
   complain("%s", text)
 end
 
+-- Says of how many good images a step could not be made, since bad ones had left their batch too small.
+local function tell_lonely_images(run, t)
+  local count = t.sums.lonely_images or 0
+  if count == 0 then return end
+  local text = ("epoch %d: no step for %d good training image%s: bad ones left too few in the batch to normalise"):format(
+    t.epoch + 1, count, count == 1 and "" or "s")
+  run:log("%s", text)
+  complain("%s", text)
+end
+
 -- Writes a checkpoint. It counts on all lines that were written before, so these are on the disk first.
 local function save(run, t, better)
   run:sync()
@@ -124,6 +134,9 @@ local function one_epoch(cfg, run, display, t, run_started)
   local tested
   local nothing
   if train_epoch(cfg, run, display, t, lr, run_started) then
+    if t.sums.count == 0 then
+      error(("epoch %d: no step was made: %s"):format(t.epoch + 1, t:left_out(t.sums.bad_images or 0, "training")), 0)
+    end
     nothing = nothing_applied(t)
     display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
     tested = t:evaluate()
@@ -134,6 +147,7 @@ local function one_epoch(cfg, run, display, t, run_started)
     return nil
   end
   tell_bad_images(run, t, t.sums.bad_images or 0, "training")
+  tell_lonely_images(run, t)
   tell_bad_images(run, t, tested.bad_images, "test")
   local metrics, better = t:end_epoch(tested, lr)
   metrics.seconds = core.time() - from

@@ -43,12 +43,15 @@ function M.open_device(cfg)
 end
 
 -- What an epoch could not finish is refused in front of it: its last batch may be smaller than an operator can be trained with.
+-- Returns the least batch that all of them can.
 local function check_batch(cfg, count, graph)
   if cfg.batch > count then
     misuse.usage("--batch %d: larger than the training set, accepted are 1 to its %d images", cfg.batch, count)
   end
   local last = count % cfg.batch
+  local least = 1
   for _, op in ipairs(graph:operators()) do
+    least = math.max(least, op.least_batch)
     if cfg.batch < op.least_batch then
       misuse.usage("--batch %d: %s (%s) normalises one value per channel, accepted are batches of at least %d", cfg.batch,
         op.name, op.kind, op.least_batch)
@@ -58,6 +61,7 @@ local function check_batch(cfg, count, graph)
         cfg.batch, last, count, op.name, op.kind, op.least_batch)
     end
   end
+  return least
 end
 
 local function check_classes(cfg, opened)
@@ -128,7 +132,7 @@ function M.create(cfg, purpose)
     image_size = cfg.input[2], on_bad_image = cfg.on_bad_image,
   }
   check_classes(cfg, self.data)
-  if train then check_batch(cfg, self.data.train:count(), self.graph) end
+  if train then self.least_batch = check_batch(cfg, self.data.train:count(), self.graph) end
   self.fp32_plan = precision.plan(precision.fp32(), self.graph, cfg.batch)
   check_memory(self, train)
   self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
@@ -201,8 +205,13 @@ end
 -- nil when the epoch has no more batches
 function Trainer:train_step(lr)
   local o, scale, sums = self.optimizer, self.scale.scale, self.sums
-  local n, bad = next_batch(self, self.loader)
-  sums.bad_images = (sums.bad_images or 0) + bad
+  local n, bad
+  repeat -- bad images may leave a batch that is too small for an operator
+    n, bad = next_batch(self, self.loader)
+    sums.bad_images = (sums.bad_images or 0) + bad
+    local small = n and n < self.least_batch
+    if small then sums.lonely_images = (sums.lonely_images or 0) + n end
+  until not small
   if not n then return nil end
   local used = self:training_program(n)
   if self.measures then self.measures:before_step(used) end
