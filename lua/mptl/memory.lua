@@ -9,12 +9,12 @@ local function gigabytes(bytes)
 end
 
 --- What programs of one model take that run one after the other and share a workspace.
--- @param list of {assignment, {batch =, train =, ...}}, what core.predict_memory takes
--- @return bytes
+-- @param list of {assignment, {batch =, train =, ...}}, what core.predict_memory takes but for the device
+-- @return bytes, of the host
 function M.predict(list)
   local parameters, own, arena, scratch = 0, 0, 0, 0
   for _, program in ipairs(list) do
-    local m = core.predict_memory(table.unpack(program))
+    local m = core.predict_memory(table.unpack(program)) -- on the CPU
     parameters, own = math.max(parameters, m.parameters), own + m.images + m.state + m.record
     arena, scratch = math.max(arena, m.arena), math.max(scratch, m.scratch)
   end

@@ -8,6 +8,7 @@ local adapt = require "mptl.precision.adapt"
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local data = require "mptl.data"
+local feasible = require "mptl.feasible"
 local loss_scale = require "mptl.loss_scale"
 local measure = require "mptl.measure"
 local memory = require "mptl.memory"
@@ -17,6 +18,7 @@ local precision = require "mptl.precision"
 local resume = require "mptl.resume"
 local schedule = require "mptl.schedule"
 local script = require "mptl.script"
+local tensors = require "mptl.measure.tensors"
 local threads = require "mptl.threads"
 
 local M = {}
@@ -42,34 +44,6 @@ function M.open_device(cfg)
   cfg.device = name
 end
 
--- What an epoch could not finish is refused in front of it: its last batch may be smaller than an operator can be trained with.
--- Returns the least batch that all of them can.
-local function check_batch(cfg, count, graph)
-  if cfg.batch > count then
-    misuse.usage("--batch %d: larger than the training set, accepted are 1 to its %d images", cfg.batch, count)
-  end
-  local last = count % cfg.batch
-  local least = 1
-  for _, op in ipairs(graph:operators()) do
-    least = math.max(least, op.least_batch)
-    if cfg.batch < op.least_batch then
-      misuse.usage("--batch %d: %s (%s) normalises one value per channel, accepted are batches of at least %d", cfg.batch,
-        op.name, op.kind, op.least_batch)
-    elseif last > 0 and last < op.least_batch then
-      misuse.usage("--batch %d: leaves %d of the %d training images for the last batch, but %s (%s) normalises one value per"
-        .. " channel, accepted are sizes that leave none or at least %d",
-        cfg.batch, last, count, op.name, op.kind, op.least_batch)
-    end
-  end
-  return least
-end
-
-local function check_classes(cfg, opened)
-  if opened.classes > cfg.classes then
-    misuse.usage("dataset %s: %d classes, the network has %d", cfg.dataset, opened.classes, cfg.classes)
-  end
-end
-
 -- Options of a program; those besides batch and train come from the configuration.
 local function program_options(self, batch, train)
   return {
@@ -88,15 +62,6 @@ end
 -- The batch of the tests.
 local function test_batch(self)
   return math.min(self.cfg.batch, self.data.test:count())
-end
-
--- Refuses, before the model is made, what the process has no memory for.
-local function check_memory(self, train)
-  local list = { { self.plan.assignment, program_options(self, test_batch(self), false) } }
-  if not M.is_fp32(self.plan) then list[2] = { self.fp32_plan.assignment, list[1][2] } end
-  if train then table.insert(list, { self.plan.assignment, program_options(self, self.cfg.batch, true) }) end
-  for _, program_of in ipairs(list) do program_of[2].device = self.cfg.device end
-  memory.check(train and "training" or "testing", self.cfg.device, list)
 end
 
 --- Compiles a program over the trainer's model, which shares its workspace.
@@ -131,10 +96,13 @@ function M.create(cfg, purpose)
     dataset = cfg.dataset, dir = cfg.data, limit_train = not train and 1 or cfg.limit_train, limit_test = cfg.limit_test,
     image_size = cfg.input[2], on_bad_image = cfg.on_bad_image,
   }
-  check_classes(cfg, self.data)
-  if train then self.least_batch = check_batch(cfg, self.data.train:count(), self.graph) end
+  feasible.classes(cfg, self.data)
+  if train then self.least_batch = feasible.batch(cfg, self.data.train:count(), self.graph) end
   self.fp32_plan = precision.plan(precision.fp32(), self.graph, cfg.batch)
-  check_memory(self, train)
+  local programs = { { self.plan.assignment, program_options(self, test_batch(self), false) } }
+  if not M.is_fp32(self.plan) then programs[2] = { self.fp32_plan.assignment, programs[1][2] } end
+  if train then table.insert(programs, { self.plan.assignment, program_options(self, cfg.batch, true) }) end
+  memory.check(train and "training" or "testing", cfg.device, programs)
   self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
   self.workspace = core.workspace(cfg.device) -- the programs run one after the other
   self.promotions, self.changes, self.best = 0, 0, nil
@@ -238,34 +206,17 @@ function Trainer:train_step(lr)
   }
 end
 
+--- The tensors that overflowed most in the last step that this process made.
+-- @return as measure.tensors.overflows; empty when there was no step
+function Trainer:overflows()
+  return self.last_used and tensors.overflows(self.plan.graph, self.last_used) or {}
+end
+
 --- Whether no step of the epoch under way was applied so far.
 -- @return true or false
 function Trainer:all_skipped()
   local sums = self.sums
   return sums.steps ~= nil and sums.steps > 0 and sums.skipped == sums.steps
-end
-
---- The tensors that overflowed most in the last step of this process, the backward ones, which decide whether a step is applied,
--- first: those of them of which the largest share was infinite or NaN, or overflowed.
--- @return list of text, "dv of conv1 (FP(5,2,0), 12.5 %)"; empty where there was none, or no step
-function Trainer:overflows()
-  local list, told = {}, {}
-  for _, s in ipairs(self.last_used and self.last_used:stats() or {}) do
-    local lost = s.overflow + s.inf_in + s.nan_in
-    if lost > 0 then
-      local backward = s.role == "dv" or s.role == "dtheta"
-      list[#list + 1] = { place = #list, operator = s.operator, role = s.role, backward = backward, share = lost / s.elements }
-    end
-  end
-  table.sort(list, function(a, b)
-    if a.backward ~= b.backward then return a.backward end
-    return a.share > b.share or (a.share == b.share and a.place < b.place)
-  end)
-  for i = 1, math.min(#list, 3) do
-    local op = self.plan.graph:operator(list[i].operator)
-    told[i] = ("%s of %s (%s, %.3g %%)"):format(list[i].role, op.name, op[list[i].role].format, 100 * list[i].share)
-  end
-  return told
 end
 
 --- Whether no parameter or buffer holds inf or NaN.

@@ -63,7 +63,7 @@ function M.measure(cfg, steps, profiling)
   local profiled = profiling and profile.create(graph, plan,
     { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device } })
   memory.check("a training step", cfg.device, { { plan.assignment,
-    { batch = cfg.batch, rounding = cfg.rounding, compute = cfg.compute, storage = cfg.storage, device = cfg.device } } })
+    { batch = cfg.batch, rounding = cfg.rounding, compute = cfg.compute, storage = cfg.storage } } })
   collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
   local program = core.program(model, plan.assignment, {

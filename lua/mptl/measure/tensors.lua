@@ -64,6 +64,31 @@ function M.is_tag(tag)
   return tag:find "^%l+flow_largest/" ~= nil
 end
 
+--- The three tensors that overflowed most in the last step of a program: of which the largest share overflowed, or came in as
+-- infinity or NaN; the backward ones, which decide whether a step is applied, first.
+-- @param graph the described graph
+-- @param program of it
+-- @return list of text, "dv of conv1 (FP(5,2,0), 12.5 %)"
+function M.overflows(graph, program)
+  local list, told = {}, {}
+  for _, s in ipairs(program:stats()) do
+    local lost = s.overflow + s.inf_in + s.nan_in
+    if lost > 0 then
+      local backward = s.role == "dv" or s.role == "dtheta"
+      list[#list + 1] = { place = #list, operator = s.operator, role = s.role, backward = backward, share = lost / s.elements }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.backward ~= b.backward then return a.backward end
+    return a.share > b.share or (a.share == b.share and a.place < b.place)
+  end)
+  for i = 1, math.min(#list, 3) do
+    local op = graph:operator(list[i].operator)
+    told[i] = ("%s of %s (%s, %.3g %%)"):format(list[i].role, op.name, op[list[i].role].format, 100 * list[i].share)
+  end
+  return told
+end
+
 --- A step in a few numbers: the largest share of a tensor that overflowed, and that underflowed, by role.
 -- @param list of M.describe
 -- @return list of {tag, value}, for TensorBoard
