@@ -175,6 +175,21 @@ describe("checkpoint", function()
     refuses("c: damaged: it has no sums", "sums", 7)
   end)
 
+  it("with settings that are none is not evaluated by them", function()
+    local eval = require "mptl.cmd.eval"
+    local graph, model = small_training()
+    for name, case in pairs {
+      batch = { 1e300, "1e%+300, accepted are whole numbers from 1 to 65536" },
+      rounding = { {}, "table: 0x%x+, accepted are nearest_even, .*" },
+      width = { "wide", "wide, accepted are numbers above 0 to 16" },
+    } do
+      checkpoint.save(path, graph, model, { step = 0, settings = { [name] = case[1] } })
+      local ok, message = pcall(eval.evaluate, { script = "none", checkpoint = path })
+      assert.is_false(ok)
+      assert.matches("damaged: its setting " .. name .. " is " .. case[2] .. "$", message)
+    end
+  end)
+
   it("with a damaged state says so", function()
     safetensors.write(path, {}, { mptl = "{" })
     assert.error_matches(function() checkpoint.state(path) end, "damaged: its state is no JSON object")

@@ -40,18 +40,28 @@ function M.set_formats(path, plan, list)
   end
 end
 
---- An error for a count or a sum of a checkpoint's state that no training gives.
+local function check_count(path, what, value, most)
+  if math.type(value) == "integer" and value >= 0 and value <= most then return end
+  error(("%s: damaged: %s is %s, accepted are whole numbers from 0 to %d"):format(path, what, tostring(value), most), 0)
+end
+
+--- An error for an epoch or a step of a checkpoint's state that no training gives.
+-- @param path the file
+-- @param state the checkpoint's
+function M.check_place(path, state)
+  check_count(path, "epoch", state.epoch, options.by_name.epochs.max)
+  check_count(path, "step", state.step, 1 << 53)
+end
+
+--- The same for all counts and sums of the state.
 -- @param path the file
 -- @param state the checkpoint's
 -- @param batches of an epoch
 function M.check_state(path, state, batches)
-  local function check(what, value, most)
-    if math.type(value) == "integer" and value >= 0 and value <= most then return end
-    error(("%s: damaged: %s is %s, accepted are whole numbers from 0 to %d"):format(path, what, tostring(value), most), 0)
-  end
-  check("epoch", state.epoch, options.by_name.epochs.max)
+  local function check(...) check_count(path, ...) end
+  M.check_place(path, state)
   check("batch", state.batch, batches)
-  for _, name in ipairs { "step", "updates", "promotions" } do check(name, state[name], 1 << 53) end
+  for _, name in ipairs { "updates", "promotions" } do check(name, state[name], 1 << 53) end
   for _, name in ipairs { "sums", "loss_scale", "formats" } do
     if type(state[name]) ~= "table" then error(("%s: damaged: it has no %s"):format(path, name), 0) end
   end

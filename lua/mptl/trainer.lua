@@ -316,7 +316,8 @@ function Trainer:load(path)
   local state, file = checkpoint.state(path)
   checkpoint.load(file, self.graph, self.model, false)
   if state then
-    resume.set_formats(path, self.plan, state.formats)
+    resume.check_place(path, state)
+    resume.set_formats(path, self.plan, type(state.formats) == "table" and state.formats or {})
     self.epoch, self.step = state.epoch, state.step
   end
   return state

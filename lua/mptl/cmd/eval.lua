@@ -19,6 +19,19 @@ function M.configure(parser)
   options.add(parser)
 end
 
+local function inherit(args, settings)
+  for _, name in ipairs(inherited) do
+    local given = settings[name]
+    if args[name] == nil and given ~= nil then
+      local value, accepted = options.check(options.by_name[name], given)
+      if value == nil then
+        error(("%s: damaged: its setting %s is %s, accepted are %s"):format(args.checkpoint, name, tostring(given), accepted), 0)
+      end
+      args[name] = value
+    end
+  end
+end
+
 --- Evaluates.
 -- @param args options by name, script, checkpoint
 -- @return table of the fields that --json prints
@@ -27,9 +40,7 @@ function M.evaluate(args)
   if not file then misuse.usage("checkpoint %s: no such file", args.checkpoint) end
   file:close()
   local state = checkpoint.state(args.checkpoint)
-  for _, name in ipairs(inherited) do
-    if state and args[name] == nil and not args.quick then args[name] = (state.settings or {})[name] end
-  end
+  if state and not args.quick then inherit(args, state.settings or {}) end
   local t = trainer.create(script.configure(args.script, args), "eval")
   t:load(args.checkpoint)
   local tested, measure = t:evaluate(), t.plan.graph:measure()
