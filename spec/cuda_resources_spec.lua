@@ -1,6 +1,6 @@
 -- What the CUDA kernels take of a multiprocessor: two blocks of 256 threads have room with at most 128 registers a thread, and
--- a stack is slow memory, for what is rare. cuobjdump says it of the plug-in; where there is only a compiler, the largest kernels are compiled
--- once more.
+-- a stack is slow memory, for what is rare. cuobjdump says it of the plug-in; where there is only a compiler, the largest kernels
+-- are compiled once more.
 local lfs = require "lfs"
 
 local MOST_REGISTERS = 128
