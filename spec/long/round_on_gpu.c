@@ -3,7 +3,7 @@
  *
  *   round_on_gpu [FORMAT...]      all six modes of each; without arguments a list of telling formats
  *
- * Exit 1 at a difference, which is printed with bit patterns; 77 where there is no GPU. Not yet run on one.
+ * Exit 1 at a difference, which is printed with bit patterns; 77 where there is no GPU.
  */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
