@@ -31,10 +31,7 @@ describe("checkpoint", function()
   local path
 
   before_each(function() path = os.tmpname() end)
-  after_each(function()
-    os.remove(path)
-    os.remove(path .. ".tmp")
-  end)
+  after_each(function() os.remove(path) end)
 
   it("names tensors as PyTorch does, momentum and the batch norms' counter beside them", function()
     local graph, model = small_training()

@@ -262,6 +262,25 @@ return {
     assert.same({ 0, "1 of 1 runs finished" }, { code, out:match "1 of 1 runs finished" })
   end)
 
+  it("shares the work with another sweep that is started together with it", function()
+    for trial = 1, 3 do
+      local out = "o" .. trial
+      background(("sweep s.lua --out %s --jobs 1 >other.txt 2>others_err.txt"):format(out))
+      local code, _, err = runs.mptl(dir, ("sweep s.lua --out %s --jobs 1"):format(out))
+      process.wait_for(dir .. "/code")
+      assert.same({ 0, "" }, { code, err })
+      assert.equal("0", runs.slurp(dir .. "/code"):match "%d+")
+      assert.equal("", runs.slurp(dir .. "/others_err.txt"))
+      for _, name in ipairs { "tiny-fp32", "tiny-demotion-ratio0.3", "tiny-demotion-ratio1" } do
+        local log = runs.slurp(("%s/%s/%s/run.log"):format(dir, out, name))
+        assert.equal(1, select(2, log:gsub("began: ", "")))
+        assert.equal(2, #runs.metrics(("%s/%s/%s"):format(dir, out, name)))
+        assert.is_false(runs.exists(("%s/%s/%s/failed"):format(dir, out, name)))
+      end
+      os.remove(dir .. "/code")
+    end
+  end)
+
   it("leaves a run alone that another process trains", function()
     local train = "train tiny.lua --policy fp32 --epochs 100000 --threads 1 --out o/tiny-fp32"
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')

@@ -33,6 +33,16 @@ describe("system", function()
 
   after_each(function() files.remove(dir) end)
 
+  -- What is in the directory.
+  local function names()
+    local list = {}
+    for name in lfs.dir(dir) do
+      if name ~= "." and name ~= ".." then list[#list + 1] = name end
+    end
+    table.sort(list)
+    return list
+  end
+
   describe("an appender", function()
     it("adds to a file, which it makes", function()
       for _, text in ipairs { "one\n", "two\n" } do
@@ -100,7 +110,7 @@ describe("system", function()
     it("writes strings and tensors one after the other", function()
       core.write_file(path, { "ab", core.tensor({ 2 }, { 1, -2 }), "", "c" })
       assert.equal("ab" .. string.pack("<ff", 1, -2) .. "c", slurp(path))
-      assert.is_nil(lfs.attributes(path .. ".tmp"))
+      assert.same({ "file" }, names())
     end)
 
     it("writes an empty file", function()
@@ -118,7 +128,32 @@ describe("system", function()
       assert.has_error(function() core.write_file(dir .. "/none/file", { "x" }) end,
         "cannot write " .. dir .. "/none/file: No such file or directory")
       assert.has_error(function() core.write_file(dir, { "x" }) end, "cannot write " .. dir .. ": Is a directory")
-      assert.is_nil(lfs.attributes(dir .. ".tmp"))
+      assert.same({}, names())
+    end)
+
+    it("follows no link, and opens nothing that is there already", function()
+      files.write(dir .. "/other", "precious")
+      assert(lfs.link(dir .. "/other", path .. ".tmp", true))
+      assert(lfs.link(dir .. "/other", path, true))
+      core.write_file(path, { "new" })
+      assert.equal("precious", slurp(dir .. "/other"))
+      assert.equal("new", slurp(path))
+      assert.equal("file", lfs.symlinkattributes(path, "mode"))
+    end)
+
+    it("lets several processes write a file at a time", function()
+      local writer = ([[
+        local core = require "mptl.core"
+        for i = 1, 100 do core.write_file(%q, { ("x"):rep(20000) }) end
+      ]]):format(path)
+      local script = os.tmpname()
+      files.write(script, writer)
+      local lua = arg[-1] and arg[-1]:match "lua" and arg[-1] or "lua5.4"
+      local both = ("%s %s & %s %s; code=$?; wait $! || code=1; exit $code"):format(lua, script, lua, script)
+      assert.same({ true, "exit", 0 }, { os.execute(both) })
+      os.remove(script)
+      assert.same({ "file" }, names())
+      assert.equal(20000, #slurp(path))
     end)
 
     it("refuses chunks of other kinds", function()
@@ -137,7 +172,7 @@ describe("system", function()
       assert.same({ "exit", 0 }, { how, code })
       assert.equal("false\tcannot write " .. path .. ": File too large\n", said)
       assert.equal("old", slurp(path))
-      assert.is_nil(lfs.attributes(path .. ".tmp"))
+      assert.same({ "file" }, names())
     end)
   end)
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,10 +23,23 @@ static int write_all(int fd, const char *data, size_t size) {
   return 0;
 }
 
-/* 0, or -1 with errno: the file at path holds the chunks and is on the disk. */
-static int write_synced(const char *path, size_t n, const mptl_bytes *chunks) {
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return -1;
+/* Makes a new file beside path, under a name that no process on any machine has: where several write the same file, each has its own,
+ * and one of them has the last word. Nothing that is there already is opened, links least of all. -1 with errno. */
+static int make_temporary(char temporary[PATH_MAX], const char *path) {
+  for (int tries = 0;; tries++) {
+    uint64_t number;
+    if (getrandom(&number, sizeof number, 0) != sizeof number) return -1;
+    if (snprintf(temporary, PATH_MAX, "%s.tmp-%016llx", path, (unsigned long long)number) >= PATH_MAX) {
+      errno = ENAMETOOLONG;
+      return -1;
+    }
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd >= 0 || errno != EEXIST || tries == 100) return fd;
+  }
+}
+
+/* 0, or -1 with errno: the file fd, which is closed, holds the chunks and is on the disk. */
+static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
   int status = 0;
   for (size_t i = 0; i < n && status == 0; i++) status = write_all(fd, chunks[i].data, chunks[i].size);
   if (status == 0) status = fsync(fd);
@@ -66,9 +80,10 @@ mptl_status mptl_file_rename(const char *from, const char *to) {
 
 mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks) {
   char temporary[PATH_MAX];
-  if (snprintf(temporary, sizeof temporary, "%s.tmp", path) >= (int)sizeof temporary)
-    return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(ENAMETOOLONG));
-  mptl_status status = write_synced(temporary, n, chunks) == 0 ? mptl_file_rename(temporary, path) : write_failed(path);
+  int fd = make_temporary(temporary, path);
+  if (fd < 0 && errno == ENAMETOOLONG) return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(errno));
+  if (fd < 0) return write_failed(path);
+  mptl_status status = write_synced(fd, n, chunks) == 0 ? mptl_file_rename(temporary, path) : write_failed(path);
   if (status != MPTL_OK) unlink(temporary);
   return status;
 }
@@ -126,9 +141,29 @@ void mptl_appender_destroy(mptl_appender *a) {
   free(a);
 }
 
+static const char *kind_of(mode_t mode) { return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device"; }
+
+mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
+  struct stat st;
+  *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* which is for pipes alone */
+  if (*fd < 0 || fstat(*fd, &st) != 0) {
+    mptl_status status = mptl_fail(MPTL_EIO, "%s", strerror(errno));
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+    return status;
+  }
+  if (size != NULL) *size = (uint64_t)st.st_size;
+  if (S_ISREG(st.st_mode)) return MPTL_OK;
+  close(*fd);
+  *fd = -1;
+  if (S_ISDIR(st.st_mode)) return mptl_fail(MPTL_EIO, "%s", strerror(EISDIR));
+  return mptl_fail(MPTL_EIO, "%s, must be a regular file", kind_of(st.st_mode));
+}
+
 mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
+  int fd;
+  mptl_status opened = mptl_file_open(&fd, NULL, path);
+  if (opened != MPTL_OK) return mptl_fail_in(opened, "cannot read %s", path);
   size_t done = 0;
   while (done < size) {
     ssize_t n = pread(fd, (char *)data + done, size - done, (off_t)(offset + done));

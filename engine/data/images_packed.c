@@ -1,24 +1,24 @@
-/* Collections of encoded images in a packed file (mptl/packed.h), read through a map of it. */
+/* Collections of encoded images in a packed file (mptl/packed.h). Its directory is kept in memory, images are read when asked for: of a
+ * file that is mapped, what somebody cuts off would be no error but the end of the process (SIGBUS). */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/crc32c.h"
 #include "data/images.h"
 #include "data/packed.h"
+#include "mptl/file.h"
 #include "mptl/packed.h"
 
 typedef struct packed {
   mptl_images base;
-  const uint8_t *map; /* the whole file; NULL when there is none */
-  size_t size;
-  const uint8_t *entries; /* of the split; in the map, as are the others */
+  int file;               /* open; -1 when there is none */
+  uint64_t size;          /* of the file, when it was opened */
+  uint8_t *directory;     /* all of it; NULL when there is none */
+  const uint8_t *entries; /* of the split; in the directory, as are the others */
   const uint8_t *classes;
   const char *texts;
 } packed;
@@ -38,20 +38,35 @@ static const char *packed_name(const mptl_images *images, int64_t i) {
   return ((const packed *)images)->texts + entry_of(images, i).name;
 }
 
+/* Reads size bytes at a place of the file. That it ends before is no fault of an image, which could be left out. */
+static mptl_status read_bytes(const packed *p, uint8_t *bytes, uint64_t at, size_t size) {
+  for (size_t done = 0; done < size;) {
+    ssize_t n = pread(p->file, bytes + done, size - done, (off_t)(at + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
+    if (n == 0)
+      return mptl_fail(MPTL_EIO, "was cut off while it was open: ends at byte %" PRIu64 " of %" PRIu64, at + done, p->size);
+    done += (size_t)n;
+  }
+  return MPTL_OK;
+}
+
 static mptl_status packed_read(const mptl_images *images, int64_t i, mptl_encoded *encoded) {
   mptl_packed_entry entry = entry_of(images, i);
-  const uint8_t *data = ((const packed *)images)->map + entry.at;
-  uint32_t crc = mptl_crc32c(0, data, entry.size);
+  MPTL_TRY(mptl_encoded_reserve(encoded, entry.size));
+  MPTL_TRY(read_bytes((const packed *)images, encoded->buffer, entry.at, entry.size));
+  uint32_t crc = mptl_crc32c(0, encoded->buffer, entry.size);
   if (crc != entry.crc)
     return mptl_fail(MPTL_EDATA, "damaged: its checksum is %08" PRIx32 ", that of its bytes %08" PRIx32, entry.crc, crc);
-  encoded->data = data;
+  encoded->data = encoded->buffer;
   encoded->size = entry.size;
   return MPTL_OK;
 }
 
 static void packed_destroy(mptl_images *images) {
   packed *p = (packed *)images;
-  if (p->map != NULL) munmap((void *)p->map, p->size);
+  if (p->file >= 0) close(p->file);
+  free(p->directory);
   free(p->base.where);
   free(p);
 }
@@ -64,45 +79,29 @@ static const mptl_images_kind packed_kind = {
     .destroy = packed_destroy,
 };
 
-static mptl_status map_file(packed *p, const char *path) {
-  struct stat st;
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is no reason to wait */
-  if (file < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
-  mptl_status status = MPTL_OK;
-  if (fstat(file, &st) != 0)
-    status = mptl_fail(MPTL_EIO, "%s", strerror(errno));
-  else if (!S_ISREG(st.st_mode))
-    status = mptl_fail(MPTL_EIO, "not a regular file");
-  else if (st.st_size < MPTL_PACKED_HEADER_SIZE)
-    status = mptl_fail(MPTL_EDATA, "%lld bytes, not a packed data set", (long long)st.st_size);
-  if (status == MPTL_OK) {
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (map == MAP_FAILED) {
-      status = mptl_fail(MPTL_EIO, "cannot be mapped: %s", strerror(errno));
-    } else {
-      p->map = map;
-      p->size = (size_t)st.st_size;
-    }
-  }
-  close(file);
-  return status;
+static mptl_status open_file(packed *p, const char *path) {
+  MPTL_TRY(mptl_file_open(&p->file, &p->size, path));
+  if (p->size >= MPTL_PACKED_HEADER_SIZE) return MPTL_OK;
+  return mptl_fail(MPTL_EDATA, "%" PRIu64 " bytes, not a packed data set", p->size);
 }
 
 static mptl_status check_header(mptl_packed_header *h, const packed *p) {
-  if (!mptl_packed_begins(p->map)) return mptl_fail(MPTL_EDATA, "not a packed data set");
-  bool sound = mptl_packed_get_header(h, p->map);
+  uint8_t bytes[MPTL_PACKED_HEADER_SIZE];
+  MPTL_TRY(read_bytes(p, bytes, 0, sizeof bytes));
+  if (!mptl_packed_begins(bytes)) return mptl_fail(MPTL_EDATA, "not a packed data set");
+  bool sound = mptl_packed_get_header(h, bytes);
   if (h->version != MPTL_PACKED_VERSION)
     return mptl_fail(MPTL_EDATA, "a packed data set of version %" PRIu32 ", accepted is %d", h->version, MPTL_PACKED_VERSION);
   if (!sound) return mptl_fail(MPTL_EDATA, "damaged: the header's checksum is wrong");
   if (h->directory_at < MPTL_PACKED_HEADER_SIZE || h->directory_at > UINT64_MAX - h->directory_size)
     return mptl_fail(MPTL_EDATA, "damaged: a directory at byte %" PRIu64, h->directory_at);
   uint64_t size = h->directory_at + h->directory_size;
-  if (size > p->size) return mptl_fail(MPTL_EDATA, "truncated: %zu bytes of %" PRIu64, p->size, size);
-  if (size < p->size) return mptl_fail(MPTL_EDATA, "damaged: %zu bytes, must be %" PRIu64, p->size, size);
+  if (size > p->size) return mptl_fail(MPTL_EDATA, "truncated: %" PRIu64 " bytes of %" PRIu64, p->size, size);
+  if (size < p->size) return mptl_fail(MPTL_EDATA, "damaged: %" PRIu64 " bytes, must be %" PRIu64, p->size, size);
   return MPTL_OK;
 }
 
-/* Sets the places of the directory's parts; *texts_size is that of its last part. */
+/* Reads the directory and sets the places of its parts; *texts_size is that of its last part. */
 static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed_header *h, mptl_split split) {
   uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* images and classes that it has room for, so sums do not wrap */
   if (h->counts[0] > most || h->counts[1] > most || h->counts[0] > INT32_MAX || h->counts[1] > INT32_MAX ||
@@ -112,7 +111,9 @@ static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed
   uint64_t entries = (h->counts[0] + h->counts[1]) * MPTL_PACKED_ENTRY_SIZE;
   uint64_t used = entries + (uint64_t)h->classes * MPTL_PACKED_CLASS_SIZE;
   if (used >= h->directory_size) return mptl_fail(MPTL_EDATA, "damaged: the directory has no room for its parts");
-  const uint8_t *directory = p->map + h->directory_at;
+  uint8_t *directory = p->directory = malloc((size_t)h->directory_size);
+  if (directory == NULL) return mptl_fail(MPTL_ENOMEM, "no memory for a directory of %" PRIu64 " bytes", h->directory_size);
+  MPTL_TRY(read_bytes(p, directory, h->directory_at, (size_t)h->directory_size));
   if (mptl_crc32c(0, directory, (size_t)h->directory_size) != h->directory_crc)
     return mptl_fail(MPTL_EDATA, "damaged: the directory's checksum is wrong");
   if (directory[h->directory_size - 1] != 0) return mptl_fail(MPTL_EDATA, "damaged: the texts do not end");
@@ -153,11 +154,11 @@ static mptl_status check_entries(const packed *p, const mptl_packed_header *h, u
   return MPTL_OK;
 }
 
-/* Fills in a zeroed struct. */
+/* Fills in a struct that is zero but for file = -1. */
 static mptl_status open_packed(packed *p, const char *path, mptl_split split) {
   mptl_packed_header header;
   uint64_t texts_size = 0;
-  MPTL_TRY(map_file(p, path));
+  MPTL_TRY(open_file(p, path));
   MPTL_TRY(check_header(&header, p));
   MPTL_TRY(find_parts(p, &texts_size, &header, split));
   MPTL_TRY(check_classes(p, texts_size));
@@ -177,6 +178,7 @@ mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl
   }
   p->base.kind = &packed_kind;
   p->base.where = where;
+  p->file = -1;
   mptl_status status = open_packed(p, path, split);
   if (status == MPTL_OK) {
     *images = &p->base;
@@ -189,8 +191,8 @@ mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl
 int mptl_images_packed_classes(const char *path) {
   uint8_t bytes[MPTL_PACKED_HEADER_SIZE];
   mptl_packed_header header;
-  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file < 0) return 0;
+  int file;
+  if (mptl_file_open(&file, NULL, path) != MPTL_OK) return 0;
   ssize_t n = read(file, bytes, sizeof bytes);
   close(file);
   if (n != sizeof bytes || !mptl_packed_begins(bytes) || !mptl_packed_get_header(&header, bytes)) return 0;

@@ -85,7 +85,17 @@ end
 -- @param dir the directory
 -- @return true or false
 function M.is_locked(dir)
-  return lock.is_taken(dir .. "/lock")
+  local known, taken = pcall(lock.is_taken, dir .. "/lock") -- what cannot be told, whoever trains into it will say
+  return known and taken
+end
+
+-- Removes what was left of files when a process that trained into the directory was killed while it wrote them. Nobody else
+-- writes these; sweeps write others.
+local function remove_remains(dir)
+  for name in lfs.dir(dir) do
+    local file = name:match "^(.+)%.tmp%-%x+$"
+    if file and (file:find "%.safetensors$" or file:find "%.jsonl?$") then os.remove(("%s/%s"):format(dir, name)) end
+  end
 end
 
 -- The settings of the process that trained into a directory before; none is an empty table.
@@ -133,13 +143,11 @@ function M.open(dir, files, resumed)
   folder.make(dir)
   local locked = take(dir)
   if not files.resume and exists(dir .. "/config.json") then misuse.usage("--out %s: holds a run already", dir) end
+  remove_remains(dir)
   local self = setmetatable({
     dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors", lock_file = locked,
     before = settings_before(dir), history = {}, missing = {},
   }, Run)
-  for _, name in ipairs { "config.json", "plan.json", "metrics.jsonl", "last.safetensors", "best.safetensors" } do
-    os.remove(("%s/%s.tmp"):format(dir, name)) -- of a process that was killed while it wrote
-  end
   keep_metrics(self, resumed.epoch)
   keep_lines(self, resumed)
   tensorboard.cut(dir, function(tag, step) return step <= (tensors.is_tag(tag) and resumed.step or resumed.epoch) end)

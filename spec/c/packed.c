@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mptl/packed.h"
@@ -183,6 +184,22 @@ static void fails(mptl_status status, mptl_status expected, const char *message)
   }
 }
 
+/* Somebody cuts the file off while it is open: an error that names it, not the end of the process. */
+static void cut_off_while_open(void) {
+  mptl_images *images;
+  mptl_encoded encoded = {0};
+  CHECK(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
+  CHECK(mptl_images_read(images, 0, &encoded) == MPTL_OK);
+  CHECK(truncate(path, 0) == 0);
+  char message[128];
+  snprintf(message, sizeof message, "%s/apple/10.jpg: was cut off while it was open: ends at byte", path);
+  CHECK(strcmp(mptl_images_name(images, 3), "pear/b.jpg") == 0 && mptl_images_label(images, 3) == 1);
+  mptl_status status = mptl_images_read(images, 0, &encoded);
+  CHECK(status == MPTL_EIO && strncmp(mptl_error(), message, strlen(message)) == 0);
+  mptl_encoded_free(&encoded);
+  mptl_images_destroy(images);
+}
+
 static void refuses_what_is_no_set(void) {
   mptl_packer *packer;
   unlink(path);
@@ -210,7 +227,10 @@ static void names_the_file_and_the_reason(void) {
   mptl_packer *packer;
   CHECK(mptl_images_packed_classes("/nonexistent/x") == 0);
   fails(mptl_images_open_packed(&images, "/nonexistent/x", MPTL_TRAIN), MPTL_EIO, "/nonexistent/x: No such file or directory");
-  fails(mptl_images_open_packed(&images, "/tmp", MPTL_TRAIN), MPTL_EIO, "/tmp: not a regular file");
+  fails(mptl_images_open_packed(&images, "/tmp", MPTL_TRAIN), MPTL_EIO, "/tmp: Is a directory");
+  CHECK(mkfifo(path, 0600) == 0); /* nobody writes into it */
+  fails(mptl_images_open_packed(&images, path, MPTL_TRAIN), MPTL_EIO, "set.mptl: a pipe, must be a regular file");
+  CHECK(mptl_images_packed_classes(path) == 0 && unlink(path) == 0);
   fails(mptl_packer_create(&packer, "/nonexistent/x"), MPTL_EIO, "cannot write /nonexistent/x.tmp: No such file or directory");
   CHECK(packer == NULL && images == NULL);
   CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
@@ -237,6 +257,8 @@ int main(void) {
   has_the_layout_of_its_header(bytes, size);
   every_damage_is_found(bytes, size);
   no_directory_leads_outside(bytes, size);
+  spit(bytes, size);
+  cut_off_while_open();
   free(bytes);
   refuses_what_is_no_set();
   names_the_file_and_the_reason();

@@ -61,7 +61,8 @@ function M.create()
   assert(code == 0 and err == "", err)
   for line in runs.slurp(self.dir .. "/log"):gmatch "[^\n]+" do
     local name, file = line:match "^(%a+) (.*)$"
-    self.operations[#self.operations + 1] = { name = name, file = file:gsub("^whole/", ""):gsub("tfevents.*", "tfevents") }
+    file = file:gsub("^whole/", ""):gsub("tfevents.*", "tfevents"):gsub("%.tmp%-%x+$", ".tmp") -- which has a number of its own
+    self.operations[#self.operations + 1] = { name = name, file = file }
   end
   self.whole = contents(self.dir .. "/below/whole")
   return self

@@ -13,11 +13,17 @@ typedef struct mptl_bytes {
   size_t size; /* bytes */
 } mptl_bytes;
 
-/* Makes path hold the n chunks, one after the other: written to PATH.tmp, synced to the disk, renamed over path, and the directory
- * synced. After a failure (MPTL_EIO, the message names the file and the reason) PATH.tmp is gone and path is as it was; but where it was the
- * directory that could not be synced, path has the chunks. A process with a limit on file sizes should ignore SIGXFSZ, which else kills
- * it before the error can be told. */
+/* Makes path hold the n chunks, one after the other: written to a new file PATH.tmp-NUMBER, synced to the disk, renamed over path,
+ * and the directory synced. After a failure (MPTL_EIO, the message names the file and the reason) the new file is gone, and path is as
+ * it was; but where it was the directory that could not be synced, path has the chunks. Only a process that is killed leaves a new
+ * file. Any number of processes may write a file at a time. A process with a limit on file sizes should ignore SIGXFSZ, which
+ * else kills it before the error can be told. */
 MPTL_API mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks);
+
+/* Opens a file that somebody has named, for reading. Only regular files are opened: a pipe or a device may let its reader wait for ever.
+ * size may be NULL. MPTL_EIO, with *fd -1; the message is the reason alone ("No such file or directory", "a pipe, must be a
+ * regular file") and does not name the file, which the caller knows. */
+MPTL_API mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path);
 
 /* Reads exactly size bytes at offset into data. MPTL_EIO when the file cannot be read, MPTL_EDATA when it ends before. */
 MPTL_API mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size);

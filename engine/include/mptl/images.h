@@ -37,8 +37,7 @@ MPTL_API const char *mptl_images_where(const mptl_images *images); /* the direct
 
 /* One encoded image, and a buffer that any number of reads may use in turn. Zero it before the first read. */
 typedef struct mptl_encoded {
-  const uint8_t *data; /* the image: in the collection's map, or in buffer; valid until the next read into this struct, or until
-                          the collection is destroyed */
+  const uint8_t *data; /* the image, in buffer; valid until the next read into this struct */
   size_t size;         /* bytes, at most MPTL_ENCODED_MAX */
   uint8_t *buffer;     /* the struct's own, NULL until a read has needed it */
   size_t capacity;

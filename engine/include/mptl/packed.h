@@ -1,5 +1,5 @@
 /* Packed data sets: the encoded images of a training and a test set in one file, with their names and classes, behind a directory
- * that tells where each is. The file is mapped into memory, so opening it takes no longer for large images, and a shared file
+ * that tells where each is. Opening a file reads its directory alone, so it takes no longer for large images, and a shared file
  * system sees one file instead of a million.
  *
  * The file, all numbers little-endian and unsigned:
@@ -32,7 +32,7 @@
 #include "mptl/images.h"
 
 /* Opens one set of a packed file. All of the directory is checked, so that no file makes later calls read outside of it; an image's
- * own checksum is checked whenever it is read. The file must not be cut off while it is open. Errors: MPTL_EIO not there or not
+ * own checksum is checked whenever it is read. Where the file is cut off while it is open, reading says so (MPTL_EIO). Errors: MPTL_EIO not there or not
  * readable; MPTL_EDATA another kind of file, truncated, damaged, or without images in the set. */
 MPTL_API mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl_split split);
 
