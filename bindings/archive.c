@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "bindings/bind.h"
+#include "mptl/file.h"
 
 #define ARCHIVE "mptl.Archive"
 #define BLOCK_SIZE 65536 /* bytes a read */
@@ -22,6 +23,7 @@
 typedef struct archive_box { /* its user values are the name for messages and, for archives in memory, their bytes */
   struct archive *archive;
   struct archive_entry *entry; /* the archive's */
+  int fd;                      /* of the file, or -1 */
 } archive_box;
 
 static struct archive *check_archive(lua_State *L, archive_box **box) {
@@ -43,7 +45,7 @@ static int fail(lua_State *L, struct archive *archive) {
 /* An archive that is not open yet, in place of what is on the stack; the name stays below it as argument 1. */
 static archive_box *new_archive(lua_State *L, const char *name) {
   archive_box *box = lua_newuserdatauv(L, sizeof *box, 2);
-  *box = (archive_box){0};
+  *box = (archive_box){.fd = -1};
   luaL_setmetatable(L, ARCHIVE);
   lua_pushstring(L, name);
   lua_setiuservalue(L, -2, 1);
@@ -62,7 +64,9 @@ static int archive_open(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   archive_box *box = new_archive(L, path);
   lua_replace(L, 1);
-  if (archive_read_open_filename(box->archive, path, BLOCK_SIZE) != ARCHIVE_OK) return fail(L, box->archive);
+  mptl_status opened = mptl_file_open(&box->fd, NULL, path);
+  if (opened != MPTL_OK) bind_check(L, mptl_fail_in(opened, "%s", path));
+  if (archive_read_open_fd(box->archive, box->fd, BLOCK_SIZE) != ARCHIVE_OK) return fail(L, box->archive);
   lua_settop(L, 1);
   return 1;
 }
@@ -171,7 +175,8 @@ static int archive_done(lua_State *L) {
 static int archive_gc(lua_State *L) {
   archive_box *box = luaL_checkudata(L, 1, ARCHIVE);
   if (box->archive != NULL) archive_read_free(box->archive);
-  *box = (archive_box){0};
+  if (box->fd >= 0) close(box->fd);
+  *box = (archive_box){.fd = -1};
   return 0;
 }
 

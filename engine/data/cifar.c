@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "data/dataset.h"
+#include "mptl/file.h"
 
 #define RECORDS_A_READ 256
 #define IMAGE_BYTES (MPTL_IMAGE_CHANNELS * MPTL_CIFAR_SIDE * MPTL_CIFAR_SIDE)
@@ -164,13 +166,19 @@ static mptl_status read_records(mptl_dataset *d, int64_t at, int64_t records, FI
 static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t records, const char *path, const cifar_layout *layout) {
   uint8_t *buffer = malloc(RECORDS_A_READ * record_size(layout));
   if (buffer == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to read it", path);
-  FILE *file = fopen(path, "rb");
-  mptl_status status = MPTL_OK;
-  if (file == NULL)
-    status = mptl_fail(MPTL_EIO, "%s: %s", path, strerror(errno));
+  int fd;
+  mptl_status status = mptl_file_open(&fd, NULL, path);
+  FILE *file = status == MPTL_OK ? fdopen(fd, "rb") : NULL;
+  if (status != MPTL_OK)
+    mptl_fail_in(status, "%s", path);
+  else if (file == NULL)
+    status = mptl_fail(MPTL_ENOMEM, "%s: no memory to read it", path);
   else
     status = read_records(d, at, records, file, buffer, path, layout);
-  if (file != NULL) fclose(file);
+  if (file != NULL)
+    fclose(file);
+  else if (fd >= 0)
+    close(fd);
   free(buffer);
   return status;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/crc32c.h"
+#include "core/lock.h"
 #include "data/packed.h"
 #include "mptl/file.h"
 #include "mptl/packed.h"
@@ -94,16 +95,28 @@ static bool is_file_name(const char *file) {
   return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
 }
 
+/* Takes the temporary file for this process; *alone is false when another one has it. */
+static mptl_status lock_temporary(const mptl_packer *p, int file, bool *alone) {
+  struct stat opened, named;
+  bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
+  if (!locked && errno != EWOULDBLOCK) { /* not held: it cannot be locked */
+    if (!mptl_locks_optional()) return mptl_fail_lock(p->temporary, errno);
+    locked = true;
+  }
+  /* The lock may come when the one who had it has renamed the file, which then is a data set. */
+  *alone = locked && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 && opened.st_dev == named.st_dev &&
+           opened.st_ino == named.st_ino;
+  return MPTL_OK;
+}
+
 /* Opens the temporary file, empty, for this process alone. */
 static mptl_status open_temporary(mptl_packer *p) {
-  struct stat opened, named;
-  int file = open(p->temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  bool alone = false;
+  int file = open(p->temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (file < 0) return write_failed(p);
-  /* The lock may come when the one who had it has renamed the file, which then is a data set. */
-  bool alone = flock(file, LOCK_EX | LOCK_NB) == 0 && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 &&
-               opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-  mptl_status status = alone ? MPTL_OK : mptl_fail(MPTL_EIO, "cannot write %s: another process is writing it", p->temporary);
-  if (alone && (ftruncate(file, 0) != 0 || (p->file = fdopen(file, "w")) == NULL)) status = write_failed(p);
+  mptl_status status = lock_temporary(p, file, &alone);
+  if (status == MPTL_OK && !alone) status = mptl_fail(MPTL_EIO, "cannot write %s: another process is writing it", p->temporary);
+  if (status == MPTL_OK && (ftruncate(file, 0) != 0 || (p->file = fdopen(file, "w")) == NULL)) status = write_failed(p);
   if (p->file == NULL) close(file);
   return status;
 }

@@ -73,12 +73,7 @@ end
 
 -- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
 local function take(dir)
-  local from = core.time()
-  repeat -- is_locked of another process has it for a moment
-    local file = lock.take(dir .. "/lock")
-    if file then return file end
-  until core.time() > from + 0.1
-  misuse.usage("--out %s: another process trains into it", dir)
+  return lock.take(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
 end
 
 --- Whether another process trains into a run directory now.

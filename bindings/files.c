@@ -1,0 +1,110 @@
+/* Files that users name, locks, checksums.
+ *
+ *   core.open(path) -> a file of Lua's, for reading; nil and "PATH: why". Only regular files are opened: a pipe could keep its reader
+ *                      waiting for ever
+ *   core.lock(path) -> a file of Lua's, made if need be, that this process alone has until it is closed; nil when another process
+ *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
+ *   core.is_locked(path) -> whether another process has it
+ *   core.checksum(string | Tensor) -> its CRC-32C
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bindings/bind.h"
+#include "core/crc32c.h"
+#include "core/lock.h"
+#include "mptl/file.h"
+
+static int close_stream(lua_State *L) {
+  luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+  return luaL_fileresult(L, fclose(file->f) == 0, NULL);
+}
+
+/* Pushes a file of Lua's that is not open yet, so that no error leaves one open. */
+static luaL_Stream *push_stream(lua_State *L) {
+  luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0);
+  *file = (luaL_Stream){0};
+  luaL_setmetatable(L, LUA_FILEHANDLE);
+  return file;
+}
+
+/* Makes it the file that is open as fd; false, with fd closed and errno, when there is no memory. */
+static bool adopt(luaL_Stream *file, int fd, const char *mode) {
+  file->f = fdopen(fd, mode);
+  if (file->f == NULL) {
+    close(fd);
+    errno = ENOMEM;
+    return false;
+  }
+  file->closef = close_stream;
+  return true;
+}
+
+static int files_open(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_Stream *file = push_stream(L);
+  int fd;
+  if (mptl_file_open(&fd, NULL, path) != MPTL_OK) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", path, mptl_error());
+    return 2;
+  }
+  if (!adopt(file, fd, "rb")) return luaL_fileresult(L, 0, path);
+  return 1;
+}
+
+static bool is_held(int error) { return error == EAGAIN || error == EACCES; }
+
+static int files_lock(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_Stream *file = push_stream(L);
+  int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+  if (fd < 0 || !adopt(file, fd, "r+")) bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  if (fcntl(fd, F_SETLK, &whole) == 0) return 1;
+  int error = errno;
+  if (is_held(error)) return 0; /* the collector closes it */
+  if (!mptl_locks_optional()) bind_check(L, mptl_fail_lock(path, error));
+  return 1;
+}
+
+static int files_is_locked(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  int fd = open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  bool held = false;
+  mptl_status status = MPTL_OK;
+  if (fd >= 0) {
+    if (fcntl(fd, F_GETLK, &whole) == 0)
+      held = whole.l_type != F_UNLCK;
+    else if (!mptl_locks_optional())
+      status = mptl_fail_lock(path, errno);
+    close(fd);
+  }
+  bind_check(L, status);
+  lua_pushboolean(L, held);
+  return 1;
+}
+
+static int files_checksum(lua_State *L) {
+  size_t size;
+  const void *bytes;
+  if (lua_type(L, 1) == LUA_TSTRING) {
+    bytes = lua_tolstring(L, 1, &size);
+  } else {
+    const mptl_tensor *t = bind_host_tensor(L, 1);
+    bytes = t->data;
+    size = mptl_tensor_numel(t) * sizeof(float);
+  }
+  lua_pushinteger(L, mptl_crc32c(0, bytes, size));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"open", files_open}, {"lock", files_lock}, {"is_locked", files_is_locked}, {"checksum", files_checksum}, {NULL, NULL},
+};
+
+void mptl_bind_files(lua_State *L) { luaL_setfuncs(L, functions, 0); }
