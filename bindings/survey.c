@@ -3,6 +3,7 @@
  *   core.survey(images or dataset, first, n), core.survey_bytes{string, ...} -> {
  *     pixels =, sum = {r, g, b}, squares = {r, g, b},                 of the bytes of all images that can be decoded
  *     min = {width, height}, max = {width, height},                   of those images; nil when there are none
+ *     warned =,                                                       those that a decoder warned of, and decoded
  *     bad = {{number, why}, ...}, hashes = {integer, ...}}            of all images
  */
 #include <stdlib.h>
@@ -53,11 +54,13 @@ static void set_lists(lua_State *L, const mptl_image_facts *facts, lua_Integer f
 /* Pushes the table that the facts come to; first is the number of the first one's image. */
 static int push_summary(lua_State *L, const mptl_image_facts *facts, lua_Integer first, lua_Integer n) {
   uint64_t pixels = 0, sum[3] = {0}, squares[3] = {0};
+  lua_Integer warned = 0;
   int32_t least[2] = {INT32_MAX, INT32_MAX}, most[2] = {0, 0};
   for (lua_Integer i = 0; i < n; i++) {
     const mptl_image_facts *f = &facts[i];
     if (f->width == 0) continue;
     pixels += (uint64_t)f->width * (uint64_t)f->height;
+    warned += f->warnings > 0;
     for (int c = 0; c < 3; c++) {
       sum[c] += f->sum[c];
       squares[c] += f->squares[c];
@@ -67,7 +70,8 @@ static int push_summary(lua_State *L, const mptl_image_facts *facts, lua_Integer
     if (f->height < least[1]) least[1] = f->height;
     if (f->height > most[1]) most[1] = f->height;
   }
-  lua_createtable(L, 0, 7);
+  lua_createtable(L, 0, 8);
+  bind_set_integer(L, "warned", warned);
   bind_set_integer(L, "pixels", (lua_Integer)pixels);
   set_sums(L, "sum", sum);
   set_sums(L, "squares", squares);

@@ -60,7 +60,7 @@ nothing is wrong
     a.kind, a.path, b.kind, b.path = nil, nil, nil, nil
     assert.same(a, b)
     assert.same({ "cat", "dog" }, b.classes)
-    assert.same({ images = 3, bad = 0, min = { 8, 4 }, max = { 16, 8 }, counts = { 1, 2 } }, b.train)
+    assert.same({ images = 3, bad = 0, warned = 0, min = { 8, 4 }, max = { 16, 8 }, counts = { 1, 2 } }, b.train)
     assert.near(0.4, b.mean[1], 1e-12)
     assert.near(math.sqrt(0.08 / 3), b.std[3], 1e-12)
 
@@ -68,9 +68,22 @@ nothing is wrong
     files.write(cifar .. "/data_batch_1.bin", files.flat(0, 0), files.flat(1, 255))
     files.write(cifar .. "/test_batch.bin", files.flat(9, 7))
     local c, status = table_of(cifar)
-    assert.same({ images = 2, bad = 0, min = { 32, 32 }, max = { 32, 32 }, counts = { 1, 1, 0, 0, 0, 0, 0, 0, 0, 0 } }, c.train)
+    assert.same({ images = 2, bad = 0, warned = 0, min = { 32, 32 }, max = { 32, 32 },
+      counts = { 1, 1, 0, 0, 0, 0, 0, 0, 0, 0 } }, c.train)
     assert.same({ { 0.5, 0.5, 0.5 }, { 0.5, 0.5, 0.5 } }, { c.mean, c.std })
     assert.same({ 1, "class 2: no training images" }, { status, c.problems[1] })
+  end)
+
+  it("counts images that a decoder warns of, and that are whole all the same", function()
+    folder()
+    files.write(dir .. "/train/dog/3.jpg", (jpeg(51, 8, 9):gsub("JFIF\0\1", "JFIF\0\2")))
+    local out, status = check(dir)
+    assert.matches("\ntrain 4 images, [^\n]*; 1 with harmless slips of JPEG\ntest ", out)
+    assert.matches("nothing is wrong\n$", out)
+    assert.same({ 1, 0, 0 }, { table_of(dir).train.warned, table_of(dir).test.warned, status })
+    local packed = process.mptl { "data", "import", dir, dir .. "/set.mptl" }
+    assert.same({ 0, "" }, { packed.status, packed.err })
+    assert.matches("\nwith harmless slips of JPEG, which are taken: 1\n", packed.out)
   end)
 
   it("names images that cannot be read, and why", function()

@@ -52,6 +52,7 @@ describe("mptl data import", function()
     local result = import(dir .. "/in", out)
     assert.same({ "", 0 }, { result.err, result.status })
     assert.matches("^wrote .*/set%.mptl: 3 training and 1 test images of 2 classes, %d+%.%d MB, in %d+%.%d s\n"
+      .. "passed over, as their names begin with a dot: 1, the first of them .*/in/train/b/%._2%.jpg\n"
       .. "passed over, as their names are not those of JPEG images: 1\n$", result.out)
     local folder, packed = core.images_folder { path = dir .. "/in" }, core.images_packed { path = out }
     assert.same({ "a", "b" }, { packed:class_name(0), packed:class_name(1) })
@@ -95,6 +96,22 @@ describe("mptl data import", function()
     files.write(dir .. "/labels.csv", "val_00000001 n02\n")
     fails(1, "mptl: val_00000002.JPEG: the file of labels does not name it; --on-bad-image skip leaves such images out\n",
       train, out, "--test", val, "--test-labels", dir .. "/labels.csv", "--force")
+  end)
+
+  it("leaves out what begins with a dot, of folders and archives alike, and says so", function()
+    images("in/train/cat/1.jpg", "in/train/cat/.1.jpg", "in/train/.cache/2.jpg", "in/train/.cache/3.jpg",
+      "in/.trash/train/x/4.jpg", "in/val/cat/5.jpg", "one/6.jpg")
+    tar("in/.hidden.tar", "-C one", ".")
+    local zip = dir .. "/set.zip"
+    local zipped = os.execute(("cd %s/in && zip -qr %s . 2> ../zip.err"):format(dir, zip))
+    for _, from in ipairs { dir .. "/in", tar("set.tar", "-C in", "."), zipped and zip or nil } do
+      local result = import(from, out, "--force")
+      assert.same({ "", 0 }, { result.err, result.status })
+      assert.same({ { "0 cat/1.jpg" }, { "cat" } }, { listed "train" })
+      assert.same({ "0 cat/5.jpg" }, (listed "test"))
+      assert.matches("\npassed over, as their names begin with a dot: 4, the first of them ", result.out)
+      assert.is_nil(result.out:find("not those of JPEG", 1, true))
+    end
   end)
 
   it("stops at an image that cannot be decoded, naming it, and writes nothing", function()

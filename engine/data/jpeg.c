@@ -1,11 +1,21 @@
-/* JPEG images into RGB and back, by TurboJPEG, which is libjpeg-turbo's own interface. */
+/* JPEG images into RGB and back. libjpeg decodes: its interface tells every complaint, where TurboJPEG, by which images are encoded, tells
+ * the first one alone, harmless or not. */
 #include "mptl/jpeg.h"
 
 #include <limits.h>
+#include <setjmp.h>
 #include <stdbool.h>
+#include <stdio.h> /* jpeglib.h needs it */
 #include <stdlib.h>
 #include <string.h>
+
+#include <jpeglib.h> /* behind stdio.h */
+
+#include <jerror.h>
 #include <turbojpeg.h>
+
+#define MOST_SCANS 500 /* of a progressive image: a few bytes may ask for scans without end */
+#define ROWS_A_READ 16
 
 struct mptl_decoder {
   uint8_t *pixels;
@@ -84,26 +94,52 @@ static mptl_status reserve(mptl_decoder *d, size_t bytes) {
   return d->pixels != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory for an image of %zu bytes", bytes);
 }
 
-/* Whether an end-of-image marker follows the first scan's beginning. Within a scan 0xff is followed by 0 or a restart marker, so
- * the two bytes cannot come from pixels. */
-static bool has_end(const uint8_t *data, size_t size) {
-  static const uint8_t scan[] = {0xff, 0xda}, end[] = {0xff, 0xd9};
-  const uint8_t *from = memmem(data, size, scan, sizeof scan);
-  return from != NULL && memmem(from, size - (size_t)(from - data), end, sizeof end) != NULL;
+/* ---- Complaints of the decoder ---- */
+
+typedef struct complaints {
+  struct jpeg_error_mgr base;
+  jmp_buf out;                  /* where an error leads */
+  int harmless;                 /* warnings that leave the pixels whole */
+  bool truncated;               /* the data ended too early */
+  char damage[JMSG_LENGTH_MAX]; /* the first warning that does not, or the error; "" when there was none */
+} complaints;
+
+/* Whether a warning leaves the pixels whole: fields of values that no standard has, with one meaning all the same, and bytes that no
+ * part of the image claims. Every other reader takes such images. */
+static bool is_harmless(int code) {
+  return code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_EXTRANEOUS_DATA || code == JWRN_NOT_SEQUENTIAL;
 }
 
-/* Whether the decoder's complaint leaves the pixels whole. */
-static bool harmless(tjhandle turbo, const uint8_t *data, size_t size) {
-  return tjGetErrorCode(turbo) == TJERR_WARNING && strstr(tjGetErrorStr2(turbo), "extraneous bytes before marker") != NULL &&
-         has_end(data, size);
+static void take_note(j_common_ptr info, int level) {
+  complaints *c = (complaints *)info->err;
+  if (level >= 0) return; /* a trace */
+  c->truncated = c->truncated || c->base.msg_code == JWRN_JPEG_EOF;
+  if (is_harmless(c->base.msg_code))
+    c->harmless++;
+  else if (c->damage[0] == '\0')
+    c->base.format_message(info, c->damage);
 }
 
-static mptl_status fail_corrupt(tjhandle turbo) {
-  const char *why = tjGetErrorStr2(turbo), *function = strstr(why, "(): ");
-  if (function != NULL) why = function + strlen("(): ");
-  if (strstr(why, "Premature end") != NULL) return mptl_fail(MPTL_EDATA, "a truncated JPEG image (%s)", why);
-  return mptl_fail(MPTL_EDATA, "a damaged JPEG image (%s)", why);
+static void give_up(j_common_ptr info) {
+  complaints *c = (complaints *)info->err;
+  if (c->damage[0] == '\0') c->base.format_message(info, c->damage);
+  longjmp(c->out, 1);
 }
+
+static void say_nothing(j_common_ptr info) { (void)info; }
+
+static void limit_scans(j_common_ptr info) {
+  if (((j_decompress_ptr)info)->input_scan_number <= MOST_SCANS) return;
+  complaints *c = (complaints *)info->err;
+  if (c->damage[0] == '\0') snprintf(c->damage, sizeof c->damage, "more than %d scans", MOST_SCANS);
+  longjmp(c->out, 1);
+}
+
+static mptl_status fail_corrupt(const complaints *c) {
+  return mptl_fail(MPTL_EDATA, "a %s JPEG image (%s)", c->truncated ? "truncated" : "damaged", c->damage);
+}
+
+/* ---- Decoding ---- */
 
 /* x y / 255 to the nearest, exact for bytes. */
 static inline uint8_t times(unsigned x, unsigned y) {
@@ -121,24 +157,40 @@ static void cmyk_to_rgb(uint8_t *pixels, size_t n) {
   }
 }
 
-/* Decodes what begins like a JPEG image. */
-static mptl_status decode(mptl_decoder *d, tjhandle turbo, const uint8_t *data, size_t size, mptl_rgb *rgb) {
-  int width = 0, height = 0, sampling, colours = TJCS_RGB;
-  if (tjDecompressHeader3(turbo, data, (unsigned long)size, &width, &height, &sampling, &colours) != 0 &&
-      tjGetErrorCode(turbo) != TJERR_WARNING)
-    return fail_corrupt(turbo);
-  if (width < 1 || height < 1) return mptl_fail(MPTL_EDATA, "a truncated JPEG image (it ends before its size is told)");
-  if ((int64_t)width * height > MPTL_JPEG_MAX_PIXELS)
-    return mptl_fail(MPTL_EDATA, "a JPEG image of %d x %d pixels, at most %d pixels are accepted", width, height,
-                     MPTL_JPEG_MAX_PIXELS);
-  bool four = colours == TJCS_CMYK || colours == TJCS_YCCK;
-  size_t pixels = (size_t)width * (size_t)height;
-  MPTL_TRY(reserve(d, pixels * (four ? 4 : 3)));
-  int failed = tjDecompress2(turbo, data, (unsigned long)size, d->pixels, width, 0, height, four ? TJPF_CMYK : TJPF_RGB,
-                             TJFLAG_LIMITSCANS);
-  if (failed && !harmless(turbo, data, size)) return fail_corrupt(turbo);
-  if (four) cmyk_to_rgb(d->pixels, pixels);
-  *rgb = (mptl_rgb){.pixels = d->pixels, .width = width, .height = height};
+/* Reads the header and makes room. */
+static mptl_status begin(mptl_decoder *d, j_decompress_ptr info, const uint8_t *data, size_t size) {
+  jpeg_mem_src(info, data, (unsigned long)size);
+  jpeg_read_header(info, TRUE);
+  if ((int64_t)info->image_width * info->image_height > MPTL_JPEG_MAX_PIXELS)
+    return mptl_fail(MPTL_EDATA, "a JPEG image of %u x %u pixels, at most %d pixels are accepted", info->image_width,
+                     info->image_height, MPTL_JPEG_MAX_PIXELS);
+  bool four = info->jpeg_color_space == JCS_CMYK || info->jpeg_color_space == JCS_YCCK;
+  info->out_color_space = four ? JCS_CMYK : JCS_RGB;
+  return reserve(d, (size_t)info->image_width * info->image_height * (four ? 4 : 3));
+}
+
+static void read_rows(mptl_decoder *d, j_decompress_ptr info) {
+  jpeg_start_decompress(info);
+  size_t row = (size_t)info->output_width * (size_t)info->output_components;
+  while (info->output_scanline < info->output_height) {
+    JSAMPROW rows[ROWS_A_READ];
+    JDIMENSION at = info->output_scanline, left = info->output_height - at, n = left < ROWS_A_READ ? left : ROWS_A_READ;
+    for (JDIMENSION i = 0; i < n; i++) rows[i] = d->pixels + (at + i) * row;
+    jpeg_read_scanlines(info, rows, n);
+  }
+  jpeg_finish_decompress(info); /* reads on to the end marker */
+}
+
+/* Decodes what begins like a JPEG image, by a decoder that has been made. */
+static mptl_status decode(mptl_decoder *d, j_decompress_ptr info, complaints *c, const uint8_t *data, size_t size,
+                          mptl_rgb *rgb) {
+  if (setjmp(c->out) != 0) return fail_corrupt(c);
+  MPTL_TRY(begin(d, info, data, size));
+  read_rows(d, info);
+  if (c->damage[0] != '\0') return fail_corrupt(c);
+  if (info->out_color_space == JCS_CMYK) cmyk_to_rgb(d->pixels, (size_t)info->output_width * info->output_height);
+  *rgb = (mptl_rgb){
+      .pixels = d->pixels, .width = (int)info->output_width, .height = (int)info->output_height, .warnings = c->harmless};
   return MPTL_OK;
 }
 
@@ -148,11 +200,19 @@ mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size, mp
   if (size < 2 || bytes[0] != 0xff || bytes[1] != 0xd8) return fail_not_jpeg(bytes, size);
   if (size > ULONG_MAX) return mptl_fail(MPTL_EDATA, "a file of %zu bytes", size);
   MPTL_TRY(check_frame(bytes, size));
-  /* A handle of its own: tables that an image lacks, and the state after an error, stay in a handle from one image to the next. */
-  tjhandle turbo = tjInitDecompress();
-  if (turbo == NULL) return mptl_fail(MPTL_ENOMEM, "JPEG decoder: no memory");
-  mptl_status status = decode(decoder, turbo, bytes, size, rgb);
-  tjDestroy(turbo);
+  /* A state of its own: tables that an image lacks, and what an error leaves, stay in one from one image to the next. */
+  struct jpeg_decompress_struct info = {0};
+  struct jpeg_progress_mgr progress = {.progress_monitor = limit_scans};
+  complaints c = {.harmless = 0};
+  info.err = jpeg_std_error(&c.base);
+  c.base.error_exit = give_up;
+  c.base.emit_message = take_note;
+  c.base.output_message = say_nothing;
+  if (setjmp(c.out) != 0) return mptl_fail(MPTL_ENOMEM, "JPEG decoder: %s", c.damage);
+  jpeg_create_decompress(&info);
+  info.progress = &progress;
+  mptl_status status = decode(decoder, &info, &c, bytes, size, rgb);
+  jpeg_destroy_decompress(&info);
   return status;
 }
 

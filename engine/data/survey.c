@@ -32,6 +32,7 @@ static void add_pixels(mptl_image_facts *f, const mptl_rgb *rgb) {
   memcpy(f->squares, squares, sizeof squares);
   f->width = rgb->width;
   f->height = rgb->height;
+  f->warnings = rgb->warnings;
 }
 
 static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const void *data, size_t size) {

@@ -120,6 +120,64 @@ static int passes_over_stray_bytes(mptl_decoder *decoder) {
   return 0;
 }
 
+static uint8_t *find(const char *text) {
+  uint8_t *found = memmem(file, file_size, text, strlen(text));
+  if (found == NULL) abort();
+  return found;
+}
+
+/* Puts bytes in front of place at of file. */
+static void insert(size_t at, const void *bytes, size_t size) {
+  memmove(file + at + size, file + at, file_size - at);
+  memcpy(file + at, bytes, size);
+  file_size += size;
+}
+
+/* Whether file is decoded into the pixels of want, with warnings or without. */
+static int is_picture(mptl_decoder *decoder, const uint8_t *want, int warns) {
+  mptl_rgb rgb;
+  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK);
+  CHECK(memcmp(rgb.pixels, want, WIDTH * HEIGHT * 3) == 0);
+  CHECK((rgb.warnings > 0) == warns);
+  return 0;
+}
+
+/* Fields that no standard has, which other readers take: the pixels are those of the image as it was, and there is a warning. */
+static int takes_what_others_take(mptl_decoder *decoder) {
+  static const uint8_t adobe[] = {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 2};
+  static uint8_t want[WIDTH * HEIGHT * 3];
+  mptl_rgb rgb;
+  encode(TJPF_RGB, TJSAMP_420, 0);
+  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
+  memcpy(want, rgb.pixels, sizeof want);
+  find("JFIF")[5] = 2; /* its major version */
+  if (is_picture(decoder, want, 1)) return 1;
+  memcpy(find("JFIF"), "none", 4); /* a decoder that has seen JFIF does not look at Adobe's */
+  insert(2, adobe, sizeof adobe);
+  if (is_picture(decoder, want, 1)) return 1;
+  find("Adobe")[11] = 1;
+  if (is_picture(decoder, want, 0)) return 1;
+  encode(TJPF_CMYK, TJSAMP_444, 0);
+  size_t at = (size_t)(find("Adobe") - file) + 11;
+  file[at] = 2; /* YCCK */
+  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
+  memcpy(want, rgb.pixels, sizeof want);
+  file[at] = 1;
+  return is_picture(decoder, want, 1);
+}
+
+/* A harmless warning comes first, damage later. */
+static int refuses_damage_behind_a_warning(mptl_decoder *decoder) {
+  encode(TJPF_RGB, TJSAMP_420, 0);
+  insert(frame_at(), "\1\2", 2);
+  mptl_rgb rgb;
+  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 1);
+  file_size -= 100;
+  memcpy(file + file_size, "\xff\xd9", 2); /* it ends, but lacks a part of its pixels */
+  file_size += 2;
+  return refuses(decoder, file, file_size, "a damaged JPEG image (Corrupt JPEG data: premature end of data segment)");
+}
+
 static int tells_every_truncation(mptl_decoder *decoder) {
   for (int progressive = 0; progressive < 2; progressive++) {
     encode(TJPF_RGB, TJSAMP_420, progressive ? TJFLAG_PROGRESSIVE : 0);
@@ -193,8 +251,8 @@ int main(void) {
   mptl_decoder *decoder;
   CHECK(mptl_decoder_create(&decoder) == MPTL_OK);
   int failed = takes_colour(decoder) || takes_grey(decoder) || takes_inverted_cmyk(decoder) || names_other_kinds(decoder) ||
-               passes_over_stray_bytes(decoder) || tells_every_truncation(decoder) || survives_flipped_bits(decoder) ||
-               encodes(decoder);
+               passes_over_stray_bytes(decoder) || takes_what_others_take(decoder) || refuses_damage_behind_a_warning(decoder) ||
+               tells_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
   mptl_decoder_destroy(decoder);
   mptl_decoder_destroy(NULL);
   return failed;

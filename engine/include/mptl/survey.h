@@ -8,6 +8,7 @@
 
 typedef struct mptl_image_facts {
   int32_t width, height;       /* pixels; 0 when the image cannot be read or decoded */
+  int32_t warnings;            /* of the decoder, that leave the pixels whole */
   uint64_t sum[3], squares[3]; /* of the bytes of all pixels: red, green, blue */
   uint64_t hash;               /* of the encoded image; of the pixels where none is encoded. 0 when it cannot be read */
   char problem[192];           /* why it cannot be read or decoded, else "" */

@@ -48,8 +48,9 @@ local function text(t, title, all_classes)
   for _, split in ipairs { "train", "test" } do
     local s = t[split]
     if s ~= json.null then
-      out("%-5s %d images, %s, %s%s", split, s.images, sizes(s), class_sizes(s.counts),
-        s.bad > 0 and ("; %d cannot be read"):format(s.bad) or "")
+      out("%-5s %d images, %s, %s%s%s", split, s.images, sizes(s), class_sizes(s.counts),
+        s.bad > 0 and ("; %d cannot be read"):format(s.bad) or "",
+        s.warned > 0 and ("; %d with harmless slips of JPEG"):format(s.warned) or "")
     end
   end
   if #t.mean > 0 then

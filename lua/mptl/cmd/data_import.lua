@@ -42,7 +42,9 @@ function Import:flush()
   self.batch, self.bytes = { encoded = {} }, 0
   if #batch == 0 then return end
   local why = {}
-  for _, bad in ipairs(core.survey_bytes(batch.encoded).bad) do why[bad[1]] = bad[2] end
+  local found = core.survey_bytes(batch.encoded)
+  self.warned = self.warned + found.warned
+  for _, bad in ipairs(found.bad) do why[bad[1]] = bad[2] end
   for i, image in ipairs(batch) do
     if why[i] then
       self:reject(image.path, why[i])
@@ -73,13 +75,24 @@ function Import:add(path, kind, read, place)
   if n >= batch_images or self.bytes >= batch_bytes then self:flush() end
 end
 
+-- Takes note of a name that begins with a dot; archives tell a folder's with each of its files.
+function Import:pass_over(path)
+  if self.dotted[path] then return end
+  self.dotted[path] = true
+  self.n_dotted = self.n_dotted + 1
+  self.first_dotted = self.first_dotted or path:gsub("%c", "?")
+end
+
 -- Takes all images of a source; false when interrupted.
 function Import:take(path, place)
   local step, done = source.open(path)
   self.named = nil
   for inside, kind, read in step do
     if core.interrupted() then return false end
-    if source.is_image(inside) then
+    local hidden = source.hidden(inside)
+    if hidden then
+      self:pass_over(path .. "/" .. hidden)
+    elseif source.is_image(inside) then
       self:add(inside, kind, read, place)
     else
       self.others = self.others + 1
@@ -104,7 +117,7 @@ local function run(args)
   local packer <close> = core.packer(args.out)
   local import = setmetatable({
     packer = packer, on_bad = args.on_bad_image, batch = { encoded = {} }, bytes = 0, counts = { train = 0, test = 0 },
-    skipped = 0, others = 0,
+    skipped = 0, others = 0, warned = 0, dotted = {}, n_dotted = 0,
     progress = progress.create { bar = core.isatty(1) and not args.quiet, width = core.terminal_width(1), lines = true },
   }, Import)
   local from = core.time()
@@ -131,6 +144,13 @@ function M.run(args)
     import.counts.train, import.counts.test, opened:classes(), lfs.attributes(args.out, "size") / 1e6, seconds)
   if import.skipped > 0 then
     import.progress:line("%d image%s left out", import.skipped, import.skipped == 1 and " was" or "s were")
+  end
+  if import.warned > 0 then
+    import.progress:line("with harmless slips of JPEG, which are taken: %d", import.warned)
+  end
+  if import.n_dotted > 0 then
+    import.progress:line("passed over, as their names begin with a dot: %d, the first of them %s", import.n_dotted,
+      import.first_dotted)
   end
   if import.others > 0 then
     import.progress:line("passed over, as their names are not those of JPEG images: %d", import.others)

@@ -125,7 +125,7 @@ end
 
 -- Adds what core.survey gave for a block to the split's table.
 local function add(t, found)
-  t.pixels = t.pixels + found.pixels
+  t.pixels, t.warned = t.pixels + found.pixels, t.warned + found.warned
   for c = 1, 3 do
     t.sum[c] = t.sum[c] + found.sum[c]
     t.squares[c] = t.squares[c] + found.squares[c]
@@ -141,7 +141,8 @@ end
 function Survey:split(split, note)
   local set = self.sets[split]
   local t = {
-    images = set:count(), bad = 0, counts = {}, pixels = 0, sum = { 0, 0, 0 }, squares = { 0, 0, 0 }, min = {}, max = {},
+    images = set:count(), bad = 0, warned = 0, counts = {}, pixels = 0, sum = { 0, 0, 0 }, squares = { 0, 0, 0 },
+    min = {}, max = {},
   }
   for c = 1, #self.names do t.counts[c] = 0 end
   for first = 1, t.images, block do
@@ -164,8 +165,9 @@ end
 
 local function described(t)
   if not t then return json.null end
-  return json.object({ "images", "bad", "min", "max", "counts" }, {
-    images = t.images, bad = t.bad, min = json.array(t.min), max = json.array(t.max), counts = json.array(t.counts),
+  return json.object({ "images", "bad", "warned", "min", "max", "counts" }, {
+    images = t.images, bad = t.bad, warned = t.warned, min = json.array(t.min), max = json.array(t.max),
+    counts = json.array(t.counts),
   })
 end
 

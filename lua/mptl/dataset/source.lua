@@ -1,7 +1,8 @@
 --- The images of a folder or an archive, as they come, with the split and class that their paths tell.
 --
 -- Accepted paths: SPLIT/CLASS/FILE, where SPLIT is train, test or val and anything may stand before it; or CLASS/FILE, which is
--- of the training set. A tar in an archive, CLASS.tar, holds the images of that class (as in ImageNet's training set).
+-- of the training set. A tar in an archive, CLASS.tar, holds the images of that class (as in ImageNet's training set). What
+-- begins with a dot, a file or a folder, is left out: caches and thumbnails of other programs, which would be classes else.
 local core = require "mptl.core"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -37,13 +38,24 @@ function M.place(path, options)
   return nil, nil, nil, options.labels and "the file of labels does not name it" or "no class: it is not in a folder"
 end
 
+--- The part of a path, from its beginning, that ends with the first name that begins with a dot.
+-- @param path relative to the source
+-- @return the part; nil when there is none
+-- @usage source.hidden("./train/.cache/1.jpg") --> "train/.cache"
+function M.hidden(path)
+  local parts = {}
+  for part in path:gmatch "[^/]+" do
+    if part ~= "." then parts[#parts + 1] = part end
+    if part:sub(1, 1) == "." and part ~= "." and part ~= ".." then return table.concat(parts, "/") end
+  end
+end
+
 --- Whether a path ends like that of an image.
 -- @param path the path
 -- @return true or false
 function M.is_image(path)
-  local name = path:match "[^/]*$"
-  local ending = name:match "%.(%a+)$"
-  return ending ~= nil and name:sub(1, 1) ~= "." and (ending:lower() == "jpg" or ending:lower() == "jpeg")
+  local ending = path:match "%.(%a+)$"
+  return ending ~= nil and (ending:lower() == "jpg" or ending:lower() == "jpeg")
 end
 
 --- The class of each image in a text file: a line each, the file's name (its ending may be missing) and the class, with spaces
@@ -71,13 +83,13 @@ local function list_folder(list, root, inside, depth)
   local ok, iterator, handle = pcall(lfs.dir, from)
   if not ok then error((iterator:gsub("^cannot open ", "")), 0) end
   for name in iterator, handle do
-    if name:sub(1, 1) ~= "." then names[#names + 1] = name end
+    if name ~= "." and name ~= ".." then names[#names + 1] = name end
   end
   table.sort(names)
   for _, name in ipairs(names) do
     local path = inside == "" and name or inside .. "/" .. name
     local mode = lfs.attributes(root .. "/" .. path, "mode")
-    if mode == "directory" then
+    if mode == "directory" and not M.hidden(name) then
       list_folder(list, root, path, depth + 1)
     else
       list[#list + 1] = { path, mode == "file" and "file" or "other" }
@@ -123,7 +135,7 @@ local function archive(path)
     local name, kind = outer:next()
     if not name then return nil end
     if kind == "directory" then return step() end
-    if kind == "file" and name:match "%.tar$" then
+    if kind == "file" and name:match "%.tar$" and not M.hidden(name) then
       class = name:gsub("%.tar$", "")
       inner = core.archive_of(outer:read(largest_archive), path .. ": " .. name)
       return step()
