@@ -99,6 +99,7 @@ void mptl_bind_measure(lua_State *L);
 void mptl_bind_system(lua_State *L);
 void mptl_bind_machine(lua_State *L);
 void mptl_bind_files(lua_State *L);
+void mptl_bind_safetensors(lua_State *L);
 void mptl_bind_process(lua_State *L);
 void mptl_bind_editline(lua_State *L);
 

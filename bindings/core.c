@@ -154,6 +154,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_system(L);
   mptl_bind_machine(L);
   mptl_bind_files(L);
+  mptl_bind_safetensors(L);
   mptl_bind_process(L);
   mptl_bind_editline(L);
   mptl_bind_graph(L);

@@ -5,7 +5,8 @@
  *   core.lock(path) -> a file of Lua's, made if need be, that this process alone has until it is closed; nil when another process
  *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
  *   core.is_locked(path) -> whether another process has it
- *   core.checksum(string | Tensor) -> its CRC-32C
+ *   core.crc32c(string | Tensor) -> its CRC-32C
+ *   core.crc32c_in(path, offset, size) -> that of bytes in a file
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -89,7 +90,7 @@ static int files_is_locked(lua_State *L) {
   return 1;
 }
 
-static int files_checksum(lua_State *L) {
+static int files_crc32c(lua_State *L) {
   size_t size;
   const void *bytes;
   if (lua_type(L, 1) == LUA_TSTRING) {
@@ -103,8 +104,20 @@ static int files_checksum(lua_State *L) {
   return 1;
 }
 
+static int files_crc32c_in(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  lua_Integer offset = luaL_checkinteger(L, 2), size = luaL_checkinteger(L, 3);
+  luaL_argcheck(L, offset >= 0, 2, "the offset is negative");
+  luaL_argcheck(L, size >= 0, 3, "the size is negative");
+  uint32_t crc;
+  bind_check(L, mptl_file_checksum(&crc, path, (uint64_t)offset, (uint64_t)size));
+  lua_pushinteger(L, crc);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"open", files_open}, {"lock", files_lock}, {"is_locked", files_is_locked}, {"checksum", files_checksum}, {NULL, NULL},
+    {"open", files_open},     {"lock", files_lock},           {"is_locked", files_is_locked},
+    {"crc32c", files_crc32c}, {"crc32c_in", files_crc32c_in}, {NULL, NULL},
 };
 
 void mptl_bind_files(lua_State *L) { luaL_setfuncs(L, functions, 0); }

@@ -2,7 +2,6 @@
  *
  *   core.time() -> seconds since some fixed moment, monotonic
  *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
- *   core.crc32c(bytes) -> integer
  *   core.rename(from, to)                           of files and folders that are on the disk; the new name is, then, too
  *   core.sync_folder(path)                          brings the names in a folder to the disk
  *   core.appender(path)                             -> mptl.Appender, a file to add to: append(text), sync(), close()
@@ -21,7 +20,6 @@
 
 #include "bindings/bind.h"
 #include "core/clock.h"
-#include "core/crc32c.h"
 #include "mptl/file.h"
 
 static int system_time(lua_State *L) {
@@ -67,13 +65,6 @@ static int system_read_tensor(lua_State *L) {
   bind_check(L, mptl_file_read(path, (uint64_t)offset, host->data, mptl_tensor_numel(t) * sizeof(float)));
   if (host != t) bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), host->data));
   lua_settop(L, 3);
-  return 1;
-}
-
-static int system_crc32c(lua_State *L) {
-  size_t size;
-  const char *bytes = luaL_checklstring(L, 1, &size);
-  lua_pushinteger(L, mptl_crc32c(0, bytes, size));
   return 1;
 }
 
@@ -220,7 +211,6 @@ static int system_terminal_width(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"time", system_time},
     {"write_file", system_write_file},
-    {"crc32c", system_crc32c},
     {"rename", system_rename},
     {"sync_folder", system_sync_folder},
     {"appender", appender_new},

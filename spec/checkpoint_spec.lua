@@ -91,6 +91,36 @@ describe("checkpoint", function()
     assert.equal(text(), text())
   end)
 
+  it("finds every flipped bit before anything is changed", function()
+    local graph, model = small_training()
+    checkpoint.save(path, graph, model, { step = 1, settings = { lr = 0.5 } })
+    local file <close> = assert(io.open(path, "rb"))
+    local text = file:read "a"
+    local before = model:tensor("conv.weight"):tostring()
+    for at = 1, #text, 5 do
+      local damaged <close> = assert(io.open(path, "wb"))
+      damaged:write(text:sub(1, at - 1), string.char(text:byte(at) ~ 1 << at // 5 % 8), text:sub(at + 1))
+      damaged:flush()
+      local ok, message = pcall(function()
+        local _, opened = checkpoint.state(path)
+        checkpoint.load(opened, graph, model, true)
+      end)
+      assert.is_false(ok, at)
+      assert.equal(path, message:sub(1, #path), at)
+      assert.is_nil(message:find "\n")
+    end
+    assert.equal(before, model:tensor("conv.weight"):tostring())
+  end)
+
+  it("passes over tensors of types that are not used here", function()
+    local graph, model = small_training()
+    local tensors = { { name = "conv.scales", dtype = "F8_E4M3", shape = { 3 }, bytes = "abc" } }
+    for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
+    safetensors.write(path, tensors)
+    local _, file = checkpoint.state(path)
+    checkpoint.load(file, graph, model)
+  end)
+
   describe("of another network is refused, and the model stays as it was:", function()
     local function load_into(graph, model, training)
       local before = model:tensor("conv.weight"):tostring()
@@ -155,8 +185,9 @@ describe("checkpoint", function()
   it("with counts that no training gives says so", function()
     local resume = require "mptl.resume"
     local function state(name, value)
-      local all = { epoch = 1, batch = 2, step = 7, updates = 6, promotions = 0, loss_scale = {}, formats = {},
-        sums = { correct = 1, count = 8, skipped = 0, nan_steps = 0 } }
+      local all = { epoch = 1, batch = 2, step = 7, updates = 6, promotions = 0, formats = {},
+        loss_scale = { scale = 1.0, good = 0 },
+        sums = { loss = 1.5, correct = 1, count = 8, skipped = 0, nan_steps = 0, seconds = 0.5 } }
       if name then (all[name] ~= nil and all or all.sums)[name] = value end
       return all
     end
@@ -164,12 +195,13 @@ describe("checkpoint", function()
     local function refuses(message, name, value)
       assert.same({ false, message }, { pcall(resume.check_state, "c", state(name, value), 2) })
     end
-    refuses("c: damaged: batch is 3, accepted are whole numbers from 0 to 2", "batch", 3)
-    refuses("c: damaged: epoch is 9223372036854775807, accepted are whole numbers from 0 to 1000000", "epoch", math.maxinteger)
-    refuses("c: damaged: step is -1, accepted are whole numbers from 0 to 9007199254740992", "step", -1)
-    refuses("c: damaged: updates is many, accepted are whole numbers from 0 to 9007199254740992", "updates", "many")
-    refuses("c: damaged: sums.count is 1.5, accepted are whole numbers from 0 to 9007199254740992", "count", 1.5)
-    refuses("c: damaged: it has no sums", "sums", 7)
+    refuses("c: damaged: its state: batch is 3, accepted are whole numbers from 0 to 2", "batch", 3)
+    refuses("c: damaged: its state: epoch is 9223372036854775807, accepted are whole numbers from 0 to 1000000", "epoch",
+      math.maxinteger)
+    refuses("c: damaged: its state: step is -1, accepted are whole numbers from 0 to 9007199254740992", "step", -1)
+    refuses('c: damaged: its state: updates is "many", accepted are whole numbers from 0 to 9007199254740992', "updates", "many")
+    refuses("c: damaged: its state: sums.count is 1.5, accepted are whole numbers from 0 to 9007199254740992", "count", 1.5)
+    refuses("c: damaged: its state: sums is 7, accepted are objects", "sums", 7)
   end)
 
   it("with settings that are none is not evaluated by them", function()
@@ -177,13 +209,13 @@ describe("checkpoint", function()
     local graph, model = small_training()
     for name, case in pairs {
       batch = { 1e300, "1e%+300, accepted are whole numbers from 1 to 65536" },
-      rounding = { {}, "table: 0x%x+, accepted are nearest_even, .*" },
+      rounding = { {}, "a table, accepted are nearest_even, .*" },
       width = { "wide", "wide, accepted are numbers above 0 to 16" },
     } do
-      checkpoint.save(path, graph, model, { step = 0, settings = { [name] = case[1] } })
+      checkpoint.save(path, graph, model, { epoch = 0, step = 0, formats = {}, settings = { [name] = case[1] } })
       local ok, message = pcall(eval.evaluate, { script = "none", checkpoint = path })
       assert.is_false(ok)
-      assert.matches("damaged: its setting " .. name .. " is " .. case[2] .. "$", message)
+      assert.matches("damaged: its state: settings." .. name .. " is " .. case[2] .. "$", message)
     end
   end)
 

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/crc32c.h"
+
 static int write_all(int fd, const char *data, size_t size) {
   while (size > 0) {
     ssize_t n = write(fd, data, size);
@@ -160,23 +162,43 @@ mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
   return mptl_fail(MPTL_EIO, "%s, must be a regular file", kind_of(st.st_mode));
 }
 
-mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size) {
-  int fd;
-  mptl_status opened = mptl_file_open(&fd, NULL, path);
-  if (opened != MPTL_OK) return mptl_fail_in(opened, "cannot read %s", path);
-  size_t done = 0;
-  while (done < size) {
+/* Reads exactly size bytes at offset of the open file. */
+static mptl_status read_exactly(int fd, const char *path, uint64_t offset, void *data, size_t size) {
+  for (size_t done = 0; done < size;) {
     ssize_t n = pread(fd, (char *)data + done, size - done, (off_t)(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      int error = errno;
-      close(fd);
-      if (n < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(error));
+    if (n < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
+    if (n == 0)
       return mptl_fail(MPTL_EDATA, "%s: ends at byte %llu, %llu are needed", path, (unsigned long long)(offset + done),
                        (unsigned long long)(offset + size));
-    }
     done += (size_t)n;
   }
-  close(fd);
   return MPTL_OK;
+}
+
+mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size) {
+  int fd;
+  mptl_status status = mptl_file_open(&fd, NULL, path);
+  if (status != MPTL_OK) return mptl_fail_in(status, "cannot read %s", path);
+  status = read_exactly(fd, path, offset, data, size);
+  close(fd);
+  return status;
+}
+
+mptl_status mptl_file_checksum(uint32_t *crc, const char *path, uint64_t offset, uint64_t size) {
+  enum { PIECE = 1 << 16 };
+  char bytes[PIECE];
+  int fd;
+  *crc = 0;
+  mptl_status status = mptl_file_open(&fd, NULL, path);
+  if (status != MPTL_OK) return mptl_fail_in(status, "cannot read %s", path);
+  while (size > 0 && status == MPTL_OK) {
+    size_t n = size < PIECE ? (size_t)size : PIECE;
+    status = read_exactly(fd, path, offset, bytes, n);
+    if (status == MPTL_OK) *crc = mptl_crc32c(*crc, bytes, n);
+    offset += n;
+    size -= n;
+  }
+  close(fd);
+  return status;
 }

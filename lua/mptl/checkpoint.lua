@@ -1,5 +1,6 @@
 --- Checkpoints: safetensors files with parameters and buffers under PyTorch's names, momentum buffers under
--- "optimizer.momentum.NAME", and everything else about the run as JSON text in the metadata "mptl".
+-- "optimizer.momentum.NAME", and everything else about the run as JSON text in the metadata "mptl". They are sealed:
+-- checksums of the header and of all tensors are beside it, and the state says that there are some.
 local json = require "mptl.json"
 local safetensors = require "mptl.safetensors"
 
@@ -53,7 +54,9 @@ function M.save(path, graph, model, state)
     if not p.buffer then table.insert(momenta, { name = momentum_prefix .. p.name, tensor = model:momentum(p.name) }) end
   end
   table.move(momenta, 1, #momenta, #tensors + 1, tensors)
-  safetensors.write(path, tensors, { format = "pt", mptl = json.encode(exact(state)) })
+  local copy = { sealed = true }
+  for key, value in pairs(state) do copy[key] = value end
+  safetensors.write(path, tensors, { format = "pt", mptl = json.encode(exact(copy)) }, true)
 end
 
 local function shape_text(shape)
@@ -76,6 +79,7 @@ end
 local function check_unexpected(file, known)
   for _, name in ipairs(file.names) do
     local extra = name:sub(1, #momentum_prefix) == momentum_prefix or name:find "num_batches_tracked$"
+      or file.tensors[name].dtype ~= "F32" -- of a type that is not used here, whatever it is for
     if not extra and not known[name] then
       error(("%s: not a checkpoint of this network: it has %s, which the network has not"):format(file.path, name), 0)
     end
@@ -89,11 +93,17 @@ function M.state(path)
   local file = safetensors.open(path)
   local text = file.metadata.mptl
   if not text then return nil, file end
-  local state, mistake = json.decode(text)
+  local parsed, state, mistake = pcall(function()
+    local value, message = json.decode(text)
+    return inexact(value), message
+  end)
+  if not parsed then state, mistake = nil, "nested too deep" end -- nothing else raises there
   if type(state) ~= "table" then
     error(("%s: damaged: its state is no JSON object: %s"):format(path, mistake or type(state)), 0)
   end
-  return inexact(state), file
+  if state.sealed and not file.sums then error(("%s: damaged: it has lost its checksums"):format(path), 0) end
+  state.sealed = nil
+  return state, file
 end
 
 --- Reads a checkpoint into a model. Everything is checked before anything is changed.
@@ -110,6 +120,7 @@ function M.load(file, graph, model, training)
   end
   for _, w in ipairs(wanted) do check_tensor(file, w[1], w[2]:size()) end
   check_unexpected(file, known)
+  safetensors.check(file)
   for _, w in ipairs(wanted) do safetensors.read(file, w[1], w[2]) end
 end
 

@@ -29,44 +29,87 @@ function M.set_formats(path, plan, list)
   for i, op in ipairs(plan.graph:operators()) do
     for _, role in ipairs(roles) do
       local tensor, saved = op[role], (list[i] or {})[role]
-      if tensor and not saved then
+      if tensor and (type(saved) ~= "table" or type(saved[1]) ~= "string" or type(saved[2]) ~= "boolean") then
         error(("%s: damaged, or of another network: no format for %s of %s"):format(path, role, op.name), 0)
       end
       if tensor and (tensor.format ~= saved[1] or tensor.is_low ~= saved[2]) then
         if saved[2] then tensor:low() else tensor:high() end
-        if tensor.format ~= saved[1] then tensor:set(saved[1]) end
+        local ok, message = true, nil
+        if tensor.format ~= saved[1] then ok, message = pcall(tensor.set, tensor, saved[1]) end
+        if not ok then
+          error(("%s: damaged: the format for %s of %s: %s"):format(path, role, op.name, tostring(message)), 0)
+        end
       end
     end
   end
 end
 
-local function check_count(path, what, value, most)
-  if math.type(value) == "integer" and value >= 0 and value <= most then return end
-  error(("%s: damaged: %s is %s, accepted are whole numbers from 0 to %d"):format(path, what, tostring(value), most), 0)
+local most = 1 << 53 -- of what is counted
+
+-- What a training state has to hold: the kind of each field, "?" behind it where it may be missing. Tables are of fields.
+local state_fields = {
+  batch = "batch", updates = "count", promotions = "count", changes = "count?", best = "number?",
+  sums = {
+    loss = "number", correct = "count", count = "count", steps = "count?", skipped = "count", nan_steps = "count",
+    seconds = "number", bad_images = "count?", scale_min = "positive?", scale_max = "positive?",
+  },
+  loss_scale = { scale = "positive", good = "count" },
+}
+
+-- What an evaluation takes, too.
+local evaluated_fields = { epoch = "epoch", step = "count", formats = "list", settings = "table?" }
+
+local kinds = {
+  number = { "numbers", function(v) return type(v) == "number" end },
+  positive = { "numbers above 0", function(v) return type(v) == "number" and v > 0 end },
+  table = { "objects", function(v) return type(v) == "table" end },
+  list = { "lists of objects", function(v)
+    if type(v) ~= "table" then return false end
+    for _, entry in pairs(v) do
+      if type(entry) ~= "table" then return false end
+    end
+    return true
+  end },
+}
+
+local function count_to(last)
+  local function accepts(v) return math.type(v) == "integer" and v >= 0 and v <= last end
+  return { ("whole numbers from 0 to %d"):format(last), accepts }
 end
 
---- An error for an epoch or a step of a checkpoint's state that no training gives.
--- @param path the file
--- @param state the checkpoint's
-function M.check_place(path, state)
-  check_count(path, "epoch", state.epoch, options.by_name.epochs.max)
-  check_count(path, "step", state.step, 1 << 53)
+kinds.count, kinds.epoch = count_to(most), count_to(options.by_name.epochs.max)
+
+local function shown(value)
+  return type(value) == "string" and ("%q"):format(value:sub(1, 40)):gsub("\n", "n") or misuse.text(value)
 end
 
---- The same for all counts and sums of the state.
--- @param path the file
--- @param state the checkpoint's
+local function check_fields(path, where, state, wanted, batch)
+  for _, name in ipairs(misuse.names(wanted)) do
+    local kind, value = wanted[name], state[name]
+    local must, optional = "table", ""
+    if type(kind) == "string" then must, optional = kind:match "^(%a+)(%??)$" end
+    local text, accepts = table.unpack(must == "batch" and batch or kinds[must])
+    if not (value == nil and optional == "?") and not accepts(value) then
+      error(("%s: damaged: its state: %s is %s, accepted are %s"):format(path, where .. name, shown(value), text), 0)
+    end
+    if type(kind) == "table" then check_fields(path, where .. name .. ".", value, kind, batch) end
+  end
+end
+
+--- An error that names the field of a checkpoint's state that is not what it must be, of those that an evaluation takes.
+-- @param path the checkpoint
+-- @param state what checkpoint.state returned
+function M.check_evaluated(path, state)
+  check_fields(path, "", state, evaluated_fields)
+end
+
+--- The same for all that training goes on from.
+-- @param path the checkpoint
+-- @param state what checkpoint.state returned
 -- @param batches of an epoch
 function M.check_state(path, state, batches)
-  local function check(...) check_count(path, ...) end
-  M.check_place(path, state)
-  check("batch", state.batch, batches)
-  for _, name in ipairs { "updates", "promotions" } do check(name, state[name], 1 << 53) end
-  for _, name in ipairs { "sums", "loss_scale", "formats" } do
-    if type(state[name]) ~= "table" then error(("%s: damaged: it has no %s"):format(path, name), 0) end
-  end
-  if state.sums.steps ~= nil then check("sums.steps", state.sums.steps, 1 << 53) end -- older ones have none
-  for _, name in ipairs { "correct", "count", "skipped", "nan_steps" } do check("sums." .. name, state.sums[name], 1 << 53) end
+  M.check_evaluated(path, state)
+  check_fields(path, "", state, state_fields, count_to(batches))
 end
 
 -- Settings that may differ between a run and its continuation: they do not change what is computed, or (threads, device) only the

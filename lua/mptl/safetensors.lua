@@ -1,19 +1,23 @@
 --- The safetensors file format (huggingface/safetensors): 8 bytes of header length (little-endian), a JSON header
 -- {"NAME": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string: string}}, padded with spaces to 8 bytes,
--- then the data, without gaps.
+-- then the data, without gaps. The engine reads headers (mptl/safetensors.h).
+--
+-- A file may be sealed: its metadata then have "mptl.crc32c", CRC-32C in eight hexadecimal digits each, of the header (with
+-- zeros in this place) and of every tensor's bytes, in the order of the data. Other readers take it for any other text.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 
 local M = {}
 
+-- Of what is written here.
 local element_size = {
   F64 = 8, F32 = 4, F16 = 2, BF16 = 2, F8_E4M3 = 1, F8_E5M2 = 1, I64 = 8, I32 = 4, I16 = 2, I8 = 1, U64 = 8, U32 = 4, U16 = 2,
   U8 = 1, BOOL = 1,
 }
 
--- A header longer than this is not believed; the reference implementation has the same limit.
-local longest_header = 100000000
+local seal = "mptl.crc32c"
+local unsealed = ("0"):rep(8)
 
 local function size_of(entry)
   local size = element_size[entry.dtype]
@@ -21,13 +25,19 @@ local function size_of(entry)
   return size
 end
 
+-- A header's text with its checksum in the place of the zeros. Quotes inside of texts are escaped: it is the only such place.
+local function sealed(text)
+  local _, last = text:find(('"%s":"'):format(seal), 1, true)
+  return text:sub(1, last) .. ("%08x"):format(core.crc32c(text)) .. text:sub(last + 9)
+end
+
 --- Writes a file, replacing the old one at once or not at all.
 -- @param path the file
 -- @param tensors list of {name = , tensor = Tensor}, or {name = , dtype = , shape = {...}, bytes = string}
 -- @param metadata table of strings
-function M.write(path, tensors, metadata)
-  local header, order, chunks, offset = {}, { "__metadata__" }, { "" }, 0
-  if metadata and next(metadata) then header.__metadata__ = json.object(misuse.names(metadata), metadata) end
+-- @param with_checksums whether the file is to be sealed
+function M.write(path, tensors, metadata, with_checksums)
+  local header, order, chunks, offset, sums = {}, { "__metadata__" }, { "" }, 0, { unsealed }
   for i, t in ipairs(tensors) do
     local entry = json.object({ "dtype", "shape", "data_offsets" }, {
       dtype = t.tensor and "F32" or t.dtype,
@@ -39,81 +49,56 @@ function M.write(path, tensors, metadata)
     header[t.name] = entry
     order[i + 1] = t.name
     chunks[i + 1] = t.tensor or t.bytes
+    sums[i + 1] = with_checksums and ("%08x"):format(core.crc32c(chunks[i + 1])) or nil
   end
+  local texts = {}
+  for key, text in pairs(metadata or {}) do texts[key] = text end
+  if with_checksums then texts[seal] = table.concat(sums) end
+  if next(texts) then header.__metadata__ = json.object(misuse.names(texts), texts) end
   local text = json.encode(json.object(order, header))
   text = text .. (" "):rep(-#text % 8)
+  if with_checksums then text = sealed(text) end
   chunks[1] = string.pack("<I8", #text) .. text
   core.write_file(path, chunks)
 end
 
-local function check_entry(path, name, entry)
-  local function bad(what) error(("%s: tensor %s: %s"):format(path, name, what), 0) end
-  if type(entry) ~= "table" then bad "its description is not an object" end
-  if not element_size[entry.dtype] then bad(("unknown dtype %s"):format(tostring(entry.dtype))) end
-  if type(entry.shape) ~= "table" or type(entry.data_offsets) ~= "table" then bad "has no shape or no data_offsets" end
-  for _, d in ipairs(entry.shape) do
-    if math.type(d) ~= "integer" or d < 0 then bad(("shape has the size %s"):format(tostring(d))) end
+-- Compares a header with its checksum; the checksums of the tensors, in the order of the data.
+local function check_seal(file, header)
+  local sums = file.metadata[seal]
+  if #sums ~= 8 * (#file.names + 1) or sums:find "[^%da-f]" then
+    error(("%s: damaged: %s holds no checksums of the header and its %d tensors"):format(file.path, seal, #file.names), 0)
   end
-  local first, last = entry.data_offsets[1], entry.data_offsets[2]
-  if math.type(first) ~= "integer" or math.type(last) ~= "integer" or last - first ~= size_of(entry) then
-    bad(("data_offsets %s to %s do not hold its %d bytes"):format(tostring(first), tostring(last), size_of(entry)))
+  local _, last = header:find(('"%s":"'):format(seal), 1, true)
+  local found = last and ("%08x"):format(core.crc32c(header:sub(1, last) .. unsealed .. header:sub(last + 9)))
+  if found ~= sums:sub(1, 8) then
+    error(("%s: damaged: the header's checksum is %s, that of its bytes %s"):format(file.path, sums:sub(1, 8),
+      found or "none"), 0)
   end
+  local list = {}
+  for i in ipairs(file.names) do list[i] = sums:sub(8 * i + 1, 8 * i + 8) end
+  return list
 end
 
 --- Reads and checks the header of a file.
 -- @param path the file
 -- @return {tensors = {name = {dtype, shape, offset (bytes in the file), size}}, names = list in the order of the data,
--- metadata = table of strings, path}
+-- metadata = table of strings, path, sums = of a sealed file, for M.check}
 function M.open(path)
-  local file, reason = io.open(path, "rb")
-  if not file then error(("cannot read %s"):format(reason), 0) end
-  local function bad(what, ...)
-    file:close()
-    error(("%s: not a safetensors file, or damaged: %s"):format(path, what:format(...)), 0)
-  end
-  local start, size = file:read(8), file:seek "end"
-  if not start then
-    file:close()
-    error(("cannot read %s: Is a directory, or empty"):format(path), 0)
-  end
-  if #start < 8 then bad("it has %d bytes", #start) end
-  local length = string.unpack("<I8", start)
-  if length < 2 or length > longest_header then bad("a header of %u bytes", length) end
-  if 8 + length > size then bad("a header of %d bytes in a file of %d", length, size) end
-  file:seek("set", 8)
-  local header, mistake = json.decode(file:read(length))
-  if type(header) ~= "table" then bad("its header is no JSON object: %s", mistake or type(header)) end
-  local metadata = header.__metadata__ or {}
-  if type(metadata) ~= "table" then bad "__metadata__ is no object" end
-  header.__metadata__ = nil
-  file:close()
+  local file, header = core.safetensors(path)
+  if file.metadata[seal] then file.sums = check_seal(file, header) end
+  return file
+end
 
-  local names = {}
-  for name, entry in pairs(header) do
-    check_entry(path, name, entry)
-    names[#names + 1] = name
-  end
-  table.sort(names, function(a, b)
-    local x, y = header[a].data_offsets, header[b].data_offsets
-    if x[1] ~= y[1] then return x[1] < y[1] end
-    if x[2] ~= y[2] then return x[2] < y[2] end
-    return a < b
-  end)
-  local tensors, expected = {}, 0
-  for _, name in ipairs(names) do
-    local entry = header[name]
-    local first, last = entry.data_offsets[1], entry.data_offsets[2]
-    if first ~= expected then
-      error(("%s: tensor %s begins at byte %d of the data, expected %d"):format(path, name, first, expected), 0)
+--- Compares all tensors of a sealed file with their checksums.
+-- @param file what M.open returned
+function M.check(file)
+  for i, sum in ipairs(file.sums or {}) do
+    local t = file.tensors[file.names[i]]
+    local found = ("%08x"):format(core.crc32c_in(file.path, t.offset, t.size))
+    if found ~= sum then
+      error(("%s: damaged: tensor %s: its checksum is %s, that of its bytes %s"):format(file.path, file.names[i], sum, found), 0)
     end
-    expected = last
-    tensors[name] = { dtype = entry.dtype, shape = entry.shape, offset = 8 + length + first, size = last - first }
   end
-  if 8 + length + expected ~= size then
-    error(("%s: %s: the header promises %d bytes, the file has %d"):format(path,
-      8 + length + expected > size and "truncated" or "damaged", 8 + length + expected, size), 0)
-  end
-  return { path = path, tensors = tensors, names = names, metadata = metadata }
 end
 
 --- Reads a binary32 tensor.

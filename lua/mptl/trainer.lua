@@ -297,6 +297,7 @@ end
 function Trainer:restore(path)
   local state, file = checkpoint.state(path)
   if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
+  resume.check_evaluated(path, state)
   resume.check_settings(path, script.settings(self.cfg), state.settings or {})
   resume.check_state(path, state, self.batches)
   checkpoint.load(file, self.graph, self.model, true)
@@ -314,10 +315,10 @@ end
 -- @return the checkpoint's state; nil when it has none
 function Trainer:load(path)
   local state, file = checkpoint.state(path)
+  if state then resume.check_evaluated(path, state) end
   checkpoint.load(file, self.graph, self.model, false)
   if state then
-    resume.check_place(path, state)
-    resume.set_formats(path, self.plan, type(state.formats) == "table" and state.formats or {})
+    resume.set_formats(path, self.plan, state.formats)
     self.epoch, self.step = state.epoch, state.step
   end
   return state

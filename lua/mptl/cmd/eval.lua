@@ -1,8 +1,10 @@
 --- mptl eval: test accuracy of a checkpoint, in its precision assignment and in fp32.
 local json = require "mptl.json"
+local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local checkpoint = require "mptl.checkpoint"
 local options = require "mptl.options"
+local resume = require "mptl.resume"
 local script = require "mptl.script"
 local trainer = require "mptl.trainer"
 
@@ -25,7 +27,8 @@ local function inherit(args, settings)
     if args[name] == nil and given ~= nil then
       local value, accepted = options.check(options.by_name[name], given)
       if value == nil then
-        error(("%s: damaged: its setting %s is %s, accepted are %s"):format(args.checkpoint, name, tostring(given), accepted), 0)
+        error(("%s: damaged: its state: settings.%s is %s, accepted are %s"):format(args.checkpoint, name, misuse.text(given),
+          accepted), 0)
       end
       args[name] = value
     end
@@ -36,10 +39,9 @@ end
 -- @param args options by name, script, checkpoint
 -- @return table of the fields that --json prints
 function M.evaluate(args)
-  local file = io.open(args.checkpoint, "rb")
-  if not file then misuse.usage("checkpoint %s: no such file", args.checkpoint) end
-  file:close()
+  if not lfs.attributes(args.checkpoint, "mode") then misuse.usage("checkpoint %s: no such file", args.checkpoint) end
   local state = checkpoint.state(args.checkpoint)
+  if state then resume.check_evaluated(args.checkpoint, state) end
   if state and not args.quick then inherit(args, state.settings or {}) end
   local t = trainer.create(script.configure(args.script, args), "eval")
   t:load(args.checkpoint)
