@@ -146,6 +146,45 @@ describe("mptl data fetch", function()
     assert.matches("must have c32a1d4ab5d03f1284b67883e8d87530; it was removed\n$", result.err)
   end)
 
+  it("compares SHA-256, too", function()
+    cifar100()
+    local pipe <close> = io.popen("sha256sum " .. archive)
+    local sum, zeros = pipe:read "a":match "^%x+", ("0"):rep(64)
+    fails(("mptl: cifar100: what file://DIR/archive.tar.gz gave has the SHA-256 sum %s, must have %s; it was removed\n")
+      :format(sum, zeros), fetch { "--sha256", zeros })
+    assert.equal(0, fetch({ "--sha256", sum:upper() }).status)
+  end)
+
+  it("knows both sums of what it downloads", function()
+    for _, source in pairs(require "mptl.dataset.fetch".sources) do
+      assert.matches("^%x+$", source.sha256)
+      assert.same({ 32, 64 }, { #source.md5, #source.sha256 })
+    end
+  end)
+
+  it("follows nothing from https to http", function()
+    cifar100()
+    local env = with_curl 'cp "$ARCHIVE" "$OUT"'
+    fetch({ "--url", "https://example.org/x" }, env)
+    assert.is_truthy(files.read(dir .. "/calls"):find("--proto-redir =https --", 1, true))
+    files.remove(data)
+    os.remove(dir .. "/calls")
+    fetch({ "--url", "http://example.org/x" }, env)
+    assert.is_truthy(files.read(dir .. "/calls"):find("--proto-redir =https,http --", 1, true))
+  end)
+
+  it("that is interrupted while it compares removes nothing", function()
+    cifar100()
+    local md5sum = process.file("md5sum", "#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
+    os.execute("chmod +x " .. md5sum)
+    local env = { PATH = md5sum:match "^(.*)/" .. ":" .. os.getenv "PATH" }
+    local words = { "data", "fetch", "cifar100", "--data", data, "--url", "file://" .. archive, "--md5", md5() }
+    local result = process.mptl(words, { env = env })
+    assert.same({ "mptl data fetch: interrupted; the next time goes on from here\n", 130 }, { result.err, result.status })
+    assert.is_not_nil(lfs.attributes(data .. "/cifar-100-binary.tar.gz.part"))
+    assert.equal(0, fetch({}).status)
+  end)
+
   it("unpacks nothing but the set's files, whatever the archive holds", function()
     cifar100()
     local accepted = ", accepted are plain files in cifar-100-binary\n"
@@ -199,6 +238,7 @@ describe("mptl data fetch", function()
     end
     wrong('mptl data: NAME: cifar11, accepted are cifar10, cifar100 (did you mean "cifar10"?)\n', "cifar11")
     wrong("mptl data: --md5: 12, accepted are 32 hexadecimal digits\n", "cifar10", "--md5", "12")
+    wrong("mptl data: --sha256: 12, accepted are 64 hexadecimal digits\n", "cifar10", "--sha256", "12")
     wrong("mptl data: no place for the data: give --data DIR; MPTL_DATA, XDG_DATA_HOME and HOME are not set\n", "cifar10")
     wrong("mptl data: missing argument 'name'\n")
     local result = process.mptl { "data", "fetch", "imagenet" }

@@ -23,10 +23,13 @@ function M.configure(parser)
   end)
   options.add_row(parser, { "data", "string", arg = "DIR", help = "where to (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" })
   options.add_row(parser, { "url", "string", arg = "URL", help = "another place of the same archive" })
-  parser:option("--md5", "another MD5 sum that the archive must have"):argname("SUM"):convert(function(text)
-    if text:match("^" .. ("%x"):rep(32) .. "$") then return text:lower() end
-    return nil, ("--md5: %s, accepted are 32 hexadecimal digits"):format(text)
-  end)
+  for _, sum in ipairs { { "--sha256", "SHA-256", 64 }, { "--md5", "MD5", 32 } } do
+    local flag, title, digits = table.unpack(sum)
+    parser:option(flag, ("another %s sum that the archive must have"):format(title)):argname("SUM"):convert(function(text)
+      if text:match("^" .. ("%x"):rep(digits) .. "$") then return text:lower() end
+      return nil, ("%s: %s, accepted are %d hexadecimal digits"):format(flag, text, digits)
+    end)
+  end
   options.add(parser, { "quiet" })
 end
 
@@ -42,7 +45,7 @@ function M.run(args)
   local display = progress.create { bar = core.isatty(1) and not args.quiet, width = core.terminal_width(1) }
   core.catch_interrupt()
   local ok, path = pcall(fetch.fetch, args.name, dir, {
-    url = args.url, md5 = args.md5,
+    url = args.url, md5 = args.md5, sha256 = args.sha256,
     note = function(bytes)
       display:note_seldom(function()
         return ("%s: %.1f of about %.0f MB, to %s"):format(args.name, bytes / 1e6, source.size / 1e6, dir)

@@ -1,4 +1,4 @@
---- Data sets that can be downloaded: where from, and how they are unpacked. curl downloads, md5sum compares.
+--- Data sets that can be downloaded: where from, and how they are unpacked. curl downloads, md5sum and sha256sum compare.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local lfs = require "lfs"
@@ -6,17 +6,20 @@ local lock = require "mptl.lock"
 
 local M = {}
 
---- The data sets by name: an archive with all files in one folder. md5 is the sum that the page of the data set publishes, size
--- about that of the archive in bytes, files what the folder must hold.
+--- The data sets by name: an archive with all files in one folder. md5 is the sum that the page of the data set publishes; it has
+-- none for sha256, which nobody can match with another file: that is the sum of the archive with this md5. size is about that of
+-- the archive in bytes, files what the folder must hold.
 M.sources = {
   cifar10 = {
     url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", md5 = "c32a1d4ab5d03f1284b67883e8d87530", size = 170052171,
+    sha256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     folder = "cifar-10-batches-bin",
     files = { "data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
       "test_batch.bin" },
   },
   cifar100 = {
     url = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", md5 = "03b5dce01913d631647c71ecec9e9cb8", size = 168513733,
+    sha256 = "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     folder = "cifar-100-binary", files = { "train.bin", "test.bin" },
   },
 }
@@ -66,20 +69,32 @@ local function run(words, log, wait)
   end
 end
 
-local function md5_of(path)
-  local code, said = run({ "md5sum", path }, path .. ".log", function() end)
-  if not code then return nil end -- interrupted
-  local sum = said:match "^\\?(%x+) "
-  if code ~= 0 or not sum then fail("md5sum %s: %s", path, said) end
-  return sum
+-- By kind of sum: what it is called, and what tells it.
+local sums = { { "md5", "MD5", "md5sum" }, { "sha256", "SHA-256", "sha256sum" } }
+
+-- Compares a file with those sums that are wanted. Returns true, nil when interrupted, or false and what is wrong.
+local function compare(path, wanted)
+  for _, kind in ipairs(sums) do
+    local field, title, program = table.unpack(kind)
+    if wanted[field] then
+      local code, said = run({ program, path }, path .. ".log", function() end)
+      if not code then return nil end
+      local sum = said:match "^\\?(%x+) "
+      if code ~= 0 or not sum then fail("%s %s: %s", program, path, said) end
+      if sum ~= wanted[field] then return false, ("has the %s sum %s, must have %s"):format(title, sum, wanted[field]) end
+    end
+  end
+  return true
 end
 
--- Downloads to a file, going on with what is there. Returns true, nil when interrupted, or false and curl's reason.
+-- Downloads to a file, going on with what is there; what is at https is not fetched from where it leads to by http.
+-- Returns true, nil when interrupted, or false and curl's reason.
 local function download(url, path, wait)
   local code, said = run({
     "curl", "--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "30", "--speed-limit", "1",
-    "--speed-time", "60", "--proto", "=https,http,ftp,file", "--proto-redir", "=https,http", "--continue-at", "-",
-    "--output", path, "--url", url,
+    "--speed-time", "60", "--proto", "=https,http,ftp,file",
+    "--proto-redir", url:lower():find "^http:" and "=https,http" or "=https",
+    "--continue-at", "-", "--output", path, "--url", url,
   }, path .. ".log", wait)
   if not code then return nil end
   if code == 0 then return true end
@@ -100,20 +115,22 @@ local function is_refusal(why)
   return why:find "%(33%)" or why:find "%(36%)" or why:find "%(22%)"
 end
 
--- Downloads the archive, unless it is there, and compares its sum. Where a part is left from another time it goes on; when that
--- does not lead to the sum, or the rest is refused, all of it is downloaded again. Returns true; nil when interrupted.
-local function obtain(name, url, md5, path, note)
+-- Downloads the archive, unless it is there, and compares its sums. Where a part is left from another time it goes on; when that
+-- does not lead to the sums, or the rest is refused, all of it is downloaded again. Returns true; nil when interrupted.
+local function obtain(name, url, wanted, path, note)
   local goes_on = lfs.attributes(path, "mode") ~= nil
-  if goes_on and md5_of(path) == md5 then return true end
+  if goes_on and compare(path, wanted) then return true end
   while not core.interrupted() do
     local ok, why = download(url, path, function() note(lfs.attributes(path, "size") or 0) end)
     if ok == nil then return nil end
-    local sum = ok and md5_of(path)
-    if sum == md5 then return true end
+    local right, wrong
+    if ok then right, wrong = compare(path, wanted) end
+    if right then return true end
+    if ok and right == nil then return nil end
     local refused = goes_on and not ok and is_refusal(why)
     if ok or refused then os.remove(path) end
     if ok and not goes_on then
-      fail("%s: what %s gave has the MD5 sum %s, must have %s; it was removed", name, url, sum, md5)
+      fail("%s: what %s gave %s; it was removed", name, url, wrong)
     end
     if not ok and not refused then fail_download(name, url, why, path) end
     goes_on = false
@@ -140,7 +157,8 @@ end
 --- Downloads and unpacks a data set.
 -- @param name of M.sources
 -- @param dir the folder of data sets, which is made
--- @param options {url = another place of the archive, md5 = another sum, note = function (bytes so far)}
+-- @param options {url = another place of the archive, md5 = or sha256 = other sums, in the place of those of the source,
+-- note = function (bytes so far)}
 -- @return the set's folder; nil when interrupted: what was downloaded stays, for the next time
 function M.fetch(name, dir, options)
   local source = M.sources[name]
@@ -152,7 +170,8 @@ function M.fetch(name, dir, options)
   local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
   local held <close> = lock.take(path .. ".lock")
   if not held then fail("%s: another process is fetching it into %s", name, dir) end
-  if not obtain(name, options.url or source.url, options.md5 or source.md5, path, options.note) then return nil end
+  local wanted = (options.md5 or options.sha256) and options or source
+  if not obtain(name, options.url or source.url, wanted, path, options.note) then return nil end
   local unpacking = final .. ".tmp"
   folder.remove(unpacking)
   folder.make(unpacking)
