@@ -2,7 +2,7 @@
  * batches from 0, so that the first batch to be made is the number of those already done.
  *
  *   core.dataset_find{path=, classes=10|100, split="train"|"test"} -> directory or nil
- *   core.dataset_cifar{path=, classes=10|100, split=, limit=}
+ *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: also one of which files are missing
  *   core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
  *   core.dataset_encoded(images, {side=, resize=, skip_bad=, split=, limit=})   of core.images_folder or the like
  *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
@@ -78,10 +78,10 @@ static int dataset_find(lua_State *L) {
 }
 
 static int dataset_cifar(lua_State *L) {
-  static const char *const fields[] = {"path", "classes", "split", "limit", NULL};
+  static const char *const fields[] = {"path", "classes", "split", "limit", "part", NULL};
   bind_check_fields(L, 1, fields);
   bind_check(L, mptl_dataset_cifar(new_dataset(L), bind_field_path(L, 1), field_int(L, 1, "classes", 10), bind_field_split(L, 1),
-                                   bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
+                                   bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT), bind_opt_boolean(L, 1, "part", 0)));
   return 1;
 }
 

@@ -97,6 +97,20 @@ nothing is wrong
     assert.equal(1, status)
   end)
 
+  it("names a file of CIFAR's that is missing, and looks at the others; a training stops there", function()
+    for _, i in ipairs { 1, 2, 4 } do files.write(dir .. "/data_batch_" .. i .. ".bin", files.flat(i, i):rep(4)) end
+    files.write(dir .. "/test_batch.bin", files.flat(9, 7))
+    local problem = ": the training set is not whole: data_batch_3.bin is missing; a limit of up to 12 images takes a part of it"
+    local out, status = check(dir)
+    assert.equal(1, status)
+    assert.matches("\ntrain 12 images, ", out)
+    assert.is_truthy(out:find("\nwrong: DIR" .. problem .. "\n", 1, true))
+    local train = { "train", os.getenv "MPTL_ROOT" .. "/models/resnet18_cifar.lua", "--dataset", "cifar10", "--data", dir,
+      "--batch", "4", "--epochs", "1", "--out", dir .. "/run" }
+    local result = process.mptl(train)
+    assert.same({ "mptl: " .. dir .. problem .. "\n", 1 }, { result.err, result.status })
+  end)
+
   it("finds damage in a packed file, in an image and elsewhere", function()
     folder()
     local packed = dir .. "/set.mptl"

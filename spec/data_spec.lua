@@ -114,6 +114,37 @@ describe("data sets", function()
       assert.equal(want, message{ limit = 1 })
     end)
 
+    it("name what is missing of a set, unless a part of it was asked for", function()
+      for _, i in ipairs{ 1, 2, 4, 5 } do write(dir .. "/data_batch_" .. i .. ".bin", flat(i, 0), flat(i, 1)) end
+      local want = dir .. ": the training set is not whole: data_batch_3.bin is missing; "
+        .. "a limit of up to 8 images takes a part of it"
+      assert.equal(want, message{})
+      assert.equal(want, message{ limit = 9 })
+      assert.equal(8, cifar{ limit = 8 }:count())
+      assert.equal(8, cifar{ part = true }:count())
+      write(dir .. "/data_batch_3.bin", "")
+      assert.equal((want:gsub("missing", "empty")), message{})
+      write(dir .. "/data_batch_3.bin", flat(3, 0))
+      assert.equal(9, cifar{}:count())
+      os.remove(dir .. "/data_batch_1.bin")
+      assert.matches("data_batch_1.bin is missing", message{})
+    end)
+
+    it("name what is missing of the published sets, also where what is left looks whole", function()
+      write(dir .. "/batches.meta.txt", "airplane\nautomobile\n")
+      for i = 1, 4 do write(dir .. "/data_batch_" .. i .. ".bin", flat(i, 0)) end
+      assert.matches("the training set is not whole: data_batch_5.bin is missing;", message{})
+      write(dir .. "/data_batch_5.bin", flat(5, 0))
+      assert.matches("the training set is not whole: 5 images of CIFAR%-10's 50000; a limit of up to 5 images", message{})
+      write(dir .. "/test_batch.bin", flat(5, 0):rep(9999))
+      assert.matches("the test set is not whole: 9999 images of CIFAR%-10's 10000; ", message{ split = "test" })
+      write(dir .. "/test_batch.bin", flat(5, 0):rep(10000))
+      assert.equal(10000, cifar{ split = "test" }:count())
+      write(dir .. "/hundred/fine_label_names.txt", "apple\r\n")
+      write(dir .. "/hundred/train.bin", string.char(1, 1), ("\0"):rep(3072))
+      assert.matches("1 images of CIFAR%-100's 50000", message{ path = dir .. "/hundred", classes = 100 })
+    end)
+
     it("name the record whose label is out of range", function()
       write(dir .. "/data_batch_1.bin", flat(0, 0), flat(10, 0), flat(0, 0))
       assert.equal(dir .. "/data_batch_1.bin: record 2 has label 10, accepted are 0 to 9", message{})

@@ -90,6 +90,8 @@ mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks
   return status;
 }
 
+static const char *kind_of(mode_t mode) { return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device"; }
+
 struct mptl_appender {
   int fd; /* -1: closed */
   bool name_synced;
@@ -103,10 +105,13 @@ mptl_status mptl_appender_create(mptl_appender **appender, const char *path) {
   if (a == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to open it", path);
   memcpy(a->path, path, length);
   a->name_synced = false;
-  a->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   struct stat about;
+  bool is_pipe = stat(path, &about) == 0 && (S_ISFIFO(about.st_mode) || S_ISSOCK(about.st_mode));
+  a->fd = is_pipe ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (a->fd < 0 || fstat(a->fd, &about) != 0) {
-    mptl_status status = write_failed(path);
+    mptl_status status = is_pipe
+                             ? mptl_fail(MPTL_EIO, "cannot write %s: %s, must be a regular file", path, kind_of(about.st_mode))
+                             : write_failed(path);
     mptl_appender_destroy(a);
     return status;
   }
@@ -142,8 +147,6 @@ void mptl_appender_destroy(mptl_appender *a) {
   if (a->fd >= 0) close(a->fd);
   free(a);
 }
-
-static const char *kind_of(mode_t mode) { return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device"; }
 
 mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
   struct stat st;

@@ -19,13 +19,32 @@
 
 typedef struct cifar_layout {
   const char *name, *subdir;
-  int classes, label_bytes;   /* the last label byte is the class */
-  const char *patterns[2][2]; /* by split, in order of preference: the files of the first pattern that has any are read */
+  int classes, label_bytes;       /* the last label byte is the class */
+  const char *patterns[2][2];     /* by split, in order of preference: the files of the first pattern that has any are read */
+  const char *names, *first_name; /* the file that names the classes, and its first line, of the published set */
+  int published_files;            /* numbered ones of the training set, there */
+  int64_t published[2];           /* images, by split */
 } cifar_layout;
 
 static const cifar_layout layouts[] = {
-    {"CIFAR-10", "cifar-10-batches-bin", 10, 1, {{"data_batch_*.bin", "train.bin"}, {"test_batch.bin", "test.bin"}}},
-    {"CIFAR-100", "cifar-100-binary", 100, 2, {{"train.bin", "data_batch_*.bin"}, {"test.bin", "test_batch.bin"}}},
+    {"CIFAR-10",
+     "cifar-10-batches-bin",
+     10,
+     1,
+     {{"data_batch_*.bin", "train.bin"}, {"test_batch.bin", "test.bin"}},
+     "batches.meta.txt",
+     "airplane",
+     5,
+     {50000, 10000}},
+    {"CIFAR-100",
+     "cifar-100-binary",
+     100,
+     2,
+     {{"train.bin", "data_batch_*.bin"}, {"test.bin", "test_batch.bin"}},
+     "fine_label_names.txt",
+     "apple",
+     0,
+     {50000, 10000}},
 };
 
 typedef struct file_list {
@@ -183,10 +202,58 @@ static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t records, const
   return status;
 }
 
+/* ---- Whether all of a set is there ---- */
+
+/* Whether the directory holds the published set, as its classes' names tell. */
+static bool is_published(const char *dir, const cifar_layout *layout) {
+  char path[FILE_PATH_MAX], line[64];
+  int fd;
+  snprintf(path, sizeof path, "%s/%s", dir, layout->names);
+  if (mptl_file_open(&fd, NULL, path) != MPTL_OK) return false;
+  ssize_t n = read(fd, line, sizeof line - 1);
+  close(fd);
+  line[n > 0 ? n : 0] = '\0';
+  line[strcspn(line, "\r\n")] = '\0';
+  return strcmp(line, layout->first_name) == 0;
+}
+
+/* The number in "data_batch_NUMBER.bin"; 0 for other names. */
+static int batch_number(const char *name) {
+  int number = 0, length = 0;
+  return sscanf(name, "data_batch_%9d.bin%n", &number, &length) == 1 && length > 0 && name[length] == '\0' ? number : 0;
+}
+
+/* Which numbered file is missing, from 1 to the highest of the list or to least; 0 for none. The list is in the order of numbers. */
+static int missing_batch(const file_list *list, int least) {
+  int next = 1;
+  for (int i = 0; i < list->count; i++) {
+    int number = batch_number(list->entries[i]->d_name);
+    if (number == 0) return 0; /* names of somebody's own */
+    if (number > next) return next;
+    if (number == next) next++;
+  }
+  return next <= least ? next : 0;
+}
+
+/* An error for a set of which a part is missing; there is the number of its images that are there. */
+static mptl_status check_whole(const file_list *list, const cifar_layout *layout, mptl_split split, int64_t there) {
+  bool published = is_published(list->dir, layout);
+  char what[NAME_MAX + 64] = "";
+  int missing = missing_batch(list, published ? layout->published_files : 1);
+  if (split == MPTL_TRAIN && missing > 0) snprintf(what, sizeof what, "data_batch_%d.bin is missing", missing);
+  for (int i = 0; i < list->count && what[0] == '\0'; i++)
+    if (file_size(list, i) == 0) snprintf(what, sizeof what, "%s is empty", list->entries[i]->d_name);
+  if (what[0] == '\0' && published && there != layout->published[split])
+    snprintf(what, sizeof what, "%lld images of %s's %lld", (long long)there, layout->name, (long long)layout->published[split]);
+  if (what[0] == '\0') return MPTL_OK;
+  return mptl_fail(MPTL_EDATA, "%s: the %s set is not whole: %s; a limit of up to %lld images takes a part of it", list->dir,
+                   mptl_split_name(split), what, (long long)there);
+}
+
 /* Reads the listed files one after the other until the limit. All sizes are checked first, so that a truncated file is told
  * even when the limit ends before it. */
 static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
-                              int64_t limit) {
+                              int64_t limit, bool part) {
   char path[FILE_PATH_MAX];
   int64_t total = 0, records = 0;
   for (int i = 0; i < list->count; i++) {
@@ -197,6 +264,7 @@ static mptl_status read_files(mptl_dataset **dataset, const file_list *list, con
   if (total == 0)
     return mptl_fail(MPTL_EDATA, "%s/%s: the %s set is empty, at least one record is needed", list->dir, list->entries[0]->d_name,
                      mptl_split_name(split));
+  if (!part && limit > total) MPTL_TRY(check_whole(list, layout, split, total));
   mptl_dataset *d;
   MPTL_TRY(mptl_dataset_allocate(&d, total, layout->classes, MPTL_CIFAR_SIDE, split, limit));
   int64_t at = 0;
@@ -217,7 +285,7 @@ static mptl_status read_files(mptl_dataset **dataset, const file_list *list, con
   return status;
 }
 
-mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit) {
+mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit, bool part) {
   const cifar_layout *layout;
   file_list list;
   *dataset = NULL;
@@ -229,7 +297,7 @@ mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int clas
                      layout->name, mptl_split_name(split), patterns[0], patterns[1], dir, list.dir, layout->name,
                      "https://www.cs.toronto.edu/~kriz/cifar.html");
   }
-  mptl_status status = read_files(dataset, &list, layout, split, limit);
+  mptl_status status = read_files(dataset, &list, layout, split, limit, part);
   free_list(&list);
   return status;
 }

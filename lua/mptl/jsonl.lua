@@ -1,6 +1,7 @@
 --- Files of JSON lines that a run appends to: {"step":7,...} or {"epoch":2,...} first, in order. A run that goes on from a
 -- checkpoint cuts them back to what was written before it.
 local core = require "mptl.core"
+local lfs = require "lfs"
 
 local M = {}
 
@@ -20,14 +21,17 @@ function M.place(line, field)
 end
 
 --- Cuts a file back to the lines whose field is at most `last`; a line without an end goes too.
--- @param path the file; none is well
+-- @param path the file; none is well, one that cannot be read is an error
 -- @param field the name that lines begin with
 -- @param last a number
 -- @return the texts of the lines that are left, without their ends
 function M.keep_until(path, field, last)
   local kept, dropped = {}, false
-  local file = io.open(path, "rb")
-  if not file then return kept end
+  local file, message = core.open(path)
+  if not file then
+    if lfs.symlinkattributes(path, "mode") then error(("cannot read %s"):format(message), 0) end
+    return kept
+  end
   local pattern = pattern_of(field) .. ".*\n$"
   for line in file:lines "L" do
     local at = tonumber(line:match(pattern))

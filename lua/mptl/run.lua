@@ -95,7 +95,7 @@ end
 
 -- The settings of the process that trained into a directory before; none is an empty table.
 local function settings_before(dir)
-  local file <close> = io.open(dir .. "/config.json", "rb")
+  local file <close> = core.open(dir .. "/config.json")
   local settings = file and json.decode(file:read "a" or "")
   return type(settings) == "table" and settings or {}
 end

@@ -102,7 +102,7 @@ function M.cut(dir, keep)
   for name in lfs.dir(dir) do
     if name:find "^events%.out%.tfevents%.%d+%.mptl%.%d+$" then
       local path = ("%s/%s"):format(dir, name)
-      local file <close>, message = io.open(path, "rb")
+      local file <close>, message = core.open(path)
       local text
       if file then text, message = file:read "a" end
       if not text then error(("cannot read %s"):format(message), 0) end

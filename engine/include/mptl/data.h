@@ -6,6 +6,7 @@
 #ifndef MPTL_DATA_H
 #define MPTL_DATA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,8 +40,11 @@ static inline size_t mptl_image_size(const mptl_dataset *d) { return MPTL_IMAGE_
  * (classes 10) or a coarse and a fine one, of which the fine counts (classes 100), then 3x32x32 bytes. The files are looked for
  * in dir itself, then in dir/cifar-10-batches-bin or dir/cifar-100-binary; data_batch_*.bin or train.bin hold the training set,
  * test_batch.bin or test.bin the test set, any whole number of records each. Keeps the first limit images.
- * Errors: MPTL_EINVAL classes, limit; MPTL_EIO not there or not readable; MPTL_EDATA truncated, empty, label out of range. */
-MPTL_API mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit);
+ * A set that is not whole is an error, unless part is true or limit is no larger than what is there: one of the numbered files is
+ * missing or empty, or, where the file of the classes' names is that of the published set, there are not as many images.
+ * Errors: MPTL_EINVAL classes, limit; MPTL_EIO not there or not readable; MPTL_EDATA truncated, empty, label out of range, not whole. */
+MPTL_API mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit,
+                                        bool part);
 
 /* Writes to found (of size bytes) the directory that mptl_dataset_cifar would read from, "" when there is none. */
 MPTL_API mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes, mptl_split split);

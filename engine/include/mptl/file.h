@@ -40,7 +40,7 @@ MPTL_API mptl_status mptl_folder_sync(const char *path);
 /* A file that is appended to, a piece at a time, without a buffer: what append has returned for, the system has. */
 typedef struct mptl_appender mptl_appender;
 
-/* Opens path, which is made if need be. */
+/* Opens path, which is made if need be. A pipe is refused (MPTL_EIO): it could let its writer wait for ever. */
 MPTL_API mptl_status mptl_appender_create(mptl_appender **appender, const char *path);
 
 /* Adds the bytes. After a failure (MPTL_EIO) the file is cut back to what it was, where the system lets it be. */

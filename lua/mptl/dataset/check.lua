@@ -17,22 +17,24 @@ local function cifar(kind, title, classes, names_file)
         if found then return found end
       end
     end,
-    open = function(path, split)
+    in_parts = true,
+    open = function(path, split, part)
       if not core.dataset_find { path = path, classes = classes, split = split } then
         error(("%s: no %s images in it"):format(path, split == "train" and "training" or "test"), 0)
       end
-      return core.dataset_cifar { path = path, classes = classes, split = split }
+      return core.dataset_cifar { path = path, classes = classes, split = split, part = part }
     end,
   }
 end
 
 -- Whether a file begins like a packed data set; it may be damaged behind that.
 local function begins_packed(path)
-  local file <close> = io.open(path, "rb")
+  local file <close> = core.open(path)
   return file and file:read(8) == "MPTLPACK"
 end
 
--- The kinds of data sets. find: path -> where the set is, or nil; open: (that, split) -> the set.
+-- The kinds of data sets. find: path -> where the set is, or nil; open: (that, split) -> the set; in_parts: a third argument
+-- opens a set of which something is missing.
 M.kinds = {
   cifar("cifar10", "CIFAR-10", 10, "batches.meta.txt"),
   cifar("cifar100", "CIFAR-100", 100, "fine_label_names.txt"),
@@ -68,7 +70,7 @@ end
 -- The names of a CIFAR set's classes, from the file that comes with it; their numbers when there is none.
 local function cifar_names(kind, place, problems)
   local names, seen = {}, {}
-  local file <close> = io.open(place .. "/" .. kind.names_file, "r")
+  local file <close> = core.open(place .. "/" .. kind.names_file)
   for line in file and file:lines() or function() end do
     local name = line:match "^%s*(.-)%s*$"
     if name ~= "" then
@@ -191,8 +193,11 @@ function M.survey(path, note)
     duplicates = json.object({ "images", "across", "labels_differ" }, { images = 0, across = 0, labels_differ = 0 }) }, Survey)
   for _, split in ipairs { "train", "test" } do
     local ok, set = pcall(kind.open, place, split)
-    if ok then survey.sets[split] = set
-    elseif set ~= survey.problems[1] then survey:problem("%s", set) end
+    if not ok then
+      if set ~= survey.problems[1] then survey:problem("%s", set) end
+      if kind.in_parts then ok, set = pcall(kind.open, place, split, true) end
+    end
+    if ok then survey.sets[split] = set end
   end
   local any = survey.sets.train or survey.sets.test
   survey.names = any and class_names(kind, place, any, survey.problems) or {}

@@ -64,7 +64,7 @@ end
 -- @return table of classes by file name without ending
 function M.labels(path)
   local labels, n = {}, 0
-  local file <close>, message = io.open(path, "r")
+  local file <close>, message = core.open(path)
   if not file then misuse.usage("--test-labels %s", message) end
   for line in file:lines() do
     n = n + 1
@@ -98,7 +98,7 @@ local function list_folder(list, root, inside, depth)
 end
 
 local function read_file(path)
-  local file <close>, message = io.open(path, "rb")
+  local file <close>, message = core.open(path)
   if not file then error(message, 0) end
   local bytes
   bytes, message = file:read "a"

@@ -202,7 +202,11 @@ function M.named(name)
   if not name:match("%.lua$") then
     misuse.raise("policy: %s, accepted are %s, FILE.lua%s", name, table.concat(M.names, ", "), misuse.suggest(name, M.names))
   end
-  local chunk, message = loadfile(name, "t")
+  local file, message = core.open(name) -- not to wait for a pipe
+  if not file then error(message, 0) end
+  file:close()
+  local chunk
+  chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
   local ok, result = pcall(chunk)
   if not ok then -- `return mptl.precision.policy(...)` leaves no line of the file on the stack

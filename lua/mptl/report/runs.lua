@@ -7,6 +7,7 @@
 --   gradient_error.jsonl   a line per epoch: gradients and updates beside those of binary32
 --
 -- Each may be absent. Lines that are damaged are left out and noted: a note is one line of text that names file and line.
+local core = require "mptl.core"
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -48,7 +49,7 @@ end
 -- Returns whether there is such a file.
 local function each_record(run, name, take)
   local path = ("%s/%s"):format(run.dir, name)
-  local file <close> = io.open(path, "rb")
+  local file <close> = core.open(path)
   if not file then return false end
   local count, damaged = 0, {}
   local function read()
@@ -73,7 +74,7 @@ end
 
 local function read_settings(run)
   local path = run.dir .. "/config.json"
-  local file <close> = io.open(path, "rb")
+  local file <close> = core.open(path)
   local ok, content = pcall(function() return file and file:read "a" end)
   local settings = ok and content and decode(content)
   if not settings then

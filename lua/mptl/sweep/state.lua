@@ -14,7 +14,7 @@ local M = {}
 local free = { script = true, policy = true, data = true, threads = true, device = true, steps_every = true, quick = true }
 
 local function slurp(path)
-  local file = io.open(path, "rb")
+  local file = core.open(path)
   if not file then return nil end
   local text = file:read "a"
   file:close()
