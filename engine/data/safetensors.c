@@ -261,7 +261,8 @@ mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, s
     if (status == MPTL_EDATA && !r.named) mptl_fail_in(status, "not a safetensors file, or damaged: its header");
   }
   size_t at = 0;
-  for (size_t i = 0; i < file->count; at += file->tensors[i++].rank) file->tensors[i].shape = file->sizes + at;
+  for (size_t i = 0; i < file->count; at += file->tensors[i++].rank)
+    if (file->tensors[i].rank > 0) file->tensors[i].shape = file->sizes + at;
   if (status == MPTL_OK) status = check_names(file);
   if (status == MPTL_OK) status = check_places(file, size, data_size);
   if (status != MPTL_OK) mptl_safetensors_free(file);

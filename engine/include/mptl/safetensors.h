@@ -24,8 +24,8 @@ typedef struct mptl_text { /* may have zero bytes in it */
 
 typedef struct mptl_safetensor {
   mptl_text name;
-  const char *dtype; /* one of the format's; the engine's tensors are "F32" */
-  const uint64_t *shape;
+  const char *dtype;     /* one of the format's; the engine's tensors are "F32" */
+  const uint64_t *shape; /* NULL for rank 0 */
   size_t rank;
   uint64_t begin, end; /* bytes from the beginning of the data */
 } mptl_safetensor;

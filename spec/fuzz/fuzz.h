@@ -1,0 +1,24 @@
+/* For the targets of libFuzzer: what has to hold whatever the bytes are. */
+#ifndef MPTL_SPEC_FUZZ_H
+#define MPTL_SPEC_FUZZ_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mptl/status.h"
+
+#define HOLDS(condition)                                                                           \
+  do {                                                                                             \
+    if (!(condition)) {                                                                            \
+      fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, #condition, mptl_error()); \
+      abort();                                                                                     \
+    }                                                                                              \
+  } while (0)
+
+/* A failure tells what is wrong, on one line. */
+static inline void is_told(mptl_status status) {
+  if (status != MPTL_OK) HOLDS(mptl_error()[0] != '\0' && strchr(mptl_error(), '\n') == NULL);
+}
+
+#endif
