@@ -309,6 +309,13 @@ return {
     assert.equal("tiny-fp32 done 2", states()[1])
   end)
 
+  it("passes over damaged lines of metrics", function()
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32")))
+    local metrics = runs.slurp(dir .. "/o/tiny-fp32/metrics.jsonl")
+    runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", metrics .. '{"epoch":3}\n[1]\n{"epoch":4,"test_acc":"x"}\n')
+    assert.same({ 0, "" }, { (runs.mptl(dir, "sweep s.lua --out o --list")), runs.slurp(dir .. "/err.txt") })
+  end)
+
   it("does not mix runs of other settings", function()
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32")))
     local code, _, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --lr 0.5")
