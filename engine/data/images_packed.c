@@ -45,7 +45,8 @@ static mptl_status read_bytes(const packed *p, uint8_t *bytes, uint64_t at, size
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
     if (n == 0)
-      return mptl_fail(MPTL_EIO, "was cut off while it was open: ends at byte %" PRIu64 " of %" PRIu64, at + done, p->size);
+      return mptl_fail(MPTL_EIO, "was cut off while it was open: byte %" PRIu64 " of %" PRIu64 " is not there", at + done,
+                       p->size);
     done += (size_t)n;
   }
   return MPTL_OK;

@@ -192,7 +192,7 @@ static void cut_off_while_open(void) {
   CHECK(mptl_images_read(images, 0, &encoded) == MPTL_OK);
   CHECK(truncate(path, 0) == 0);
   char message[128];
-  snprintf(message, sizeof message, "%s/apple/10.jpg: was cut off while it was open: ends at byte", path);
+  snprintf(message, sizeof message, "%s/apple/10.jpg: was cut off while it was open: byte ", path);
   CHECK(strcmp(mptl_images_name(images, 3), "pear/b.jpg") == 0 && mptl_images_label(images, 3) == 1);
   mptl_status status = mptl_images_read(images, 0, &encoded);
   CHECK(status == MPTL_EIO && strncmp(mptl_error(), message, strlen(message)) == 0);
