@@ -36,12 +36,6 @@ local function read_metrics(dir)
   return list
 end
 
--- The epoch of the last checkpoint, where a run goes on; metrics may be of one more. nil when there is no such file (any more).
-local function saved_epoch(dir)
-  local ok, saved = pcall(checkpoint.state, dir .. "/last.safetensors")
-  return ok and saved and math.tointeger(saved.epoch) or nil
-end
-
 local function check_settings(run, dir, config)
   for name, value in pairs(run.settings) do
     local was = config[name]
@@ -59,7 +53,7 @@ local function finished_epochs(dir, metrics, epochs)
   local path = dir .. "/last.safetensors"
   if not lfs.attributes(path, "mode") then return #metrics >= epochs and epochs or 0 end
   local ok, state = pcall(checkpoint.state, path)
-  return ok and state and state.epoch or 0 -- going on from it, the run says what is wrong with it
+  return ok and state and math.tointeger(state.epoch) or 0 -- going on from it, the run says what is wrong with it
 end
 
 --- The state of a run.
@@ -88,18 +82,19 @@ function M.of(run, dir)
   local metrics = read_metrics(dir)
   local result = { epoch = finished_epochs(dir, metrics, epochs), epochs = epochs }
   for _, line in ipairs(metrics) do
+    local ahead = locked and math.type(line.epoch) == "integer" and line.epoch > result.epoch and line.epoch <= epochs
+    if ahead then result.epoch = line.epoch end -- its checkpoint is still being written
     if line.epoch == result.epoch then result.last = line end
   end
   local failure = slurp(dir .. "/failed")
   if locked then
-    result.state = "running" -- after the last epoch too: its checkpoint is still being written
-  elseif result.epoch >= epochs and (saved_epoch(dir) or result.epoch) >= epochs then
+    result.state = "running" -- after the last epoch, too
+  elseif result.epoch >= epochs then
     result.state = "done"
   elseif failure then
     result.state, result.message = "failed", failure:match "[^\n]*"
   else
-    result.state, result.epoch = "begun", math.min(result.epoch, saved_epoch(dir) or 0)
-    result.last = metrics[result.epoch]
+    result.state = "begun"
   end
   return result
 end
