@@ -47,13 +47,18 @@ local function check_settings(run, dir, config)
   end
 end
 
--- Finished epochs. That is for the checkpoint to say: it is what a run goes on from, and lines may be lost, or ahead of it. Where
--- there is none, all lines tell of a finished run that was cleared of its checkpoints; others begin anew.
-local function finished_epochs(dir, metrics, epochs)
+-- Epochs that the checkpoint, from which a run goes on, has finished; nil where there is none.
+local function saved_epochs(dir)
   local path = dir .. "/last.safetensors"
-  if not lfs.attributes(path, "mode") then return #metrics >= epochs and epochs or 0 end
+  if not lfs.attributes(path, "mode") then return nil end
   local ok, state = pcall(checkpoint.state, path)
-  return ok and state and math.tointeger(state.epoch) or 0 -- going on from it, the run says what is wrong with it
+  return ok and state and state.epoch or 0 -- going on from it, the run says what is wrong with it
+end
+
+-- Finished epochs. That is for the checkpoint to say: lines may be lost, or ahead of it. Where there is none, all lines tell of a
+-- finished run that was cleared of its checkpoints; others begin anew.
+local function finished_epochs(saved, metrics, epochs)
+  return saved or (#metrics >= epochs and epochs or 0)
 end
 
 --- The state of a run.
@@ -79,8 +84,9 @@ function M.of(run, dir)
     misuse.usage("%s/config.json: epochs: %s, accepted are whole numbers from %d to %d", dir, tostring(config.epochs), row.min,
       row.max)
   end
+  local saved = saved_epochs(dir) -- first: its line is there when it is
   local metrics = read_metrics(dir)
-  local result = { epoch = finished_epochs(dir, metrics, epochs), epochs = epochs }
+  local result = { epoch = finished_epochs(saved, metrics, epochs), epochs = epochs }
   for _, line in ipairs(metrics) do
     local ahead = locked and math.type(line.epoch) == "integer" and line.epoch > result.epoch and line.epoch <= epochs
     if ahead then result.epoch = line.epoch end -- its checkpoint is still being written
