@@ -1,4 +1,4 @@
--- Files that fail: a sample of what spec/long/faults_spec.lua goes through.
+-- Files and memory that fail: a sample of what spec/long/faults_spec.lua goes through.
 local faults = require "support.faults"
 local runs = require "support.runs"
 
@@ -50,6 +50,33 @@ describe("a command whose files fail", function()
   for _, case in ipairs(faults.commands) do
     it("says so and leaves nothing half written: " .. case[1], function()
       assert.same({}, faults.check_command(dir, case, 5))
+    end)
+  end
+end)
+
+describe("a run that gets no memory", function()
+  local run
+
+  setup(function() run = faults.create() end)
+  teardown(function() runs.remove(run.dir) end)
+
+  it("says what for, keeps its checkpoint, and goes on to the same files", function()
+    assert.same({}, faults.check_memory(run, function(at, count) return at % 29 == 0 or at == 1 or at == count end))
+  end)
+end)
+
+describe("a command that gets no memory", function()
+  local dir
+
+  setup(function() dir = faults.command_directory() end)
+  teardown(function() runs.remove(dir) end)
+
+  for _, command in ipairs(faults.allocating) do
+    it("says what for, or goes on as if nothing had been: " .. command, function()
+      local every = command:find "^bench" and 37 or 13
+      assert.same({}, faults.check_command_memory(dir, command, function(at, count)
+        return at % every == 0 or at == count
+      end))
     end)
   end
 end)

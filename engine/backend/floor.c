@@ -25,7 +25,10 @@ mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size
                                     double seconds) {
   mptl_floor_copy c = {memory->alloc(bytes), memory->alloc(bytes), bytes};
   double best = 0;
-  mptl_status status = c.to && c.from ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory%s", memory->is_host ? "" : " on the device");
+  mptl_status status = MPTL_OK;
+  if (!c.to || !c.from)
+    status =
+        mptl_fail(MPTL_ENOMEM, "measuring copies: no memory for %zu bytes%s", bytes, memory->is_host ? "" : " on the device");
   if (status == MPTL_OK) status = memory->zero(c.from, bytes);
   if (status == MPTL_OK) status = mptl_floor_time(&best, job, &c, memory, seconds);
   memory->free(c.to);

@@ -1,4 +1,4 @@
--- Every operation on the files of a run fails, in every way; then runs that are stopped again and again.
+-- Every operation on the files of a run fails, in every way; runs that are stopped again and again; every allocation fails.
 local faults = require "support.faults"
 local runs = require "support.runs"
 
@@ -36,6 +36,35 @@ describe("a command whose files fail", function()
   for _, case in ipairs(faults.commands) do
     it("says so and leaves nothing half written: " .. case[1], function()
       assert.same({}, faults.check_command(dir, case, math.huge))
+    end)
+  end
+end)
+
+-- All of what a small network needs; should it become more one day, a sample of what is beyond.
+local function pick(at)
+  return at <= 2000 or at % 101 == 0
+end
+
+describe("a run that gets no memory", function()
+  local run
+
+  setup(function() run = faults.create() end)
+  teardown(function() runs.remove(run.dir) end)
+
+  it("says what for at every allocation, keeps its checkpoint, and goes on to the same files", function()
+    assert.same({}, faults.check_memory(run, pick))
+  end)
+end)
+
+describe("a command that gets no memory", function()
+  local dir
+
+  setup(function() dir = faults.command_directory() end)
+  teardown(function() runs.remove(dir) end)
+
+  for _, command in ipairs(faults.allocating) do
+    it("says what for at every allocation, or goes on as if nothing had been: " .. command, function()
+      assert.same({}, faults.check_command_memory(dir, command, pick))
     end)
   end
 end)

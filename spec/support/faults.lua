@@ -1,4 +1,4 @@
---- Training runs whose files fail (spec/faults): what has to hold whichever operation it was.
+--- Training runs whose files or allocations fail (spec/faults): what has to hold whichever it was.
 local checkpoint = require "mptl.checkpoint"
 local events = require "support.events"
 local runs = require "support.runs"
@@ -6,6 +6,7 @@ local runs = require "support.runs"
 local M = {}
 
 local library = os.getenv "MPTL_BUILD" .. "/lib/libmptl_faults.so"
+local memory_library = os.getenv "MPTL_BUILD" .. "/lib/libmptl_memory.so"
 
 --- Whether there is the library: not under sanitizers.
 M.available = runs.exists(library)
@@ -69,6 +70,7 @@ function M.create()
 end
 
 local function environment(self, kind, at)
+  if kind == "memory" then return ("LD_PRELOAD=%s FAULTS_LOG=%s/log FAULTS_MEMORY=%d"):format(memory_library, self.dir, at) end
   return ("LD_PRELOAD=%s FAULTS_BELOW=%s/below FAULTS_LOG=%s/log FAULTS_KIND=%s FAULTS_AT=%d"):format(library, self.dir, self.dir,
     kind, at)
 end
@@ -76,8 +78,8 @@ end
 --- Trains, or goes on where there is something to go on from.
 -- @param self what M.create returned
 -- @param out the run's directory, in dir/below
--- @param kind of fault, "" for none
--- @param at which operation
+-- @param kind of fault, "" for none, "memory" for an allocation
+-- @param at which operation, which allocation (0 counts them)
 -- @return exit status, output, errors
 function M.run(self, out, kind, at)
   local below = self.dir .. "/below"
@@ -86,8 +88,16 @@ function M.run(self, out, kind, at)
   return runs.mptl(below, train .. out .. resume, kind and environment(self, kind, at))
 end
 
--- Exit statuses, and whether there is a line of error.
-local outcomes = { short = { 0, false }, kill = { 137, false }, torn = { 137, false }, power = { 137, false } }
+-- Exit statuses, and the line of error, if there is one.
+local outcomes = { short = { 0 }, kill = { 137 }, torn = { 137 }, power = { 137 } }
+local cannot_write = { 1, "^mptl: cannot write [^\n]+\n$" }
+
+-- Whether a command that got no memory ended as it has to: with a line that names what it was for, or, where it was not
+-- needed, well.
+local function ended_well(code, err)
+  local line = err:match "^mptl: ([^\n]*no memory[^\n]*)\n$"
+  return code == 1 and line and line ~= "no memory" or code == 0 and err == ""
+end
 
 --- Whether a kind of fault differs from others at an operation.
 function M.applies(kind, operation)
@@ -160,29 +170,98 @@ function M.command_directory()
   assert(os.execute(("mkdir %s/below"):format(dir)))
   assert(runs.mptl(dir, "data synthesize images --layout folder --train 20 --test 10 --size 32 --quiet") == 0)
   assert(runs.mptl(dir, "train tiny.lua --quiet --epochs 1 --out run") == 0)
+  runs.spill(dir .. "/numbers", ("1.3\n-2e9\n"):rep(1000))
   return dir
 end
 
 --- Lets one operation of a run go wrong, and goes on; raises where something is not as it has to be.
 -- @param self what M.create returned
--- @param kind of M.kinds
--- @param at which operation
+-- @param kind of M.kinds, or "memory"
+-- @param at which operation, or allocation
 function M.check(self, kind, at)
   local out = ("%s-%d"):format(kind, at)
   local dir = ("%s/below/%s"):format(self.dir, out)
   local code, _, err = M.run(self, out, kind, at)
-  local status, complains = table.unpack(outcomes[kind] or { 1, true })
-  if code ~= status then error(("exit status %s, expected %d; %s"):format(code, status, err), 0) end
-  if complains and not err:find "^mptl: cannot write [^\n]+\n$" then error("said: " .. err, 0) end
-  err = err:gsub("^Killed\n$", "") -- which the shell says
-  if not complains and err ~= "" then error("said: " .. err, 0) end
+  if kind == "memory" then
+    if not ended_well(code, err) then error(("exit status %s; %s"):format(code, err), 0) end
+  else
+    local status, line = table.unpack(outcomes[kind] or cannot_write)
+    if code ~= status then error(("exit status %s, expected %d; %s"):format(code, status, err), 0) end
+    err = err:gsub("^Killed\n$", "") -- which the shell says
+    if not err:find(line or "^$") then error("said: " .. err, 0) end
+  end
   check_checkpoints(dir)
-  if status ~= 0 then
+  if code ~= 0 then
     code, _, err = M.run(self, out)
     if code ~= 0 or err ~= "" then error(("going on: exit status %d; %s"):format(code, err), 0) end
   end
   M.check_same(self, out)
   runs.remove(dir)
+end
+
+-- What a log says of allocations.
+local function allocations(dir)
+  return math.tointeger(runs.slurp(dir .. "/log"):match "allocations (%d+)")
+end
+
+--- How many allocations mptl's modules make in the run.
+-- @param self what M.create returned
+function M.allocations(self)
+  local code, _, err = M.run(self, "counted", "memory", 0)
+  assert(code == 0 and err == "", err)
+  runs.remove(self.dir .. "/below/counted")
+  return allocations(self.dir)
+end
+
+--- Checks the run without the memory of each allocation that pick takes.
+-- @param self what M.create returned
+-- @param pick function (n, how many there are) -> boolean
+-- @return list of messages: what is not as it has to be
+function M.check_memory(self, pick)
+  local wrong, count = {}, M.allocations(self)
+  for at = 1, count do
+    local ok, message = true, nil
+    if pick(at, count) then ok, message = pcall(M.check, self, "memory", at) end
+    if not ok then wrong[#wrong + 1] = ("allocation %d of %d: %s"):format(at, count, message) end
+  end
+  return wrong
+end
+
+--- Command lines whose allocations fail, in a directory of M.command_directory.
+M.allocating = {
+  "plan tiny.lua",
+  "plan tiny.lua --batch 4 --compute f32",
+  "eval tiny.lua run/best.safetensors --threads 1",
+  "round --format 'FP(4,3,4)' <numbers",
+  "formats",
+  "doctor",
+  "bench step tiny.lua --steps 2 --threads 1 --profile",
+}
+
+--- The same of a command: where it goes on, it has to print what it prints otherwise.
+-- @param dir of M.command_directory
+-- @param command of M.allocating
+-- @param pick as in M.check_memory
+-- @return list of messages
+function M.check_command_memory(dir, command, pick)
+  local self, wrong = { dir = dir }, {}
+  local function run(at)
+    os.remove(dir .. "/log")
+    return runs.mptl(dir, command, environment(self, "memory", at))
+  end
+  local code, whole, err = run(0)
+  assert(code == 0 and err == "", err)
+  local timed, count = command:find "^bench" or command == "doctor", allocations(dir)
+  for at = 1, count do
+    if pick(at, count) then
+      local out
+      code, out, err = run(at)
+      if not ended_well(code, err) or code == 0 and out ~= whole and not timed then
+        wrong[#wrong + 1] = ("allocation %d of %d: exit status %s; %s"):format(at, count, code, err)
+      end
+    end
+  end
+  return wrong
 end
 
 --- Stops a run again and again, and raises unless it becomes the one of which nothing failed.

@@ -53,6 +53,7 @@ static mptl_status failed(dnnl_status_t status, const char *name, const char *wh
   mptl_status code = status == dnnl_out_of_memory   ? MPTL_ENOMEM
                      : status == dnnl_unimplemented ? MPTL_EUNSUPPORTED
                                                     : MPTL_EBACKEND;
+  if (code == MPTL_ENOMEM) return mptl_fail(code, "%s: %s: no memory for oneDNN", name, what);
   return mptl_fail(code, "%s: %s: oneDNN says %s", name, what, dnnl_status2str(status));
 }
 

@@ -36,7 +36,8 @@ static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   const size_t bytes[] = {values, values, mptl_floor_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
                           mptl_dnn_scratch_bytes(p->dnn)};
   for (int i = 0; i < (int)(sizeof bytes / sizeof *bytes); i++) {
-    if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+    if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL)
+      return mptl_fail(MPTL_ENOMEM, "measuring products: no memory for %zu bytes", bytes[i]);
     memset(p->memory[i], 0, bytes[i]);
   }
   mptl_dnn_use_scratch(p->dnn, p->memory[SCRATCH]);
