@@ -14,11 +14,14 @@ local function on(capability, setting, ...)
     local a, b, groups = table.unpack(product)
     code[i] = ("c.compute(%q, %q, %q, d, %d)"):format(a, b, setting, groups or 1)
   end
-  local pipe <close> = assert(io.popen(([[MPTL_CUDA_HOST_CAPABILITY=%d "%s" -e '
-    local c = require "mptl.core"
-    local d = c.device "cuda"
-    print(%s)']]):format(capability, os.getenv "MPTL_LUA", table.concat(code, ", "))))
-  return (pipe:read "a":gsub("%s+$", ""):gsub("\t", " "))
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(('local c = require "mptl.core"\nlocal d = c.device "cuda"\nprint(%s)\n'):format(table.concat(code, ", ")))
+  file:close()
+  local pipe <close> = assert(io.popen(("MPTL_CUDA_HOST_CAPABILITY=%d '%s' '%s'"):format(capability, os.getenv "MPTL_LUA", path)))
+  local words = pipe:read "a":gsub("%s+$", ""):gsub("\t", " ")
+  os.remove(path)
+  return words
 end
 
 --- The results, as bytes by name, of a step of a convolution in groups or not and a linear layer, everything in one format but
