@@ -103,4 +103,7 @@ void mptl_bind_safetensors(lua_State *L);
 void mptl_bind_process(lua_State *L);
 void mptl_bind_editline(lua_State *L);
 
+/* The descriptor of a file of Lua's that is open. */
+int bind_check_file(lua_State *L, int arg);
+
 #endif

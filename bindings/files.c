@@ -6,7 +6,8 @@
  *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
  *   core.is_locked(path) -> whether another process has it
  *   core.crc32c(string | Tensor) -> its CRC-32C
- *   core.crc32c_in(path, offset, size) -> that of bytes in a file
+ *   core.crc32c_in(file, path, offset, size) -> that of bytes in a file of Lua's; path is its name in messages
+ *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,12 @@
 static int close_stream(lua_State *L) {
   luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
   return luaL_fileresult(L, fclose(file->f) == 0, NULL);
+}
+
+int bind_check_file(lua_State *L, int arg) {
+  luaL_Stream *file = luaL_checkudata(L, arg, LUA_FILEHANDLE);
+  luaL_argcheck(L, file->closef != NULL, arg, "the file is closed");
+  return fileno(file->f);
 }
 
 /* Pushes a file of Lua's that is not open yet, so that no error leaves one open. */
@@ -105,19 +112,40 @@ static int files_crc32c(lua_State *L) {
 }
 
 static int files_crc32c_in(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
-  lua_Integer offset = luaL_checkinteger(L, 2), size = luaL_checkinteger(L, 3);
-  luaL_argcheck(L, offset >= 0, 2, "the offset is negative");
-  luaL_argcheck(L, size >= 0, 3, "the size is negative");
+  const int fd = bind_check_file(L, 1);
+  const char *path = luaL_checkstring(L, 2);
+  lua_Integer offset = luaL_checkinteger(L, 3), size = luaL_checkinteger(L, 4);
+  luaL_argcheck(L, offset >= 0, 3, "the offset is negative");
+  luaL_argcheck(L, size >= 0, 4, "the size is negative");
   uint32_t crc;
-  bind_check(L, mptl_file_checksum(&crc, path, (uint64_t)offset, (uint64_t)size));
+  bind_check(L, mptl_file_checksum(&crc, fd, path, (uint64_t)offset, (uint64_t)size));
   lua_pushinteger(L, crc);
   return 1;
 }
 
+static int files_read_tensor(lua_State *L) {
+  const int fd = bind_check_file(L, 1);
+  const char *path = luaL_checkstring(L, 2);
+  lua_Integer offset = luaL_checkinteger(L, 3);
+  mptl_tensor *t = bind_check_any_tensor(L, 4), *host;
+  luaL_argcheck(L, offset >= 0, 3, "the offset is negative");
+  lua_settop(L, 4);
+  lua_pushvalue(L, 4);
+  host = bind_host_tensor(L, 5);
+  bind_check(L, mptl_file_read_from(fd, path, (uint64_t)offset, host->data, mptl_tensor_numel(t) * sizeof(float)));
+  if (host != t) bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), host->data));
+  lua_settop(L, 4);
+  return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"open", files_open},     {"lock", files_lock},           {"is_locked", files_is_locked},
-    {"crc32c", files_crc32c}, {"crc32c_in", files_crc32c_in}, {NULL, NULL},
+    {"open", files_open},
+    {"lock", files_lock},
+    {"is_locked", files_is_locked},
+    {"crc32c", files_crc32c},
+    {"crc32c_in", files_crc32c_in},
+    {"read_tensor", files_read_tensor},
+    {NULL, NULL},
 };
 
 void mptl_bind_files(lua_State *L) { luaL_setfuncs(L, functions, 0); }

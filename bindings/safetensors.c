@@ -60,13 +60,14 @@ static void set_lists(lua_State *L, const mptl_safetensors *file, size_t header_
 }
 
 static int safetensors_open(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
+  const int fd = bind_check_file(L, 1);
+  const char *path = luaL_checkstring(L, 2);
   size_t size = 0;
   uint64_t data_size = 0;
   header_box *box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = (header_box){0};
   luaL_setmetatable(L, HEADER);
-  bind_check(L, mptl_safetensors_read_header(&box->text, &size, &data_size, path));
+  bind_check(L, mptl_safetensors_read_header(&box->text, &size, &data_size, fd, path));
   mptl_status status = mptl_safetensors_parse(&box->file, box->text, size, data_size);
   if (status != MPTL_OK) bind_check(L, mptl_fail_in(status, "%s", path));
   lua_newtable(L);

@@ -5,7 +5,6 @@
  *   core.rename(from, to)                           of files and folders that are on the disk; the new name is, then, too
  *   core.sync_folder(path)                          brings the names in a folder to the disk
  *   core.appender(path)                             -> mptl.Appender, a file to add to: append(text), sync(), close()
- *   core.read_tensor(path, offset, tensor)          fills the tensor from the file's bytes at offset
  *   core.catch_interrupt([on])  SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what it did before
  *                               (in most programs: ends the process); false: as before
  *   core.interrupted() -> boolean
@@ -52,20 +51,6 @@ static int system_write_file(lua_State *L) {
   }
   bind_check(L, mptl_file_write(path, (size_t)n, chunks));
   return 0;
-}
-
-static int system_read_tensor(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
-  lua_Integer offset = luaL_checkinteger(L, 2);
-  mptl_tensor *t = bind_check_any_tensor(L, 3), *host;
-  luaL_argcheck(L, offset >= 0, 2, "the offset is negative");
-  lua_settop(L, 3);
-  lua_pushvalue(L, 3);
-  host = bind_host_tensor(L, 4);
-  bind_check(L, mptl_file_read(path, (uint64_t)offset, host->data, mptl_tensor_numel(t) * sizeof(float)));
-  if (host != t) bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), host->data));
-  lua_settop(L, 3);
-  return 1;
 }
 
 static int system_rename(lua_State *L) {
@@ -214,7 +199,6 @@ static const luaL_Reg functions[] = {
     {"rename", system_rename},
     {"sync_folder", system_sync_folder},
     {"appender", appender_new},
-    {"read_tensor", system_read_tensor},
     {"catch_interrupt", system_catch_interrupt},
     {"interrupted", system_interrupted},
     {"isatty", system_isatty},

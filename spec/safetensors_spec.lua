@@ -242,4 +242,16 @@ describe("safetensors", function()
       end
     end)
   end)
+
+  it("is one file, whatever comes in its place while it is read", function()
+    local function save(value)
+      safetensors.write(path, { { name = "a", tensor = core.tensor({ 2 }, { value, value }) } }, {}, true)
+    end
+    save(1)
+    local file = safetensors.open(path)
+    save(2)
+    safetensors.check(file)
+    assert.same({ 1, 1 }, safetensors.read(file, "a", core.tensor { 2 }):totable())
+    assert.same({ 2, 2 }, safetensors.read(safetensors.open(path), "a", core.tensor { 2 }):totable())
+  end)
 end)

@@ -179,17 +179,23 @@ describe("system", function()
   describe("read_tensor", function()
     it("reads at a byte offset", function()
       core.write_file(path, { "abc", string.pack("<fff", 1, 2, 3) })
-      assert.same({ 2, 3 }, core.read_tensor(path, 7, core.tensor { 2 }):totable())
+      local file <close> = assert(core.open(path))
+      assert.same({ 2, 3 }, core.read_tensor(file, path, 7, core.tensor { 2 }):totable())
     end)
 
     it("says where a short file ends", function()
       core.write_file(path, { "12345" })
-      assert.has_error(function() core.read_tensor(path, 2, core.tensor { 2 }) end, path .. ": ends at byte 5, 10 are needed")
+      local file <close> = assert(core.open(path))
+      assert.has_error(function() core.read_tensor(file, path, 2, core.tensor { 2 }) end,
+        path .. ": ends at byte 5, 10 are needed")
     end)
 
-    it("names a file that is missing", function()
-      assert.has_error(function() core.read_tensor(path, 0, core.tensor { 1 }) end,
-        "cannot read " .. path .. ": No such file or directory")
+    it("wants an open file", function()
+      core.write_file(path, { "12345" })
+      local file = assert(core.open(path))
+      file:close()
+      assert.error_matches(function() core.read_tensor(file, path, 0, core.tensor { 1 }) end, "the file is closed")
+      assert.error_matches(function() core.read_tensor(path, path, 0, core.tensor { 1 }) end, "FILE")
     end)
   end)
 

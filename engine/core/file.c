@@ -165,8 +165,7 @@ mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
   return mptl_fail(MPTL_EIO, "%s, must be a regular file", kind_of(st.st_mode));
 }
 
-/* Reads exactly size bytes at offset of the open file. */
-static mptl_status read_exactly(int fd, const char *path, uint64_t offset, void *data, size_t size) {
+mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size) {
   for (size_t done = 0; done < size;) {
     ssize_t n = pread(fd, (char *)data + done, size - done, (off_t)(offset + done));
     if (n < 0 && errno == EINTR) continue;
@@ -183,25 +182,21 @@ mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t
   int fd;
   mptl_status status = mptl_file_open(&fd, NULL, path);
   if (status != MPTL_OK) return mptl_fail_in(status, "cannot read %s", path);
-  status = read_exactly(fd, path, offset, data, size);
+  status = mptl_file_read_from(fd, path, offset, data, size);
   close(fd);
   return status;
 }
 
-mptl_status mptl_file_checksum(uint32_t *crc, const char *path, uint64_t offset, uint64_t size) {
+mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset, uint64_t size) {
   enum { PIECE = 1 << 16 };
   char bytes[PIECE];
-  int fd;
   *crc = 0;
-  mptl_status status = mptl_file_open(&fd, NULL, path);
-  if (status != MPTL_OK) return mptl_fail_in(status, "cannot read %s", path);
-  while (size > 0 && status == MPTL_OK) {
+  while (size > 0) {
     size_t n = size < PIECE ? (size_t)size : PIECE;
-    status = read_exactly(fd, path, offset, bytes, n);
-    if (status == MPTL_OK) *crc = mptl_crc32c(*crc, bytes, n);
+    MPTL_TRY(mptl_file_read_from(fd, path, offset, bytes, n));
+    *crc = mptl_crc32c(*crc, bytes, n);
     offset += n;
     size -= n;
   }
-  close(fd);
-  return status;
+  return MPTL_OK;
 }

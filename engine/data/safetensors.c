@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/json.h"
-#include "mptl/file.h"
 
 static const struct {
   const char *name;
@@ -307,14 +307,11 @@ static mptl_status read_header(char **header, size_t *size, uint64_t *data_size,
   return read_at(fd, 8, *header, *size);
 }
 
-mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, const char *path) {
-  int fd;
-  uint64_t file_size;
+mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path) {
+  struct stat st;
   *header = NULL;
-  mptl_status status = mptl_file_open(&fd, &file_size, path);
-  if (status != MPTL_OK) return mptl_fail_in(status, "cannot read %s", path);
-  status = read_header(header, size, data_size, fd, file_size);
-  close(fd);
+  if (fstat(fd, &st) != 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
+  mptl_status status = read_header(header, size, data_size, fd, (uint64_t)st.st_size);
   if (status == MPTL_OK) return MPTL_OK;
   free(*header);
   *header = NULL;

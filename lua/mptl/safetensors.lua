@@ -79,12 +79,15 @@ local function check_seal(file, header)
   return list
 end
 
---- Reads and checks the header of a file.
+--- Reads and checks the header of a file. The file stays open, and is read whatever comes in its place meanwhile.
 -- @param path the file
 -- @return {tensors = {name = {dtype, shape, offset (bytes in the file), size}}, names = list in the order of the data,
--- metadata = table of strings, path, sums = of a sealed file, for M.check}
+-- metadata = table of strings, path, stream, sums = of a sealed file, for M.check}
 function M.open(path)
-  local file, header = core.safetensors(path)
+  local stream, message = core.open(path)
+  if not stream then error("cannot read " .. message, 0) end
+  local file, header = core.safetensors(stream, path)
+  file.stream = stream
   if file.metadata[seal] then file.sums = check_seal(file, header) end
   return file
 end
@@ -94,7 +97,7 @@ end
 function M.check(file)
   for i, sum in ipairs(file.sums or {}) do
     local t = file.tensors[file.names[i]]
-    local found = ("%08x"):format(core.crc32c_in(file.path, t.offset, t.size))
+    local found = ("%08x"):format(core.crc32c_in(file.stream, file.path, t.offset, t.size))
     if found ~= sum then
       error(("%s: damaged: tensor %s: its checksum is %s, that of its bytes %s"):format(file.path, file.names[i], sum, found), 0)
     end
@@ -106,7 +109,7 @@ end
 -- @param name of the tensor
 -- @param tensor to be filled, of as many elements
 function M.read(file, name, tensor)
-  return core.read_tensor(file.path, file.tensors[name].offset, tensor)
+  return core.read_tensor(file.stream, file.path, file.tensors[name].offset, tensor)
 end
 
 return M

@@ -28,8 +28,12 @@ MPTL_API mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path);
 /* Reads exactly size bytes at offset into data. MPTL_EIO when the file cannot be read, MPTL_EDATA when it ends before. */
 MPTL_API mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size);
 
-/* The CRC-32C of exactly size bytes at offset; errors as above. */
-MPTL_API mptl_status mptl_file_checksum(uint32_t *crc, const char *path, uint64_t offset, uint64_t size);
+/* The same of a file that is open; path is its name in messages. Who reads a file in several pieces opens it once: it may be replaced by
+ * another one meanwhile. */
+MPTL_API mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size);
+
+/* The CRC-32C of exactly size bytes at offset of an open file; errors as above. */
+MPTL_API mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset, uint64_t size);
 
 /* Renames a file or folder whose contents are on the disk, and syncs the folder that it then is in. MPTL_EIO when either fails. */
 MPTL_API mptl_status mptl_file_rename(const char *from, const char *to);

@@ -45,7 +45,8 @@ MPTL_API mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *
 
 MPTL_API void mptl_safetensors_free(mptl_safetensors *file); /* and zeroes it */
 
-/* Reads the header's bytes, for the caller to free(), and tells the size of the data behind it. MPTL_EIO, MPTL_EDATA, MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, const char *path);
+/* Reads the header's bytes of an open file, for the caller to free(), and tells the size of the data behind it; path is the file's name
+ * in messages. MPTL_EIO, MPTL_EDATA, MPTL_ENOMEM. */
+MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path);
 
 #endif
