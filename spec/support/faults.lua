@@ -272,6 +272,7 @@ end
 --- Stops a run again and again, and raises unless it becomes the one of which nothing failed.
 -- @param self what M.create returned
 -- @param seed of what stops it when
+-- @return how often it was stopped
 function M.check_stops(self, seed)
   local kinds, out, x, stops = { "kill", "torn", "power" }, "stops-" .. seed, seed, 0
   local function random(n)
@@ -289,6 +290,7 @@ function M.check_stops(self, seed)
   end
   M.check_same(self, out)
   runs.remove(("%s/below/%s"):format(self.dir, out))
+  return stops
 end
 
 --- Checks every operation that pick takes, by kinds.
