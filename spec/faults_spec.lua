@@ -36,6 +36,10 @@ describe("a run whose files fail", function()
     end)
   end
 
+  it("is told as failed by a sweep, which tries it again when it is told to", function()
+    for at = 1, #run.operations, #run.operations // 4 do faults.check_sweep(run, "EIO", at) end
+  end)
+
   it("comes to the same end when it is stopped again and again", function()
     for seed = 1, 2 do faults.check_stops(run, seed) end
   end)

@@ -19,6 +19,15 @@ describe("a run whose files fail", function()
     end)
   end
 
+  it("is told as failed by a sweep, which tries it again when it is told to", function()
+    for _, kind in ipairs { "ENOSPC", "EIO", "full" } do
+      for at = 1, #run.operations do
+        local ok, message = pcall(faults.check_sweep, run, kind, at)
+        assert.is_true(ok, ("%s at operation %d: %s"):format(kind, at, message))
+      end
+    end
+  end)
+
   it("comes to the same end when it is stopped again and again, a thousand times in all", function()
     local stops, seed = 0, 0
     while stops < 1000 do

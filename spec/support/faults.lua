@@ -204,6 +204,31 @@ function M.check(self, kind, at)
   runs.remove(dir)
 end
 
+--- Lets operation `at` of a sweep of the run, and of the run that it starts, go wrong; tries again, and raises where something is
+-- not as it has to be.
+-- @param self what M.create returned
+-- @param kind ENOSPC, EIO or full
+-- @param at which operation
+function M.check_sweep(self, kind, at)
+  local below, out = self.dir .. "/below", ("sweep-%s-%d"):format(kind, at)
+  runs.spill(below .. "/sweep.lua", [[return {
+    common = { epochs = 2, steps_every = 1, tensors_every = 2, gradient_error = 1 }, runs = { { script = "tiny" } },
+  }]])
+  local command = ("sweep sweep.lua --out %s --threads 1 --jobs 1 "):format(out)
+  local code, text, err = runs.mptl(below, command, environment(self, kind, at))
+  local told = text:find "failed +tiny[^\n]* mptl: cannot write [^\n]+\n" or err:find "^mptl: cannot write [^\n]+\n$"
+  if code == 1 and not told then error(("said: %s%s"):format(text, err), 0) end
+  if code ~= 1 and (code ~= 0 or err ~= "") then error(("exit status %s; %s"):format(code, err), 0) end
+  local pipe <close> = io.popen(("ls -d %s/%s/tiny*/ 2>/dev/null"):format(below, out))
+  local name = pipe:read("l")
+  if name then check_checkpoints(name) end
+  local status, _, message = runs.mptl(below, command .. "--retry")
+  if status ~= 0 or message ~= "" then error(("going on: exit status %s; %s"):format(status, message), 0) end
+  local again <close> = io.popen(("cd %s && ls -d %s/tiny*"):format(below, out))
+  M.check_same(self, again:read("l"))
+  runs.remove(("%s/%s"):format(below, out))
+end
+
 -- What a log says of allocations.
 local function allocations(dir)
   return math.tointeger(runs.slurp(dir .. "/log"):match "allocations (%d+)")
