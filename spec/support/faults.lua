@@ -128,7 +128,10 @@ end
 -- @param most the most operations to try with each kind of fault
 -- @return list of messages: what is not as it has to be
 function M.check_command(dir, case, most)
-  local command, whole, out = case[1], case[2], "out"
+  local pipe <close> = io.popen(("md5sum %s/archive.tar.gz"):format(dir))
+  local sum = pipe:read("l"):match "^%x+"
+  local command = case[1]:gsub("DIR", dir):gsub("SUM", sum)
+  local whole, out = case[2], "out"
   local self, wrong = { dir = dir }, {}
   local below = dir .. "/below"
   local function run(kind, at)
@@ -138,7 +141,7 @@ function M.check_command(dir, case, most)
   end
   local code, _, err = run("", 0)
   assert(code == 0 and err == "", err)
-  local operations = select(2, runs.slurp(dir .. "/log"):gsub("\n", ""))
+  local operations = select(2, runs.slurp(dir .. "/log"):gsub("\n", "")) - (case.curl or 0)
   assert(operations > 4, "it writes next to nothing")
   for _, kind in ipairs { "ENOSPC", "EIO", "full" } do
     for i = 1, math.min(most, operations) do
@@ -146,19 +149,25 @@ function M.check_command(dir, case, most)
       code, _, err = run(kind, at)
       -- a disk that becomes full when all is written does not matter
       local well = code == 1 and err:find "^mptl: [^\n]+\n$" or kind == "full" and code == 0 and err == ""
-      if well and runs.exists(("%s/%s"):format(below, out)) then well = runs.mptl(below, whole) == 0 end
+      if well and runs.exists(("%s/%s"):format(below, case[3] or out)) then
+        well = type(whole) == "function" and whole(below) or type(whole) == "string" and runs.mptl(below, whole) == 0
+      end
       if not well then wrong[#wrong + 1] = ("%s at operation %d: exit status %s; %s"):format(kind, at, code, err) end
     end
   end
   return wrong
 end
 
---- Commands but train that write a file or folder out, and the command line that looks at it.
+--- Commands but train that write a file or folder out, what looks at what they made (a command line, a function), and its
+-- name, if that is not out.
 M.commands = {
   { "data import ../images out --quiet", "data check out" },
   { "data synthesize out --layout cifar10 --train 20 --test 10 --quiet", "data check out/cifar-10-batches-bin" },
   { "data synthesize out --layout folder --train 12 --test 10 --size 32 --quiet", "data check out" },
   { "data synthesize out --layout packed --train 12 --test 10 --size 32 --quiet", "data check out" },
+  { "data fetch cifar100 --data out --url file://DIR/archive.tar.gz --md5 SUM --quiet",
+    function(below) return #runs.slurp(below .. "/out/cifar-100-binary/test.bin") == 3074 end, "out/cifar-100-binary",
+    curl = 3 }, -- operations of the program that it starts, which counts for itself
   { "report ../run --output out", "--version" },
   { "report ../run --csv out", "--version" },
 }
@@ -170,6 +179,11 @@ function M.command_directory()
   assert(os.execute(("mkdir %s/below"):format(dir)))
   assert(runs.mptl(dir, "data synthesize images --layout folder --train 20 --test 10 --size 32 --quiet") == 0)
   assert(runs.mptl(dir, "train tiny.lua --quiet --epochs 1 --out run") == 0)
+  assert(os.execute(("mkdir -p %s/in/cifar-100-binary"):format(dir)))
+  for _, name in ipairs { "train", "test" } do
+    runs.spill(("%s/in/cifar-100-binary/%s.bin"):format(dir, name), "\1\2" .. ("x"):rep(3072))
+  end
+  assert(os.execute(("tar -C %s/in -czf %s/archive.tar.gz cifar-100-binary"):format(dir, dir)))
   runs.spill(dir .. "/numbers", ("1.3\n-2e9\n"):rep(1000))
   return dir
 end
