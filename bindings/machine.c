@@ -4,7 +4,7 @@
  *   core.processors([root]) -> {online =, allowed = by affinity, quota = of control groups, or nil, quota_file =, usable =,
  *     asked = by OMP_NUM_THREADS, or nil}
  *   core.memory_limit([root]) -> bytes that can be taken in addition, what leaves no more; nil when nothing is known
- *   core.threads() -> threads to compute with;  core.set_threads(n)
+ *   core.threads() -> threads to compute with;  core.set_threads(n), as far as OMP_THREAD_LIMIT allows
  *
  * root stands in front of /proc and /sys, for tests; else it is MPTL_SYSTEM_ROOT's value.
  */
@@ -99,10 +99,17 @@ static int machine_threads(lua_State *L) {
   return 1;
 }
 
+/* OMP_THREAD_LIMIT holds whatever is asked for. oneDNN asks for so many threads and waits for all of them: for ever, if there are fewer. */
+static void keep_to_limit(void) {
+  int limit = omp_get_thread_limit();
+  if (omp_get_max_threads() > limit) omp_set_num_threads(limit);
+}
+
 static int machine_set_threads(lua_State *L) {
   lua_Integer n = luaL_checkinteger(L, 1);
   if (n < 1 || n > 1024) luaL_error(L, "threads: %I, accepted are 1 to 1024", n);
   omp_set_num_threads((int)n);
+  keep_to_limit();
   return 0;
 }
 
@@ -110,6 +117,7 @@ void mptl_bind_machine(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"cpu", machine_cpu},         {"processors", machine_processors},   {"memory_limit", machine_memory_limit},
       {"threads", machine_threads}, {"set_threads", machine_set_threads}, {NULL, NULL}};
+  keep_to_limit();
   luaL_setfuncs(L, functions, 0);
   if (asked_threads() > 0) return;
   const char *root = getenv("MPTL_SYSTEM_ROOT"); /* OpenMP's own default looks at affinity alone */

@@ -205,6 +205,19 @@ describe("the machine", function()
       assert.equal(t.processors.online > 1 and "affinity" or "processors", t.processors.decides)
     end)
 
+    it("and keeps to OpenMP's limit, however many are asked for", function()
+      local script = 'local c = require "mptl.core" local n = c.threads() c.set_threads(5) print(n, c.threads())'
+      runs.spill(dir .. "/count.lua", script)
+      local cases = { { "OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=2", "2\t2\n" }, { "OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=3", "1\t3\n" } }
+      for _, case in ipairs(cases) do
+        local pipe <close> = io.popen(("cd %s && %s '%s' count.lua"):format(dir, case[1], os.getenv "MPTL_LUA"))
+        assert.equal(case[2], pipe:read "a")
+      end
+      -- oneDNN would wait for threads that there are not
+      assert.equal(0, (runs.mptl(dir, "train tiny.lua --epochs 1 --quiet --policy fp32 --out l --threads 2",
+        "OMP_THREAD_LIMIT=1 timeout 60")))
+    end)
+
     it("and says when --threads or --jobs asks for more", function()
       local before = half_a_processor()
       local function said(option)

@@ -105,6 +105,10 @@ end)
 
 describe("mptl repl, interrupted in what hears nothing", function()
   it("says so, and ends the third time", function()
+    if os.getenv "MPTL_SANITIZE" == "thread" then
+      pending "TSan keeps a signal back until the program calls its C library, which an empty loop in Lua does not"
+      return
+    end
     local result = repl("pid = io.popen('echo $PPID'):read 'n'\n"
       .. "os.execute('(for i in 1 2 3; do sleep 0.3; kill -INT '..pid..'; done) &')\n"
       .. "setmetatable({}, { __gc = function() while true do end end }) collectgarbage()\n")
