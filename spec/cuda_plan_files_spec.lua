@@ -1,8 +1,8 @@
 -- cuDNN's plans in files, without a GPU: what a process makes of those of another one.
 local convolutions = require "support.convolutions"
+local core = require "mptl.core"
 local lfs = require "lfs"
 local runs = require "support.runs"
-local tensorboard = require "mptl.tensorboard"
 
 -- One whose plans need no compiler, and some workspace in two of three passes.
 local shape = { 2, 8, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
@@ -32,7 +32,7 @@ end
 --- Writes a file of these parts, with the right checksum.
 local function spill(path, head, engine, text)
   local body = ("%s%s\n%s"):format(head, engine, text)
-  runs.spill(path, body .. ("\n%08x\n"):format(tensorboard.crc32c(body)))
+  runs.spill(path, body .. ("\n%08x\n"):format(core.crc32c(body)))
 end
 
 describe("cuDNN's plans in files", function()

@@ -94,7 +94,7 @@ static const char *kind_of(mode_t mode) { return S_ISFIFO(mode) ? "a pipe" : S_I
 
 struct mptl_appender {
   int fd; /* -1: closed */
-  bool name_synced;
+  bool name_synced, synced;
   off_t size;
   char path[];
 };
@@ -105,6 +105,7 @@ mptl_status mptl_appender_create(mptl_appender **appender, const char *path) {
   if (a == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to open it", path);
   memcpy(a->path, path, length);
   a->name_synced = false;
+  a->synced = true;
   struct stat about;
   bool is_pipe = stat(path, &about) == 0 && (S_ISFIFO(about.st_mode) || S_ISSOCK(about.st_mode));
   a->fd = is_pipe ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -123,6 +124,7 @@ mptl_status mptl_appender_create(mptl_appender **appender, const char *path) {
 mptl_status mptl_appender_append(mptl_appender *a, const void *data, size_t size) {
   if (write_all(a->fd, data, size) == 0) {
     a->size += (off_t)size;
+    a->synced = false;
     return MPTL_OK;
   }
   mptl_status status = write_failed(a->path);
@@ -131,8 +133,9 @@ mptl_status mptl_appender_append(mptl_appender *a, const void *data, size_t size
 }
 
 mptl_status mptl_appender_sync(mptl_appender *a) {
+  if (a->synced) return MPTL_OK;
   if (fsync(a->fd) != 0 || (!a->name_synced && sync_parent(a->path) != 0)) return write_failed(a->path);
-  a->name_synced = true;
+  a->name_synced = a->synced = true;
   return MPTL_OK;
 }
 
@@ -165,16 +168,24 @@ mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
   return mptl_fail(MPTL_EIO, "%s, must be a regular file", kind_of(st.st_mode));
 }
 
-mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size) {
-  for (size_t done = 0; done < size;) {
+ptrdiff_t mptl_file_read_some(int fd, uint64_t offset, void *data, size_t size) {
+  size_t done = 0;
+  while (done < size) {
     ssize_t n = pread(fd, (char *)data + done, size - done, (off_t)(offset + done));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
-    if (n == 0)
-      return mptl_fail(MPTL_EDATA, "%s: ends at byte %llu, %llu are needed", path, (unsigned long long)(offset + done),
-                       (unsigned long long)(offset + size));
+    if (n < 0) return -1;
+    if (n == 0) break;
     done += (size_t)n;
   }
+  return (ptrdiff_t)done;
+}
+
+mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size) {
+  ptrdiff_t n = mptl_file_read_some(fd, offset, data, size);
+  if (n < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
+  if ((size_t)n < size)
+    return mptl_fail(MPTL_EDATA, "%s: ends at byte %llu, %llu are needed", path, (unsigned long long)(offset + (size_t)n),
+                     (unsigned long long)(offset + size));
   return MPTL_OK;
 }
 

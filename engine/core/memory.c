@@ -69,3 +69,14 @@ const mptl_memory mptl_host_memory = {.is_host = true,
                                       .host_alloc = host_alloc,
                                       .host_free = free,
                                       .lend = copy};
+
+bool mptl_grow(void *list, size_t *capacity, size_t count, size_t size) {
+  void **p = list;
+  if (count < *capacity) return true;
+  size_t more = *capacity == 0 ? 64 : 2 * *capacity;
+  void *grown = realloc(*p, more * size);
+  if (grown == NULL) return false;
+  *p = grown;
+  *capacity = more;
+  return true;
+}

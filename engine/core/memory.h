@@ -15,6 +15,10 @@ static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64;
 void *mptl_memory_alloc(size_t bytes);
 void mptl_memory_free(void *p); /* NULL is allowed */
 
+/* Makes room for one more element in a list from malloc that holds count of them; list is the address of its pointer, size an element's in
+ * bytes. false, with all as it was, when there is no memory. */
+bool mptl_grow(void *list, size_t *capacity, size_t count, size_t size);
+
 /* Counts bytes that were taken (or, negative, given back) elsewhere: a device's. */
 MPTL_API void mptl_memory_count(ptrdiff_t bytes);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "data/images.h"
+#include "mptl/file.h"
 
 typedef struct names { /* texts, each of its own memory */
   char **list;
@@ -170,14 +171,10 @@ static mptl_status read_all(int file, mptl_encoded *encoded) {
   if (fstat(file, &st) != 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
   if (!S_ISREG(st.st_mode)) return mptl_fail(MPTL_EIO, "not a regular file");
   MPTL_TRY(mptl_encoded_reserve(encoded, (uint64_t)st.st_size));
-  size_t size = (size_t)st.st_size, done = 0;
-  while (done < size) {
-    ssize_t n = read(file, encoded->buffer + done, size - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
-    if (n == 0) return mptl_fail(MPTL_EIO, "became shorter while it was read");
-    done += (size_t)n;
-  }
+  size_t size = (size_t)st.st_size;
+  ptrdiff_t n = mptl_file_read_some(file, 0, encoded->buffer, size);
+  if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
+  if ((size_t)n < size) return mptl_fail(MPTL_EIO, "became shorter while it was read");
   encoded->data = encoded->buffer;
   encoded->size = size;
   return MPTL_OK;

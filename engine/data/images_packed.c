@@ -40,15 +40,11 @@ static const char *packed_name(const mptl_images *images, int64_t i) {
 
 /* Reads size bytes at a place of the file. That it ends before is no fault of an image, which could be left out. */
 static mptl_status read_bytes(const packed *p, uint8_t *bytes, uint64_t at, size_t size) {
-  for (size_t done = 0; done < size;) {
-    ssize_t n = pread(p->file, bytes + done, size - done, (off_t)(at + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
-    if (n == 0)
-      return mptl_fail(MPTL_EIO, "was cut off while it was open: byte %" PRIu64 " of %" PRIu64 " is not there", at + done,
-                       p->size);
-    done += (size_t)n;
-  }
+  ptrdiff_t n = mptl_file_read_some(p->file, at, bytes, size);
+  if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
+  if ((size_t)n < size)
+    return mptl_fail(MPTL_EIO, "was cut off while it was open: byte %" PRIu64 " of %" PRIu64 " is not there", at + (size_t)n,
+                     p->size);
   return MPTL_OK;
 }
 

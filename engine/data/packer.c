@@ -11,6 +11,7 @@
 
 #include "core/crc32c.h"
 #include "core/lock.h"
+#include "core/memory.h"
 #include "data/packed.h"
 #include "mptl/file.h"
 #include "mptl/packed.h"
@@ -39,17 +40,6 @@ struct mptl_packer {
   size_t texts_size, texts_capacity;
 };
 
-/* Makes room for one more element of the size; false when there is no memory. */
-static bool grow(void **list, size_t *capacity, size_t count, size_t size) {
-  if (count < *capacity) return true;
-  size_t more = *capacity == 0 ? 256 : 2 * *capacity;
-  void *grown = realloc(*list, more * size);
-  if (grown == NULL) return false;
-  *list = grown;
-  *capacity = more;
-  return true;
-}
-
 static mptl_status no_memory(const mptl_packer *p) { return mptl_fail(MPTL_ENOMEM, "%s: no memory for its directory", p->path); }
 
 static mptl_status write_failed(const mptl_packer *p) {
@@ -67,7 +57,7 @@ static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, 
   size_t size = strlen(first) + strlen(separator) + strlen(second) + 1;
   if (p->texts_size + size > UINT32_MAX) return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
   while (p->texts_capacity < p->texts_size + size)
-    if (!grow((void **)&p->texts, &p->texts_capacity, p->texts_capacity, 1)) return no_memory(p);
+    if (!mptl_grow(&p->texts, &p->texts_capacity, p->texts_capacity, 1)) return no_memory(p);
   snprintf(p->texts + p->texts_size, size, "%s%s%s", first, separator, second);
   *where = (uint32_t)p->texts_size;
   p->texts_size += size;
@@ -83,7 +73,7 @@ static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name)
     *label = (uint32_t)c;
     return MPTL_OK;
   }
-  if (!grow((void **)&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
+  if (!mptl_grow(&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
   MPTL_TRY(add_text(p, &p->classes[p->class_count].name, name, "", ""));
   p->classes[p->class_count].came = *label = (uint32_t)p->class_count;
   p->class_count++;
@@ -150,7 +140,7 @@ mptl_status mptl_packer_add(mptl_packer *p, mptl_split split, const char *class_
   if (size == 0 || size > MPTL_ENCODED_MAX)
     return mptl_fail(MPTL_EINVAL, "%s/%s: %zu bytes, accepted are 1 to %zu", class_name, file, size, MPTL_ENCODED_MAX);
   added image = {.entry = {.at = p->at, .size = (uint32_t)size, .crc = mptl_crc32c(0, data, size)}, .split = split};
-  if (!grow((void **)&p->images, &p->capacity, p->count, sizeof *p->images)) return no_memory(p);
+  if (!mptl_grow(&p->images, &p->capacity, p->count, sizeof *p->images)) return no_memory(p);
   MPTL_TRY(find_class(p, &image.entry.label, class_name));
   MPTL_TRY(add_text(p, &image.entry.name, class_name, "/", file));
   MPTL_TRY(put_bytes(p, data, size));

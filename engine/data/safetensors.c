@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/json.h"
+#include "core/memory.h"
+#include "mptl/file.h"
 
 static const struct {
   const char *name;
@@ -27,17 +28,6 @@ typedef struct reader {
   bool named; /* the error tells the tensor */
   size_t capacity, metadata_capacity, sizes_count, sizes_capacity;
 } reader;
-
-static bool grow(void *list, size_t *capacity, size_t count, size_t size) {
-  void **p = list;
-  if (count < *capacity) return true;
-  size_t more = *capacity == 0 ? 64 : 2 * *capacity;
-  void *grown = realloc(*p, more * size);
-  if (grown == NULL) return false;
-  *p = grown;
-  *capacity = more;
-  return true;
-}
 
 static mptl_status no_memory(void) { return mptl_fail(MPTL_ENOMEM, "no memory for its header"); }
 
@@ -72,7 +62,7 @@ static mptl_status take_shape(reader *r, mptl_safetensor *t) {
   t->rank = 0;
   if (mptl_json_takes(&r->json, ']')) return MPTL_OK;
   do {
-    if (!grow(&r->file->sizes, &r->sizes_capacity, r->sizes_count, sizeof *r->file->sizes)) return no_memory();
+    if (!mptl_grow(&r->file->sizes, &r->sizes_capacity, r->sizes_count, sizeof *r->file->sizes)) return no_memory();
     MPTL_TRY(mptl_json_number(&r->json, &r->file->sizes[r->sizes_count]));
     r->sizes_count++;
     t->rank++;
@@ -131,7 +121,7 @@ static mptl_status take_metadata(reader *r) {
   MPTL_TRY(mptl_json_take(&r->json, '{'));
   if (mptl_json_takes(&r->json, '}')) return MPTL_OK;
   do {
-    if (!grow(&file->metadata, &r->metadata_capacity, file->metadata_count, sizeof *file->metadata)) return no_memory();
+    if (!mptl_grow(&file->metadata, &r->metadata_capacity, file->metadata_count, sizeof *file->metadata)) return no_memory();
     MPTL_TRY(take_text(r, &file->metadata[file->metadata_count][0]));
     MPTL_TRY(mptl_json_take(&r->json, ':'));
     MPTL_TRY(take_text(r, &file->metadata[file->metadata_count][1]));
@@ -153,7 +143,7 @@ static mptl_status take_entry(reader *r, bool *has_metadata) {
     mptl_status status = take_metadata(r);
     return status == MPTL_EDATA ? mptl_fail_in(status, "__metadata__") : status;
   }
-  if (!grow(&file->tensors, &r->capacity, file->count, sizeof *file->tensors)) return no_memory();
+  if (!mptl_grow(&file->tensors, &r->capacity, file->count, sizeof *file->tensors)) return no_memory();
   mptl_safetensor *t = &file->tensors[file->count];
   *t = (mptl_safetensor){.name = name};
   mptl_status status = take_description(r, t);
@@ -277,16 +267,10 @@ void mptl_safetensors_free(mptl_safetensors *file) {
   *file = (mptl_safetensors){0};
 }
 
-/* Reads the size bytes at the file's beginning; EDATA when it ends before. */
 static mptl_status read_at(int fd, uint64_t at, void *bytes, size_t size) {
-  for (size_t done = 0; done < size;) {
-    ssize_t n = pread(fd, (char *)bytes + done, size - done, (off_t)(at + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
-    if (n == 0) return mptl_fail(MPTL_EDATA, "became shorter while it was read");
-    done += (size_t)n;
-  }
-  return MPTL_OK;
+  ptrdiff_t n = mptl_file_read_some(fd, at, bytes, size);
+  if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
+  return (size_t)n == size ? MPTL_OK : mptl_fail(MPTL_EDATA, "became shorter while it was read");
 }
 
 static mptl_status read_header(char **header, size_t *size, uint64_t *data_size, int fd, uint64_t file_size) {

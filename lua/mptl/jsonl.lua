@@ -47,21 +47,18 @@ end
 -- @param path the file
 -- @return the file: append(text), sync(), close()
 function M.open(path)
-  return setmetatable({ file = core.appender(path), synced = true }, File)
+  return setmetatable({ file = core.appender(path) }, File)
 end
 
 --- Adds a line, or several with their ends between them: all of it or nothing. The system has it then, the disk not yet.
 -- @param text without the last end
 function File:append(text)
   self.file:append(text .. "\n")
-  self.synced = false
 end
 
 --- Brings all lines to the disk.
 function File:sync()
-  if self.synced then return end
   self.file:sync()
-  self.synced = true
 end
 
 --- Closes the file; its lines are on the disk then.

@@ -35,7 +35,6 @@ end
 local function write(self, event)
   local length = string.pack("<I8", #event)
   self.file:append(table.concat { length, string.pack("<I4", masked_crc(length)), event, string.pack("<I4", masked_crc(event)) })
-  self.synced = false
 end
 
 local function wall_time(time)
@@ -143,9 +142,7 @@ end
 
 --- Brings all scalars to the disk.
 function Writer:sync()
-  if self.synced then return end
   self.file:sync()
-  self.synced = true
 end
 
 --- Closes the file; its scalars are on the disk then.
@@ -153,7 +150,5 @@ function Writer:close()
   self:sync()
   self.file:close()
 end
-
-M.crc32c = core.crc32c
 
 return M

@@ -1,6 +1,6 @@
 --- Reads TensorBoard event files, independently of what writes them.
+local core = require "mptl.core"
 local lfs = require "lfs"
-local tensorboard = require "mptl.tensorboard"
 
 local M = {}
 
@@ -32,7 +32,7 @@ function M.fields(bytes)
 end
 
 local function masked(s)
-  local c = tensorboard.crc32c(s)
+  local c = core.crc32c(s)
   return ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff
 end
 

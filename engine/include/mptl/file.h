@@ -28,7 +28,10 @@ MPTL_API mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path);
 /* Reads exactly size bytes at offset into data. MPTL_EIO when the file cannot be read, MPTL_EDATA when it ends before. */
 MPTL_API mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t size);
 
-/* The same of a file that is open; path is its name in messages. Who reads a file in several pieces opens it once: it may be replaced by
+/* Reads up to size bytes at offset of an open file, fewer only where it ends. How many, or -1 with errno. */
+MPTL_API ptrdiff_t mptl_file_read_some(int fd, uint64_t offset, void *data, size_t size);
+
+/* As mptl_file_read, of a file that is open; path is its name in messages. Who reads a file in several pieces opens it once: it may be replaced by
  * another one meanwhile. */
 MPTL_API mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size);
 
