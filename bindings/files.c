@@ -4,7 +4,8 @@
  *                      waiting for ever
  *   core.lock(path) -> a file of Lua's, made if need be, that this process alone has until it is closed; nil when another process
  *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
- *   core.is_locked(path) -> whether another process has it
+ *                      (the name may be removed only where whoever locks it anew sees that all is done)
+ *   core.is_locked(path) -> whether another process has it; it need not be there
  *   core.crc32c(string | Tensor) -> its CRC-32C
  *   core.crc32c_in(file, path, offset, size) -> that of bytes in a file of Lua's; path is its name in messages
  *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset

@@ -81,7 +81,8 @@ local function trainer(model, policy, scale)
   local graph = nn.record(model, { input = { 3, 32, 32 }, classes = 10, cfg = {} })
   local t = {
     cfg = { batch = 8, seed = 7 }, data = set, graph = graph, model = core.model(graph, { seed = 5 }),
-    plan = precision.plan(policy, graph, 8), optimizer = { momentum = 0.9, weight_decay = 0.01 }, scale = { scale = scale },
+    plan = precision.plan(policy, graph, 8), fp32_plan = precision.plan(precision.fp32(), graph, 8),
+    optimizer = { momentum = 0.9, weight_decay = 0.01 }, scale = { scale = scale },
     workspace = core.workspace(),
   }
   function t:compile(assignment, n, train)

@@ -247,7 +247,7 @@ return {
     os.execute(("cd %s && cp first/last.safetensors o/tiny-fp32"):format(dir))
     assert.same({ "tiny-fp32 begun 1" }, states())
     -- being written: who trains has the lock
-    runs.spill(dir .. "/hold.lua", "lock = require 'mptl.lock'.take 'o/tiny-fp32/lock' io.open('held', 'w'):close() io.read()")
+    runs.spill(dir .. "/hold.lua", "lock = require 'mptl.core'.lock 'o/tiny-fp32/lock' io.open('held', 'w'):close() io.read()")
     local holder = io.popen(("cd %s && %s hold.lua"):format(dir, os.getenv "MPTL_LUA"), "w")
     process.wait_for(dir .. "/held")
     local held = states()

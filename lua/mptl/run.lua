@@ -6,7 +6,6 @@ local folder = require "mptl.folder"
 local json = require "mptl.json"
 local jsonl = require "mptl.jsonl"
 local lfs = require "lfs"
-local lock = require "mptl.lock"
 local misuse = require "mptl.misuse"
 local tensorboard = require "mptl.tensorboard"
 local tensors = require "mptl.measure.tensors"
@@ -73,14 +72,14 @@ end
 
 -- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
 local function take(dir)
-  return lock.take(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
+  return core.lock(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
 end
 
 --- Whether another process trains into a run directory now.
 -- @param dir the directory
 -- @return true or false
 function M.is_locked(dir)
-  local known, taken = pcall(lock.is_taken, dir .. "/lock") -- what cannot be told, whoever trains into it will say
+  local known, taken = pcall(core.is_locked, dir .. "/lock") -- what cannot be told, whoever trains into it will say
   return known and taken
 end
 

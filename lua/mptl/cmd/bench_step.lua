@@ -62,14 +62,11 @@ function M.measure(cfg, steps, profiling)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
     { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device } })
-  memory.check("a training step", cfg.device, { { plan.assignment,
-    { batch = cfg.batch, rounding = cfg.rounding, compute = cfg.compute, storage = cfg.storage } } })
+  local settings = { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute, storage = cfg.storage }
+  memory.check("a training step", cfg.device, { { plan.assignment, settings } })
   collectgarbage() -- what that took is not the step's
   local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
-  local program = core.program(model, plan.assignment, {
-    batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute,
-    storage = cfg.storage,
-  })
+  local program = core.program(model, plan.assignment, settings)
   program:time_stages(profiling or false)
   local images, labels = made_up_batch(cfg)
   core.memory_reset_peak()

@@ -3,7 +3,6 @@ local core = require "mptl.core"
 local folder = require "mptl.folder"
 local layouts = require "mptl.dataset.layouts"
 local lfs = require "lfs"
-local lock = require "mptl.lock"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
 local progress = require "mptl.progress"
@@ -73,7 +72,7 @@ end
 -- Takes OUT for this process; returns what to close.
 local function take(out)
   folder.make_above(out)
-  local held = lock.take(out .. ".lock") or misuse.usage("OUT: %s: another process is writing it", out)
+  local held = core.lock(out .. ".lock") or misuse.usage("OUT: %s: another process is writing it", out)
   if not lfs.attributes(out, "mode") then return held end
   os.remove(out .. ".lock")
   misuse.usage("OUT: %s is there already", out)

@@ -2,7 +2,6 @@
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local lfs = require "lfs"
-local lock = require "mptl.lock"
 
 local M = {}
 
@@ -168,7 +167,7 @@ function M.fetch(name, dir, options)
   end
   folder.make(dir)
   local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
-  local held <close> = lock.take(path .. ".lock")
+  local held <close> = core.lock(path .. ".lock")
   if not held then fail("%s: another process is fetching it into %s", name, dir) end
   local wanted = (options.md5 or options.sha256) and options or source
   if not obtain(name, options.url or source.url, wanted, path, options.note) then return nil end

@@ -7,7 +7,6 @@
 -- norms, which are put back.
 local core = require "mptl.core"
 local json = require "mptl.json"
-local precision = require "mptl.precision"
 
 local M = {}
 
@@ -17,7 +16,7 @@ GradientError.__index = GradientError
 local last_step = 0xffffffff -- number of the first batch's random bits; the others' go down from it, where no training comes to
 
 --- Prepares the measure for a trainer.
--- @param trainer with a training program
+-- @param trainer with a training program and fp32_plan, the plan of binary32 for the same graph
 -- @param batches how many of the training's size to measure on, at most the whole ones of the training set
 -- @return the measure
 function M.create(trainer, batches)
@@ -108,8 +107,7 @@ function GradientError:measure(to_the_end)
   local names, buffers = names_of(t.graph)
   local function tensor(name) return t.model:tensor(name) end
   if not self.reference then
-    self.plan = precision.plan(precision.fp32(), t.graph, t.cfg.batch)
-    self.reference = t:compile(self.plan.assignment, t.cfg.batch, true)
+    self.reference = t:compile(t.fp32_plan.assignment, t.cfg.batch, true)
   end
   local kept, sums, numels, skipped, interrupted = copies(buffers, tensor), {}, {}, 0, false
   for i, name in ipairs(names) do

@@ -1,6 +1,7 @@
 --- A sweep as job arrays of the Slurm scheduler: one task a run, each `mptl sweep FILE --task N`.
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
+local options = require "mptl.options"
 local shell = require "mptl.shell"
 
 local M = {}
@@ -79,7 +80,7 @@ end
 -- Gives a script to sbatch; returns the job's number, or nil and what sbatch said.
 local function submit_script(path, arguments)
   local words = { "sbatch", "--parsable", table.unpack(arguments) }
-  words[#words + 1] = path:sub(1, 1) == "-" and "./" .. path or path
+  words[#words + 1] = options.path(path)
   local pipe = assert(io.popen(shell.join(words) .. " 2>&1", "r"))
   local said = pipe:read "a"
   local ok, _, code = pipe:close()
