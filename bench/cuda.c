@@ -160,11 +160,11 @@ static void need_workspace(product *p, size_t bytes) {
 /* The passes of a row, with the channels and engines that training gets: within the usual limit of workspace. */
 static void measure(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product *p) {
   const mptl_conv_shape s = bench_shape(row, n);
+  const mptl_conv_shape filled = mptl_cuda_filled_up(s, type, type);
   const mptl_linear_shape linear = {s.n, s.ic, 1, 1, s.oc, false};
   printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", mptl_cuda_type_name(type), s.ic, s.oc, s.ih, s.iw, s.kh, s.sh, s.groups);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     mptl_status status = MPTL_EUNSUPPORTED;
-    const mptl_conv_shape filled = mptl_cuda_filled_up(s, (mptl_pass)pass, type, type);
     if (!row->stem || pass != MPTL_BACKWARD_DATA)
       status = row->linear
                    ? mptl_cuda_linear_create(&p->linear, blas, &linear, (mptl_pass)pass, type, type, MPTL_CUDA_USUAL_WORKSPACE)

@@ -14,7 +14,7 @@ enum { MPTL_WARPS = MPTL_THREADS / 32 };
 
 /* ---- Operands as kernels get them ---- */
 
-/* How a value is in memory. MPTL_AS_CONSTANT: one value for all elements, in grid.constant. */
+/* How a value is in memory. MPTL_AS_CONSTANT: one value for all elements, in mptl_source_arg.constant. */
 enum mptl_storage { MPTL_AS_NOTHING, MPTL_AS_CODE8, MPTL_AS_CODE16, MPTL_AS_CODE32, MPTL_AS_BF16, MPTL_AS_F32, MPTL_AS_CONSTANT };
 
 /* What to do to round. Of magnitudes up to the largest value, which the other ways leave to the definition:

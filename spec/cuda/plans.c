@@ -28,7 +28,7 @@ static mptl_cuda_type type_named(const char *name, size_t length) {
 static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second,
                  size_t limit) {
   mptl_cuda_conv *conv;
-  mptl_conv_shape s = mptl_cuda_filled_up(*shape, pass, first, second);
+  mptl_conv_shape s = mptl_cuda_filled_up(*shape, first, second);
   if (mptl_cuda_conv_create(&conv, dnn, &s, pass, first, second, limit) == MPTL_OK)
     printf("ok %s: %s, %zu\n", mptl_cuda_conv_describe(conv), mptl_cuda_conv_engine(conv), mptl_cuda_conv_workspace_bytes(conv));
   else
@@ -59,8 +59,7 @@ static void make_ahead(mptl_cuda_dnn *dnn, const mptl_conv_shape *shapes, size_t
   mptl_cuda_wanted *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
   for (size_t i = 0; i < n * MPTL_PASSES && list != NULL; i++) {
     mptl_pass pass = (mptl_pass)(i % MPTL_PASSES);
-    list[i] =
-        (mptl_cuda_wanted){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], pass, types.first, types.second), pass, {1, {types}}};
+    list[i] = (mptl_cuda_wanted){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], types.first, types.second), pass, {1, {types}}};
   }
   printf("made %zu\n", list != NULL ? mptl_cuda_conv_make_ahead(dnn, list, n * MPTL_PASSES, limit, threads) : 0);
   free(list);

@@ -5,8 +5,8 @@
 #include "backend/cuda/types.h"
 #include "backend/shapes.h"
 
-/* The convolution with the channels that a pass of it is to be multiplied with. Those that are added are zeros in the operands, add
+/* The convolution with the channels that its passes are to be multiplied with. Those that are added are zeros in the operands, add
  * nothing to any sum, and are dropped from the result. */
-mptl_conv_shape mptl_cuda_filled_up(mptl_conv_shape shape, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second);
+mptl_conv_shape mptl_cuda_filled_up(mptl_conv_shape shape, mptl_cuda_type first, mptl_cuda_type second);
 
 #endif

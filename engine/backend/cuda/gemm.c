@@ -62,9 +62,9 @@ static bool is_filled_up(const mptl_call *call, const gemm_pass *p) {
   return p->in != in_channels(call) || p->out != out_channels(call);
 }
 
-static mptl_call_shape shape_of(const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
+static mptl_call_shape shape_of(const mptl_call *call, mptl_cuda_pair t) {
   mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
-  if (!s.is_linear) s.conv = mptl_cuda_filled_up(s.conv, pass, t.first, t.second);
+  if (!s.is_linear) s.conv = mptl_cuda_filled_up(s.conv, t.first, t.second);
   return s;
 }
 
@@ -76,7 +76,7 @@ static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
 }
 
 static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
-  mptl_call_shape s = shape_of(call, pass, t);
+  mptl_call_shape s = shape_of(call, t);
   gemm_pass *p = &state(call)->pass[pass];
   *p = (gemm_pass){.type = t, .in = in_channels(call), .out = out_channels(call)};
   if (!s.is_linear) p->in = (size_t)s.conv.ic, p->out = (size_t)s.conv.oc;
@@ -107,7 +107,7 @@ static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *c
     mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
     if (!has_pass(call, pass) || state(call)->product[pass][c.pairs[0].first][c.pairs[0].second] != NULL) continue;
     for (int i = 0; i < c.n; i++) {
-      mptl_conv_shape s = shape_of(call, pass, c.pairs[i]).conv;
+      mptl_conv_shape s = shape_of(call, c.pairs[i]).conv;
       if (i == 0 || list[n - 1].shape.ic != s.ic || list[n - 1].shape.oc != s.oc)
         list[n++] = (mptl_cuda_wanted){.shape = s, .pass = pass};
       list[n - 1].choices.pairs[list[n - 1].choices.n++] = c.pairs[i];

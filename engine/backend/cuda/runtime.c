@@ -232,8 +232,6 @@ mptl_status mptl_cuda_runtime_settle(const char *what) {
   return open_device.blocking ? check(cudaStreamSynchronize(open_device.stream), what) : MPTL_OK;
 }
 
-mptl_status mptl_cuda_leave(int error) { return check((cudaError_t)error, "starting a kernel"); }
-
 mptl_status mptl_cuda_leave_call(int error, const char *call) {
   if (error == 0 && !open_device.blocking) return MPTL_OK;
   char what[160];

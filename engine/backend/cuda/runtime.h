@@ -24,10 +24,8 @@ extern const mptl_memory mptl_cuda_memory;
 /* Copies within the device's memory, in the stream. */
 mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes);
 
-/* Brackets around what launches work. leave takes what a launcher returned, or 0; leave_call its call as text, too, for the error.
- * With MPTL_CUDA_BLOCKING=1 in the environment leave_call waits, so that what goes wrong in a kernel is told by its own launch. */
+/* Brackets around what launches work. leave_call takes what a launcher returned, and its call as text, for the error. With MPTL_CUDA_BLOCKING=1 in the environment leave_call waits, so that what goes wrong in a kernel is told by its own launch. */
 void mptl_cuda_enter(void);
-mptl_status mptl_cuda_leave(int error);
 mptl_status mptl_cuda_leave_call(int error, const char *call);
 
 /* Runs a launcher. */
@@ -39,6 +37,7 @@ mptl_status mptl_cuda_runtime_settle(const char *what);
 /* An address that goes to the device. On the host: ends the process if it is not in its memory; NULL is allowed. */
 #ifdef MPTL_CUDA_HOST
 void *mptl_cuda_address(const void *p);
+void mptl_cuda_leave(void); /* the host's own end of the bracket, where no launcher was called */
 #else
 static inline void *mptl_cuda_address(const void *p) { return (void *)p; }
 #endif

@@ -66,15 +66,6 @@ static mptl_status describe(mptl_cuda_stage *stage, mptl_cuda_op *ops, const mpt
   return MPTL_OK;
 }
 
-/* Operators in front of the last one take part in it. */
-static mptl_status check(const mptl_cuda_stage *stage, const mptl_stage *s) {
-  for (int i = 0; i < stage->n; i++)
-    if (stage->ops[i].kind == MPTL_CUDA_BATCHNORM && stage->train && stage->numel / stage->c < 2)
-      return mptl_fail(MPTL_EINVAL, "%s (%s): batch normalisation of one value per channel: needs a larger batch or image",
-                       s->calls[i]->op->name, s->calls[i]->op->kind->name);
-  return MPTL_OK;
-}
-
 mptl_status mptl_cuda_prepare_stage(mptl_stage *s, size_t *bytes) {
   mptl_cuda_op ops[MPTL_CUDA_STAGE_OPS];
   mptl_cuda_stage stage;
@@ -87,7 +78,6 @@ mptl_status mptl_cuda_run_stage(mptl_stage *s, bool forward) {
   mptl_cuda_op ops[MPTL_CUDA_STAGE_OPS];
   mptl_cuda_stage stage;
   MPTL_TRY(describe(&stage, ops, s));
-  MPTL_TRY(check(&stage, s));
   mptl_cuda_stream stream = mptl_cuda_runtime_stream();
   return mptl_in_operator(
       MPTL_CUDA_LAUNCH(forward ? mptl_cuda_stage_forward(&stage, stream) : mptl_cuda_stage_backward(&stage, stream)),

@@ -204,6 +204,6 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
     status = mptl_fail(MPTL_EBACKEND, "an operand of TF32 units has more than 11 significant bits");
   free(a);
   free(b);
-  mptl_cuda_leave(0);
+  mptl_cuda_leave();
   return status;
 }

@@ -41,16 +41,15 @@ void mptl_cuda_enter(void) {
   if (range.entered++ == 0) protect(PROT_READ | PROT_WRITE);
 }
 
-mptl_status mptl_cuda_leave(int error) {
+void mptl_cuda_leave(void) {
   if (--range.entered == 0) protect(PROT_NONE);
-  return error == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "CUDA, starting a kernel: error %d", error);
 }
 
 /* MPTL_CUDA_HOST_FAILS in the environment: launches whose text has that in it fail, all others do not. */
 mptl_status mptl_cuda_leave_call(int error, const char *call) {
   const char *fails = getenv("MPTL_CUDA_HOST_FAILS");
   if (fails != NULL && strstr(call, fails) != NULL) error = 719;
-  MPTL_TRY(mptl_cuda_leave(0));
+  mptl_cuda_leave();
   return error == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "CUDA, starting %.120s: error %d", call, error);
 }
 
@@ -132,7 +131,7 @@ static void *allocate(size_t bytes) {
   char *p = range.base + b->offset;
   mptl_cuda_enter();
   memset(p, 0xff, b->bytes < FILLED ? b->bytes : FILLED);
-  mptl_cuda_leave(0);
+  mptl_cuda_leave();
   mptl_memory_count((ptrdiff_t)b->bytes);
   return p;
 }
@@ -153,7 +152,8 @@ static void release(void *p) {
 static mptl_status upload(void *to, const void *host, size_t bytes) {
   mptl_cuda_enter();
   memcpy(mptl_cuda_address(to), host, bytes);
-  return mptl_cuda_leave(0);
+  mptl_cuda_leave();
+  return MPTL_OK;
 }
 
 /* What is lent has to stay as it is until a wait: looked at there, by a sum over its bytes. */
@@ -184,19 +184,22 @@ static mptl_status download(void *host, const void *from, size_t bytes) {
   look_at_lent();
   mptl_cuda_enter();
   memcpy(host, mptl_cuda_address(from), bytes);
-  return mptl_cuda_leave(0);
+  mptl_cuda_leave();
+  return MPTL_OK;
 }
 
 static mptl_status zero(void *p, size_t bytes) {
   mptl_cuda_enter();
   memset(mptl_cuda_address(p), 0, bytes);
-  return mptl_cuda_leave(0);
+  mptl_cuda_leave();
+  return MPTL_OK;
 }
 
 mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
   mptl_cuda_enter();
   memcpy(mptl_cuda_address(to), mptl_cuda_address(from), bytes);
-  return mptl_cuda_leave(0);
+  mptl_cuda_leave();
+  return MPTL_OK;
 }
 
 static mptl_status synchronize(void) {
