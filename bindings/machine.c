@@ -60,10 +60,12 @@ static int machine_cpu(lua_State *L) {
 
 /* ---- What may be used of it ---- */
 
-static const char *opt_root(lua_State *L) {
+static const char *system_root(void) {
   const char *root = getenv("MPTL_SYSTEM_ROOT");
-  return luaL_optstring(L, 1, root != NULL ? root : "");
+  return root != NULL ? root : "";
 }
+
+static const char *opt_root(lua_State *L) { return luaL_optstring(L, 1, system_root()); }
 
 /* The number that OMP_NUM_THREADS begins with; 0 when it is not set. OpenMP reads it by itself. */
 static long asked_threads(void) {
@@ -120,7 +122,6 @@ void mptl_bind_machine(lua_State *L) {
   keep_to_limit();
   luaL_setfuncs(L, functions, 0);
   if (asked_threads() > 0) return;
-  const char *root = getenv("MPTL_SYSTEM_ROOT"); /* OpenMP's own default looks at affinity alone */
-  int usable = mptl_find_processors(root != NULL ? root : "").usable;
+  int usable = mptl_find_processors(system_root()).usable; /* OpenMP's own default looks at affinity alone */
   if (usable < omp_get_max_threads()) omp_set_num_threads(usable);
 }

@@ -15,11 +15,14 @@ typedef struct header_box { /* so that an error of Lua's leaves no memory behind
   mptl_safetensors file;
 } header_box;
 
-static int header_gc(lua_State *L) {
-  header_box *box = luaL_checkudata(L, 1, HEADER);
+static void release(header_box *box) {
   free(box->text);
   box->text = NULL;
   mptl_safetensors_free(&box->file);
+}
+
+static int header_gc(lua_State *L) {
+  release(luaL_checkudata(L, 1, HEADER));
   return 0;
 }
 
@@ -75,9 +78,7 @@ static int safetensors_open(lua_State *L) {
   bind_set_integer(L, "header_size", (lua_Integer)size);
   set_lists(L, &box->file, size);
   lua_pushlstring(L, box->text, size);
-  free(box->text);
-  box->text = NULL;
-  mptl_safetensors_free(&box->file);
+  release(box);
   return 2;
 }
 

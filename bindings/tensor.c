@@ -53,10 +53,7 @@ static int tensor_new(lua_State *L) {
     lua_pop(L, 1);
   }
   mptl_tensor *t;
-  if (lua_isnil(L, 3))
-    bind_check(L, mptl_tensor_create(&t, (int)ndim, dims));
-  else
-    bind_check(L, mptl_tensor_create_for(&t, bind_opt_device(L, 3), (int)ndim, dims));
+  bind_check(L, mptl_tensor_create_for(&t, bind_opt_device(L, 3), (int)ndim, dims));
   bind_push_tensor(L, t);
   if (!lua_isnoneornil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);

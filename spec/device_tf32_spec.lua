@@ -4,6 +4,7 @@ local compute = require "mptl.compute"
 local core = require "mptl.core"
 local net = require "support.network"
 local precision = require "mptl.precision"
+local process = require "support.process"
 
 local cuda = core.device "cuda"
 
@@ -14,14 +15,10 @@ local function on(capability, setting, ...)
     local a, b, groups = table.unpack(product)
     code[i] = ("c.compute(%q, %q, %q, d, %d)"):format(a, b, setting, groups or 1)
   end
-  local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(('local c = require "mptl.core"\nlocal d = c.device "cuda"\nprint(%s)\n'):format(table.concat(code, ", ")))
-  file:close()
+  local path = process.file("on.lua",
+    ('local c = require "mptl.core"\nlocal d = c.device "cuda"\nprint(%s)\n'):format(table.concat(code, ", ")))
   local pipe <close> = assert(io.popen(("MPTL_CUDA_HOST_CAPABILITY=%d '%s' '%s'"):format(capability, os.getenv "MPTL_LUA", path)))
-  local words = pipe:read "a":gsub("%s+$", ""):gsub("\t", " ")
-  os.remove(path)
-  return words
+  return (pipe:read "a":gsub("%s+$", ""):gsub("\t", " "))
 end
 
 --- The results, as bytes by name, of a step of a convolution in groups or not and a linear layer, everything in one format but

@@ -42,9 +42,9 @@ return {
     return runs.mptl(dir, "sweep s.lua " .. arguments, (before or "") .. " PATH=$PWD/bin:$PATH")
   end
 
-  local function states(out)
+  local function states(options)
     local list = {}
-    for line in select(2, runs.mptl(dir, ("sweep s.lua --list --json --out %s"):format(out or "o"))):gmatch "[^\n]+" do
+    for line in select(2, runs.mptl(dir, "sweep s.lua --list --json " .. (options or "--out o"))):gmatch "[^\n]+" do
       local r = assert(json.decode(line))
       list[#list + 1] = ("%s %s %d"):format(r.name, r.state, r.epoch)
     end
@@ -99,8 +99,7 @@ return { runs = { { script = "tiny", policy = "fp32", seed = sweep.range(1, 1200
     local out = "'" .. name:gsub("'", "'\\''") .. "'"
     local code, _, err = sweep(("--out=%s --slurm --only fp32"):format(out))
     assert.same({ "", 0 }, { err, code })
-    assert.equal("tiny-fp32 done 2", json.decode(select(2, runs.mptl(dir,
-      ("sweep s.lua --list --json --only fp32 --out=%s"):format(out)))).state == "done" and "tiny-fp32 done 2")
+    assert.same({ "tiny-fp32 done 2" }, states(("--only fp32 --out=%s"):format(out)))
     assert.is_true(runs.exists(dir .. "/" .. name .. "/slurm-7_1.log"))
     assert.is_false(runs.exists(dir .. "/injected"))
     for word, said in pairs {

@@ -141,8 +141,7 @@ static mptl_status skip_number(mptl_json *j) {
     has(j, "+-");
     MPTL_TRY(skip_digits(j));
   }
-  char digits
-      [512]; /* a number has to be finite as one of 64 bits; longer ones are cut, which keeps their size or makes it smaller */
+  char digits[512]; /* a number has to be finite as one of 64 bits; longer ones are let pass */
   size_t length = j->at - from;
   if (length >= sizeof digits) return MPTL_OK;
   memcpy(digits, j->text + from, length);

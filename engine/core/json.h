@@ -24,7 +24,7 @@ mptl_status mptl_json_take(mptl_json *j, char c);
 /* Takes c if it comes next. */
 bool mptl_json_takes(mptl_json *j, char c);
 
-/* Takes a string, decoded: the text's own encoding has to be UTF-8, which mptl_json_is_utf8 tells. */
+/* Takes a string, decoded: the text's own encoding has to be UTF-8, which mptl_utf8_is_valid tells. */
 mptl_status mptl_json_string(mptl_json *j, const char **bytes, size_t *size);
 
 /* Takes a whole number of 64 bits without a sign. */

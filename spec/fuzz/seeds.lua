@@ -1,15 +1,13 @@
 -- usage: spec/run build lua5.4 spec/fuzz/seeds.lua DIR    writes the first inputs of the targets, a folder each; those for jpeg
 -- come from fuzz_jpeg_seeds. Found inputs that show a mended fault stay in spec/fuzz/found.
 local core = require "mptl.core"
-local folder = require "mptl.folder"
+local files = require "data_files"
 local safetensors = require "mptl.safetensors"
 
 local dir = assert(arg[1], "usage: seeds.lua DIR")
 
 local function spill(name, ...)
-  folder.make_above(dir .. "/" .. name)
-  local file <close> = assert(io.open(dir .. "/" .. name, "wb"))
-  assert(file:write(...))
+  files.write(dir .. "/" .. name, ...)
 end
 
 -- safetensors: the size of the data in two bytes, then the header.
@@ -26,8 +24,7 @@ do
   safetensors.write(path, {
     { name = "a", tensor = core.tensor { 2, 3 } }, { name = "b", dtype = "I64", shape = {}, bytes = ("x"):rep(8) },
   }, { format = "pt", mptl = "{}" }, true)
-  local file <close> = assert(io.open(path, "rb"))
-  local text = string.unpack("<s8", file:read "a")
+  local text = string.unpack("<s8", files.read(path))
   os.remove(path)
   header("sealed", text, 32)
 end
@@ -39,8 +36,7 @@ do
   packer:add("train", "apple", "2.jpg", "second apple")
   packer:add("test", "pear", "9.jpg", "test pear nine")
   packer:finish()
-  local file <close> = assert(io.open(path, "rb"))
-  spill("packed/small", file:read "a")
+  spill("packed/small", files.read(path))
   os.remove(path)
 end
 

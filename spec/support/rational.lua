@@ -67,19 +67,15 @@ function M.decimal(text)
   return { negative = sign == "-", over = over, under = under }
 end
 
---- A finite number of Lua's as such a fraction.
+--- A finite float as such a fraction.
 function M.number(x)
-  local negative, over, under = x < 0 or 1 / x < 0, {}, { 1 }
-  if math.type(x) == "integer" then
-    for c in ("%d"):format(x):gmatch "%d" do over = times(over, 10, tonumber(c)) end
-    return { negative = negative, over = over, under = under }
-  end
+  local negative, under = x < 0 or 1 / x < 0, { 1 }
   x = math.abs(x)
   local power = 0
   while x ~= 0 and x ~= math.floor(x) do x, power = x * 2, power - 1 end
   while x >= 2.0 ^ 53 do x, power = x / 2, power + 1 end
   x = math.tointeger(x)
-  over = trim { x & 0xffffff, x >> 24 & 0xffffff, x >> 48 }
+  local over = trim { x & 0xffffff, x >> 24 & 0xffffff, x >> 48 }
   if power > 0 then over = shifted(over, power) else under = shifted(under, -power) end
   return { negative = negative, over = over, under = under }
 end
