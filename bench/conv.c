@@ -10,6 +10,7 @@
 #include "backend/cpu/dnn.h"
 #include "conv_rows.h"
 #include "core/clock.h"
+#include "mptl/machine.h"
 
 #define MUST(expr)                                     \
   do {                                                 \
@@ -53,10 +54,11 @@ static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_
 
 static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute, bool input_gradient) {
   const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE, compute};
+  int threads = mptl_default_threads("");
   const mptl_linear_shape ls = {s->n, s->ic, s->ih, s->iw, s->oc, s->bias};
   mptl_dnn *op;
   double t = mptl_now();
-  MUST(linear ? mptl_dnn_linear_create(&op, &ls, computes) : mptl_dnn_conv_create(&op, s, computes));
+  MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes) : mptl_dnn_conv_create(&op, threads, s, computes));
   double created = mptl_now() - t;
   size_t per_group = (size_t)(s->ic / s->groups) * s->kh * s->kw;
   double flops = bench_flops(s);

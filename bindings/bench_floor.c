@@ -5,23 +5,28 @@
  * The best that is found in so many seconds for each: copying an array larger than the caches (bytes read plus bytes written), and a
  * large convolution in each type that the device has units for. threads: the CPU's.
  */
-#include <omp.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "bindings/bind.h"
 #include "mptl/device.h"
+#include "mptl/machine.h"
 
 static int measure_floor(lua_State *L) {
   static const char *const fields[] = {"device", "threads", "seconds", NULL};
   bind_check_fields(L, 1, fields);
-  int threads = (int)bind_opt_integer(L, 1, "threads", omp_get_max_threads()), before = omp_get_max_threads();
+  lua_Integer threads = bind_opt_integer(L, 1, "threads", bind_threads(L));
   double seconds = bind_opt_number(L, 1, "seconds", 0.3);
-  const mptl_device *device = bind_device_field(L, 1);
   mptl_floor floor;
-  if (threads < 1 || threads > 1024) luaL_error(L, "floor: %d threads, accepted are 1 to 1024", threads);
-  omp_set_num_threads(threads);
+  if (threads < 1 || threads > MPTL_MAX_THREADS)
+    luaL_error(L, "floor: %I threads, accepted are 1 to %d", threads, MPTL_MAX_THREADS);
+  mptl_device *device = mptl_device_retain(bind_device_field(L, 1));
+  if (strcmp(mptl_device_name(device), "cpu") == 0) {
+    mptl_device_close(device);
+    bind_check(L, mptl_device_open(&device, "cpu", (int)threads));
+  }
   mptl_status status = mptl_device_measure(&floor, device, seconds);
-  omp_set_num_threads(before);
+  mptl_device_close(device);
   bind_check(L, status);
   lua_newtable(L);
   bind_set_number(L, "copy_gb_per_s", floor.copy_gb_per_s);

@@ -1,4 +1,4 @@
-/* Shared by the binding files: one file per userdata type, each with a function mptl_bind_X(L) that adds its functions to
+/* Shared by the binding files (bind.c): one file per userdata type, each with a function mptl_bind_X(L) that adds its functions to
  * the table of mptl.core on top of the stack. Engine statuses become Lua errors in one place, bind_check.
  */
 #ifndef MPTL_BIND_H
@@ -12,6 +12,7 @@
 #include "mptl/format.h"
 #include "mptl/graph.h"
 #include "mptl/plan.h"
+#include "mptl/program.h"
 #include "mptl/status.h"
 #include "mptl/tensor.h"
 
@@ -53,11 +54,24 @@ mptl_tensor *bind_check_tensor(lua_State *L, int index);
 mptl_tensor *bind_check_any_tensor(lua_State *L, int index);
 mptl_tensor *bind_host_tensor(lua_State *L, int index);
 
+/* The state's device of that name, opened when it is first asked for; an error that says what is missing. The state keeps it open, but for the
+ * CPU after core.set_threads: retain what is kept longer than a call. */
+mptl_device *bind_device(lua_State *L, const char *name); /* bindings/device.c */
+
 /* The device that the string at index names; the CPU where there is none. */
-const mptl_device *bind_opt_device(lua_State *L, int index); /* bindings/program.c */
+mptl_device *bind_opt_device(lua_State *L, int index);
 
 /* The device in the field "device" of the options table at index, which may be none or nil. */
-const mptl_device *bind_device_field(lua_State *L, int index); /* bindings/program.c */
+mptl_device *bind_device_field(lua_State *L, int index);
+
+/* Threads of the state's CPU. */
+int bind_threads(lua_State *L);
+
+/* A setting of --compute. */
+mptl_compute_setting bind_check_compute(lua_State *L, const char *name);
+
+/* What stands in front of /proc and /sys: "" but in tests. */
+const char *bind_system_root(void); /* bindings/machine.c */
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
@@ -88,6 +102,7 @@ void mptl_bind_bench_floor(lua_State *L);
 void mptl_bind_tensor(lua_State *L);
 void mptl_bind_graph(lua_State *L);
 void mptl_bind_plan(lua_State *L);
+void mptl_bind_device(lua_State *L);
 void mptl_bind_program(lua_State *L);
 void mptl_bind_images(lua_State *L);
 void mptl_bind_data(lua_State *L);

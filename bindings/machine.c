@@ -60,12 +60,12 @@ static int machine_cpu(lua_State *L) {
 
 /* ---- What may be used of it ---- */
 
-static const char *system_root(void) {
+const char *bind_system_root(void) {
   const char *root = getenv("MPTL_SYSTEM_ROOT");
   return root != NULL ? root : "";
 }
 
-static const char *opt_root(lua_State *L) { return luaL_optstring(L, 1, system_root()); }
+static const char *opt_root(lua_State *L) { return luaL_optstring(L, 1, bind_system_root()); }
 
 /* The number that OMP_NUM_THREADS begins with; 0 when it is not set. OpenMP reads it by itself. */
 static long asked_threads(void) {
@@ -96,32 +96,8 @@ static int machine_memory_limit(lua_State *L) {
   return 2;
 }
 
-static int machine_threads(lua_State *L) {
-  lua_pushinteger(L, omp_get_max_threads());
-  return 1;
-}
-
-/* OMP_THREAD_LIMIT holds whatever is asked for. oneDNN asks for so many threads and waits for all of them: for ever, if there are fewer. */
-static void keep_to_limit(void) {
-  int limit = omp_get_thread_limit();
-  if (omp_get_max_threads() > limit) omp_set_num_threads(limit);
-}
-
-static int machine_set_threads(lua_State *L) {
-  lua_Integer n = luaL_checkinteger(L, 1);
-  if (n < 1 || n > 1024) luaL_error(L, "threads: %I, accepted are 1 to 1024", n);
-  omp_set_num_threads((int)n);
-  keep_to_limit();
-  return 0;
-}
-
 void mptl_bind_machine(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"cpu", machine_cpu},         {"processors", machine_processors},   {"memory_limit", machine_memory_limit},
-      {"threads", machine_threads}, {"set_threads", machine_set_threads}, {NULL, NULL}};
-  keep_to_limit();
+      {"cpu", machine_cpu}, {"processors", machine_processors}, {"memory_limit", machine_memory_limit}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
-  if (asked_threads() > 0) return;
-  int usable = mptl_find_processors(system_root()).usable; /* OpenMP's own default looks at affinity alone */
-  if (usable < omp_get_max_threads()) omp_set_num_threads(usable);
 }

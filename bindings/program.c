@@ -30,16 +30,11 @@
  *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
  *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
  *   core.predict_products(assignment, {as for a program, and device=}) -> as p:products(), without making one
- *   core.backends() -> { {name=, library=, version=}, ... }
- *   core.compute_settings(), core.storages() -> what compute and storage take, {name, ...}
- *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
- *   core.cuda() -> {libraries = text or nil, devices = {text, ...}, missing = text, where there are no devices}
- *   core.memory() -> current, peak bytes;  core.memory_reset_peak()
+ *   core.storages() -> what storage takes, {name, ...}
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/dnn.h"
 #include "backend/shapes.h"
 #include "bindings/bind.h"
 #include "mptl/program.h"
@@ -52,24 +47,12 @@
 
 static mptl_model *check_model(lua_State *L, int index) { return *(mptl_model **)luaL_checkudata(L, index, MODEL); }
 
-const mptl_device *bind_opt_device(lua_State *L, int index) {
-  const mptl_device *device;
-  bind_check(L, mptl_device_open(&device, luaL_optstring(L, index, "cpu")));
-  return device;
-}
-
-const mptl_device *bind_device_field(lua_State *L, int index) {
-  const mptl_device *device;
-  bind_check(L, mptl_device_open(&device, bind_opt_string(L, index, "device", "cpu")));
-  return device;
-}
-
 static int model_new(lua_State *L) {
   static const char *const fields[] = {"seed", "device", NULL};
   mptl_graph *graph = bind_check_graph(L, 1);
   bind_check_fields(L, 2, fields);
   uint64_t seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
-  const mptl_device *device = bind_device_field(L, 2);
+  mptl_device *device = bind_device_field(L, 2);
   mptl_model **box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = NULL;
   luaL_setmetatable(L, MODEL);
@@ -147,7 +130,7 @@ static int model_update(lua_State *L) {
 /* ---- Workspace ---- */
 
 static int workspace_new(lua_State *L) {
-  const mptl_device *device = bind_opt_device(L, 1);
+  mptl_device *device = bind_opt_device(L, 1);
   mptl_workspace **box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = NULL;
   luaL_setmetatable(L, WORKSPACE);
@@ -173,10 +156,6 @@ typedef struct program_box {
 
 static program_box *check_program(lua_State *L) { return luaL_checkudata(L, 1, PROGRAM); }
 
-static mptl_compute_setting check_compute(lua_State *L, const char *name) {
-  return (mptl_compute_setting)bind_check_name(L, "compute", name, mptl_compute_setting_name);
-}
-
 static const char *storage_name(size_t index) {
   static const char *const names[] = {[MPTL_PACKED] = "packed", [MPTL_EMULATED] = "emulated"};
   return index < sizeof names / sizeof *names ? names[index] : NULL;
@@ -193,7 +172,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
   if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = bind_device_field(L, index);
-  options.compute = check_compute(L, bind_opt_string(L, index, "compute", "auto"));
+  options.compute = bind_check_compute(L, bind_opt_string(L, index, "compute", "auto"));
   options.storage =
       (mptl_value_storage)bind_check_name(L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
@@ -509,71 +488,8 @@ static int predict_products(lua_State *L) {
   return push_ways(L, ways, count);
 }
 
-/* ---- The engine ---- */
-
-static int memory(lua_State *L) {
-  lua_pushinteger(L, (lua_Integer)mptl_memory_current());
-  lua_pushinteger(L, (lua_Integer)mptl_memory_peak());
-  return 2;
-}
-
-static int memory_reset_peak(lua_State *L) {
-  (void)L;
-  mptl_memory_reset_peak();
-  return 0;
-}
-
-/* core.compute(format, format [, "auto" | "f32" | "narrow" | "fp8" | "tf32" [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" |
- * "4xbf16" | "fp8": what a matrix product of such values, in so many groups (1), is computed in on the device */
-static int compute(lua_State *L) {
-  lua_Integer groups = luaL_optinteger(L, 5, 1);
-  luaL_argcheck(L, groups >= 1 && groups <= 1 << 24, 5, "groups: accepted are 1 to 16777216");
-  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2), (int)groups,
-                                      check_compute(L, luaL_optstring(L, 3, "auto"))));
-  return 1;
-}
-
-static int compute_settings(lua_State *L) {
-  bind_push_names(L, mptl_compute_setting_name);
-  return 1;
-}
-
 static int storages(lua_State *L) {
   bind_push_names(L, storage_name);
-  return 1;
-}
-
-static int device(lua_State *L) {
-  const mptl_device *d;
-  bind_check(L, mptl_device_open(&d, luaL_checkstring(L, 1)));
-  lua_pushstring(L, mptl_device_name(d));
-  return 1;
-}
-
-static int cuda(lua_State *L) {
-  int count;
-  lua_newtable(L);
-  if (mptl_cuda_libraries() != NULL) bind_set_string(L, "libraries", mptl_cuda_libraries());
-  if (mptl_cuda_count(&count) != MPTL_OK) bind_set_string(L, "missing", mptl_error());
-  lua_createtable(L, count, 0);
-  for (int i = 0; i < count; i++) {
-    char text[160];
-    bind_check(L, mptl_cuda_describe(i, text, sizeof text));
-    lua_pushstring(L, text);
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_setfield(L, -2, "devices");
-  return 1;
-}
-
-/* { {name = "cpu", library = "oneDNN", version = "2.6.3"} } */
-static int backends(lua_State *L) {
-  lua_createtable(L, 1, 0);
-  lua_createtable(L, 0, 3);
-  bind_set_string(L, "name", "cpu");
-  bind_set_string(L, "library", "oneDNN");
-  bind_set_string(L, "version", mptl_dnn_version());
-  lua_rawseti(L, -2, 1);
   return 1;
 }
 
@@ -605,13 +521,6 @@ static const luaL_Reg functions[] = {
     {"workspace", workspace_new},
     {"predict_memory", predict_memory},
     {"predict_products", predict_products},
-    {"memory", memory},
-    {"memory_reset_peak", memory_reset_peak},
-    {"backends", backends},
-    {"device", device},
-    {"cuda", cuda},
-    {"compute", compute},
-    {"compute_settings", compute_settings},
     {"storages", storages},
     {NULL, NULL},
 };

@@ -90,8 +90,8 @@ static int survey(lua_State *L) {
   lua_Integer first = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3);
   mptl_image_facts *facts = new_facts(L, n);
   if (first < 1 || first > count - n + 1) luaL_error(L, "survey: images %I to %I, there are %I", first, first + n - 1, count);
-  bind_check(
-      L, dataset != NULL ? mptl_survey_dataset(facts, dataset, first - 1, n) : mptl_survey_images(facts, images, first - 1, n));
+  bind_check(L, dataset != NULL ? mptl_survey_dataset(facts, dataset, first - 1, n)
+                                : mptl_survey_images(facts, images, first - 1, n, bind_threads(L)));
   return push_summary(L, facts, first, n);
 }
 
@@ -105,7 +105,7 @@ static int survey_bytes(lua_State *L) {
     encoded[i].data = lua_tolstring(L, -1, &encoded[i].size);
     lua_pop(L, 1);
   }
-  bind_check(L, mptl_survey_encoded(facts, encoded, n));
+  bind_check(L, mptl_survey_encoded(facts, encoded, n, bind_threads(L)));
   return push_summary(L, facts, 1, n);
 }
 

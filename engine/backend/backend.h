@@ -1,9 +1,11 @@
-/* The boundary between programs and devices: one struct of functions. A program hands operators their operands as sources, sinks
- * and plain arrays in the device's memory; what runs them is the backend's business. What a step finds out (statistics, the loss) is
- * gathered in the device's memory, too, and comes to the host once a step.
+/* The boundary between programs and devices. A backend is a table of functions; a device is a backend with what it needs to run, and the
+ * first argument of each function. A program hands operators their operands as sources, sinks and plain arrays in the device's memory.
+ * What a step finds out (statistics, the loss) is gathered in the device's memory, too, and comes to the host once a step.
  */
 #ifndef MPTL_BACKEND_H
 #define MPTL_BACKEND_H
+
+#include <stdatomic.h>
 
 #include "core/memory.h"
 #include "kernels/cpu/layers.h"
@@ -62,6 +64,7 @@ typedef struct mptl_rounding {
 
 /* One operator of a program, with its operands: addresses are the device's, rounders the host's. */
 typedef struct mptl_call {
+  mptl_device *device;
   const mptl_graph *graph;
   const mptl_op *op;
   int batch;
@@ -118,63 +121,87 @@ typedef struct mptl_trained {
 
 typedef struct mptl_trained_list mptl_trained_list; /* the backend's list of a model's */
 
+/* A backend's functions. None of them keeps anything outside of its device. */
 typedef struct mptl_backend {
-  const char *name; /* "cpu", "cuda:0" */
-  const mptl_memory *memory;
-  int stage_ops; /* operators that a stage has at most */
+  bool is_host;      /* the host may read and write the device's memory */
+  int max_stage_ops; /* operators that a stage has at most */
+  bool
+      rounds_weights; /* operators round parameters of several dimensions, the weights of matrix products, as they read them: theta has the
+                          master then, and call->weights says how (dst is NULL; so is rounder where they stay as they are), forward and,
+                          uncounted, backward */
 
-  /* Whether operators round parameters of several dimensions, the weights of matrix products, as they read them: theta has the master then,
-   * and call->weights says how (dst is NULL; so is rounder where they stay as they are), forward and, uncounted, backward. */
-  bool rounds_weights;
+  void (*close)(mptl_device *device); /* releases it; nothing that was made on it is left */
 
-  /* Threads that operators are compiled for, and run with. */
-  int (*threads)(void);
-  void (*use_threads)(int threads);
+  /* Memory. Work on it is done in the order in which it is asked for, and may still be under way when a call returns; what fails then is
+   * reported by the next download or synchronize. */
+  void *(*alloc)(mptl_device *device,
+                 size_t bytes);               /* 64-byte aligned, counted, uninitialised; NULL when there is none; never NULL
+                                                        for 0 bytes */
+  void (*free)(mptl_device *device, void *p); /* NULL is allowed */
+  mptl_status (*upload)(mptl_device *device, void *to, const void *host,
+                        size_t bytes); /* host may be overwritten when it returns */
+  mptl_status (*download)(mptl_device *device, void *host, const void *from, size_t bytes); /* returns when all is there */
+  mptl_status (*zero)(mptl_device *device, void *p, size_t bytes);
+  mptl_status (*synchronize)(mptl_device *device); /* waits for all work */
+
+  /* Pinned host memory (mptl_device_host_alloc), and an upload of something that keeps its contents until the next download or synchronize:
+   * pinned memory is read where it is. */
+  void *(*host_alloc)(mptl_device *device, size_t bytes);
+  void (*host_free)(mptl_device *device, void *p); /* NULL is allowed */
+  mptl_status (*lend)(mptl_device *device, void *to, const void *host, size_t bytes);
 
   /* Operators. op_create makes what call->op needs and stores it in call->state (NULL if nothing). The shapes, batch and train of the
    * call are set, no operands yet. */
-  mptl_status (*op_create)(mptl_call *call);
-  void (*op_destroy)(mptl_call *call);
-  size_t (*op_saved_floats)(const mptl_call *call);
+  mptl_status (*op_create)(mptl_device *device, mptl_call *call);
+  void (*op_destroy)(mptl_device *device, mptl_call *call);
+  size_t (*op_saved_floats)(mptl_device *device, const mptl_call *call);
 
-  /* Tells the calls of all stages that are about to be prepared, in the state in which they will be: a backend whose preparations take long
-   * may do them here, side by side. What goes wrong is told by prepare. NULL: nothing to do. */
-  void (*expect)(mptl_call *const *calls, int n);
+  /* Optional hint before prepare: all operators in their final state, so that slow preparation can run in parallel. prepare reports
+   * errors. NULL: nothing to do. */
+  void (*expect)(mptl_device *device, mptl_call *const *calls, int n);
 
   /* Stages. prepare gets a stage ready for operands of the sizes and formats that its calls have now (addresses are not set yet), and
-   * tells how much scratch memory it takes. It comes before the first run and whenever a format has changed. */
-  mptl_status (*prepare)(mptl_stage *stage, size_t *scratch_bytes);
+   * returns how much scratch memory it takes. It comes before the first run and whenever a format has changed. */
+  mptl_status (*prepare)(mptl_device *device, mptl_stage *stage, size_t *scratch_bytes);
 
   /* Name of the way in which a matrix product of two formats is computed: see mptl_compute_name. */
-  const char *(*compute)(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
+  const char *(*compute)(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
-  /* How a pass (mptl_product_way) of a call of a prepared stage is computed, but for op and pass; false: there is no such product. NULL: there
-   * is nothing to tell. */
-  bool (*product)(mptl_product_way *way, const mptl_call *call, int pass);
+  /* How a pass (mptl_product_way) of a call of a prepared stage is computed, but for op and pass; false: there is no such product. NULL: the
+   * backend reports none. */
+  bool (*product)(mptl_device *device, mptl_product_way *way, const mptl_call *call, int pass);
 
-  mptl_status (*forward)(mptl_stage *stage); /* messages begin with the operator */
-  mptl_status (*backward)(mptl_stage *stage);
+  mptl_status (*forward)(mptl_device *device, mptl_stage *stage); /* messages begin with the operator */
+  mptl_status (*backward)(mptl_device *device, mptl_stage *stage);
 
   /* Whole arrays: a list of them rounded, none of which is another one's dst; n times the same value rounded into a sink. The list is
    * read before round returns. */
-  mptl_status (*round)(const mptl_rounding *arrays, size_t count);
-  mptl_status (*fill)(const mptl_sink *sink, float value, size_t n);
+  mptl_status (*round)(mptl_device *device, const mptl_rounding *arrays, size_t count);
+  mptl_status (*fill)(mptl_device *device, const mptl_sink *sink, float value, size_t n);
 
   /* Largest finite magnitude of an array, to the host. */
-  mptl_status (*max_abs)(float *largest, const float *x, size_t n);
+  mptl_status (*max_abs)(mptl_device *device, float *largest, const float *x, size_t n);
 
   /* The trained parameters of a model, listed once. find_nonfinite sets *flag, in the device's memory, to 1 if one of their gradients
    * holds an infinity or NaN. */
-  mptl_status (*list_create)(mptl_trained_list **list, const mptl_trained *params, size_t count);
-  void (*list_destroy)(mptl_trained_list *list); /* NULL is allowed */
-  mptl_status (*find_nonfinite)(uint32_t *flag, const mptl_trained_list *list);
-  mptl_status (*sgd)(const mptl_trained_list *list, const mptl_sgd *sgd);
+  mptl_status (*list_create)(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count);
+  void (*list_destroy)(mptl_device *device, mptl_trained_list *list); /* NULL is allowed */
+  mptl_status (*find_nonfinite)(mptl_device *device, uint32_t *flag, const mptl_trained_list *list);
+  mptl_status (*sgd)(mptl_device *device, const mptl_trained_list *list, const mptl_sgd *sgd);
 
   /* mptl_device_measure, of a floor that is all zeros. */
-  mptl_status (*measure)(mptl_floor *floor, double seconds);
+  mptl_status (*measure)(mptl_device *device, mptl_floor *floor, double seconds);
 } mptl_backend;
 
-/* The CPU, always there. */
-extern const mptl_backend mptl_backend_cpu;
+/* The beginning of every backend's own record of a device. */
+struct mptl_device {
+  const mptl_backend *backend;
+  char name[16]; /* "cpu", "cuda:0" */
+  int threads;   /* that operators are compiled for and run with, of the host */
+  atomic_int users;
+};
+
+/* The CPU, with so many threads. */
+mptl_status mptl_cpu_open(mptl_device **device, int threads);
 
 #endif

@@ -1,4 +1,4 @@
-/* Devices by name. */
+/* Devices: opened by name, and what all of them have. */
 #include "mptl/device.h"
 
 #include <dlfcn.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/plugin.h"
+#include "mptl/machine.h"
 
 mptl_status mptl_cuda_count(int *count) {
   const mptl_plugin *plugin;
@@ -32,7 +33,7 @@ static int cuda_number(const char *name) {
   return digits > 0 && digits < 6 && name[5 + digits] == '\0' ? atoi(name + 5) : -1;
 }
 
-static mptl_status open_cuda(const mptl_device **device, const char *name, int number) {
+static mptl_status open_cuda(mptl_device **device, const char *name, int number) {
   const mptl_plugin *plugin;
   int count = 0;
   mptl_status status = mptl_plugin_cuda(&plugin);
@@ -52,24 +53,42 @@ static bool has_driver(void) {
   return driver != NULL;
 }
 
-mptl_status mptl_device_open(const mptl_device **device, const char *name) {
+mptl_status mptl_device_open(mptl_device **device, const char *name, int threads) {
   bool automatic = strcmp(name, "auto") == 0;
-  *device = &mptl_backend_cpu;
-  if (strcmp(name, "cpu") == 0 || (automatic && !has_driver())) return MPTL_OK;
+  *device = NULL;
+  if (threads < 0 || threads > MPTL_MAX_THREADS)
+    return mptl_fail(MPTL_EINVAL, "device %.60s: %d threads, accepted are 1 to %d", name, threads, MPTL_MAX_THREADS);
+  if (strcmp(name, "cpu") == 0 || (automatic && !has_driver())) return mptl_cpu_open(device, threads);
   int number = automatic ? 0 : cuda_number(name);
   if (number < 0) return mptl_fail(MPTL_EINVAL, "device %.60s: accepted are auto, cpu, cuda, cuda:N", name);
   mptl_status status = open_cuda(device, name, number);
-  if (status == MPTL_OK || !automatic) return status;
-  *device = &mptl_backend_cpu;
-  return MPTL_OK;
+  return status == MPTL_OK || !automatic ? status : mptl_cpu_open(device, threads);
 }
 
-void *mptl_device_host_alloc(const mptl_device *device, size_t bytes) { return device->memory->host_alloc(bytes); }
-void mptl_device_host_free(const mptl_device *device, void *p) { device->memory->host_free(p); }
+mptl_device *mptl_device_retain(mptl_device *device) {
+  if (device != NULL) atomic_fetch_add(&device->users, 1);
+  return device;
+}
 
-mptl_status mptl_device_measure(mptl_floor *floor, const mptl_device *device, double seconds) {
+void mptl_device_close(mptl_device *device) {
+  if (device != NULL && atomic_fetch_sub(&device->users, 1) == 1) device->backend->close(device);
+}
+
+void *mptl_device_host_alloc(mptl_device *device, size_t bytes) {
+  return device != NULL ? device->backend->host_alloc(device, bytes) : aligned_alloc(64, mptl_aligned(bytes));
+}
+
+void mptl_device_host_free(mptl_device *device, void *p) {
+  if (device != NULL)
+    device->backend->host_free(device, p);
+  else
+    free(p);
+}
+
+mptl_status mptl_device_measure(mptl_floor *floor, mptl_device *device, double seconds) {
   memset(floor, 0, sizeof *floor);
-  return device->measure(floor, seconds);
+  return device->backend->measure(device, floor, seconds);
 }
 
 const char *mptl_device_name(const mptl_device *device) { return device->name; }
+int mptl_device_threads(const mptl_device *device) { return device->threads; }

@@ -6,14 +6,14 @@ enum { CHANNELS = 128, SIDE = 16, KERNEL = 3 };
 
 static const double turn = 2e-3; /* seconds: beside it, waiting for a device is short */
 
-mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, const mptl_memory *memory, double seconds) {
+mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, mptl_device *device, double seconds) {
   const double start = mptl_now();
   int runs = 1;
   *best = 1e9;
   do {
     const double from = mptl_now();
     for (int i = 0; i < runs; i++) MPTL_TRY(job(state));
-    MPTL_TRY(memory->synchronize());
+    MPTL_TRY(device->backend->synchronize(device));
     const double time = mptl_now() - from;
     if (time / runs < *best) *best = time / runs;
     if (time < turn) runs *= 2;
@@ -21,18 +21,17 @@ mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, cons
   return MPTL_OK;
 }
 
-mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, const mptl_memory *memory,
-                                    double seconds) {
-  mptl_floor_copy c = {memory->alloc(bytes), memory->alloc(bytes), bytes};
+mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, mptl_device *device, double seconds) {
+  const mptl_backend *b = device->backend;
+  mptl_floor_copy c = {device, b->alloc(device, bytes), b->alloc(device, bytes), bytes};
   double best = 0;
   mptl_status status = MPTL_OK;
   if (!c.to || !c.from)
-    status =
-        mptl_fail(MPTL_ENOMEM, "measuring copies: no memory for %zu bytes%s", bytes, memory->is_host ? "" : " on the device");
-  if (status == MPTL_OK) status = memory->zero(c.from, bytes);
-  if (status == MPTL_OK) status = mptl_floor_time(&best, job, &c, memory, seconds);
-  memory->free(c.to);
-  memory->free(c.from);
+    status = mptl_fail(MPTL_ENOMEM, "measuring copies: no memory for %zu bytes%s", bytes, b->is_host ? "" : " on the device");
+  if (status == MPTL_OK) status = b->zero(device, c.from, bytes);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, job, &c, device, seconds);
+  b->free(device, c.to);
+  b->free(device, c.from);
   if (status == MPTL_OK) floor->copy_gb_per_s = 2e-9 * (double)bytes / best;
   return status;
 }

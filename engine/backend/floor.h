@@ -3,23 +3,24 @@
 #define MPTL_BACKEND_FLOOR_H
 
 #include "backend/shapes.h"
-#include "core/memory.h"
+#include "backend/backend.h"
 #include "mptl/device.h"
 
 typedef mptl_status mptl_floor_job(void *state);
 
 /* *best: seconds of a run, the least that was found within `seconds`, or in one turn. Runs that are short are many to a turn, which ends
- * when the memory's device has done them, so that starting them and waiting for them do not count. */
-MPTL_API mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, const mptl_memory *memory, double seconds);
+ * when the device has done them, so that starting them and waiting for them do not count. */
+MPTL_API mptl_status mptl_floor_time(double *best, mptl_floor_job *job, void *state, mptl_device *device, double seconds);
 
-/* What a copying job gets: so many bytes, twice, of the memory's device. */
+/* What a copying job gets: so many bytes, twice, of the device's memory. */
 typedef struct mptl_floor_copy {
+  mptl_device *device;
   char *to, *from;
   size_t bytes;
 } mptl_floor_copy;
 
 /* Sets the rate of copying; job runs on a mptl_floor_copy. */
-MPTL_API mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, const mptl_memory *memory,
+MPTL_API mptl_status mptl_floor_measure_copy(mptl_floor *floor, mptl_floor_job *job, size_t bytes, mptl_device *device,
                                              double seconds);
 
 /* A 3x3 convolution of 128 channels, 16 x 16 pixels. */

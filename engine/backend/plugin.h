@@ -9,7 +9,7 @@
 #include "backend/backend.h"
 
 /* Changes whenever something of backend.h, or of what it includes, does. */
-#define MPTL_PLUGIN_ABI 5
+#define MPTL_PLUGIN_ABI 6
 
 /* What a plug-in exports, under the name mptl_plugin_exported. Devices count from 0. */
 typedef struct mptl_plugin {
@@ -19,10 +19,10 @@ typedef struct mptl_plugin {
 
   /* The devices here; MPTL_EUNSUPPORTED with what is missing when there is none. */
   mptl_status (*count)(int *devices);
-  mptl_status (*describe)(int device, char *text, size_t size); /* "NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB" */
+  mptl_status (*describe)(int number, char *text, size_t size); /* "NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB" */
 
-  /* The backend of a device, below count. A process opens one of them, as often as it likes. */
-  mptl_status (*open)(const mptl_backend **backend, int device);
+  /* Opens a device, below count; any of them, as often as one likes. */
+  mptl_status (*open)(mptl_device **device, int number);
 } mptl_plugin;
 
 /* Of a plug-in. */

@@ -1,6 +1,7 @@
 /* Processors and memory that the system leaves to this process. */
 #include "mptl/machine.h"
 
+#include <omp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -52,6 +53,15 @@ mptl_processors mptl_find_processors(const char *root) {
   p.usable = p.allowed;
   if (p.quota > 0 && p.quota < p.usable) p.usable = p.quota < 1 ? 1 : (int)p.quota;
   return p;
+}
+
+/* OpenMP reads OMP_NUM_THREADS by itself; its own default looks at affinity alone. */
+int mptl_default_threads(const char *root) {
+  const char *text = getenv("OMP_NUM_THREADS");
+  bool asked = text != NULL && strtol(text, NULL, 10) > 0;
+  int threads = omp_get_max_threads(), usable = asked ? threads : mptl_find_processors(root).usable;
+  if (usable < threads) threads = usable;
+  return threads < MPTL_MAX_THREADS ? threads : MPTL_MAX_THREADS;
 }
 
 /* ---- Memory ---- */

@@ -3,7 +3,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "mptl/program.h"
@@ -44,31 +43,6 @@ void mptl_memory_free(void *p) {
 size_t mptl_memory_current(void) { return atomic_load(&current); }
 size_t mptl_memory_peak(void) { return atomic_load(&peak); }
 void mptl_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&current)); }
-
-static mptl_status copy(void *to, const void *from, size_t bytes) {
-  memcpy(to, from, bytes);
-  return MPTL_OK;
-}
-
-static mptl_status zero(void *p, size_t bytes) {
-  memset(p, 0, bytes);
-  return MPTL_OK;
-}
-
-static mptl_status synchronize(void) { return MPTL_OK; }
-
-static void *host_alloc(size_t bytes) { return aligned_alloc(64, mptl_aligned(bytes)); }
-
-const mptl_memory mptl_host_memory = {.is_host = true,
-                                      .alloc = mptl_memory_alloc,
-                                      .free = mptl_memory_free,
-                                      .upload = copy,
-                                      .download = copy,
-                                      .zero = zero,
-                                      .synchronize = synchronize,
-                                      .host_alloc = host_alloc,
-                                      .host_free = free,
-                                      .lend = copy};
 
 bool mptl_grow(void *list, size_t *capacity, size_t count, size_t size) {
   void **p = list;

@@ -190,7 +190,6 @@ static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *data
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
-  if (o->device == NULL) MPTL_TRY(mptl_device_open(&o->device, "cpu"));
   if (o->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch);
   if (o->batch > dataset->count)
     return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch, mptl_split_name(dataset->split),
@@ -250,6 +249,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   l->batches = (dataset->count + (o.drop_last ? 0 : o.batch - 1)) / o.batch;
   if (o.slots > l->batches) o.slots = (int)l->batches;
   l->options = o;
+  mptl_device_retain(o.device);
   l->piece = dataset->encoded != NULL ? PIECE_ENCODED : PIECE_IN_MEMORY;
   l->claimed = l->batches; /* nothing to do until the first start */
   mptl_pixel_table_init(&l->table, o.mean, o.std);
@@ -284,6 +284,7 @@ void mptl_loader_destroy(mptl_loader *l) {
   pthread_cond_destroy(&l->done);
   pthread_cond_destroy(&l->work);
   pthread_mutex_destroy(&l->lock);
+  mptl_device_close(l->options.device);
   free(l->slots);
   free(l->workers);
   free(l->order);

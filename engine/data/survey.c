@@ -45,11 +45,11 @@ static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const voi
 }
 
 /* Facts of n images of the collection, or of encoded when that is not NULL. */
-static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first, const mptl_bytes *encoded,
-                          int64_t n) {
+static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first, const mptl_bytes *encoded, int64_t n,
+                          int threads) {
   int failed = 0;
   memset(facts, 0, (size_t)n * sizeof *facts);
-#pragma omp parallel reduction(+ : failed)
+#pragma omp parallel num_threads(threads) reduction(+ : failed)
   {
     mptl_decoder *decoder;
     mptl_encoded read = {0};
@@ -70,12 +70,12 @@ static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, in
   return failed ? mptl_fail(MPTL_ENOMEM, "no memory to decode images") : MPTL_OK;
 }
 
-mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n) {
-  return survey(facts, images, first, NULL, n);
+mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n, int threads) {
+  return survey(facts, images, first, NULL, n, threads);
 }
 
-mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n) {
-  return survey(facts, NULL, 0, encoded, n);
+mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n, int threads) {
+  return survey(facts, NULL, 0, encoded, n, threads);
 }
 
 mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first, int64_t n) {

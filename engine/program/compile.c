@@ -36,7 +36,7 @@ static mptl_status find_stages(mptl_program *p) {
   mptl_lifetime_options options = {.train = p->options.train,
                                    .input_gradient = p->options.input_gradient,
                                    .keep_all = p->options.keep_all,
-                                   .stage_ops = p->backend->stage_ops};
+                                   .stage_ops = p->backend->max_stage_ops};
   mptl_status status = mptl_find_lifetimes(lives, p->graph, options);
   for (int i = 0; i < n; i++) {
     p->slots[i].life = lives[i];
@@ -51,6 +51,7 @@ static mptl_status create_operators(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
     const mptl_op *op = c->op;
+    c->device = p->device;
     c->graph = p->graph;
     c->batch = p->options.batch;
     c->train = p->options.train;
@@ -60,16 +61,15 @@ static mptl_status create_operators(mptl_program *p) {
     if (c->train && c->batch < mptl_graph_least_batch(p->graph, i))
       return mptl_fail(MPTL_EINVAL, "%s (%s): batch %d: it normalises one value per channel, accepted are batches of at least %d",
                        op->name, op->kind->name, c->batch, mptl_graph_least_batch(p->graph, i));
-    MPTL_TRY(mptl_in_operator(p->backend->op_create(c), op));
-    p->memory.state += mptl_aligned(p->backend->op_saved_floats(c) * sizeof(float));
+    MPTL_TRY(mptl_in_operator(p->backend->op_create(p->device, c), op));
+    p->memory.state += mptl_aligned(p->backend->op_saved_floats(p->device, c) * sizeof(float));
   }
   return MPTL_OK;
 }
 
 mptl_status mptl_program_compile(mptl_program *p) {
   size_t n = (size_t)p->graph->n_ops;
-  p->backend = p->model != NULL ? p->model->device : p->options.device != NULL ? p->options.device : &mptl_backend_cpu;
-  p->threads = p->backend->threads();
+  p->backend = p->device->backend;
   p->loss = p->graph->n_ops - 1;
   p->slots = calloc(n, sizeof *p->slots);
   p->stages = calloc(n, sizeof *p->stages);
@@ -100,7 +100,7 @@ mptl_status mptl_program_compile(mptl_program *p) {
 
 void mptl_program_release(mptl_program *p) {
   for (int i = 0; p->slots != NULL && i < p->graph->n_ops; i++)
-    if (p->slots[i].call.op != NULL) p->backend->op_destroy(&p->slots[i].call);
+    if (p->slots[i].call.op != NULL) p->backend->op_destroy(p->device, &p->slots[i].call);
   free(p->slots);
   free(p->stages);
   free(p->order);
@@ -244,7 +244,7 @@ static void describe_operands(mptl_program *p) {
 /* Prepares the stages. Scratch memory: as much as the one that needs most. */
 static mptl_status prepare_stages(mptl_program *p) {
   p->memory.scratch = 0;
-  if (p->backend->expect != NULL) p->backend->expect(p->order, p->graph->n_ops);
+  if (p->backend->expect != NULL) p->backend->expect(p->device, p->order, p->graph->n_ops);
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
     s->theta_bytes = 0;
@@ -255,8 +255,8 @@ static mptl_status prepare_stages(mptl_program *p) {
         if (!mptl_is_kept(p, param) && !mptl_is_weights(p, param)) s->theta_bytes += mptl_theta_bytes(param);
       }
     }
-    MPTL_TRY(p->backend->prepare(&s->run, &s->scratch_bytes));
-    size_t bytes = mptl_images_offset(s) + (i == 0 && !p->backend->memory->is_host ? p->memory.images : 0);
+    MPTL_TRY(p->backend->prepare(p->device, &s->run, &s->scratch_bytes));
+    size_t bytes = mptl_images_offset(s) + (i == 0 && !p->backend->is_host ? p->memory.images : 0);
     if (bytes > p->memory.scratch) p->memory.scratch = bytes;
   }
   return MPTL_OK;
@@ -316,7 +316,7 @@ static void connect_operands(mptl_program *p) {
   for (int i = 0; i < g->n_ops; i++) {
     mptl_call *c = &p->slots[i].call;
     c->saved = (float *)saved;
-    saved += mptl_aligned(p->backend->op_saved_floats(c) * sizeof(float));
+    saved += mptl_aligned(p->backend->op_saved_floats(p->device, c) * sizeof(float));
     if (c->y.size > 0) c->y.data = mptl_value_data(p, i);
     c->y.stats = &p->record.stats[i][MPTL_V];
     c->out.data = c->y.data;
@@ -340,11 +340,11 @@ static void connect_operands(mptl_program *p) {
 
 /* What a program has besides the workspace: once. */
 static mptl_status allocate(mptl_program *p) {
-  const mptl_memory *memory = p->backend->memory;
   size_t bytes = mptl_record_bytes(p);
-  if (p->saved == NULL) p->saved = memory->alloc(p->memory.state);
-  if (p->record.facts == NULL) p->record.facts = memory->alloc(p->memory.record);
-  if (p->fetched.facts == NULL && (p->fetched.facts = memory->host_alloc(bytes)) != NULL) memset(p->fetched.facts, 0, bytes);
+  if (p->saved == NULL) p->saved = p->backend->alloc(p->device, p->memory.state);
+  if (p->record.facts == NULL) p->record.facts = p->backend->alloc(p->device, p->memory.record);
+  if (p->fetched.facts == NULL && (p->fetched.facts = p->backend->host_alloc(p->device, bytes)) != NULL)
+    memset(p->fetched.facts, 0, bytes);
   if (p->saved == NULL || p->record.facts == NULL || p->fetched.facts == NULL)
     return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
   p->record.stats = (mptl_op_stats *)(p->record.facts + 1);

@@ -46,10 +46,11 @@ struct mptl_program {
   const mptl_graph *graph;
   mptl_model *model; /* NULL when only its memory is asked for */
   const mptl_assignment *assignment;
+  mptl_device *device; /* the model's, or that of the options; kept open */
   const mptl_backend *backend;
   mptl_program_options options;
-  int threads, loss; /* threads it was compiled for; operator index of the loss */
-  mptl_slot *slots;  /* by operator */
+  int loss;         /* operator index */
+  mptl_slot *slots; /* by operator */
   int n_stages;
   mptl_program_stage *stages;
   mptl_call **order;                                /* the stages' calls, stage after stage */
@@ -104,7 +105,7 @@ static inline size_t mptl_theta_bytes(const mptl_param *param) { return mptl_ali
 /* Whether a parameter's rounded copy is kept from forward to backward: a vector by channel, in training, on devices that are given
  * launches. Vectors are many and small. */
 static inline bool mptl_is_kept(const mptl_program *p, const mptl_param *param) {
-  return p->options.train && !p->backend->memory->is_host && !param->buffer && param->ndim == 1;
+  return p->options.train && !p->backend->is_host && !param->buffer && param->ndim == 1;
 }
 
 /* Whether the operator rounds a parameter itself. */

@@ -27,12 +27,12 @@ static mptl_status initialise(mptl_tensor *t, mptl_init init, mptl_key key) {
   return MPTL_OK;
 }
 
-mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, const mptl_device *device) {
+mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, mptl_device *device) {
   size_t n = (size_t)graph->n_params + 1;
   mptl_model *m = calloc(1, sizeof *m);
   if (m != NULL) {
     m->graph = graph;
-    m->device = device;
+    m->device = mptl_device_retain(device);
     m->params = calloc(n, sizeof *m->params);
     m->grads = calloc(n, sizeof *m->grads);
     m->momenta = calloc(n, sizeof *m->momenta);
@@ -40,7 +40,7 @@ mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint6
   mptl_status status = m && m->params && m->grads && m->momenta ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
   for (int i = 0; i < graph->n_params && status == MPTL_OK; i++) {
     const mptl_param *p = &graph->params[i];
-    status = mptl_tensor_create_in(&m->params[i], device->memory, p->ndim, p->dims);
+    status = mptl_tensor_create_in(&m->params[i], device, p->ndim, p->dims);
     if (status == MPTL_OK) status = initialise(m->params[i], p->init, mptl_make_key(seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
   }
   if (status != MPTL_OK) {
@@ -59,7 +59,7 @@ static mptl_status list_trained(mptl_model *m) {
     if (m->grads[i] != NULL)
       list[count++] = (mptl_trained){
           .p = m->params[i]->data, .buf = m->momenta[i]->data, .g = m->grads[i]->data, .n = m->graph->params[i].numel};
-  mptl_status status = m->device->list_create(&m->trained, list, count);
+  mptl_status status = m->device->backend->list_create(m->device, &m->trained, list, count);
   free(list);
   return status;
 }
@@ -68,8 +68,8 @@ mptl_status mptl_model_prepare_training(mptl_model *m) {
   for (int i = 0; i < m->graph->n_params; i++) {
     const mptl_param *p = &m->graph->params[i];
     if (p->buffer || m->grads[i] != NULL) continue;
-    MPTL_TRY(mptl_tensor_create_in(&m->grads[i], m->device->memory, p->ndim, p->dims));
-    MPTL_TRY(mptl_tensor_create_in(&m->momenta[i], m->device->memory, p->ndim, p->dims));
+    MPTL_TRY(mptl_tensor_create_in(&m->grads[i], m->device, p->ndim, p->dims));
+    MPTL_TRY(mptl_tensor_create_in(&m->momenta[i], m->device, p->ndim, p->dims));
   }
   return m->trained == NULL ? list_trained(m) : MPTL_OK;
 }
@@ -81,7 +81,8 @@ void mptl_model_destroy(mptl_model *m) {
     if (m->grads) mptl_tensor_release(m->grads[i]);
     if (m->momenta) mptl_tensor_release(m->momenta[i]);
   }
-  m->device->list_destroy(m->trained);
+  m->device->backend->list_destroy(m->device, m->trained);
+  mptl_device_close(m->device);
   free(m->params);
   free(m->grads);
   free(m->momenta);
@@ -96,7 +97,7 @@ mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
                   .inv_scale = (float)(1.0 / u->loss_scale),
                   .first = m->updates == 0};
   if (m->trained == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");
-  MPTL_TRY(m->device->sgd(m->trained, &sgd));
+  MPTL_TRY(m->device->backend->sgd(m->device, m->trained, &sgd));
   m->updates++;
   return MPTL_OK;
 }

@@ -1,5 +1,6 @@
 /* Programs as the public sees them: made, looked into, released. See mptl/program.h. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/shapes.h"
 #include "program/inside.h"
@@ -9,7 +10,8 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
                                 const mptl_program_options *options) {
   if (options->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
   if (options->device != NULL && options->device != model->device)
-    return mptl_fail(MPTL_EINVAL, "program: the model is on %s, not on %s", model->device->name, options->device->name);
+    return mptl_fail(MPTL_EINVAL, "program: the model is on %s, not on %s%s", model->device->name,
+                     strcmp(model->device->name, options->device->name) == 0 ? "this opening of " : "", options->device->name);
   if (assignment->graph != model->graph)
     return mptl_fail(MPTL_EINVAL, "program: the model and the assignment are of different graphs");
   mptl_program *p = calloc(1, sizeof *p);
@@ -19,9 +21,11 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   p->assignment = assignment;
   p->options = *options;
   p->workspace = options->workspace;
+  p->device = mptl_device_retain(model->device);
   mptl_status status = mptl_program_compile(p);
   if (status == MPTL_OK && p->workspace != NULL && p->workspace->device != model->device)
-    status = mptl_fail(MPTL_EINVAL, "program: the model is on %s, its workspace on %s", model->device->name,
+    status = mptl_fail(MPTL_EINVAL, "program: the model is on %s, its workspace on %s%s", model->device->name,
+                       strcmp(model->device->name, p->workspace->device->name) == 0 ? "another opening of " : "",
                        p->workspace->device->name);
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
   if (status == MPTL_OK && p->workspace == NULL) {
@@ -40,22 +44,36 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
 void mptl_program_destroy(mptl_program *p) {
   if (p == NULL) return;
   mptl_program_release(p);
-  p->backend->memory->free(p->saved);
-  p->backend->memory->free(p->record.facts);
-  p->backend->memory->free(p->exponents);
-  p->backend->memory->host_free(p->fetched.facts);
+  p->backend->free(p->device, p->saved);
+  p->backend->free(p->device, p->record.facts);
+  p->backend->free(p->device, p->exponents);
+  p->backend->host_free(p->device, p->fetched.facts);
   free(p->fetched_exponents);
   if (p->workspace != NULL && p->workspace->user == p) p->workspace->user = NULL;
   if (p->owns_workspace) mptl_workspace_destroy(p->workspace);
+  mptl_device_close(p->device);
   free(p);
+}
+
+/* A program that is compiled only to be asked about: without a model, and without memory for values. */
+static mptl_status begin_prediction(mptl_program *p, const mptl_assignment *assignment, const mptl_program_options *options) {
+  *p = (mptl_program){.graph = assignment->graph, .assignment = assignment, .options = *options};
+  if (options->device == NULL) MPTL_TRY(mptl_device_open(&p->device, "cpu", 0));
+  if (options->device != NULL) p->device = mptl_device_retain(options->device);
+  return mptl_program_compile(p);
+}
+
+static void end_prediction(mptl_program *p) {
+  if (p->backend != NULL) mptl_program_release(p);
+  mptl_device_close(p->device);
 }
 
 mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment,
                                 const mptl_program_options *options) {
-  mptl_program p = {.graph = assignment->graph, .assignment = assignment, .options = *options};
-  mptl_status status = mptl_program_compile(&p);
+  mptl_program p;
+  mptl_status status = begin_prediction(&p, assignment, options);
   *memory = p.memory;
-  mptl_program_release(&p);
+  end_prediction(&p);
   return status;
 }
 
@@ -97,7 +115,7 @@ const mptl_op_exponents *mptl_program_exponents(const mptl_program *p) {
 
 mptl_status mptl_program_count_exponents(mptl_program *p, bool on) {
   size_t bytes = (size_t)p->graph->n_ops * sizeof *p->exponents;
-  if (on && p->exponents == NULL) p->exponents = p->backend->memory->alloc(bytes);
+  if (on && p->exponents == NULL) p->exponents = p->backend->alloc(p->device, bytes);
   if (on && p->fetched_exponents == NULL) p->fetched_exponents = malloc(bytes);
   if (on && (p->exponents == NULL || p->fetched_exponents == NULL))
     return mptl_fail(MPTL_ENOMEM, "exponents: no memory for %zu bytes", bytes);
@@ -118,15 +136,15 @@ const char *mptl_compute_setting_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
-const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  return device->compute(a, b, groups, setting);
+const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  return device->backend->compute(device, a, b, groups, setting);
 }
 
 int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {
   int n = 0;
   for (int op = 0; op < p->graph->n_ops && p->backend->product != NULL; op++)
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
-      if (!p->backend->product(&ways[n], &p->slots[op].call, pass)) continue;
+      if (!p->backend->product(p->device, &ways[n], &p->slots[op].call, pass)) continue;
       ways[n].op = op;
       ways[n++].pass = pass;
     }
@@ -135,10 +153,10 @@ int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {
 
 mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl_assignment *assignment,
                                   const mptl_program_options *options) {
-  mptl_program p = {.graph = assignment->graph, .assignment = assignment, .options = *options};
-  mptl_status status = mptl_program_compile(&p);
+  mptl_program p;
+  mptl_status status = begin_prediction(&p, assignment, options);
   *count = status == MPTL_OK ? mptl_program_products(ways, &p) : 0;
-  mptl_program_release(&p);
+  end_prediction(&p);
   return status;
 }
 
@@ -155,10 +173,10 @@ mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out
   MPTL_TRY(mptl_program_check_owner(p, p->graph->ops[op].name));
   const void *data = gradient ? mptl_gradient_data(p, op) : mptl_value_data(p, op);
   size_t n = mptl_value_numel(p, op), size = gradient ? s->call.dy.size : s->call.out.size;
-  if (size == sizeof(float)) return p->backend->memory->download(out, data, n * size);
+  if (size == sizeof(float)) return p->backend->download(p->device, out, data, n * size);
   void *codes = malloc(n * size);
   if (codes == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for %zu bytes", p->graph->ops[op].name, n * size);
-  mptl_status status = p->backend->memory->download(codes, data, n * size);
+  mptl_status status = p->backend->download(p->device, codes, data, n * size);
   if (status == MPTL_OK) mptl_decode_f32(out, codes, n, &p->rounders[op][gradient ? MPTL_DV : MPTL_V]);
   free(codes);
   return status;

@@ -30,14 +30,14 @@ static mptl_status set_exponents(mptl_program *p) {
     for (int k = 0; k < c->op->n_in; k++) c->dx[k].exponents = exponents_of(p, mptl_producer(p->graph, c->op, k), MPTL_DV);
   }
   if (!p->has_exponents) return MPTL_OK;
-  return p->backend->memory->zero(p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
+  return p->backend->zero(p->device, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
 }
 
 /* FP(e,m,auto): takes a rounder's bias shift from an array. */
 static mptl_status fit(const mptl_program *p, mptl_rounder *rounder, const float *x, size_t n) {
   float largest;
   if (!rounder->format.auto_bias) return MPTL_OK;
-  MPTL_TRY(p->backend->max_abs(&largest, x, n));
+  MPTL_TRY(p->backend->max_abs(p->device, &largest, x, n));
   mptl_rounder_fit(rounder, largest);
   return MPTL_OK;
 }
@@ -46,7 +46,7 @@ static mptl_status fit(const mptl_program *p, mptl_rounder *rounder, const float
 static mptl_status round_list(const mptl_program *p, mptl_rounding_list *list) {
   size_t count = list->count;
   list->count = 0;
-  return count > 0 ? p->backend->round(list->arrays, count) : MPTL_OK;
+  return count > 0 ? p->backend->round(p->device, list->arrays, count) : MPTL_OK;
 }
 
 /* How parameter k of a call is rounded from its master. In binary32 the master itself computes: there is no rounder. */
@@ -113,10 +113,9 @@ static mptl_status round_kept(mptl_program *p) {
 
 /* Brings the record to the host: once what it tells is all there. Parameters in binary32 are not rounded, but counted. */
 static mptl_status fetch(mptl_program *p) {
-  const mptl_memory *memory = p->backend->memory;
-  MPTL_TRY(memory->download(p->fetched.facts, p->record.facts, mptl_record_bytes(p)));
+  MPTL_TRY(p->backend->download(p->device, p->fetched.facts, p->record.facts, mptl_record_bytes(p)));
   if (p->has_exponents)
-    MPTL_TRY(memory->download(p->fetched_exponents, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents));
+    MPTL_TRY(p->backend->download(p->device, p->fetched_exponents, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents));
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
     if (!param->buffer && p->rounders[param->op][MPTL_THETA].is_identity)
@@ -129,7 +128,7 @@ static mptl_status fetch(mptl_program *p) {
  * caller's again. */
 static mptl_status finish(mptl_program *p, mptl_status status) {
   if (status == MPTL_OK) return fetch(p);
-  p->backend->memory->synchronize();
+  p->backend->synchronize(p->device);
   return status;
 }
 
@@ -160,8 +159,8 @@ static mptl_result forward_result(const mptl_program *p, int n) {
 
 /* Since when a stage runs, and for how long; on devices that the host does not wait for, only if that is asked for. */
 static double stage_seconds(const mptl_program *p, double since) {
-  if (!p->time_stages && !p->backend->memory->is_host) return 0;
-  p->backend->memory->synchronize(); /* its failures are told by fetch */
+  if (!p->time_stages && !p->backend->is_host) return 0;
+  p->backend->synchronize(p->device); /* its failures are told by fetch */
   return mptl_now() - since;
 }
 
@@ -185,21 +184,20 @@ static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n) {
     int32_t places[PIECE];
     int count = n - at < PIECE ? n - at : PIECE;
     for (int i = 0; i < count; i++) places[i] = labels[at + i] % area * image.c + labels[at + i] / area;
-    MPTL_TRY(p->backend->memory->upload(p->labels + at, places, (size_t)count * sizeof *places));
+    MPTL_TRY(p->backend->upload(p->device, p->labels + at, places, (size_t)count * sizeof *places));
   }
   return MPTL_OK;
 }
 
 /* Gives the first stage the batch: where it is, or a copy in the device's memory. */
 static mptl_status take_batch(mptl_program *p, const float *images, const int32_t *labels, int n) {
-  const mptl_memory *memory = p->backend->memory;
   MPTL_TRY(take_labels(p, labels, n));
   p->slots[0].call.in[0].data = images;
-  if (memory->is_host) return MPTL_OK;
+  if (p->backend->is_host) return MPTL_OK;
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
   p->slots[0].call.in[0].data = copy;
   size_t image = p->memory.images / (size_t)p->options.batch;
-  return memory->lend(copy, images, (size_t)n * image); /* until the end: see finish */
+  return p->backend->lend(p->device, copy, images, (size_t)n * image); /* until the end: see finish */
 }
 
 static mptl_status run_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step) {
@@ -207,7 +205,6 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   if (n < 1 || n > batch || (p->options.train && n != batch))
     return mptl_fail(MPTL_EINVAL, "batch of %d samples, the program takes %s%d", n, p->options.train ? "" : "1 to ", batch);
   MPTL_TRY(check_labels(p, labels, n));
-  p->backend->use_threads(p->threads);
   p->forward_done = false;
   p->theta.count = p->dtheta.count = 0; /* a step that failed half way leaves something in them */
   MPTL_TRY(mptl_program_follow_assignment(p));
@@ -215,7 +212,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   p->step = step;
   set_keys(p);
   MPTL_TRY(set_exponents(p));
-  MPTL_TRY(p->backend->memory->zero(p->record.facts, mptl_record_bytes(p)));
+  MPTL_TRY(p->backend->zero(p->device, p->record.facts, mptl_record_bytes(p)));
   MPTL_TRY(take_batch(p, images, labels, n));
   MPTL_TRY(round_kept(p));
   for (int i = 0; i < p->n_stages; i++) {
@@ -223,7 +220,7 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
     double start = mptl_now();
     for (int k = 0; k < s->run.n; k++) s->run.calls[k]->n_valid = n;
     MPTL_TRY(round_theta(p, s, true));
-    MPTL_TRY(p->backend->forward(&s->run));
+    MPTL_TRY(p->backend->forward(p->device, &s->run));
     p->costs[s->last].forward = stage_seconds(p, start);
   }
   p->forward_done = true;
@@ -250,7 +247,7 @@ static mptl_status seed_gradient(mptl_program *p, double loss_scale) {
                     .exponents = exponents_of(p, p->loss, MPTL_DV)};
   float seed = (float)(loss_scale / p->options.batch);
   mptl_rounder_fit(sink.rounder, mptl_max_abs_f32(&seed, 1));
-  return p->backend->fill(&sink, seed, (size_t)p->options.batch);
+  return p->backend->fill(p->device, &sink, seed, (size_t)p->options.batch);
 }
 
 /* Lists the parameter gradients of a stage, to be rounded in place. */
@@ -282,7 +279,7 @@ static mptl_status zero_dtheta(mptl_program *p, const mptl_program_stage *s) {
     mptl_call *c = s->run.calls[i];
     for (int k = 0; k < c->op->n_param; k++)
       if (c->dtheta[k])
-        MPTL_TRY(p->backend->memory->zero(c->dtheta[k], p->graph->params[c->op->first_param + k].numel * sizeof(float)));
+        MPTL_TRY(p->backend->zero(p->device, c->dtheta[k], p->graph->params[c->op->first_param + k].numel * sizeof(float)));
   }
   return MPTL_OK;
 }
@@ -294,7 +291,7 @@ static mptl_status find_nonfinite(mptl_program *p) {
     const mptl_param *param = &p->graph->params[i];
     any = any || (!param->buffer && p->rounders[param->op][MPTL_DTHETA].is_identity);
   }
-  return any ? p->backend->find_nonfinite(&p->record.facts->nonfinite, p->model->trained) : MPTL_OK;
+  return any ? p->backend->find_nonfinite(p->device, &p->record.facts->nonfinite, p->model->trained) : MPTL_OK;
 }
 
 /* Gradients of parameters are rounded stage by stage where they are in caches still, or where stages are timed; elsewhere all of them
@@ -303,16 +300,15 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
   if (!p->options.train) return mptl_fail(MPTL_EINVAL, "backward: the program was compiled for evaluation");
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
-  p->backend->use_threads(p->threads);
   p->forward_done = false; /* gradients take the places of outputs, so backward runs once, also if it fails */
-  bool by_stage = p->backend->memory->is_host || p->time_stages;
+  bool by_stage = p->backend->is_host || p->time_stages;
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
     mptl_program_stage *s = &p->stages[i];
     double start = mptl_now();
     if (p->slots[s->last].life.live) {
       MPTL_TRY(round_theta(p, s, false));
-      MPTL_TRY(p->backend->backward(&s->run));
+      MPTL_TRY(p->backend->backward(p->device, &s->run));
       MPTL_TRY(list_dtheta(p, s));
       if (by_stage) MPTL_TRY(round_list(p, &p->dtheta));
     } else {

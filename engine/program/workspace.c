@@ -3,33 +3,34 @@
 
 #include <stdlib.h>
 
-mptl_status mptl_workspace_create(mptl_workspace **workspace, const mptl_device *device) {
+mptl_status mptl_workspace_create(mptl_workspace **workspace, mptl_device *device) {
   *workspace = calloc(1, sizeof **workspace);
   if (*workspace == NULL) return mptl_fail(MPTL_ENOMEM, "workspace: no memory");
-  (*workspace)->device = device;
+  (*workspace)->device = mptl_device_retain(device);
   return MPTL_OK;
 }
 
 void mptl_workspace_destroy(mptl_workspace *w) {
   if (w == NULL) return;
-  w->device->memory->free(w->arena);
-  w->device->memory->free(w->scratch);
+  w->device->backend->free(w->device, w->arena);
+  w->device->backend->free(w->device, w->scratch);
+  mptl_device_close(w->device);
   free(w);
 }
 
 /* Frees before it allocates, so that the two never add up. */
-static mptl_status grow(const mptl_memory *memory, void **area, size_t *bytes, size_t wanted) {
+static mptl_status grow(mptl_device *device, void **area, size_t *bytes, size_t wanted) {
   if (wanted <= *bytes && *area != NULL) return MPTL_OK;
-  memory->free(*area);
-  *area = memory->alloc(wanted);
+  device->backend->free(device, *area);
+  *area = device->backend->alloc(device, wanted);
   *bytes = *area ? wanted : 0;
   return *area ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", wanted);
 }
 
 mptl_status mptl_workspace_reserve(mptl_workspace *w, size_t arena_bytes, size_t scratch_bytes) {
   void *arena = w->arena;
-  mptl_status status = grow(w->device->memory, &arena, &w->arena_bytes, arena_bytes);
+  mptl_status status = grow(w->device, &arena, &w->arena_bytes, arena_bytes);
   if (arena != w->arena) w->user = NULL;
   w->arena = arena;
-  return status == MPTL_OK ? grow(w->device->memory, &w->scratch, &w->scratch_bytes, scratch_bytes) : status;
+  return status == MPTL_OK ? grow(w->device, &w->scratch, &w->scratch_bytes, scratch_bytes) : status;
 }

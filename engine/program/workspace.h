@@ -6,7 +6,7 @@
 #include "mptl/program.h"
 
 struct mptl_workspace {
-  const mptl_device *device;
+  mptl_device *device;
   char *arena;   /* outputs and gradients */
   void *scratch; /* of operators */
   size_t arena_bytes, scratch_bytes;

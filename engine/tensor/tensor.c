@@ -9,8 +9,8 @@
 
 struct mptl_storage {
   int refs;
-  const mptl_memory *memory; /* how data is read and written */
-  void (*free)(void *data);
+  mptl_device *device; /* NULL: none is asked for the host's memory */
+  bool in_device;      /* data is in its memory; else in the host's, pinned for it */
   size_t bytes;
   float *data;
 };
@@ -39,23 +39,48 @@ static mptl_tensor *new_header(mptl_storage *storage, float *data, int ndim, con
   return t;
 }
 
-/* A tensor of zeros in what alloc gives: memory of the kind that `memory` reads and writes. */
-static mptl_status create(mptl_tensor **tensor, const mptl_memory *memory, void *(*alloc)(size_t bytes),
-                          void (*free_data)(void *data), int ndim, const int64_t *dims) {
+static float *allocate(const mptl_storage *s) {
+  if (s->device == NULL) return mptl_memory_alloc(s->bytes);
+  return s->in_device ? s->device->backend->alloc(s->device, s->bytes) : mptl_device_host_alloc(s->device, s->bytes);
+}
+
+static void release(mptl_storage *s) {
+  if (s->device == NULL)
+    mptl_memory_free(s->data);
+  else if (s->in_device)
+    s->device->backend->free(s->device, s->data);
+  else
+    mptl_device_host_free(s->device, s->data);
+  mptl_device_close(s->device);
+  free(s);
+}
+
+static bool on_host(const mptl_storage *s) { return !s->in_device || s->device->backend->is_host; }
+
+static mptl_status zero(const mptl_storage *s) {
+  if (s->in_device) return s->device->backend->zero(s->device, s->data, s->bytes);
+  memset(s->data, 0, s->bytes);
+  return MPTL_OK;
+}
+
+/* A tensor of zeros. */
+static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_device, int ndim, const int64_t *dims) {
   size_t numel = 0;
+  *tensor = NULL;
   MPTL_TRY(check_dims(&numel, ndim, dims));
   size_t bytes = mptl_aligned(numel * sizeof(float));
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
-  float *data = alloc(bytes);
-  *tensor = s && data ? new_header(s, data, ndim, dims) : NULL;
+  if (s != NULL) {
+    *s = (mptl_storage){.refs = 1, .device = mptl_device_retain(device), .in_device = in_device, .bytes = bytes};
+    s->data = allocate(s);
+    if (s->data != NULL) *tensor = new_header(s, s->data, ndim, dims);
+  }
   if (*tensor == NULL) {
-    free(s);
-    free_data(data);
+    if (s != NULL) release(s);
     return mptl_fail(MPTL_ENOMEM, "tensor: no memory for %zu bytes", bytes);
   }
-  *s = (mptl_storage){.refs = 1, .memory = memory, .free = free_data, .bytes = bytes, .data = data};
-  mptl_status status = memory->zero(data, bytes);
+  mptl_status status = zero(s);
   if (status != MPTL_OK) {
     mptl_tensor_release(*tensor);
     *tensor = NULL;
@@ -64,16 +89,15 @@ static mptl_status create(mptl_tensor **tensor, const mptl_memory *memory, void 
 }
 
 mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims) {
-  return mptl_tensor_create_in(tensor, &mptl_host_memory, ndim, dims);
+  return create(tensor, NULL, false, ndim, dims);
 }
 
-mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const mptl_memory *memory, int ndim, const int64_t *dims) {
-  return create(tensor, memory, memory->alloc, memory->free, ndim, dims);
+mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims) {
+  return create(tensor, device, true, ndim, dims);
 }
 
-mptl_status mptl_tensor_create_for(mptl_tensor **tensor, const mptl_device *device, int ndim, const int64_t *dims) {
-  if (device->memory->is_host) return mptl_tensor_create(tensor, ndim, dims);
-  return create(tensor, &mptl_host_memory, device->memory->host_alloc, device->memory->host_free, ndim, dims);
+mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims) {
+  return create(tensor, device->backend->is_host ? NULL : device, false, ndim, dims);
 }
 
 mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims) {
@@ -91,10 +115,7 @@ void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
 
 void mptl_tensor_release(mptl_tensor *tensor) {
   if (tensor == NULL || --tensor->refs > 0) return;
-  if (--tensor->storage->refs == 0) {
-    tensor->storage->free(tensor->storage->data);
-    free(tensor->storage);
-  }
+  if (--tensor->storage->refs == 0) release(tensor->storage);
   free(tensor);
 }
 
@@ -104,7 +125,7 @@ size_t mptl_tensor_numel(const mptl_tensor *tensor) {
   return n;
 }
 
-bool mptl_tensor_on_host(const mptl_tensor *t) { return t->storage->memory->is_host; }
+bool mptl_tensor_on_host(const mptl_tensor *t) { return on_host(t->storage); }
 
 static mptl_status check_range(const mptl_tensor *t, size_t offset, size_t n) {
   size_t numel = mptl_tensor_numel(t);
@@ -114,10 +135,16 @@ static mptl_status check_range(const mptl_tensor *t, size_t offset, size_t n) {
 
 mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, float *values) {
   MPTL_TRY(check_range(t, offset, n));
-  return t->storage->memory->download(values, t->data + offset, n * sizeof *values);
+  const mptl_storage *s = t->storage;
+  if (s->in_device) return s->device->backend->download(s->device, values, t->data + offset, n * sizeof *values);
+  memcpy(values, t->data + offset, n * sizeof *values);
+  return MPTL_OK;
 }
 
 mptl_status mptl_tensor_write(mptl_tensor *t, size_t offset, size_t n, const float *values) {
   MPTL_TRY(check_range(t, offset, n));
-  return t->storage->memory->upload(t->data + offset, values, n * sizeof *values);
+  const mptl_storage *s = t->storage;
+  if (s->in_device) return s->device->backend->upload(s->device, t->data + offset, values, n * sizeof *values);
+  memcpy(t->data + offset, values, n * sizeof *values);
+  return MPTL_OK;
 }

@@ -1,5 +1,7 @@
 /* Every pass of convolution and linear operators against plain loops in binary64: within the bound of binary32 sums on reals,
  * equal on small integers, the same bits each time, nothing written outside of the results. */
+#include <omp.h>
+
 #include "backend/cpu/dnn.h"
 #include "dnn_check.h"
 
@@ -89,9 +91,10 @@ typedef struct outputs {
 } outputs;
 
 static mptl_status create(mptl_dnn **op, const problem *p, mptl_compute compute) {
+  int threads = omp_get_max_threads();
   const mptl_compute computes[MPTL_PASSES] = {compute, compute, compute};
   const mptl_linear_shape linear = {p->s.n, p->s.ic, p->s.ih, p->s.iw, p->s.oc, p->s.bias};
-  return p->linear ? mptl_dnn_linear_create(op, &linear, computes) : mptl_dnn_conv_create(op, &p->s, computes);
+  return p->linear ? mptl_dnn_linear_create(op, threads, &linear, computes) : mptl_dnn_conv_create(op, threads, &p->s, computes);
 }
 
 static outputs run(const problem *p, mptl_compute compute, const float *x, const float *w, const float *y, const float *b) {

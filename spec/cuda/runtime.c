@@ -75,7 +75,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
 static size_t left = SIZE_MAX; /* bytes that can be had */
 
 static _Thread_local int current; /* device of the thread; 0 until it chooses another, as in CUDA */
-static int elsewhere;             /* calls on another device than the one that is opened, 1 */
+static int elsewhere;             /* calls on another device than 1 */
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
   elsewhere += current != 1;
@@ -141,6 +141,16 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags) {
   return cudaSuccess;
 }
 
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  (void)s;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  (void)e;
+  return cudaSuccess;
+}
+
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
   (void)flags;
   *e = NULL;
@@ -169,13 +179,19 @@ static void says_what_is_missing(void) {
   EXPECT(mptl_cuda_runtime_count(&count) == MPTL_OK && count == 2);
 }
 
-static void opens_one_device(void) {
+static mptl_cuda_device opened; /* cuda:1 */
+static mptl_device *const gpu = &opened.base;
+
+static void opens_devices(void) {
+  mptl_cuda_device other = {.number = 0};
   capability_major = 7;
-  refuses(mptl_cuda_runtime_open(1), MPTL_EUNSUPPORTED, "compute capability 7.6, the kernels are built for 8.0 and newer");
+  refuses(mptl_cuda_runtime_open(&opened, 1), MPTL_EUNSUPPORTED,
+          "compute capability 7.6, the kernels are built for 8.0 and newer");
+  mptl_cuda_runtime_close(&opened);
   capability_major = 9;
-  EXPECT(mptl_cuda_runtime_open(1) == MPTL_OK && mptl_cuda_runtime_open(1) == MPTL_OK);
-  EXPECT(mptl_cuda_runtime_capability() == 96);
-  refuses(mptl_cuda_runtime_open(0), MPTL_EUNSUPPORTED, "this process uses cuda:1 already, it can have one GPU");
+  EXPECT(mptl_cuda_runtime_open(&opened, 1) == MPTL_OK && opened.number == 1 && opened.capability == 96);
+  EXPECT(mptl_cuda_runtime_open(&other, 0) == MPTL_OK && other.number == 0);
+  mptl_cuda_runtime_close(&other);
 }
 
 static unsigned char byte_of(size_t round, size_t i) { return (unsigned char)(round * 131 + i % 251); }
@@ -191,51 +207,51 @@ static size_t wrong(const char *bytes, size_t round, size_t first, size_t end) {
 static void uploads_in_order(void) {
   enum { ROUNDS = 40, BYTES = 3 << 20 };
   size_t whole = (size_t)ROUNDS * BYTES;
-  char *device = mptl_cuda_memory.alloc(whole), *host = malloc(whole);
+  char *device = mptl_cuda_alloc(gpu, whole), *host = malloc(whole);
   for (size_t round = 0; round < ROUNDS; round++) {
     for (size_t i = 0; i < BYTES; i++) host[i] = (char)byte_of(round, i);
-    EXPECT(mptl_cuda_memory.upload(device + round * BYTES, host, BYTES - round) == MPTL_OK);
+    EXPECT(mptl_cuda_upload(gpu, device + round * BYTES, host, BYTES - round) == MPTL_OK);
     memset(host, 0, BYTES);
   }
-  EXPECT(mptl_cuda_memory.zero(device, 10) == MPTL_OK);
-  EXPECT(mptl_cuda_memory.download(host, device, whole) == MPTL_OK);
+  EXPECT(mptl_cuda_zero(gpu, device, 10) == MPTL_OK);
+  EXPECT(mptl_cuda_download(gpu, host, device, whole) == MPTL_OK);
   for (size_t round = 0; round < ROUNDS; round++) {
     size_t bytes = wrong(host + round * BYTES, round, round == 0 ? 10 : 0, BYTES - round);
     CHECK(bytes == 0, "upload %zu: %zu bytes are others", round, bytes);
   }
   for (size_t i = 0; i < 10; i++) EXPECT(host[i] == 0);
   for (size_t i = 0; i < whole; i++) host[i] = (char)byte_of(3, i);
-  EXPECT(mptl_cuda_memory.upload(device, host, whole) == MPTL_OK);
+  EXPECT(mptl_cuda_upload(gpu, device, host, whole) == MPTL_OK);
   memset(host, 0, whole);
-  EXPECT(mptl_cuda_memory.download(host, device, whole) == MPTL_OK);
+  EXPECT(mptl_cuda_download(gpu, host, device, whole) == MPTL_OK);
   EXPECT(wrong(host, 3, 0, whole) == 0);
-  mptl_cuda_memory.free(device);
+  mptl_cuda_free(gpu, device);
   free(host);
 }
 
 static void counts_memory(void) {
   size_t before = mptl_memory_current();
-  void *a = mptl_cuda_memory.alloc(1000), *b = mptl_cuda_memory.alloc(0);
+  void *a = mptl_cuda_alloc(gpu, 1000), *b = mptl_cuda_alloc(gpu, 0);
   EXPECT(a != NULL && b != NULL && mptl_memory_current() == before + 1024 + 256);
-  mptl_cuda_memory.free(a);
+  mptl_cuda_free(gpu, a);
   EXPECT(mptl_memory_current() == before + 256);
-  mptl_cuda_memory.free(b);
-  mptl_cuda_memory.free(NULL);
+  mptl_cuda_free(gpu, b);
+  mptl_cuda_free(gpu, NULL);
   left = 100;
-  EXPECT(mptl_cuda_memory.alloc(1000) == NULL && mptl_memory_current() == before);
+  EXPECT(mptl_cuda_alloc(gpu, 1000) == NULL && mptl_memory_current() == before);
   left = SIZE_MAX;
 }
 
 static void *allocates(void *unused) {
   (void)unused;
-  void *host = mptl_cuda_memory.host_alloc(100), *device = mptl_cuda_memory.alloc(100);
+  void *host = mptl_cuda_host_alloc(gpu, 100), *device = mptl_cuda_alloc(gpu, 100);
   EXPECT(host != NULL && device != NULL);
-  mptl_cuda_memory.host_free(host);
-  mptl_cuda_memory.free(device);
+  mptl_cuda_host_free(gpu, host);
+  mptl_cuda_free(gpu, device);
   return NULL;
 }
 
-/* Memory that another thread takes is the open device's. */
+/* Memory that another thread takes is the device's, whatever CUDA's current one is there. */
 static void is_on_its_device_in_all_threads(void) {
   pthread_t thread;
   elsewhere = 0;
@@ -246,18 +262,18 @@ static void is_on_its_device_in_all_threads(void) {
 static int launch_add(int error) { return error; }
 
 static void names_the_launch(void) {
-  EXPECT(MPTL_CUDA_LAUNCH(launch_add(0)) == MPTL_OK);
-  refuses(MPTL_CUDA_LAUNCH(launch_add(cudaErrorUnknown)), MPTL_EBACKEND,
+  EXPECT(MPTL_CUDA_LAUNCH(&opened, launch_add(0)) == MPTL_OK);
+  refuses(MPTL_CUDA_LAUNCH(&opened, launch_add(cudaErrorUnknown)), MPTL_EBACKEND,
           "CUDA, starting launch_add(cudaErrorUnknown): unknown error");
   kernel_error = cudaErrorUnknown; /* which comes out later, at a wait */
-  EXPECT(MPTL_CUDA_LAUNCH(launch_add(0)) == MPTL_OK);
-  refuses(mptl_cuda_memory.synchronize(), MPTL_EBACKEND, "CUDA, work on the device: unknown error");
-  open_device.blocking = true;
+  EXPECT(MPTL_CUDA_LAUNCH(&opened, launch_add(0)) == MPTL_OK);
+  refuses(mptl_cuda_synchronize(gpu), MPTL_EBACKEND, "CUDA, work on the device: unknown error");
+  opened.runtime->blocking = true;
   kernel_error = cudaErrorUnknown;
-  refuses(MPTL_CUDA_LAUNCH(launch_add(0)), MPTL_EBACKEND, "CUDA, running launch_add(0): unknown error");
+  refuses(MPTL_CUDA_LAUNCH(&opened, launch_add(0)), MPTL_EBACKEND, "CUDA, running launch_add(0): unknown error");
   kernel_error = cudaErrorUnknown;
-  refuses(mptl_cuda_runtime_settle("the libraries' work"), MPTL_EBACKEND, "CUDA, the libraries' work: unknown error");
-  open_device.blocking = false;
+  refuses(mptl_cuda_settle(&opened, "the libraries' work"), MPTL_EBACKEND, "CUDA, the libraries' work: unknown error");
+  opened.runtime->blocking = false;
 }
 
 static void reads_blocking(void) {
@@ -276,7 +292,7 @@ static void reads_blocking(void) {
 int main(void) {
   reads_blocking();
   says_what_is_missing();
-  opens_one_device();
+  opens_devices();
   uploads_in_order();
   counts_memory();
   is_on_its_device_in_all_threads();

@@ -5,8 +5,6 @@
 #include "backend/cpu/cpu.h"
 #include "kernels/cpu/table.h"
 
-size_t mptl_thread_limit(void) { return (size_t)omp_get_max_threads(); }
-
 const float *mptl_read(const mptl_source *s, size_t offset, size_t n, float *buffer) {
   if (s->size == sizeof(float)) return (const float *)s->data + offset;
   mptl_decode_f32(buffer, (const char *)s->data + offset * s->size, n, s->rounder);
@@ -70,8 +68,8 @@ void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mpt
   if (s->accumulate) mptl_layers()->accumulate(dst, rounded, n);
 }
 
-void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results) {
-#pragma omp parallel if (n > MPTL_TILE)
+void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n, float *results) {
+#pragma omp parallel num_threads(mptl_threads(call)) if (n > MPTL_TILE)
   {
     mptl_round_stats stats = {0};
 #pragma omp for schedule(static)
@@ -82,10 +80,12 @@ void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *
   }
 }
 
-size_t mptl_rows_scratch_bytes(size_t row_floats) { return mptl_thread_limit() * mptl_aligned(row_floats * sizeof(float)); }
+size_t mptl_rows_scratch_bytes(const mptl_call *call, size_t row_floats) {
+  return (size_t)mptl_threads(call) * mptl_aligned(row_floats * sizeof(float));
+}
 
 void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks) {
-#pragma omp parallel if (count > 1)
+#pragma omp parallel num_threads(mptl_threads(call)) if (count > 1)
   {
     float *buffer = (float *)((char *)call->scratch + (size_t)omp_get_thread_num() * mptl_aligned(row_floats * sizeof(float)));
     mptl_round_stats stats[MPTL_MAX_INPUTS] = {{0}};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "mptl/machine.h"
 
 static const mptl_cpu_op *const table[] = {
     &mptl_cpu_input,   &mptl_cpu_conv2d,  &mptl_cpu_linear, &mptl_cpu_batchnorm2d, &mptl_cpu_relu,     &mptl_cpu_relu6,
@@ -18,23 +19,27 @@ const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind) {
   return NULL;
 }
 
-static mptl_status op_create(mptl_call *call) {
+static mptl_status op_create(mptl_device *device, mptl_call *call) {
+  (void)device;
   const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
   if (op == NULL) return mptl_fail(MPTL_EUNSUPPORTED, "%s: the CPU backend does not have this operator", call->op->kind->name);
   return op->create ? op->create(call) : MPTL_OK;
 }
 
-static void op_destroy(mptl_call *call) {
+static void op_destroy(mptl_device *device, mptl_call *call) {
+  (void)device;
   const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
   if (op != NULL && op->destroy) op->destroy(call);
 }
 
-static size_t op_saved_floats(const mptl_call *call) {
+static size_t op_saved_floats(mptl_device *device, const mptl_call *call) {
+  (void)device;
   const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
   return op->saved_floats ? op->saved_floats(call) : 0;
 }
 
-static mptl_status prepare(mptl_stage *stage, size_t *scratch_bytes) {
+static mptl_status prepare(mptl_device *device, mptl_stage *stage, size_t *scratch_bytes) {
+  (void)device;
   mptl_call *c = stage->calls[0];
   const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
   *scratch_bytes = op->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : op->scratch_bytes ? op->scratch_bytes(c) : 0;
@@ -65,14 +70,21 @@ static mptl_status run(mptl_stage *stage, bool is_forward) {
   return mptl_in_operator(status == MPTL_OK ? function(c) : status, c->op);
 }
 
-static mptl_status forward(mptl_stage *stage) { return run(stage, true); }
-static mptl_status backward(mptl_stage *stage) { return run(stage, false); }
+static mptl_status forward(mptl_device *device, mptl_stage *stage) {
+  (void)device;
+  return run(stage, true);
+}
+
+static mptl_status backward(mptl_device *device, mptl_stage *stage) {
+  (void)device;
+  return run(stage, false);
+}
 
 /* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
 enum { CHUNK = 16384 };
 
-static void round_array(const mptl_rounding *a) {
-#pragma omp parallel if (a->n > CHUNK)
+static void round_array(int threads, const mptl_rounding *a) {
+#pragma omp parallel num_threads(threads) if (a->n > CHUNK)
   {
     mptl_round_stats local = {0};
 #pragma omp for schedule(static)
@@ -83,20 +95,21 @@ static void round_array(const mptl_rounding *a) {
   }
 }
 
-static void count_exponents(mptl_exponents *exponents, const float *x, size_t n) {
-#pragma omp parallel for schedule(static) if (n > CHUNK)
+static void count_exponents(int threads, mptl_exponents *exponents, const float *x, size_t n) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
 }
 
-static mptl_status round_arrays(const mptl_rounding *arrays, size_t count) {
+static mptl_status round_arrays(mptl_device *device, const mptl_rounding *arrays, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    if (arrays[i].exponents != NULL) count_exponents(arrays[i].exponents, arrays[i].src, arrays[i].n);
-    if (arrays[i].dst != NULL) round_array(&arrays[i]);
+    if (arrays[i].exponents != NULL) count_exponents(device->threads, arrays[i].exponents, arrays[i].src, arrays[i].n);
+    if (arrays[i].dst != NULL) round_array(device->threads, &arrays[i]);
   }
   return MPTL_OK;
 }
 
-static mptl_status fill(const mptl_sink *s, float value, size_t n) {
+static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, size_t n) {
+  (void)device;
   for (size_t i = 0; i < n; i++) {
     if (s->exponents != NULL) mptl_count_exponent(s->exponents, mptl_f32_bits(value));
     if (s->size < sizeof(float))
@@ -107,9 +120,9 @@ static mptl_status fill(const mptl_sink *s, float value, size_t n) {
   return MPTL_OK;
 }
 
-static mptl_status max_abs(float *largest, const float *x, size_t n) {
+static mptl_status max_abs(mptl_device *device, float *largest, const float *x, size_t n) {
   float most = 0.0f;
-#pragma omp parallel for schedule(static) reduction(max : most) if (n > CHUNK)
+#pragma omp parallel for num_threads(device->threads) schedule(static) reduction(max : most) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) {
     float here = mptl_max_abs_f32(x + at, n - at < CHUNK ? n - at : CHUNK);
     if (here > most) most = here;
@@ -123,7 +136,8 @@ struct mptl_trained_list {
   mptl_trained params[];
 };
 
-static mptl_status list_create(mptl_trained_list **list, const mptl_trained *params, size_t count) {
+static mptl_status list_create(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count) {
+  (void)device;
   *list = malloc(sizeof **list + count * sizeof *params);
   if (*list == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
   (*list)->count = count;
@@ -131,38 +145,91 @@ static mptl_status list_create(mptl_trained_list **list, const mptl_trained *par
   return MPTL_OK;
 }
 
-static void list_destroy(mptl_trained_list *list) { free(list); }
+static void list_destroy(mptl_device *device, mptl_trained_list *list) {
+  (void)device;
+  free(list);
+}
 
-static bool all_finite(const float *x, size_t n) {
+static bool all_finite(int threads, const float *x, size_t n) {
   bool finite = true;
-#pragma omp parallel for schedule(static) reduction(&& : finite) if (n > CHUNK)
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(&& : finite) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) finite = finite && mptl_layers()->all_finite(x + at, n - at < CHUNK ? n - at : CHUNK);
   return finite;
 }
 
-static mptl_status find_nonfinite(uint32_t *flag, const mptl_trained_list *list) {
+static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag, const mptl_trained_list *list) {
   for (size_t i = 0; i < list->count && *flag == 0; i++)
-    if (!all_finite(list->params[i].g, list->params[i].n)) *flag = 1;
+    if (!all_finite(device->threads, list->params[i].g, list->params[i].n)) *flag = 1;
   return MPTL_OK;
 }
 
-static void update(const mptl_trained *t, const mptl_sgd *settings) {
-#pragma omp parallel for schedule(static) if (t->n > CHUNK)
+static void update(int threads, const mptl_trained *t, const mptl_sgd *settings) {
+#pragma omp parallel for num_threads(threads) schedule(static) if (t->n > CHUNK)
   for (size_t at = 0; at < t->n; at += CHUNK)
     mptl_layers()->sgd(t->p + at, t->buf + at, t->g + at, t->n - at < CHUNK ? t->n - at : CHUNK, settings);
 }
 
-static mptl_status sgd(const mptl_trained_list *list, const mptl_sgd *settings) {
-  for (size_t i = 0; i < list->count; i++) update(&list->params[i], settings);
+static mptl_status sgd(mptl_device *device, const mptl_trained_list *list, const mptl_sgd *settings) {
+  for (size_t i = 0; i < list->count; i++) update(device->threads, &list->params[i], settings);
   return MPTL_OK;
 }
 
-const mptl_backend mptl_backend_cpu = {
-    .name = "cpu",
-    .memory = &mptl_host_memory,
-    .stage_ops = INT_MAX,
-    .threads = omp_get_max_threads,
-    .use_threads = omp_set_num_threads,
+/* ---- Memory ---- */
+
+static void *allocate(mptl_device *device, size_t bytes) {
+  (void)device;
+  return mptl_memory_alloc(bytes);
+}
+
+static void release(mptl_device *device, void *p) {
+  (void)device;
+  mptl_memory_free(p);
+}
+
+static mptl_status copy(mptl_device *device, void *to, const void *from, size_t bytes) {
+  (void)device;
+  memcpy(to, from, bytes);
+  return MPTL_OK;
+}
+
+static mptl_status zero(mptl_device *device, void *p, size_t bytes) {
+  (void)device;
+  memset(p, 0, bytes);
+  return MPTL_OK;
+}
+
+static mptl_status synchronize(mptl_device *device) {
+  (void)device;
+  return MPTL_OK;
+}
+
+static void *host_alloc(mptl_device *device, size_t bytes) {
+  (void)device;
+  return mptl_device_host_alloc(NULL, bytes);
+}
+
+static void host_free(mptl_device *device, void *p) {
+  (void)device;
+  mptl_device_host_free(NULL, p);
+}
+
+/* ---- The device ---- */
+
+static void close_device(mptl_device *device) { free(device); }
+
+static const mptl_backend backend = {
+    .is_host = true,
+    .max_stage_ops = INT_MAX,
+    .close = close_device,
+    .alloc = allocate,
+    .free = release,
+    .upload = copy,
+    .download = copy,
+    .zero = zero,
+    .synchronize = synchronize,
+    .host_alloc = host_alloc,
+    .host_free = host_free,
+    .lend = copy,
     .op_create = op_create,
     .op_destroy = op_destroy,
     .op_saved_floats = op_saved_floats,
@@ -179,3 +246,13 @@ const mptl_backend mptl_backend_cpu = {
     .sgd = sgd,
     .measure = mptl_cpu_measure,
 };
+
+/* OMP_THREAD_LIMIT holds whatever is asked for. oneDNN asks for so many threads and waits for all of them: for ever, if there are fewer. */
+mptl_status mptl_cpu_open(mptl_device **device, int threads) {
+  int limit = omp_get_thread_limit();
+  if (threads == 0) threads = mptl_default_threads("");
+  *device = calloc(1, sizeof **device);
+  if (*device == NULL) return mptl_fail(MPTL_ENOMEM, "device cpu: no memory");
+  **device = (mptl_device){.backend = &backend, .name = "cpu", .threads = threads < limit ? threads : limit, .users = 1};
+  return MPTL_OK;
+}

@@ -89,22 +89,22 @@ void mptl_measure_end(mptl_sink *sink, mptl_measured *measured);
 void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n);
 
 /* mptl_write for many elements, in parallel; counts in the sink's stats. */
-void mptl_write_parallel(const mptl_sink *sink, size_t offset, size_t n, float *results);
+void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n, float *results);
 
 /* Runs fn over [0, count) rows in parallel. buffer has row_floats for each thread; stats are one for each sink (an operator's inputs
  * at most), and what the threads count is merged into the sinks'. */
 typedef void mptl_row_fn(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats);
 void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks);
-size_t mptl_rows_scratch_bytes(size_t row_floats);
+size_t mptl_rows_scratch_bytes(const mptl_call *call, size_t row_floats);
 
 /* mptl_backend's measure (floor.c). */
-mptl_status mptl_cpu_measure(mptl_floor *floor, double seconds);
+mptl_status mptl_cpu_measure(mptl_device *device, mptl_floor *floor, double seconds);
 
 /* mptl_backend's compute. */
-const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
+const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
-/* Threads that parallel loops use at most. */
-size_t mptl_thread_limit(void);
+/* Threads of the call's parallel loops. */
+static inline int mptl_threads(const mptl_call *call) { return call->device->threads; }
 
 /* Whether the gradient of an input is wanted. */
 static inline bool mptl_wanted(const mptl_sink *sink) { return sink->wanted; }

@@ -57,6 +57,13 @@ static mptl_status failed(dnnl_status_t status, const char *name, const char *wh
   return mptl_fail(code, "%s: %s: oneDNN says %s", name, what, dnnl_status2str(status));
 }
 
+/* oneDNN takes the calling thread's setting of OpenMP. Returns what it was: nobody else is to see another one. */
+static int use_threads(int threads) {
+  int before = omp_get_max_threads();
+  if (before != threads) omp_set_num_threads(threads);
+  return before;
+}
+
 static dnnl_data_type_t operand_type(mptl_compute compute) { return compute == MPTL_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 static void destroy_operands(mptl_dnnl_operands *o) {
@@ -140,7 +147,8 @@ static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, m
   return status;
 }
 
-mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]) {
+mptl_status mptl_dnn_create(mptl_dnn **op, int threads, const mptl_dnn_problem *problem,
+                            const mptl_compute compute[MPTL_PASSES]) {
   *op = NULL;
   pthread_once(&once, start);
   if (engine_status != dnnl_success) return failed(engine_status, problem->name.text, "engine");
@@ -148,11 +156,13 @@ mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, cons
   if (o == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", problem->name.text);
   o->name = problem->name;
   o->bias = problem->bias;
-  o->threads = omp_get_max_threads();
+  o->threads = threads;
   bool training = compute[MPTL_BACKWARD_DATA] != MPTL_COMPUTE_NONE || compute[MPTL_BACKWARD_WEIGHTS] != MPTL_COMPUTE_NONE;
   for (int i = 0; i < MPTL_PASSES; i++) {
     if (compute[i] == MPTL_COMPUTE_NONE) continue;
+    int before = use_threads(threads);
     dnnl_status_t status = create_pass(&o->pass[i], problem, (mptl_pass)i, compute[i], training);
+    use_threads(before);
     if (status == dnnl_success) continue;
     mptl_dnn_destroy(o);
     return failed(status, problem->name.text, mptl_pass_name((mptl_pass)i));
@@ -224,9 +234,6 @@ const char *mptl_dnn_version(void) {
 static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
   if (op->pass[pass].primitive == NULL)
     return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name.text, mptl_pass_name(pass));
-  if (omp_get_max_threads() != op->threads)
-    return mptl_fail(MPTL_EINVAL, "%s: created for %d threads, called with %d", op->name.text, op->threads,
-                     omp_get_max_threads());
   if (op->scratch == NULL && mptl_dnn_scratch_bytes(op) > 0)
     return mptl_fail(MPTL_EINVAL, "%s: no scratch given, %zu bytes are needed", op->name.text, mptl_dnn_scratch_bytes(op));
   return MPTL_OK;
@@ -239,8 +246,8 @@ static mptl_status check_bias(const mptl_dnn *op, const float *bias) {
 }
 
 /* Runs a primitive over count memory objects, those that exist, at the given addresses. */
-static dnnl_status_t execute(dnnl_primitive_t primitive, int count, const int *ids, const dnnl_memory_t *memory,
-                             const void *const *at) {
+static dnnl_status_t execute(const mptl_dnn *op, dnnl_primitive_t primitive, int count, const int *ids,
+                             const dnnl_memory_t *memory, const void *const *at) {
   dnnl_exec_arg_t args[ROLES];
   int n = 0;
   for (int i = 0; i < count; i++) {
@@ -249,8 +256,11 @@ static dnnl_status_t execute(dnnl_primitive_t primitive, int count, const int *i
     if (status != dnnl_success) return status;
     args[n++] = (dnnl_exec_arg_t){ids[i], memory[i]};
   }
+  int before = use_threads(op->threads);
   dnnl_status_t status = dnnl_primitive_execute(primitive, stream, n, args);
-  return status == dnnl_success ? dnnl_stream_wait(stream) : status;
+  if (status == dnnl_success) status = dnnl_stream_wait(stream);
+  use_threads(before);
+  return status;
 }
 
 static dnnl_status_t reorder(const mptl_dnn *op, mptl_pass pass, const void *to, const void *from) {
@@ -259,12 +269,12 @@ static dnnl_status_t reorder(const mptl_dnn *op, mptl_pass pass, const void *to,
   const int ids[] = {DNNL_ARG_FROM, DNNL_ARG_TO, DNNL_ARG_SCRATCHPAD};
   const dnnl_memory_t memory[] = {unpack ? p->memory[W] : p->plain, unpack ? p->plain : p->memory[W], p->reorder_scratch};
   const void *const at[] = {from, to, op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
-  return execute(p->reorder, 3, ids, memory, at);
+  return execute(op, p->reorder, 3, ids, memory, at);
 }
 
 static mptl_status run(const mptl_dnn *op, mptl_pass pass, const void *x, const void *weights, const void *bias, const void *y) {
   const void *const at[] = {x, weights, bias, y, op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
-  dnnl_status_t status = execute(op->pass[pass].primitive, ROLES, arguments[pass], op->pass[pass].memory, at);
+  dnnl_status_t status = execute(op, op->pass[pass].primitive, ROLES, arguments[pass], op->pass[pass].memory, at);
   return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, mptl_pass_name(pass));
 }
 

@@ -10,7 +10,7 @@
  *                    each change of the weights (the pack rounds nothing: a bf16 pack wants weights that bf16 holds exactly)
  *   scratch          one area for all operators that are run one after the other
  *
- * An operator runs under the number of OpenMP threads that it was created under; then the same operands give the same bits. It is
+ * An operator runs on the number of threads that it was created for; then the same operands give the same bits. It is
  * used by one thread at a time; different operators with different scratch may be used by different threads at once.
  */
 #ifndef MPTL_BACKEND_CPU_DNN_H
@@ -32,8 +32,9 @@ typedef struct mptl_dnn mptl_dnn;
 
 /* compute says, by pass, which passes to create and what they multiply. MPTL_EINVAL: a wrong shape. MPTL_EUNSUPPORTED: oneDNN
  * has no code for it here (see mptl_dnn_supports). Creating the same again is cheap: oneDNN keeps a cache. */
-MPTL_API mptl_status mptl_dnn_conv_create(mptl_dnn **op, const mptl_conv_shape *shape, const mptl_compute compute[MPTL_PASSES]);
-MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape,
+MPTL_API mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_shape *shape,
+                                          const mptl_compute compute[MPTL_PASSES]);
+MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, int threads, const mptl_linear_shape *shape,
                                             const mptl_compute compute[MPTL_PASSES]);
 MPTL_API void mptl_dnn_destroy(mptl_dnn *op); /* NULL is allowed */
 

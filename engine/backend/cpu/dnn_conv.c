@@ -10,7 +10,8 @@ static void place(mptl_dnnl_window *w, int axis, int in, int out, int kernel, in
   w->after[axis] = after > 0 ? after : 0; /* only what the last window reaches: the stride may leave rows unread */
 }
 
-mptl_status mptl_dnn_conv_create(mptl_dnn **op, const mptl_conv_shape *shape, const mptl_compute compute[MPTL_PASSES]) {
+mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_shape *shape,
+                                 const mptl_compute compute[MPTL_PASSES]) {
   const mptl_conv_shape *s = shape;
   mptl_dnn_problem p = {.x_ndims = 4, .weights_ndims = s->groups > 1 ? 5 : 4, .y_ndims = 4, .bias = s->bias, .windowed = true};
   *op = NULL;
@@ -25,5 +26,5 @@ mptl_status mptl_dnn_conv_create(mptl_dnn **op, const mptl_conv_shape *shape, co
   for (int i = 0; i < p.weights_ndims; i++) p.weights[i] = weights[i + skip];
   p.x_tag = p.y_tag = dnnl_nhwc;
   p.weights_tag = s->groups > 1 ? dnnl_goihw : dnnl_oihw;
-  return mptl_dnn_create(op, &p, compute);
+  return mptl_dnn_create(op, threads, &p, compute);
 }

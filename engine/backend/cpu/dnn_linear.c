@@ -1,7 +1,8 @@
 /* Linear operators: inner products over a whole NHWC value, or plain matrix products when it has one position. */
 #include "backend/cpu/dnn_op.h"
 
-mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape, const mptl_compute compute[MPTL_PASSES]) {
+mptl_status mptl_dnn_linear_create(mptl_dnn **op, int threads, const mptl_linear_shape *shape,
+                                   const mptl_compute compute[MPTL_PASSES]) {
   const mptl_linear_shape *s = shape;
   const int ndims = s->h == 1 && s->w == 1 ? 2 : 4;
   mptl_dnn_problem p = {.x_ndims = ndims, .weights_ndims = ndims, .y_ndims = 2, .bias = s->bias};
@@ -14,5 +15,5 @@ mptl_status mptl_dnn_linear_create(mptl_dnn **op, const mptl_linear_shape *shape
   p.x_tag = ndims == 2 ? dnnl_nc : dnnl_nhwc;
   p.weights_tag = ndims == 2 ? dnnl_oi : dnnl_oihw;
   p.y_tag = dnnl_nc;
-  return mptl_dnn_create(op, &p, compute);
+  return mptl_dnn_create(op, threads, &p, compute);
 }

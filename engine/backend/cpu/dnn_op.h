@@ -15,6 +15,7 @@ typedef struct mptl_dnn_problem {
   mptl_dnnl_window window; /* if windowed */
 } mptl_dnn_problem;
 
-mptl_status mptl_dnn_create(mptl_dnn **op, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]);
+/* threads: at least 1. */
+mptl_status mptl_dnn_create(mptl_dnn **op, int threads, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]);
 
 #endif

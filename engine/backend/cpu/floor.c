@@ -10,7 +10,7 @@ enum { COPY_BYTES = 64 << 20, IMAGES = 16 };
 
 static mptl_status run_copy(void *state) {
   const mptl_floor_copy *c = state;
-#pragma omp parallel
+#pragma omp parallel num_threads(c->device->threads)
   {
     size_t share = c->bytes / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
     memcpy(c->to + at, c->from + at, share);
@@ -44,22 +44,22 @@ static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   return mptl_dnn_pack(p->dnn, MPTL_FORWARD, p->memory[PACKED], p->memory[WEIGHTS]);
 }
 
-static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_compute type, double seconds) {
+static mptl_status measure_product(mptl_device *device, mptl_floor *floor, const char *name, mptl_compute type, double seconds) {
   const mptl_conv_shape shape = mptl_floor_shape(IMAGES);
   const mptl_compute compute[MPTL_PASSES] = {type, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   product p = {.dnn = NULL};
   double best = 0;
-  MPTL_TRY(mptl_dnn_conv_create(&p.dnn, &shape, compute));
+  MPTL_TRY(mptl_dnn_conv_create(&p.dnn, device->threads, &shape, compute));
   mptl_status status = prepare(&p, &shape);
-  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, &mptl_host_memory, seconds);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, device, seconds);
   mptl_dnn_destroy(p.dnn);
   for (int i = 0; i < (int)(sizeof p.memory / sizeof *p.memory); i++) mptl_memory_free(p.memory[i]);
   if (status == MPTL_OK) mptl_floor_add(floor, name, mptl_floor_operations(&shape), best);
   return status;
 }
 
-mptl_status mptl_cpu_measure(mptl_floor *floor, double seconds) {
-  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, COPY_BYTES, &mptl_host_memory, seconds));
-  MPTL_TRY(measure_product(floor, "f32", MPTL_COMPUTE_F32, seconds));
-  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? measure_product(floor, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
+mptl_status mptl_cpu_measure(mptl_device *device, mptl_floor *floor, double seconds) {
+  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, COPY_BYTES, device, seconds));
+  MPTL_TRY(measure_product(device, floor, "f32", MPTL_COMPUTE_F32, seconds));
+  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? measure_product(device, floor, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
 }

@@ -44,7 +44,7 @@ static size_t thread_bytes(const mptl_stage *s) {
 }
 
 size_t mptl_fused_scratch_bytes(const mptl_stage *s) {
-  size_t bytes = mptl_thread_limit() * thread_bytes(s);
+  size_t bytes = (size_t)mptl_threads(s->calls[0]) * thread_bytes(s);
   for (int j = 0; j < s->n; j++) bytes += op_scratch(s->calls[j]) + sums_bytes(s);
   return bytes;
 }
@@ -223,7 +223,7 @@ static void merge_stats(const pass *p, const mptl_stage *s, const desk *desks) {
 
 static void run_tiles(const mptl_stage *s, const pass *p) {
   size_t n = total(s), size = tile_size(s), count = (n + size - 1) / size;
-#pragma omp parallel if (count > 1)
+#pragma omp parallel num_threads(mptl_threads(s->calls[0])) if (count > 1)
   {
     desk desks[s->n];
     find_desks(s, desks);
@@ -271,7 +271,7 @@ static void run_sums(const mptl_stage *s, bool forward) {
   size_t n = total(s), size = tile_size(s), width = 2 * channels(s), tiles = (n + size - 1) / size;
   size_t per_block = (tiles + BLOCKS - 1) / BLOCKS * size, flush_after = ROWS * channels(s);
   memset(sums_of(s, 0), 0, (size_t)s->n * sums_bytes(s));
-#pragma omp parallel if (tiles > 1)
+#pragma omp parallel num_threads(mptl_threads(s->calls[0])) if (tiles > 1)
   {
     desk desks[s->n];
     find_desks(s, desks);

@@ -55,7 +55,8 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
   mptl_compute compute[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   compute[pass] = kind == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
   mptl_call_shape s = mptl_call_shape_of(call, n, ic, oc);
-  return s.is_linear ? mptl_dnn_linear_create(dnn, &s.linear, compute) : mptl_dnn_conv_create(dnn, &s.conv, compute);
+  return s.is_linear ? mptl_dnn_linear_create(dnn, mptl_threads(call), &s.linear, compute)
+                     : mptl_dnn_conv_create(dnn, mptl_threads(call), &s.conv, compute);
 }
 
 /* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
@@ -217,8 +218,8 @@ static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
 
 static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
   const gemm_pass *p = &state(call)->pass[pass];
-  const float *weights = mptl_gemm_weights(call->theta[0], p->kind, p->second, weights_chunk(call, pass), param_numel(call, 0),
-                                           area(call, p->weights));
+  const float *weights = mptl_gemm_weights(mptl_threads(call), call->theta[0], p->kind, p->second, weights_chunk(call, pass),
+                                           param_numel(call, 0), area(call, p->weights));
   return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
@@ -229,17 +230,18 @@ static mptl_status forward(mptl_call *call) {
   MPTL_TRY(lay_out(call, true));
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *x = mptl_gemm_operand(&call->in[0], p->kind, p->first, in_chunk(call), b * in, in, area(call, p->x));
+    const void *x =
+        mptl_gemm_operand(mptl_threads(call), &call->in[0], p->kind, p->first, in_chunk(call), b * in, in, area(call, p->x));
     float *results = call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, p->results);
     MPTL_TRY(mptl_dnn_forward(dnn_of(call, MPTL_FORWARD), results, x, area(call, p->packed), bias));
-    mptl_write_parallel(&call->y, b * out, out, results);
+    mptl_write_parallel(call, &call->y, b * out, out, results);
   }
   return MPTL_OK;
 }
 
-static void add(float *y, const float *x, size_t n) {
+static void add(int threads, float *y, const float *x, size_t n) {
   enum { CHUNK = 16384 };
-#pragma omp parallel for schedule(static) if (n > CHUNK)
+#pragma omp parallel for num_threads(threads) schedule(static) if (n > CHUNK)
   for (size_t i = 0; i < n; i += CHUNK) mptl_layers()->accumulate(y + i, x + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
@@ -253,8 +255,8 @@ static mptl_status backward_theta(mptl_call *call, size_t block, const void *x, 
   MPTL_TRY(mptl_dnn_backward_weights(dnn, dweights, dbias, x, dy));
   /* Beside each part of the input the gradient comes once more, and so it does in the bias's sum. */
   for (size_t i = 0; bias && p->kind != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, 1); i++) dbias[i] *= 0.5f;
-  if (!first) add(call->dtheta[0], dweights, param_numel(call, 0));
-  if (!first && bias) add(call->dtheta[1], dbias, param_numel(call, 1));
+  if (!first) add(mptl_threads(call), call->dtheta[0], dweights, param_numel(call, 0));
+  if (!first && bias) add(mptl_threads(call), call->dtheta[1], dbias, param_numel(call, 1));
   return MPTL_OK;
 }
 
@@ -265,22 +267,23 @@ static mptl_status backward(mptl_call *call) {
   MPTL_TRY(lay_out(call, false));
   if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *dy = mptl_gemm_operand(&call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
+    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
     if (!dx->measure) {
-      const void *x = mptl_gemm_operand(&call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
+      const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
       MPTL_TRY(backward_theta(call, b, x, dy));
     }
     if (!mptl_wanted(dx)) continue;
     if (!shares_dy(state(call)))
-      dy = mptl_gemm_operand(&call->dy, d->kind, d->first, out_chunk(call), b * out, out, area(call, d->y));
+      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->kind, d->first, out_chunk(call), b * out, out, area(call, d->y));
     float *results = in_place(dx) ? (float *)dx->data + b * in : area(call, d->results);
     MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy, area(call, d->packed)));
-    mptl_write_parallel(dx, b * in, in, results);
+    mptl_write_parallel(call, dx, b * in, in, results);
   }
   return MPTL_OK;
 }
 
-const char *mptl_cpu_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  (void)device;
   static const char *const names[MPTL_GEMM_KINDS] = {"f32", "bf16", "2xbf16", "4xbf16"};
   a = mptl_format_fit(a, 1);
   b = mptl_format_fit(b, 1);

@@ -34,12 +34,14 @@ mptl_repeat mptl_gemm_repeat(mptl_gemm_kind kind, bool second, mptl_format forma
 /* Bytes of n elements of a value as a kind wants them; 0: as they are in memory. */
 size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_kind kind, size_t n);
 
-/* Elements [offset, offset + n) of a value, converted into area where they have to be; each chunk repeated (n is a multiple). */
-const void *mptl_gemm_operand(const mptl_source *source, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk, size_t offset,
-                              size_t n, void *area);
+/* Elements [offset, offset + n) of a value, converted into area where they have to be, on so many threads; each chunk repeated (n is a
+ * multiple). */
+const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk,
+                              size_t offset, size_t n, void *area);
 
 /* Weights in binary32 with each chunk repeated; the weights themselves where they need not be. */
 size_t mptl_gemm_weights_bytes(mptl_gemm_kind kind, size_t n);
-const float *mptl_gemm_weights(const float *weights, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk, size_t n, void *area);
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk, size_t n,
+                               void *area);
 
 #endif

@@ -47,16 +47,16 @@ static void repeat_chunk(const mptl_source *s, mptl_repeat r, size_t offset, siz
   for (size_t i = 1; i < r.outer; i++) memcpy(out + i * r.terms * r.inner * n, out, r.terms * r.inner * n * sizeof *out);
 }
 
-const void *mptl_gemm_operand(const mptl_source *s, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t offset, size_t n,
-                              void *area) {
+const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t offset,
+                              size_t n, void *area) {
   if (!converts(s, kind)) return (const float *)s->data + offset;
   size_t repeats = mptl_gemm_repeats(kind);
   if (repeats > 1) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (size_t i = 0; i < n / chunk; i++) repeat_chunk(s, r, offset + i * chunk, chunk, (uint16_t *)area + i * chunk * repeats);
     return area;
   }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static)
   for (size_t i = 0; i < n; i += CHUNK) {
     size_t count = n - i < CHUNK ? n - i : CHUNK;
     if (kind == MPTL_GEMM_BF16)
@@ -71,10 +71,11 @@ size_t mptl_gemm_weights_bytes(mptl_gemm_kind kind, size_t n) {
   return mptl_gemm_repeats(kind) == 1 ? 0 : n * mptl_gemm_repeats(kind) * sizeof(float);
 }
 
-const float *mptl_gemm_weights(const float *weights, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t n, void *area) {
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t n,
+                               void *area) {
   size_t repeats = mptl_gemm_repeats(kind);
   if (repeats == 1) return weights;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for num_threads(threads) schedule(static)
   for (size_t c = 0; c < n / chunk; c++) {
     float *out = (float *)area + c * chunk * repeats;
     for (size_t k = 0; k < repeats; k++)

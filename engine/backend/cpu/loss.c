@@ -8,7 +8,7 @@ static size_t classes(const mptl_call *call) { return (size_t)mptl_input_shape(c
 
 /* Three rows: results, and the two operands of softmax's backward. */
 static size_t row_floats(const mptl_call *call) { return 3 * classes(call); }
-static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(row_floats(call)); }
+static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, row_floats(call)); }
 
 /* y = x - max - log(sum exp(x - max)) */
 static void softmax_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats) {

@@ -13,7 +13,7 @@ static size_t row_floats(const mptl_call *call) {
   return (g.iw + g.ow) * g.c;
 }
 
-static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(row_floats(call)); }
+static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, row_floats(call)); }
 
 /* One over the number of elements that a window's average counts. */
 static float weight(const mptl_pool *g, size_t oh, size_t ow) {
@@ -84,7 +84,7 @@ static size_t max_floats(const mptl_call *call) {
   return ((band_rows(&g) + 1) * g.iw + 3 * g.ow) * g.c;
 }
 
-static size_t max_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(max_floats(call)); }
+static size_t max_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, max_floats(call)); }
 
 /* The maxima of a row of windows and their places, window row times kw plus window column; of equals the first, as in PyTorch. What is
  * outside of the image is not looked at. x is a buffer for a row of the input. */

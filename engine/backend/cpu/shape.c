@@ -13,7 +13,7 @@ static size_t width(const mptl_call *call) { return (size_t)out_shape(call).w; }
 
 /* Two rows of all channels. */
 static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)out_shape(call).c; }
-static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(concat_floats(call)); }
+static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, concat_floats(call)); }
 
 /* Where an input's channels are in a pixel of the output: `count` of them from `first` on of `c`, which are then shuffled. */
 typedef struct places {
@@ -116,7 +116,7 @@ static size_t in_channels(const mptl_call *call) { return (size_t)mptl_input_sha
 /* A row of the input's channels and two of the output's. Rows are decoded and encoded as a whole: by pixels it takes several times as
  * long. */
 static size_t slice_floats(const mptl_call *call) { return width(call) * (in_channels(call) + 2 * (size_t)out_shape(call).c); }
-static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(slice_floats(call)); }
+static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, slice_floats(call)); }
 
 static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   size_t w = width(call), count = (size_t)out_shape(call).c, c = in_channels(call), n = w * count;

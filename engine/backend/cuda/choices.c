@@ -12,9 +12,8 @@ static mptl_cuda_type code_type(mptl_format f) {
  * for bf16. */
 enum { FP8_SUMS_FROM = 100 };
 
-static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+static bool multiplies_codes(int capability, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   mptl_cuda_type first = code_type(a), second = code_type(b);
-  int capability = mptl_cuda_runtime_capability();
   if (first == MPTL_CUDA_TYPES || second == MPTL_CUDA_TYPES || groups != 1 || setting == MPTL_COMPUTE_BINARY32) return false;
   if (setting != MPTL_COMPUTE_FP8 && capability < FP8_SUMS_FROM) return false;
   return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
@@ -23,23 +22,23 @@ static bool multiplies_codes(mptl_format a, mptl_format b, int groups, mptl_comp
 /* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep.
  * mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep.
  * cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
-static mptl_cuda_type choose_type(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  int capability = mptl_cuda_runtime_capability(), products = mptl_bf16_products(a, b);
+static mptl_cuda_type choose_type(int capability, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  int products = mptl_bf16_products(a, b);
   if (setting == MPTL_COMPUTE_BINARY32 || products == 0 || a.auto_bias || b.auto_bias) return MPTL_CUDA_F32;
   if (products == 1 && groups == 1 && mptl_cuda_supports(capability, MPTL_CUDA_BF16)) return MPTL_CUDA_BF16;
   return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
 }
 
 /* TF32 in place of binary32, where that is asked for. */
-static bool replaces_binary32(mptl_cuda_type type, mptl_compute_setting setting) {
-  return type == MPTL_CUDA_F32 && setting == MPTL_COMPUTE_TF32 &&
-         mptl_cuda_supports(mptl_cuda_runtime_capability(), MPTL_CUDA_TF32);
+static bool replaces_binary32(int capability, mptl_cuda_type type, mptl_compute_setting setting) {
+  return type == MPTL_CUDA_F32 && setting == MPTL_COMPUTE_TF32 && mptl_cuda_supports(capability, MPTL_CUDA_TF32);
 }
 
-const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  if (multiplies_codes(a, b, groups, setting)) return "fp8";
-  mptl_cuda_type type = choose_type(a, b, groups, setting);
-  return mptl_cuda_type_name(replaces_binary32(type, setting) ? MPTL_CUDA_TF32 : type);
+const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+  int capability = mptl_cuda(device)->capability;
+  if (multiplies_codes(capability, a, b, groups, setting)) return "fp8";
+  mptl_cuda_type type = choose_type(capability, a, b, groups, setting);
+  return mptl_cuda_type_name(replaces_binary32(capability, type, setting) ? MPTL_CUDA_TF32 : type);
 }
 
 /* What a pass may be multiplied as. Where the library has no code for a type, the next wider one, which is in front of it in the list of
@@ -47,14 +46,14 @@ const char *mptl_cuda_compute(mptl_format a, mptl_format b, int groups, mptl_com
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass) {
   const mptl_rounder *x = call->in[0].rounder, *theta = call->theta_rounder, *dy = call->dy.rounder;
   const mptl_rounder *first = pass == MPTL_BACKWARD_DATA ? dy : x, *second = pass == MPTL_BACKWARD_WEIGHTS ? dy : theta;
-  int type = MPTL_CUDA_F32, groups = mptl_call_groups(call);
+  int type = MPTL_CUDA_F32, groups = mptl_call_groups(call), capability = mptl_cuda_of(call)->capability;
   mptl_cuda_choices c = {.n = 0};
   if (first != NULL && second != NULL) {
-    type = (int)choose_type(first->format, second->format, groups, call->compute);
-    if (multiplies_codes(first->format, second->format, groups, call->compute))
+    type = (int)choose_type(capability, first->format, second->format, groups, call->compute);
+    if (multiplies_codes(capability, first->format, second->format, groups, call->compute))
       c.pairs[c.n++] = (mptl_cuda_pair){.first = code_type(first->format), .second = code_type(second->format)};
   }
-  bool inexact = replaces_binary32((mptl_cuda_type)type, call->compute);
+  bool inexact = replaces_binary32(capability, (mptl_cuda_type)type, call->compute);
   if (inexact) type = MPTL_CUDA_TF32;
   for (; type >= MPTL_CUDA_F32; type--)
     c.pairs[c.n++] = (mptl_cuda_pair){(mptl_cuda_type)type, (mptl_cuda_type)type, inexact && type == MPTL_CUDA_TF32};

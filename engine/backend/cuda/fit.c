@@ -10,12 +10,11 @@
 
 enum { SINKS = MPTL_CUDA_STAGE_OPS * MPTL_MAX_INPUTS };
 
-/* In the device's memory, for as long as the process runs: what was found of sink k of operator i, at i * MPTL_MAX_INPUTS + k. */
-static mptl_round_stats *found;
-
-static mptl_status clear(void) {
-  if (found == NULL) found = mptl_cuda_memory.alloc(SINKS * sizeof *found);
-  return found != NULL ? mptl_cuda_memory.zero(found, SINKS * sizeof *found) : mptl_fail(MPTL_ENOMEM, "no memory on the device");
+/* device->found, in its memory: what was found of sink k of operator i, at i * MPTL_MAX_INPUTS + k. */
+static mptl_status clear(mptl_cuda_device *d) {
+  if (d->found == NULL) d->found = mptl_cuda_alloc(&d->base, SINKS * sizeof *d->found);
+  if (d->found == NULL) return mptl_fail(MPTL_ENOMEM, "no memory on the device");
+  return mptl_cuda_zero(&d->base, d->found, SINKS * sizeof *d->found);
 }
 
 /* The sinks of an operator in one direction: the output's, or those of the inputs' gradients. */
@@ -39,7 +38,7 @@ static void set_measuring(mptl_call *c, bool forward, int i) {
     sinks[k].size = 0;
     sinks[k].accumulate = false;
     sinks[k].exponents = NULL;
-    sinks[k].stats = &found[i * MPTL_MAX_INPUTS + k];
+    sinks[k].stats = &mptl_cuda_of(c)->found[i * MPTL_MAX_INPUTS + k];
   }
   c->weights.stats = NULL;
   c->weights.exponents = NULL;
@@ -47,35 +46,36 @@ static void set_measuring(mptl_call *c, bool forward, int i) {
 }
 
 /* Fits what operator i gives, the operators in front of it (or behind it, in backward) being fitted already. */
-static mptl_status fit(mptl_stage *s, int i, bool forward, mptl_cuda_run *run) {
+static mptl_status fit(mptl_cuda_device *d, mptl_stage *s, int i, bool forward, mptl_cuda_run *run) {
   mptl_call calls[MPTL_CUDA_STAGE_OPS], *addresses[MPTL_CUDA_STAGE_OPS];
   mptl_round_stats results[MPTL_MAX_INPUTS];
   mptl_stage measuring = {.n = s->n, .calls = addresses, .scratch = s->scratch};
   mptl_sink *sinks;
-  MPTL_TRY(clear());
+  MPTL_TRY(clear(d));
   for (int j = 0; j < s->n; j++) {
     calls[j] = *s->calls[j];
     addresses[j] = &calls[j];
     set_measuring(&calls[j], forward, j);
   }
-  MPTL_TRY(run(&measuring, forward));
-  MPTL_TRY(mptl_cuda_memory.download(results, &found[i * MPTL_MAX_INPUTS], sizeof results));
+  MPTL_TRY(run(d, &measuring, forward));
+  MPTL_TRY(mptl_cuda_download(&d->base, results, &d->found[i * MPTL_MAX_INPUTS], sizeof results));
   for (int k = sinks_of(s->calls[i], forward, &sinks) - 1; k >= 0; k--)
     if (mptl_fits(&sinks[k])) mptl_rounder_fit(sinks[k].rounder, results[k].max_abs);
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_fit(mptl_stage *s, bool forward, mptl_cuda_run *run) {
+mptl_status mptl_cuda_fit(mptl_cuda_device *d, mptl_stage *s, bool forward, mptl_cuda_run *run) {
   for (int n = 0; n < s->n; n++) {
     int i = forward ? n : s->n - 1 - n;
-    if (has_fits(s->calls[i], forward)) MPTL_TRY(fit(s, i, forward, run));
+    if (has_fits(s->calls[i], forward)) MPTL_TRY(fit(d, s, i, forward, run));
   }
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_largest(float *largest, const float *x, size_t n) {
-  mptl_cuda_source source = {.data = mptl_cuda_address(x), .size = sizeof *x};
-  MPTL_TRY(clear());
-  MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_max_abs(mptl_cuda_address(&found->max_abs), &source, n, mptl_cuda_runtime_stream())));
-  return mptl_cuda_memory.download(largest, &found->max_abs, sizeof *largest);
+mptl_status mptl_cuda_largest(mptl_device *device, float *largest, const float *x, size_t n) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  mptl_cuda_source source = {.data = mptl_cuda_address(d, x), .size = sizeof *x};
+  MPTL_TRY(clear(d));
+  MPTL_TRY(MPTL_CUDA_LAUNCH(d, mptl_cuda_max_abs(mptl_cuda_address(d, &d->found->max_abs), &source, n, d->stream)));
+  return mptl_cuda_download(device, largest, &d->found->max_abs, sizeof *largest);
 }

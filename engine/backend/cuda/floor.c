@@ -9,7 +9,7 @@ enum { COPY_BYTES = 2 << 20, IMAGES = 4 }; /* for each multiprocessor */
 
 static mptl_status run_copy(void *state) {
   const mptl_floor_copy *c = state;
-  return mptl_cuda_runtime_copy(c->to, c->from, c->bytes);
+  return mptl_cuda_copy(mptl_cuda(c->device), c->to, c->from, c->bytes);
 }
 
 typedef struct product {
@@ -24,60 +24,62 @@ static mptl_status run_product(void *state) {
 
 /* Device memory with numbers of both signs and many digits: units take less power, and so are faster, where all are alike. Read in any type
  * they are finite, and in 32 bits of up to 11 significant bits. */
-static mptl_status make_numbers(void **p, size_t bytes, size_t element) {
+static mptl_status make_numbers(mptl_cuda_device *d, void **p, size_t bytes, size_t element) {
   enum { PIECE = 1 << 16 };
   const uint32_t digits = element == sizeof(float) ? 0xffffe000u : 0xffffffffu;
   mptl_status status = MPTL_OK;
   uint32_t *words = malloc(PIECE);
-  *p = mptl_cuda_memory.alloc(bytes);
+  *p = mptl_cuda_alloc(&d->base, bytes);
   if (words == NULL || *p == NULL) status = mptl_fail(MPTL_ENOMEM, "no memory");
   for (uint32_t i = 0; words != NULL && i < PIECE / sizeof *words; i++) {
     uint32_t x = (i + 1) * 2654435761u;
     words[i] = (((x ^ x >> 15) & 0x9f9f9f9fu) | 0x20202020u) & digits;
   }
   for (size_t at = 0; at < bytes && status == MPTL_OK; at += PIECE)
-    status = mptl_cuda_memory.upload((char *)*p + at, words, bytes - at < PIECE ? bytes - at : PIECE);
+    status = mptl_cuda_upload(&d->base, (char *)*p + at, words, bytes - at < PIECE ? bytes - at : PIECE);
   free(words);
   return status;
 }
 
-static mptl_status prepare(product *p, const mptl_conv_shape *shape, mptl_cuda_type type) {
+static mptl_status prepare(mptl_cuda_device *d, product *p, const mptl_conv_shape *shape, mptl_cuda_type type) {
   const size_t size = mptl_cuda_type_size(type);
-  MPTL_TRY(mptl_cuda_product_conv(&p->run, shape, MPTL_FORWARD, (mptl_cuda_pair){.first = type, .second = type}));
-  MPTL_TRY(make_numbers(&p->first, mptl_floor_values(shape) * size, size));
-  MPTL_TRY(make_numbers(&p->second, mptl_floor_weights(shape) * size, size));
-  p->result = mptl_cuda_memory.alloc(mptl_floor_values(shape) * sizeof(float));
-  p->workspace = mptl_cuda_memory.alloc(mptl_cuda_product_workspace_bytes(p->run));
+  MPTL_TRY(mptl_cuda_product_conv(&p->run, d, shape, MPTL_FORWARD, (mptl_cuda_pair){.first = type, .second = type}));
+  MPTL_TRY(make_numbers(d, &p->first, mptl_floor_values(shape) * size, size));
+  MPTL_TRY(make_numbers(d, &p->second, mptl_floor_weights(shape) * size, size));
+  p->result = mptl_cuda_alloc(&d->base, mptl_floor_values(shape) * sizeof(float));
+  p->workspace = mptl_cuda_alloc(&d->base, mptl_cuda_product_workspace_bytes(p->run));
   return p->result && p->workspace ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
 }
 
-static mptl_conv_shape shape_here(void) { return mptl_floor_shape(IMAGES * mptl_cuda_runtime_multiprocessors()); }
+static mptl_conv_shape shape_on(const mptl_cuda_device *d) { return mptl_floor_shape(IMAGES * d->multiprocessors); }
 
 /* Nothing is added where the library has no code for the type. */
-static mptl_status measure_product(mptl_floor *floor, const char *name, mptl_cuda_type type, double seconds) {
-  const mptl_conv_shape shape = shape_here();
+static mptl_status measure_product(mptl_cuda_device *d, mptl_floor *floor, const char *name, mptl_cuda_type type,
+                                   double seconds) {
+  const mptl_conv_shape shape = shape_on(d);
   product p = {.run = NULL};
   double best = 0;
-  mptl_status status = prepare(&p, &shape, type);
-  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, &mptl_cuda_memory, seconds);
-  mptl_cuda_memory.synchronize(); /* what failed is told; the memory is not to be in use */
+  mptl_status status = prepare(d, &p, &shape, type);
+  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, &d->base, seconds);
+  mptl_cuda_synchronize(&d->base); /* what failed is told; the memory is not to be in use */
   mptl_cuda_product_destroy(p.run);
-  mptl_cuda_memory.free(p.first);
-  mptl_cuda_memory.free(p.second);
-  mptl_cuda_memory.free(p.result);
-  mptl_cuda_memory.free(p.workspace);
+  mptl_cuda_free(&d->base, p.first);
+  mptl_cuda_free(&d->base, p.second);
+  mptl_cuda_free(&d->base, p.result);
+  mptl_cuda_free(&d->base, p.workspace);
   if (status == MPTL_OK) mptl_floor_add(floor, name, mptl_floor_operations(&shape), best);
   return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
 }
 
-mptl_status mptl_cuda_measure(mptl_floor *floor, double seconds) {
+mptl_status mptl_cuda_measure(mptl_device *device, mptl_floor *floor, double seconds) {
+  mptl_cuda_device *d = mptl_cuda(device);
   mptl_cuda_wanted list[MPTL_CUDA_E4M3 + 1];
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    list[type] = (mptl_cuda_wanted){shape_here(), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
-  mptl_cuda_products_expect(list, sizeof list / sizeof *list);
-  const size_t bytes = (size_t)COPY_BYTES * (size_t)mptl_cuda_runtime_multiprocessors();
-  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, bytes, &mptl_cuda_memory, seconds));
+    list[type] = (mptl_cuda_wanted){shape_on(d), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
+  mptl_cuda_products_expect(d, list, sizeof list / sizeof *list);
+  const size_t bytes = (size_t)COPY_BYTES * (size_t)d->multiprocessors;
+  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, bytes, device, seconds));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    MPTL_TRY(measure_product(floor, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));
+    MPTL_TRY(measure_product(d, floor, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));
   return MPTL_OK;
 }

@@ -32,7 +32,8 @@ typedef struct gemm_state {
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
 
-static mptl_cuda_stream stream(void) { return mptl_cuda_runtime_stream(); }
+static mptl_cuda_device *device(const mptl_call *call) { return mptl_cuda_of(call); }
+static mptl_cuda_stream stream(const mptl_call *call) { return mptl_cuda_stream_of(call); }
 
 /* ---- Shapes ---- */
 
@@ -82,7 +83,8 @@ static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) 
   if (!s.is_linear) p->in = (size_t)s.conv.ic, p->out = (size_t)s.conv.oc;
   mptl_cuda_product **product = product_of(call, pass);
   if (*product != NULL) return MPTL_OK;
-  return s.is_linear ? mptl_cuda_product_linear(product, &s.linear, pass, t) : mptl_cuda_product_conv(product, &s.conv, pass, t);
+  return s.is_linear ? mptl_cuda_product_linear(product, device(call), &s.linear, pass, t)
+                     : mptl_cuda_product_conv(product, device(call), &s.conv, pass, t);
 }
 
 /* The types and the product of a pass. */
@@ -116,12 +118,12 @@ static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *c
   return n;
 }
 
-void mptl_cuda_expect(mptl_call *const *calls, int n) {
+void mptl_cuda_expect(mptl_device *d, mptl_call *const *calls, int n) {
   size_t count = 0;
   mptl_cuda_wanted *list = calloc((size_t)n * MOST_WANTED, sizeof *list);
   for (int i = 0; i < n && list != NULL; i++)
     if (strcmp(calls[i]->op->kind->name, mptl_cuda_conv2d.kind) == 0) count += list_wanted(list + count, calls[i]);
-  if (count > 0) mptl_cuda_products_expect(list, count);
+  if (count > 0) mptl_cuda_products_expect(mptl_cuda(d), list, count);
   free(list);
 }
 
@@ -167,7 +169,8 @@ static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
   return mptl_cuda_product_workspace_bytes(*product_of(call, pass));
 }
 
-bool mptl_cuda_product_way(mptl_product_way *way, const mptl_call *call, int pass) {
+bool mptl_cuda_product_way(mptl_device *d, mptl_product_way *way, const mptl_call *call, int pass) {
+  (void)d;
   const char *kind = call->op->kind->name;
   bool multiplies = strcmp(kind, mptl_cuda_conv2d.kind) == 0 || strcmp(kind, mptl_cuda_linear_layer.kind) == 0;
   if (!multiplies || !has_pass(call, (mptl_pass)pass)) return false;
@@ -225,16 +228,19 @@ static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
 
 /* ---- Running ---- */
 
-static void *area(const mptl_call *call, size_t offset) { return mptl_cuda_address((char *)call->scratch + offset); }
+static void *area(const mptl_call *call, size_t offset) {
+  return mptl_cuda_address(device(call), (char *)call->scratch + offset);
+}
 
 /* A value of so many pixels of c channels as a pass multiplies it, of `wide` channels: where it is, or in the scratch memory at offset,
  * where it is put if `convert` is set. */
 static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t pixels,
                            size_t c, size_t wide, size_t offset, bool convert) {
-  mptl_cuda_source source = mptl_cuda_source_of(s);
+  mptl_cuda_source source = mptl_cuda_source_of(device(call), s);
   *p = as_it_is(s, type) ? source.data : area(call, offset);
   if (as_it_is(s, type) || !convert) return MPTL_OK;
-  return MPTL_CUDA_LAUNCH(mptl_cuda_cast_rows(area(call, offset), cast_type(type), &source, pixels, c, wide, stream()));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_cast_rows(area(call, offset), cast_type(type), &source, pixels, c, wide, stream(call)));
 }
 
 static mptl_status input(const void **x, const mptl_call *call, const gemm_pass *p) {
@@ -243,17 +249,20 @@ static mptl_status input(const void **x, const mptl_call *call, const gemm_pass 
 
 /* The weights, rounded, as a pass multiplies them, in the libraries' order. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
-  mptl_cuda_rounding weights = mptl_cuda_rounding_of(&call->weights);
+  mptl_cuda_rounding weights = mptl_cuda_rounding_of(device(call), &call->weights);
   mptl_cuda_weights shape = weights_shape(call);
   mptl_cuda_cast_type type = cast_type(p->type.second);
   if (!is_filled_up(call, p))
-    return MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->second), type, &weights, shape, stream()));
+    return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_round_weights(area(call, p->second), type, &weights, shape, stream(call)));
   mptl_cuda_source own = {.data = area(call, p->weights), .size = sizeof(float)};
   size_t size = mptl_cuda_type_size(p->type.second), rows = shape.k * shape.s;
   size_t there = rows * p->in * size, others = filters_numel(call, p) * size - there; /* bytes; the channels are even */
-  MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &weights, shape, stream())));
-  MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_cast_rows(area(call, p->second), type, &own, rows, shape.c, p->in, stream())));
-  return MPTL_CUDA_LAUNCH(mptl_cuda_fill(area(call, p->second + there), 0.0f, others / sizeof(float), stream()));
+  MPTL_TRY(MPTL_CUDA_LAUNCH(device(call),
+                            mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &weights, shape, stream(call))));
+  MPTL_TRY(
+      MPTL_CUDA_LAUNCH(device(call), mptl_cuda_cast_rows(area(call, p->second), type, &own, rows, shape.c, p->in, stream(call))));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_fill(area(call, p->second + there), 0.0f, others / sizeof(float), stream(call)));
 }
 
 /* The gradients of the weights, from the results of a pass. */
@@ -264,9 +273,11 @@ static mptl_status unpack_gradients(const mptl_call *call, const gemm_pass *p) {
     mptl_cuda_sink own = {.data = area(call, p->weights), .size = sizeof(float)};
     size_t rows = shape.k * shape.s;
     from = p->weights;
-    MPTL_TRY(MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&own, area(call, p->results), rows, p->in, NULL, shape.c, stream())));
+    MPTL_TRY(MPTL_CUDA_LAUNCH(device(call),
+                              mptl_cuda_write_rows(&own, area(call, p->results), rows, p->in, NULL, shape.c, stream(call))));
   }
-  return MPTL_CUDA_LAUNCH(mptl_cuda_unpack_weights(mptl_cuda_address(call->dtheta[0]), area(call, from), shape, stream()));
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_unpack_weights(mptl_cuda_address(device(call), call->dtheta[0]),
+                                                                 area(call, from), shape, stream(call)));
 }
 
 static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
@@ -278,13 +289,14 @@ static mptl_status forward(mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   const void *x;
   size_t channels = out_channels(call);
-  mptl_cuda_sink y = mptl_cuda_sink_of(&call->y);
-  const float *bias = call->op->attr.bias ? mptl_cuda_address(call->theta[1]) : NULL;
+  mptl_cuda_sink y = mptl_cuda_sink_of(device(call), &call->y);
+  const float *bias = call->op->attr.bias ? mptl_cuda_address(device(call), call->theta[1]) : NULL;
   float *results = in_place(&call->y, p->out, channels) ? y.data : area(call, p->results);
   MPTL_TRY(pack_weights(call, p));
   MPTL_TRY(input(&x, call, p));
   MPTL_TRY(multiply(call, MPTL_FORWARD, results, x, area(call, p->second)));
-  return MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&y, results, out_pixels(call), p->out, bias, channels, stream()));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_write_rows(&y, results, out_pixels(call), p->out, bias, channels, stream(call)));
 }
 
 static mptl_status backward_theta(mptl_call *call) {
@@ -296,9 +308,9 @@ static mptl_status backward_theta(mptl_call *call) {
   MPTL_TRY(multiply(call, MPTL_BACKWARD_WEIGHTS, area(call, w->results), x, dy));
   MPTL_TRY(unpack_gradients(call, w));
   if (!call->op->attr.bias) return MPTL_OK;
-  mptl_cuda_source source = mptl_cuda_source_of(&call->dy);
-  return MPTL_CUDA_LAUNCH(mptl_cuda_bias_gradient(mptl_cuda_address(call->dtheta[1]), &source, pixels, channels,
-                                                  area(call, state(call)->bias_sums), stream()));
+  mptl_cuda_source source = mptl_cuda_source_of(device(call), &call->dy);
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_bias_gradient(mptl_cuda_address(device(call), call->dtheta[1]), &source, pixels,
+                                                                channels, area(call, state(call)->bias_sums), stream(call)));
 }
 
 static mptl_status backward(mptl_call *call) {
@@ -307,13 +319,13 @@ static mptl_status backward(mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
   const void *dy;
   size_t channels = in_channels(call);
-  mptl_cuda_sink dx = mptl_cuda_sink_of(&call->dx[0]);
+  mptl_cuda_sink dx = mptl_cuda_sink_of(device(call), &call->dx[0]);
   float *results = in_place(&call->dx[0], d->in, channels) ? dx.data : area(call, d->results);
   MPTL_TRY(pack_weights(call, d));
   MPTL_TRY(operand(&dy, call, &call->dy, d->type.first, out_pixels(call), out_channels(call), d->out, d->first,
                    !share_gradient(call)));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_DATA, results, dy, area(call, d->second)));
-  return MPTL_CUDA_LAUNCH(mptl_cuda_write_rows(&dx, results, in_pixels(call), d->in, NULL, channels, stream()));
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_write_rows(&dx, results, in_pixels(call), d->in, NULL, channels, stream(call)));
 }
 
 /* ---- The rows of the table ---- */

@@ -7,7 +7,6 @@
 
 #include "backend/cuda/blas.h"
 #include "backend/cuda/dnn.h"
-#include "backend/cuda/runtime.h"
 
 enum { MOST_THREADS = 4 }; /* that make plans: more would only wait for each other (dnn_ahead.c) */
 
@@ -17,9 +16,11 @@ struct mptl_cuda_product {
   mptl_cuda_linear *linear;
 };
 
-/* For the open device, for the life of the process. */
-static mptl_cuda_dnn *dnn;
-static mptl_cuda_blas *blas;
+/* The libraries on a device; NULL before they are needed. */
+struct mptl_cuda_products {
+  mptl_cuda_dnn *dnn;
+  mptl_cuda_blas *blas;
+};
 
 static mptl_status allocate(mptl_cuda_product **product) {
   *product = calloc(1, sizeof **product);
@@ -33,19 +34,45 @@ static mptl_status finish(mptl_cuda_product **product, mptl_status status) {
   return status;
 }
 
-static mptl_status open_dnn(void) {
-  return dnn != NULL ? MPTL_OK : mptl_cuda_dnn_create(&dnn, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream());
+static mptl_status open_products(mptl_cuda_device *d) {
+  if (d->products == NULL) d->products = calloc(1, sizeof *d->products);
+  return d->products != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
 }
 
-void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
+static mptl_status open_dnn(mptl_cuda_dnn **dnn, mptl_cuda_device *d) {
+  MPTL_TRY(open_products(d));
+  if (d->products->dnn == NULL) MPTL_TRY(mptl_cuda_dnn_create(&d->products->dnn, d->number, d->stream));
+  *dnn = d->products->dnn;
+  return MPTL_OK;
+}
+
+static mptl_status open_blas(mptl_cuda_blas **blas, mptl_cuda_device *d) {
+  MPTL_TRY(open_products(d));
+  if (d->products->blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&d->products->blas, d->number, d->stream));
+  *blas = d->products->blas;
+  return MPTL_OK;
+}
+
+void mptl_cuda_products_close(mptl_cuda_device *d) {
+  if (d->products == NULL) return;
+  mptl_cuda_dnn_destroy(d->products->dnn);
+  mptl_cuda_blas_destroy(d->products->blas);
+  free(d->products);
+  d->products = NULL;
+}
+
+void mptl_cuda_products_expect(mptl_cuda_device *device, const mptl_cuda_wanted *list, size_t n) {
+  mptl_cuda_dnn *dnn;
   cpu_set_t cores;
   int threads = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-  if (open_dnn() != MPTL_OK) return;
+  if (open_dnn(&dnn, device) != MPTL_OK) return;
   mptl_cuda_conv_make_ahead(dnn, list, n, MPTL_CUDA_USUAL_WORKSPACE, threads < MOST_THREADS ? threads : MOST_THREADS);
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
-  MPTL_TRY(open_dnn());
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
+                                   mptl_pass pass, mptl_cuda_pair t) {
+  mptl_cuda_dnn *dnn;
+  MPTL_TRY(open_dnn(&dnn, device));
   MPTL_TRY(allocate(product));
   MPTL_TRY(
       finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE)));
@@ -53,9 +80,10 @@ mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_pair t) {
-  if (blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&blas, mptl_cuda_runtime_device(), mptl_cuda_runtime_stream()));
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *shape,
+                                     mptl_pass pass, mptl_cuda_pair t) {
+  mptl_cuda_blas *blas;
+  MPTL_TRY(open_blas(&blas, device));
   MPTL_TRY(allocate(product));
   return finish(product,
                 mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE));

@@ -9,19 +9,20 @@
 
 #include <stddef.h>
 
+#include "backend/cuda/runtime.h"
 #include "backend/cuda/wanted.h"
 
 typedef struct mptl_cuda_product mptl_cuda_product;
 
-/* For the open device (runtime.h). MPTL_EINVAL: the operands' types do not go together (types.h). MPTL_EUNSUPPORTED: the library has no
+/* The libraries are loaded with the device's first product. MPTL_EINVAL: the operands' types do not go together (types.h). MPTL_EUNSUPPORTED: the library has no
  * code for that. */
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass,
-                                   mptl_cuda_pair types);
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *shape, mptl_pass pass,
-                                     mptl_cuda_pair types);
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
+                                   mptl_pass pass, mptl_cuda_pair types);
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *shape,
+                                     mptl_pass pass, mptl_cuda_pair types);
 
-/* Tells what mptl_cuda_product_conv will be called for until it is told again, so that what takes long may be made side by side. */
-void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n);
+/* Optional hint: what mptl_cuda_product_conv will be called for, so that slow preparation can run in parallel. */
+void mptl_cuda_products_expect(mptl_cuda_device *device, const mptl_cuda_wanted *list, size_t n);
 void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed */
 
 /* Device memory that a run needs, 256-byte aligned. */
@@ -33,6 +34,9 @@ const char *mptl_cuda_product_engine(const mptl_cuda_product *product);
 /* Addresses are the device's, 16-byte aligned. */
 mptl_status mptl_cuda_product_run(mptl_cuda_product *product, float *result, const void *first, const void *second,
                                   void *workspace);
+
+/* Releases what the device's products share: device->products. After the last of them. */
+void mptl_cuda_products_close(mptl_cuda_device *device);
 
 /* "cuDNN 9.13.0, cuBLASLt 13.1.0" */
 const char *mptl_cuda_products_libraries(void);

@@ -7,25 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The open device. Uploads go through a piece of the host's memory that the device reads by itself, so that the caller's may be
- * overwritten at once: one behind the other, until there is no room and the last one has to be waited for. */
-static struct {
-  int device, capability, multiprocessors;
-  cudaStream_t stream;
+/* Uploads go through a piece of the host's memory that the device reads by itself, so that the caller's may be overwritten at once: one
+ * behind the other, until there is no room and the last one has to be waited for. */
+struct mptl_cuda_runtime {
   cudaEvent_t uploaded;
   char *staging;
   size_t staged;
   bool blocking; /* every launch is waited for */
-} open_device = {.device = -1};
+  struct block *blocks;
+  pthread_mutex_t lock; /* of blocks: a loader's thread frees, too */
+};
 
 enum { STAGING_BYTES = 32 << 20 };
 
-/* CUDA's device is one of the thread's: the first call of another thread would make a context on device 0. */
-static _Thread_local bool on_device;
-
-static void use_device(void) {
-  if (!on_device && open_device.device >= 0) on_device = cudaSetDevice(open_device.device) == cudaSuccess;
-}
+/* CUDA keeps a current device for each thread, 0 at first. What goes wrong here is reported by the call that follows. */
+static void use(const mptl_cuda_device *device) { cudaSetDevice(device->number); }
 
 static mptl_status check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
@@ -54,9 +50,9 @@ mptl_status mptl_cuda_runtime_count(int *devices) {
   return mptl_fail(MPTL_EUNSUPPORTED, "no usable NVIDIA GPU: %s", cudaGetErrorString(error));
 }
 
-mptl_status mptl_cuda_runtime_describe(int device, char *text, size_t size) {
+mptl_status mptl_cuda_runtime_describe(int number, char *text, size_t size) {
   struct cudaDeviceProp p;
-  TRY(cudaGetDeviceProperties(&p, device), "properties of a device");
+  TRY(cudaGetDeviceProperties(&p, number), "properties of a device");
   snprintf(text, size, "%s, compute capability %d.%d, %.1f GiB", p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30);
   return MPTL_OK;
 }
@@ -69,34 +65,41 @@ static mptl_status read_blocking(bool *blocking) {
   return mptl_fail(MPTL_EINVAL, "MPTL_CUDA_BLOCKING: %.60s, accepted are 0 and 1", text);
 }
 
-static mptl_status start(int device) {
+static mptl_status start(mptl_cuda_device *d) {
   int major = 0, minor = 0;
-  MPTL_TRY(read_blocking(&open_device.blocking));
-  TRY(cudaSetDevice(device), "choosing the device");
-  TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "compute capability");
-  TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "compute capability");
-  TRY(cudaDeviceGetAttribute(&open_device.multiprocessors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
+  struct mptl_cuda_runtime *r = d->runtime;
+  MPTL_TRY(read_blocking(&r->blocking));
+  TRY(cudaSetDevice(d->number), "choosing the device");
+  TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->number), "compute capability");
+  TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->number), "compute capability");
+  TRY(cudaDeviceGetAttribute(&d->multiprocessors, cudaDevAttrMultiProcessorCount, d->number), "multiprocessors");
   if (major < 8)
     return mptl_fail(MPTL_EUNSUPPORTED, "compute capability %d.%d, the kernels are built for 8.0 and newer", major, minor);
-  TRY(cudaStreamCreateWithFlags(&open_device.stream, cudaStreamNonBlocking), "making a stream");
-  TRY(cudaEventCreateWithFlags(&open_device.uploaded, cudaEventDisableTiming), "making an event");
-  TRY(cudaMallocHost((void **)&open_device.staging, STAGING_BYTES), "memory for uploads");
-  open_device.capability = 10 * major + minor;
-  open_device.device = device;
-  on_device = true;
+  TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "making a stream");
+  TRY(cudaEventCreateWithFlags(&r->uploaded, cudaEventDisableTiming), "making an event");
+  TRY(cudaMallocHost((void **)&r->staging, STAGING_BYTES), "memory for uploads");
+  d->capability = 10 * major + minor;
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_runtime_open(int device) {
-  if (open_device.device < 0) return start(device);
-  if (open_device.device == device) return MPTL_OK;
-  return mptl_fail(MPTL_EUNSUPPORTED, "this process uses cuda:%d already, it can have one GPU", open_device.device);
+mptl_status mptl_cuda_runtime_open(mptl_cuda_device *device, int number) {
+  device->number = number;
+  device->runtime = calloc(1, sizeof *device->runtime);
+  if (device->runtime == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  pthread_mutex_init(&device->runtime->lock, NULL);
+  return start(device);
 }
 
-int mptl_cuda_runtime_device(void) { return open_device.device; }
-mptl_cuda_stream mptl_cuda_runtime_stream(void) { return open_device.stream; }
-int mptl_cuda_runtime_capability(void) { return open_device.capability; }
-int mptl_cuda_runtime_multiprocessors(void) { return open_device.multiprocessors; }
+void mptl_cuda_runtime_close(mptl_cuda_device *device) {
+  struct mptl_cuda_runtime *r = device->runtime;
+  if (r == NULL) return;
+  use(device);
+  if (r->staging != NULL) cudaFreeHost(r->staging);
+  if (r->uploaded != NULL) cudaEventDestroy(r->uploaded);
+  if (device->stream != NULL) cudaStreamDestroy(device->stream);
+  pthread_mutex_destroy(&r->lock);
+  free(r);
+}
 
 /* ---- Memory ---- */
 
@@ -107,11 +110,9 @@ typedef struct block {
   struct block *next;
 } block;
 
-static block *blocks;
-static pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static void *allocate(size_t bytes) {
-  use_device();
+void *mptl_cuda_alloc(mptl_device *device, size_t bytes) {
+  struct mptl_cuda_runtime *r = mptl_cuda(device)->runtime;
+  use(mptl_cuda(device));
   block *b = malloc(sizeof *b);
   size_t whole = bytes > SIZE_MAX - 256 ? bytes : (bytes + (bytes == 0) + 255) / 256 * 256;
   if (b == NULL || cudaMalloc(&b->p, whole) != cudaSuccess) {
@@ -120,122 +121,117 @@ static void *allocate(size_t bytes) {
     return NULL;
   }
   b->bytes = whole;
-  pthread_mutex_lock(&blocks_lock);
-  b->next = blocks;
-  blocks = b;
-  pthread_mutex_unlock(&blocks_lock);
+  pthread_mutex_lock(&r->lock);
+  b->next = r->blocks;
+  r->blocks = b;
+  pthread_mutex_unlock(&r->lock);
   mptl_memory_count((ptrdiff_t)whole);
   return b->p;
 }
 
-static void release(void *p) {
+void mptl_cuda_free(mptl_device *device, void *p) {
+  struct mptl_cuda_runtime *r = mptl_cuda(device)->runtime;
   if (p == NULL) return;
-  pthread_mutex_lock(&blocks_lock);
-  block **at = &blocks;
+  pthread_mutex_lock(&r->lock);
+  block **at = &r->blocks;
   while (*at != NULL && (*at)->p != p) at = &(*at)->next;
   block *b = *at;
   if (b != NULL) *at = b->next;
-  pthread_mutex_unlock(&blocks_lock);
+  pthread_mutex_unlock(&r->lock);
   if (b == NULL) return;
-  use_device();
+  use(mptl_cuda(device));
   cudaFree(p); /* waits for the work that may still use it */
   mptl_memory_count(-(ptrdiff_t)b->bytes);
   free(b);
 }
 
-static mptl_status upload_piece(char *to, const char *host, size_t bytes) {
-  if (open_device.staged + bytes > STAGING_BYTES) {
-    TRY(cudaEventSynchronize(open_device.uploaded), "waiting for an upload");
-    open_device.staged = 0;
+static mptl_status upload_piece(mptl_cuda_device *d, char *to, const char *host, size_t bytes) {
+  struct mptl_cuda_runtime *r = d->runtime;
+  if (r->staged + bytes > STAGING_BYTES) {
+    TRY(cudaEventSynchronize(r->uploaded), "waiting for an upload");
+    r->staged = 0;
   }
-  char *piece = open_device.staging + open_device.staged;
+  char *piece = r->staging + r->staged;
   memcpy(piece, host, bytes);
-  open_device.staged += (bytes + 255) / 256 * 256;
-  TRY(cudaMemcpyAsync(to, piece, bytes, cudaMemcpyHostToDevice, open_device.stream), "upload");
-  return check(cudaEventRecord(open_device.uploaded, open_device.stream), "upload");
+  r->staged += (bytes + 255) / 256 * 256;
+  TRY(cudaMemcpyAsync(to, piece, bytes, cudaMemcpyHostToDevice, d->stream), "upload");
+  return check(cudaEventRecord(r->uploaded, d->stream), "upload");
 }
 
-static mptl_status upload(void *to, const void *host, size_t bytes) {
+mptl_status mptl_cuda_upload(mptl_device *device, void *to, const void *host, size_t bytes) {
   enum { PIECE = STAGING_BYTES / 4 };
-  use_device();
+  use(mptl_cuda(device));
   for (size_t at = 0; at < bytes; at += PIECE)
-    MPTL_TRY(upload_piece((char *)to + at, (const char *)host + at, bytes - at < PIECE ? bytes - at : PIECE));
+    MPTL_TRY(upload_piece(mptl_cuda(device), (char *)to + at, (const char *)host + at, bytes - at < PIECE ? bytes - at : PIECE));
   return MPTL_OK;
 }
 
 /* Memory that the device cannot read by itself will do, too. */
-static void *host_alloc(size_t bytes) {
+void *mptl_cuda_host_alloc(mptl_device *device, size_t bytes) {
   void *p = NULL;
-  use_device();
+  use(mptl_cuda(device));
   if (cudaMallocHost(&p, bytes > 0 ? bytes : 1) == cudaSuccess) return p;
   cudaGetLastError();
-  return mptl_host_memory.host_alloc(bytes);
+  return mptl_device_host_alloc(NULL, bytes);
 }
 
-static bool device_reads(const void *host) {
+static bool device_reads(mptl_device *device, const void *host) {
   struct cudaPointerAttributes a;
-  use_device();
+  use(mptl_cuda(device));
   if (cudaPointerGetAttributes(&a, host) == cudaSuccess) return a.type == cudaMemoryTypeHost;
   cudaGetLastError();
   return false;
 }
 
-static void host_free(void *p) {
-  if (p != NULL && device_reads(p))
+void mptl_cuda_host_free(mptl_device *device, void *p) {
+  if (p != NULL && device_reads(device, p))
     cudaFreeHost(p); /* waits for uploads from it */
   else
-    mptl_host_memory.host_free(p);
+    mptl_device_host_free(NULL, p);
 }
 
-static mptl_status lend(void *to, const void *host, size_t bytes) {
-  if (!device_reads(host)) return upload(to, host, bytes);
-  return check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, open_device.stream), "upload");
+mptl_status mptl_cuda_lend(mptl_device *device, void *to, const void *host, size_t bytes) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  if (!device_reads(device, host)) return mptl_cuda_upload(device, to, host, bytes);
+  return check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, d->stream), "upload");
 }
 
-static mptl_status synchronize(void) {
-  use_device();
-  return check(cudaStreamSynchronize(open_device.stream), "work on the device");
+mptl_status mptl_cuda_synchronize(mptl_device *device) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  use(d);
+  return check(cudaStreamSynchronize(d->stream), "work on the device");
 }
 
-static mptl_status download(void *host, const void *from, size_t bytes) {
-  use_device();
-  TRY(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, open_device.stream), "download");
-  return synchronize();
+mptl_status mptl_cuda_download(mptl_device *device, void *host, const void *from, size_t bytes) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  use(d);
+  TRY(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, d->stream), "download");
+  return mptl_cuda_synchronize(device);
 }
 
-static mptl_status zero(void *p, size_t bytes) {
-  use_device();
-  return check(cudaMemsetAsync(p, 0, bytes, open_device.stream), "clearing memory");
+mptl_status mptl_cuda_zero(mptl_device *device, void *p, size_t bytes) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  use(d);
+  return check(cudaMemsetAsync(p, 0, bytes, d->stream), "clearing memory");
 }
 
-mptl_status mptl_cuda_runtime_copy(void *to, const void *from, size_t bytes) {
-  use_device();
-  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, open_device.stream), "copying");
+mptl_status mptl_cuda_copy(mptl_cuda_device *d, void *to, const void *from, size_t bytes) {
+  use(d);
+  return check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream), "copying");
 }
-
-const mptl_memory mptl_cuda_memory = {.is_host = false,
-                                      .alloc = allocate,
-                                      .free = release,
-                                      .upload = upload,
-                                      .download = download,
-                                      .zero = zero,
-                                      .synchronize = synchronize,
-                                      .host_alloc = host_alloc,
-                                      .host_free = host_free,
-                                      .lend = lend};
 
 /* ---- Launches ---- */
 
-void mptl_cuda_enter(void) { use_device(); }
+void mptl_cuda_enter(mptl_cuda_device *d) { use(d); }
 
-mptl_status mptl_cuda_runtime_settle(const char *what) {
-  return open_device.blocking ? check(cudaStreamSynchronize(open_device.stream), what) : MPTL_OK;
+mptl_status mptl_cuda_settle(mptl_cuda_device *d, const char *what) {
+  return d->runtime->blocking ? check(cudaStreamSynchronize(d->stream), what) : MPTL_OK;
 }
 
-mptl_status mptl_cuda_leave_call(int error, const char *call) {
-  if (error == 0 && !open_device.blocking) return MPTL_OK;
+mptl_status mptl_cuda_leave_call(mptl_cuda_device *d, int error, const char *call) {
+  if (error == 0 && !d->runtime->blocking) return MPTL_OK;
   char what[160];
   snprintf(what, sizeof what, "%s %.120s", error != 0 ? "starting" : "running", call);
   TRY((cudaError_t)error, what);
-  return mptl_cuda_runtime_settle(what);
+  return mptl_cuda_settle(d, what);
 }

@@ -85,7 +85,7 @@ typedef struct mptl_loader_options {
   int augment;
   int drop_last; /* leave out the smaller batch at the end */
   uint64_t seed;
-  const mptl_device *device;                                 /* that the batches are for; NULL: the CPU */
+  mptl_device *device;                                       /* that the batches are for; NULL: the CPU */
   float mean[MPTL_IMAGE_CHANNELS], std[MPTL_IMAGE_CHANNELS]; /* a byte p of channel c becomes (p/255 - mean[c]) / std[c] */
 } mptl_loader_options;
 

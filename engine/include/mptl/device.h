@@ -8,19 +8,30 @@
 
 #include "mptl/status.h"
 
-typedef struct mptl_backend mptl_device; /* opened once, for the life of the process */
+/* An opened device: a backend's functions and what they need (a stream, library handles, threads). Devices share nothing, also two of one
+ * name: each can be used by a thread of its own, at the same time. One device is used by one thread at a time. */
+typedef struct mptl_device mptl_device;
 
-/* The device of that name: "cpu", "cuda:N", "cuda" (the first), or "auto": cuda where that can be used, else cpu. One GPU a process.
+/* Opens the device of that name: "cpu", "cuda:N", "cuda" (the first), or "auto": cuda where that can be used, else cpu.
+ * threads: how many compute, of the CPU; 0: mptl_default_threads (machine.h). Nothing but the device's own work runs on as many.
  * MPTL_EINVAL: another name, or a number beyond the last. MPTL_EUNSUPPORTED: there is no plug-in, no driver, no GPU. */
-MPTL_API mptl_status mptl_device_open(const mptl_device **device, const char *name);
+MPTL_API mptl_status mptl_device_open(mptl_device **device, const char *name, int threads);
+
+/* A device has users, the first is who opened it; the last one to close it releases it. Models, workspaces, tensors and loaders are users, so
+ * whoever opened it may close it before them. retain adds one and returns the device. NULL is allowed in both. */
+MPTL_API mptl_device *mptl_device_retain(mptl_device *device);
+MPTL_API void mptl_device_close(mptl_device *device);
 
 /* The name that opens it: "cpu", "cuda:0". */
 MPTL_API const char *mptl_device_name(const mptl_device *device);
 
-/* Memory of the host from which what a program is given goes to the device without a copy in between: for batches. 64-byte aligned,
- * uninitialised; NULL when it cannot be had. */
-MPTL_API void *mptl_device_host_alloc(const mptl_device *device, size_t bytes);
-MPTL_API void mptl_device_host_free(const mptl_device *device, void *p); /* NULL is allowed */
+/* Threads that compute. */
+MPTL_API int mptl_device_threads(const mptl_device *device);
+
+/* Pinned host memory: batches upload from it without a staging copy. 64-byte aligned, not counted, uninitialised; NULL when there is none.
+ * device NULL: for the CPU. */
+MPTL_API void *mptl_device_host_alloc(mptl_device *device, size_t bytes);
+MPTL_API void mptl_device_host_free(mptl_device *device, void *p); /* NULL is allowed */
 
 /* What a device reaches at most, as it is measured: what the parts of a step are held against. */
 enum { MPTL_FLOOR_TYPES = 4 };
@@ -34,7 +45,7 @@ typedef struct mptl_floor {
 } mptl_floor;
 
 /* seconds: how long each of the figures is looked for; the best counts. */
-MPTL_API mptl_status mptl_device_measure(mptl_floor *floor, const mptl_device *device, double seconds);
+MPTL_API mptl_status mptl_device_measure(mptl_floor *floor, mptl_device *device, double seconds);
 
 /* GPUs that can be opened; MPTL_EUNSUPPORTED with what is missing where there is none. */
 MPTL_API mptl_status mptl_cuda_count(int *count);

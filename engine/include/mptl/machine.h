@@ -17,6 +17,11 @@ typedef struct mptl_processors {
 /* root, which is "" but in tests, stands in front of /proc and /sys. */
 MPTL_API mptl_processors mptl_find_processors(const char *root);
 
+enum { MPTL_MAX_THREADS = 1024 };
+
+/* Threads that compute where nobody says how many: what OMP_NUM_THREADS asks for, else as many as are usable. */
+MPTL_API int mptl_default_threads(const char *root);
+
 typedef struct mptl_memory_limit {
   uint64_t bytes;    /* that may be taken in addition; UINT64_MAX when nothing is known */
   char limiter[512]; /* what leaves no more: "RLIMIT_AS", a control group's file, "physical memory" */

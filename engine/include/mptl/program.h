@@ -16,9 +16,9 @@
 /* ---- Model: what training changes ---- */
 
 typedef struct mptl_model {
-  const mptl_graph *graph;   /* borrowed: must outlive the model */
-  const mptl_device *device; /* in whose memory the tensors are */
-  mptl_tensor **params;      /* by parameter index: binary32 master, or buffer; PyTorch's layout */
+  const mptl_graph *graph; /* borrowed: must outlive the model */
+  mptl_device *device;     /* in whose memory the tensors are */
+  mptl_tensor **params;    /* by parameter index: binary32 master, or buffer; PyTorch's layout */
   mptl_tensor **grads;   /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
   mptl_tensor **momenta; /* trained ones: momentum buffer; else NULL */
   struct mptl_trained_list *trained; /* the device's list of the trained ones; NULL before there are gradients */
@@ -26,7 +26,7 @@ typedef struct mptl_model {
 } mptl_model;
 
 /* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone, the same on every device. */
-MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, const mptl_device *device);
+MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, mptl_device *device);
 MPTL_API void mptl_model_destroy(mptl_model *model);
 
 /* ---- Program ---- */
@@ -41,7 +41,7 @@ typedef enum mptl_value_storage { MPTL_PACKED, MPTL_EMULATED } mptl_value_storag
  * backward and mptl_program_read must come before another program's forward. */
 typedef struct mptl_workspace mptl_workspace;
 
-MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace, const mptl_device *device);
+MPTL_API mptl_status mptl_workspace_create(mptl_workspace **workspace, mptl_device *device);
 MPTL_API void mptl_workspace_destroy(mptl_workspace *workspace); /* after the programs that use it; NULL is allowed */
 
 /* What matrix products are computed in; the products are the same (but see tf32), they are added in binary32 (but see fp8). */
@@ -65,7 +65,7 @@ typedef struct mptl_program_options {
   mptl_rounding_mode rounding; /* of every tensor */
   uint64_t seed;               /* of stochastic rounding and dropout */
   mptl_workspace *workspace;   /* shared with other programs on the device, borrowed; NULL: one of its own */
-  const mptl_device *device;   /* for mptl_predict_memory, NULL: the CPU; a program runs on its model's */
+  mptl_device *device;         /* for mptl_predict_memory, NULL: the CPU; a program runs on its model's */
 } mptl_program_options;
 
 /* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
@@ -152,7 +152,7 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
  * on GPUs "tf32" and "fp8" (the codes of fp8_e4m3fn and fp8_e5m2, where the library has that for the shape, else "bf16"),
  * or "2xbf16" and "4xbf16" where numbers of more than 8 significant bits are split in two. FP(e,m,auto): with the shifts for values of
  * magnitude 1. */
-MPTL_API const char *mptl_compute_name(const mptl_device *device, mptl_format a, mptl_format b, int groups,
+MPTL_API const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int groups,
                                        mptl_compute_setting setting);
 
 /* Its settings' names in the order of mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32"; NULL beyond the end. */

@@ -14,11 +14,12 @@ typedef struct mptl_image_facts {
   char problem[192];           /* why it cannot be read or decoded, else "" */
 } mptl_image_facts;
 
-/* Facts of n images, from number first on, by all threads of OpenMP; the same for any number of threads. first and n are within the
+/* Facts of n images, from number first on, the same for any number of threads, at least 1. first and n are within the
  * collection or set. MPTL_ENOMEM; what is wrong with an image is among its facts. A data set has to be one in
  * memory, else MPTL_EINVAL. */
-MPTL_API mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n);
-MPTL_API mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n);
+MPTL_API mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n,
+                                        int threads);
+MPTL_API mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n, int threads);
 MPTL_API mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first, int64_t n);
 
 #endif

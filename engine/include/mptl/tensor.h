@@ -12,7 +12,7 @@
 
 #define MPTL_MAX_DIMS 4
 
-typedef struct mptl_storage mptl_storage; /* counted memory, 64-byte aligned */
+typedef struct mptl_storage mptl_storage; /* counted memory, 64-byte aligned; it keeps its device open */
 
 typedef struct mptl_tensor {
   int refs;
@@ -26,11 +26,10 @@ typedef struct mptl_tensor {
 MPTL_API mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims);
 
 /* The same in memory of the host that the device reads by itself (a GPU's is not counted): for images that go there in every step. */
-MPTL_API mptl_status mptl_tensor_create_for(mptl_tensor **tensor, const mptl_device *device, int ndim, const int64_t *dims);
+MPTL_API mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims);
 
-/* The same in a device's memory (core/memory.h), which outlives it. */
-struct mptl_memory;
-mptl_status mptl_tensor_create_in(mptl_tensor **tensor, const struct mptl_memory *memory, int ndim, const int64_t *dims);
+/* The same in a device's memory. */
+mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims);
 
 /* Another tensor over the same storage, offset elements into base; numel must fit. */
 MPTL_API mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims);

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/runtime.h"
 #include "kernels/round.h"
 
 struct mptl_cuda_product {
+  mptl_cuda_device *device;
   mptl_conv_shape s;
   mptl_pass pass;
   mptl_cuda_pair type;
@@ -32,30 +32,40 @@ static mptl_status check_bf16(const mptl_conv_shape *s, mptl_pass pass) {
   return MPTL_OK;
 }
 
-static mptl_status create(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
+static mptl_status create(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape, mptl_pass pass,
+                          mptl_cuda_pair t) {
   MPTL_TRY(mptl_conv_check(shape));
-  MPTL_TRY(mptl_cuda_check_types(mptl_cuda_runtime_capability(), t.first, t.second));
+  MPTL_TRY(mptl_cuda_check_types(device->capability, t.first, t.second));
   if (mptl_cuda_type_size(t.first) == 1) MPTL_TRY(check_8_bits(shape, t.first, t.second));
   *product = malloc(sizeof **product);
   if (*product == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  **product = (mptl_cuda_product){.s = *shape, .pass = pass, .type = t};
+  **product = (mptl_cuda_product){.device = device, .s = *shape, .pass = pass, .type = t};
   return MPTL_OK;
 }
 
 /* The last list, against which convolutions are held: one that was not told is one that nobody could make ahead. */
-static mptl_cuda_wanted *expected;
-static size_t expected_count;
+struct mptl_cuda_products {
+  size_t count;
+  mptl_cuda_wanted expected[];
+};
 
-void mptl_cuda_products_expect(const mptl_cuda_wanted *list, size_t n) {
-  free(expected);
-  expected = malloc(n * sizeof *list);
-  expected_count = expected != NULL ? n : 0;
-  if (expected != NULL) memcpy(expected, list, n * sizeof *list);
+void mptl_cuda_products_close(mptl_cuda_device *device) {
+  free(device->products);
+  device->products = NULL;
 }
 
-static bool is_expected(const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second) {
-  for (size_t i = 0; i < expected_count; i++) {
-    const mptl_cuda_wanted *w = &expected[i];
+void mptl_cuda_products_expect(mptl_cuda_device *device, const mptl_cuda_wanted *list, size_t n) {
+  mptl_cuda_products_close(device);
+  device->products = malloc(sizeof *device->products + n * sizeof *list);
+  if (device->products == NULL) return;
+  device->products->count = n;
+  memcpy(device->products->expected, list, n * sizeof *list);
+}
+
+static bool is_expected(const mptl_cuda_device *device, const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first,
+                        mptl_cuda_type second) {
+  for (size_t i = 0; device->products != NULL && i < device->products->count; i++) {
+    const mptl_cuda_wanted *w = &device->products->expected[i];
     if (memcmp(&w->shape, s, offsetof(mptl_conv_shape, bias)) != 0 || w->pass != pass) continue;
     for (int k = 0; k < w->choices.n; k++)
       if (w->choices.pairs[k].first == first && w->choices.pairs[k].second == second) return true;
@@ -63,18 +73,20 @@ static bool is_expected(const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type
   return false;
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
-  if (!is_expected(shape, pass, t.first, t.second))
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
+                                   mptl_pass pass, mptl_cuda_pair t) {
+  if (!is_expected(device, shape, pass, t.first, t.second))
     return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not expected", mptl_conv_name(shape).text, mptl_pass_name(pass),
                      mptl_cuda_type_name(t.first), mptl_cuda_type_name(t.second));
   if (t.first == MPTL_CUDA_BF16) MPTL_TRY(check_bf16(shape, pass));
-  return create(product, shape, pass, t);
+  return create(product, device, shape, pass, t);
 }
 
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_pair t) {
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *s,
+                                     mptl_pass pass, mptl_cuda_pair t) {
   mptl_conv_shape shape = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1};
   shape.ih = shape.iw = shape.oh = shape.ow = shape.kh = shape.kw = shape.sh = shape.sw = shape.dh = shape.dw = 1;
-  return create(product, &shape, pass, t);
+  return create(product, device, &shape, pass, t);
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *product) { free(product); }
@@ -189,13 +201,13 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
   const mptl_conv_shape *s = &p->s;
   bool exact = true;
   MPTL_TRY(check_alignment(first, second, result, workspace));
-  mptl_cuda_enter();
-  mptl_cuda_address(first);
-  mptl_cuda_address(second);
-  memset(mptl_cuda_address(workspace), 0xff, WORKSPACE);
+  mptl_cuda_enter(p->device);
+  mptl_cuda_address(p->device, first);
+  mptl_cuda_address(p->device, second);
+  memset(mptl_cuda_address(p->device, workspace), 0xff, WORKSPACE);
   float *a = read_operand(first, p->type.first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
   float *b = read_operand(second, p->type.second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
-  float *to = mptl_cuda_address(result);
+  float *to = mptl_cuda_address(p->device, result);
   if (a != NULL && b != NULL && p->pass == MPTL_FORWARD) forward(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_DATA) backward_data(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_WEIGHTS) backward_weights(s, to, a, b);
@@ -204,6 +216,6 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
     status = mptl_fail(MPTL_EBACKEND, "an operand of TF32 units has more than 11 significant bits");
   free(a);
   free(b);
-  mptl_cuda_leave();
+  mptl_cuda_leave(p->device);
   return status;
 }
