@@ -21,7 +21,7 @@ template <bool PLAIN, bool ROWS>
 static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
     write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c,
                  row_lengths length) {
-  __shared__ uint32_t exponents[MPTL_EXPONENT_WORDS];
+  MPTL_SHARED(uint32_t, exponents, [MPTL_EXPONENT_WORDS]);
   mptl_counts counts = mptl_no_counts();
   if (!PLAIN && sink.exponents != NULL) {
     mptl_clear_exponents(exponents);

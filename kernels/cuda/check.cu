@@ -68,7 +68,7 @@ MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t)
 
 /* The sum over the threads of a block, in all of them. */
 MPTL_DEVICE int64_t sum_of_block(int64_t sum) {
-  __shared__ int64_t sums[MPTL_WARPS];
+  MPTL_SHARED(int64_t, sums, [MPTL_WARPS]);
   for (unsigned bits = 16; bits > 0; bits /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bits);
   if (mptl_lane() == 0) sums[threadIdx.x / 32] = sum;
   __syncthreads();

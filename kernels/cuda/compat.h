@@ -3,6 +3,7 @@
  *   MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments)   launches
  *   MPTL_NOINLINE                                                       a function that is called
  *   MPTL_PARAM                                                          in front of a kernel's struct parameters
+ *   MPTL_SHARED(type, name, [n])                                        declares a shared array of the block
  *   MPTL_DYNAMIC_SHARED(type, name)                                     declares the block's dynamic shared memory
  *   mptl_load<T>, mptl_store<T>                                         aligned accesses of up to 16 bytes of any kind of data
  *   mptl_peek(address)                                                  a word that other threads change by atomics meanwhile, as it is
@@ -27,6 +28,7 @@
 #define MPTL_NOINLINE __noinline__
 #define MPTL_PARAM const __grid_constant__ /* a kernel's parameter of which addresses are taken */
 #define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<(grid), (block), (shared_bytes), (stream)>>>
+#define MPTL_SHARED(type, name, dimensions) __shared__ type name dimensions
 #define MPTL_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char mptl_dynamic_shared[]; \
   type *name = (type *)mptl_dynamic_shared

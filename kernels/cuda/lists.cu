@@ -35,7 +35,7 @@ MPTL_DEVICE const listed &array_of(const round_list<SIZE> &list, size_t chunk) {
 
 template <unsigned SIZE>
 static __global__ void __launch_bounds__(MPTL_THREADS, 4) round_kernel(MPTL_PARAM round_list<SIZE> list) {
-  __shared__ uint32_t exponents[MPTL_EXPONENT_WORDS];
+  MPTL_SHARED(uint32_t, exponents, [MPTL_EXPONENT_WORDS]);
   const listed &a = array_of(list, blockIdx.x);
   size_t i = (blockIdx.x - a.first) * CHUNK + threadIdx.x * MPTL_WIDE;
   unsigned n = mptl_count_at(i, a.n);

@@ -171,7 +171,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 /* One block: all threads read, one adds, in order. losses: y as it is read. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
     nll_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_cuda_loss *loss) {
-  __shared__ double values[MPTL_THREADS];
+  MPTL_SHARED(double, values, [MPTL_THREADS]);
   double sum = 0;
   for (size_t at = 0; at < valid; at += MPTL_THREADS) {
     size_t left = valid - at, n = left < MPTL_THREADS ? left : (size_t)MPTL_THREADS;

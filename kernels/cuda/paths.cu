@@ -37,7 +37,7 @@ MPTL_DEVICE void take_steps(const mptl_steps &steps, mptl_stack *stack, size_t i
 
 template <uint64_t PATH, int N>
 __global__ void __launch_bounds__(MPTL_THREADS, 4) path_kernel(MPTL_PARAM mptl_steps steps) {
-  __shared__ uint32_t rare[3 * N];
+  MPTL_SHARED(uint32_t, rare, [3 * N]);
   tally<N> tally;
   tally.rare = rare;
   if (threadIdx.x < 3 * N) rare[threadIdx.x] = 0;

@@ -1,4 +1,4 @@
-/* Runs the threads of a block as fibers on one thread of the host. See shim.h.
+/* Runs the threads of a block as fibers on one thread of the host, each host thread on a machine of its own. See shim.h.
  *
  * The scheduler goes round the block's threads. Each runs until it waits or exits; when all that are left wait at the barrier, it opens.
  * Warp operations complete when the last lane of the mask arrives, which works out every lane's result at once: so a lane that goes
@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include <mutex>
-#include <vector>
-
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -24,12 +21,12 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-dim3 threadIdx, blockIdx, blockDim, gridDim;
+__thread mptl_shim_place *mptl_shim_here;
 mptl_shim_turns mptl_shim_order = MPTL_SHIM_FORWARD;
 
 namespace {
 
-enum { MAX_THREADS = 1024, LANES = 32, PAGE = 4096, STACK_BYTES = 256 << 10 };
+enum { MAX_THREADS = 1024, LANES = 32, PAGE = 4096, STACK_BYTES = 256 << 10, USUAL_SHARED = 48 << 10, SHARED_ARRAYS = 8 };
 
 /* ---- Fibers ---- */
 
@@ -65,14 +62,44 @@ struct thread {
   int from;
 };
 
-thread threads[MAX_THREADS];
-context scheduler;
-unsigned running, count;
-const char *kernel_name;
-const std::function<void()> *kernel_body;
-void *dynamic_shared;
-size_t allowed_shared = 48 << 10; /* bytes that the next launch may ask for */
-std::recursive_mutex one_launch;
+/* A static shared array of the kernel that runs, and the block that it was filled with garbage for. */
+struct shared_array {
+  const void *key;
+  void *at;
+  uint64_t block;
+};
+
+/* What a host thread runs blocks on. */
+struct machine {
+  mptl_shim_place place = {};
+  thread threads[MAX_THREADS] = {};
+  context scheduler = {};
+  unsigned running = 0, count = 0;
+  uint64_t block = 0; /* number of the block that runs, counted over all launches */
+  const char *kernel_name = nullptr;
+  const std::function<void()> *kernel_body = nullptr;
+  void *dynamic_shared = nullptr;
+  size_t allowed_shared = USUAL_SHARED; /* bytes that the next launch may ask for */
+  shared_array arrays[SHARED_ARRAYS] = {};
+
+  ~machine() {
+    for (thread &t : threads)
+      if (t.stack != nullptr) munmap(t.stack - PAGE, STACK_BYTES + PAGE);
+  }
+};
+
+/* The host thread's, made with its first launch. */
+struct owner {
+  machine *m = nullptr;
+  ~owner() { delete m; }
+};
+thread_local owner mine;
+
+machine *here() {
+  if (mine.m == nullptr) mine.m = new machine;
+  mptl_shim_here = &mine.m->place;
+  return mine.m;
+}
 
 #if defined(__x86_64__)
 /* Saves what a function has to preserve, and the stack pointer in *from; goes on where `to` was saved. */
@@ -121,13 +148,14 @@ void switch_to(context *from, context *to, bool for_good) {
 }
 
 void fiber_main() {
+  machine *m = mine.m;
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler.bottom, &scheduler.bytes);
+  __sanitizer_finish_switch_fiber(nullptr, &m->scheduler.bottom, &m->scheduler.bytes);
 #endif
-  (*kernel_body)();
-  thread *self = &threads[running];
+  (*m->kernel_body)();
+  thread *self = &m->threads[m->running];
   self->is = DONE;
-  switch_to(&self->here, &scheduler, true);
+  switch_to(&self->here, &m->scheduler, true);
   abort();
 }
 
@@ -163,116 +191,126 @@ void prepare(thread *t) {
 }
 
 /* Lets others run until somebody has made this thread ready again. */
-void wait_as(state is, const char *file, int line) {
-  thread *self = &threads[running];
+void wait_as(machine *m, state is, const char *file, int line) {
+  thread *self = &m->threads[m->running];
   self->is = is;
   self->file = file;
   self->line = line;
-  switch_to(&self->here, &scheduler, false);
+  switch_to(&self->here, &m->scheduler, false);
 }
 
 /* ---- Blocks ---- */
 
 /* Opens the barrier if all threads that are left stand at it. */
-bool open_barrier() {
+bool open_barrier(machine *m) {
   const thread *first = nullptr;
-  for (unsigned i = 0; i < count; i++) {
-    const thread *t = &threads[i];
+  for (unsigned i = 0; i < m->count; i++) {
+    const thread *t = &m->threads[i];
     if (t->is == DONE) continue;
     if (t->is != AT_BARRIER) return false;
     if (first == nullptr) first = t;
     if (t->line != first->line || strcmp(t->file, first->file) != 0)
       mptl_shim_fail("threads at different barriers: %s:%d and %s:%d", first->file, first->line, t->file, t->line);
   }
-  for (unsigned i = 0; i < count; i++)
-    if (threads[i].is == AT_BARRIER) threads[i].is = READY;
+  for (unsigned i = 0; i < m->count; i++)
+    if (m->threads[i].is == AT_BARRIER) m->threads[i].is = READY;
   return first != nullptr;
 }
 
-[[noreturn]] void deadlock() {
-  for (unsigned i = 0; i < count; i++) {
-    const thread *t = &threads[i];
+[[noreturn]] void deadlock(const machine *m) {
+  for (unsigned i = 0; i < m->count; i++) {
+    const thread *t = &m->threads[i];
     if (t->is == AT_BARRIER || t->is == IN_WARP)
       fprintf(stderr, "thread %u waits at %s:%d (%s)\n", i, t->file, t->line, t->is == IN_WARP ? "warp operation" : "barrier");
   }
   mptl_shim_fail("no thread of the block can go on");
 }
 
-void run_block() {
-  count = blockDim.x * blockDim.y * blockDim.z;
-  for (unsigned i = 0; i < count; i++) {
-    threads[i].index = dim3(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
-    prepare(&threads[i]);
+void run_block(machine *m) {
+  const dim3 size = m->place.block_size;
+  m->count = size.x * size.y * size.z;
+  m->block++;
+  for (unsigned i = 0; i < m->count; i++) {
+    m->threads[i].index = dim3(i % size.x, i / size.x % size.y, i / size.x / size.y);
+    prepare(&m->threads[i]);
   }
   for (;;) {
     bool any = false, left = false;
-    for (unsigned turn = 0; turn < count; turn++) {
-      running = mptl_shim_order == MPTL_SHIM_REVERSE ? count - 1 - turn : turn;
-      thread *t = &threads[running];
+    for (unsigned turn = 0; turn < m->count; turn++) {
+      m->running = mptl_shim_order == MPTL_SHIM_REVERSE ? m->count - 1 - turn : turn;
+      thread *t = &m->threads[m->running];
       if (t->is == READY) {
         any = true;
-        threadIdx = t->index;
-        switch_to(&scheduler, &t->here, false);
+        m->place.thread = t->index;
+        switch_to(&m->scheduler, &t->here, false);
       }
       left = left || t->is != DONE;
     }
     if (!left) return;
-    if (!any && !open_barrier()) deadlock();
+    if (!any && !open_barrier(m)) deadlock(m);
   }
-}
-
-#ifndef __SANITIZE_ADDRESS__
-extern "C" __attribute__((weak, visibility("hidden"))) char __start_mptl_shared[], __stop_mptl_shared[];
-#endif
-
-/* Garbage, NaN for a float, in all shared memory. */
-void spoil_shared(size_t bytes) {
-#ifndef __SANITIZE_ADDRESS__
-  if (__start_mptl_shared != nullptr) memset(__start_mptl_shared, 0xff, (size_t)(__stop_mptl_shared - __start_mptl_shared));
-#endif
-  if (bytes > 0) memset(dynamic_shared, 0xff, bytes);
 }
 
 }  // namespace
 
 void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body) {
-  std::lock_guard<std::recursive_mutex> lock(one_launch);
-  kernel_name = kernel;
-  kernel_body = &body;
+  machine *m = here();
+  m->kernel_name = kernel;
+  m->kernel_body = &body;
   if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > MAX_THREADS)
     mptl_shim_fail("blocks of %u x %u x %u threads, accepted are 1 to %d", block.x, block.y, block.z, MAX_THREADS);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu)
     mptl_shim_fail("a grid of %u x %u x %u blocks, accepted are 1 to 2147483647 x 65535 x 65535", grid.x, grid.y, grid.z);
-  if (shared_bytes > allowed_shared)
-    mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to %zu", shared_bytes, allowed_shared);
-  allowed_shared = 48 << 10;
-  if (shared_bytes > 0 && posix_memalign(&dynamic_shared, 16, shared_bytes) != 0) mptl_shim_fail("no memory for shared memory");
+  if (shared_bytes > m->allowed_shared)
+    mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to %zu", shared_bytes, m->allowed_shared);
+  m->allowed_shared = USUAL_SHARED;
+  if (shared_bytes > 0 && posix_memalign(&m->dynamic_shared, 16, shared_bytes) != 0)
+    mptl_shim_fail("no memory for shared memory");
 #ifdef __SANITIZE_THREAD__
-  scheduler.fiber = __tsan_get_current_fiber();
+  m->scheduler.fiber = __tsan_get_current_fiber();
 #endif
-  blockDim = block;
-  gridDim = grid;
+  m->place.block_size = block;
+  m->place.grid_size = grid;
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
-        blockIdx = dim3(x, y, z);
-        spoil_shared(shared_bytes);
-        run_block();
+        m->place.block = dim3(x, y, z);
+        if (shared_bytes > 0) memset(m->dynamic_shared, 0xff, shared_bytes);
+        run_block(m);
       }
-  free(dynamic_shared);
-  dynamic_shared = nullptr;
+  free(m->dynamic_shared);
+  m->dynamic_shared = nullptr;
+  for (shared_array &a : m->arrays) {
+    free(a.at);
+    a = {};
+  }
 }
 
 void mptl_shim_allow_shared(size_t bytes) {
-  if (bytes > allowed_shared) allowed_shared = bytes;
+  machine *m = here();
+  if (bytes > m->allowed_shared) m->allowed_shared = bytes;
 }
 
-void *mptl_shim_dynamic_shared(void) { return dynamic_shared; }
+void *mptl_shim_dynamic_shared(void) { return mine.m->dynamic_shared; }
+
+/* Garbage is NaN for a float. */
+void *mptl_shim_shared(const void *key, size_t bytes) {
+  machine *m = mine.m;
+  for (shared_array &a : m->arrays) {
+    if (a.key != nullptr && a.key != key) continue;
+    if (a.key == nullptr && posix_memalign(&a.at, 16, bytes) != 0) mptl_shim_fail("no memory for shared memory");
+    if (a.block != m->block) memset(a.at, 0xff, bytes);
+    a.key = key;
+    a.block = m->block;
+    return a.at;
+  }
+  mptl_shim_fail("more than %d shared arrays in a kernel", SHARED_ARRAYS);
+}
 
 void mptl_shim_fail(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  fprintf(stderr, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", kernel_name, blockIdx.x, blockIdx.y, blockIdx.z,
+  fprintf(stderr, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", mine.m->kernel_name, blockIdx.x, blockIdx.y, blockIdx.z,
           threadIdx.x, threadIdx.y, threadIdx.z);
   vfprintf(stderr, format, arguments);
   fputc('\n', stderr);
@@ -280,9 +318,9 @@ void mptl_shim_fail(const char *format, ...) {
   abort();
 }
 
-void mptl_shim_barrier(const char *file, int line) { wait_as(AT_BARRIER, file, line); }
+void mptl_shim_barrier(const char *file, int line) { wait_as(mine.m, AT_BARRIER, file, line); }
 
-unsigned mptl_shim_lane(void) { return running % LANES; }
+unsigned mptl_shim_lane(void) { return mine.m->running % LANES; }
 
 /* ---- Warp operations ---- */
 
@@ -303,14 +341,14 @@ static uint64_t result_of(const thread *warp, unsigned lane) {
 }
 
 /* Whether all lanes of this one's mask stand here; ends the program where they never can. */
-static bool complete(const thread *warp, const thread *self) {
+static bool complete(const machine *m, const thread *warp, const thread *self) {
   bool all = true;
   for (unsigned i = 0; i < LANES; i++) {
     if (!(self->mask >> i & 1)) continue;
     const thread *t = &warp[i];
-    if (t - threads >= (ptrdiff_t)count || t->is == DONE)
+    if (t - m->threads >= (ptrdiff_t)m->count || t->is == DONE)
       mptl_shim_fail("%s:%d: the mask 0x%08x names lane %u, which %s", self->file, self->line, self->mask, i,
-                     t - threads >= (ptrdiff_t)count ? "the block does not have" : "has exited");
+                     t - m->threads >= (ptrdiff_t)m->count ? "the block does not have" : "has exited");
     if (t->is != IN_WARP) {
       all = false;
       continue;
@@ -325,8 +363,9 @@ static bool complete(const thread *warp, const thread *self) {
 }
 
 uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from, const char *file, int line) {
-  unsigned lane = running % LANES;
-  thread *self = &threads[running], *warp = self - lane;
+  machine *m = mine.m;
+  unsigned lane = m->running % LANES;
+  thread *self = &m->threads[m->running], *warp = self - lane;
   if (!(mask >> lane & 1)) mptl_shim_fail("%s:%d: lane %u is not in its own mask 0x%08x", file, line, lane, mask);
   if (op == MPTL_SHIM_SHUFFLE && !(mask >> from & 1))
     mptl_shim_fail("%s:%d: a shuffle from lane %d, which is not in the mask 0x%08x", file, line, from, mask);
@@ -337,8 +376,8 @@ uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int
   self->is = IN_WARP;
   self->file = file;
   self->line = line;
-  if (!complete(warp, self)) {
-    wait_as(IN_WARP, file, line);
+  if (!complete(m, warp, self)) {
+    wait_as(m, IN_WARP, file, line);
     return self->result;
   }
   for (unsigned i = 0; i < LANES; i++)

@@ -29,13 +29,12 @@
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
-/* Static shared arrays are together in a section of their own, to be filled before each block; the address sanitizer wants them where
- * other data is, to put guards around them. */
-#ifdef __SANITIZE_ADDRESS__
-#define __shared__ static
-#else
-#define __shared__ static __attribute__((section("mptl_shared")))
-#endif
+/* A shared array is memory of the launch, 16-byte aligned; garbage fills it when a block comes to it first. */
+#define MPTL_SHARED(type, name, dimensions) \
+  typedef type name##_array dimensions;     \
+  static const char name##_key = 0;         \
+  name##_array &name = *(name##_array *)mptl_shim_shared(&name##_key, sizeof(name##_array))
+void *mptl_shim_shared(const void *key, size_t bytes);
 
 struct dim3 {
   unsigned x, y, z;
@@ -51,13 +50,20 @@ static inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
 /* Of the thread that runs. */
-extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+typedef struct mptl_shim_place {
+  dim3 thread, block, block_size, grid_size;
+} mptl_shim_place;
+extern __thread mptl_shim_place *mptl_shim_here __attribute__((tls_model("initial-exec")));
+#define threadIdx (mptl_shim_here->thread)
+#define blockIdx (mptl_shim_here->block)
+#define blockDim (mptl_shim_here->block_size)
+#define gridDim (mptl_shim_here->grid_size)
 enum { warpSize = 32 };
 
 typedef enum mptl_shim_turns { MPTL_SHIM_FORWARD, MPTL_SHIM_REVERSE } mptl_shim_turns;
 extern mptl_shim_turns mptl_shim_order;
 
-/* Runs body as every thread of every block. Launches from several host threads wait for each other. */
+/* Runs body as every thread of every block. Launches from several host threads run at the same time. */
 void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 
 template <typename Kernel>

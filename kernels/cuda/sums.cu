@@ -58,7 +58,7 @@ template <what kind, bool PLAIN, uint64_t PATH = 0, int N = 0>
 __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2)
     sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
                 MPTL_PARAM mptl_steps steps) {
-  __shared__ float shared[MPTL_THREADS * 2 * MPTL_WIDE]; /* [lane][2][channel of the tile] */
+  MPTL_SHARED(float, shared, [MPTL_THREADS * 2 * MPTL_WIDE]); /* [lane][2][channel of the tile] */
   uint32_t group = threadIdx.x % l.groups, lane = threadIdx.x / l.groups, width = l.groups * MPTL_WIDE;
   uint32_t channel = (blockIdx.y * l.groups + group) * MPTL_WIDE;
   unsigned n = mptl_count_at(channel, l.c);
@@ -172,7 +172,7 @@ MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, 
 
 /* A block takes FINISH_CHANNELS channels; its lanes share out the partial sums, and are added up by halves. */
 __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
-  __shared__ double shared[2][MPTL_THREADS];
+  MPTL_SHARED(double, shared, [2][MPTL_THREADS]);
   uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
   double sum = 0, sum2 = 0;
 #pragma unroll 4

@@ -211,7 +211,7 @@ MPTL_DEVICE void mptl_add_u64(uint64_t *at, uint64_t n) {
 /* Adds what the threads of a block have counted to a tensor's statistics; all of them call. n: elements of all blocks together.
  * The warps' counts come together in shared memory first: atomics of all blocks to the same address wait for each other. */
 MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_t n) {
-  __shared__ uint32_t of_block[5];
+  MPTL_SHARED(uint32_t, of_block, [5]);
   if (stats == NULL) return; /* the same in all threads */
   c.underflow = __reduce_add_sync(0xffffffffu, c.underflow);
   c.max = __reduce_max_sync(0xffffffffu, c.max);

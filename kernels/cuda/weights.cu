@@ -40,8 +40,8 @@ MPTL_DEVICE void write_floats(float *to, const float *x, unsigned n, unsigned al
 template <bool ROUNDS>
 static __global__ void __launch_bounds__(MPTL_THREADS)
     turn_kernel(MPTL_PARAM mptl_sink_arg sink, const float *src, MPTL_PARAM turn t) {
-  __shared__ float tile[TILE + TILE / 32];
-  __shared__ uint32_t exponents[ROUNDS ? MPTL_EXPONENT_WORDS : 1];
+  MPTL_SHARED(float, tile, [TILE + TILE / 32]);
+  MPTL_SHARED(uint32_t, exponents, [ROUNDS ? MPTL_EXPONENT_WORDS : 1]);
   mptl_counts counts = mptl_no_counts();
   size_t k0 = (size_t)(blockIdx.x / t.tiles_b / t.tiles_a) * t.tile_k;
   size_t a0 = (size_t)(blockIdx.x / t.tiles_b % t.tiles_a) * t.tile_a, b0 = (size_t)(blockIdx.x % t.tiles_b) * t.tile_b;

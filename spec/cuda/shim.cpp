@@ -7,7 +7,7 @@
 
 /* Sums in shared memory, a barrier a step. */
 static __global__ void sum_kernel(const int *x, int *sums) {
-  __shared__ int shared[64];
+  MPTL_SHARED(int, shared, [64]);
   shared[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
   for (unsigned half = 32; half > 0; half /= 2) {
     __syncthreads();
