@@ -6,6 +6,7 @@
 -- checkpoint, with as many threads, is bit for bit the one that was not interrupted.
 local adapt = require "mptl.precision.adapt"
 local checkpoint = require "mptl.checkpoint"
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local data = require "mptl.data"
 local feasible = require "mptl.feasible"
@@ -288,7 +289,7 @@ function Trainer:save(path)
   checkpoint.save(path, self.graph, self.model, {
     epoch = self.epoch, batch = self.batch, step = self.step, updates = self.model:updates(), sums = self.sums,
     loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, changes = self.changes,
-    best = self.best, settings = resume.essential(script.settings(self.cfg)),
+    best = self.best, settings = configuration.essential(configuration.settings(self.cfg)),
   })
 end
 
@@ -298,7 +299,7 @@ function Trainer:restore(path)
   local state, file = checkpoint.state(path)
   if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
   resume.check_evaluated(path, state)
-  resume.check_settings(path, script.settings(self.cfg), state.settings or {})
+  resume.check_settings(path, configuration.settings(self.cfg), state.settings or {})
   resume.check_state(path, state, self.batches)
   checkpoint.load(file, self.graph, self.model, true)
   resume.set_formats(path, self.plan, state.formats)
