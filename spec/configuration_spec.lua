@@ -2,6 +2,60 @@ local configuration = require "mptl.configuration"
 local options = require "mptl.options"
 local resume = require "mptl.resume"
 
+-- The configuration of a script without a model, which is not looked at here.
+local function make(args)
+  return configuration.make({ path = "net.lua", name = "net", dataset = "synthetic", width = 2 }, args or {})
+end
+
+-- The error of f, without the place where it was raised.
+local function mistake(f)
+  local ok, message = pcall(f)
+  assert.is_false(ok)
+  return (tostring(message):gsub("^[^\n]-configuration_spec%.lua:%d+: ", ""))
+end
+
+describe("a configuration", function()
+  it("is complete when it is made: options, shape, optimizer, policy, device", function()
+    local cfg = make { epochs = 3, device = "cpu" }
+    assert.same({ "net.lua", "net", "synthetic", 2, 3, 128, 10, 32 },
+      { cfg.path, cfg.name, cfg.dataset, cfg.width, cfg.epochs, cfg.batch, cfg.classes, cfg.input[2] })
+    assert.same({ 0.1, "fp32", "cpu", false }, { cfg.lr, cfg.policy, cfg.device, cfg.json })
+    assert.is_nil(cfg.steps_every)
+  end)
+
+  it("refuses assignments", function()
+    local cfg = make()
+    local accepted = "cannot be assigned, accepted are options of script.configure and fields of the script"
+    assert.equal("configuration.batch = 3: " .. accepted, mistake(function() cfg.batch = 3 end))
+    assert.equal("configuration.resume = true: " .. accepted, mistake(function() cfg.resume = true end))
+    assert.equal("configuration.input[1] = 1: " .. accepted, mistake(function() cfg.input[1] = 1 end))
+    assert.same({ 128, 3 }, { cfg.batch, cfg.input[1] })
+  end)
+
+  it("refuses names of fields that it does not have", function()
+    local cfg = make()
+    local message = '^configuration has no field bacth %(did you mean "batch"%?%), it has batch, classes, .*, width$'
+    assert.matches(message, mistake(function() return cfg.bacth end))
+    assert.matches(message, mistake(function() cfg.bacth = 1 end))
+    assert.matches("^configuration has no field 1, ", mistake(function() return cfg[1] end))
+  end)
+
+  it("can be iterated and shown as a table", function()
+    local seen = {}
+    for name, value in pairs(make()) do seen[name] = value end
+    assert.same({ "net", 128, false }, { seen.name, seen.batch, seen.quiet })
+    assert.is_nil(seen.steps_every)
+    assert.matches("^{ batch = 128, classes = 10, .*, width = 2 }$", tostring(make()))
+  end)
+
+  it("has the device's own name, unless it is only checked", function()
+    assert.matches("^%-%-device cuda:99: ", mistake(function() make { device = "cuda:99" } end))
+    configuration.check({ path = "net.lua", name = "net" }, { device = "cuda:99" })
+    assert.equal("--policy-seed: the policy fp32 has no seed",
+      mistake(function() configuration.check({ path = "net.lua", name = "net" }, { policy_seed = 1 }) end))
+  end)
+end)
+
 describe("settings", function()
   local free = {
     "data", "device", "exponents", "gradient_error", "json", "on_bad_image", "on_nan", "on_skipped", "out", "path",
@@ -27,10 +81,10 @@ describe("settings", function()
 
   it("may differ between a run and its continuation where they do not change results", function()
     for _, name in ipairs(configuration.settings_names) do
-      local _, mistake = pcall(resume.check_settings, "run/last.safetensors", { [name] = 1 }, { [name] = 2 })
+      local _, message = pcall(resume.check_settings, "run/last.safetensors", { [name] = 1 }, { [name] = 2 })
       local expected = configuration.changes_results(name)
         and ("--resume: run/last.safetensors was made with other settings: %s is 1, was 2"):format(name) or "nil"
-      assert.equal(expected, tostring(mistake))
+      assert.equal(expected, tostring(message))
     end
   end)
 

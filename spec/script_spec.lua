@@ -25,7 +25,7 @@ describe("script.configure()", function()
     local cfg = configure(plain)
     assert.same({ "net", "cifar10", 128, 200, 1, 10, "fp32" },
       { cfg.name, cfg.dataset, cfg.batch, cfg.epochs, cfg.seed, cfg.classes, cfg.policy })
-    assert.same({ 3, 32, 32 }, cfg.input)
+    assert.same({ 3, 32, 32 }, { table.unpack(cfg.input) })
     assert.equal(0.1, cfg.optimizer.lr)
   end)
 

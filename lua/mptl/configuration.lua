@@ -1,5 +1,7 @@
 --- The configuration of a run: all that is decided before the run, from a script's fields and the
--- options that are given.
+-- options that are given. It is made once, here, and only read afterwards: to assign a field, or to
+-- read one that it does not have, is an error.
+local core = require "mptl.core"
 local data = require "mptl.data"
 local json = require "mptl.json"
 local loss_scale = require "mptl.loss_scale"
@@ -9,6 +11,7 @@ local optim = require "mptl.optim"
 local options = require "mptl.options"
 local precision = require "mptl.precision"
 local schedule = require "mptl.schedule"
+local show = require "mptl.show"
 
 local M = {}
 
@@ -34,6 +37,9 @@ for _, rows in ipairs { before, options.rows, behind } do
     free[row[1]] = row.results == false or nil
   end
 end
+
+-- How to have another value, for messages.
+local way = "options of script.configure and fields of the script"
 
 -- The side and the batch to which --quick makes larger ones small, the batch so that few images are
 -- enough steps.
@@ -95,12 +101,8 @@ local function choose_shape(fields, args, cfg)
   cfg.input, cfg.classes = input, fields.classes or classes
 end
 
---- Makes the configuration of a loaded script.
--- @param fields what script.load returned
--- @param args table of options by name, which win; nil where not given
--- @return the configuration: every option, name, path, classes, input, model, optimizer, schedule,
---   loss_scale, precision
-function M.make(fields, args)
+-- All values of a configuration, except that the device may still be "auto" or "cuda".
+local function resolve(fields, args)
   local cfg = { path = fields.path }
   for _, row in ipairs(options.rows) do
     local value = args[row.name]
@@ -128,6 +130,54 @@ function M.make(fields, args)
   for _, option in ipairs(policy_options) do cfg[option] = cfg.precision.options[option] end
   cfg.formats, cfg.policy_seed = cfg.precision.formats, cfg.precision.options.seed
   return cfg
+end
+
+-- Opens a device; returns its own name, "cuda:0" for "cuda".
+local function open_device(name)
+  local ok, opened = pcall(core.device, name)
+  if ok then return opened end
+  misuse.usage("--%s", opened) -- "device cuda:1: there is ..."
+end
+
+-- The class of configurations. They can be iterated and shown as plain tables.
+local function configuration_class()
+  local fields, ways = { "path" }, {}
+  for _, names in ipairs { options.names, M.objects } do
+    table.move(names, 1, #names, #fields + 1, fields)
+  end
+  for _, name in ipairs(fields) do ways[name] = way end
+  local mt = misuse.strict("configuration", {}, {}, fields, ways)
+  local function copy(self)
+    local fields_now = {}
+    for name, value in next, misuse.values(self) do fields_now[name] = value end
+    return fields_now
+  end
+  function mt.__pairs(self) return next, copy(self) end
+  function mt.__tostring(self) return show.text(copy(self)) end
+  return mt
+end
+
+local class = configuration_class()
+
+--- Makes the configuration of a loaded script. It opens the device.
+-- @param fields what script.load returned
+-- @param args table of options by name, which win; nil where not given
+-- @return the configuration: every option, name, path, classes, input, model, optimizer, schedule,
+--   loss_scale, precision
+function M.make(fields, args)
+  local values = resolve(fields, args)
+  values.device = open_device(values.device)
+  if type(values.input) == "table" then
+    values.input = misuse.read_only("configuration.input", values.input, way)
+  end
+  return misuse.object(class, values)
+end
+
+--- Raises what make would raise, except for the device: another machine may have it.
+-- @param fields what script.load returned
+-- @param args table of options by name
+function M.check(fields, args)
+  resolve(fields, args)
 end
 
 -- A value that JSON can hold: tables without their functions.

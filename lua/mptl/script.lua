@@ -105,12 +105,19 @@ function M.load(name)
   return result
 end
 
---- The configuration of a script.
+--- The configuration of a script, which opens the device.
 -- @param name of the script
 -- @param args table of options
--- @return the configuration
+-- @return the configuration, to be read only
 function M.configure(name, args)
   return configuration.make(M.load(name), args or {})
+end
+
+--- Raises what is wrong in a script or in the options for it, without opening the device.
+-- @param name of the script
+-- @param args table of options
+function M.check(name, args)
+  configuration.check(M.load(name), args)
 end
 
 --- Records the script's model.

@@ -13,7 +13,6 @@ local feasible = require "mptl.feasible"
 local loss_scale = require "mptl.loss_scale"
 local measure = require "mptl.measure"
 local memory = require "mptl.memory"
-local misuse = require "mptl.misuse"
 local optim = require "mptl.optim"
 local precision = require "mptl.precision"
 local resume = require "mptl.resume"
@@ -35,14 +34,6 @@ function M.is_fp32(plan)
     if t.format ~= "fp32" then return false end
   end
   return true
-end
-
---- Opens the device of a configuration, whose name it becomes there; raises for one that cannot be had.
--- @param cfg the configuration
-function M.open_device(cfg)
-  local ok, name = pcall(core.device, cfg.device)
-  if not ok then misuse.usage("--%s", name) end -- "device cuda:1: there is ..."
-  cfg.device = name
 end
 
 -- Options of a program; those besides batch and train come from the configuration.
@@ -85,7 +76,6 @@ end
 -- @param purpose "train", or "eval" for what only evaluates
 -- @return the trainer
 function M.create(cfg, purpose)
-  M.open_device(cfg)
   local train = purpose ~= "eval"
   local self = setmetatable({ cfg = cfg, optimizer = optim.check(cfg.optimizer), epoch = 0, batch = 0, step = 0 }, Trainer)
   schedule.check(cfg.schedule)

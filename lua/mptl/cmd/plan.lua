@@ -5,7 +5,6 @@ local json = require "mptl.json"
 local options = require "mptl.options"
 local plan_table = require "mptl.plan_table"
 local script = require "mptl.script"
-local trainer = require "mptl.trainer"
 
 local M = { name = "plan", summary = "show groups, precision assignment and ratios of a script; trains nothing" }
 
@@ -74,7 +73,6 @@ end
 
 function M.run(args)
   local cfg = script.configure(args.script, args)
-  trainer.open_device(cfg)
   local plan = script.plan(cfg, script.record(cfg))
   local ways = products(cfg, plan.assignment)
   local t = plan_table.create(cfg, plan, ways)

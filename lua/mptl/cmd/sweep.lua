@@ -73,7 +73,7 @@ local function check_scripts(runs)
     local arguments = {}
     for name, value in pairs(run.settings) do arguments[name] = value end
     local key = table.concat({ run.settings.script, tostring(run.settings.policy) }, "\0")
-    if not seen[key] then script.configure(run.settings.script, arguments) end
+    if not seen[key] then script.check(run.settings.script, arguments) end
     seen[key] = true
   end
 end
