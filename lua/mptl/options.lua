@@ -2,6 +2,7 @@
 -- fields, by the help, by configurations (configuration.lua) and by sweeps. An option is a row here
 -- and its use.
 local core = require "mptl.core"
+local data = require "mptl.data"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local precision = require "mptl.precision"
@@ -19,8 +20,8 @@ local M = {}
 --   policy = true   it is an option of policies, of the same name
 --   eval = true     mptl eval takes it from the checkpoint's run
 M.rows = {
-  { "dataset", "choice", choices = { "cifar10", "cifar100", "imagenet", "synthetic" }, default = "cifar10",
-    quick = "synthetic", eval = true, help = "data set to train on" },
+  { "dataset", "choice", choices = data.names, default = "cifar10", quick = "synthetic", eval = true,
+    help = "data set to train on" },
   { "data", "string", results = false, arg = "DIR",
     help = "where the data sets are (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
   { "image_size", "whole", min = 1, max = 1024, eval = true,
