@@ -1,4 +1,5 @@
 -- The installed networks: what the method and torchvision say of each, at every width and number of classes.
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local nn = require "mptl.nn"
 local precision = require "mptl.precision"
@@ -6,9 +7,9 @@ local process = require "support.process"
 local script = require "mptl.script"
 
 local function record(model, width, classes)
-  local cfg = script.configure(model, { width = width })
-  cfg.classes = classes
-  return script.record(cfg)
+  local fields = script.load(model)
+  fields.classes = classes
+  return script.record(configuration.make(fields, { width = width }))
 end
 
 local function count(graph)

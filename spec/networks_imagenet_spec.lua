@@ -1,4 +1,5 @@
 -- The ImageNet networks against torchvision's: a step in binary32, on small images (spec/fixtures/networks_imagenet.lua).
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local net = require "support.network"
 local script = require "mptl.script"
@@ -41,9 +42,9 @@ describe("a step of torchvision's network", function()
   for name, row in pairs(networks) do
     local width, tolerance = row[1], row[2]
     it(name .. " gives its losses, gradients and running statistics, under its names", function()
-      local cfg, fixture = script.configure(name .. "_imagenet", { width = width }), fixtures[name]
-      cfg.input, cfg.classes = { 3, size, size }, 10
-      local graph = script.record(cfg)
+      local fields, fixture = script.load(name .. "_imagenet"), fixtures[name]
+      fields.input, fields.classes = { 3, size, size }, 10
+      local graph = script.record(configuration.make(fields, { width = width }))
       local model, output = core.model(graph), #graph:operators() - 2
       local assignment = core.assignment(graph, n, net.fp32)
       local program = core.program(model, assignment, { keep_all = true })

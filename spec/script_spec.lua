@@ -1,4 +1,5 @@
 local process = require "support.process"
+local configuration = require "mptl.configuration"
 local script = require "mptl.script"
 
 -- The configuration of a script of this text.
@@ -24,7 +25,7 @@ describe("script.configure()", function()
     local cfg = configure(plain)
     assert.same({ "net", "cifar10", 128, 200, 1, 10, "fp32" },
       { cfg.name, cfg.dataset, cfg.batch, cfg.epochs, cfg.seed, cfg.classes, cfg.policy })
-    assert.same({ 3, 32, 32 }, cfg.input)
+    assert.same({ 3, 32, 32 }, { table.unpack(cfg.input) })
     assert.equal(0.1, cfg.optimizer.lr)
   end)
 
@@ -79,7 +80,7 @@ describe("script.configure()", function()
 
   it("settles every option for config.json", function()
     local json = require "mptl.json"
-    local text = json.encode(script.settings(configure(plain, { batch = 32, policy = "demotion" })))
+    local text = json.encode(configuration.settings(configure(plain, { batch = 32, policy = "demotion" })))
     local settings = assert(json.decode(text))
     assert.same({ "net", 32, "demotion", 0.5, "sgd", "FP(4,3,4)" }, {
       settings.script, settings.batch, settings.policy, settings.ratio, settings.optimizer.name, settings.candidates.low.v,

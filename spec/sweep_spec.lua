@@ -323,6 +323,13 @@ return {
     assert.equal("mptl sweep: o/tiny-fp32: was begun with other settings: lr is 0.5, was 0.1; another --out begins anew\n", err)
   end)
 
+  it("goes on with runs where the settings that differ do not change results", function()
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32 --on-nan stop")))
+    local code, out = runs.mptl(dir, "sweep s.lua --out o --only fp32 --on-nan continue --list")
+    assert.equal(0, code)
+    assert.matches("^  1  done ", out)
+  end)
+
   it("names what is wrong in a run's files", function()
     assert(os.execute("mkdir -p " .. dir .. "/o/tiny-fp32"))
     runs.spill(dir .. "/o/tiny-fp32/config.json", '{"epochs":1e300}')

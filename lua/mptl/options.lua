@@ -1,60 +1,82 @@
 --- The options that train, eval, plan and bench step share: one table, read by the command line, by the check of a script's
--- fields and by the help.
+-- fields, by the help, by configurations (configuration.lua) and by sweeps. An option is a row here
+-- and its use.
 local core = require "mptl.core"
+local data = require "mptl.data"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local precision = require "mptl.precision"
 
 local M = {}
 
--- name, type (see types), limits, argument, help.
--- script = false: not a field of a script. above: limits exclude min.
+-- name, type (see types), limits (above: they exclude min), argument, help, and
+--   default         where neither the script nor the command line gives a value
+--   quick           the value under --quick, where the command line gives none
+--   results = false it does not change results: a run may go on with another value, which changes
+--                   nothing that is computed, or only the order of sums (threads, device), or
+--                   whether a damaged image ends the run (on_bad_image). Every other option counts
+--   script = false  it is not a field of a script
+--   sweep = false   it is not a setting of sweeps: a sweep gives its runs their values
+--   policy = true   it is an option of policies, of the same name
+--   eval = true     mptl eval takes it from the checkpoint's run
 M.rows = {
-  { "dataset", "choice", choices = { "cifar10", "cifar100", "imagenet", "synthetic" }, help = "data set to train on" },
-  { "data", "string", arg = "DIR", help = "where the data sets are (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
-  { "image_size", "whole", min = 1, max = 1024, help = "side of the images, for imagenet (else 224) and synthetic" },
-  { "limit_train", "whole", min = 1, max = 2 ^ 31 - 1, help = "train on N images only: the first, of imagenet evenly from all" },
-  { "limit_test", "whole", min = 1, max = 2 ^ 31 - 1, help = "test on N images only" },
-  { "on_bad_image", "choice", choices = { "stop", "skip" }, help = "when an image cannot be decoded" },
-  { "width", "number", min = 0, above = true, max = 16, arg = "W", help = "width multiplier of the network" },
-  { "batch", "whole", min = 1, max = 65536, help = "images per training step" },
-  { "epochs", "whole", min = 1, max = 1000000, help = "passes over the training set" },
+  { "dataset", "choice", choices = data.names, default = "cifar10", quick = "synthetic", eval = true,
+    help = "data set to train on" },
+  { "data", "string", results = false, arg = "DIR",
+    help = "where the data sets are (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
+  { "image_size", "whole", min = 1, max = 1024, eval = true,
+    help = "side of the images, for imagenet (else 224) and synthetic" },
+  { "limit_train", "whole", min = 1, max = 2 ^ 31 - 1, quick = 4096,
+    help = "train on N images only: the first, of imagenet evenly from all" },
+  { "limit_test", "whole", min = 1, max = 2 ^ 31 - 1, quick = 1024, eval = true, help = "test on N images only" },
+  { "on_bad_image", "choice", choices = { "stop", "skip" }, default = "stop", results = false,
+    help = "when an image cannot be decoded" },
+  { "width", "number", min = 0, above = true, max = 16, default = 1, quick = 0.25, eval = true, arg = "W",
+    help = "width multiplier of the network" },
+  { "batch", "whole", min = 1, max = 65536, default = 128, eval = true, help = "images per training step" },
+  { "epochs", "whole", min = 1, max = 1000000, default = 200, quick = 6, help = "passes over the training set" },
   { "lr", "number", min = 0, above = true, max = 1e6, arg = "X", help = "initial learning rate" },
-  { "seed", "whole", min = 0, max = 2 ^ 53, help = "seed of initial values, data order, augmentation and rounding" },
+  { "seed", "whole", min = 0, max = 2 ^ 53, default = 1, eval = true,
+    help = "seed of initial values, data order, augmentation and rounding" },
   { "policy", "policy", arg = "NAME",
     help = "fp32, uniform_low, operator, amp, demotion, increasing, random, top_k, or FILE.lua" },
-  { "ratio", "number", min = 0, max = 1, arg = "R", help = "share of the elements to make low" },
-  { "k", "whole", min = 0, max = 1000000, arg = "K", help = "groups that top_k makes low" },
+  { "ratio", "number", min = 0, max = 1, policy = true, arg = "R", help = "share of the elements to make low" },
+  { "k", "whole", min = 0, max = 1000000, policy = true, arg = "K", help = "groups that top_k makes low" },
   { "policy_seed", "whole", min = 0, max = 2 ^ 53, help = "seed of random's order of groups (default: the run's seed)" },
-  { "threshold", "threshold", arg = "T", help = "promote a tensor when this share of it overflows; off: never" },
-  { "formats", "formats", arg = "NAME",
+  { "threshold", "threshold", policy = true, arg = "T",
+    help = "promote a tensor when this share of it overflows; off: never" },
+  { "formats", "formats", policy = true, arg = "NAME",
     help = 'candidate formats: hfp8, fp8, bf16, fp16, or HIGH/LOW: "FP(6,9,0)/FP(4,3,auto)"' },
-  { "rounding", "choice", choices = core.rounding_modes(), help = "rounding mode" },
-  { "compute", "choice", choices = core.compute_settings(),
+  { "rounding", "choice", choices = core.rounding_modes(), default = "nearest_even", eval = true, help = "rounding mode" },
+  { "compute", "choice", choices = core.compute_settings(), default = "auto",
     help = "multiply in narrower types where that is exact and faster, never, wherever it is exact,"
       .. " as auto and in 8-bit tensor cores, even those that sum in fewer bits,"
       .. " or as auto and binary32 in TF32 units, which is not exact: they take 11 significant bits (fp8, tf32: on GPUs)" },
-  { "storage", "choice", choices = core.storages(), help = "keep values in their formats' bits, or in binary32" },
-  { "device", "device", arg = "D", help = "auto, cpu, cuda or cuda:N" },
-  { "threads", "whole", min = 1, max = 1024,
+  { "storage", "choice", choices = core.storages(), default = "packed", results = false,
+    help = "keep values in their formats' bits, or in binary32" },
+  { "device", "device", default = "auto", results = false, arg = "D", help = "auto, cpu, cuda or cuda:N" },
+  { "threads", "whole", min = 1, max = 1024, results = false,
     help = "threads to compute with (default: the processors that the process may use); another number sums in another order:"
       .. " losses differ in their last digits" },
-  { "out", "string", arg = "DIR", help = "run directory (default runs/<script>-<policy>-<time>)" },
-  { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, help = "write every Nth step to steps.jsonl" },
-  { "tensors_every", "whole", min = 1, max = 2 ^ 31 - 1,
+  { "out", "string", results = false, sweep = false, arg = "DIR",
+    help = "run directory (default runs/<script>-<policy>-<time>)" },
+  { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, results = false, help = "write every Nth step to steps.jsonl" },
+  { "tensors_every", "whole", min = 1, max = 2 ^ 31 - 1, results = false,
     help = "write what every Nth step's rounding did to each tensor to tensors.jsonl" },
-  { "exponents", "flag", help = "with --tensors-every: count the values by exponent, too" },
-  { "gradient_error", "whole", min = 1, max = 2 ^ 31 - 1,
+  { "exponents", "flag", results = false, help = "with --tensors-every: count the values by exponent, too" },
+  { "gradient_error", "whole", min = 1, max = 2 ^ 31 - 1, results = false,
     help = "after each epoch, compare the gradient on N fixed batches with that in fp32: gradient_error.jsonl" },
-  { "on_nan", "choice", choices = { "stop", "continue" },
+  { "on_nan", "choice", choices = { "stop", "continue" }, results = false,
     help = "when the loss is NaN; the default is to go on while loss scaling keeps the parameters finite" },
-  { "on_skipped", "choice", choices = { "stop", "continue" },
+  { "on_skipped", "choice", choices = { "stop", "continue" }, results = false,
     help = "when no step of a whole epoch was applied, since gradients were not finite, and the loss scale cannot fall any"
       .. " more; the default is to stop" },
-  { "resume", "flag", script = false, help = "go on from the run directory's last checkpoint" },
-  { "quick", "flag", script = false, help = "a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
-  { "quiet", "flag", help = "no progress bar" },
-  { "json", "flag", script = false, help = "print JSON" },
+  { "resume", "flag", results = false, script = false, sweep = false,
+    help = "go on from the run directory's last checkpoint" },
+  { "quick", "flag", results = false, script = false,
+    help = "a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
+  { "quiet", "flag", default = false, results = false, sweep = false, help = "no progress bar" },
+  { "json", "flag", default = false, results = false, script = false, sweep = false, help = "print JSON" },
 }
 
 M.by_name, M.names = {}, {}
@@ -133,6 +155,18 @@ end
 function types.device(_, value)
   if value == "auto" or value == "cpu" or value == "cuda" or misuse.text(value):match("^cuda:%d+$") then return value end
   return nil, "auto, cpu, cuda, cuda:N"
+end
+
+--- Names of options, in the order of M.rows.
+-- @param accept function (row) -> whether it is one of them
+-- @return list of names
+-- @usage options.select(function(row) return row.eval end)
+function M.select(accept)
+  local names = {}
+  for _, row in ipairs(M.rows) do
+    if accept(row) then names[#names + 1] = row.name end
+  end
+  return names
 end
 
 --- Checks a value of an option.

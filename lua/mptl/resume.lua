@@ -1,4 +1,5 @@
 --- For continuing a run: the formats of an assignment as data, and whether two runs have the same settings.
+local configuration = require "mptl.configuration"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
@@ -112,13 +113,6 @@ function M.check_state(path, state, batches)
   check_fields(path, "", state, state_fields, count_to(batches))
 end
 
--- Settings that may differ between a run and its continuation: they do not change what is computed, or (threads, device) only the
--- order of sums.
-local free = {
-  "path", "version", "data", "threads", "out", "resume", "quick", "quiet", "json", "steps_every", "tensors_every", "exponents",
-  "gradient_error", "on_nan", "on_skipped", "on_bad_image", "device", "storage",
-}
-
 -- Two settings as JSON knows them: equal?
 local function same(a, b)
   if a == json.null then a = nil end
@@ -132,16 +126,6 @@ local function same(a, b)
   return true
 end
 
---- The settings that say what is computed; where a run is and what it prints are left out.
--- @param settings what script.settings returned
--- @return a table
-function M.essential(settings)
-  local result = {}
-  for name, value in pairs(settings) do result[name] = value end
-  for _, name in ipairs(free) do result[name] = nil end
-  return result
-end
-
 local function text(value)
   if type(value) == "table" then return (json.encode(value)) end
   return value == nil and "not given" or tostring(value)
@@ -149,11 +133,11 @@ end
 
 --- An error that names the settings in which a run and its continuation differ, if there are any.
 -- @param path the checkpoint
--- @param now the settings (script.settings)
+-- @param now the settings (configuration.settings)
 -- @param saved those in the checkpoint
 function M.check_settings(path, now, saved)
   local conflicts, names = {}, {}
-  now, saved = M.essential(now), M.essential(saved)
+  now, saved = configuration.essential(now), configuration.essential(saved)
   for name in pairs(now) do names[name] = true end
   for name in pairs(saved) do names[name] = true end
   for _, name in ipairs(misuse.names(names)) do

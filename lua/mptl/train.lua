@@ -1,12 +1,12 @@
 --- Training runs: the loop over epochs, what it writes and what it says.
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local measure = require "mptl.measure"
 local misuse = require "mptl.misuse"
-local plan_command = require "mptl.cmd.plan"
+local plan_table = require "mptl.plan_table"
 local progress = require "mptl.progress"
 local run_directory = require "mptl.run"
 local schedule = require "mptl.schedule"
-local script = require "mptl.script"
 local trainer = require "mptl.trainer"
 
 local M = {}
@@ -180,9 +180,9 @@ function M.run(cfg)
   local t = trainer.create(cfg)
   for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
   measure.check(cfg, t.data.train:count())
-  local plan = plan_command.table(cfg, t.plan)
+  local plan = plan_table.create(cfg, t.plan)
   if checkpoint then t:restore(checkpoint) end
-  local files = { config = script.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
+  local files = { config = configuration.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
   local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step, changes = t.changes })
   t.measures = measure.open(cfg, run, t)
   local display = create_display(cfg)

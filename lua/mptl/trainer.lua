@@ -6,13 +6,13 @@
 -- checkpoint, with as many threads, is bit for bit the one that was not interrupted.
 local adapt = require "mptl.precision.adapt"
 local checkpoint = require "mptl.checkpoint"
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local data = require "mptl.data"
 local feasible = require "mptl.feasible"
 local loss_scale = require "mptl.loss_scale"
 local measure = require "mptl.measure"
 local memory = require "mptl.memory"
-local misuse = require "mptl.misuse"
 local optim = require "mptl.optim"
 local precision = require "mptl.precision"
 local resume = require "mptl.resume"
@@ -34,14 +34,6 @@ function M.is_fp32(plan)
     if t.format ~= "fp32" then return false end
   end
   return true
-end
-
---- Opens the device of a configuration, whose name it becomes there; raises for one that cannot be had.
--- @param cfg the configuration
-function M.open_device(cfg)
-  local ok, name = pcall(core.device, cfg.device)
-  if not ok then misuse.usage("--%s", name) end -- "device cuda:1: there is ..."
-  cfg.device = name
 end
 
 -- Options of a program; those besides batch and train come from the configuration.
@@ -84,7 +76,6 @@ end
 -- @param purpose "train", or "eval" for what only evaluates
 -- @return the trainer
 function M.create(cfg, purpose)
-  M.open_device(cfg)
   local train = purpose ~= "eval"
   local self = setmetatable({ cfg = cfg, optimizer = optim.check(cfg.optimizer), epoch = 0, batch = 0, step = 0 }, Trainer)
   schedule.check(cfg.schedule)
@@ -288,7 +279,7 @@ function Trainer:save(path)
   checkpoint.save(path, self.graph, self.model, {
     epoch = self.epoch, batch = self.batch, step = self.step, updates = self.model:updates(), sums = self.sums,
     loss_scale = self.scale:save(), formats = resume.formats(self.plan), promotions = self.promotions, changes = self.changes,
-    best = self.best, settings = resume.essential(script.settings(self.cfg)),
+    best = self.best, settings = configuration.essential(configuration.settings(self.cfg)),
   })
 end
 
@@ -298,7 +289,7 @@ function Trainer:restore(path)
   local state, file = checkpoint.state(path)
   if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
   resume.check_evaluated(path, state)
-  resume.check_settings(path, script.settings(self.cfg), state.settings or {})
+  resume.check_settings(path, configuration.settings(self.cfg), state.settings or {})
   resume.check_state(path, state, self.batches)
   checkpoint.load(file, self.graph, self.model, true)
   resume.set_formats(path, self.plan, state.formats)

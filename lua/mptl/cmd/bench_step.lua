@@ -56,7 +56,6 @@ end
 -- @param profiling whether to make a profile, too
 -- @return table of the fields that --json prints; the profile (mptl.profile) or nil
 function M.measure(cfg, steps, profiling)
-  trainer.open_device(cfg)
   threads.set(cfg.threads)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)

@@ -11,7 +11,7 @@ local trainer = require "mptl.trainer"
 local M = { name = "eval", summary = "test accuracy of a checkpoint, in its precision assignment and in fp32" }
 
 -- What is taken from the checkpoint's run where the command line says nothing.
-local inherited = { "dataset", "image_size", "width", "batch", "rounding", "limit_test", "seed" }
+local inherited = options.select(function(row) return row.eval end)
 
 local order = { "script", "checkpoint", "epoch", "images", "test_loss", "test_acc", "test_acc_fp32", "ratio_lo", "bits_ratio" }
 

@@ -3,8 +3,8 @@ local compute = require "mptl.compute"
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
+local plan_table = require "mptl.plan_table"
 local script = require "mptl.script"
-local trainer = require "mptl.trainer"
 
 local M = { name = "plan", summary = "show groups, precision assignment and ratios of a script; trains nothing" }
 
@@ -15,52 +15,9 @@ function M.configure(parser)
   options.add(parser)
 end
 
--- What a training step takes, as the engine plans it.
-local function memory(cfg, assignment)
-  local function total(storage)
-    return core.predict_memory(assignment, { storage = storage, compute = cfg.compute, device = cfg.device }).total
-  end
-  return json.object({ "emulated_bytes", "packed_bytes" },
-    { emulated_bytes = total "emulated", packed_bytes = total "packed" })
-end
-
 -- How the device's library multiplies, where it tells. On a GPU this makes cuDNN's plans, unless they are kept.
 local function products(cfg, assignment)
   return core.predict_products(assignment, { storage = cfg.storage, compute = cfg.compute, device = cfg.device })
-end
-
-local function tensor(t, with_group)
-  if not t then return json.null end
-  local group = with_group and t.group.index or nil
-  return json.object({ "format", "numel", "group" }, { format = t.format, numel = t.numel, group = group })
-end
-
---- What `mptl plan --json` prints, as a table.
--- @param cfg the configuration
--- @param plan the plan (script.plan)
--- @param ways how the device multiplies, as products above returns it; none if nil
--- @return a table that mptl.json encodes in the documented order
-function M.table(cfg, plan, ways)
-  local groups, tensors, parameters = {}, {}, 0
-  for i, g in ipairs(plan.graph:groups()) do
-    groups[i] = json.object({ "group", "activations", "parameters", "numel", "low" },
-      { group = g.index, activations = g.activations, parameters = g.parameters, numel = g.numel, low = g.low })
-    parameters = parameters + g.parameters
-  end
-  for i, op in ipairs(plan.graph:operators()) do
-    tensors[i] = json.object({ "index", "name", "kind", "group", "v", "dv", "theta", "dtheta", "products" }, {
-      index = op.index, name = op.name, kind = op.kind, group = op.group.index,
-      v = tensor(op.v), dv = tensor(op.dv), theta = tensor(op.theta, true), dtheta = tensor(op.dtheta, true),
-      products = compute.products_table(ways or {}, op.index),
-    })
-  end
-  local m = plan.graph:measure()
-  return json.object({ "model", "batch", "parameters", "groups", "order", "tensors", "ratio_lo", "bits", "memory" }, {
-    model = cfg.name, batch = plan.batch, parameters = parameters, groups = json.array(groups), order = json.array(plan.order),
-    tensors = json.array(tensors), ratio_lo = m.ratio_lo,
-    bits = json.object({ "all_high", "now", "ratio" }, { all_high = m.bits_all_high, now = m.bits_now, ratio = m.bits_ratio }),
-    memory = memory(cfg, plan.assignment),
-  })
 end
 
 local function groups_text(out, t)
@@ -116,10 +73,9 @@ end
 
 function M.run(args)
   local cfg = script.configure(args.script, args)
-  trainer.open_device(cfg)
   local plan = script.plan(cfg, script.record(cfg))
   local ways = products(cfg, plan.assignment)
-  local t = M.table(cfg, plan, ways)
+  local t = plan_table.create(cfg, plan, ways)
   io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t, ways))
   return 0
 end

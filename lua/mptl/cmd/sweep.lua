@@ -17,13 +17,7 @@ local threads = require "mptl.threads"
 local M = { name = "sweep", summary = "run lists and grids of settings, several at once; goes on where it was stopped" }
 
 -- Options of mptl train that are given to the runs as they are, and those that mean the sweep itself.
-local for_runs, of_sweep = {}, { "out", "quiet", "json" }
-do
-  local without = { out = true, quiet = true, json = true, resume = true }
-  for _, name in ipairs(options.names) do
-    if not without[name] then for_runs[#for_runs + 1] = name end
-  end
-end
+local for_runs, of_sweep = sweep.options, { "out", "quiet", "json" }
 
 local function whole(flag, least)
   return function(text)
@@ -79,7 +73,7 @@ local function check_scripts(runs)
     local arguments = {}
     for name, value in pairs(run.settings) do arguments[name] = value end
     local key = table.concat({ run.settings.script, tostring(run.settings.policy) }, "\0")
-    if not seen[key] then script.configure(run.settings.script, arguments) end
+    if not seen[key] then script.check(run.settings.script, arguments) end
     seen[key] = true
   end
 end

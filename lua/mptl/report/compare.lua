@@ -1,4 +1,5 @@
 --- What runs have in common and what tells them apart: panels (network, width, data set), labels, order, state.
+local configuration = require "mptl.configuration"
 local json = require "mptl.json"
 local text = require "mptl.report.text"
 
@@ -13,10 +14,21 @@ local policies = {
 local rank, promotes = {}, {}
 for i, row in ipairs(policies) do rank[row[1]], promotes[row[1]] = i, row.promotes end
 
--- Settings besides the policy's own that change what a training computes: runs that differ in one are not of one curve.
-local essential = {
-  "formats", "rounding", "storage", "batch", "epochs", "lr", "limit_train", "limit_test", "optimizer", "schedule", "loss_scale",
+-- Settings that change results and yet do not tell one curve from another.
+local elsewhere = {
+  script = true, dataset = true, width = true, classes = true, input = true, -- they make the panel
+  policy = true, ratio = true, k = true, threshold = true, -- they make the curve and its points
+  seed = true, policy_seed = true, -- of repetitions
+  candidates = true, -- the formats, where these have no name
+  image_size = true, compute = true, -- runs that differ in one of these alone count as repetitions
 }
+
+-- Whether runs that differ in a setting are not of one curve. Storage changes no results, but memory
+-- and time.
+local function tells_apart(name)
+  return name == "storage" or (configuration.changes_results(name) and not elsewhere[name])
+end
+
 local without_low = { fp32 = { formats = true, storage = true }, uniform = { formats = true } }
 
 local function ignores(run, name)
@@ -32,11 +44,13 @@ local function flatten(prefix, value, into)
   for name, field in pairs(value) do flatten(prefix .. "." .. tostring(name), field, into) end
 end
 
--- The run's essential settings: name -> text.
+-- The settings that tell a run's curve from others: name -> text.
 local function variant(run)
   local s, into = run.settings, {}
-  for _, name in ipairs(essential) do
-    if s.all[name] ~= nil and not ignores(run, name) then flatten(name, s.all[name], into) end
+  for _, name in ipairs(configuration.settings_names) do
+    if tells_apart(name) and s.all[name] ~= nil and not ignores(run, name) then
+      flatten(name, s.all[name], into)
+    end
   end
   into["optimizer.lr"] = nil -- lr says it
   if into.formats == "custom" then into.formats = "custom " .. json.encode(s.all.candidates) end

@@ -11,12 +11,13 @@ local options = require "mptl.options"
 local M = {}
 
 -- Options that the sweep itself sets.
-local own = { out = true, resume = true, quiet = true, json = true }
+local own = {}
+for _, name in ipairs(options.select(function(row) return row.sweep == false end)) do own[name] = true end
 
-local fields = { "script" }
-for _, name in ipairs(options.names) do
-  if not own[name] then fields[#fields + 1] = name end
-end
+--- Names of the options that are settings of runs.
+M.options = options.select(function(row) return row.sweep ~= false end)
+
+local fields = { "script", table.unpack(M.options) }
 
 local function is_field(name)
   for _, field in ipairs(fields) do

@@ -1,6 +1,7 @@
 --- How far a run of a sweep is, told from its directory alone: so a sweep that was killed goes on, and several sweeps of one
 -- file, on one machine or on many, share the work.
 local checkpoint = require "mptl.checkpoint"
+local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
@@ -10,8 +11,8 @@ local run_directory = require "mptl.run"
 
 local M = {}
 
--- Settings that may differ between the sweep and a run begun before: they do not change its figures, or are not kept as given.
-local free = { script = true, policy = true, data = true, threads = true, device = true, steps_every = true, quick = true }
+-- Settings that config.json does not keep as they are given: it has names where these may be paths.
+local renamed = { script = true, policy = true }
 
 local function slurp(path)
   local file = core.open(path)
@@ -40,7 +41,8 @@ local function check_settings(run, dir, config)
   for name, value in pairs(run.settings) do
     local was = config[name]
     if was == json.null then was = nil end
-    if not free[name] and was ~= nil and was ~= value then
+    local may_differ = renamed[name] or not configuration.changes_results(name)
+    if not may_differ and was ~= nil and was ~= value then
       misuse.usage("%s: was begun with other settings: %s is %s, was %s; another --out begins anew", dir, name,
         misuse.text(value), misuse.text(was))
     end
