@@ -67,6 +67,15 @@ mptl_device *bind_device_field(lua_State *L, int index);
 /* Threads of the state's CPU. */
 int bind_threads(lua_State *L);
 
+/* The model at index. */
+mptl_model *bind_check_model(lua_State *L, int index); /* bindings/model.c */
+
+/* The optimizer in the field "optimizer" of the options table at index: SGD where there is none. */
+const mptl_optimizer *bind_optimizer_field(lua_State *L, int index);
+
+/* The settings of an update in the table at index, which may have the field step besides. */
+mptl_update bind_read_update(lua_State *L, int index, const mptl_optimizer *optimizer);
+
 /* A setting of --compute. */
 mptl_compute_setting bind_check_compute(lua_State *L, const char *name);
 
@@ -103,6 +112,7 @@ void mptl_bind_tensor(lua_State *L);
 void mptl_bind_graph(lua_State *L);
 void mptl_bind_plan(lua_State *L);
 void mptl_bind_device(lua_State *L);
+void mptl_bind_model(lua_State *L);
 void mptl_bind_program(lua_State *L);
 void mptl_bind_images(lua_State *L);
 void mptl_bind_data(lua_State *L);

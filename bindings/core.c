@@ -23,6 +23,7 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_graph(L);
   mptl_bind_plan(L);
   mptl_bind_device(L);
+  mptl_bind_model(L);
   mptl_bind_program(L);
   mptl_bind_images(L);
   mptl_bind_data(L);

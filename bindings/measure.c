@@ -1,7 +1,7 @@
 /* Comparing gradients (mptl/measure.h).
  *
- *   core.compare_gradients({gradient=, reference=, parameter=, momentum=}, {momentum=0, weight_decay=0, loss_scale=1, first=false})
- *     -> gradient, update: tables {size =, absolute =}; the four are tensors of as many elements
+ *   core.compare_gradients({gradient=, reference=, parameter=, and the optimizer's states by name}, {optimizer="sgd", update = {as m:update
+ *     takes it}, group=0, updates=0}) -> gradient, update: tables {size =, absolute =}; the tensors have equally many elements
  */
 #include "bindings/bind.h"
 #include "mptl/measure.h"
@@ -18,29 +18,37 @@ static void push_difference(lua_State *L, mptl_difference d) {
   bind_set_number(L, "absolute", d.absolute);
 }
 
+/* The elements of a tensor, of which there must be n; n is set by the first. */
+static const float *elements(lua_State *L, const char *field, size_t *n) {
+  const mptl_tensor *t = field_tensor(L, field);
+  size_t here = mptl_tensor_numel(t);
+  if (*n == SIZE_MAX) *n = here;
+  if (here != *n)
+    luaL_error(L, "compare_gradients: %s has %I elements, gradient has %I", field, (lua_Integer)here, (lua_Integer)*n);
+  return t->data;
+}
+
 static int compare_gradients(lua_State *L) {
-  static const char *const tensors[] = {"gradient", "reference", "parameter", "momentum", NULL};
-  static const char *const fields[] = {"momentum", "weight_decay", "loss_scale", "first", NULL};
+  static const char *const options[] = {"optimizer", "update", "group", "updates", NULL};
+  size_t n = SIZE_MAX;
   lua_settop(L, 2);
   luaL_checktype(L, 1, LUA_TTABLE);
-  bind_check_fields(L, 1, tensors);
-  bind_check_fields(L, 2, fields);
-  const float *data[4];
-  size_t n = 0;
-  for (int i = 0; tensors[i] != NULL; i++) {
-    const mptl_tensor *t = field_tensor(L, tensors[i]);
-    if (i > 0 && mptl_tensor_numel(t) != n)
-      luaL_error(L, "compare_gradients: %s has %I elements, gradient has %I", tensors[i], (lua_Integer)mptl_tensor_numel(t),
-                 (lua_Integer)n);
-    n = mptl_tensor_numel(t);
-    data[i] = t->data;
-  }
-  mptl_gradients g = {.n = n, .gradient = data[0], .reference = data[1], .parameter = data[2], .momentum = data[3]};
-  mptl_update update = {.momentum = bind_opt_number(L, 2, "momentum", 0),
-                        .weight_decay = bind_opt_number(L, 2, "weight_decay", 0),
-                        .loss_scale = bind_opt_number(L, 2, "loss_scale", 1)};
+  luaL_checktype(L, 2, LUA_TTABLE);
+  bind_check_fields(L, 2, options);
+  const mptl_optimizer *o = bind_optimizer_field(L, 2);
+  const char *fields[MPTL_MAX_STATES + 4] = {"gradient", "reference", "parameter"};
+  for (int k = 0; k < o->n_states; k++) fields[3 + k] = o->states[k];
+  bind_check_fields(L, 1, fields);
+  mptl_gradients g = {.gradient = elements(L, "gradient", &n)};
+  g.reference = elements(L, "reference", &n);
+  g.parameter = elements(L, "parameter", &n);
+  for (int k = 0; k < o->n_states; k++) g.state[k] = elements(L, o->states[k], &n);
+  g.n = n;
+  lua_getfield(L, 2, "update");
+  mptl_update update = bind_read_update(L, lua_gettop(L), o);
   mptl_difference in_gradient, in_update;
-  bind_check(L, mptl_compare_gradients(&g, &update, bind_opt_boolean(L, 2, "first", 0), &in_gradient, &in_update));
+  bind_check(L, mptl_compare_gradients(&g, o, &update, (int)bind_opt_integer(L, 2, "group", 0),
+                                       bind_opt_integer(L, 2, "updates", 0), &in_gradient, &in_update));
   push_difference(L, in_gradient);
   push_difference(L, in_update);
   return 2;

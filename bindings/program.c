@@ -1,10 +1,4 @@
-/* mptl.Model and mptl.Program: parameters, and what trains and evaluates them.
- *
- *   m = core.model(graph, {seed = 1, device = "cpu"})
- *   m:tensor(name) m:grad(name) m:momentum(name) -> Tensor, the engine's own in the device's memory, in PyTorch's layout
- *   m:device() -> its device's name
- *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
- *   m:update{lr=, momentum=, weight_decay=, loss_scale=1}
+/* mptl.Program: what trains and evaluates a model, and mptl.Workspace, the memory that programs share.
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
  *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be
@@ -13,7 +7,7 @@
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
- *   p:step(batch..., {step=, lr=, momentum=0, weight_decay=0, loss_scale=1, skip_nonfinite=true}) -> {loss=, correct=, count=, applied=}
+ *   p:step(batch..., {step=, and what m:update takes}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=, shifts=}, ... } of the last step;
  *     shifts: of FP(e,m,auto), see mptl_program_shifts
@@ -28,8 +22,8 @@
  *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
  *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
- *   core.predict_memory(assignment, {as for a program, and device=}) -> the same, without allocating it
- *   core.predict_products(assignment, {as for a program, and device=}) -> as p:products(), without making one
+ *   core.predict_memory(assignment, {as for a program, device=, optimizer=}) -> the same, without allocating it
+ *   core.predict_products(assignment, {as for a program, device=, optimizer=}) -> as p:products(), without making one
  *   core.storages() -> what storage takes, {name, ...}
  */
 #include <stdlib.h>
@@ -39,93 +33,8 @@
 #include "bindings/bind.h"
 #include "mptl/program.h"
 
-#define MODEL "mptl.Model"
 #define PROGRAM "mptl.Program"
 #define WORKSPACE "mptl.Workspace"
-
-/* ---- Model ---- */
-
-static mptl_model *check_model(lua_State *L, int index) { return *(mptl_model **)luaL_checkudata(L, index, MODEL); }
-
-static int model_new(lua_State *L) {
-  static const char *const fields[] = {"seed", "device", NULL};
-  mptl_graph *graph = bind_check_graph(L, 1);
-  bind_check_fields(L, 2, fields);
-  uint64_t seed = (uint64_t)bind_opt_integer(L, 2, "seed", 0);
-  mptl_device *device = bind_device_field(L, 2);
-  mptl_model **box = lua_newuserdatauv(L, sizeof *box, 1);
-  *box = NULL;
-  luaL_setmetatable(L, MODEL);
-  bind_check(L, mptl_model_create(box, graph, seed, device));
-  lua_pushvalue(L, 1); /* the model borrows the graph */
-  lua_setiuservalue(L, -2, 1);
-  return 1;
-}
-
-static int model_gc(lua_State *L) {
-  mptl_model **box = luaL_checkudata(L, 1, MODEL);
-  mptl_model_destroy(*box);
-  *box = NULL;
-  return 0;
-}
-
-static int push_of(lua_State *L, const mptl_model *m, mptl_tensor **tensors, const char *what) {
-  const char *name = luaL_checkstring(L, 2);
-  int i = mptl_graph_find_param(m->graph, name);
-  if (i < 0) luaL_error(L, "%s: the model has no parameter or buffer of that name", name);
-  if (tensors[i] == NULL) luaL_error(L, "%s has no %s: it is not trained, or no training program was made yet", name, what);
-  mptl_tensor_retain(tensors[i]);
-  bind_push_tensor(L, tensors[i]);
-  return 1;
-}
-
-static int model_tensor(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->params, "values"); }
-static int model_grad(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->grads, "gradient"); }
-static int model_momentum(lua_State *L) { return push_of(L, check_model(L, 1), check_model(L, 1)->momenta, "momentum"); }
-
-static int model_names(lua_State *L) {
-  const mptl_graph *g = check_model(L, 1)->graph;
-  lua_createtable(L, g->n_params, 0);
-  for (int i = 0; i < g->n_params; i++) {
-    lua_pushstring(L, g->params[i].name);
-    lua_rawseti(L, -2, i + 1);
-  }
-  return 1;
-}
-
-static int model_device(lua_State *L) {
-  lua_pushstring(L, mptl_device_name(check_model(L, 1)->device));
-  return 1;
-}
-
-static int model_updates(lua_State *L) {
-  lua_pushinteger(L, check_model(L, 1)->updates);
-  return 1;
-}
-
-static int model_set_updates(lua_State *L) {
-  lua_Integer n = luaL_checkinteger(L, 2);
-  luaL_argcheck(L, n >= 0, 2, "must not be negative");
-  check_model(L, 1)->updates = n;
-  return 0;
-}
-
-static const char *const update_fields[] = {"step", "lr", "momentum", "weight_decay", "loss_scale", "skip_nonfinite", NULL};
-
-static mptl_update read_update(lua_State *L, int index) {
-  bind_check_fields(L, index, update_fields);
-  return (mptl_update){.lr = bind_opt_number(L, index, "lr", 0),
-                       .momentum = bind_opt_number(L, index, "momentum", 0),
-                       .weight_decay = bind_opt_number(L, index, "weight_decay", 0),
-                       .loss_scale = bind_opt_number(L, index, "loss_scale", 1),
-                       .skip_nonfinite = bind_opt_boolean(L, index, "skip_nonfinite", 1)};
-}
-
-static int model_update(lua_State *L) {
-  mptl_update update = read_update(L, 2);
-  bind_check(L, mptl_model_update(check_model(L, 1), &update));
-  return 0;
-}
 
 /* ---- Workspace ---- */
 
@@ -163,8 +72,8 @@ static const char *storage_name(size_t index) {
 
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
-  static const char *const fields[] = {"batch",   "train",     "rounding", "seed", "input_gradient", "keep_all", "compute",
-                                       "storage", "workspace", "device",   NULL};
+  static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all",
+                                       "compute", "storage", "workspace", "device", "optimizer",      NULL};
   bind_check_fields(L, index, fields);
   mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
                                   .train = bind_opt_boolean(L, index, "train", 1),
@@ -172,6 +81,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
                                   .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
                                   .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
   if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = bind_device_field(L, index);
+  if (bind_opt_string(L, index, "optimizer", NULL) != NULL) options.optimizer = bind_optimizer_field(L, index);
   options.compute = bind_check_compute(L, bind_opt_string(L, index, "compute", "auto"));
   options.storage =
       (mptl_value_storage)bind_check_name(L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
@@ -180,7 +90,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
 }
 
 static int program_new(lua_State *L) {
-  mptl_model *model = check_model(L, 1);
+  mptl_model *model = bind_check_model(L, 1);
   mptl_assignment *assignment = bind_check_assignment(L, 2);
   mptl_program_options options = read_options(L, 3, assignment);
   lua_settop(L, 3);
@@ -267,7 +177,7 @@ static int program_step(lua_State *L) {
   mptl_batch batch;
   mptl_result result;
   int next = read_batch(L, box, &batch);
-  mptl_update update = read_update(L, next);
+  mptl_update update = bind_read_update(L, next, box->model->optimizer);
   uint32_t step = (uint32_t)bind_opt_integer(L, next, "step", 0);
   bind_check(L, mptl_program_step(box->program, batch.images, batch.labels, batch.n, step, &update, &result));
   push_result(L, &result);
@@ -493,12 +403,6 @@ static int storages(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg model_methods[] = {
-    {"tensor", model_tensor}, {"grad", model_grad},       {"momentum", model_momentum},
-    {"names", model_names},   {"updates", model_updates}, {"set_updates", model_set_updates},
-    {"update", model_update}, {"device", model_device},   {NULL, NULL},
-};
-
 static const luaL_Reg program_methods[] = {
     {"forward", program_forward},
     {"backward", program_backward},
@@ -516,7 +420,6 @@ static const luaL_Reg program_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"model", model_new},
     {"program", program_new},
     {"workspace", workspace_new},
     {"predict_memory", predict_memory},
@@ -526,7 +429,6 @@ static const luaL_Reg functions[] = {
 };
 
 void mptl_bind_program(lua_State *L) {
-  bind_new_type(L, MODEL, model_methods, model_gc);
   bind_new_type(L, PROGRAM, program_methods, program_gc);
   bind_new_type(L, WORKSPACE, (const luaL_Reg[]){{NULL, NULL}}, workspace_gc);
   luaL_setfuncs(L, functions, 0);

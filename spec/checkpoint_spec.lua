@@ -63,7 +63,7 @@ describe("checkpoint", function()
     for _, name in ipairs(model:names()) do
       assert.equal(model:tensor(name):tostring(), model2:tensor(name):tostring(), name)
     end
-    assert.equal(model:momentum("fc.weight"):tostring(), model2:momentum("fc.weight"):tostring())
+    assert.equal(model:state("momentum", "fc.weight"):tostring(), model2:state("momentum", "fc.weight"):tostring())
   end)
 
   it("gives back every number of the state exactly", function()

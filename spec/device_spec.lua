@@ -271,8 +271,8 @@ describe("a launch that fails", function()
       local bench = { "bench", "step", "resnet18_cifar", "--device", "cuda", "--width", "0.1", "--batch", "2", "--steps", "1" }
       return process.mptl(bench, { env = { MPTL_CUDA_HOST_FAILS = launch } }).err
     end
-    assert.matches("mptl: CUDA, starting mptl_cuda_sgd(list->params, ", said "mptl_cuda_sgd", 1, true)
-    assert.matches(": error 719\n", said "mptl_cuda_sgd", 1, true)
+    assert.matches("mptl: CUDA, starting mptl_cuda_update(id, list->params, ", said "mptl_cuda_update", 1, true)
+    assert.matches(": error 719\n", said "mptl_cuda_update", 1, true)
     assert.matches("^mptl: input %(input%): CUDA, starting .*mptl_cuda_stage_forward", said "mptl_cuda_stage_forward")
     assert.equal("", said "mptl_cuda_nothing")
   end)

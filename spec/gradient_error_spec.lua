@@ -6,6 +6,7 @@ local gradient_error = require "mptl.measure.gradient_error"
 local json = require "mptl.json"
 local net = require "support.network"
 local nn = require "mptl.nn"
+local optim = require "mptl.optim"
 local precision = require "mptl.precision"
 local rounding = require "support.exact"
 local runs = require "support.runs"
@@ -41,10 +42,10 @@ describe("compare_gradients", function()
 
   for _, first in ipairs { true, false } do
     it("is the arithmetic of SGD, " .. (first and "at the first update" or "with momentum"), function()
-      local sgd = { momentum = 0.9, weight_decay = 0.25, loss_scale = 64, first = first }
+      local sgd = { momentum = 0.9, weight_decay = 0.25, loss_scale = 64 }
       local gradient, update = core.compare_gradients({
         gradient = tensor(scaled(g, 64)), reference = tensor(r), parameter = tensor(p), momentum = tensor(buf),
-      }, sgd)
+      }, { update = sgd, updates = first and 0 or 3 })
       local want = difference(g, r)
       assert.near(want.size, gradient.size, 1e-9 * want.size)
       assert.near(want.absolute, gradient.absolute, 1e-9 * want.absolute)
@@ -58,19 +59,19 @@ describe("compare_gradients", function()
     local t = { gradient = tensor(g), reference = tensor(r), parameter = tensor(p), momentum = tensor(buf) }
     local before = {}
     for name, x in pairs(t) do before[name] = x:tostring() end
-    core.compare_gradients(t, { momentum = 0.9, weight_decay = 0.1 })
+    core.compare_gradients(t, { update = { momentum = 0.9, weight_decay = 0.1 } })
     for name, x in pairs(t) do assert.equal(before[name], x:tostring()) end
   end)
 
   it("says what it was given wrongly", function()
     local one, two = tensor { 1 }, tensor { 1, 2 }
-    assert.has_error(function() core.compare_gradients { gradient = one, reference = one, parameter = one } end,
+    assert.has_error(function() core.compare_gradients({ gradient = one, reference = one, parameter = one }, {}) end,
       "compare_gradients: momentum must be a tensor")
     assert.has_error(function()
-      core.compare_gradients { gradient = one, reference = two, parameter = one, momentum = one }
+      core.compare_gradients({ gradient = one, reference = two, parameter = one, momentum = one }, {})
     end, "compare_gradients: reference has 2 elements, gradient has 1")
     assert.has_error(function()
-      core.compare_gradients({ gradient = one, reference = one, parameter = one, momentum = one }, { loss_scale = 0 })
+      core.compare_gradients({ gradient = one, reference = one, parameter = one, momentum = one }, { update = { loss_scale = 0 } })
     end, "loss scale: 0, must be above 0")
   end)
 end)
@@ -82,7 +83,7 @@ local function trainer(model, policy, scale)
   local t = {
     cfg = { batch = 8, seed = 7 }, data = set, graph = graph, model = core.model(graph, { seed = 5 }),
     plan = precision.plan(policy, graph, 8), fp32_plan = precision.plan(precision.fp32(), graph, 8),
-    optimizer = { momentum = 0.9, weight_decay = 0.01 }, scale = { scale = scale },
+    optimizer = optim.sgd { momentum = 0.9, weight_decay = 0.01 }, scale = { scale = scale },
     workspace = core.workspace(),
   }
   function t:compile(assignment, n, train)
@@ -146,7 +147,7 @@ describe("the gradient error", function()
       local texts = { tostring(t.model:updates()) }
       for _, name in ipairs(t.model:names()) do
         texts[#texts + 1] = t.model:tensor(name):tostring()
-        if not name:find "running" then texts[#texts + 1] = t.model:momentum(name):tostring() end
+        if not name:find "running" then texts[#texts + 1] = t.model:state("momentum", name):tostring() end
       end
       return table.concat(texts, "\n")
     end
@@ -236,7 +237,7 @@ describe("the gradient error of a run", function()
     local all, total = { gradient = { size = 0, absolute = 0 }, update = { size = 0, absolute = 0 } }, 0
     for _, p in ipairs(last.parameters) do
       local sums = { gradient = { size = 0, absolute = 0 }, update = { size = 0, absolute = 0 } }
-      local master, buf = model:tensor(p.name):totable(), model:momentum(p.name):totable()
+      local master, buf = model:tensor(p.name):totable(), model:state("momentum", p.name):totable()
       for i = 1, 2 do
         local g, r = low[i][p.name], exact[i][p.name]
         local u, v = update_of(g, master, buf, sgd), update_of(r, master, buf, sgd)

@@ -11,7 +11,7 @@ describe("profile", function()
   local program = core.program(core.model(graph, { seed = 1 }), plan.assignment)
 
   local function create(p)
-    return profile.create(graph, p or plan, { compute = "auto", machine = machine })
+    return profile.create(graph, p or plan, { compute = "auto", machine = machine, optimizer = "sgd" })
   end
 
   -- The program, but for the times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.

@@ -74,11 +74,11 @@ typedef struct mptl_operands {
 typedef struct mptl_step {
   uint64_t seed;
   uint32_t number;
-  int n_valid;                  /* samples of the batch that count (evaluation of a last, smaller batch) */
-  const float *images;          /* of the batch, in the device's memory */
-  bool counts_parameters;       /* forward does; backward rounds them again, to the same bits */
-  bool ranged;                  /* forward: ranges of this stage were found already, and its scratch memory is as find_ranges left it */
-  mptl_op_stats *stats;         /* by operator and role, in the device's memory */
+  int n_valid;            /* samples of the batch that count (evaluation of a last, smaller batch) */
+  const float *images;    /* of the batch, in the device's memory */
+  bool counts_parameters; /* forward does; backward rounds them again, to the same bits */
+  bool ranged;            /* forward: ranges of this stage were found already, and its scratch memory is as find_ranges left it */
+  mptl_op_stats *stats;   /* by operator and role, in the device's memory */
   mptl_op_exponents *exponents; /* likewise; NULL: exponents are not counted */
 } mptl_step;
 
@@ -156,9 +156,11 @@ static inline mptl_status mptl_in_operator(mptl_status status, const mptl_op *op
 
 /* A trained parameter, for the update. */
 typedef struct mptl_trained {
-  float *p, *buf; /* master, momentum */
-  const float *g; /* rounded gradient */
+  float *p;                      /* master */
+  float *state[MPTL_MAX_STATES]; /* the optimizer's; NULL beyond those it has */
+  const float *g;                /* rounded gradient */
   size_t n;
+  int group; /* of parameters with the same settings */
 } mptl_trained;
 
 typedef struct mptl_trained_list mptl_trained_list; /* the backend's list of a model's */
@@ -232,7 +234,11 @@ typedef struct mptl_backend {
   mptl_status (*list_create)(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count);
   void (*list_destroy)(mptl_device *device, mptl_trained_list *list); /* NULL is allowed */
   mptl_status (*find_nonfinite)(mptl_device *device, uint32_t *flag, const mptl_trained_list *list);
-  mptl_status (*sgd)(mptl_device *device, const mptl_trained_list *list, const mptl_sgd *sgd);
+  mptl_status (*update)(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
+                        int groups);
+
+  /* The sum of the squares of all gradients, in binary64 and in a fixed order, to the host. */
+  mptl_status (*sum_squares)(mptl_device *device, double *sum, mptl_trained_list *list);
 
   /* mptl_device_measure, of a floor that is all zeros. */
   mptl_status (*measure)(mptl_device *device, mptl_floor *floor, double seconds);

@@ -64,6 +64,12 @@ static mptl_status create_operators(mptl_program *p) {
   return MPTL_OK;
 }
 
+/* Arrays that a trained parameter takes: master, gradient, the optimizer's state. */
+static size_t trained_arrays(const mptl_program *p) {
+  const mptl_optimizer *o = p->model != NULL ? p->model->optimizer : p->options.optimizer;
+  return 2 + (size_t)(o != NULL ? o : mptl_optimizer_at(MPTL_OPTIMIZER_SGD))->n_states;
+}
+
 mptl_status mptl_program_compile(mptl_program *p) {
   size_t n = (size_t)p->graph->n_ops;
   p->backend = p->device->backend;
@@ -84,7 +90,7 @@ mptl_status mptl_program_compile(mptl_program *p) {
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
-    p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? 3 : 1);
+    p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? trained_arrays(p) : 1);
     if (mptl_is_kept(p, param)) p->kept_bytes += mptl_theta_bytes(param);
   }
   p->memory.record = mptl_aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;

@@ -27,21 +27,30 @@ static mptl_status initialise(mptl_tensor *t, mptl_init init, mptl_key key) {
   return MPTL_OK;
 }
 
-mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, mptl_device *device) {
-  size_t n = (size_t)graph->n_params + 1;
-  mptl_model *m = calloc(1, sizeof *m);
-  if (m != NULL) {
-    m->graph = graph;
-    m->device = mptl_device_retain(device);
-    m->params = calloc(n, sizeof *m->params);
-    m->grads = calloc(n, sizeof *m->grads);
-    m->momenta = calloc(n, sizeof *m->momenta);
+static bool allocate(mptl_model *m, size_t n) {
+  m->params = calloc(n, sizeof *m->params);
+  m->grads = calloc(n, sizeof *m->grads);
+  m->groups = calloc(n, sizeof *m->groups);
+  bool all = m->params && m->grads && m->groups;
+  for (int k = 0; k < m->optimizer->n_states; k++) {
+    m->states[k] = calloc(n, sizeof *m->states[k]);
+    all = all && m->states[k];
   }
-  mptl_status status = m && m->params && m->grads && m->momenta ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
+  return all;
+}
+
+mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, const mptl_model_options *options) {
+  mptl_model *m = calloc(1, sizeof *m);
+  if (m == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
+  m->graph = graph;
+  m->device = mptl_device_retain(options->device);
+  m->optimizer = options->optimizer != NULL ? options->optimizer : mptl_optimizer_at(MPTL_OPTIMIZER_SGD);
+  mptl_status status = allocate(m, (size_t)graph->n_params + 1) ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
   for (int i = 0; i < graph->n_params && status == MPTL_OK; i++) {
     const mptl_param *p = &graph->params[i];
-    status = mptl_tensor_create_in(&m->params[i], device, p->ndim, p->dims);
-    if (status == MPTL_OK) status = initialise(m->params[i], p->init, mptl_make_key(seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
+    status = mptl_tensor_create_in(&m->params[i], m->device, p->ndim, p->dims);
+    if (status == MPTL_OK)
+      status = initialise(m->params[i], p->init, mptl_make_key(options->seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
   }
   if (status != MPTL_OK) {
     mptl_model_destroy(m);
@@ -51,14 +60,29 @@ mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint6
   return MPTL_OK;
 }
 
+mptl_status mptl_model_set_group(mptl_model *m, int param, int group) {
+  if (param < 0 || param >= m->graph->n_params)
+    return mptl_fail(MPTL_EINVAL, "parameter %d: the model has 0 to %d", param, m->graph->n_params - 1);
+  if (group < 0 || group >= MPTL_PARAMETER_GROUPS)
+    return mptl_fail(MPTL_EINVAL, "%s: parameter group %d, accepted are 0 to %d", m->graph->params[param].name, group,
+                     MPTL_PARAMETER_GROUPS - 1);
+  if (m->trained != NULL)
+    return mptl_fail(MPTL_EINVAL, "%s: parameter groups are set before the first training program is made",
+                     m->graph->params[param].name);
+  m->groups[param] = group;
+  return MPTL_OK;
+}
+
 static mptl_status list_trained(mptl_model *m) {
   mptl_trained *list = calloc((size_t)m->graph->n_params + 1, sizeof *list);
   if (list == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
   size_t count = 0;
-  for (int i = 0; i < m->graph->n_params; i++)
-    if (m->grads[i] != NULL)
-      list[count++] = (mptl_trained){
-          .p = m->params[i]->data, .buf = m->momenta[i]->data, .g = m->grads[i]->data, .n = m->graph->params[i].numel};
+  for (int i = 0; i < m->graph->n_params; i++) {
+    if (m->grads[i] == NULL) continue;
+    mptl_trained *t = &list[count++];
+    *t = (mptl_trained){.p = m->params[i]->data, .g = m->grads[i]->data, .n = m->graph->params[i].numel, .group = m->groups[i]};
+    for (int k = 0; k < m->optimizer->n_states; k++) t->state[k] = m->states[k][i]->data;
+  }
   mptl_status status = m->device->backend->list_create(m->device, &m->trained, list, count);
   free(list);
   return status;
@@ -69,35 +93,70 @@ mptl_status mptl_model_prepare_training(mptl_model *m) {
     const mptl_param *p = &m->graph->params[i];
     if (p->buffer || m->grads[i] != NULL) continue;
     MPTL_TRY(mptl_tensor_create_in(&m->grads[i], m->device, p->ndim, p->dims));
-    MPTL_TRY(mptl_tensor_create_in(&m->momenta[i], m->device, p->ndim, p->dims));
+    for (int k = 0; k < m->optimizer->n_states; k++)
+      MPTL_TRY(mptl_tensor_create_in(&m->states[k][i], m->device, p->ndim, p->dims));
   }
   return m->trained == NULL ? list_trained(m) : MPTL_OK;
 }
 
+static void release(mptl_tensor **tensors, int n) {
+  for (int i = 0; tensors != NULL && i < n; i++) mptl_tensor_release(tensors[i]);
+  free(tensors);
+}
+
 void mptl_model_destroy(mptl_model *m) {
   if (m == NULL) return;
-  for (int i = 0; i < m->graph->n_params; i++) {
-    if (m->params) mptl_tensor_release(m->params[i]);
-    if (m->grads) mptl_tensor_release(m->grads[i]);
-    if (m->momenta) mptl_tensor_release(m->momenta[i]);
-  }
   m->device->backend->list_destroy(m->device, m->trained);
+  release(m->params, m->graph->n_params);
+  release(m->grads, m->graph->n_params);
+  for (int k = 0; k < MPTL_MAX_STATES; k++) release(m->states[k], m->graph->n_params);
   mptl_device_close(m->device);
-  free(m->params);
-  free(m->grads);
-  free(m->momenta);
+  free(m->groups);
   free(m);
 }
 
-mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
+/* ---- The update ---- */
+
+mptl_update mptl_update_default(const mptl_optimizer *o) {
+  mptl_update u = {.n_groups = 1, .loss_scale = 1, .skip_nonfinite = true};
+  for (int i = 0; i < o->n_settings; i++) u.settings[0][i] = o->settings[i].usual;
+  return u;
+}
+
+mptl_status mptl_update_factors(mptl_factors *factors, const mptl_optimizer *o, const mptl_update *u, int64_t updates) {
   if (!(u->loss_scale > 0)) return mptl_fail(MPTL_EINVAL, "loss scale: %g, must be above 0", u->loss_scale);
-  mptl_sgd sgd = {.lr = (float)u->lr,
-                  .momentum = (float)u->momentum,
-                  .weight_decay = (float)u->weight_decay,
-                  .inv_scale = (float)(1.0 / u->loss_scale),
-                  .first = m->updates == 0};
+  if (u->n_groups < 1 || u->n_groups > MPTL_PARAMETER_GROUPS)
+    return mptl_fail(MPTL_EINVAL, "update: settings for %d parameter groups, accepted are 1 to %d", u->n_groups,
+                     MPTL_PARAMETER_GROUPS);
+  for (int i = 0; i < u->n_groups; i++) {
+    MPTL_TRY(mptl_optimizer_check(o, u->settings[i]));
+    factors[i] = (mptl_factors){.gradient = (float)(1.0 / u->loss_scale)};
+    o->factors(factors[i].of, u->settings[i], updates);
+  }
+  return MPTL_OK;
+}
+
+/* Scales the gradients down to clip_norm, as torch.nn.utils.clip_grad_norm_ does. */
+static mptl_status clip(mptl_model *m, mptl_factors *factors, const mptl_update *u) {
+  double squares;
+  if (!(u->clip_norm > 0)) return MPTL_OK;
+  MPTL_TRY(m->device->backend->sum_squares(m->device, &squares, m->trained));
+  m->gradient_norm = sqrt(squares) / u->loss_scale;
+  double left = u->clip_norm / (m->gradient_norm + 1e-6);
+  for (int i = 0; i < u->n_groups && !(left >= 1); i++) factors[i].gradient = (float)(left / u->loss_scale);
+  return MPTL_OK;
+}
+
+mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
+  mptl_factors factors[MPTL_PARAMETER_GROUPS];
   if (m->trained == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");
-  MPTL_TRY(m->device->backend->sgd(m->device, m->trained, &sgd));
+  MPTL_TRY(mptl_update_factors(factors, m->optimizer, u, m->updates));
+  for (int i = 0; i < m->graph->n_params; i++)
+    if (m->groups[i] >= u->n_groups)
+      return mptl_fail(MPTL_EINVAL, "update: no settings for parameter group %d, that of %s", m->groups[i],
+                       m->graph->params[i].name);
+  MPTL_TRY(clip(m, factors, u));
+  MPTL_TRY(m->device->backend->update(m->device, m->trained, m->optimizer->id, factors, u->n_groups));
   m->updates++;
   return MPTL_OK;
 }

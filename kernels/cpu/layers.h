@@ -9,12 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* SGD with momentum (method.md 5): d = g * inv_scale + weight_decay * p; buf = first ? d : momentum * buf + d; p -= lr * buf. */
-typedef struct mptl_sgd {
-  float lr, momentum, weight_decay, inv_scale;
-  bool first;
-} mptl_sgd;
-
 typedef struct mptl_layer_kernels {
   void (*relu)(float *y, const float *x, size_t n);                            /* y = max(x, 0); NaN stays */
   void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
@@ -47,7 +41,6 @@ typedef struct mptl_layer_kernels {
   /* The largest magnitude's pattern: infinity's is above all numbers', a NaN's above that. */
   uint32_t (*largest)(const float *x, size_t n);
   bool (*all_finite)(const float *x, size_t n);
-  void (*sgd)(float *p, float *buf, const float *g, size_t n, const mptl_sgd *sgd);
 } mptl_layer_kernels;
 
 /* The kernels of the instruction set in use. */

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/layers.h"
 #include "kernels/cpu/resample.h"
+#include "kernels/optimizers.h"
 #include "kernels/round.h"
 
 /* X(result, name, parameters); the array functions of mptl/round.h say what each does, isa/dropout.c and isa/resample.c the last ones. stats is never NULL. */
@@ -31,12 +32,16 @@
   X(void, resample_column,                                                                                                    \
     (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */
 
+/* An update of n elements; state: its arrays. */
+typedef void mptl_update_kernel(float *p, float *const *state, const float *g, size_t n, const mptl_factors *factors);
+
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;
 
 typedef struct mptl_cpu_kernels {
   const char *isa;
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
+  mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
 } mptl_cpu_kernels;
 
 /* The kernels in use: chosen at the first call (mptl/isa.h). */
@@ -48,6 +53,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
 extern const mptl_layer_kernels MPTL_CPU(layers);
+extern mptl_update_kernel *const MPTL_CPU(updates)[MPTL_OPTIMIZER_IDS];
 #define MPTL_CPU_PROTOTYPE(result, name, parameters) result MPTL_CPU(name) parameters;
 MPTL_CPU_KERNELS(MPTL_CPU_PROTOTYPE)
 #endif

@@ -22,9 +22,9 @@
 extern "C" { /* the headers of C, too */
 #endif
 
-#include "kernels/cpu/layers.h" /* mptl_sgd */
 #include "kernels/operands.h"
 #include "kernels/operators.h"
+#include "kernels/optimizers.h"
 #include "kernels/pool.h"
 #include "kernels/whole.h"
 
@@ -80,7 +80,7 @@ enum { MPTL_CUDA_ROUNDINGS = 64 }; /* arrays of a list at most */
 /* Rounds them all in one launch, each as mptl_cuda_round does. */
 int mptl_cuda_round_list(const mptl_rounding *arrays, size_t count, mptl_cuda_stream stream);
 
-/* ---- Parameters (weights.cu, sgd.cu) ---- */
+/* ---- Parameters (weights.cu, optimizers.cu) ---- */
 
 /* Weights [k][c][s] (s places of a filter, PyTorch's order) to [k][s][c], as NHWC convolutions and linear layers behind a flattened
  * image want them, in a type; rounded on the way and counted as the array says, whose dst and n mean nothing, element indices being those
@@ -97,9 +97,11 @@ int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights sha
 
 /* A parameter of a model; the update of all of them is one launch. */
 typedef struct mptl_cuda_param {
-  float *p, *buf; /* master, momentum */
-  const float *g; /* rounded gradient */
+  float *p;                      /* master */
+  float *state[MPTL_MAX_STATES]; /* the optimizer's; NULL beyond those it has */
+  const float *g;                /* rounded gradient */
   size_t n;
+  int group;
   size_t first; /* set by mptl_cuda_plan_params: number of its first chunk */
 } mptl_cuda_param;
 
@@ -110,9 +112,12 @@ size_t mptl_cuda_plan_params(mptl_cuda_param *params, size_t count);
 int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count, size_t chunks,
                                        mptl_cuda_stream stream);
 
-/* SGD on all parameters, equal to the CPU's bit for bit. Nothing happens where *skip (NULL: 0) is not 0. */
-int mptl_cuda_sgd(const mptl_cuda_param *params, size_t count, size_t chunks, mptl_sgd sgd, const uint32_t *skip,
-                  mptl_cuda_stream stream);
+/* partial[i], i < chunks: the sum of the squares of the gradients in chunk i. */
+int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t count, size_t chunks, mptl_cuda_stream stream);
+
+/* Updates all parameters, equal to the CPU's bit for bit; factors are by group. Nothing happens where *skip (NULL: 0) is not 0. */
+int mptl_cuda_update(mptl_optimizer_id id, const mptl_cuda_param *params, size_t count, size_t chunks,
+                     const mptl_factors *factors, int groups, const uint32_t *skip, mptl_cuda_stream stream);
 
 /* ---- Stages of pointwise operators (stage.cu) ---- */
 

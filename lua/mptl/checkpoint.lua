@@ -1,12 +1,22 @@
---- Checkpoints: safetensors files with parameters and buffers under PyTorch's names, momentum buffers under
--- "optimizer.momentum.NAME", and everything else about the run as JSON text in the metadata "mptl". They are sealed:
--- checksums of the header and of all tensors are beside it, and the state says that there are some.
+--- Checkpoints: safetensors files. Parameters and buffers are under PyTorch's names, the optimizer's state is under
+-- "optimizer.STATE.NAME" (SGD's: optimizer.momentum.NAME), and everything else about the run is JSON text in the metadata "mptl".
+-- They are sealed: checksums of the header and of all tensors are beside it, and the state says that there are some.
 local json = require "mptl.json"
+local optim = require "mptl.optim"
 local safetensors = require "mptl.safetensors"
 
 local M = {}
 
-local momentum_prefix = "optimizer.momentum."
+local state_prefix = "optimizer."
+
+-- The names of the state of a model's parameter: {name in files, name of the state}.
+local function states_of(model, parameter)
+  local list = {}
+  for i, state in ipairs(optim.states(model:optimizer())) do
+    list[i] = { state_prefix .. state .. "." .. parameter, state }
+  end
+  return list
+end
 
 -- JSON that gives back every number exactly: floats in 17 digits, and inf and NaN, which JSON does not have, as {"float": "inf"}.
 -- Fields are in alphabetical order, so that equal states are equal files.
@@ -40,10 +50,10 @@ end
 --- Writes a checkpoint; the old file of that name is replaced at once or not at all.
 -- @param path the file
 -- @param graph the engine's graph
--- @param model the engine's model, with the momentum buffers that a training program gives it
+-- @param model the engine's model, with the optimizer's state that a training program gives it
 -- @param state table of whatever JSON can hold; the field step (steps made) becomes the batch norms' num_batches_tracked
 function M.save(path, graph, model, state)
-  local tensors, momenta = {}, {}
+  local tensors, states = {}, {}
   for _, p in ipairs(graph:parameters()) do
     table.insert(tensors, { name = p.name, tensor = model:tensor(p.name) })
     local norm = p.name:match "^(.*)%.running_var$"
@@ -51,9 +61,12 @@ function M.save(path, graph, model, state)
       local count = string.pack("<i8", state.step)
       table.insert(tensors, { name = norm .. ".num_batches_tracked", dtype = "I64", shape = {}, bytes = count })
     end
-    if not p.buffer then table.insert(momenta, { name = momentum_prefix .. p.name, tensor = model:momentum(p.name) }) end
+    for k, names in ipairs(p.buffer and {} or states_of(model, p.name)) do
+      states[k] = states[k] or {}
+      table.insert(states[k], { name = names[1], tensor = model:state(names[2], p.name) })
+    end
   end
-  table.move(momenta, 1, #momenta, #tensors + 1, tensors)
+  for _, list in ipairs(states) do table.move(list, 1, #list, #tensors + 1, tensors) end
   local copy = { sealed = true }
   for key, value in pairs(state) do copy[key] = value end
   safetensors.write(path, tensors, { format = "pt", mptl = json.encode(exact(copy)) }, true)
@@ -78,7 +91,7 @@ end
 
 local function check_unexpected(file, known)
   for _, name in ipairs(file.names) do
-    local extra = name:sub(1, #momentum_prefix) == momentum_prefix or name:find "num_batches_tracked$"
+    local extra = name:sub(1, #state_prefix) == state_prefix or name:find "num_batches_tracked$"
       or file.tensors[name].dtype ~= "F32" -- of a type that is not used here, whatever it is for
     if not extra and not known[name] then
       error(("%s: not a checkpoint of this network: it has %s, which the network has not"):format(file.path, name), 0)
@@ -110,13 +123,15 @@ end
 -- @param file as M.state returned it
 -- @param graph the engine's graph
 -- @param model the engine's model
--- @param training whether to read the momentum buffers too (a training program must have been made)
+-- @param training whether to read the optimizer's state too (a training program must have been made)
 function M.load(file, graph, model, training)
   local wanted, known = {}, {}
   for _, p in ipairs(graph:parameters()) do
     known[p.name] = true
     table.insert(wanted, { p.name, model:tensor(p.name) })
-    if training and not p.buffer then table.insert(wanted, { momentum_prefix .. p.name, model:momentum(p.name) }) end
+    for _, state in ipairs(training and not p.buffer and states_of(model, p.name) or {}) do
+      table.insert(wanted, { state[1], model:state(state[2], p.name) })
+    end
   end
   for _, w in ipairs(wanted) do check_tensor(file, w[1], w[2]:size()) end
   check_unexpected(file, known)

@@ -8,7 +8,8 @@ local M = {}
 -- What a training step takes, as the engine plans it.
 local function memory(cfg, assignment)
   local function total(storage)
-    return core.predict_memory(assignment, { storage = storage, compute = cfg.compute, device = cfg.device }).total
+    return core.predict_memory(assignment,
+      { storage = storage, compute = cfg.compute, device = cfg.device, optimizer = cfg.optimizer.name }).total
   end
   return json.object({ "emulated_bytes", "packed_bytes" },
     { emulated_bytes = total "emulated", packed_bytes = total "packed" })

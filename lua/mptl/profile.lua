@@ -4,6 +4,7 @@
 -- its multiplications take at the machine's measured rate in their types, or its bytes at that of copying, whichever is longer.
 local compute = require "mptl.compute"
 local json = require "mptl.json"
+local optim = require "mptl.optim"
 
 local M = {}
 
@@ -29,7 +30,7 @@ end
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
 -- @param plan its plan (script.plan)
--- @param settings `compute`, `device`; `machine`: what core.floor measured of the device
+-- @param settings `compute`, `device`, `optimizer` (its name); `machine`: what core.floor measured of the device
 -- @return the profile
 function M.create(graph, plan, settings)
   local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, products = {}, machine = settings.machine }, Profile)
@@ -49,8 +50,9 @@ function M.create(graph, plan, settings)
     self.rows[i] = row
   end
   self.update = { name = "update", kind = "update", forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
-  for _, p in ipairs(graph:parameters()) do -- reads parameter, momentum and gradient, writes two of them
-    if not p.buffer then self.update.bytes = self.update.bytes + 5 * 4 * p.numel end
+  local accesses = 3 + 2 * #optim.states(settings.optimizer) -- reads gradient, master and state, writes both again
+  for _, p in ipairs(graph:parameters()) do
+    if not p.buffer then self.update.bytes = self.update.bytes + accesses * 4 * p.numel end
   end
   self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s)
   return self

@@ -40,7 +40,7 @@ end
 local function program_options(self, batch, train)
   return {
     batch = batch, train = train, rounding = self.cfg.rounding, seed = self.cfg.seed, compute = self.cfg.compute,
-    storage = self.cfg.storage,
+    storage = self.cfg.storage, optimizer = self.optimizer.name,
   }
 end
 
@@ -94,7 +94,10 @@ function M.create(cfg, purpose)
   if not M.is_fp32(self.plan) then programs[2] = { self.fp32_plan.assignment, programs[1][2] } end
   if train then table.insert(programs, { self.plan.assignment, program_options(self, cfg.batch, true) }) end
   memory.check(train and "training" or "testing", cfg.device, programs)
-  self.model = core.model(self.graph, { seed = cfg.seed, device = cfg.device })
+  self.model = core.model(self.graph, {
+    seed = cfg.seed, device = cfg.device, optimizer = self.optimizer.name,
+    parameter_groups = self.optimizer:parameter_groups(self.graph),
+  })
   self.workspace = core.workspace(cfg.device) -- the programs run one after the other
   self.promotions, self.changes, self.best = 0, 0, nil
   if train then
@@ -163,7 +166,7 @@ end
 -- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, changes = of formats (precision.adapt)};
 -- nil when the epoch has no more batches
 function Trainer:train_step(lr)
-  local o, scale, sums = self.optimizer, self.scale.scale, self.sums
+  local scale, sums = self.scale.scale, self.sums
   local n, bad
   repeat -- bad images may leave a batch that is too small for an operator
     n, bad = next_batch(self, self.loader)
@@ -174,10 +177,9 @@ function Trainer:train_step(lr)
   if not n then return nil end
   local used = self:training_program(n)
   if self.measures then self.measures:before_step(used) end
-  local result = used:step(self.loader, {
-    step = self.step, lr = lr, momentum = o.momentum, weight_decay = o.weight_decay, loss_scale = scale,
-    skip_nonfinite = self.scale.skip_nonfinite,
-  })
+  local update = self.optimizer:update(lr)
+  update.step, update.loss_scale, update.skip_nonfinite = self.step, scale, self.scale.skip_nonfinite
+  local result = used:step(self.loader, update)
   if self.measures then self.measures:after_step(used) end
   self.step, self.batch, self.last_used = self.step + 1, self.loader:position(), used
   self.scale:update(result.applied)

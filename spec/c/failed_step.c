@@ -72,7 +72,7 @@ static int begin(training *t, mptl_device *device) {
     c.low[role] = c.high[role];
   }
   CHECK(mptl_assignment_create(&t->assignment, t->graph, BATCH, &c) == MPTL_OK);
-  CHECK(mptl_model_create(&t->model, t->graph, 1, device) == MPTL_OK);
+  CHECK(mptl_model_create(&t->model, t->graph, &(mptl_model_options){.seed = 1, .device = device}) == MPTL_OK);
   mptl_program_options options = {.batch = BATCH, .train = true};
   CHECK(mptl_program_create(&t->program, t->model, t->assignment, &options) == MPTL_OK);
   return 0;
@@ -90,7 +90,7 @@ static mptl_status step(training *t, uint32_t number, mptl_result *result) {
   int32_t labels[BATCH];
   for (int i = 0; i < BATCH * SIDE * SIDE * CHANNELS; i++) images[i] = (float)((i * 37 + (int)number) % 64) / 64 - 0.5f;
   for (int i = 0; i < BATCH; i++) labels[i] = i % CLASSES;
-  mptl_update update = {.lr = 0.1, .momentum = 0.9, .loss_scale = 1, .skip_nonfinite = true};
+  mptl_update update = mptl_update_default(t->model->optimizer);
   return mptl_program_step(t->program, images, labels, BATCH, number, &update, result);
 }
 

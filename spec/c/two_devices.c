@@ -68,7 +68,7 @@ static int make_assignment(mptl_assignment **assignment, const mptl_graph *graph
 static int steps(training *t, mptl_program *program) {
   float images[BATCH * SIDE * SIDE * CHANNELS];
   int32_t labels[BATCH];
-  const mptl_update update = {.lr = 0.1, .momentum = 0.9, .loss_scale = 1, .skip_nonfinite = true};
+  const mptl_update update = mptl_update_default(mptl_optimizer_find("sgd"));
   for (int i = 0; i < BATCH; i++) labels[i] = i % CLASSES;
   for (int n = 0; n < STEPS; n++) {
     mptl_result result;
@@ -92,7 +92,7 @@ static int train(training *t) {
   mptl_backend waiting = *device->backend;
   waiting.run = run;
   device->backend = &waiting;
-  CHECK(mptl_model_create(&model, t->graph, 1, device) == MPTL_OK);
+  CHECK(mptl_model_create(&model, t->graph, &(mptl_model_options){.seed = 1, .device = device}) == MPTL_OK);
   CHECK(mptl_program_create(&program, model, assignment, &(mptl_program_options){.batch = BATCH, .train = true}) == MPTL_OK);
   CHECK(steps(t, program) == 0);
   for (int i = 0; i < t->graph->n_params; i++) {

@@ -175,7 +175,7 @@ static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int m
                 : kind == MPTL_OP_SIGMOID ? d * (o * (1.0f - o))
                 : kind == MPTL_OP_DROPOUT ? (dropped(op.mask, i, 0.5) ? 0.0f : d * 2.0f)
                 : kind == MPTL_OP_MUL     ? d * x[1 - k].x[i]
-                                            : d;
+                                          : d;
     }
     expect(&g[k], want);
     check_result("gradient", &g[k], true);
@@ -309,21 +309,24 @@ static void updates(void) {
       }
       want_p = p, want_buf = buf;
       for (size_t i = 0; i < p.size(); i++)
-        params.push_back({p[i].data() + shift[0], buf[i].data() + shift[1], g[i].data() + shift[2], sizes[i], 0});
-      mptl_sgd sgd = {0.1f, 0.9f, 5e-4f, 1.0f / 1024, first};
+        params.push_back({p[i].data() + shift[0], {buf[i].data() + shift[1]}, g[i].data() + shift[2], sizes[i], (int)(i % 2), 0});
+      const mptl_factors factors[2] = {{1.0f / 1024, {0.1f, first ? 0.0f : 0.9f, 5e-4f}}, {0.5f / 1024, {0.2f, 0.5f, 0.0f}}};
       size_t chunks = mptl_cuda_plan_params(params.data(), params.size());
       uint32_t flag = 0, skip = 1;
-      mptl_cuda_sgd(params.data(), params.size(), chunks, sgd, &skip, NULL);
+      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, &skip, NULL);
       CHECK(p == want_p && buf == want_buf, "a skipped update changed parameters");
-      mptl_cuda_sgd(params.data(), params.size(), chunks, sgd, NULL, NULL);
+      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, NULL, NULL);
       for (size_t i = 0; i < p.size(); i++)
-        for (size_t k = 0; k < sizes[i]; k++) { /* the CPU's formula */
-          float *x = &want_p[i][k + shift[0]], *b = &want_buf[i][k + shift[1]];
-          float d = g[i][k + shift[2]] * sgd.inv_scale + sgd.weight_decay * *x;
-          *b = (first ? 0.0f : sgd.momentum) * *b + d;
-          *x -= sgd.lr * *b;
-        }
+        for (size_t k = 0; k < sizes[i]; k++) /* the definition */
+          mptl_update_sgd(&want_p[i][k + shift[0]], &want_buf[i][k + shift[1]], g[i][k + shift[2]], &factors[i % 2]);
       CHECK(p == want_p && buf == want_buf, "the update differs");
+      std::vector<double> squares(chunks);
+      double sum = 0, want_sum = 0;
+      mptl_cuda_sum_squares(squares.data(), params.data(), params.size(), chunks, NULL);
+      for (double x : squares) sum += x;
+      for (size_t i = 0; i < g.size(); i++)
+        for (size_t k = 0; k < sizes[i]; k++) want_sum += pow((double)g[i][k + shift[2]], 2);
+      CHECK(fabs(sum / want_sum - 1) < 1e-12, "the sum of squares is %g, expected %g", sum, want_sum);
       for (std::vector<float> &x : g) /* beside the gradients */
         for (size_t k = 0; k < 5; k++) (k < shift[2] ? x[k] : x[x.size() - 5 + k]) = NAN;
       mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);

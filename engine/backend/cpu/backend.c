@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "kernels/cpu/table.h"
 #include "mptl/machine.h"
 
 static const mptl_cpu_op *row(const mptl_call *call) { return mptl_cpu_ops[call->op->kind->id]; }
@@ -141,14 +142,31 @@ static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag, const mpt
   return MPTL_OK;
 }
 
-static void update(int threads, const mptl_trained *t, const mptl_sgd *settings) {
+static void update_param(int threads, const mptl_trained *t, mptl_update_kernel *kernel, const mptl_factors *factors) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (t->n > CHUNK)
-  for (size_t at = 0; at < t->n; at += CHUNK)
-    mptl_layers()->sgd(t->p + at, t->buf + at, t->g + at, t->n - at < CHUNK ? t->n - at : CHUNK, settings);
+  for (size_t at = 0; at < t->n; at += CHUNK) {
+    float *state[MPTL_MAX_STATES];
+    for (int k = 0; k < MPTL_MAX_STATES; k++) state[k] = t->state[k] != NULL ? t->state[k] + at : NULL;
+    kernel(t->p + at, state, t->g + at, t->n - at < CHUNK ? t->n - at : CHUNK, factors);
+  }
 }
 
-static mptl_status sgd(mptl_device *device, const mptl_trained_list *list, const mptl_sgd *settings) {
-  for (size_t i = 0; i < list->count; i++) update(device->threads, &list->params[i], settings);
+static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
+                          int groups) {
+  (void)groups;
+  for (size_t i = 0; i < list->count; i++)
+    update_param(device->threads, &list->params[i], mptl_cpu_kernels_get()->updates[id], &factors[list->params[i].group]);
+  return MPTL_OK;
+}
+
+/* One after the other, so that the order does not depend on threads. */
+static mptl_status sum_squares(mptl_device *device, double *sum, mptl_trained_list *list) {
+  (void)device;
+  *sum = 0;
+  for (size_t i = 0; i < list->count; i++) {
+    const mptl_trained *t = &list->params[i];
+    for (size_t k = 0; k < t->n; k++) *sum += (double)t->g[k] * (double)t->g[k];
+  }
   return MPTL_OK;
 }
 
@@ -220,7 +238,8 @@ static const mptl_backend backend = {
     .list_create = list_create,
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,
-    .sgd = sgd,
+    .update = update,
+    .sum_squares = sum_squares,
     .measure = mptl_cpu_measure,
 };
 

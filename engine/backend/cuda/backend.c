@@ -114,11 +114,13 @@ static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, si
 struct mptl_trained_list {
   mptl_cuda_param *params; /* the device's */
   size_t count, chunks;
+  double *squares; /* the device's, by chunk; NULL before they are asked for */
 };
 
 static void list_destroy(mptl_device *device, mptl_trained_list *list) {
   if (list == NULL) return;
   mptl_cuda_free(device, list->params);
+  mptl_cuda_free(device, list->squares);
   free(list);
 }
 
@@ -129,11 +131,13 @@ static mptl_status list_create(mptl_device *device, mptl_trained_list **list, co
   if (l != NULL) l->params = mptl_cuda_alloc(device, count * sizeof *all);
   mptl_status status = all && l && l->params ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
   if (status == MPTL_OK) {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
       all[i] = (mptl_cuda_param){.p = mptl_cuda_address(d, params[i].p),
-                                 .buf = mptl_cuda_address(d, params[i].buf),
                                  .g = mptl_cuda_address(d, params[i].g),
-                                 .n = params[i].n};
+                                 .n = params[i].n,
+                                 .group = params[i].group};
+      for (int k = 0; k < MPTL_MAX_STATES; k++) all[i].state[k] = mptl_cuda_address(d, params[i].state[k]);
+    }
     l->count = count;
     l->chunks = mptl_cuda_plan_params(all, count);
     status = mptl_cuda_upload(device, l->params, all, count * sizeof *all);
@@ -152,9 +156,25 @@ static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag, const mpt
       d, mptl_cuda_find_nonfinite_gradients(mptl_cuda_address(d, flag), list->params, list->count, list->chunks, d->stream));
 }
 
-static mptl_status sgd(mptl_device *device, const mptl_trained_list *list, const mptl_sgd *settings) {
+static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
+                          int groups) {
   mptl_cuda_device *d = mptl_cuda(device);
-  return MPTL_CUDA_LAUNCH(d, mptl_cuda_sgd(list->params, list->count, list->chunks, *settings, NULL, d->stream));
+  return MPTL_CUDA_LAUNCH(d, mptl_cuda_update(id, list->params, list->count, list->chunks, factors, groups, NULL, d->stream));
+}
+
+/* The chunks' sums are added on the host, which waits for them. */
+static mptl_status sum_squares(mptl_device *device, double *sum, mptl_trained_list *list) {
+  mptl_cuda_device *d = mptl_cuda(device);
+  double *chunks = malloc(list->chunks * sizeof *chunks + 1);
+  if (list->squares == NULL) list->squares = mptl_cuda_alloc(device, list->chunks * sizeof *chunks);
+  mptl_status status = chunks && list->squares ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "clipping: no memory");
+  if (status == MPTL_OK)
+    status = MPTL_CUDA_LAUNCH(d, mptl_cuda_sum_squares(list->squares, list->params, list->count, list->chunks, d->stream));
+  if (status == MPTL_OK) status = mptl_cuda_download(device, chunks, list->squares, list->chunks * sizeof *chunks);
+  *sum = 0;
+  for (size_t i = 0; status == MPTL_OK && i < list->chunks; i++) *sum += chunks[i];
+  free(chunks);
+  return status;
 }
 
 /* ---- The plug-in ---- */
@@ -194,7 +214,8 @@ static const mptl_backend backend = {
     .list_create = list_create,
     .list_destroy = list_destroy,
     .find_nonfinite = find_nonfinite,
-    .sgd = sgd,
+    .update = update,
+    .sum_squares = sum_squares,
     .measure = mptl_cuda_measure,
 };
 

@@ -1,4 +1,4 @@
-/* Measures of training that are more than a count: how a gradient, and what SGD makes of it, differ from a reference. */
+/* Measures of training that are more than a count: how a gradient, and the update that an optimizer makes of it, differ from a reference. */
 #ifndef MPTL_MEASURE_H
 #define MPTL_MEASURE_H
 
@@ -7,9 +7,10 @@
 /* A parameter's arrays, in the host's memory, of n elements each. */
 typedef struct mptl_gradients {
   size_t n;
-  const float *parameter, *momentum; /* the master; the momentum buffer, as it is before the update */
-  const float *gradient;             /* still multiplied by the update's loss scale */
-  const float *reference;            /* what it is compared with, of loss scale 1 */
+  const float *parameter;              /* the master */
+  const float *state[MPTL_MAX_STATES]; /* the optimizer's, before the update */
+  const float *gradient;               /* still multiplied by the update's loss scale */
+  const float *reference;              /* what it is compared with, of loss scale 1 */
 } mptl_gradients;
 
 /* Of a vector x and its reference: |reference|_1 and |x - reference|_1, summed in binary64, in order. */
@@ -17,9 +18,10 @@ typedef struct mptl_difference {
   double size, absolute;
 } mptl_difference;
 
-/* Compares the gradients, and the updates that mptl_model_update would make of them: its buf, before the learning rate is multiplied to it,
- * in its arithmetic. first: no update was made yet, momentum is not read. */
-MPTL_API mptl_status mptl_compare_gradients(const mptl_gradients *gradients, const mptl_update *update, bool first,
-                                            mptl_difference *in_gradient, mptl_difference *in_update);
+/* Compares the gradients, and the directions of the updates that mptl_model_update would make of them (kernels/optimizers.h), in its
+ * arithmetic, without clipping. group: the parameter's; updates: how many were made before. */
+MPTL_API mptl_status mptl_compare_gradients(const mptl_gradients *gradients, const mptl_optimizer *optimizer,
+                                            const mptl_update *update, int group, int64_t updates, mptl_difference *in_gradient,
+                                            mptl_difference *in_update);
 
 #endif

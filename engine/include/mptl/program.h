@@ -10,6 +10,7 @@
 #include "kernels/exponents.h"
 #include "mptl/device.h"
 #include "mptl/graph.h"
+#include "mptl/optimizer.h"
 #include "mptl/plan.h"
 #include "mptl/tensor.h"
 
@@ -19,15 +20,28 @@ typedef struct mptl_model {
   const mptl_graph *graph; /* borrowed: must outlive the model */
   mptl_device *device;     /* in whose memory the tensors are */
   mptl_tensor **params;    /* by parameter index: binary32 master, or buffer; PyTorch's layout */
-  mptl_tensor **grads;   /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
-  mptl_tensor **momenta; /* trained ones: momentum buffer; else NULL */
-  struct mptl_trained_list *trained; /* the device's list of the trained ones; NULL before there are gradients */
-  int64_t updates;                   /* updates applied so far; the first one sets the momentum buffers */
+  mptl_tensor **grads; /* trained ones: rounded gradient of the last backward, still multiplied by the loss scale; else NULL */
+  const mptl_optimizer *optimizer;
+  mptl_tensor **states[MPTL_MAX_STATES]; /* trained ones: the optimizer's state; else NULL */
+  int *groups;                           /* trained ones: the parameter group, from 0 */
+  struct mptl_trained_list *trained;     /* the device's list of the trained ones; NULL before there are gradients */
+  int64_t updates;                       /* updates applied so far */
+  double gradient_norm;                  /* Euclidean, of all parameters, found by the last update that clips; 0 before */
 } mptl_model;
 
-/* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone, the same on every device. */
-MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, uint64_t seed, mptl_device *device);
+typedef struct mptl_model_options {
+  uint64_t seed;
+  mptl_device *device;
+  const mptl_optimizer *optimizer; /* NULL: SGD */
+} mptl_model_options;
+
+/* Parameters drawn as the graph's inits say, from the seed and the parameter's index alone, the same on every device. All of them are in
+ * parameter group 0. */
+MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, const mptl_model_options *options);
 MPTL_API void mptl_model_destroy(mptl_model *model);
+
+/* Puts a parameter, by index, into another group: 0 to MPTL_PARAMETER_GROUPS - 1. Before the first training program is made. */
+MPTL_API mptl_status mptl_model_set_group(mptl_model *model, int param, int group);
 
 /* ---- Program ---- */
 
@@ -62,10 +76,11 @@ typedef struct mptl_program_options {
   mptl_compute_setting compute;
   bool keep_all; /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_value_storage storage;
-  mptl_rounding_mode rounding; /* of every tensor */
-  uint64_t seed;               /* of stochastic rounding and dropout */
-  mptl_workspace *workspace;   /* shared with other programs on the device, borrowed; NULL: one of its own */
-  mptl_device *device;         /* for mptl_predict_memory, NULL: the CPU; a program runs on its model's */
+  mptl_rounding_mode rounding;     /* of every tensor */
+  uint64_t seed;                   /* of stochastic rounding and dropout */
+  mptl_workspace *workspace;       /* shared with other programs on the device, borrowed; NULL: one of its own */
+  mptl_device *device;             /* for mptl_predict_memory, NULL: the CPU; a program runs on its model's */
+  const mptl_optimizer *optimizer; /* likewise; NULL: SGD */
 } mptl_program_options;
 
 /* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
@@ -91,12 +106,17 @@ MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *im
 MPTL_API mptl_status mptl_program_backward(mptl_program *program, double loss_scale, bool *finite);
 
 typedef struct mptl_update {
-  double lr, momentum, weight_decay;
-  double loss_scale;   /* 1: none */
+  int n_groups; /* parameter groups that have settings; at least as many as the model has */
+  double settings[MPTL_PARAMETER_GROUPS][MPTL_MAX_SETTINGS]; /* of the model's optimizer, in the order of its row */
+  double loss_scale;                                         /* 1: none */
+  double clip_norm;    /* gradients whose Euclidean norm, of all parameters together, is larger are scaled down to it; 0: not */
   bool skip_nonfinite; /* no update when a gradient is not finite (dynamic loss scaling) */
 } mptl_update;
 
-/* SGD on the masters (method.md 5): g = grad / loss_scale + wd p; buf = mu buf + g (first update: g); p -= lr buf. */
+/* The usual settings of an optimizer, in one group; loss_scale 1. */
+MPTL_API mptl_update mptl_update_default(const mptl_optimizer *optimizer);
+
+/* Updates the masters (method.md 5), by the model's optimizer. */
 MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
 
 /* Forward, backward and update. */
@@ -178,7 +198,7 @@ MPTL_API mptl_status mptl_predict_products(mptl_product_way *ways, int *count, c
 
 typedef struct mptl_memory_plan {
   size_t images;     /* the batch that a step reads: the caller's */
-  size_t parameters; /* masters, buffers, momenta, gradients */
+  size_t parameters; /* masters, buffers, optimizer state, gradients */
   size_t state;      /* what operators keep beside their outputs: statistics of batch normalisation */
   size_t record;     /* what a step tells: its loss, the statistics of each tensor; and its labels */
   size_t arena;      /* outputs, gradients of outputs, by lifetime */

@@ -158,16 +158,6 @@ static bool all_finite(const float *x, size_t n) {
   return bad == 0;
 }
 
-static void sgd(float *restrict p, float *restrict buf, const float *restrict g, size_t n, const mptl_sgd *s) {
-  float lr = s->lr, mu = s->first ? 0.0f : s->momentum, wd = s->weight_decay, inv = s->inv_scale;
-  for (size_t i = 0; i < n; i++) {
-    float d = g[i] * inv + wd * p[i];
-    float b = mu * buf[i] + d;
-    buf[i] = b;
-    p[i] -= lr * b;
-  }
-}
-
 const mptl_layer_kernels MPTL_CPU(layers) = {
     .relu = relu,
     .relu_backward = relu_backward,
@@ -190,5 +180,4 @@ const mptl_layer_kernels MPTL_CPU(layers) = {
     .normalize_backward = normalize_backward,
     .largest = largest,
     .all_finite = all_finite,
-    .sgd = sgd,
 };

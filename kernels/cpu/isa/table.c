@@ -6,4 +6,5 @@
 #define ENTRY(result, name, parameters) .name = MPTL_CPU(name),
 
 extern const mptl_cpu_kernels MPTL_CPU(kernels);
-const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers)};
+const mptl_cpu_kernels MPTL_CPU(kernels) = {
+    .isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers), .updates = MPTL_CPU(updates)};

@@ -60,17 +60,19 @@ function M.measure(cfg, steps, profiling)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
-    { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device } })
-  local settings = { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute, storage = cfg.storage }
+    { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device }, optimizer = cfg.optimizer.name })
+  local settings = { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute, storage = cfg.storage,
+    optimizer = cfg.optimizer.name }
   memory.check("a training step", cfg.device, { { plan.assignment, settings } })
   collectgarbage() -- what that took is not the step's
-  local model = core.model(graph, { seed = cfg.seed, device = cfg.device })
+  local model = core.model(graph, { seed = cfg.seed, device = cfg.device, optimizer = cfg.optimizer.name,
+    parameter_groups = cfg.optimizer:parameter_groups(graph) })
   local program = core.program(model, plan.assignment, settings)
   program:time_stages(profiling or false)
   local images, labels = made_up_batch(cfg)
   core.memory_reset_peak()
-  local update = { lr = 1e-3, momentum = cfg.optimizer.momentum, weight_decay = cfg.optimizer.weight_decay,
-    loss_scale = trainer.is_fp32(plan) and 1 or 1024 }
+  local update = cfg.optimizer:update(1e-3)
+  update.loss_scale = trainer.is_fp32(plan) and 1 or 1024
   local times, warm_up = {}, warm_up_on(cfg.device)
   for i = 1, warm_up + steps do
     update.step = i

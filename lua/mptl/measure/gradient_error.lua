@@ -1,5 +1,5 @@
---- The gradient-error measure (method.md 5): how far the gradient under the assignment, and the update that SGD would make of
--- it, are from those in binary32, from the same state and on the same batches at every time.
+--- The gradient-error measure (method.md 5): how far the gradient under the assignment, and the update that the optimizer would
+-- make of it, are from those in binary32, from the same state and on the same batches at every time.
 --
 -- The batches are the first ones of the order that the seed gives the first epoch, as they are, not augmented. Dropout and
 -- stochastic rounding have the same random bits at every time, and dropout the same under the assignment and in binary32. What a
@@ -7,6 +7,7 @@
 -- norms, which are put back.
 local core = require "mptl.core"
 local json = require "mptl.json"
+local optim = require "mptl.optim"
 
 local M = {}
 
@@ -56,15 +57,15 @@ local function add_batch(self, names, sums, step, scale)
   local gradients = copies(names, function(name) return t.model:grad(name) end)
   self.reference:forward(self.loader, step)
   if not self.reference:backward(1) then return false end
-  local update = {
-    momentum = t.optimizer.momentum, weight_decay = t.optimizer.weight_decay, loss_scale = scale, first = t.model:updates() == 0,
-  }
+  local settings = { optimizer = t.optimizer.name, update = t.optimizer:update(), updates = t.model:updates() }
+  settings.update.loss_scale = scale
+  local groups = t.optimizer:parameter_groups(t.graph)
   for i, name in ipairs(names) do
     local sum = sums[i]
-    local gradient, updated = core.compare_gradients({
-      gradient = gradients[i], reference = t.model:grad(name), parameter = t.model:tensor(name),
-      momentum = t.model:momentum(name),
-    }, update)
+    local arrays = { gradient = gradients[i], reference = t.model:grad(name), parameter = t.model:tensor(name) }
+    for _, state in ipairs(optim.states(t.optimizer.name)) do arrays[state] = t.model:state(state, name) end
+    settings.group = groups[name]
+    local gradient, updated = core.compare_gradients(arrays, settings)
     for what, d in pairs { gradient = gradient, update = updated } do
       sum[what].size, sum[what].absolute = sum[what].size + d.size, sum[what].absolute + d.absolute
     end

@@ -1,0 +1,41 @@
+/* Optimizers: what one update does to one element of a parameter, for C and CUDA. A new optimizer is a row and a function here, and a row in
+ * engine/program/optimizers.c, which says what its settings are and how they become the factors below.
+ *
+ * A function gets the element of the binary32 master, its state (as many numbers as the row says), the rounded gradient, still multiplied by
+ * the loss scale, and the factors of the parameter's group. It returns what it subtracts, except the learning rate: the update's direction.
+ * All arithmetic is binary32, each operation rounded by itself, so that every device gives the same bits.
+ */
+#ifndef MPTL_KERNELS_OPTIMIZERS_H
+#define MPTL_KERNELS_OPTIMIZERS_H
+
+#include <math.h>
+#include <stdint.h>
+
+#include "kernels/random.h" /* MPTL_HD */
+
+/* name, constant, numbers of state for each element */
+#define MPTL_OPTIMIZERS(ROW) ROW(sgd, SGD, 1)
+
+#define MPTL_OPTIMIZER_ID(name, NAME, states) MPTL_OPTIMIZER_##NAME,
+typedef enum mptl_optimizer_id { MPTL_OPTIMIZERS(MPTL_OPTIMIZER_ID) MPTL_OPTIMIZER_IDS } mptl_optimizer_id;
+#undef MPTL_OPTIMIZER_ID
+
+enum { MPTL_MAX_STATES = 2, MPTL_PARAMETER_GROUPS = 8 };
+
+/* What an update multiplies with, for the parameters of a group. */
+typedef struct mptl_factors {
+  float gradient; /* 1 / loss scale, times what clipping leaves */
+  float of[7];    /* the optimizer's own, below */
+} mptl_factors;
+
+/* SGD with momentum: d = g / loss scale + weight_decay p; buf = momentum buf + d; p -= lr buf. momentum is 0 in the first update. */
+enum { MPTL_SGD_LR, MPTL_SGD_MOMENTUM, MPTL_SGD_WEIGHT_DECAY };
+
+static inline MPTL_HD float mptl_update_sgd(float *p, float *state, float g, const mptl_factors *f) {
+  float d = g * f->gradient + f->of[MPTL_SGD_WEIGHT_DECAY] * *p;
+  state[0] = f->of[MPTL_SGD_MOMENTUM] * state[0] + d;
+  *p -= f->of[MPTL_SGD_LR] * state[0];
+  return state[0];
+}
+
+#endif
