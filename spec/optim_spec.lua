@@ -123,6 +123,7 @@ describe("clipping", function()
     end
     assert.same(updated(nil), updated(100))
     assert.same(updated(nil), updated(0))
-    assert.error_matches(function() optim.sgd { clip_norm = -1 } end, "^optim.sgd: clip_norm = %-1, must be a number of at least 0$")
+    assert.error_matches(function() optim.sgd { clip_norm = -1 } end,
+      "^optim.sgd: clip_norm = %-1, must be a number of at least 0$")
   end)
 end)
