@@ -14,7 +14,9 @@
 #include "kernels/random.h" /* MPTL_HD */
 
 /* name, constant, numbers of state for each element */
-#define MPTL_OPTIMIZERS(ROW) ROW(sgd, SGD, 1)
+#define MPTL_OPTIMIZERS(ROW) \
+  ROW(sgd, SGD, 1)           \
+  ROW(adamw, ADAMW, 2)
 
 #define MPTL_OPTIMIZER_ID(name, NAME, states) MPTL_OPTIMIZER_##NAME,
 typedef enum mptl_optimizer_id { MPTL_OPTIMIZERS(MPTL_OPTIMIZER_ID) MPTL_OPTIMIZER_IDS } mptl_optimizer_id;
@@ -25,7 +27,7 @@ enum { MPTL_MAX_STATES = 2, MPTL_PARAMETER_GROUPS = 8 };
 /* What an update multiplies with, for the parameters of a group. */
 typedef struct mptl_factors {
   float gradient; /* 1 / loss scale, times what clipping leaves */
-  float of[7];    /* the optimizer's own, below */
+  float of[11];   /* the optimizer's own, below */
 } mptl_factors;
 
 /* SGD with momentum: d = g / loss scale + weight_decay p; buf = momentum buf + d; p -= lr buf. momentum is 0 in the first update. */
@@ -36,6 +38,30 @@ static inline MPTL_HD float mptl_update_sgd(float *p, float *state, float g, con
   state[0] = f->of[MPTL_SGD_MOMENTUM] * state[0] + d;
   *p -= f->of[MPTL_SGD_LR] * state[0];
   return state[0];
+}
+
+/* AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), in the operations of torch.optim.AdamW. In update t:
+ * p *= 1 - lr weight_decay; m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2;
+ * p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). */
+enum {
+  MPTL_ADAMW_KEEP, /* 1 - lr weight_decay */
+  MPTL_ADAMW_WEIGHT_DECAY,
+  MPTL_ADAMW_TAKE1, /* 1 - beta1 */
+  MPTL_ADAMW_BETA2,
+  MPTL_ADAMW_TAKE2,       /* 1 - beta2 */
+  MPTL_ADAMW_STEP,        /* lr / (1 - beta1^t) */
+  MPTL_ADAMW_CORRECTION1, /* 1 - beta1^t */
+  MPTL_ADAMW_CORRECTION2, /* sqrt(1 - beta2^t) */
+  MPTL_ADAMW_EPS,
+};
+
+static inline MPTL_HD float mptl_update_adamw(float *p, float *state, float g, const mptl_factors *f) {
+  float d = g * f->gradient, decay = f->of[MPTL_ADAMW_WEIGHT_DECAY] * *p;
+  state[0] = state[0] + f->of[MPTL_ADAMW_TAKE1] * (d - state[0]);
+  state[1] = f->of[MPTL_ADAMW_BETA2] * state[1] + f->of[MPTL_ADAMW_TAKE2] * d * d;
+  float root = sqrtf(state[1]) / f->of[MPTL_ADAMW_CORRECTION2] + f->of[MPTL_ADAMW_EPS];
+  *p = f->of[MPTL_ADAMW_KEEP] * *p - f->of[MPTL_ADAMW_STEP] * state[0] / root;
+  return decay + state[0] / root / f->of[MPTL_ADAMW_CORRECTION1];
 }
 
 #endif

@@ -30,15 +30,16 @@ class Inputs:
         return x
 
 
-def lua_number(x, short):
-    """Two decimals, or eight digits, as short as Lua reads them: .5, -.25, 3, 1.2e-07."""
-    text = f"{x:.2f}".rstrip("0").rstrip(".") if short else f"{x:.8g}"
+def lua_number(x, short, digits=8):
+    """Two decimals, or that many digits, as short as Lua reads them: .5, -.25, 3, 1.2e-07."""
+    text = f"{x:.2f}".rstrip("0").rstrip(".") if short else f"{x:.{digits}g}"
     return "0" if text == "-0" else re.sub(r"^(-?)0\.", r"\1.", text)
 
 
 def lua_tensor(t, indent):
     short = getattr(t, "is_input", False)
-    numbers = [lua_number(x, short) for x in t.detach().reshape(-1).tolist()]
+    digits = 9 if t.dtype == torch.float32 else 8  # nine tell any two numbers of binary32 apart
+    numbers = [lua_number(x, short, digits) for x in t.detach().reshape(-1).tolist()]
     lines, line = [], ""
     for n in numbers:
         if len(line) + len(n) + 2 > COLUMNS:
@@ -297,9 +298,24 @@ def resnet_tiny(rand):
             "parameters_after": dict(net.named_parameters()), "buffers_after": buffers, "eval_output_after": net(x)}
 
 
+def adamw(rand):
+    """One parameter under recorded gradients, in binary32: the optimizer's own arithmetic is compared."""
+    settings = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1}
+    before, gradients = rand(12, grad=False), rand(100, 12, grad=False)
+    p = before.float().clone().requires_grad_(True)
+    optimizer = torch.optim.AdamW([p], **settings)
+    for g in gradients:
+        p.grad = g.float().clone()
+        optimizer.step()
+    state = optimizer.state[p]
+    beta1, beta2 = settings.pop("betas")
+    return {"optimizer": {**settings, "beta1": beta1, "beta2": beta2}, "p": before, "gradients": gradients,
+            "p_after": p.detach(), "exp_avg_after": state["exp_avg"], "exp_avg_sq_after": state["exp_avg_sq"]}
+
+
 # In this order, which seeds them: new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
-            mean, concat]
+            mean, concat, adamw]
 
 
 def main():

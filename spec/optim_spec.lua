@@ -2,6 +2,8 @@
 local core = require "mptl.core"
 local net = require "support.network"
 local optim = require "mptl.optim"
+local runs = require "support.runs"
+local safetensors = require "mptl.safetensors"
 
 -- A linear layer and a norm behind it, whose gradients are given.
 local function model_of(optimizer)
@@ -30,6 +32,70 @@ end
 
 local function tensor(model, name) return model:tensor(name) end
 local function grad(model, name) return model:grad(name) end
+
+describe("optim.adamw", function()
+  -- Units in the last place that two numbers of binary32 are apart.
+  local function ulps(a, b)
+    local function order(x)
+      local bits = string.unpack("<i4", string.pack("<f", x))
+      return bits < 0 and -(bits & 0x7fffffff) or bits
+    end
+    return math.abs(order(a) - order(b))
+  end
+
+  it("is torch.optim.AdamW's arithmetic, fed with recorded gradients", function()
+    local fixture = require "fixtures.adamw"
+    local n, steps = 12, 100
+    local g = core.graph()
+    g:add("nll_loss", "loss", { g:add("linear", "fc", { g:input { n } }, { out = 1, bias = false }) })
+    local model = core.model(g, { optimizer = "adamw" })
+    core.program(model, core.assignment(g, 1, net.fp32), {})
+    model:tensor("fc.weight"):copy(core.tensor({ 1, n }, fixture.p.data))
+    local update = optim.adamw(fixture.optimizer):update()
+    for step = 1, steps do
+      local gradient = table.move(fixture.gradients.data, (step - 1) * n + 1, step * n, 1, {})
+      model:grad("fc.weight"):copy(core.tensor({ 1, n }, gradient))
+      model:update(update)
+    end
+    assert.equal(steps, model:updates())
+    for i, want in ipairs(fixture.p_after.data) do
+      local got = model:tensor("fc.weight"):get(i)
+      assert.is_true(ulps(want, got) <= 4, ("p %d is %.9g, PyTorch's %.9g"):format(i, got, want))
+    end
+    -- a moment may be the small difference of larger numbers
+    for _, state in ipairs { "exp_avg", "exp_avg_sq" } do
+      net.assert_close(fixture[state .. "_after"].data, model:state(state, "fc.weight"):totable(), 2 ^ -22, state)
+    end
+  end)
+
+  it("has PyTorch's settings, and says which are wrong", function()
+    local o = optim.adamw()
+    assert.same({ 1e-3, 0.9, 0.999, 1e-8, 0.01 }, { o.lr, o.beta1, o.beta2, o.eps, o.weight_decay })
+    assert.error_matches(function() optim.adamw { beta2 = 1 } end,
+      "^optim.adamw: beta2 = 1, must be a number of at least 0 and below 1$")
+    assert.error_matches(function() optim.adamw { momentum = 0.9 } end, "unknown option momentum")
+  end)
+
+  it("trains: checkpoints hold both moments, --resume continues bit for bit, both storages are equal", function()
+    local dir = runs.directory()
+    local optimizer = 'optimizer = mptl.optim.adamw { lr = 0.01, clip_norm = 1,'
+      .. ' groups = { { params = "vectors", weight_decay = 0 } } }'
+    runs.spill(dir .. "/net.lua", (runs.script:gsub("dataset =", optimizer .. ", dataset =")))
+    assert.equal(0, (runs.mptl(dir, "train net.lua --quiet --out a --tensors-every 3 --gradient-error 1")))
+    assert.equal(0, (runs.mptl(dir, "train net.lua --quiet --out e --storage emulated")))
+    assert.equal(130, (runs.mptl(dir, "train net.lua --quiet --out b", "KILL=4")))
+    assert.equal(0, (runs.mptl(dir, "train net.lua --quiet --out b --resume")))
+    local names = {}
+    for _, name in ipairs(safetensors.open(dir .. "/a/last.safetensors").names) do names[name] = true end
+    assert.is_true(names["optimizer.exp_avg.0.weight"] and names["optimizer.exp_avg_sq.4.bias"])
+    assert.is_true(runs.same_files(dir .. "/a/last.safetensors", dir .. "/b/last.safetensors"))
+    assert.is_true(runs.same_files(dir .. "/a/last.safetensors", dir .. "/e/last.safetensors"))
+    local code, _, err = runs.mptl(dir, "eval net.lua a/last.safetensors --quiet")
+    assert.equal("", err)
+    assert.equal(0, code)
+    runs.remove(dir)
+  end)
+end)
 
 describe("parameter groups", function()
   local function groups_of(groups)

@@ -11,6 +11,20 @@ static void sgd_factors(float *of, const double *settings, long long updates) {
   of[MPTL_SGD_WEIGHT_DECAY] = (float)settings[2];
 }
 
+static void adamw_factors(float *of, const double *settings, long long updates) {
+  const double lr = settings[0], beta1 = settings[1], beta2 = settings[2], eps = settings[3], weight_decay = settings[4];
+  const double correction1 = 1 - pow(beta1, (double)updates + 1), correction2 = 1 - pow(beta2, (double)updates + 1);
+  of[MPTL_ADAMW_KEEP] = (float)(1 - lr * weight_decay);
+  of[MPTL_ADAMW_WEIGHT_DECAY] = (float)weight_decay;
+  of[MPTL_ADAMW_TAKE1] = (float)(1 - beta1);
+  of[MPTL_ADAMW_BETA2] = (float)beta2;
+  of[MPTL_ADAMW_TAKE2] = (float)(1 - beta2);
+  of[MPTL_ADAMW_STEP] = (float)(lr / correction1);
+  of[MPTL_ADAMW_CORRECTION1] = (float)correction1;
+  of[MPTL_ADAMW_CORRECTION2] = (float)sqrt(correction2);
+  of[MPTL_ADAMW_EPS] = (float)eps;
+}
+
 static const mptl_optimizer table[MPTL_OPTIMIZER_IDS] = {
     [MPTL_OPTIMIZER_SGD] = {.id = MPTL_OPTIMIZER_SGD,
                             .name = "sgd",
@@ -21,6 +35,17 @@ static const mptl_optimizer table[MPTL_OPTIMIZER_IDS] = {
                                          {"momentum", 0.9, 0, 1, true},
                                          {"weight_decay", 5e-4, 0, INFINITY, true}},
                             .factors = sgd_factors},
+    [MPTL_OPTIMIZER_ADAMW] = {.id = MPTL_OPTIMIZER_ADAMW,
+                              .name = "adamw",
+                              .n_states = 2,
+                              .states = {"exp_avg", "exp_avg_sq"},
+                              .n_settings = 5,
+                              .settings = {{"lr", 1e-3, 0, INFINITY, true},
+                                           {"beta1", 0.9, 0, 1, true},
+                                           {"beta2", 0.999, 0, 1, true},
+                                           {"eps", 1e-8, 0, INFINITY, true},
+                                           {"weight_decay", 0.01, 0, INFINITY, true}},
+                              .factors = adamw_factors},
 };
 
 const mptl_optimizer *mptl_optimizer_at(size_t id) { return id < MPTL_OPTIMIZER_IDS ? &table[id] : NULL; }

@@ -94,6 +94,16 @@ function M.sgd(settings)
   return create("sgd", settings)
 end
 
+--- AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as torch.optim.AdamW has it, with bias
+-- correction. Every parameter is decayed, except those of groups that say otherwise.
+-- @param settings {lr = 0.001, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01}: these are the defaults; and
+--   clip_norm and groups, as optim.sgd
+-- @return the optimizer
+-- @usage mptl.optim.adamw{ lr = 3e-4, weight_decay = 0.05, groups = { { params = "vectors", weight_decay = 0 } } }
+function M.adamw(settings)
+  return create("adamw", settings)
+end
+
 --- The value if it is an optimizer, else an error.
 -- @param value what a script gave
 -- @return the optimizer
