@@ -60,11 +60,11 @@ static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute,
   double t = mptl_now();
   MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes) : mptl_dnn_conv_create(&op, threads, s, computes));
   double created = mptl_now() - t;
-  size_t per_group = (size_t)(s->ic / s->groups) * s->kh * s->kw;
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   double flops = bench_flops(s);
-  buffers b = {ones((size_t)s->n * s->ih * s->iw * s->ic),
-               ones((size_t)s->oc * per_group),
-               ones((size_t)s->n * s->oh * s->ow * s->oc),
+  buffers b = {ones(sizes.n[MPTL_X]),
+               ones(sizes.n[MPTL_W]),
+               ones(sizes.n[MPTL_Y]),
                ones((size_t)s->oc),
                {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
                ones(mptl_dnn_scratch_bytes(op) / 4)};

@@ -192,8 +192,8 @@ static void measure_products(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, int n) {
   size_t most = 0;
   for (int i = 0; i < BENCH_ROWS; i++) {
     const mptl_conv_shape s = bench_shape(&bench_rows[i], n);
-    size_t x = (size_t)s.n * s.ih * s.iw * s.ic, y = (size_t)s.n * s.oh * s.ow * s.oc, w = (size_t)s.oc * s.ic * s.kh * s.kw;
-    most = x > most ? x : most, most = y > most ? y : most, most = w > most ? w : most;
+    const mptl_conv_sizes sizes = mptl_conv_sizes_of(&s);
+    for (int k = 0; k < MPTL_PRODUCT_ARRAYS; k++) most = sizes.n[k] > most ? sizes.n[k] : most;
   }
   product p = {.first = numbers(most * sizeof(float)), .second = numbers(most * sizeof(float))};
   CUDA(cudaMalloc((void **)&p.result, most * sizeof(float)));

@@ -14,9 +14,7 @@
 #include <unistd.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/blas.h"
-#include "backend/cuda/device.h"
-#include "backend/cuda/dnn.h"
+#include "product.h"
 #include "sums.h"
 
 enum {
@@ -31,12 +29,6 @@ enum {
 };
 
 #define CUDA(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaGetLastError()))
-
-/* A linear layer is a convolution of images of one pixel. */
-typedef struct layer {
-  mptl_conv_shape s;
-  mptl_linear_shape linear; /* n == 0: it is none */
-} layer;
 
 /* ---- Sums of integers ---- */
 
@@ -102,16 +94,19 @@ static int64_t weights_sum(const mptl_conv_shape *s, const int8_t *x, const int8
 
 /* An element of a pass's result. */
 static int64_t sum_of(const mptl_conv_shape *s, mptl_pass pass, int8_t *const a[3], size_t i) {
-  if (pass == MPTL_FORWARD) return forward_sum(s, a[X], a[W], place_of(i, s->oh, s->ow, s->oc));
-  if (pass == MPTL_BACKWARD_DATA) return data_sum(s, a[Y], a[W], place_of(i, s->ih, s->iw, s->ic));
-  return weights_sum(s, a[X], a[Y], place_of(i, s->kh, s->kw, s->ic / s->groups));
+  if (pass == MPTL_FORWARD) return forward_sum(s, a[MPTL_X], a[MPTL_W], place_of(i, s->oh, s->ow, s->oc));
+  if (pass == MPTL_BACKWARD_DATA) return data_sum(s, a[MPTL_Y], a[MPTL_W], place_of(i, s->ih, s->iw, s->ic));
+  return weights_sum(s, a[MPTL_X], a[MPTL_Y], place_of(i, s->kh, s->kw, s->ic / s->groups));
 }
 
 /* The most terms of a sum of any pass. */
-static size_t most_terms(const mptl_conv_shape *s) {
-  size_t forward = (size_t)s->kh * s->kw * (s->ic / s->groups), data = (size_t)s->kh * s->kw * (s->oc / s->groups),
-         weights = (size_t)s->n * s->oh * s->ow, most = forward > data ? forward : data;
-  return most > weights ? most : weights;
+static uint64_t most_terms(const mptl_conv_shape *s) {
+  uint64_t most = 0;
+  for (mptl_pass pass = MPTL_FORWARD; pass <= MPTL_BACKWARD_WEIGHTS; pass++) {
+    uint64_t terms = mptl_conv_terms(s, pass);
+    if (terms > most) most = terms;
+  }
+  return most;
 }
 
 static void fill(int8_t *numbers, size_t n, uint64_t seed) {
@@ -131,11 +126,11 @@ static void check_sums(void) {
   for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
     const mptl_conv_shape *s = &shapes[k];
     MUST(mptl_conv_check(s));
-    sizes n = conv_sizes(s);
+    mptl_conv_sizes n = mptl_conv_sizes_of(s);
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
       int8_t *a[3];
       double *added[3];
-      int r = results[pass];
+      int r = (int)mptl_arrays_of((mptl_pass)pass).result;
       for (int i = 0; i < 3; i++) {
         a[i] = malloc(n.n[i]), added[i] = calloc(n.n[i], sizeof(double));
         fill(a[i], n.n[i], (uint64_t)i + 1);
@@ -163,7 +158,7 @@ typedef struct gpu {
 } gpu;
 
 typedef struct operands {
-  sizes n;
+  mptl_conv_sizes n;
   int8_t *numbers[3];
   void *there[3][MPTL_CUDA_TYPES]; /* on the device, as far as wanted yet */
   float largest;                   /* magnitude in the last result of F32 */
@@ -203,7 +198,7 @@ static const void *on_device(const gpu *g, operands *o, int which, mptl_cuda_typ
 }
 
 static void make_operands(operands *o, const layer *l) {
-  *o = (operands){.n = conv_sizes(&l->s)};
+  *o = (operands){.n = mptl_conv_sizes_of(&l->s)};
   for (int i = 0; i < 3; i++) {
     o->numbers[i] = malloc(o->n.n[i]);
     if (o->numbers[i] == NULL) MUST(mptl_fail(MPTL_ENOMEM, "no memory for %zu numbers", o->n.n[i]));
@@ -219,34 +214,6 @@ static void drop_operands(operands *o) {
 }
 
 /* ---- Products ---- */
-
-typedef struct product {
-  mptl_cuda_conv *conv; /* or: */
-  mptl_cuda_linear *linear;
-  size_t workspace_bytes;
-  const char *name, *engine;
-} product;
-
-static mptl_status create(product *p, const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types) {
-  *p = (product){.engine = "cuBLASLt"};
-  if (l->linear.n > 0) {
-    MPTL_TRY(
-        mptl_cuda_linear_create(&p->linear, g->blas, &l->linear, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
-    p->workspace_bytes = mptl_cuda_linear_workspace_bytes(p->linear);
-    p->name = mptl_cuda_linear_describe(p->linear);
-    return MPTL_OK;
-  }
-  MPTL_TRY(mptl_cuda_conv_create(&p->conv, g->dnn, &l->s, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
-  p->workspace_bytes = mptl_cuda_conv_workspace_bytes(p->conv);
-  p->name = mptl_cuda_conv_describe(p->conv);
-  p->engine = mptl_cuda_conv_engine(p->conv);
-  return MPTL_OK;
-}
-
-static void destroy(product *p) {
-  mptl_cuda_conv_destroy(p->conv);
-  mptl_cuda_linear_destroy(p->linear);
-}
 
 static bool is_poison(const void *device, size_t offset) {
   unsigned char guard[GUARD_BYTES];
@@ -265,8 +232,7 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   CUDA(cudaMemset(result, 0xff, bytes + GUARD_BYTES));
   CUDA(cudaMemset(workspace, 0xff, p->workspace_bytes + GUARD_BYTES));
   CUDA(cudaDeviceSynchronize());
-  MUST(p->conv != NULL ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
-                       : mptl_cuda_linear_run(p->linear, result, first, second, workspace));
+  MUST(product_run(p, result, first, second, workspace));
   CUDA(cudaStreamSynchronize(g->stream));
   CUDA(cudaMemcpy(to, result, bytes, cudaMemcpyDeviceToHost));
   CHECK(is_poison(result, bytes), "%s, %s: wrote behind its result", p->name, p->engine);
@@ -276,7 +242,7 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
 
 /* Compares what came with the truth; the signs of zeros are free. */
 static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass, const operands *o) {
-  size_t n = o->n.n[results[pass]], wrong = 0, first = 0;
+  size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, first = 0;
   if (memcmp(g->got, g->truth, n * sizeof(float)) == 0) return;
   for (size_t i = n; i-- > 0;)
     if (!(g->got[i] == g->truth[i])) wrong++, first = i;
@@ -300,7 +266,7 @@ static float largest_of(const float *numbers, size_t n) {
 
 /* Holds elements of the truth, at random, against sums of integers. */
 static void sample(const product *p, gpu *g, const layer *l, mptl_pass pass, operands *o) {
-  size_t n = o->n.n[results[pass]], wrong = 0, example = 0;
+  size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, example = 0;
   o->largest = largest_of(g->truth, n);
 #pragma omp parallel for schedule(dynamic, 16)
   for (int k = 0; k < SAMPLES; k++) {
@@ -334,7 +300,7 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     printf(" (sums to %g)", (double)o->largest);
     return true;
   }
-  mptl_status status = create(&p, g, l, pass, types);
+  mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE);
   if (status != MPTL_OK) {
     bool may_be = status == MPTL_EUNSUPPORTED && mptl_cuda_type_size(types.first) < sizeof(float);
     CHECK(may_be, "%s", mptl_error());
@@ -342,8 +308,9 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     g->missing++;
     return !is_f32(types);
   }
-  size_t n = o->n.n[results[pass]];
-  const void *first = on_device(g, o, firsts[pass], types.first), *second = on_device(g, o, seconds[pass], types.second);
+  const mptl_pass_arrays arrays = mptl_arrays_of(pass);
+  size_t n = o->n.n[arrays.result];
+  const void *first = on_device(g, o, arrays.first, types.first), *second = on_device(g, o, arrays.second, types.second);
   float *to = is_f32(types) ? g->truth : g->got;
   run(&p, g, first, second, n, to);
   run(&p, g, first, second, n, g->again);
@@ -352,9 +319,9 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     sample(&p, g, l, pass, o);
   else
     compare(&p, g, l, pass, o);
-  printf(" %s", strncmp(p.engine, "engine ", 7) == 0 ? p.engine + 7 : p.engine);
+  printf(" %s", p.conv != NULL ? p.engine + strlen("engine ") : "cuBLASLt");
   g->products++;
-  destroy(&p);
+  product_destroy(&p);
   return true;
 }
 
@@ -442,16 +409,12 @@ static int wrong(const char *what, const char *value) {
 
 static bool read_layer(layer *l, const char *line) {
   mptl_conv_shape s = {.bias = false};
-  mptl_linear_shape f = {.bias = false};
   int n = sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
                  &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups);
-  if (n == 5) {
-    f.n = s.n, f.c = s.ic, f.h = s.ih, f.w = s.iw, f.out = s.oc;
-    s = (mptl_conv_shape){f.n, f.c * f.h * f.w, 1, 1, f.out, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false};
-  }
-  *l = (layer){s, f};
-  return (n == 5 || n == 16) && mptl_conv_check(&s) == MPTL_OK &&
-         most_terms(&s) * LARGEST * LARGEST < EXACT_SUMS; /* all sums are exact */
+  *l = (layer){.s = s};
+  if (n == 5) *l = layer_of_linear(&(mptl_linear_shape){s.n, s.ic, s.ih, s.iw, s.oc, false});
+  return (n == 5 || n == 16) && mptl_conv_check(&l->s) == MPTL_OK &&
+         most_terms(&l->s) * LARGEST * LARGEST < EXACT_SUMS; /* all sums are exact */
 }
 
 /* The layers of a file, owned by the caller. Returns 0, or what main returns. */
@@ -478,7 +441,7 @@ static int read_layers(layer **layers, size_t *n, const char *path) {
 static void open_gpu(gpu *g, const layer *layers, size_t n) {
   size_t most = 1;
   for (size_t i = 0; i < n; i++) {
-    sizes s = conv_sizes(&layers[i].s);
+    mptl_conv_sizes s = mptl_conv_sizes_of(&layers[i].s);
     for (int k = 0; k < 3; k++) most = s.n[k] > most ? s.n[k] : most;
   }
   MUST(mptl_cuda_dnn_create(&g->dnn, 0, g->stream));

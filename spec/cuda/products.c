@@ -100,23 +100,23 @@ static void statuses(void) {
 static void limits_of_workspace(void) {
   const mptl_cuda_traits large = {90, (size_t)80 << 30}, small = {80, (size_t)2 << 30}, tiny = {75, 512 * MEBIBYTE};
   const size_t usual = MPTL_CUDA_USUAL_WORKSPACE, once_more = 4 * ((size_t)2 * 128 * 64 * 32 * 32 + 64 * 9 * 64);
-  const mptl_linear_shape linear = {4096, 4096, 1, 1, 4096, false}, little = {128, 512, 1, 1, 10, false};
+  const mptl_conv_shape linear = mptl_linear_as_conv(&(mptl_linear_shape){4096, 4096, 1, 1, 4096, false}),
+                        little = mptl_linear_as_conv(&(mptl_linear_shape){128, 512, 1, 1, 10, false});
   mptl_conv_shape s = good;
-  size_t bytes = mptl_cuda_conv_workspace_limit(&good, &large, usual);
+  size_t bytes = mptl_cuda_workspace_limit(&good, &large, usual);
   CHECK(bytes == once_more / 4 * 5, "%zu bytes", bytes);
   s.n = 1;
-  bytes = mptl_cuda_conv_workspace_limit(&s, &large, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &large, usual);
   CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB: %zu bytes", bytes);
   s.n = 1024;
-  bytes = mptl_cuda_conv_workspace_limit(&s, &small, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &small, usual);
   CHECK(bytes == 128 * MEBIBYTE, "at most a sixteenth of the memory: %zu bytes", bytes);
-  bytes = mptl_cuda_conv_workspace_limit(&s, &tiny, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &tiny, usual);
   CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB, on any device: %zu bytes", bytes);
-  CHECK(mptl_cuda_conv_workspace_limit(&s, &large, 5) == 5 && mptl_cuda_linear_workspace_limit(&linear, &large, 5) == 5,
-        "a limit that is given");
-  bytes = mptl_cuda_linear_workspace_limit(&linear, &large, usual);
+  CHECK(mptl_cuda_workspace_limit(&s, &large, 5) == 5, "a limit that is given");
+  bytes = mptl_cuda_workspace_limit(&linear, &large, usual);
   CHECK(bytes == (size_t)3 * 4096 * 4096 * 5, "%zu bytes", bytes);
-  bytes = mptl_cuda_linear_workspace_limit(&little, &large, usual);
+  bytes = mptl_cuda_workspace_limit(&little, &large, usual);
   CHECK(bytes == 64 * MEBIBYTE, "%zu bytes", bytes);
 }
 

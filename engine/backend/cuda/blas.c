@@ -171,22 +171,7 @@ static mptl_status run_checked(void *context, float *result, const void *first, 
 /* Whether the algorithm gives the right sums on the device. */
 static mptl_status check(bool *right, mptl_cuda_linear *l, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_type first,
                          mptl_cuda_type second) {
-  const mptl_conv_shape shape = {.n = s->n,
-                                 .ic = s->c * s->h * s->w,
-                                 .ih = 1,
-                                 .iw = 1,
-                                 .oc = s->out,
-                                 .oh = 1,
-                                 .ow = 1,
-                                 .kh = 1,
-                                 .kw = 1,
-                                 .sh = 1,
-                                 .sw = 1,
-                                 .ph = 0,
-                                 .pw = 0,
-                                 .dh = 1,
-                                 .dw = 1,
-                                 .groups = 1};
+  const mptl_conv_shape shape = mptl_linear_as_conv(s);
   const mptl_cuda_checked checked = {.shape = &shape,
                                      .pass = pass,
                                      .first = first,
@@ -243,8 +228,8 @@ mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *b
   l->blas = blas;
   l->gemm = mptl_cuda_linear_gemm(shape, pass);
   mptl_cuda_product_name(l->name, sizeof l->name, mptl_linear_name(shape).text, pass, first, second);
-  mptl_status status =
-      create(l, shape, pass, first, second, mptl_cuda_linear_workspace_limit(shape, &blas->traits, workspace_limit));
+  const mptl_conv_shape conv = mptl_linear_as_conv(shape);
+  mptl_status status = create(l, shape, pass, first, second, mptl_cuda_workspace_limit(&conv, &blas->traits, workspace_limit));
   if (status == MPTL_OK)
     *linear = l;
   else

@@ -29,12 +29,11 @@ static mptl_status cuda(cudaError_t error, const char *what) {
 }
 
 static void size_arrays(check *c) {
-  const mptl_conv_shape *s = c->of->shape;
-  const size_t x = (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic,
-               w = (size_t)s->oc * (size_t)s->kh * (size_t)s->kw * (size_t)(s->ic / s->groups),
-               y = (size_t)s->n * (size_t)s->oh * (size_t)s->ow * (size_t)s->oc;
-  const size_t sizes[MPTL_PASSES][3] = {{x, w, y}, {y, w, x}, {x, y, w}};
-  for (int i = FIRST; i <= AGAIN; i++) c->n[i] = sizes[c->of->pass][i < RESULT ? i : RESULT];
+  const mptl_pass_arrays arrays = mptl_arrays_of(c->of->pass);
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(c->of->shape);
+  c->n[FIRST] = sizes.n[arrays.first];
+  c->n[SECOND] = sizes.n[arrays.second];
+  c->n[RESULT] = c->n[AGAIN] = sizes.n[arrays.result];
   c->bytes[FIRST] = c->n[FIRST] * mptl_cuda_type_size(c->of->first);
   c->bytes[SECOND] = c->n[SECOND] * mptl_cuda_type_size(c->of->second);
   c->bytes[RESULT] = c->bytes[AGAIN] = c->n[RESULT] * sizeof(float);
@@ -87,7 +86,7 @@ static mptl_status run(const check *c, int result) {
 static mptl_status launch(const check *c, int turn) {
   const mptl_cuda_checked *of = c->of;
   const mptl_cuda_check_numbers numbers =
-      mptl_cuda_check_numbers_of(mptl_cuda_check_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
+      mptl_cuda_check_numbers_of(mptl_conv_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
   const mptl_cuda_sums sums = sums_of(of);
   const float *result = (const float *)(const void *)c->at[RESULT], *again = (const float *)(const void *)c->at[AGAIN];
   mptl_cuda_verdict *verdict = (mptl_cuda_verdict *)(void *)c->at[VERDICT];

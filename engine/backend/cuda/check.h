@@ -54,7 +54,4 @@ int mptl_cuda_check_turns(mptl_cuda_type first);
 mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_type first, mptl_cuda_type second, int capability,
                                                    int turn);
 
-/* Products of each sum of a pass: at an image's edges there are fewer. */
-uint64_t mptl_cuda_check_terms(const mptl_conv_shape *shape, mptl_pass pass);
-
 #endif

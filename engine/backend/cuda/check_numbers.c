@@ -7,13 +7,6 @@ enum { TURNS_SEED = 20, SUM_BITS = 24, SUM_BITS_OF_8 = 13, FULL_SUMS_FROM = 100 
 static const int bits_of[MPTL_CUDA_TYPES] = {
     [MPTL_CUDA_F32] = 13, [MPTL_CUDA_TF32] = 11, [MPTL_CUDA_BF16] = 8, [MPTL_CUDA_E4M3] = 4, [MPTL_CUDA_E5M2] = 3};
 
-uint64_t mptl_cuda_check_terms(const mptl_conv_shape *s, mptl_pass pass) {
-  uint64_t window = (uint64_t)s->kh * (uint64_t)s->kw;
-  const uint64_t terms[MPTL_PASSES] = {window * (uint64_t)(s->ic / s->groups), window * (uint64_t)(s->oc / s->groups),
-                                       (uint64_t)s->n * (uint64_t)s->oh * (uint64_t)s->ow};
-  return terms[pass];
-}
-
 /* Whether sums of so many products, of numbers up to a and b, stay below 2^bits: in any case, or by 16 standard deviations. */
 static bool fits(double terms, double a, double b, int bits) {
   const double limit = (double)(1u << bits), deviations = 16, variance = a * (a + 1) / 3 * b * (b + 1) / 3;

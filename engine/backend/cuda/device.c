@@ -29,23 +29,11 @@ void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pas
 
 enum { USUAL_LEAST = 64 << 20, USUAL_SHARE = 16 };
 
-static size_t numel(int a, int b, int c, int d) { return (size_t)a * (size_t)b * (size_t)c * (size_t)d; }
-
-/* Of a pass whose values have n elements. */
-static size_t workspace_limit(size_t n, const mptl_cuda_traits *traits, size_t limit) {
+size_t mptl_cuda_workspace_limit(const mptl_conv_shape *shape, const mptl_cuda_traits *traits, size_t limit) {
   if (limit != MPTL_CUDA_USUAL_WORKSPACE) return limit;
-  size_t bytes = n * sizeof(float) / 4 * 5, most = traits->memory_bytes / USUAL_SHARE;
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(shape);
+  const size_t numel = sizes.n[MPTL_X] + sizes.n[MPTL_W] + sizes.n[MPTL_Y];
+  size_t bytes = numel * sizeof(float) / 4 * 5, most = traits->memory_bytes / USUAL_SHARE;
   if (bytes > most) bytes = most;
   return bytes > USUAL_LEAST ? bytes : USUAL_LEAST;
-}
-
-size_t mptl_cuda_conv_workspace_limit(const mptl_conv_shape *s, const mptl_cuda_traits *traits, size_t limit) {
-  return workspace_limit(
-      numel(s->n, s->ih, s->iw, s->ic) + numel(s->n, s->oh, s->ow, s->oc) + numel(s->oc, s->kh, s->kw, s->ic / s->groups), traits,
-      limit);
-}
-
-size_t mptl_cuda_linear_workspace_limit(const mptl_linear_shape *s, const mptl_cuda_traits *traits, size_t limit) {
-  return workspace_limit(numel(s->n, s->c, s->h, s->w) + numel(s->n, s->out, 1, 1) + numel(s->out, s->c, s->h, s->w), traits,
-                         limit);
 }

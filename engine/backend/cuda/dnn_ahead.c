@@ -27,7 +27,7 @@ typedef struct work {
 
 static mptl_dnn_key key_of(const work *w, const task *t) {
   const mptl_cuda_pair *pair = &t->wanted->choices.pairs[t->choice];
-  size_t limit = mptl_cuda_conv_workspace_limit(&t->wanted->shape, &w->dnn->traits, w->workspace_limit);
+  size_t limit = mptl_cuda_workspace_limit(&t->wanted->shape, &w->dnn->traits, w->workspace_limit);
   return (mptl_dnn_key){t->wanted->shape, t->wanted->pass, pair->first, pair->second, limit};
 }
 

@@ -20,7 +20,7 @@ mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, con
   if (c == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", mptl_conv_name(shape).text);
   c->handle = dnn->handle;
   mptl_cuda_product_name(c->name, sizeof c->name, mptl_conv_name(shape).text, pass, first, second);
-  const mptl_dnn_key key = {*shape, pass, first, second, mptl_cuda_conv_workspace_limit(shape, &dnn->traits, workspace_limit)};
+  const mptl_dnn_key key = {*shape, pass, first, second, mptl_cuda_workspace_limit(shape, &dnn->traits, workspace_limit)};
   mptl_status status = mptl_dnn_find_plan(&c->plan, dnn, &key);
   if (status == MPTL_OK)
     *conv = c;

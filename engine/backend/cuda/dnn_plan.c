@@ -36,8 +36,8 @@ static void destroy(mptl_dnn_plan *plan) {
 }
 
 bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b) {
-  return memcmp(&a->shape, &b->shape, offsetof(mptl_conv_shape, bias)) == 0 && a->pass == b->pass && a->first == b->first &&
-         a->second == b->second && a->workspace_limit == b->workspace_limit;
+  return mptl_same_products(&a->shape, &b->shape) && a->pass == b->pass && a->first == b->first && a->second == b->second &&
+         a->workspace_limit == b->workspace_limit;
 }
 
 static mptl_dnn_plan *keep(mptl_cuda_dnn *dnn, mptl_dnn_plan *plan) {

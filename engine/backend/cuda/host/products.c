@@ -66,7 +66,7 @@ static bool is_expected(const mptl_cuda_device *device, const mptl_conv_shape *s
                         mptl_cuda_type second) {
   for (size_t i = 0; device->products != NULL && i < device->products->count; i++) {
     const mptl_cuda_wanted *w = &device->products->expected[i];
-    if (memcmp(&w->shape, s, offsetof(mptl_conv_shape, bias)) != 0 || w->pass != pass) continue;
+    if (!mptl_same_products(&w->shape, s) || w->pass != pass) continue;
     for (int k = 0; k < w->choices.n; k++)
       if (w->choices.pairs[k].first == first && w->choices.pairs[k].second == second) return true;
   }
@@ -84,8 +84,7 @@ mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *s,
                                      mptl_pass pass, mptl_cuda_pair t) {
-  mptl_conv_shape shape = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1};
-  shape.ih = shape.iw = shape.oh = shape.ow = shape.kh = shape.kw = shape.sh = shape.sw = shape.dh = shape.dw = 1;
+  const mptl_conv_shape shape = mptl_linear_as_conv(s);
   return create(product, device, &shape, pass, t);
 }
 
@@ -141,12 +140,6 @@ static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *e
   return values;
 }
 
-static size_t x_numel(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic; }
-static size_t y_numel(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->oh * (size_t)s->ow * (size_t)s->oc; }
-static size_t w_numel(const mptl_conv_shape *s) {
-  return (size_t)s->oc * (size_t)s->kh * (size_t)s->kw * (size_t)(s->ic / s->groups);
-}
-
 /* ---- Sums ---- */
 
 static size_t pixel(int n, int h, int w, int height, int width) {
@@ -171,19 +164,16 @@ static size_t pixel(int n, int h, int w, int height, int width) {
         }
 
 static void forward(const mptl_conv_shape *s, float *y, const float *x, const float *w) {
-  for (size_t i = 0; i < y_numel(s); i++) y[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, y[yi] += x[xi] * w[wi])
 }
 
 static void backward_data(const mptl_conv_shape *s, float *dx, const float *dy, const float *w) {
-  for (size_t i = 0; i < x_numel(s); i++) dx[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dx[xi] += dy[yi] * w[wi])
 }
 
 static void backward_weights(const mptl_conv_shape *s, float *dw, const float *x, const float *dy) {
-  for (size_t i = 0; i < w_numel(s); i++) dw[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dw[wi] += x[xi] * dy[yi])
 }
@@ -199,15 +189,18 @@ static mptl_status check_alignment(const void *first, const void *second, const 
 
 mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {
   const mptl_conv_shape *s = &p->s;
+  const mptl_pass_arrays arrays = mptl_arrays_of(p->pass);
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   bool exact = true;
   MPTL_TRY(check_alignment(first, second, result, workspace));
   mptl_cuda_enter(p->device);
   mptl_cuda_address(p->device, first);
   mptl_cuda_address(p->device, second);
   memset(mptl_cuda_address(p->device, workspace), 0xff, WORKSPACE);
-  float *a = read_operand(first, p->type.first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
-  float *b = read_operand(second, p->type.second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
+  float *a = read_operand(first, p->type.first, sizes.n[arrays.first], &exact);
+  float *b = read_operand(second, p->type.second, sizes.n[arrays.second], &exact);
   float *to = mptl_cuda_address(p->device, result);
+  memset(to, 0, sizes.n[arrays.result] * sizeof *to);
   if (a != NULL && b != NULL && p->pass == MPTL_FORWARD) forward(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_DATA) backward_data(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_WEIGHTS) backward_weights(s, to, a, b);
