@@ -11,9 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/blas.h"
 #include "backend/cuda/channels.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/inspect.h"
 #include "conv_rows.h"
 #include "kernels/cuda/kernels.h"
 #include "mptl/format.h"
@@ -214,7 +213,7 @@ int main(int argc, char **argv) {
   }
   MUST(mptl_cuda_dnn_create(&dnn, 0, stream));
   MUST(mptl_cuda_blas_create(&blas, 0, stream));
-  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version(), mptl_cuda_blas_version(),
+  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text,
          mptl_cuda_dnn_capability(dnn), n);
   measure_arrays();
   measure_products(dnn, blas, n);

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/check_numbers.h"
+#include "backend/cuda/dnn_cache.h"
+#include "backend/cuda/inspect.h"
 #include "devices.h"
 
 /* ---- Numbers ---- */
@@ -71,8 +73,9 @@ static struct {
   int taken; /* which one was, in the order of asking: engines may have the same name */
 } judge_says;
 
-static mptl_status judge(mptl_cuda_finding *finding, const mptl_cuda_dnn *dnn, const mptl_dnn_plan *plan) {
-  CHECK(plan->plan != NULL && plan->workspace_bytes <= plan->key.workspace_limit && dnn->judge == judge, "a plan to be run");
+static mptl_status judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+  CHECK(plan->plan != NULL && plan->workspace_bytes <= plan->key.workspace_limit && device->description != NULL,
+        "a plan to be run");
   int i = judge_says.asked++;
   judge_says.plans[i % 64] = plan->plan;
   snprintf(judge_says.engines[i % 64], sizeof judge_says.engines[0], "%s", plan->engine);
@@ -88,12 +91,12 @@ static mptl_status search_type(mptl_cuda_type type, int wrong, mptl_status statu
   mptl_cuda_dnn *dnn;
   mptl_cuda_conv *conv;
   MUST(mptl_cuda_dnn_create_for(&dnn, H100));
-  dnn->judge = judge;
+  mptl_cuda_dnn_plans(dnn)->judge = judge;
   judge_says.wrong = wrong, judge_says.asked = 0, judge_says.status = status;
   mptl_status got = mptl_cuda_conv_create(&conv, dnn, &shape, pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
   judge_says.taken = -1;
   for (int i = 0; got == MPTL_OK && i < judge_says.asked; i++) /* the last one of this address: those before are gone */
-    if (judge_says.plans[i % 64] == dnn->plans->plan) judge_says.taken = i;
+    if (judge_says.plans[i % 64] == mptl_cuda_dnn_plans(dnn)->plans->plan) judge_says.taken = i;
   if (got == MPTL_OK) snprintf(engine, size, "%s", mptl_cuda_conv_engine(conv));
   if (got == MPTL_OK) snprintf(told, size, "%s", mptl_cuda_conv_wrong(conv));
   mptl_cuda_conv_destroy(conv);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../c/dnn_check.h"
+#include "backend/cuda/dnn_ahead.h"
 #include "product.h"
 #include "sums.h"
 

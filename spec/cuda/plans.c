@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "backend/cuda/channels.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/dnn_ahead.h"
+#include "backend/cuda/inspect.h"
 #include "devices.h"
 
 static int wrong(const char *what, const char *value) {

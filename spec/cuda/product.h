@@ -2,8 +2,7 @@
 #ifndef MPTL_SPEC_CUDA_PRODUCT_H
 #define MPTL_SPEC_CUDA_PRODUCT_H
 
-#include "backend/cuda/blas.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/inspect.h"
 
 /* A linear layer also has the shape of the convolution that multiplies the same. */
 typedef struct layer {

@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/blas.h"
-#include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/blas_gemm.h"
+#include "backend/cuda/dnn_descriptor.h"
+#include "backend/cuda/inspect.h"
 #include "devices.h"
 
 enum { MEBIBYTE = 1 << 20 };
@@ -23,8 +24,9 @@ static void devices_that_are_not_there(void) {
   CHECK(dnn == NULL, "a failed create leaves nothing");
   mptl_cuda_dnn_destroy(NULL);
   mptl_cuda_blas_destroy(NULL);
-  CHECK(strchr(mptl_cuda_dnn_version(), '.') != NULL, "version \"%s\"", mptl_cuda_dnn_version());
-  CHECK(strchr(mptl_cuda_blas_version(), '.') != NULL, "version \"%s\"", mptl_cuda_blas_version());
+  mptl_cuda_version dnn_version = mptl_cuda_dnn_version(), blas_version = mptl_cuda_blas_version();
+  CHECK(strchr(dnn_version.text, '.') != NULL, "version \"%s\"", dnn_version.text);
+  CHECK(strchr(blas_version.text, '.') != NULL, "version \"%s\"", blas_version.text);
 }
 
 static void types(void) {

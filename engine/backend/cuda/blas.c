@@ -2,12 +2,13 @@
 #include "backend/cuda/blas.h"
 
 #include <cublasLt.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cuda/blas_gemm.h"
 #include "backend/cuda/check.h"
+#include "backend/cuda/inspect.h"
 
 struct mptl_cuda_blas {
   cublasLtHandle_t handle;
@@ -29,18 +30,7 @@ struct mptl_cuda_linear {
 
 /* ---- The library ---- */
 
-static char version[32];
-
-static void name_version(void) {
-  size_t v = cublasLtGetVersion();
-  snprintf(version, sizeof version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
-}
-
-const char *mptl_cuda_blas_version(void) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, name_version);
-  return version;
-}
+mptl_cuda_version mptl_cuda_blas_version(void) { return mptl_cuda_version_of(cublasLtGetVersion()); }
 
 static mptl_status blas_status(cublasStatus_t status, const char *what) {
   if (status == CUBLAS_STATUS_SUCCESS) return MPTL_OK;
@@ -73,16 +63,6 @@ void mptl_cuda_blas_destroy(mptl_cuda_blas *blas) {
 }
 
 /* ---- Creating ---- */
-
-/* A row-major matrix is the transpose of a column-major one in the same memory. */
-mptl_cuda_gemm mptl_cuda_linear_gemm(const mptl_linear_shape *s, mptl_pass pass) {
-  const int in = s->c * s->h * s->w, out = s->out;
-  const mptl_cuda_gemm gemms[MPTL_PASSES] = {
-      {.m = out, .n = s->n, .k = in, .transpose_a = true, .lda = in, .ldb = in, .ldc = out}, /* y' = weights'' x' */
-      {.m = in, .n = s->n, .k = out, .lda = in, .ldb = out, .ldc = in},                      /* dx' = weights' dy' */
-      {.m = in, .n = out, .k = s->n, .transpose_b = true, .lda = in, .ldb = out, .ldc = in, .a_is_first = true}}; /* x' dy'' */
-  return gemms[pass];
-}
 
 static cudaDataType data_type(mptl_cuda_type type) {
   static const cudaDataType types[MPTL_CUDA_TYPES] = {CUDA_R_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_8F_E4M3, CUDA_R_8F_E5M2};
@@ -125,20 +105,6 @@ static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t worksp
   for (size_t i = 0; i < sizeof alignments / sizeof *alignments && status == CUBLAS_STATUS_SUCCESS; i++)
     status = cublasLtMatmulPreferenceSetAttribute(p, alignments[i], &alignment, sizeof alignment);
   return status;
-}
-
-mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *g, int capability, mptl_cuda_type a, mptl_cuda_type b) {
-  enum { ALL_LAYOUTS_FROM = 100, ALL_LAYOUTS_BELOW = 120, MULTIPLE = 16 };
-  bool all_layouts = capability >= ALL_LAYOUTS_FROM && capability < ALL_LAYOUTS_BELOW;
-  if (a == MPTL_CUDA_E5M2 && b == MPTL_CUDA_E5M2) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no code for e5m2 by e5m2");
-  if (g->m % MULTIPLE != 0 || g->n % MULTIPLE != 0 || g->k % MULTIPLE != 0)
-    return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has 8 bits for multiples of %d only, the product is %d x %d x %d", MULTIPLE,
-                     g->m, g->n, g->k);
-  if (!all_layouts && (!g->transpose_a || g->transpose_b))
-    return mptl_fail(MPTL_EUNSUPPORTED,
-                     "cuBLASLt has 8 bits for a transposed matrix by one that is not only, on compute capability %d.%d",
-                     capability / 10, capability % 10);
-  return MPTL_OK;
 }
 
 static void name_engine(mptl_cuda_linear *l) {

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "backend/cuda/check_numbers.h"
 #include "kernels/cuda/kernels.h"
 #include "mptl/format.h"
 #include "mptl/round.h"

@@ -19,6 +19,12 @@ mptl_status mptl_cuda_use_device(int device, mptl_cuda_traits *traits) {
   return MPTL_OK;
 }
 
+mptl_cuda_version mptl_cuda_version_of(size_t v) {
+  mptl_cuda_version version;
+  snprintf(version.text, sizeof version.text, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+  return version;
+}
+
 void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pass pass, mptl_cuda_type first,
                             mptl_cuda_type second) {
   snprintf(name, size, "%s, %s, %s%s%s", shape, mptl_pass_name(pass), mptl_cuda_type_name(first), first == second ? "" : " by ",

@@ -13,6 +13,14 @@ typedef struct mptl_cuda_traits {
   size_t memory_bytes;
 } mptl_cuda_traits;
 
+/* A library's version, "9.19.0". */
+typedef struct mptl_cuda_version {
+  char text[32];
+} mptl_cuda_version;
+
+/* From cuDNN's and cuBLASLt's form, 10000 * major + 100 * minor + patch. */
+mptl_cuda_version mptl_cuda_version_of(size_t version);
+
 /* Makes the device the thread's current one. MPTL_EUNSUPPORTED: there is no such device, or no driver. */
 mptl_status mptl_cuda_use_device(int device, mptl_cuda_traits *traits);
 

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 
 #include "backend/cuda/blas.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/dnn_ahead.h"
+#include "backend/cuda/dnn_conv.h"
 
 enum { MOST_THREADS = 4 }; /* that make plans: more would only wait for each other (dnn_ahead.c) */
 
@@ -112,6 +113,6 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
 const char *mptl_cuda_products_libraries(void) {
   static char text[96];
   snprintf(text, sizeof text, "CUDA %d.%d, cuDNN %s, cuBLASLt %s", CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100,
-           mptl_cuda_dnn_version(), mptl_cuda_blas_version());
+           mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text);
   return text;
 }

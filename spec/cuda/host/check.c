@@ -4,6 +4,7 @@
 
 #include "../../c/dnn_check.h"
 #include "backend/cuda/check.h"
+#include "backend/cuda/check_numbers.h"
 #include "mptl/format.h"
 #include "mptl/round.h"
 
