@@ -1,7 +1,11 @@
 /* Checks of plans, as far as there are any without a GPU: the numbers that products are checked with, and what the search does with an
  * engine that fails. What is not covered here is that a check runs a plan on a device, and cuBLASLt's algorithms, which it lists for
  * devices only: spec/cuda/products_on_gpu.c comes through both. The comparison itself is spec/cuda/check.cpp's. */
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../c/dnn_check.h"
@@ -170,10 +174,101 @@ static void files(void) {
   CHECK(system(command) == 0, "%s", command);
 }
 
+/* ---- Two threads ---- */
+
+typedef struct side {
+  int which;
+  const mptl_cuda_dnn *same; /* NULL: the thread opens a device of its own */
+  mptl_dnn_judge *judge;
+  char problem[256], engine[32];
+} side;
+
+static _Thread_local int me; /* which of the two */
+
+static mptl_status find_plan(side *s, mptl_cuda_dnn *dnn) {
+  static const mptl_conv_shape shape = {16, 64, 16, 16, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
+  mptl_cuda_conv *conv;
+  mptl_cuda_dnn_plans(dnn)->judge = s->judge;
+  MPTL_TRY(mptl_cuda_conv_create(&conv, dnn, &shape, MPTL_FORWARD, MPTL_CUDA_F32, MPTL_CUDA_F32, 0));
+  snprintf(s->engine, sizeof s->engine, "%s", mptl_cuda_conv_engine(conv));
+  mptl_cuda_conv_destroy(conv);
+  return MPTL_OK;
+}
+
+static void *run_side(void *argument) {
+  side *s = argument;
+  mptl_cuda_dnn *dnn;
+  me = s->which;
+  mptl_status status = s->same != NULL ? mptl_cuda_dnn_create_again(&dnn, s->same) : mptl_cuda_dnn_create_for(&dnn, H100);
+  if (status == MPTL_OK) status = find_plan(s, dnn);
+  if (status != MPTL_OK) snprintf(s->problem, sizeof s->problem, "%s", mptl_error());
+  mptl_cuda_dnn_destroy(dnn);
+  return NULL;
+}
+
+/* Both search the same plan at the same time. */
+static void search_twice(const mptl_cuda_dnn *same, mptl_dnn_judge *judge) {
+  side sides[2] = {{.which = 0, .same = same, .judge = judge}, {.which = 1, .same = same, .judge = judge}};
+  pthread_t threads[2];
+  for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, run_side, &sides[i]) == 0, "a thread");
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2; i++) CHECK(sides[i].problem[0] == '\0', "%s", sides[i].problem);
+  CHECK(strcmp(sides[0].engine, sides[1].engine) == 0, "%s, %s", sides[0].engine, sides[1].engine);
+}
+
+static atomic_int judging, judged_together;
+
+static mptl_status slow_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+  (void)device, (void)plan;
+  if (atomic_fetch_add(&judging, 1) > 0) atomic_fetch_add(&judged_together, 1);
+  usleep(100000);
+  atomic_fetch_sub(&judging, 1);
+  *finding = (mptl_cuda_finding){.right = true, .ms = 1};
+  return MPTL_OK;
+}
+
+/* Plans of a device are judged one after the other, whatever thread found them. */
+static void one_device(void) {
+  mptl_cuda_dnn *dnn;
+  MUST(mptl_cuda_dnn_create_for(&dnn, H100));
+  search_twice(dnn, slow_judge);
+  CHECK(judged_together == 0, "%d plans were judged beside another one", judged_together);
+  mptl_cuda_dnn_destroy(dnn);
+}
+
+static sem_t begun[2];
+
+/* Returns when the other thread's judge has begun, too: with one lock for all devices it never would. */
+static mptl_status waiting_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+  (void)device, (void)plan;
+  struct timespec end;
+  clock_gettime(CLOCK_REALTIME, &end);
+  end.tv_sec += 60;
+  sem_post(&begun[me]);
+  *finding = (mptl_cuda_finding){.right = true, .ms = 1};
+  return sem_timedwait(&begun[1 - me], &end) == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "the other device is locked out");
+}
+
+/* Two devices wait for nothing of each other, and may write the same file. */
+static void two_devices(void) {
+  char folder[] = "/tmp/mptl-checks-XXXXXX", command[96];
+  CHECK(mkdtemp(folder) != NULL, "a folder");
+  setenv("MPTL_CUDA_PLANS", folder, 1);
+  for (int i = 0; i < 2; i++) sem_init(&begun[i], 0, 0);
+  search_twice(NULL, waiting_judge);
+  snprintf(command, sizeof command, "test $(find %s -type f | wc -l) = 1", folder);
+  CHECK(system(command) == 0, "there is not one file");
+  snprintf(command, sizeof command, "rm -r %s", folder);
+  CHECK(system(command) == 0, "%s", command);
+  setenv("MPTL_CUDA_PLANS", "none", 1);
+}
+
 int main(void) {
   numbers();
   engines_that_fail();
   engines_that_are_slow();
   files();
+  one_device();
+  two_devices();
   return failures != 0;
 }

@@ -1,7 +1,6 @@
 /* The check of a pass on the device. */
 #include "backend/cuda/check.h"
 
-#include <pthread.h>
 #include <stdio.h>
 
 #include "backend/cuda/check_numbers.h"
@@ -146,17 +145,14 @@ static mptl_status take_turns(mptl_cuda_finding *f, check *c) {
 }
 
 mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked *checked) {
-  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER; /* so that memory is for one, and times are */
   check c = {.of = checked};
   *finding = (mptl_cuda_finding){.right = false};
   size_arrays(&c);
-  pthread_mutex_lock(&one_at_a_time);
   mptl_status status = take_turns(finding, &c);
   if (status != MPTL_OK && c.at[0] != NULL) cudaStreamSynchronize(checked->stream); /* what was begun uses the memory */
   if (c.at[0] != NULL) cudaFree(c.at[0]);
   if (c.begin != NULL) cudaEventDestroy(c.begin);
   if (c.end != NULL) cudaEventDestroy(c.end);
-  pthread_mutex_unlock(&one_at_a_time);
   return status;
 }
 

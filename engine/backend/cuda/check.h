@@ -35,8 +35,8 @@ typedef struct mptl_cuda_finding {
 } mptl_cuda_finding;
 
 /* Other statuses than MPTL_OK: it could not be checked. MPTL_ENOMEM: the thread's current device, which must be
- * the stream's, has no memory for operands, two results and workspace. Waits for the stream. One thread at a
- * time checks, others wait. */
+ * the stream's, has no memory for operands, two results and workspace. Waits for the stream. At most one
+ * thread at a time should check on a device: others would disturb the times. */
 mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked *checked);
 
 #endif

@@ -7,8 +7,14 @@
 
 #include "backend/cuda/dnn_descriptor.h"
 
+static void init_turn(mptl_dnn_device *device) {
+  pthread_mutex_init(&device->own_turn, NULL);
+  device->turn = &device->own_turn;
+}
+
 mptl_status mptl_dnn_device_open(mptl_dnn_device *device, int number, cudaStream_t stream) {
   char name[32];
+  init_turn(device);
   snprintf(name, sizeof name, "device cuda:%d", number);
   MPTL_TRY(mptl_cuda_use_device(number, &device->traits));
   MPTL_TRY(mptl_dnn_status(cudnnCreate(&device->handle), name));
@@ -26,6 +32,7 @@ static size_t number_in(const char *properties, const char *key) {
 
 /* In cuDNN's JSON a compute capability is multiplied by 100: 9.0 is 900. */
 mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *properties) {
+  init_turn(device);
   size_t version = number_in(properties, "\"deviceVer\":");
   if (version < 100) return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %zu, must be 800 or such", version);
   device->traits = (mptl_cuda_traits){(int)version / 10, number_in(properties, "\"totalGlobalMem\":")};
@@ -44,14 +51,17 @@ mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *proper
 }
 
 mptl_status mptl_dnn_device_open_again(mptl_dnn_device *device, const mptl_dnn_device *other) {
-  return other->handle != NULL ? mptl_dnn_device_open(device, other->number, other->stream)
-                               : mptl_dnn_device_describe(device, other->description);
+  mptl_status status = other->handle != NULL ? mptl_dnn_device_open(device, other->number, other->stream)
+                                             : mptl_dnn_device_describe(device, other->description);
+  device->turn = other->turn;
+  return status;
 }
 
 void mptl_dnn_device_close(mptl_dnn_device *device) {
   free(device->description);
   if (device->properties != NULL) cudnnBackendDestroyDescriptor(device->properties);
   if (device->handle != NULL) cudnnDestroy(device->handle);
+  if (device->turn != NULL) pthread_mutex_destroy(&device->own_turn);
 }
 
 /* Of a described device there is a driver, or a stand-in for it, or none, and then nothing is compiled. */

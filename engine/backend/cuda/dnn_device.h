@@ -3,6 +3,7 @@
 #define MPTL_BACKEND_CUDA_DNN_DEVICE_H
 
 #include <cudnn_graph.h>
+#include <pthread.h>
 
 #include "backend/cuda/device.h"
 
@@ -13,7 +14,8 @@ typedef struct mptl_dnn_device {
   char *description; /* with cuDNN's form of it, of a device that is only described: its handle is NULL */
   cudnnBackendDescriptor_t properties;
   mptl_cuda_traits traits;
-  bool compiler_works; /* NVRTC has compiled for the device: dnn_compiler.h */
+  bool compiler_works;             /* NVRTC has compiled for the device: dnn_compiler.h */
+  pthread_mutex_t own_turn, *turn; /* held while a plan is judged on the device: dnn_search.c */
 } mptl_dnn_device;
 
 /* Opens GPU `number`, which becomes the thread's current one. */
@@ -22,7 +24,7 @@ mptl_status mptl_dnn_device_open(mptl_dnn_device *device, int number, cudaStream
 /* Opens a device described in cuDNN's JSON (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). */
 mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *properties);
 
-/* Opens the same device once more, for another thread. */
+/* Opens the same device once more, for another thread. Both have the same turn, so `other` stays open longer. */
 mptl_status mptl_dnn_device_open_again(mptl_dnn_device *device, const mptl_dnn_device *other);
 
 void mptl_dnn_device_close(mptl_dnn_device *device); /* also after a failed open of a zeroed one */

@@ -63,13 +63,23 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
   snprintf(name, size, "engine %lld", (long long)index);
 }
 
+/* Plans of a device are judged one at a time: each may use much of its memory, and two at once would not run
+ * in the time that each takes alone. */
+static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge, const mptl_dnn_device *device,
+                               const mptl_dnn_plan *plan) {
+  pthread_mutex_lock(device->turn);
+  mptl_status status = judge(finding, device, plan);
+  pthread_mutex_unlock(device->turn);
+  return status;
+}
+
 /* Takes a plan and its configuration if it gives the right sums on the device and is the first that does,
  * or is so much faster than the plan taken before that it is worth another order of sums. */
 static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, const candidate *c, search *s) {
   mptl_dnn_plan plan = {.key = found->key, .plan = c->plan, .workspace_bytes = c->workspace_bytes};
   mptl_cuda_finding finding = {.right = true};
   name_engine(plan.engine, sizeof plan.engine, c->config);
-  if (s->judge != NULL) MPTL_TRY(s->judge(&finding, device, &plan));
+  if (s->judge != NULL) MPTL_TRY(judge_alone(&finding, s->judge, device, &plan));
   if (!finding.right) {
     s->wrong++;
     snprintf(found->wrong, sizeof found->wrong, "%s: %s", plan.engine, finding.wrong);
