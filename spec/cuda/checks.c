@@ -77,7 +77,7 @@ static struct {
   int taken; /* which one was, in the order of asking: engines may have the same name */
 } judge_says;
 
-static mptl_status judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+static mptl_status scripted_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
   CHECK(plan->plan != NULL && plan->workspace_bytes <= plan->key.workspace_limit && device->description != NULL,
         "a plan to be run");
   int i = judge_says.asked++;
@@ -95,7 +95,7 @@ static mptl_status search_type(mptl_cuda_type type, int wrong, mptl_status statu
   mptl_cuda_dnn *dnn;
   mptl_cuda_conv *conv;
   MUST(mptl_cuda_dnn_create_for(&dnn, H100));
-  mptl_cuda_dnn_plans(dnn)->judge = judge;
+  mptl_cuda_dnn_plans(dnn)->judge = scripted_judge;
   judge_says.wrong = wrong, judge_says.asked = 0, judge_says.status = status;
   mptl_status got = mptl_cuda_conv_create(&conv, dnn, &shape, pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
   judge_says.taken = -1;

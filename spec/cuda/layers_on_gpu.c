@@ -375,13 +375,13 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
 
 /* Has the engines of layers compiled side by side. */
 static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep *w, int threads) {
-  mptl_cuda_wanted *list = calloc(n * MPTL_PASSES * w->n + 1, sizeof *list);
+  mptl_cuda_announced *list = calloc(n * MPTL_PASSES * w->n + 1, sizeof *list);
   size_t count = 0;
   for (size_t i = 0; i < n; i++)
     for (int pass = 0; pass < MPTL_PASSES; pass++)
       for (int t = 0; t < w->n; t++)
         if (layers[i].linear.n == 0 && mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
-          list[count++] = (mptl_cuda_wanted){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
+          list[count++] = (mptl_cuda_announced){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
   if (n > 0) mptl_cuda_conv_make_ahead(g->dnn, list, count, MPTL_CUDA_USUAL_WORKSPACE, threads);
   free(list);
 }

@@ -57,10 +57,10 @@ static int read_shapes(mptl_conv_shape **shapes, size_t *n) {
 
 static void make_ahead(mptl_cuda_dnn *dnn, const mptl_conv_shape *shapes, size_t n, mptl_cuda_pair types, size_t limit,
                        int threads) {
-  mptl_cuda_wanted *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
+  mptl_cuda_announced *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
   for (size_t i = 0; i < n * MPTL_PASSES && list != NULL; i++) {
     mptl_pass pass = (mptl_pass)(i % MPTL_PASSES);
-    list[i] = (mptl_cuda_wanted){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], types.first, types.second), pass, {1, {types}}};
+    list[i] = (mptl_cuda_announced){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], types.first, types.second), pass, {1, {types}}};
   }
   printf("made %zu\n", list != NULL ? mptl_cuda_conv_make_ahead(dnn, list, n * MPTL_PASSES, limit, threads) : 0);
   free(list);

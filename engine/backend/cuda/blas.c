@@ -25,7 +25,7 @@ struct mptl_cuda_linear {
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace_bytes;
   char engine[48];
-  char wrong[224]; /* the last algorithm that was passed over because it failed its check, and how */
+  char wrong[224]; /* the last algorithm that was skipped because its sums were wrong, and how */
 };
 
 /* ---- The library ---- */
@@ -91,11 +91,11 @@ static cublasStatus_t create_product(mptl_cuda_linear *l, mptl_cuda_type a, mptl
   return status;
 }
 
-/* What an algorithm has to keep to. */
+/* The conditions for an algorithm. */
 static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t workspace_limit) {
   const uint64_t bytes = workspace_limit;
   const uint32_t alignment = 16;
-  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* of parts, beside none: in binary32, outside the result */
+  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* partial sums, if any, are added in binary32, outside the result */
   static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -115,7 +115,7 @@ static void name_engine(mptl_cuda_linear *l) {
   snprintf(l->engine, sizeof l->engine, "cuBLASLt algorithm %d, tile %d", id, tile);
 }
 
-/* Algorithms within the limit, the library's best one first; no more than *n. */
+/* Lists up to *n algorithms within the limit, the library's best one first; *n becomes their number. */
 static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n, const mptl_cuda_linear *l, bool of_8_bits,
                                    size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
@@ -124,7 +124,7 @@ static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, most, list, n);
-  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* no more than no code for it */
+  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* its answer where it has no code */
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && *n > 0) status = list[0].state;
   return blas_status(status, "choosing an algorithm");

@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/runtime.h"
-#include "backend/cuda/wanted.h"
+#include "backend/cuda/announced.h"
 
 /* A kind that is not pointwise: a stage by itself. */
 typedef struct mptl_cuda_kind_row {

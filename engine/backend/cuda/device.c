@@ -6,7 +6,7 @@
 
 static mptl_status cuda(cudaError_t error, int device) {
   if (error == cudaSuccess) return MPTL_OK;
-  cudaGetLastError(); /* it is told here, and not once more to who looks for errors of launches */
+  cudaGetLastError(); /* so that the next launch does not report it again */
   bool absent = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver || error == cudaErrorInvalidDevice;
   return mptl_fail(absent ? MPTL_EUNSUPPORTED : MPTL_EBACKEND, "device cuda:%d: %s", device, cudaGetErrorString(error));
 }

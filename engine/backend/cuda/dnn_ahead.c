@@ -14,7 +14,7 @@
 
 /* A plan to be made: for the first of the choices, from `choice` on, that cuDNN has an engine for. */
 typedef struct task {
-  const mptl_cuda_wanted *wanted;
+  const mptl_cuda_announced *announced;
   int choice;
   mptl_dnn_text text; /* of a plan that another thread made */
   bool made;
@@ -30,9 +30,9 @@ typedef struct work {
 } work;
 
 static mptl_dnn_key key_of(const work *w, const task *t) {
-  const mptl_cuda_pair *pair = &t->wanted->choices.pairs[t->choice];
-  size_t limit = mptl_cuda_workspace_limit(&t->wanted->shape, &w->plans->device->traits, w->workspace_limit);
-  return (mptl_dnn_key){t->wanted->shape, t->wanted->pass, pair->first, pair->second, limit};
+  const mptl_cuda_pair *pair = &t->announced->choices.pairs[t->choice];
+  size_t limit = mptl_cuda_workspace_limit(&t->announced->shape, &w->plans->device->traits, w->workspace_limit);
+  return (mptl_dnn_key){t->announced->shape, t->announced->pass, pair->first, pair->second, limit};
 }
 
 /* ---- Which ---- */
@@ -40,7 +40,7 @@ static mptl_dnn_key key_of(const work *w, const task *t) {
 /* Whether a plan that takes long must be made, as far as is known. t->choice becomes the first choice that
  * is not known to have no plan. */
 static bool is_missing(const work *w, task *t) {
-  for (; t->choice < t->wanted->choices.n; t->choice++) {
+  for (; t->choice < t->announced->choices.n; t->choice++) {
     mptl_dnn_key key = key_of(w, t);
     const mptl_dnn_plan *known = mptl_dnn_recall_plan(w->plans, &key);
     if (known == NULL) return mptl_dnn_is_compiled(&key);
@@ -66,7 +66,7 @@ static mptl_status try_choice(const mptl_dnn_plan **plan, mptl_dnn_cache *plans,
 }
 
 static void make(const work *w, task *t, mptl_dnn_cache *plans) {
-  for (; t->choice < t->wanted->choices.n; t->choice++) {
+  for (; t->choice < t->announced->choices.n; t->choice++) {
     mptl_dnn_key key = key_of(w, t);
     const mptl_dnn_plan *plan;
     mptl_status status = try_choice(&plan, plans, &key);
@@ -101,14 +101,14 @@ static void make_on_threads(work *w, int threads) {
   while (n > 0) pthread_join(others[--n], NULL);
 }
 
-size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_wanted *list, size_t n, size_t workspace_limit,
+size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n, size_t workspace_limit,
                                  int threads) {
   work w = {
       .dnn = dnn, .plans = mptl_cuda_dnn_plans(dnn), .workspace_limit = workspace_limit, .tasks = calloc(n + 1, sizeof(task))};
   size_t made = 0;
   for (size_t i = 0; i < n && w.tasks != NULL; i++) {
     task *t = &w.tasks[w.n];
-    *t = (task){.wanted = &list[i]};
+    *t = (task){.announced = &list[i]};
     w.n += is_missing(&w, t) && !is_listed(&w, t);
   }
   if (w.n > 1) make_on_threads(&w, threads); /* a single one is made when it is asked for */

@@ -15,8 +15,8 @@ enum { MOST_THREADS = 4 }; /* to make plans: more would only wait for each other
 
 struct mptl_cuda_product {
   mptl_cuda_device *device;
-  char engine[40];      /* a convolution's */
-  mptl_cuda_conv *conv; /* one of them */
+  char engine[40];      /* of a convolution */
+  mptl_cuda_conv *conv; /* or: */
   mptl_cuda_linear *linear;
 };
 
@@ -69,7 +69,7 @@ void mptl_cuda_products_close(mptl_cuda_device *d) {
   d->products = NULL;
 }
 
-void mptl_cuda_products_expect(mptl_cuda_device *device, const mptl_cuda_wanted *list, size_t n) {
+void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list, size_t n) {
   mptl_cuda_dnn *dnn;
   cpu_set_t cores;
   int threads = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;

@@ -66,7 +66,7 @@ void mptl_cuda_blas_destroy(mptl_cuda_blas *blas) {
 mptl_cuda_version mptl_cuda_dnn_version(void) { return (mptl_cuda_version){"9.1.0"}; }
 mptl_cuda_version mptl_cuda_blas_version(void) { return (mptl_cuda_version){"13.1.0"}; }
 
-size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_wanted *list, size_t n, size_t workspace_limit,
+size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n, size_t workspace_limit,
                                  int threads) {
   (void)list, (void)workspace_limit, (void)threads;
   CHECK(CALLED(dnn->device), "making ahead, device %d is current", current);
@@ -118,7 +118,7 @@ static void create(void) {
     for (int i = 0; i < DEVICES; i++) {
       mptl_cuda_product_destroy(convs[i]);
       mptl_cuda_product_destroy(linears[i]);
-      mptl_cuda_products_expect(&devices[i], NULL, 0);
+      mptl_cuda_products_announce(&devices[i], NULL, 0);
       current = DEVICES;
       MUST(mptl_cuda_product_conv(&convs[i], &devices[i], &conv, MPTL_FORWARD, (mptl_cuda_pair){.first = MPTL_CUDA_F32}));
       current = DEVICES;
