@@ -1,4 +1,4 @@
-/* The kernels that check matrix products: operands in each type, sums of all passes against loops of their own, and what is planted. */
+/* The kernels that check matrix products: operands in each type, sums of all passes against loops, and planted errors. */
 #include <string>
 
 #include "operands.h"
@@ -108,7 +108,7 @@ static std::vector<float> definition(const product &p, const mptl_whole &first, 
   return std::vector<float>(result.begin(), result.end());
 }
 
-/* Errors that are planted in a right result are found, and told. */
+/* Errors that are planted in a right result are found and described. */
 static void check_planted(const std::vector<float> &y, const operand &a, const operand &b, const product &p) {
   const std::string name = p.name();
   const size_t n = y.size(), places[] = {0, n / 2, n - 1};
@@ -124,7 +124,7 @@ static void check_planted(const std::vector<float> &y, const operand &a, const o
   std::vector<float> bad = y;
   bad[n / 2] += 1, bad[n - 1] += 1;
   mptl_cuda_verdict v = check(bad, a, b, p, n);
-  CHECK(v.wrong == (n > 1 ? 2 : 1) && v.at == n / 2, "%s: of two wrong ones, the first is not told", name.c_str());
+  CHECK(v.wrong == (n > 1 ? 2 : 1) && v.at == n / 2, "%s: of two wrong ones, the first is not described", name.c_str());
 }
 
 static void check_pass(const product &p, const char *format, const char *second_format, uint32_t largest, bool planted) {

@@ -3,11 +3,12 @@
  * Matrix products of real layers on the GPU of this machine; exits 77 where there is none. A line of ROWS is a layer:
  *   n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups   a convolution
  *   n c h w out                                          a linear layer
- * and those that begin with # are remarks. --seconds: begins no layer after that, and says how many it left out.
+ * Lines that begin with # are remarks. --seconds: starts no layer after N seconds, and prints how many are left.
  *
- * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same, in whatever
- * order it adds. Every pass is run twice, into memory full of NaN; all of its results must be those of F32, of which some are held
- * against sums of integers. Engines that are compiled come after those that are not: what takes little time is checked first. */
+ * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same
+ * results in any order of sums. Every pass runs twice, into memory full of NaN. All results must equal those of F32,
+ * some of which are compared with sums of integers. Layers whose engines are compiled come last: what takes little
+ * time is checked first. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <time.h>
@@ -20,10 +21,10 @@
 
 enum {
   NO_GPU = 77,
-  SAMPLES = 2000,        /* elements of a result that are summed on the host */
+  SAMPLES = 2000,        /* elements of a result that are also summed on the host */
   GUARD_BYTES = 256,     /* behind results and workspaces */
   NARROW_SUMS = 1 << 13, /* sums of 8-bit products are exact below that on all devices: the smallest have 13 fraction bits */
-  EXACT_SUMS = 1 << 24,  /* as all of binary32's are below this */
+  EXACT_SUMS = 1 << 24,  /* sums in binary32 are exact below that */
   LEAST = -1,
   LARGEST = 3, /* of the numbers. Their mean is 1: a sum is about as large as it has terms, too large for a narrow format */
   MOST_THREADS = 16
@@ -56,7 +57,7 @@ static int64_t forward_sum(const mptl_conv_shape *s, const int8_t *x, const int8
   return sum;
 }
 
-/* The output's row or column that a place of the input went to through an element of the kernel; -1: none. */
+/* The output's row or column to which an element of the kernel takes a row or column of the input; -1: none. */
 static int went_to(int in, int padding, int k, int dilation, int stride, int outputs) {
   int from = in + padding - k * dilation;
   return from >= 0 && from % stride == 0 && from / stride < outputs ? from / stride : -1;
@@ -118,7 +119,7 @@ static void fill(int8_t *numbers, size_t n, uint64_t seed) {
   }
 }
 
-/* These sums are right: on small shapes, all of them are what comes of adding product by product. */
+/* The sums above are right: on small shapes they equal the sums of all products, added one by one. */
 static void check_sums(void) {
   static const mptl_conv_shape shapes[] = {
       {2, 4, 6, 5, 6, 6, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, {2, 3, 7, 6, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},
@@ -161,7 +162,7 @@ typedef struct gpu {
 typedef struct operands {
   mptl_conv_sizes n;
   int8_t *numbers[3];
-  void *there[3][MPTL_CUDA_TYPES]; /* on the device, as far as wanted yet */
+  void *there[3][MPTL_CUDA_TYPES]; /* on the device; NULL: not there yet */
   float largest;                   /* magnitude in the last result of F32 */
 } operands;
 
@@ -224,7 +225,7 @@ static bool is_poison(const void *device, size_t offset) {
   return true;
 }
 
-/* One run, whose result comes to the host. */
+/* One run; its result is copied to the host. */
 static void run(const product *p, const gpu *g, const void *first, const void *second, size_t n, float *to) {
   void *result = NULL, *workspace = NULL;
   size_t bytes = n * sizeof(float);
@@ -241,7 +242,7 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   cudaFree(result), cudaFree(workspace);
 }
 
-/* Compares what came with the truth; the signs of zeros are free. */
+/* Compares results with those of F32; zeros may have either sign. */
 static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass, const operands *o) {
   size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, first = 0;
   if (memcmp(g->got, g->truth, n * sizeof(float)) == 0) return;
@@ -252,7 +253,7 @@ static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pa
         (long long)sum_of(&l->s, pass, o->numbers, first));
 }
 
-/* The largest magnitude; of bits, which is faster. */
+/* The largest magnitude, found in the bits, which is faster. */
 static float largest_of(const float *numbers, size_t n) {
   uint32_t most = 0, bits;
   float largest;
@@ -265,7 +266,7 @@ static float largest_of(const float *numbers, size_t n) {
   return largest;
 }
 
-/* Holds elements of the truth, at random, against sums of integers. */
+/* Compares random elements of F32's results with sums of integers. */
 static void sample(const product *p, gpu *g, const layer *l, mptl_pass pass, operands *o) {
   size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, example = 0;
   o->largest = largest_of(g->truth, n);
@@ -292,8 +293,8 @@ static void print_types(mptl_cuda_pair types) {
          is_narrow(types) ? mptl_cuda_type_name(types.second) : "");
 }
 
-/* A pass in a pair of types; false: there is nothing to hold others against. What the libraries do not have is said, and no
- * failure but with operands of binary32: the specs without a GPU say what they must have. */
+/* A pass in a pair of types; false: there is no result of F32 to compare others with. What the libraries do not have
+ * is printed, and is a failure only for operands in binary32: the specs without a GPU check what they must have. */
 static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types, operands *o) {
   product p;
   print_types(types);
@@ -328,8 +329,8 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
 
 /* ---- All of them ---- */
 
-/* Types of layers of a kind, in the order in which they are looked at: first those that are not compiled, then what is trained
- * with most. */
+/* Layers of one kind in some types. Sweeps run in this order: first engines that are not compiled, then the types
+ * that are used most. */
 typedef struct sweep {
   bool groups; /* of convolutions with groups, or of everything else */
   int n;
@@ -362,11 +363,11 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
   printf("%s:", l->linear.n > 0 ? mptl_linear_name(&l->linear).text : mptl_conv_name(&l->s).text);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     printf("%s %s", pass > 0 ? ";" : "", mptl_pass_name((mptl_pass)pass));
-    /* F32 first, which the others are held against */
-    bool goes_on = is_f32(w->types[0]) || check_product(g, l, (mptl_pass)pass, F32, &o);
-    for (int t = 0; t < w->n && goes_on; t++)
+    /* F32 first, with which the others are compared */
+    bool comparable = is_f32(w->types[0]) || check_product(g, l, (mptl_pass)pass, F32, &o);
+    for (int t = 0; t < w->n && comparable; t++)
       if (mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
-        goes_on = check_product(g, l, (mptl_pass)pass, w->types[t], &o);
+        comparable = check_product(g, l, (mptl_pass)pass, w->types[t], &o);
   }
   printf(" (%.2f s)\n", now() - start);
   fflush(stdout);
@@ -386,9 +387,9 @@ static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep 
   free(list);
 }
 
-/* Layers of a sweep that were not looked at before the time was up. */
+/* Returns how many layers of a sweep were left when the time was up. */
 static size_t check_sweep(gpu *g, const layer *layers, size_t n, const sweep *w, double end) {
-  enum { MOST = 8 }; /* compiled at once: few, so that the time is kept to */
+  enum { MOST = 8 }; /* compiled together: few, so that the program ends in time */
   int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = cores < MOST_THREADS ? cores : MOST_THREADS;
   layer *wanted = calloc(n + 1, sizeof *wanted);
   size_t count = 0, done = 0;

@@ -1,7 +1,7 @@
-/* Matrix products on the GPU of this machine, against sums written out; exits 77 where there is none.
+/* Matrix products on the GPU of this machine, compared with sums by definition; exits 77 where there is none.
  *
- * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly the same. With
- * arbitrary numbers, two runs must give the same bits, and F32 what sums in binary64 give, nearly. */
+ * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly
+ * the same. With arbitrary numbers, two runs must give the same bits, and F32 nearly the sums of binary64. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 
@@ -42,8 +42,8 @@ static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
 
 /* ---- Running ---- */
 
-/* Runs a product three times, the last one from a CUDA graph; each must give the same bits, and what was expected within a bound,
- * relative to the largest. */
+/* Runs a product three times, the last time from a CUDA graph. All runs must give the same bits, and the expected
+ * numbers within a bound relative to the largest one. */
 static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, double *const arrays[3],
                   double bound, cudaStream_t stream) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
@@ -105,8 +105,8 @@ typedef struct gpu {
   cudaStream_t stream;
 } gpu;
 
-/* One pass in one pair of types. What the libraries do not have is printed and is no failure: the specs without a GPU check what they
- * must have. */
+/* One pass in one pair of types. What the libraries do not have is printed and is no failure: the specs without a GPU
+ * check what they must have. */
 static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound) {
   product p;
   mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, a, b, LIMIT);
@@ -139,8 +139,8 @@ static void all_of(const gpu *g, const layer *l) {
   }
 }
 
-/* A sum in 8 bits that 13 fraction bits do not hold, as units before compute capability 10.0 have: 256 * 256 and as many ones as there are
- * other products. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
+/* A sum of 8-bit products that needs more than the 13 fraction bits of units before compute capability 10.0: 256 * 256
+ * and ones. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
 static void sums_of_8_bits(const gpu *g) {
   enum { N = 16, IN = 32, OUT = 16, ONE = 0x38, LARGE = 0x78 };
   const mptl_linear_shape shape = {N, IN, 1, 1, OUT, false};

@@ -1,4 +1,4 @@
-/* The passes of convolutions, written out in the order of their definition: which product of which two elements goes where. */
+/* The passes of convolutions by their definition: which two elements are multiplied, and where the product is added. */
 #ifndef MPTL_SPEC_CUDA_SUMS_H
 #define MPTL_SPEC_CUDA_SUMS_H
 

@@ -1,4 +1,4 @@
-/* Passes of convolutions that are announced: they will be created soon, so whoever knows all of them can
+/* Passes of convolutions that are announced: they will be created soon. With a list of them, a library can
  * prepare several at once. */
 #ifndef MPTL_BACKEND_CUDA_ANNOUNCED_H
 #define MPTL_BACKEND_CUDA_ANNOUNCED_H

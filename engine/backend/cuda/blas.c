@@ -95,7 +95,7 @@ static cublasStatus_t create_product(mptl_cuda_linear *l, mptl_cuda_type a, mptl
 static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t workspace_limit) {
   const uint64_t bytes = workspace_limit;
   const uint32_t alignment = 16;
-  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* partial sums, if any, are added in binary32, outside the result */
+  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* partial sums are added in binary32, outside the result */
   static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -124,7 +124,8 @@ static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, most, list, n);
-  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* its answer where it has no code */
+  /* For operands of 8 bits this answer also means that there is no code. */
+  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED;
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && *n > 0) status = list[0].state;
   return blas_status(status, "choosing an algorithm");

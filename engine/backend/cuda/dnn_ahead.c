@@ -90,7 +90,7 @@ static void *run(void *argument) {
   return NULL;
 }
 
-/* A thread that cannot be started, or opens nothing, leaves its share to the others. */
+/* If a thread cannot be started, or cannot open the device, the others make its plans. */
 static void make_on_threads(work *w, int threads) {
   enum { MOST = 64 };
   pthread_t others[MOST];

@@ -1,4 +1,4 @@
-/* Devices as cuDNN takes them. */
+/* Devices of this machine, and described ones. */
 #include "backend/cuda/dnn_device.h"
 
 #include <stdio.h>
@@ -64,20 +64,28 @@ void mptl_dnn_device_close(mptl_dnn_device *device) {
   if (device->turn != NULL) pthread_mutex_destroy(&device->own_turn);
 }
 
-/* Of a described device there is a driver, or a stand-in for it, or none, and then nothing is compiled. */
-char *mptl_dnn_device_text(const mptl_dnn_device *device) {
+static char *text_of_gpu(int number) {
   struct cudaDeviceProp p;
-  int driver = 0, length;
-  char *text = NULL;
-  bool is_known = cudaDriverGetVersion(&driver) == cudaSuccess;
-  if (device->handle != NULL) is_known = is_known && cudaGetDeviceProperties(&p, device->number) == cudaSuccess;
-  if (!is_known) cudaGetLastError();
-  if (device->handle == NULL)
-    length = asprintf(&text, "%s, a driver of CUDA %d.%d", device->description, driver / 1000, driver / 10 % 100);
-  else if (is_known)
-    length = asprintf(&text, "%s, compute capability %d.%d, %d multiprocessors, a driver of CUDA %d.%d", p.name, p.major, p.minor,
-                      p.multiProcessorCount, driver / 1000, driver / 10 % 100);
-  else
-    length = -1;
+  int driver = 0;
+  char *text;
+  if (cudaGetDeviceProperties(&p, number) != cudaSuccess || cudaDriverGetVersion(&driver) != cudaSuccess) {
+    cudaGetLastError();
+    return NULL;
+  }
+  int length = asprintf(&text, "%s, compute capability %d.%d, %d multiprocessors, a driver of CUDA %d.%d", p.name, p.major,
+                        p.minor, p.multiProcessorCount, driver / 1000, driver / 10 % 100);
   return length < 0 ? NULL : text;
+}
+
+/* There may be a driver, a stand-in for it, or none, and then nothing is compiled. */
+static char *text_of_described(const char *description) {
+  int driver = 0;
+  char *text;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
+  int length = asprintf(&text, "%s, a driver of CUDA %d.%d", description, driver / 1000, driver / 10 % 100);
+  return length < 0 ? NULL : text;
+}
+
+char *mptl_dnn_device_text(const mptl_dnn_device *device) {
+  return device->handle != NULL ? text_of_gpu(device->number) : text_of_described(device->description);
 }

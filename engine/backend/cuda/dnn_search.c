@@ -20,7 +20,7 @@ typedef struct candidate {
   size_t workspace_bytes;
 } candidate;
 
-/* What the search has seen, for the message when it finds none. */
+/* What the search found so far, for the message if it finds no plan. */
 typedef struct search {
   mptl_dnn_judge *judge;
   size_t limit;
@@ -45,10 +45,11 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
                                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes);
   mptl_dnn_pool_destroy(&pool);
   MPTL_TRY(mptl_dnn_status(status, "engine"));
+  /* Other notes: nondeterministic, fewer bits in operands or sums, operands added before they are multiplied, or a
+   * note of a newer cuDNN. */
   for (int64_t i = 0; i < n; i++)
     if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP && !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
-      *yes =
-          false; /* nondeterministic, fewer bits in operands or sums, operands added before they are multiplied, or a note that is not known */
+      *yes = false;
   return MPTL_OK;
 }
 
@@ -143,7 +144,7 @@ static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n,
       cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL), what);
 }
 
-/* A plan among the configurations that cuDNN lists in a mode; found->plan stays NULL if there is none. */
+/* Searches the configurations that cuDNN lists in a mode; found->plan stays NULL if none gives a plan. */
 static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph,
                                cudnnBackendHeurMode_t mode, search *s) {
   mptl_dnn_pool pool = {.n = 0};

@@ -6,9 +6,9 @@
 
 /* Searches a plan for plan->key. judge: NULL for a device that is only described, where nothing can run.
  *
- * certain: whether another search would also find none, if there is none. An engine whose compilation
- * failed, for whatever reason, is to cuDNN one that it does not have; and a device that gave wrong sums
- * may have been out of order. */
+ * certain: whether another search would also find none, if there is none. Not where an
+ * engine was refused, since cuDNN says the same of an engine that it does not have and of one whose
+ * compilation failed for any reason; nor where sums were wrong, since the device may have been broken. */
 mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device, mptl_dnn_judge *judge, bool *certain);
 
 #endif

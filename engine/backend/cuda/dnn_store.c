@@ -24,7 +24,7 @@
 #include "mptl/file.h"
 
 enum {
-  VERSION = 3, /* to be raised with every change of dnn_search.c, of the check of plans, of dnn_graph.c or of this layout */
+  VERSION = 3, /* raise it with every change of this layout, of dnn_search.c, dnn_graph.c or the check of plans */
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };

@@ -1,5 +1,5 @@
-/* Matrix products of the CUDA backend: one object for one pass of a convolution or linear layer, whatever
- * computes it (products.c: cuDNN and cuBLASLt; host/products.c: loops, for tests).
+/* Matrix products of the CUDA backend: one object for one pass of a convolution or linear layer. products.c
+ * computes them by cuDNN and cuBLASLt, host/products.c by loops, for tests.
  *
  * Activations are NHWC, weights and their gradients [out][kh][kw][in / groups]. Results are binary32, summed
  * in binary32. backend/shapes.h says which operands a pass has.

@@ -1,5 +1,5 @@
-/* The check of a pass (engine/backend/cuda/check.c) from end to end, on kernels compiled for the host and with a runtime that is no more than
- * what it calls: of passes that are right, and of those that lose bits, leave something out or change. */
+/* The check of a pass (engine/backend/cuda/check.c) from end to end, on kernels compiled for the host and with a runtime
+ * that has only what it calls. Passes are right, or lose bits, leave something out, or change from run to run. */
 #include <cuda_runtime_api.h>
 
 #include "../../c/dnn_check.h"
@@ -152,7 +152,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
                                             {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
                                             {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
-  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* what a conversion to the next narrower type, or so, leaves */
+  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* bits that are left, about as in the next narrower type */
   for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
     pass p = {.shape = shape, .pass = which, .types = {types[t][0], types[t][1]}};
     find(p, true, "");
@@ -171,7 +171,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   find(p, true, "");
 }
 
-/* In F32, 22 bits of an operand, which two numbers in TF32 have. */
+/* An operand of F32 with 22 bits, as two numbers in TF32 have together. */
 static void nearly_all_bits(void) {
   static const mptl_conv_shape shape = {1, 8, 5, 5, 8, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
   for (int which = 0; which < MPTL_PASSES; which++)

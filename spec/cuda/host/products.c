@@ -1,5 +1,5 @@
-/* Products through the libraries (engine/backend/cuda/products.c) of two devices that one thread uses in turn, with
- * libraries that only look which device is the thread's current one. */
+/* Products (engine/backend/cuda/products.c) of two devices that one thread uses in turn. The libraries are stand-ins
+ * that check which device is the thread's current one. */
 #include <pthread.h>
 #include <string.h>
 
