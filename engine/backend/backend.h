@@ -9,7 +9,7 @@
 
 #include "core/memory.h"
 #include "kernels/cpu/layers.h"
-#include "kernels/exponents.h"
+#include "kernels/operands.h"
 #include "mptl/device.h"
 #include "mptl/graph.h"
 #include "mptl/program.h"
@@ -17,52 +17,92 @@
 
 #define MPTL_MAX_PARAMS 4 /* parameters and buffers of one operator */
 
-/* A value in memory as an operator reads it: NHWC, rounded already, in binary32 or as its format's codes. */
-typedef struct mptl_source {
-  const void *data;
-  size_t size;                 /* bytes an element takes: 1 or 2 are codes, 4 is binary32; 0: there is no such value */
-  const mptl_rounder *rounder; /* what it was rounded by; NULL for a sum of gradients, which is not rounded again */
-} mptl_source;
+/* ---- An operator of a program: three records, each with one writer ---- */
 
-/* Where an operator's results go: each is rounded once and counted, then stored, or added to what is there (the gradient of a
- * value with several consumers, in binary32). */
-typedef struct mptl_sink {
+/* What it is. compile.c makes it, once. */
+typedef struct mptl_operator {
+  mptl_device *device;
+  const mptl_graph *graph;
+  const mptl_op *op;
+  int batch;
+  bool train;
+  mptl_compute_setting compute;
+  int from[MPTL_MAX_INPUTS]; /* which operator of its stage makes the input; -1: it is in memory, in operands->in[] */
+  void *state;               /* the backend's, from op_create */
+} mptl_operator;
+
+/* Where results go, whatever the step is: a sink without its key, statistics and exponents. */
+typedef struct mptl_destination {
   void *data;
-  size_t size;           /* as a source's; 0: not stored */
-  mptl_rounder *rounder; /* of an auto_bias format: the operator fits it to all the results before it rounds the first */
-  mptl_key key;          /* random bits; elements count from index0 */
+  size_t size;
+  mptl_rounder *rounder; /* FP(e,m,auto): ranges.c fits it before the stage runs */
   uint64_t index0;
-  bool accumulate;
-  bool wanted;               /* false for a gradient that is not; nothing else is set then */
-  bool part;                 /* of a slice's input: only the slice's channels, others write the rest */
-  bool measure;              /* only while the backend looks for what to fit the rounder to: see mptl_measure_begin in cpu.h */
-  mptl_round_stats *stats;   /* of the tensor; the operator adds to it */
-  mptl_exponents *exponents; /* of the tensor's values before they are rounded; the operator adds to it. NULL: not wanted */
-} mptl_sink;
+  bool accumulate, wanted, part;
+  int tensor; /* operator * MPTL_ROLES + role: what is counted, and the stream of its random bits */
+} mptl_destination;
 
-/* FP(e,m,auto): whether the sink's rounder is to be fitted to the results. An operator whose sinks do computes them twice. */
-static inline bool mptl_fits(const mptl_sink *sink) { return sink->wanted && sink->rounder->format.auto_bias; }
+/* A parameter of several dimensions that the operator rounds itself, see rounds_weights. */
+typedef struct mptl_unrounded {
+  const float *master; /* NULL: there is none */
+  size_t n;
+  const mptl_rounder *rounder; /* NULL: it stays as it is */
+  int tensor;
+} mptl_unrounded;
 
-/* What nll_loss finds out of a batch. */
-typedef struct mptl_loss {
-  double sum;        /* of the rounded losses of the valid samples */
-  int32_t correct;   /* valid samples whose largest input is the label's */
-  int32_t bad_label; /* for backends: programs look at labels before */
-} mptl_loss;
+/* What it works on: addresses, sizes, rounders. layout.c makes it, when the assignment or the workspace changes. */
+typedef struct mptl_operands {
+  mptl_source
+      in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in. The input operator's is the batch's images */
+  mptl_source out;         /* backward: rounded output if backward_reads_out */
+  mptl_destination y;      /* forward: the output */
+  mptl_source dy;          /* backward: gradient of the output, if it is in memory */
+  mptl_destination dx[MPTL_MAX_INPUTS]; /* backward: gradients of the inputs */
 
-/* An array to be rounded: dst[i] = round(src[i]), i < n; dst may be src. All addresses are the device's, the rounder's is the host's. */
-typedef struct mptl_rounding {
-  float *dst; /* NULL: nothing is rounded, only exponents are counted; rounder and stats mean nothing then */
-  const float *src;
-  size_t n; /* 0 is allowed */
-  const mptl_rounder *rounder;
-  mptl_key key; /* random bits; elements count from index0 */
-  uint64_t index0;
-  mptl_round_stats *stats;   /* adds; NULL: not counted */
-  mptl_exponents *exponents; /* of the elements before they are rounded; adds; NULL: not counted */
-} mptl_rounding;
+  const mptl_rounder
+      *theta_rounder; /* of the first parameter; others have its format, but an auto_bias format's shift is their own */
+  const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
+  mptl_unrounded weights;              /* the first parameter, if the operator rounds it: theta[0] is the master then */
+  float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
+  float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
 
-/* One operator of a program, with its operands: addresses are the device's, rounders the host's. */
+  float *saved;          /* kind->saved_by_channel vectors by channel that keep their contents from forward to backward */
+  const int32_t *labels; /* nll_loss: the valid samples' are in range */
+  mptl_loss *loss;       /* nll_loss: set by forward */
+} mptl_operands;
+
+/* What this step is. step.c makes it. */
+typedef struct mptl_step {
+  uint64_t seed;
+  uint32_t number;
+  int n_valid;                  /* samples of the batch that count (evaluation of a last, smaller batch) */
+  const float *images;          /* of the batch, in the device's memory */
+  bool counts_parameters;       /* forward does; backward rounds them again, to the same bits */
+  bool ranged;                  /* forward: ranges of this stage were found already, and its scratch memory is as find_ranges left it */
+  mptl_op_stats *stats;         /* by operator and role, in the device's memory */
+  mptl_op_exponents *exponents; /* likewise; NULL: exponents are not counted */
+} mptl_step;
+
+/* Random bits of a tensor's rounding. */
+static inline mptl_key mptl_tensor_key(const mptl_step *step, int tensor) {
+  return mptl_make_key(step->seed, MPTL_STREAM_ROUND, (uint32_t)tensor, step->number);
+}
+
+/* Operators that run as one: a single operator of any kind, or pointwise ones of which each except the last has one consumer, a later one
+ * in the stage. What passes between them is rounded and counted, but never in memory. */
+typedef struct mptl_member {
+  const mptl_operator *is;
+  const mptl_operands *on;
+} mptl_member;
+
+typedef struct mptl_stage {
+  int n;
+  const mptl_member *members; /* in graph order; the last one's output is stored */
+  void *scratch;              /* shared by the stages; aligned as what alloc returns */
+} mptl_stage;
+
+/* ---- What operators get ---- */
+
+/* The three records put together for one run of an operator: made by mptl_call_of, read, and forgotten. */
 typedef struct mptl_call {
   mptl_device *device;
   const mptl_graph *graph;
@@ -70,29 +110,37 @@ typedef struct mptl_call {
   int batch;
   bool train;
   mptl_compute_setting compute;
-  void *state;   /* the backend's, from op_create */
-  float *saved;  /* op_saved_floats of memory that keeps its contents from forward to backward */
-  void *scratch; /* the backend's, 64-byte aligned: see prepare */
-  mptl_key key;  /* random bits of the operator's own, another at every step: dropout's mask */
+  void *state;
+  const int *from;
 
-  int from[MPTL_MAX_INPUTS];       /* which operator of the stage makes the input; -1: it is in memory, in in[] */
-  mptl_source in[MPTL_MAX_INPUTS]; /* rounded inputs; in backward only if backward_reads_in */
-  mptl_source out;                 /* backward: rounded output if backward_reads_out */
-  mptl_sink y;                     /* forward: the output */
-  mptl_source dy;                  /* backward: gradient of the output, if it is in memory */
-  mptl_sink dx[MPTL_MAX_INPUTS];   /* backward: gradients of the inputs */
+  mptl_source in[MPTL_MAX_INPUTS], out, dy;
+  mptl_sink y, dx[MPTL_MAX_INPUTS];
+  const mptl_rounder *theta_rounder;
+  const float *const *theta;
+  mptl_rounding weights; /* dst is NULL; so is rounder where they stay as they are */
+  float *const *buffers;
+  float *const *dtheta;
+  float *saved;
+  void *scratch; /* the backend's */
+  const int32_t *labels;
+  mptl_loss *loss;
 
-  const mptl_rounder
-      *theta_rounder; /* of the first parameter; others have its format, but an auto_bias format's shift is their own */
-  const float *theta[MPTL_MAX_PARAMS]; /* rounded parameters; the master for buffers (running statistics, updated in training) */
-  mptl_rounding weights;               /* how to round the first parameter, if the operator does that: see rounds_weights */
-  float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
-  float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
-
-  const int32_t *labels; /* nll_loss: the valid samples' are in range */
-  int n_valid;           /* samples of the batch that count (evaluation of a last, smaller batch) */
-  mptl_loss *loss;       /* nll_loss: set by forward */
+  int n_valid;
+  bool ranging; /* only the sinks' ranges are wanted: running statistics stay as they are */
+  mptl_key key; /* random bits of the operator's own, another at every step: dropout's mask */
 } mptl_call;
+
+/* on NULL: its operands are not known yet. step NULL: addresses and keys mean nothing yet. */
+MPTL_API void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch);
+
+/* Makes the call's sinks of a direction find ranges: sink k in found[k], which is in the device's memory. Nothing is counted. */
+MPTL_API void mptl_call_find_ranges(mptl_call *call, bool forward, mptl_round_stats *found);
+
+/* The sinks of a direction: the output's, or those of the inputs' gradients. Returns how many. */
+static inline int mptl_call_sinks(mptl_call *call, bool forward, mptl_sink **sinks) {
+  *sinks = forward ? &call->y : call->dx;
+  return forward ? 1 : call->op->n_in;
+}
 
 /* Elements of a value of the call's batch. */
 static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
@@ -104,13 +152,7 @@ static inline mptl_status mptl_in_operator(mptl_status status, const mptl_op *op
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s (%s)", op->name, op->kind->name);
 }
 
-/* Operators that run as one: a single operator of any kind, or pointwise ones of which each but the last has one consumer, a later one
- * in the stage. What passes between them is rounded and counted, but never in memory. */
-typedef struct mptl_stage {
-  int n;
-  mptl_call **calls; /* in graph order; the last one's output is stored */
-  void *scratch;     /* 64-byte aligned, shared by the stages */
-} mptl_stage;
+/* ---- Backends ---- */
 
 /* A trained parameter, for the update. */
 typedef struct mptl_trained {
@@ -150,29 +192,32 @@ typedef struct mptl_backend {
   void (*host_free)(mptl_device *device, void *p); /* NULL is allowed */
   mptl_status (*lend)(mptl_device *device, void *to, const void *host, size_t bytes);
 
-  /* Operators. op_create makes what call->op needs and stores it in call->state (NULL if nothing). The shapes, batch and train of the
-   * call are set, no operands yet. */
-  mptl_status (*op_create)(mptl_device *device, mptl_call *call);
-  void (*op_destroy)(mptl_device *device, mptl_call *call);
-  size_t (*op_saved_floats)(mptl_device *device, const mptl_call *call);
+  /* Operators. op_create makes what an operator needs for as long as it is: *state, NULL if nothing. */
+  mptl_status (*op_create)(mptl_device *device, void **state, const mptl_operator *op);
+  void (*op_destroy)(mptl_device *device, const mptl_operator *op);
 
   /* Optional hint before prepare: all operators in their final state, so that slow preparation can run in parallel. prepare reports
    * errors. NULL: nothing to do. */
-  void (*expect)(mptl_device *device, mptl_call *const *calls, int n);
+  void (*expect)(mptl_device *device, const mptl_member *members, int n);
 
-  /* Stages. prepare gets a stage ready for operands of the sizes and formats that its calls have now (addresses are not set yet), and
+  /* Stages. prepare gets a stage ready for operands of the sizes and formats that its members have now (addresses are not set yet), and
    * returns how much scratch memory it takes. It comes before the first run and whenever a format has changed. */
-  mptl_status (*prepare)(mptl_device *device, mptl_stage *stage, size_t *scratch_bytes);
+  mptl_status (*prepare)(mptl_device *device, const mptl_stage *stage, size_t *scratch_bytes);
 
   /* Name of the way in which a matrix product of two formats is computed: see mptl_compute_name. */
   const char *(*compute)(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
-  /* How a pass (mptl_product_way) of a call of a prepared stage is computed, but for op and pass; false: there is no such product. NULL: the
-   * backend reports none. */
-  bool (*product)(mptl_device *device, mptl_product_way *way, const mptl_call *call, int pass);
+  /* How a pass (mptl_product_way) of an operator of a prepared stage is computed, except op and pass; false: there is no such product. NULL:
+   * the backend reports none. */
+  bool (*product)(mptl_device *device, mptl_product_way *way, const mptl_member *member, int pass);
 
-  mptl_status (*forward)(mptl_device *device, mptl_stage *stage); /* messages begin with the operator */
-  mptl_status (*backward)(mptl_device *device, mptl_stage *stage);
+  /* Runs a stage, forward or backward. Messages begin with the operator. */
+  mptl_status (*run)(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward);
+
+  /* Finds the largest finite magnitudes of what member i of a stage sends to its sinks in a direction: largest[k] of sink k. The members that
+   * it depends on round as they will in run; nothing is stored, counted or changed. */
+  mptl_status (*find_ranges)(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
+                             float *largest);
 
   /* Whole arrays: a list of them rounded, none of which is another one's dst; n times the same value rounded into a sink. The list is
    * read before round returns. */

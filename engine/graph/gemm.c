@@ -38,6 +38,7 @@ static mptl_status infer_linear(mptl_graph *g, mptl_op *op, mptl_shape *out) {
 }
 
 const mptl_op_kind mptl_op_conv2d = {
+    .id = MPTL_OP_CONV2D,
     .name = "conv2d",
     .n_in = 1,
     .gemm = true,
@@ -47,6 +48,7 @@ const mptl_op_kind mptl_op_conv2d = {
 };
 
 const mptl_op_kind mptl_op_linear = {
+    .id = MPTL_OP_LINEAR,
     .name = "linear",
     .n_in = 1,
     .gemm = true,

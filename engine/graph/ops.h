@@ -4,9 +4,9 @@
 
 #include "mptl/graph.h"
 
-extern const mptl_op_kind mptl_op_input, mptl_op_conv2d, mptl_op_linear, mptl_op_batchnorm2d, mptl_op_relu, mptl_op_relu6,
-    mptl_op_sigmoid, mptl_op_add, mptl_op_mul, mptl_op_dropout, mptl_op_avgpool, mptl_op_maxpool, mptl_op_mean, mptl_op_concat,
-    mptl_op_slice, mptl_op_log_softmax, mptl_op_nll_loss;
+#define MPTL_DECLARE_ROW(name, NAME) extern const mptl_op_kind mptl_op_##name;
+MPTL_OPERATORS(MPTL_DECLARE_ROW)
+#undef MPTL_DECLARE_ROW
 
 /* Message helper: writes a shape as "64x32x32" to text (at least 40 bytes) and returns it. */
 const char *mptl_shape_print(mptl_shape shape, char *text);

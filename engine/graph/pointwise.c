@@ -37,19 +37,35 @@ static mptl_status infer_log_softmax(mptl_graph *g, mptl_op *op, mptl_shape *out
   return infer_same(g, op, out);
 }
 
-const mptl_op_kind mptl_op_input = {.name = "input", .n_in = 0, .infer = infer_input};
+const mptl_op_kind mptl_op_input = {.id = MPTL_OP_INPUT, .name = "input", .n_in = 0, .infer = infer_input};
 
-const mptl_op_kind mptl_op_relu = {
-    .name = "relu", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
+const mptl_op_kind mptl_op_relu = {.id = MPTL_OP_RELU,
+                                   .name = "relu",
+                                   .n_in = 1,
+                                   .follows_inputs = true,
+                                   .pointwise = true,
+                                   .backward_reads_out = true,
+                                   .infer = infer_same};
 
-const mptl_op_kind mptl_op_relu6 = {
-    .name = "relu6", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
+const mptl_op_kind mptl_op_relu6 = {.id = MPTL_OP_RELU6,
+                                    .name = "relu6",
+                                    .n_in = 1,
+                                    .follows_inputs = true,
+                                    .pointwise = true,
+                                    .backward_reads_out = true,
+                                    .infer = infer_same};
 
-const mptl_op_kind mptl_op_sigmoid = {
-    .name = "sigmoid", .n_in = 1, .follows_inputs = true, .pointwise = true, .backward_reads_out = true, .infer = infer_same};
+const mptl_op_kind mptl_op_sigmoid = {.id = MPTL_OP_SIGMOID,
+                                      .name = "sigmoid",
+                                      .n_in = 1,
+                                      .follows_inputs = true,
+                                      .pointwise = true,
+                                      .backward_reads_out = true,
+                                      .infer = infer_same};
 
 /* Its mask is a function of seed, step and element, and is drawn again in backward. */
 const mptl_op_kind mptl_op_dropout = {
+    .id = MPTL_OP_DROPOUT,
     .name = "dropout",
     .n_in = 1,
     .follows_inputs = true,
@@ -58,21 +74,33 @@ const mptl_op_kind mptl_op_dropout = {
     .attributes = (const char *const[]){"p", NULL},
 };
 
-const mptl_op_kind mptl_op_add = {.name = "add", .n_in = 2, .follows_inputs = true, .pointwise = true, .infer = infer_two};
+const mptl_op_kind mptl_op_add = {
+    .id = MPTL_OP_ADD, .name = "add", .n_in = 2, .follows_inputs = true, .pointwise = true, .infer = infer_two};
 
-const mptl_op_kind mptl_op_mul = {
-    .name = "mul", .n_in = 2, .follows_inputs = true, .pointwise = true, .backward_reads_in = true, .infer = infer_two};
+const mptl_op_kind mptl_op_mul = {.id = MPTL_OP_MUL,
+                                  .name = "mul",
+                                  .n_in = 2,
+                                  .follows_inputs = true,
+                                  .pointwise = true,
+                                  .backward_reads_in = true,
+                                  .infer = infer_two};
 
 const mptl_op_kind mptl_op_batchnorm2d = {
+    .id = MPTL_OP_BATCHNORM2D,
     .name = "batchnorm2d",
     .n_in = 1,
     .follows_inputs = true,
     .pointwise = true,
     .normalises = true,
+    .saved_by_channel = 2, /* mean, inverse standard deviation */
     .backward_reads_in = true,
     .infer = infer_batchnorm2d,
     .attributes = (const char *const[]){"eps", "momentum", NULL},
 };
 
-const mptl_op_kind mptl_op_log_softmax = {
-    .name = "log_softmax", .n_in = 1, .keeps_places = true, .backward_reads_out = true, .infer = infer_log_softmax};
+const mptl_op_kind mptl_op_log_softmax = {.id = MPTL_OP_LOG_SOFTMAX,
+                                          .name = "log_softmax",
+                                          .n_in = 1,
+                                          .keeps_places = true,
+                                          .backward_reads_out = true,
+                                          .infer = infer_log_softmax};

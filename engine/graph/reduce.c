@@ -31,6 +31,7 @@ static mptl_status infer_nll_loss(mptl_graph *g, mptl_op *op, mptl_shape *out) {
 }
 
 const mptl_op_kind mptl_op_avgpool = {
+    .id = MPTL_OP_AVGPOOL,
     .name = "avgpool",
     .n_in = 1,
     .follows_inputs = true,
@@ -41,6 +42,7 @@ const mptl_op_kind mptl_op_avgpool = {
 /* Backward finds each window's maximum again in the input: that is the output of a relu or a convolution's operand, kept already in any
  * usual network, where an index for each output element would be kept besides. */
 const mptl_op_kind mptl_op_maxpool = {
+    .id = MPTL_OP_MAXPOOL,
     .name = "maxpool",
     .n_in = 1,
     .follows_inputs = true,
@@ -49,6 +51,6 @@ const mptl_op_kind mptl_op_maxpool = {
     .attributes = (const char *const[]){"kernel", "stride", "padding", NULL},
 };
 
-const mptl_op_kind mptl_op_mean = {.name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
+const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
-const mptl_op_kind mptl_op_nll_loss = {.name = "nll_loss", .n_in = 1, .infer = infer_nll_loss};
+const mptl_op_kind mptl_op_nll_loss = {.id = MPTL_OP_NLL_LOSS, .name = "nll_loss", .n_in = 1, .infer = infer_nll_loss};

@@ -63,6 +63,7 @@ bool mptl_graph_shared_out(const mptl_graph *g, int op) {
 }
 
 const mptl_op_kind mptl_op_concat = {
+    .id = MPTL_OP_CONCAT,
     .name = "concat",
     .n_in = MPTL_SEVERAL,
     .follows_inputs = true,
@@ -71,6 +72,7 @@ const mptl_op_kind mptl_op_concat = {
 };
 
 const mptl_op_kind mptl_op_slice = {
+    .id = MPTL_OP_SLICE,
     .name = "slice",
     .n_in = 1,
     .follows_inputs = true,

@@ -1,4 +1,5 @@
-/* A program from the inside, for the files of this folder: compile.c makes it, step.c runs it, program.c is what the public sees. */
+/* A program from the inside, for the files of this folder: compile.c makes it, layout.c gives its operands sizes and places, step.c runs it,
+ * program.c is what the public sees. */
 #ifndef MPTL_PROGRAM_INSIDE_H
 #define MPTL_PROGRAM_INSIDE_H
 
@@ -7,12 +8,13 @@
 #include "program/lifetimes.h"
 #include "program/workspace.h"
 
-typedef struct mptl_slot {
-  mptl_call call;
+typedef struct mptl_node {
+  mptl_operator is;   /* compile.c's */
+  mptl_operands on;   /* layout.c's */
   mptl_lifetime life; /* with the places of its output and its gradient in the arena */
-} mptl_slot;
+} mptl_node;
 
-/* A stage, and what of the scratch memory it takes: first the rounded copies of its parameters, then the backend's own. */
+/* A stage, and what of the scratch memory it takes: first the backend's own, then the rounded copies of its parameters. */
 typedef struct mptl_program_stage {
   mptl_stage run;
   int last; /* its last operator */
@@ -31,10 +33,11 @@ typedef struct mptl_record {
   mptl_op_stats *stats; /* by operator */
 } mptl_record;
 
-/* What rounds a parameter and its gradient: the operator's rounders or, where bias shifts come from the values, its own. */
-typedef struct mptl_param_rounders {
+/* How a parameter and its gradient are rounded: by the operator's rounders or, where bias shifts come from the values, its own. */
+typedef struct mptl_param_rounding {
   mptl_rounder *theta, *dtheta, own[2];
-} mptl_param_rounders;
+  float *rounded; /* where the rounded copy goes; NULL: the master itself computes, or the operator rounds it */
+} mptl_param_rounding;
 
 /* Arrays to be rounded in one call of the backend; there is room for all parameters. */
 typedef struct mptl_rounding_list {
@@ -50,15 +53,15 @@ struct mptl_program {
   const mptl_backend *backend;
   mptl_program_options options;
   int loss;         /* operator index */
-  mptl_slot *slots; /* by operator */
+  mptl_node *nodes; /* by operator */
   int n_stages;
   mptl_program_stage *stages;
-  mptl_call **order;                                /* the stages' calls, stage after stage */
+  mptl_member *members;                             /* of the stages, stage after stage */
   mptl_block *blocks;                               /* value and gradient of each operator, for placing them */
   int *in_place;                                    /* the block that a block shares its place with, or -1 */
   mptl_rounder (*rounders)[MPTL_ROLES];             /* of the formats that it is laid out for */
   mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of what is sent to an input, where that has a bias shift of its own */
-  mptl_param_rounders *param_rounders;              /* by parameter */
+  mptl_param_rounding *params;                      /* by parameter */
   mptl_rounding_list theta, dtheta;                 /* parameters of the stage under way, gradients of parameters */
   mptl_record record;                               /* of the step under way, in the device's memory, with the labels behind it */
   mptl_record fetched;                              /* of the last step, the host's copy */
@@ -74,7 +77,7 @@ struct mptl_program {
   float *saved;          /* what operators keep from forward to backward beside their values, then the parameters that are kept */
   size_t kept_bytes;     /* of these */
   int32_t *labels;       /* of the last forward, batch of them; the device's */
-  uint32_t step;
+  mptl_step step;        /* the step under way */
   bool forward_done;
   mptl_memory_plan memory;
 };
@@ -87,6 +90,12 @@ void mptl_program_release(mptl_program *program);
 
 /* Takes over the assignment's formats: rounders, the sizes of values, their places, scratch. Nothing happens when none has changed. */
 mptl_status mptl_program_follow_assignment(mptl_program *program);
+
+/* FP(e,m,auto): fits the rounders of a stage's results in a direction, before it runs. Nothing happens where there are no such formats. */
+mptl_status mptl_program_fit_results(mptl_program *program, const mptl_program_stage *stage, bool forward);
+
+/* The same for a rounder of an array. */
+mptl_status mptl_program_fit_array(const mptl_program *program, mptl_rounder *rounder, const float *x, size_t n);
 
 /* Makes the workspace this program's and points the operands into it. */
 mptl_status mptl_program_acquire(mptl_program *program);
@@ -118,11 +127,20 @@ static inline size_t mptl_record_bytes(const mptl_program *p) {
   return sizeof(mptl_step_facts) + (size_t)p->graph->n_ops * sizeof(mptl_op_stats);
 }
 
+/* A tensor's number: see mptl_destination. */
+static inline int mptl_tensor_of(int op, mptl_role role) { return op * MPTL_ROLES + (int)role; }
+
+/* Bytes of what an operator keeps from forward to backward beside its output. */
+static inline size_t mptl_saved_bytes(const mptl_graph *graph, const mptl_op *op) {
+  int n = op->kind->saved_by_channel;
+  return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_shape(graph, op, 0).c * sizeof(float)) : 0;
+}
+
 /* Where in a stage's scratch memory the batch of images is, on devices that need a copy: only the first stage reads it. */
 static inline size_t mptl_images_offset(const mptl_program_stage *s) { return s->theta_bytes + mptl_aligned(s->scratch_bytes); }
 
 /* Where the value and its gradient are; both stored (life.stage is the operator itself). */
-static inline void *mptl_value_data(const mptl_program *p, int op) { return p->arena + p->slots[op].life.value.offset; }
-static inline void *mptl_gradient_data(const mptl_program *p, int op) { return p->arena + p->slots[op].life.gradient.offset; }
+static inline void *mptl_value_data(const mptl_program *p, int op) { return p->arena + p->nodes[op].life.value.offset; }
+static inline void *mptl_gradient_data(const mptl_program *p, int op) { return p->arena + p->nodes[op].life.gradient.offset; }
 
 #endif

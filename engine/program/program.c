@@ -90,13 +90,13 @@ static const mptl_rounder *rounder_of(const mptl_program *p, int op, mptl_role r
   const mptl_op *o = &p->graph->ops[op];
   if (role == MPTL_V || (role == MPTL_DV && op == p->loss)) return i == 0 ? &p->rounders[op][role] : NULL;
   for (int k = 0; role != MPTL_DV && k < o->n_param; k++) {
-    const mptl_param_rounders *r = &p->param_rounders[o->first_param + k];
+    const mptl_param_rounding *r = &p->params[o->first_param + k];
     if (!p->graph->params[o->first_param + k].buffer && i-- == 0) return role == MPTL_THETA ? r->theta : r->dtheta;
   }
   for (int j = op + 1; role == MPTL_DV && j < p->graph->n_ops; j++) {
-    const mptl_call *c = &p->slots[j].call;
-    for (int k = 0; p->slots[j].life.live && k < c->op->n_in; k++)
-      if (c->dx[k].wanted && mptl_producer(p->graph, c->op, k) == op && i-- == 0) return c->dx[k].rounder;
+    const mptl_node *node = &p->nodes[j];
+    for (int k = 0; node->life.live && k < node->is.op->n_in; k++)
+      if (node->on.dx[k].wanted && mptl_producer(p->graph, node->is.op, k) == op && i-- == 0) return node->on.dx[k].rounder;
   }
   return NULL;
 }
@@ -126,7 +126,7 @@ mptl_status mptl_program_count_exponents(mptl_program *p, bool on) {
 void mptl_program_time_stages(mptl_program *p, bool on) { p->time_stages = on; }
 
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
-int mptl_program_stage_of(const mptl_program *p, int op) { return p->slots[op].life.stage; }
+int mptl_program_stage_of(const mptl_program *p, int op) { return p->nodes[op].life.stage; }
 const char *mptl_compute_setting_name(size_t index) {
   static const char *const names[] = {[MPTL_COMPUTE_AUTO] = "auto",
                                       [MPTL_COMPUTE_BINARY32] = "f32",
@@ -144,7 +144,7 @@ int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {
   int n = 0;
   for (int op = 0; op < p->graph->n_ops && p->backend->product != NULL; op++)
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
-      if (!p->backend->product(p->device, &ways[n], &p->slots[op].call, pass)) continue;
+      if (!p->backend->product(p->device, &ways[n], &(mptl_member){&p->nodes[op].is, &p->nodes[op].on}, pass)) continue;
       ways[n].op = op;
       ways[n++].pass = pass;
     }
@@ -163,16 +163,16 @@ mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
   if (op < 0 || op >= p->graph->n_ops)
     return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
-  const mptl_slot *s = &p->slots[op];
+  const mptl_node *node = &p->nodes[op];
   bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && op >= p->loss - 1);
-  if (gradient && !s->life.wants_gradient)
+  if (gradient && !node->life.wants_gradient)
     return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient", p->graph->ops[op].name);
   if (!kept)
     return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all",
                      p->graph->ops[op].name);
   MPTL_TRY(mptl_program_check_owner(p, p->graph->ops[op].name));
   const void *data = gradient ? mptl_gradient_data(p, op) : mptl_value_data(p, op);
-  size_t n = mptl_value_numel(p, op), size = gradient ? s->call.dy.size : s->call.out.size;
+  size_t n = mptl_value_numel(p, op), size = gradient ? node->on.dy.size : node->on.out.size;
   if (size == sizeof(float)) return p->backend->download(p->device, out, data, n * size);
   void *codes = malloc(n * size);
   if (codes == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for %zu bytes", p->graph->ops[op].name, n * size);

@@ -4,42 +4,24 @@
 #include "core/clock.h"
 #include "program/inside.h"
 
-static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
-  return mptl_make_key(p->options.seed, MPTL_STREAM_ROUND, (uint32_t)(op * MPTL_ROLES + (int)role), p->step);
+/* What the step is, as operators see it. */
+static mptl_status set_step(mptl_program *p, uint32_t number, int n_valid) {
+  p->has_exponents = p->want_exponents;
+  p->step = (mptl_step){.seed = p->options.seed, .number = number, .n_valid = n_valid, .stats = p->record.stats};
+  if (!p->has_exponents) return MPTL_OK;
+  p->step.exponents = p->exponents;
+  return p->backend->zero(p->device, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
 }
 
-static void set_keys(mptl_program *p) {
-  for (int i = 0; i < p->graph->n_ops; i++) {
-    mptl_call *c = &p->slots[i].call;
-    c->key = mptl_make_key(p->options.seed, MPTL_STREAM_DROPOUT, (uint32_t)i, p->step);
-    c->y.key = key_of(p, i, MPTL_V);
-    for (int k = 0; k < c->op->n_in; k++) c->dx[k].key = key_of(p, mptl_producer(p->graph, c->op, k), MPTL_DV);
-  }
-}
+/* ---- Parameters ---- */
 
 /* Where the step counts the exponents of a tensor; NULL: not wanted. */
 static mptl_exponents *exponents_of(const mptl_program *p, int op, mptl_role role) {
   return p->has_exponents ? &p->exponents[op][role] : NULL;
 }
 
-static mptl_status set_exponents(mptl_program *p) {
-  p->has_exponents = p->want_exponents;
-  for (int i = 0; i < p->graph->n_ops; i++) {
-    mptl_call *c = &p->slots[i].call;
-    c->y.exponents = exponents_of(p, i, MPTL_V);
-    for (int k = 0; k < c->op->n_in; k++) c->dx[k].exponents = exponents_of(p, mptl_producer(p->graph, c->op, k), MPTL_DV);
-  }
-  if (!p->has_exponents) return MPTL_OK;
-  return p->backend->zero(p->device, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
-}
-
-/* FP(e,m,auto): takes a rounder's bias shift from an array. */
-static mptl_status fit(const mptl_program *p, mptl_rounder *rounder, const float *x, size_t n) {
-  float largest;
-  if (!rounder->format.auto_bias) return MPTL_OK;
-  MPTL_TRY(p->backend->max_abs(p->device, &largest, x, n));
-  mptl_rounder_fit(rounder, largest);
-  return MPTL_OK;
+static mptl_key key_of(const mptl_program *p, int op, mptl_role role) {
+  return mptl_tensor_key(&p->step, mptl_tensor_of(op, role));
 }
 
 /* Rounds what is listed, and empties the list. */
@@ -49,26 +31,23 @@ static mptl_status round_list(const mptl_program *p, mptl_rounding_list *list) {
   return count > 0 ? p->backend->round(p->device, list->arrays, count) : MPTL_OK;
 }
 
-/* How parameter k of a call is rounded from its master. In binary32 the master itself computes: there is no rounder. */
-static mptl_status describe_theta(mptl_rounding *a, const mptl_program *p, const mptl_call *c, int k, bool count) {
-  int op = (int)(c->op - p->graph->ops), index = c->op->first_param + k;
+/* Lists parameter k of an operator, to be rounded where it belongs; those that the operator rounds are only fitted. In binary32 the master
+ * itself computes: there is nothing to round, but exponents may be wanted. */
+static mptl_status list_theta(mptl_program *p, const mptl_op *op, int k, bool count) {
+  int i = (int)(op - p->graph->ops), index = op->first_param + k;
   const mptl_param *param = &p->graph->params[index];
-  *a = (mptl_rounding){.src = p->model->params[index]->data, .n = param->numel};
-  if (count) a->exponents = exponents_of(p, op, MPTL_THETA);
-  if (c->theta_rounder->is_identity) return MPTL_OK;
-  a->rounder = p->param_rounders[index].theta;
-  a->key = key_of(p, op, MPTL_THETA);
-  a->index0 = (uint64_t)k << 32;
-  if (!count) return MPTL_OK;
-  a->stats = &p->record.stats[op][MPTL_THETA];
-  return fit(p, p->param_rounders[index].theta, a->src, a->n);
-}
-
-/* Lists parameter k of a call, to be rounded to a place. */
-static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, bool count) {
-  mptl_rounding a;
-  MPTL_TRY(describe_theta(&a, p, c, k, count));
-  if (a.rounder != NULL) c->theta[k] = a.dst = to;
+  const mptl_param_rounding *r = &p->params[index];
+  mptl_rounding a = {.src = p->model->params[index]->data, .n = param->numel};
+  if (count && !r->theta->is_identity) MPTL_TRY(mptl_program_fit_array(p, r->theta, a.src, a.n));
+  if (mptl_is_weights(p, param)) return MPTL_OK;
+  if (count) a.exponents = exponents_of(p, i, MPTL_THETA);
+  if (r->rounded != NULL) {
+    a.dst = r->rounded;
+    a.rounder = r->theta;
+    a.key = key_of(p, i, MPTL_THETA);
+    a.index0 = (uint64_t)k << 32;
+    if (count) a.stats = &p->record.stats[i][MPTL_THETA];
+  }
   if (a.dst != NULL || a.exponents != NULL) p->theta.arrays[p->theta.count++] = a;
   return MPTL_OK;
 }
@@ -76,18 +55,11 @@ static mptl_status list_theta(mptl_program *p, mptl_call *c, int k, float *to, b
 /* Rounds a stage's parameters, as one list, into scratch memory, where the next stage overwrites them: backward does it again, to the
  * same bits, uncounted. Those that the program keeps are another list's. */
 static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, bool count) {
-  char *at = p->scratch;
   for (int i = 0; i < s->run.n; i++) {
-    mptl_call *c = s->run.calls[i];
-    for (int k = 0; k < c->op->n_param; k++) {
-      const mptl_param *param = &p->graph->params[c->op->first_param + k];
-      if (param->buffer || mptl_is_kept(p, param)) continue;
-      if (mptl_is_weights(p, param)) {
-        MPTL_TRY(describe_theta(&c->weights, p, c, k, count));
-        continue;
-      }
-      MPTL_TRY(list_theta(p, c, k, (float *)at, count));
-      if (!c->theta_rounder->is_identity) at += mptl_theta_bytes(param);
+    const mptl_op *op = s->run.members[i].is->op;
+    for (int k = 0; k < op->n_param; k++) {
+      const mptl_param *param = &p->graph->params[op->first_param + k];
+      if (!param->buffer && !mptl_is_kept(p, param)) MPTL_TRY(list_theta(p, op, k, count));
     }
   }
   return round_list(p, &p->theta);
@@ -96,15 +68,10 @@ static mptl_status round_theta(mptl_program *p, const mptl_program_stage *s, boo
 /* Rounds the parameters that the program keeps from forward to backward, as one list. */
 static mptl_status round_kept(mptl_program *p) {
   if (p->kept_bytes == 0) return MPTL_OK;
-  char *at = (char *)p->saved + p->memory.state - p->kept_bytes;
   for (int i = 0; i < p->graph->n_ops; i++) {
-    mptl_call *c = &p->slots[i].call;
-    for (int k = 0; k < c->op->n_param; k++) {
-      const mptl_param *param = &p->graph->params[c->op->first_param + k];
-      if (!mptl_is_kept(p, param)) continue;
-      MPTL_TRY(list_theta(p, c, k, (float *)at, true));
-      at += mptl_theta_bytes(param);
-    }
+    const mptl_op *op = &p->graph->ops[i];
+    for (int k = 0; k < op->n_param; k++)
+      if (mptl_is_kept(p, &p->graph->params[op->first_param + k])) MPTL_TRY(list_theta(p, op, k, true));
   }
   return round_list(p, &p->theta);
 }
@@ -165,7 +132,7 @@ static double stage_seconds(const mptl_program *p, double since) {
 }
 
 static mptl_status check_labels(const mptl_program *p, const int32_t *labels, int n) {
-  const mptl_op *op = p->slots[p->loss].call.op;
+  const mptl_op *op = &p->graph->ops[p->loss];
   int classes = mptl_input_shape(p->graph, op, 0).c;
   for (int i = 0; i < n; i++)
     if (labels[i] < 0 || labels[i] >= classes)
@@ -178,7 +145,7 @@ static mptl_status check_labels(const mptl_program *p, const int32_t *labels, in
 static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n) {
   enum { PIECE = 256 };
   const mptl_graph *g = p->graph;
-  mptl_shape image = g->values[g->values[p->slots[p->loss].call.op->in[0]].base].shape;
+  mptl_shape image = g->values[g->values[p->graph->ops[p->loss].in[0]].base].shape;
   int area = image.h * image.w;
   for (int at = 0; at < n; at += PIECE) {
     int32_t places[PIECE];
@@ -192,12 +159,17 @@ static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n) {
 /* Gives the first stage the batch: where it is, or a copy in the device's memory. */
 static mptl_status take_batch(mptl_program *p, const float *images, const int32_t *labels, int n) {
   MPTL_TRY(take_labels(p, labels, n));
-  p->slots[0].call.in[0].data = images;
+  p->step.images = images;
   if (p->backend->is_host) return MPTL_OK;
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
-  p->slots[0].call.in[0].data = copy;
+  p->step.images = (const float *)(void *)copy;
   size_t image = p->memory.images / (size_t)p->options.batch;
   return p->backend->lend(p->device, copy, images, (size_t)n * image); /* until the end: see finish */
+}
+
+static mptl_status run_stage(mptl_program *p, const mptl_program_stage *s, bool forward) {
+  MPTL_TRY(mptl_program_fit_results(p, s, forward));
+  return p->backend->run(p->device, &s->run, &p->step, forward);
 }
 
 static mptl_status run_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step) {
@@ -209,18 +181,16 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   p->theta.count = p->dtheta.count = 0; /* a step that failed half way leaves something in them */
   MPTL_TRY(mptl_program_follow_assignment(p));
   MPTL_TRY(mptl_program_acquire(p));
-  p->step = step;
-  set_keys(p);
-  MPTL_TRY(set_exponents(p));
+  MPTL_TRY(set_step(p, step, n));
   MPTL_TRY(p->backend->zero(p->device, p->record.facts, mptl_record_bytes(p)));
   MPTL_TRY(take_batch(p, images, labels, n));
+  p->step.counts_parameters = true;
   MPTL_TRY(round_kept(p));
   for (int i = 0; i < p->n_stages; i++) {
     mptl_program_stage *s = &p->stages[i];
     double start = mptl_now();
-    for (int k = 0; k < s->run.n; k++) s->run.calls[k]->n_valid = n;
     MPTL_TRY(round_theta(p, s, true));
-    MPTL_TRY(p->backend->forward(p->device, &s->run));
+    MPTL_TRY(run_stage(p, s, true));
     p->costs[s->last].forward = stage_seconds(p, start);
   }
   p->forward_done = true;
@@ -238,30 +208,32 @@ mptl_status mptl_program_forward(mptl_program *p, const float *images, const int
 
 /* The gradient of the samples' losses, rounded as any gradient of an output. */
 static mptl_status seed_gradient(mptl_program *p, double loss_scale) {
+  mptl_rounder *rounder = &p->rounders[p->loss][MPTL_DV];
   mptl_sink sink = {.data = mptl_gradient_data(p, p->loss),
-                    .size = p->slots[p->loss].call.dy.size,
-                    .rounder = &p->rounders[p->loss][MPTL_DV],
+                    .size = p->nodes[p->loss].on.dy.size,
+                    .rounder = rounder,
                     .key = key_of(p, p->loss, MPTL_DV),
                     .wanted = true,
                     .stats = &p->record.stats[p->loss][MPTL_DV],
                     .exponents = exponents_of(p, p->loss, MPTL_DV)};
   float seed = (float)(loss_scale / p->options.batch);
-  mptl_rounder_fit(sink.rounder, mptl_max_abs_f32(&seed, 1));
+  mptl_rounder_fit(rounder, mptl_max_abs_f32(&seed, 1));
   return p->backend->fill(p->device, &sink, seed, (size_t)p->options.batch);
 }
 
 /* Lists the parameter gradients of a stage, to be rounded in place. */
 static mptl_status list_dtheta(mptl_program *p, const mptl_program_stage *s) {
   for (int i = 0; i < s->run.n; i++) {
-    mptl_call *c = s->run.calls[i];
-    int op = (int)(c->op - p->graph->ops);
-    for (int k = 0; k < c->op->n_param; k++) {
-      size_t n = p->graph->params[c->op->first_param + k].numel;
-      if (c->dtheta[k] == NULL) continue;
-      mptl_rounder *rounder = p->param_rounders[c->op->first_param + k].dtheta;
-      MPTL_TRY(fit(p, rounder, c->dtheta[k], n));
-      p->dtheta.arrays[p->dtheta.count++] = (mptl_rounding){.dst = c->dtheta[k],
-                                                            .src = c->dtheta[k],
+    const mptl_member *m = &s->run.members[i];
+    int op = (int)(m->is->op - p->graph->ops);
+    for (int k = 0; k < m->is->op->n_param; k++) {
+      size_t n = p->graph->params[m->is->op->first_param + k].numel;
+      float *gradient = m->on->dtheta[k];
+      if (gradient == NULL) continue;
+      mptl_rounder *rounder = p->params[m->is->op->first_param + k].dtheta;
+      MPTL_TRY(mptl_program_fit_array(p, rounder, gradient, n));
+      p->dtheta.arrays[p->dtheta.count++] = (mptl_rounding){.dst = gradient,
+                                                            .src = gradient,
                                                             .n = n,
                                                             .rounder = rounder,
                                                             .key = key_of(p, op, MPTL_DTHETA),
@@ -276,10 +248,11 @@ static mptl_status list_dtheta(mptl_program *p, const mptl_program_stage *s) {
 /* The parameters of operators that the loss does not depend on. */
 static mptl_status zero_dtheta(mptl_program *p, const mptl_program_stage *s) {
   for (int i = 0; i < s->run.n; i++) {
-    mptl_call *c = s->run.calls[i];
-    for (int k = 0; k < c->op->n_param; k++)
-      if (c->dtheta[k])
-        MPTL_TRY(p->backend->zero(p->device, c->dtheta[k], p->graph->params[c->op->first_param + k].numel * sizeof(float)));
+    const mptl_member *m = &s->run.members[i];
+    for (int k = 0; k < m->is->op->n_param; k++) {
+      size_t n = p->graph->params[m->is->op->first_param + k].numel;
+      if (m->on->dtheta[k] != NULL) MPTL_TRY(p->backend->zero(p->device, m->on->dtheta[k], n * sizeof(float)));
+    }
   }
   return MPTL_OK;
 }
@@ -302,13 +275,14 @@ static mptl_status run_backward(mptl_program *p, double loss_scale) {
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
   p->forward_done = false; /* gradients take the places of outputs, so backward runs once, also if it fails */
   bool by_stage = p->backend->is_host || p->time_stages;
+  p->step.counts_parameters = false;
   MPTL_TRY(seed_gradient(p, loss_scale));
   for (int i = p->n_stages - 1; i > 0; i--) {
     mptl_program_stage *s = &p->stages[i];
     double start = mptl_now();
-    if (p->slots[s->last].life.live) {
+    if (p->nodes[s->last].life.live) {
       MPTL_TRY(round_theta(p, s, false));
-      MPTL_TRY(p->backend->backward(p->device, &s->run));
+      MPTL_TRY(run_stage(p, s, false));
       MPTL_TRY(list_dtheta(p, s));
       if (by_stage) MPTL_TRY(round_list(p, &p->dtheta));
     } else {

@@ -150,21 +150,21 @@ int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder
 }
 
 int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream) {
-  mptl_cuda_source s = {codes, mptl_bytes_of_codes(rounder), rounder};
+  mptl_source s = {codes, mptl_bytes_of_codes(rounder), rounder};
   mptl_source_arg source = mptl_source_of(&s, 0);
   mptl_sink_arg sink = plain_sink(dst, sizeof *dst);
   if (source.as == MPTL_AS_F32) source.as = MPTL_AS_CODE32;
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, const float *bias, size_t c,
+int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c,
                     mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = mptl_source_of_floats(results);
   return write(&to, &source, n, bias, c, stream);
 }
 
-int mptl_cuda_write_rows(const mptl_cuda_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
+int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
                          mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = mptl_source_of_floats(results);
@@ -179,7 +179,7 @@ static mptl_source_arg constant_source(float value) {
   return source;
 }
 
-int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = constant_source(value);
   return write(&to, &source, n, NULL, 0, stream);
@@ -201,16 +201,16 @@ static mptl_sink_arg cast_sink(void *dst, mptl_cuda_cast_type type, const mptl_r
   return sink;
 }
 
-int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream) {
-  mptl_cuda_source s = *source;
+  mptl_source s = *source;
   s.data = (const char *)s.data + offset * s.size;
   mptl_source_arg from = mptl_source_of(&s, 0);
   mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
   return write(&sink, &from, n, NULL, 0, stream);
 }
 
-int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t rows, size_t c, size_t wide,
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
                         mptl_cuda_stream stream) {
   mptl_source_arg from = mptl_source_of(source, 0);
   mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
@@ -256,7 +256,7 @@ int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda
   return mptl_launched();
 }
 
-int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n, mptl_cuda_stream stream) {
   if (n == 0) return 0;
   MPTL_LAUNCH(look_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
   (mptl_source_of(source, 0), n, largest, (uint32_t *)NULL);

@@ -8,7 +8,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     mptl_write_one(sink, i, (float)mptl_whole_number(&numbers, i));
 }
 
-int mptl_cuda_fill_whole(const mptl_cuda_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream) {
   if (n == 0) return 0;
   MPTL_LAUNCH(fill_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(mptl_sink_of(dst, 0), *numbers, n);
   return mptl_launched();
@@ -158,8 +158,8 @@ size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums) {
   return samples < n ? samples : n;
 }
 
-int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_cuda_source *first,
-                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first,
+                         const mptl_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
                          mptl_cuda_stream stream) {
   if (sums->pass < 0 || sums->pass > 2) return MPTL_INVALID_VALUE;
   product p;

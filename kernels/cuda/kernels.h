@@ -23,33 +23,12 @@ extern "C" { /* the headers of C, too */
 #endif
 
 #include "kernels/cpu/layers.h" /* mptl_sgd */
-#include "kernels/exponents.h"
+#include "kernels/operands.h"
+#include "kernels/operators.h"
 #include "kernels/pool.h"
-#include "kernels/round.h"
 #include "kernels/whole.h"
 
 typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
-
-/* ---- Operands ---- */
-
-/* A value as it is read; as mptl_source of engine/backend/backend.h. */
-typedef struct mptl_cuda_source {
-  const void *data;            /* aligned to size */
-  size_t size;                 /* bytes an element takes: 1 or 2 are codes, 4 is binary32 */
-  const mptl_rounder *rounder; /* the host's; NULL for binary32 that is on no grid */
-} mptl_cuda_source;
-
-/* Where results go: rounded once, counted, then stored, or added to what is there in binary32; as mptl_sink. */
-typedef struct mptl_cuda_sink {
-  void *data;                  /* NULL for what is passed on within a stage */
-  size_t size;                 /* 1, 2: codes; 4: binary32 */
-  const mptl_rounder *rounder; /* the host's */
-  mptl_key key;                /* random bits; elements count from index0 */
-  uint64_t index0;
-  bool accumulate;           /* size is 4 then, or the sums are lost: binary32 is added in any case */
-  mptl_round_stats *stats;   /* NULL: not counted; of a gradient: not wanted at all */
-  mptl_exponents *exponents; /* of values before they are rounded; NULL: not counted */
-} mptl_cuda_sink;
 
 /* ---- Arrays (arrays.cu) ---- */
 
@@ -63,15 +42,14 @@ int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder
 int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream);
 
 /* Writes n results of a matrix product, binary32, plus bias[i % c] (NULL: none), to a sink. */
-int mptl_cuda_write(const mptl_cuda_sink *sink, const float *results, size_t n, const float *bias, size_t c,
-                    mptl_cuda_stream stream);
+int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c, mptl_cuda_stream stream);
 
 /* The same of results in rows of `wide`, of which the first c are written, one row behind the other. */
-int mptl_cuda_write_rows(const mptl_cuda_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
+int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
                          mptl_cuda_stream stream);
 
 /* Writes one value n times: the gradient of the samples' losses. */
-int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_cuda_stream stream);
 
 /* Types that matrix units take. Where a value of the source is not exact in it, its lower bits are cut off: do not ask for that. TF32's
  * exact values are binary32's, so they take MPTL_CUDA_CAST_F32. MPTL_CUDA_CAST_CODE8: the 8-bit codes of the rounder's format, in which the
@@ -79,11 +57,11 @@ int mptl_cuda_write_constant(const mptl_cuda_sink *sink, float value, size_t n, 
 typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16, MPTL_CUDA_CAST_CODE8 } mptl_cuda_cast_type;
 
 /* Elements [offset, offset + n) of a value in a type. */
-int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t offset, size_t n,
+int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t offset, size_t n,
                    mptl_cuda_stream stream);
 
 /* Rows of c elements of a value as rows of `wide`, the others zeros. */
-int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_cuda_source *source, size_t rows, size_t c, size_t wide,
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
                         mptl_cuda_stream stream);
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
@@ -93,26 +71,14 @@ int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream st
 int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream);
 
 /* Raises *largest, which is not negative, to the largest finite magnitude in the source. */
-int mptl_cuda_max_abs(float *largest, const mptl_cuda_source *source, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n, mptl_cuda_stream stream);
 
 /* ---- Lists of arrays (lists.cu) ---- */
-
-/* As mptl_rounding of engine/backend/backend.h. */
-typedef struct mptl_cuda_rounding {
-  float *dst; /* NULL: only exponents are counted, rounder and stats mean nothing */
-  const float *src;
-  size_t n;
-  const mptl_rounder *rounder; /* the host's */
-  mptl_key key;
-  uint64_t index0;
-  mptl_round_stats *stats;   /* NULL: not counted */
-  mptl_exponents *exponents; /* of the elements before they are rounded; NULL: not counted */
-} mptl_cuda_rounding;
 
 enum { MPTL_CUDA_ROUNDINGS = 64 }; /* arrays of a list at most */
 
 /* Rounds them all in one launch, each as mptl_cuda_round does. */
-int mptl_cuda_round_list(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stream stream);
+int mptl_cuda_round_list(const mptl_rounding *arrays, size_t count, mptl_cuda_stream stream);
 
 /* ---- Parameters (weights.cu, sgd.cu) ---- */
 
@@ -123,7 +89,7 @@ typedef struct mptl_cuda_weights {
   size_t k, c, s;
 } mptl_cuda_weights;
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_cuda_rounding *weights, mptl_cuda_weights shape,
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights, mptl_cuda_weights shape,
                             mptl_cuda_stream stream);
 
 /* Their gradients back: [k][s][c] to [k][c][s]; not rounded. */
@@ -150,17 +116,6 @@ int mptl_cuda_sgd(const mptl_cuda_param *params, size_t count, size_t chunks, mp
 
 /* ---- Stages of pointwise operators (stage.cu) ---- */
 
-typedef enum mptl_cuda_kind {
-  MPTL_CUDA_INPUT, /* in[0] is the batch in binary32; elements from `valid` on are 0 */
-  MPTL_CUDA_BATCHNORM,
-  MPTL_CUDA_RELU,
-  MPTL_CUDA_RELU6,
-  MPTL_CUDA_SIGMOID,
-  MPTL_CUDA_DROPOUT,
-  MPTL_CUDA_ADD,
-  MPTL_CUDA_MUL,
-} mptl_cuda_kind;
-
 /* Vectors by channel of a batch norm. */
 typedef struct mptl_cuda_batchnorm {
   const float *gamma, *beta;         /* rounded parameters */
@@ -171,16 +126,17 @@ typedef struct mptl_cuda_batchnorm {
 } mptl_cuda_batchnorm;
 
 typedef struct mptl_cuda_op {
-  mptl_cuda_kind kind;
+  mptl_op_id id; /* INPUT, BATCHNORM2D, RELU, RELU6, SIGMOID, DROPOUT, ADD, MUL */
   int n_in;
-  int from[2];            /* the operator of the stage that makes the input; -1: it is in memory, in in[] */
-  mptl_cuda_source in[2]; /* backward: of batchnorm (in training always in memory) and mul only */
-  mptl_cuda_source out;   /* backward: the rounded output, of relu, relu6 and sigmoid only */
-  mptl_cuda_sink y;       /* forward; data is NULL in all but the last operator */
-  mptl_cuda_sink dx[2];   /* backward; stats NULL: not wanted. data is NULL where the input is the stage's own */
-  size_t valid;           /* input */
-  double p;               /* dropout: probability that an element becomes 0 */
-  mptl_key mask;          /* dropout: random bits of the mask */
+  int from[2]; /* the operator of the stage that makes the input; -1: it is in memory, in in[] */
+  mptl_source
+      in[2];       /* backward: of batchnorm (in training always in memory) and mul only. INPUT: in[0] is the batch in binary32 */
+  mptl_source out; /* backward: the rounded output, of relu, relu6 and sigmoid only */
+  mptl_sink y;     /* forward; data is NULL in all but the last operator */
+  mptl_sink dx[2]; /* backward; data is NULL where the input is the stage's own */
+  size_t valid;    /* INPUT: elements from here on are 0 */
+  double p;        /* dropout: probability that an element becomes 0 */
+  mptl_key mask;   /* dropout: random bits of the mask */
   mptl_cuda_batchnorm bn;
 } mptl_cuda_op;
 
@@ -190,8 +146,8 @@ typedef struct mptl_cuda_stage {
   const mptl_cuda_op *ops;
   size_t numel, c; /* elements and channels of every value of the stage */
   bool train;
-  mptl_cuda_source dy; /* backward: gradient of the last output, in memory */
-  void *scratch;       /* mptl_cuda_stage_scratch of them, 16-byte aligned */
+  mptl_source dy; /* backward: gradient of the last output, in memory */
+  void *scratch;  /* mptl_cuda_stage_scratch of them, 16-byte aligned */
 } mptl_cuda_stage;
 
 enum { MPTL_CUDA_STAGE_OPS = 8 };
@@ -204,20 +160,18 @@ int mptl_cuda_stage_backward(const mptl_cuda_stage *stage, mptl_cuda_stream stre
 
 /* dbias[i] = sum of a gradient's rows, [rows][c]. */
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c);
-int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t rows, size_t c, void *scratch,
-                            mptl_cuda_stream stream);
+int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch, mptl_cuda_stream stream);
 
 /* ---- Pools (pool.cu) ---- */
 
-int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
-int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
-                               mptl_cuda_stream stream);
-int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
+int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
+int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool, mptl_cuda_stream stream);
+int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
 
 /* scratch: mptl_cuda_maxpool_scratch bytes, 16-byte aligned, for the places of the maxima. */
 size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool);
-int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
-                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream);
+int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool,
+                               void *scratch, mptl_cuda_stream stream);
 
 /* ---- Channels side by side (shape.cu) ---- */
 
@@ -231,9 +185,8 @@ typedef struct mptl_cuda_concat {
   size_t shuffle;
 } mptl_cuda_concat;
 
-int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_concat *concat,
-                             mptl_cuda_stream stream);
-int mptl_cuda_concat_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_concat *concat,
+int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat, mptl_cuda_stream stream);
+int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_concat *concat,
                               mptl_cuda_stream stream);
 
 /* Channels [first, first + count) of c. Backward fills the others with zeros, or with part set leaves them alone. */
@@ -242,30 +195,21 @@ typedef struct mptl_cuda_slice {
   bool part;
 } mptl_cuda_slice;
 
-int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_slice *slice,
-                            mptl_cuda_stream stream);
-int mptl_cuda_slice_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_slice *slice,
-                             mptl_cuda_stream stream);
+int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
+int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
 
 /* ---- Loss (loss.cu): a row of classes a sample ---- */
 
-int mptl_cuda_log_softmax_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, size_t batch, size_t classes,
+int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch, size_t classes,
                                   mptl_cuda_stream stream);
-int mptl_cuda_log_softmax_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *y, const mptl_cuda_source *dy, size_t batch,
-                                   size_t classes, mptl_cuda_stream stream);
-
-/* What nll_loss tells of a batch. */
-typedef struct mptl_cuda_loss {
-  double sum;        /* of the rounded losses of the valid samples, in order */
-  int32_t correct;   /* valid samples whose largest input, the first of equals, is the label's */
-  int32_t bad_label; /* the first valid sample whose label is out of range, its loss NaN; -1: none */
-} mptl_cuda_loss;
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
+                                   mptl_cuda_stream stream);
 
 /* One loss a sample, -x[label]; samples from `valid` on have loss 0. */
-int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const int32_t *labels, size_t batch,
-                               size_t classes, size_t valid, mptl_cuda_loss *loss, mptl_cuda_stream stream);
-int mptl_cuda_nll_loss_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const int32_t *labels, size_t batch,
-                                size_t classes, mptl_cuda_stream stream);
+int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch, size_t classes,
+                               size_t valid, mptl_loss *loss, mptl_cuda_stream stream);
+int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch, size_t classes,
+                                mptl_cuda_stream stream);
 
 /* ---- Checks of matrix products (check.cu) ---- */
 
@@ -288,16 +232,15 @@ typedef struct mptl_cuda_verdict {
 } mptl_cuda_verdict;
 
 /* n whole numbers, element i the numbers' i-th; dst's data, size and rounder say where and in what codes, which hold them. */
-int mptl_cuda_fill_whole(const mptl_cuda_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream);
 
 /* Elements of a result to look at: all, or as many as make some 2^29 products, from 2^10 to 2^16. */
 size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums);
 
 /* Compares so many elements of a result, first and last among them, with the sums of products of whole numbers. Those whose products'
  * magnitudes are `most` or more together are passed over. */
-int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_cuda_source *first,
-                         const mptl_cuda_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
-                         mptl_cuda_stream stream);
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first, const mptl_source *second,
+                         const mptl_cuda_sums *sums, size_t samples, int64_t most, mptl_cuda_stream stream);
 
 /* Compares all elements of two results. */
 int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n, mptl_cuda_stream stream);

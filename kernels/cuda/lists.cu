@@ -56,12 +56,12 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 4) round_kernel(MPTL_PARA
 }
 
 template <unsigned SIZE>
-static int launch(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stream stream) {
+static int launch(const mptl_rounding *arrays, size_t count, mptl_cuda_stream stream) {
   round_list<SIZE> list;
   size_t chunks = 0;
   memset((void *)&list, 0, sizeof list);
   for (size_t i = 0; i < count; i++) {
-    const mptl_cuda_rounding *a = &arrays[i];
+    const mptl_rounding *a = &arrays[i];
     bool rounds = a->dst != NULL;
     if (a->n == 0 || (!rounds && a->exponents == NULL)) continue;
     listed *l = &list.arrays[list.count++];
@@ -77,7 +77,7 @@ static int launch(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stre
   return mptl_launched();
 }
 
-int mptl_cuda_round_list(const mptl_cuda_rounding *arrays, size_t count, mptl_cuda_stream stream) {
+int mptl_cuda_round_list(const mptl_rounding *arrays, size_t count, mptl_cuda_stream stream) {
   if (count > MPTL_CUDA_ROUNDINGS) return MPTL_INVALID_VALUE;
   return count <= SHORT ? launch<SHORT>(arrays, count, stream) : launch<MPTL_CUDA_ROUNDINGS>(arrays, count, stream);
 }

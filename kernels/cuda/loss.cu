@@ -101,7 +101,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(dx.stats, counts, batch * classes);
 }
 
-int mptl_cuda_log_softmax_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, size_t batch, size_t classes,
+int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch, size_t classes,
                                   mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
@@ -110,7 +110,7 @@ int mptl_cuda_log_softmax_forward(const mptl_cuda_sink *y, const mptl_cuda_sourc
   return mptl_launched();
 }
 
-int mptl_cuda_log_softmax_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *y, const mptl_cuda_source *dy, size_t batch,
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch,
                                    size_t classes, mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
@@ -145,7 +145,7 @@ MPTL_DEVICE uint32_t find_largest(const mptl_source_arg &x, size_t row, size_t c
  * nll_sum_kernel puts it right. */
 static __global__ void __launch_bounds__(ROW_THREADS)
     nll_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, const int32_t *labels, size_t batch,
-                       size_t classes, size_t valid, mptl_cuda_loss *loss) {
+                       size_t classes, size_t valid, mptl_loss *loss) {
   mptl_counts counts = mptl_no_counts();
   int32_t correct = 0;
   for (size_t r = first_row(); r < batch; r += row_step()) {
@@ -170,7 +170,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 
 /* One block: all threads read, one adds, in order. losses: y as it is read. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
-    nll_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_cuda_loss *loss) {
+    nll_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_loss *loss) {
   MPTL_SHARED(double, values, [MPTL_THREADS]);
   double sum = 0;
   for (size_t at = 0; at < valid; at += MPTL_THREADS) {
@@ -201,11 +201,11 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(dx.stats, counts, batch * classes);
 }
 
-int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const int32_t *labels, size_t batch,
-                               size_t classes, size_t valid, mptl_cuda_loss *loss, mptl_cuda_stream stream) {
+int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch,
+                               size_t classes, size_t valid, mptl_loss *loss, mptl_cuda_stream stream) {
   if (y->accumulate) return MPTL_INVALID_VALUE;
   if (batch * classes == 0) return 0;
-  mptl_cuda_source losses = {y->data, y->size, y->rounder};
+  mptl_source losses = {y->data, y->size, y->rounder};
   int status = mptl_clear_bytes(loss, sizeof *loss, stream);
   if (status != 0) return status;
   MPTL_LAUNCH(nll_forward_kernel, blocks_of(batch), ROW_THREADS, 0, stream)
@@ -214,7 +214,7 @@ int mptl_cuda_nll_loss_forward(const mptl_cuda_sink *y, const mptl_cuda_source *
   return mptl_launched();
 }
 
-int mptl_cuda_nll_loss_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const int32_t *labels, size_t batch,
+int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch,
                                 size_t classes, mptl_cuda_stream stream) {
   if (batch * classes == 0) return 0;
   MPTL_LAUNCH(nll_backward_kernel, blocks_of(batch), ROW_THREADS, 0, stream)

@@ -116,7 +116,7 @@ static inline uint8_t mptl_align_of(const void *p, size_t pitch) {
 }
 
 /* pitch: elements from one row of vectors to the next; 0: the array is one row. */
-static inline mptl_source_arg mptl_source_of(const mptl_cuda_source *s, size_t pitch) {
+static inline mptl_source_arg mptl_source_of(const mptl_source *s, size_t pitch) {
   mptl_source_arg a;
   memset(&a, 0, sizeof a);
   a.data = (const char *)s->data;
@@ -127,11 +127,11 @@ static inline mptl_source_arg mptl_source_of(const mptl_cuda_source *s, size_t p
 }
 
 static inline mptl_source_arg mptl_source_of_floats(const float *x) {
-  mptl_cuda_source s = {x, sizeof(float), NULL};
+  mptl_source s = {x, sizeof(float), NULL};
   return mptl_source_of(&s, 0);
 }
 
-static inline mptl_sink_arg mptl_sink_of(const mptl_cuda_sink *s, size_t pitch) {
+static inline mptl_sink_arg mptl_sink_of(const mptl_sink *s, size_t pitch) {
   mptl_sink_arg a;
   memset(&a, 0, sizeof a);
   a.data = (char *)s->data;
@@ -166,7 +166,7 @@ static inline uint8_t mptl_storage_for(mptl_cuda_cast_type type) {
 /* A sink that rounds as the array functions do: binary32 is looked at, too. */
 static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                                             mptl_round_stats *stats) {
-  mptl_cuda_sink s;
+  mptl_sink s;
   memset(&s, 0, sizeof s);
   s.data = dst, s.size = size, s.rounder = rounder, s.key = key, s.index0 = index0, s.stats = stats;
   mptl_sink_arg sink = mptl_sink_of(&s, 0);

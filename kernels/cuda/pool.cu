@@ -187,7 +187,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
 static unsigned blocks_of(size_t positions, const mptl_pool *p) { return mptl_blocks(positions * mptl_vectors(p->c)); }
 
 template <bool MAXIMUM>
-static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
+static int forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(forward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -196,7 +196,7 @@ static int forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mpt
 }
 
 template <int BYTES>
-static int backward(const mptl_cuda_sink *dx, const void *places, const mptl_cuda_source *dy, const mptl_pool *pool,
+static int backward(const mptl_sink *dx, const void *places, const mptl_source *dy, const mptl_pool *pool,
                     mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->ih * pool->iw;
   if (positions * pool->c == 0) return 0;
@@ -206,7 +206,7 @@ static int backward(const mptl_cuda_sink *dx, const void *places, const mptl_cud
 }
 
 template <int BYTES>
-static int maximum_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
+static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
                             const mptl_pool *pool, void *places, mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
@@ -215,17 +215,17 @@ static int maximum_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x,
   return backward<BYTES>(dx, places, dy, pool, stream);
 }
 
-int mptl_cuda_avgpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
+int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
                               mptl_cuda_stream stream) {
   return forward<false>(y, x, pool, stream);
 }
 
-int mptl_cuda_avgpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_pool *pool,
+int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool,
                                mptl_cuda_stream stream) {
   return backward<0>(dx, NULL, dy, pool, stream);
 }
 
-int mptl_cuda_maxpool_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_pool *pool,
+int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
                               mptl_cuda_stream stream) {
   return forward<true>(y, x, pool, stream);
 }
@@ -234,7 +234,7 @@ size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool) {
   return pool->batch * pool->oh * pool->ow * mptl_vectors(pool->c) * MPTL_WIDE * bytes_of_place(pool);
 }
 
-int mptl_cuda_maxpool_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *x, const mptl_cuda_source *dy,
+int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
                                const mptl_pool *pool, void *scratch, mptl_cuda_stream stream) {
   if (bytes_of_place(pool) == 1) return maximum_backward<1>(dx, x, dy, pool, scratch, stream);
   return maximum_backward<4>(dx, x, dy, pool, scratch, stream);

@@ -63,7 +63,7 @@ static uint8_t align_of(const void *data, const side *s, size_t size) {
   return mptl_align_of((const void *)((uintptr_t)data + s->first * size), s->pitch * size);
 }
 
-static void copy(const mptl_cuda_sink *to, const mptl_cuda_source *from, const rows *r, mptl_cuda_stream stream) {
+static void copy(const mptl_sink *to, const mptl_source *from, const rows *r, mptl_cuda_stream stream) {
   size_t n = r->pixels * mptl_vectors(r->count);
   if (n == 0) return;
   mptl_sink_arg sink = mptl_sink_of(to, 0);
@@ -86,7 +86,7 @@ static side in_output(const mptl_cuda_concat *concat, int k) {
   return s;
 }
 
-int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_concat *concat,
+int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat,
                              mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
@@ -96,19 +96,19 @@ int mptl_cuda_concat_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x,
   return mptl_launched();
 }
 
-int mptl_cuda_concat_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_concat *concat,
+int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_concat *concat,
                               mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
     rows r = {concat->pixels, count, 0, count, in_output(concat, k), {0, count, 1}, false};
-    if (dx[k].stats != NULL) copy(&dx[k], dy, &r, stream);
+    if (dx[k].wanted) copy(&dx[k], dy, &r, stream);
   }
   return mptl_launched();
 }
 
 /* ---- slice ---- */
 
-int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, const mptl_cuda_slice *slice,
+int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice,
                             mptl_cuda_stream stream) {
   uint32_t count = (uint32_t)slice->count;
   rows r = {slice->pixels, count, 0, count, {slice->first, slice->c, 1}, {0, slice->count, 1}, false};
@@ -118,7 +118,7 @@ int mptl_cuda_slice_forward(const mptl_cuda_sink *y, const mptl_cuda_source *x, 
 
 /* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first`
  * on, so that what is read for channel 0 would be as far in front of dy. */
-int mptl_cuda_slice_backward(const mptl_cuda_sink *dx, const mptl_cuda_source *dy, const mptl_cuda_slice *slice,
+int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice,
                              mptl_cuda_stream stream) {
   uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;
   size_t in_front = (size_t)0 - slice->first;

@@ -156,7 +156,7 @@ static mptl_grid grid_in_memory(const mptl_source_arg *s) {
 
 /* store: the result goes to the sink's memory, else it is only rounded as the sink says. A result that is on the sink's grid already is
  * looked at, for its counts, but not rounded. */
-static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_cuda_source *source, const mptl_cuda_sink *sink,
+static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_source *source, const mptl_sink *sink,
                            bool store) {
   if (b->steps->n == MPTL_STEPS) {
     b->failed = true;
@@ -202,7 +202,7 @@ static void set_dropout(mptl_step *s, const mptl_cuda_op *op) {
   s->factor = op->p < 1.0 ? (float)(1.0 / (1.0 - op->p)) : 0.0f;
 }
 
-static bool binary(const mptl_cuda_op *op) { return op->kind == MPTL_CUDA_ADD || op->kind == MPTL_CUDA_MUL; }
+static bool binary(const mptl_cuda_op *op) { return op->id == MPTL_OP_ADD || op->id == MPTL_OP_MUL; }
 
 /* Registers that operator j takes, of the three there are: trees of MPTL_CUDA_STAGE_OPS operators need no more. */
 static int registers(const mptl_cuda_stage *st, int j) {
@@ -225,7 +225,7 @@ static bool sound(const mptl_cuda_stage *st) {
       if (op->from[k] < -1 || op->from[k] >= j) return false;
       if (op->from[k] >= 0) readers[op->from[k]]++;
     }
-    if (st->train && op->kind == MPTL_CUDA_BATCHNORM && op->from[0] >= 0) return false;
+    if (st->train && op->id == MPTL_OP_BATCHNORM2D && op->from[0] >= 0) return false;
   }
   for (int j = 0; j < st->n; j++)
     if (readers[j] != (j < st->n - 1)) return false;
@@ -243,20 +243,20 @@ static void add_operand(builder *b, const mptl_cuda_op *op, int k) {
 }
 
 static mptl_step_code forward_code(const mptl_cuda_op *op, bool train) {
-  switch (op->kind) {
-    case MPTL_CUDA_BATCHNORM:
+  switch (op->id) {
+    case MPTL_OP_BATCHNORM2D:
       return MPTL_STEP_BATCHNORM;
-    case MPTL_CUDA_RELU:
+    case MPTL_OP_RELU:
       return MPTL_STEP_RELU;
-    case MPTL_CUDA_RELU6:
+    case MPTL_OP_RELU6:
       return MPTL_STEP_RELU6;
-    case MPTL_CUDA_SIGMOID:
+    case MPTL_OP_SIGMOID:
       return MPTL_STEP_SIGMOID;
-    case MPTL_CUDA_DROPOUT:
+    case MPTL_OP_DROPOUT:
       return train ? MPTL_STEP_DROPOUT : MPTL_STEP_TAKE;
-    case MPTL_CUDA_ADD:
+    case MPTL_OP_ADD:
       return MPTL_STEP_ADD;
-    case MPTL_CUDA_MUL:
+    case MPTL_OP_MUL:
       return MPTL_STEP_MUL;
     default:
       return MPTL_STEP_TAKE;
@@ -266,9 +266,9 @@ static mptl_step_code forward_code(const mptl_cuda_op *op, bool train) {
 /* Steps that end with operator j's output in hand, or in memory. */
 static void add_value(builder *b, int j) {
   const mptl_cuda_op *op = &b->stage->ops[j];
-  const mptl_cuda_source *second = NULL;
+  const mptl_source *second = NULL;
   bool last = j == b->stage->n - 1;
-  if (op->kind == MPTL_CUDA_INPUT) {
+  if (op->id == MPTL_OP_INPUT) {
     add_step(b, MPTL_STEP_INPUT, &op->in[0], &op->y, last)->valid = op->valid;
     return;
   }
@@ -286,8 +286,8 @@ static void add_value(builder *b, int j) {
     }
   }
   mptl_step *s = add_step(b, forward_code(op, b->stage->train), second, &op->y, last);
-  if (op->kind == MPTL_CUDA_BATCHNORM) s->vectors = vectors_of(b->stage, j);
-  if (op->kind == MPTL_CUDA_DROPOUT) set_dropout(s, op);
+  if (op->id == MPTL_OP_BATCHNORM2D) s->vectors = vectors_of(b->stage, j);
+  if (op->id == MPTL_OP_DROPOUT) set_dropout(s, op);
 }
 
 int mptl_cuda_stage_forward(const mptl_cuda_stage *st, mptl_cuda_stream stream) {
@@ -298,7 +298,7 @@ int mptl_cuda_stage_forward(const mptl_cuda_stage *st, mptl_cuda_stream stream) 
   if (b.failed) return MPTL_INVALID_VALUE;
   for (int j = 0; j < st->n && st->numel > 0; j++) {
     const mptl_cuda_op *op = &st->ops[j];
-    if (op->kind != MPTL_CUDA_BATCHNORM) continue;
+    if (op->id != MPTL_OP_BATCHNORM2D) continue;
     int error =
         mptl_batchnorm_begin(&op->bn, &op->in[0], st->numel / st->c, st->c, st->train, vectors_of(st, j), partial_of(st), stream);
     if (error != 0) return error;
@@ -312,25 +312,25 @@ int mptl_cuda_stage_forward(const mptl_cuda_stage *st, mptl_cuda_stream stream) 
 static void add_gradient_step(builder *b, int j, int k) {
   const mptl_cuda_op *op = &b->stage->ops[j];
   mptl_step *s;
-  switch (op->kind) {
-    case MPTL_CUDA_BATCHNORM:
+  switch (op->id) {
+    case MPTL_OP_BATCHNORM2D:
       s = add_step(b, MPTL_STEP_BATCHNORM_BACKWARD, &op->in[0], &op->dx[k], op->from[k] < 0);
       s->vectors = vectors_of(b->stage, j);
       break;
-    case MPTL_CUDA_RELU:
+    case MPTL_OP_RELU:
       add_step(b, MPTL_STEP_RELU_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
       break;
-    case MPTL_CUDA_RELU6:
+    case MPTL_OP_RELU6:
       add_step(b, MPTL_STEP_RELU6_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
       break;
-    case MPTL_CUDA_SIGMOID:
+    case MPTL_OP_SIGMOID:
       add_step(b, MPTL_STEP_SIGMOID_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
       break;
-    case MPTL_CUDA_DROPOUT:
+    case MPTL_OP_DROPOUT:
       s = add_step(b, MPTL_STEP_DROPOUT, NULL, &op->dx[k], op->from[k] < 0);
       set_dropout(s, op);
       break;
-    case MPTL_CUDA_MUL:
+    case MPTL_OP_MUL:
       add_step(b, MPTL_STEP_MUL, &op->in[1 - k], &op->dx[k], op->from[k] < 0);
       break;
     default:
@@ -345,7 +345,7 @@ static void add_gradients(builder *b, int j) {
   const mptl_cuda_op *op = &b->stage->ops[j];
   int inside[2], n = 0;
   for (int k = 0; k < op->n_in; k++) {
-    if (op->dx[k].stats == NULL) continue;
+    if (!op->dx[k].wanted) continue;
     if (op->from[k] < 0)
       add_gradient_step(b, j, k);
     else
@@ -373,7 +373,7 @@ static bool add_path(builder *b, int j) {
   for (int i = j + 1; i < b->stage->n; i++)
     for (int k = 0; k < b->stage->ops[i].n_in; k++) {
       if (b->stage->ops[i].from[k] != j) continue;
-      if (b->stage->ops[i].dx[k].stats == NULL || !add_path(b, i)) return false;
+      if (!b->stage->ops[i].dx[k].wanted || !add_path(b, i)) return false;
       add_gradient_step(b, i, k);
     }
   return true;
@@ -384,7 +384,7 @@ int mptl_cuda_stage_backward(const mptl_cuda_stage *st, mptl_cuda_stream stream)
   mptl_steps steps;
   for (int j = 0; j < st->n && st->numel > 0; j++) {
     const mptl_cuda_op *op = &st->ops[j];
-    if (op->kind != MPTL_CUDA_BATCHNORM) continue;
+    if (op->id != MPTL_OP_BATCHNORM2D) continue;
     builder path = builder_of(st, &steps, st->c);
     if (!add_path(&path, j)) continue;
     if (path.failed) return MPTL_INVALID_VALUE;

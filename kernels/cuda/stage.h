@@ -71,11 +71,11 @@ size_t mptl_sums_bytes(size_t rows, size_t c);
 
 /* Adds up, around the first row's values, x and its squares by channel; then sets a batch norm's mean, inv_std, running statistics and
  * vectors. In evaluation the vectors only. */
-int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, size_t rows, size_t c, bool train,
-                         float *vectors, void *partial, mptl_cuda_stream stream);
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train, float *vectors,
+                         void *partial, mptl_cuda_stream stream);
 
 /* The same for the gradient that comes out of the steps: its sum and that of its product with x - mean; then dgamma, dbeta and vectors. */
-int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, const mptl_steps *steps, size_t rows,
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_steps *steps, size_t rows,
                                   size_t c, float *vectors, void *partial, mptl_cuda_stream stream);
 
 /* ---- Running steps ---- */

@@ -255,7 +255,7 @@ finish finish_of(after kind, const layout &l, const void *partial) {
 
 size_t mptl_sums_bytes(size_t rows, size_t c) { return (size_t)layout_of(rows, c).blocks * 2 * c * sizeof(double); }
 
-int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, size_t rows, size_t c, bool train,
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train,
                          float *vectors, void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
@@ -273,7 +273,7 @@ int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *
   return finish_up(f, source, stream);
 }
 
-int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda_source *x, const mptl_steps *steps, size_t rows,
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_steps *steps, size_t rows,
                                   size_t c, float *vectors, void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
@@ -287,7 +287,7 @@ int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_cuda
 
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c) { return mptl_sums_bytes(rows, c); }
 
-int mptl_cuda_bias_gradient(float *dbias, const mptl_cuda_source *dy, size_t rows, size_t c, void *scratch,
+int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch,
                             mptl_cuda_stream stream) {
   if (c == 0) return 0;
   layout l = layout_of(rows, c);

@@ -134,7 +134,7 @@ static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *
   return t;
 }
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_cuda_rounding *weights, mptl_cuda_weights shape,
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights, mptl_cuda_weights shape,
                             mptl_cuda_stream stream) {
   if (shape.k * shape.c * shape.s == 0) return 0;
   mptl_sink_arg sink = mptl_array_sink(dst, sizeof(float), weights->rounder, weights->key, weights->index0, weights->stats);

@@ -15,14 +15,15 @@ static int calls_left; /* until one fails; 0: none does */
 
 static mptl_status next_call(void) { return calls_left > 0 && --calls_left == 0 ? mptl_fail(MPTL_EBACKEND, "no luck") : MPTL_OK; }
 
-static mptl_status forward(mptl_device *d, mptl_stage *stage) {
+static mptl_status run(mptl_device *d, const mptl_stage *stage, const mptl_step *number, bool forward) {
   MPTL_TRY(next_call());
-  return cpu->forward(d, stage);
+  return cpu->run(d, stage, number, forward);
 }
 
-static mptl_status backward(mptl_device *d, mptl_stage *stage) {
+static mptl_status find_ranges(mptl_device *d, const mptl_stage *stage, const mptl_step *number, bool forward, int i,
+                               float *largest) {
   MPTL_TRY(next_call());
-  return cpu->backward(d, stage);
+  return cpu->find_ranges(d, stage, number, forward, i, largest);
 }
 
 static mptl_status round_arrays(mptl_device *d, const mptl_rounding *arrays, size_t count) {
@@ -141,7 +142,7 @@ int main(void) {
   CHECK(mptl_device_open(&device, "cpu", 0) == MPTL_OK);
   cpu = device->backend;
   mptl_backend failing = *cpu;
-  failing.forward = forward, failing.backward = backward, failing.round = round_arrays, failing.fill = fill;
+  failing.run = run, failing.find_ranges = find_ranges, failing.round = round_arrays, failing.fill = fill;
   failing.max_abs = max_abs;
   device->backend = &failing;
   if (fails_everywhere(device) != 0) return 1;

@@ -30,10 +30,10 @@ typedef struct training {
 static _Thread_local training *mine;
 
 /* The first stage of each step but the first one waits for a whole step of the other. */
-static mptl_status forward(mptl_device *device, mptl_stage *stage) {
+static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward) {
   if (mine->other != NULL && !mine->waited) sem_wait(&mine->other->stepped);
   mine->waited = true;
-  return mine->backend->forward(device, stage);
+  return mine->backend->run(device, stage, step, forward);
 }
 
 static int add(mptl_graph *g, const char *kind, int input, int out) {
@@ -90,7 +90,7 @@ static int train(training *t) {
   CHECK(mptl_device_open(&device, t->name, t->threads) == MPTL_OK);
   t->backend = device->backend;
   mptl_backend waiting = *device->backend;
-  waiting.forward = forward;
+  waiting.run = run;
   device->backend = &waiting;
   CHECK(mptl_model_create(&model, t->graph, 1, device) == MPTL_OK);
   CHECK(mptl_program_create(&program, model, assignment, &(mptl_program_options){.batch = BATCH, .train = true}) == MPTL_OK);
@@ -107,7 +107,7 @@ static int train(training *t) {
   return 0;
 }
 
-static void *run(void *argument) {
+static void *train_thread(void *argument) {
   mine = argument;
   mine->failed = train(mine);
   if (mine->failed != 0)
@@ -136,9 +136,9 @@ int main(int argc, char **argv) {
   pthread_t threads[2];
   for (int i = 0; i < 2; i++) {
     CHECK(start(&alone[i], names[i], 1 + i, NULL) == 0 && start(&together[i], names[i], 1 + i, &together[1 - i]) == 0);
-    run(&alone[i]);
+    train_thread(&alone[i]);
   }
-  for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, run, &together[i]) == 0);
+  for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, train_thread, &together[i]) == 0);
   for (int i = 0; i < 2; i++) CHECK(pthread_join(threads[i], NULL) == 0);
   for (int i = 0; i < 2; i++) {
     CHECK(alone[i].failed == 0 && together[i].failed == 0);

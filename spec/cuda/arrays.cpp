@@ -135,7 +135,7 @@ static void accumulation(void) {
       for (float &v : sum) v = random_float(&state, 10);
       x[5] = INFINITY, before = sum;
       mptl_round_stats got = {};
-      mptl_cuda_sink s = {};
+      mptl_sink s = {};
       s.data = sum.data(), s.size = 4, s.rounder = &r, s.accumulate = true, s.stats = &got;
       CHECK(mptl_cuda_write(&s, x.data(), n, NULL, 0, NULL) == 0, "write is refused");
       for (size_t i = 0; i < n; i++) {
@@ -163,7 +163,7 @@ static void sinks(void) {
       mptl_rounder r = make_rounder(name, (mptl_rounding_mode)mode, MPTL_INF);
       mptl_round_stats got = {}, want = {};
       std::vector<mptl_exponents> exponents(2);
-      mptl_cuda_sink s = {};
+      mptl_sink s = {};
       s.data = sum.data(), s.size = 4, s.rounder = &r, s.accumulate = true, s.stats = &got, s.exponents = &exponents[0];
       s.key = mptl_make_key(8, MPTL_STREAM_ROUND, 3, 4), s.index0 = 128;
       sum = before;
@@ -197,7 +197,7 @@ static void rows(void) {
         mptl_cuda_round(x.data(), x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
         std::vector<uint8_t> codes((start + n) * bytes + 1);
         mptl_cuda_encode(codes.data() + start * bytes, x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
-        mptl_cuda_source source = {codes.data() + start * bytes, bytes, &r};
+        mptl_source source = {codes.data() + start * bytes, bytes, &r};
         std::vector<float> floats(count * wide + 1, 7.0f);
         std::vector<uint16_t> bf16(count * wide + 1, 7);
         std::vector<uint8_t> again(count * wide + 1, 7);
@@ -222,7 +222,7 @@ static void rows(void) {
       std::vector<uint8_t> codes(n + 1, 7);
       mptl_round_stats got = {}, want = {};
       mptl_exponents exponents[2] = {};
-      mptl_cuda_sink s = {};
+      mptl_sink s = {};
       s.data = codes.data(), s.size = 1, s.rounder = &r, s.stats = &got, s.exponents = &exponents[0];
       s.key = mptl_make_key(8, MPTL_STREAM_ROUND, 3, 4), s.index0 = 128;
       CHECK(mptl_cuda_write_rows(&s, x.data(), count, wide, bias.data(), c, NULL) == 0, "refused");
@@ -251,7 +251,7 @@ static void others(void) {
     std::vector<uint8_t> codes(n + 8);
     std::vector<uint16_t> bf16(n + 1, 7);
     mptl_cuda_encode(codes.data(), x.data(), n, &r, mptl_key{}, 0, NULL, NULL);
-    mptl_cuda_source source = {codes.data(), 1, &r};
+    mptl_source source = {codes.data(), 1, &r};
     size_t from = n / 3;
     mptl_cuda_cast(bf16.data(), MPTL_CUDA_CAST_BF16, &source, from, n - from, NULL);
     mptl_cuda_cast(y.data(), MPTL_CUDA_CAST_F32, &source, from, n - from, NULL);
@@ -261,7 +261,7 @@ static void others(void) {
     }
     CHECK(bf16[n - from] == 7, "cast wrote beyond the end");
     std::vector<uint8_t> again(n + 1, 7);
-    mptl_cuda_source floats = {y.data(), 4, &r};
+    mptl_source floats = {y.data(), 4, &r};
     mptl_cuda_cast(again.data(), MPTL_CUDA_CAST_CODE8, &floats, 0, n - from, NULL);
     CHECK(memcmp(again.data(), codes.data() + from, n - from) == 0 && again[n - from] == 7, "cast to codes");
     float largest = 0.25f, max = n ? 0.0f : 0.25f;
@@ -282,7 +282,7 @@ static void others(void) {
   }
   mptl_round_stats got = {};
   std::vector<uint8_t> codes(37);
-  mptl_cuda_sink s = {};
+  mptl_sink s = {};
   s.data = codes.data(), s.size = 1, s.rounder = &r, s.stats = &got;
   mptl_cuda_write_constant(&s, 1000.0f, 37, NULL);
   CHECK(got.elements == 37 && got.overflow == 37 && got.max_abs == 1000 && codes[36] == r.max_code,
@@ -304,7 +304,7 @@ static void lists(void) {
     std::vector<std::vector<float>> src(count), dst(count);
     std::vector<mptl_round_stats> got(count), want(count);
     std::vector<mptl_exponents> exponents(count), expected(count);
-    std::vector<mptl_cuda_rounding> list(count);
+    std::vector<mptl_rounding> list(count);
     for (size_t k = 0; k < count; k++) {
       size_t n = sizes[(k + count) % (sizeof sizes / sizeof *sizes)], start = k % PAD, same = k % 6 == 5 ? k - 1 : k;
       src[k].resize(n + PAD);
@@ -313,7 +313,7 @@ static void lists(void) {
       dst[k].assign(n + PAD, 77);
       bool in_place = k % 4 == 1, only_exponents = k % 7 == 3;
       if (in_place) dst[k] = src[k];
-      mptl_cuda_rounding *a = &list[k];
+      mptl_rounding *a = &list[k];
       a->dst = only_exponents ? NULL : dst[k].data() + start;
       a->src = in_place ? dst[k].data() + start : src[k].data() + start;
       a->n = n;

@@ -36,7 +36,7 @@ struct operand {
   size_t size;
   std::vector<uint8_t> bytes;
   const mptl_rounder *codes() const { return size < 4 ? &rounder : NULL; }
-  mptl_cuda_source source() const { return {bytes.data(), size, codes()}; }
+  mptl_source source() const { return {bytes.data(), size, codes()}; }
 };
 
 static operand filled(const char *format, const mptl_whole *numbers, size_t n) {
@@ -44,7 +44,7 @@ static operand filled(const char *format, const mptl_whole *numbers, size_t n) {
   o.rounder = make_rounder(format, MPTL_NEAREST_EVEN, MPTL_SATURATE);
   o.size = mptl_code_size(o.rounder.format);
   o.bytes.assign((n + 1) * o.size, 0x55);
-  mptl_cuda_sink sink = {};
+  mptl_sink sink = {};
   sink.data = o.bytes.data(), sink.size = o.size, sink.rounder = o.codes();
   CHECK(mptl_cuda_fill_whole(&sink, numbers, n, NULL) == 0, "%s: filling is refused", format);
   for (size_t i = 0; i < o.size; i++) CHECK(o.bytes[n * o.size + i] == 0x55, "%s: wrote behind", format);
@@ -90,7 +90,7 @@ static mptl_cuda_verdict check(const std::vector<float> &result, const operand &
                                size_t samples, int64_t most = INT64_MAX) {
   mptl_cuda_verdict v;
   memset(&v, 0, sizeof v);
-  mptl_cuda_source first = a.source(), second = b.source();
+  mptl_source first = a.source(), second = b.source();
   mptl_cuda_sums sums = p.sums();
   CHECK(mptl_cuda_check_sums(&v, result.data(), &first, &second, &sums, samples, most, NULL) == 0, "%s: refused",
         p.name().c_str());
@@ -158,7 +158,7 @@ static void sums(void) {
     }
   mptl_cuda_sums s = product{shapes[0], MPTL_PASSES}.sums();
   mptl_cuda_verdict v = {};
-  mptl_cuda_source none = {NULL, 4, NULL};
+  mptl_source none = {NULL, 4, NULL};
   CHECK(mptl_cuda_check_sums(&v, NULL, &none, &none, &s, 1, 1, NULL) != 0, "there is no fourth pass");
 }
 

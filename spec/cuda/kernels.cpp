@@ -4,10 +4,10 @@
 
 /* ---- Stages ---- */
 
-static mptl_cuda_op op_of(mptl_cuda_kind kind, int from0, int from1) {
+static mptl_cuda_op op_of(mptl_op_id kind, int from0, int from1) {
   mptl_cuda_op op = {};
-  op.kind = kind;
-  op.n_in = kind == MPTL_CUDA_ADD || kind == MPTL_CUDA_MUL ? 2 : 1;
+  op.id = kind;
+  op.n_in = kind == MPTL_OP_ADD || kind == MPTL_OP_MUL ? 2 : 1;
   op.from[0] = from0, op.from[1] = from1;
   return op;
 }
@@ -50,8 +50,8 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
   result y[4] = {make_result(n, format, mode, false, start), make_result(n, "FP(6,9,0)", mode, false, 0),
                  make_result(n, format, mode, false, 0), make_result(n, format, mode, false, start)};
   norm norms[2] = {norm(c), norm(c)};
-  mptl_cuda_op ops[4] = {op_of(MPTL_CUDA_BATCHNORM, -1, -1), op_of(MPTL_CUDA_BATCHNORM, -1, -1), op_of(MPTL_CUDA_ADD, 0, 1),
-                         op_of(MPTL_CUDA_RELU, 2, -1)};
+  mptl_cuda_op ops[4] = {op_of(MPTL_OP_BATCHNORM2D, -1, -1), op_of(MPTL_OP_BATCHNORM2D, -1, -1), op_of(MPTL_OP_ADD, 0, 1),
+                         op_of(MPTL_OP_RELU, 2, -1)};
   ops[0].in[0] = a.source(), ops[1].in[0] = b.source();
   for (int k = 0; k < 2; k++) ops[k].bn = norms[k].get();
   for (int j = 0; j < 4; j++) ops[j].y = sink_of(&y[j], j == 3);
@@ -131,8 +131,8 @@ static void chain(size_t rows, size_t c, const char *format, int mode, size_t st
   value in[3] = {random_value(n, format, start, 3), random_value(n, "FP(4,3,4)", 0, 3), random_value(n, "fp32", start, 3)};
   std::vector<result> y;
   for (int j = 0; j < 5; j++) y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", mode, false, j == 4 ? start : 0));
-  mptl_cuda_op ops[5] = {op_of(MPTL_CUDA_SIGMOID, -1, -1), op_of(MPTL_CUDA_ADD, -1, 0), op_of(MPTL_CUDA_MUL, -1, 1),
-                         op_of(MPTL_CUDA_RELU6, 2, -1), op_of(MPTL_CUDA_DROPOUT, 3, -1)};
+  mptl_cuda_op ops[5] = {op_of(MPTL_OP_SIGMOID, -1, -1), op_of(MPTL_OP_ADD, -1, 0), op_of(MPTL_OP_MUL, -1, 1),
+                         op_of(MPTL_OP_RELU6, 2, -1), op_of(MPTL_OP_DROPOUT, 3, -1)};
   ops[0].in[0] = in[2].source(), ops[1].in[0] = in[1].source(), ops[2].in[0] = in[0].source();
   ops[4].p = 0.3, ops[4].mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
   for (int j = 0; j < 5; j++) ops[j].y = sink_of(&y[(size_t)j], j == 4);
@@ -155,7 +155,7 @@ static void chain(size_t rows, size_t c, const char *format, int mode, size_t st
 }
 
 /* One operator backward, to memory; both inputs of those that have two. */
-static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, int mode, size_t start) {
+static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int mode, size_t start) {
   value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)}, out = random_value(n, format, 0, 8),
         dy = random_value(n, "FP(5,2,0)", start, 2);
   result g[2] = {make_result(n, format, mode, false, start), make_result(n, "FP(5,2,0)", mode, true, start)};
@@ -170,11 +170,11 @@ static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, i
     std::vector<float> want(n);
     for (size_t i = 0; i < n; i++) {
       float d = dy.x[i], o = out.x[i];
-      want[i] = kind == MPTL_CUDA_RELU      ? (o <= 0 ? 0.0f : d)
-                : kind == MPTL_CUDA_RELU6   ? (o <= 0 || o >= 6 ? 0.0f : d)
-                : kind == MPTL_CUDA_SIGMOID ? d * (o * (1.0f - o))
-                : kind == MPTL_CUDA_DROPOUT ? (dropped(op.mask, i, 0.5) ? 0.0f : d * 2.0f)
-                : kind == MPTL_CUDA_MUL     ? d * x[1 - k].x[i]
+      want[i] = kind == MPTL_OP_RELU      ? (o <= 0 ? 0.0f : d)
+                : kind == MPTL_OP_RELU6   ? (o <= 0 || o >= 6 ? 0.0f : d)
+                : kind == MPTL_OP_SIGMOID ? d * (o * (1.0f - o))
+                : kind == MPTL_OP_DROPOUT ? (dropped(op.mask, i, 0.5) ? 0.0f : d * 2.0f)
+                : kind == MPTL_OP_MUL     ? d * x[1 - k].x[i]
                                             : d;
     }
     expect(&g[k], want);
@@ -184,7 +184,7 @@ static void backward_of_one(mptl_cuda_kind kind, size_t n, const char *format, i
 
 /* What a stage of these operators leaves: results, gradients, statistics, one after the other. from[j]: what operator j takes, -1: memory,
  * which the second input of an addition always is where the operator in front of it has no batch norm beside it. */
-static std::vector<uint8_t> run_stage(const std::vector<mptl_cuda_kind> &kinds, size_t rows, size_t c, const char *format,
+static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size_t rows, size_t c, const char *format,
                                       bool exponents) {
   size_t n = rows * c, count = kinds.size();
   uint64_t before = state;
@@ -202,7 +202,7 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_cuda_kind> &kinds, 
   }
   value dy = random_value(n, "FP(5,2,0)", 0, 2);
   for (size_t j = 0; j < count; j++) {
-    bool first = j == 0 || kinds[j] == MPTL_CUDA_BATCHNORM, both = kinds[j] == MPTL_CUDA_ADD && j == 2;
+    bool first = j == 0 || kinds[j] == MPTL_OP_BATCHNORM2D, both = kinds[j] == MPTL_OP_ADD && j == 2;
     mptl_cuda_op op = op_of(kinds[j], first ? -1 : both ? 0 : (int)j - 1, both ? 1 : -1);
     op.in[0] = op.in[1] = in[j].source(), op.out = out[j].source(), op.bn = norms[j].get();
     op.y = sink_of(&y[j], j == count - 1);
@@ -227,8 +227,8 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_cuda_kind> &kinds, 
 
 /* Counting exponents takes the general kernels, not counting them those of paths: both leave the same. */
 static void paths(void) {
-  const mptl_cuda_kind bn = MPTL_CUDA_BATCHNORM, relu = MPTL_CUDA_RELU, add = MPTL_CUDA_ADD;
-  const std::vector<mptl_cuda_kind> stages[] = {{bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
+  const mptl_op_id bn = MPTL_OP_BATCHNORM2D, relu = MPTL_OP_RELU, add = MPTL_OP_ADD;
+  const std::vector<mptl_op_id> stages[] = {{bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
   static const size_t shapes[][2] = {{67, 64}, {3, 304}, {2100, 24}, {2500, 8}};
   for (const auto &kinds : stages)
     for (const char *format : {"FP(4,3,4)", "FP(3,2,2)", "FP(6,9,0)", "fp8_e4m3fn", "fp8_e5m2", "fp32"})
@@ -253,20 +253,20 @@ static void stages(void) {
     residual(70000 / c, c, "FP(4,3,4)", MPTL_NEAREST_EVEN, 1, true);
     residual(70000 / c, c, "fp32", MPTL_NEAREST_EVEN, 0, false);
   }
-  for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
+  for (int kind = MPTL_OP_RELU; kind <= MPTL_OP_MUL; kind++)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
-      backward_of_one((mptl_cuda_kind)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+      backward_of_one((mptl_op_id)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
   counts_exponents = false; /* plain kernels, where the formats allow */
   static const size_t plain[][2] = {{7, 8}, {67, 64}, {3, 304}, {700, 24}};
   for (const auto &shape : plain)
     for (const char *format : {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 0, true);
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 16, false);
-      for (int kind = MPTL_CUDA_RELU; kind <= MPTL_CUDA_MUL; kind++)
-        backward_of_one((mptl_cuda_kind)kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
+      for (int kind = MPTL_OP_RELU; kind <= MPTL_OP_MUL; kind++)
+        backward_of_one((mptl_op_id)kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
     }
   counts_exponents = true;
-  mptl_cuda_op bad[2] = {op_of(MPTL_CUDA_RELU, -1, -1), op_of(MPTL_CUDA_RELU, -1, -1)};
+  mptl_cuda_op bad[2] = {op_of(MPTL_OP_RELU, -1, -1), op_of(MPTL_OP_RELU, -1, -1)};
   mptl_cuda_stage st = {2, bad, 8, 1, false, {}, NULL};
   CHECK(mptl_cuda_stage_forward(&st, NULL) == 1, "an operator that nobody reads");
   bad[1].from[0] = 1;
@@ -281,7 +281,7 @@ static void bias_gradients(void) {
       value dy = random_value(rows * c, "FP(5,2,0)", 1, 2);
       std::vector<float> dbias(c + 1, 7);
       std::vector<double> scratch(mptl_cuda_bias_gradient_scratch(rows, c) / 8 + 1);
-      mptl_cuda_source source = dy.source();
+      mptl_source source = dy.source();
       mptl_cuda_bias_gradient(dbias.data(), &source, rows, c, scratch.data(), NULL);
       for (size_t i = 0; i < c; i++) {
         double sum = 0, size = 0;

@@ -15,15 +15,15 @@ static void check_close(const char *what, float got, long double want, long doub
 
 /* Runs forward into a new result; the floats that are there. */
 static std::vector<float> forward(result *y, const value &x, size_t batch, size_t classes) {
-  mptl_cuda_sink sink = sink_of(y, true);
-  mptl_cuda_source source = x.source();
+  mptl_sink sink = sink_of(y, true);
+  mptl_source source = x.source();
   CHECK(mptl_cuda_log_softmax_forward(&sink, &source, batch, classes, NULL) == 0, "forward is refused");
   return read_result(y);
 }
 
 static std::vector<float> backward(result *dx, const value &y, const value &dy, size_t batch, size_t classes) {
-  mptl_cuda_sink sink = sink_of(dx, true);
-  mptl_cuda_source sources[2] = {y.source(), dy.source()};
+  mptl_sink sink = sink_of(dx, true);
+  mptl_source sources[2] = {y.source(), dy.source()};
   CHECK(mptl_cuda_log_softmax_backward(&sink, &sources[0], &sources[1], batch, classes, NULL) == 0, "backward is refused");
   return read_result(dx);
 }
@@ -79,9 +79,9 @@ static void nll_forward(const value &x, const std::vector<int32_t> &labels, size
                         int mode, size_t start) {
   size_t batch = labels.size();
   result y = make_result(batch, format, mode, false, start);
-  mptl_cuda_sink sink = sink_of(&y, true);
-  mptl_cuda_source source = x.source();
-  mptl_cuda_loss got = {77, 77, 77};
+  mptl_sink sink = sink_of(&y, true);
+  mptl_source source = x.source();
+  mptl_loss got = {77, 77, 77};
   CHECK(mptl_cuda_nll_loss_forward(&sink, &source, labels.data(), batch, classes, valid, &got, NULL) == 0, "forward is refused");
   std::vector<float> losses(batch);
   int32_t correct = 0, bad = -1;
@@ -106,8 +106,8 @@ static void nll_backward(const value &dy, const std::vector<int32_t> &labels, si
                          bool accumulate, size_t start) {
   size_t batch = labels.size();
   result dx = make_result(batch * classes, format, mode, accumulate, start);
-  mptl_cuda_sink sink = sink_of(&dx, true);
-  mptl_cuda_source source = dy.source();
+  mptl_sink sink = sink_of(&dx, true);
+  mptl_source source = dy.source();
   CHECK(mptl_cuda_nll_loss_backward(&sink, &source, labels.data(), batch, classes, NULL) == 0, "backward is refused");
   std::vector<float> want(batch * classes);
   for (size_t r = 0; r < batch; r++) want[r * classes + (size_t)labels[r]] = -dy.x[r];
@@ -201,9 +201,9 @@ static void bad_labels(void) {
   labels[0] = 11;
   nll_forward(x, labels, classes, 300, "fp32", MPTL_NEAREST_EVEN, 0);
   result sum = make_result(batch, "fp32", MPTL_NEAREST_EVEN, true, 0);
-  mptl_cuda_sink sink = sink_of(&sum, true);
-  mptl_cuda_source source = x.source();
-  mptl_cuda_loss loss;
+  mptl_sink sink = sink_of(&sum, true);
+  mptl_source source = x.source();
+  mptl_loss loss;
   CHECK(mptl_cuda_nll_loss_forward(&sink, &source, labels.data(), batch, classes, batch, &loss, NULL) != 0,
         "losses are not added to others");
 }

@@ -20,7 +20,7 @@ struct value {
   std::vector<uint8_t> bytes;
   std::vector<float> x;
   size_t start; /* in elements: where it begins in bytes */
-  mptl_cuda_source source() const { return {bytes.data() + start * size, size, &rounder}; }
+  mptl_source source() const { return {bytes.data() + start * size, size, &rounder}; }
 };
 
 /* Numbers, rounded to a format first. */
@@ -72,11 +72,11 @@ static inline result make_result(size_t n, const char *format, int mode, bool ac
   return r;
 }
 
-static inline mptl_cuda_sink sink_of(result *r, bool stored) {
-  mptl_cuda_sink s = {};
+static inline mptl_sink sink_of(result *r, bool stored) {
+  mptl_sink s = {};
   s.data = stored ? r->bytes.data() + r->start * r->size : NULL;
   s.size = r->size, s.rounder = &r->rounder, s.key = r->key, s.index0 = r->index0;
-  s.accumulate = r->accumulate, s.stats = &r->stats, s.exponents = counts_exponents ? &r->exponents : NULL;
+  s.accumulate = r->accumulate, s.wanted = true, s.stats = &r->stats, s.exponents = counts_exponents ? &r->exponents : NULL;
   return s;
 }
 

@@ -43,8 +43,8 @@ static size_t largest(const std::vector<float> &x, const std::vector<size_t> &el
 }
 
 static void averages(const mptl_pool &p, const value &x, const value &dy, result y, result dx) {
-  mptl_cuda_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
-  mptl_cuda_source x_source = x.source(), dy_source = dy.source();
+  mptl_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
+  mptl_source x_source = x.source(), dy_source = dy.source();
   CHECK(mptl_cuda_avgpool_forward(&y_sink, &x_source, &p, NULL) == 0, "forward is refused");
   CHECK(mptl_cuda_avgpool_backward(&dx_sink, &dy_source, &p, NULL) == 0, "backward is refused");
   std::vector<float> means(outputs(p)), gradients(inputs(p));
@@ -60,8 +60,8 @@ static void averages(const mptl_pool &p, const value &x, const value &dy, result
 }
 
 static void maxima(const mptl_pool &p, const value &x, const value &dy, result y, result dx) {
-  mptl_cuda_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
-  mptl_cuda_source x_source = x.source(), dy_source = dy.source();
+  mptl_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
+  mptl_source x_source = x.source(), dy_source = dy.source();
   CHECK(mptl_cuda_maxpool_forward(&y_sink, &x_source, &p, NULL) == 0, "forward is refused");
   std::vector<uint64_t> scratch(mptl_cuda_maxpool_scratch(&p) / 8 + 2); /* whole vectors */
   void *places = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);

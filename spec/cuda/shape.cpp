@@ -21,8 +21,8 @@ static void concat(const std::vector<size_t> &counts, size_t pixels, size_t shuf
   mptl_cuda_concat shape = {pixels, (int)counts.size(), {}, shuffle};
   std::vector<value> x;
   std::vector<result> dx;
-  std::vector<mptl_cuda_source> sources;
-  std::vector<mptl_cuda_sink> sinks;
+  std::vector<mptl_source> sources;
+  std::vector<mptl_sink> sinks;
   size_t c = 0, unwanted = turn % 3 == 0 && counts.size() > 1 ? turn % counts.size() : SIZE_MAX;
   for (size_t k = 0; k < counts.size(); k++) {
     shape.counts[k] = counts[k], c += counts[k];
@@ -33,10 +33,10 @@ static void concat(const std::vector<size_t> &counts, size_t pixels, size_t shuf
   value dy = random_value(pixels * c, formats[turn / 2 % 3], turn % 2, 2);
   for (size_t k = 0; k < counts.size(); k++) {
     sources.push_back(x[k].source()), sinks.push_back(sink_of(&dx[k], true));
-    if (k == unwanted) sinks[k].stats = NULL;
+    if (k == unwanted) sinks[k].wanted = false;
   }
-  mptl_cuda_sink y_sink = sink_of(&y, true);
-  mptl_cuda_source dy_source = dy.source();
+  mptl_sink y_sink = sink_of(&y, true);
+  mptl_source dy_source = dy.source();
   CHECK(mptl_cuda_concat_forward(&y_sink, sources.data(), &shape, NULL) == 0, "forward is refused");
   CHECK(mptl_cuda_concat_backward(sinks.data(), &dy_source, &shape, NULL) == 0, "backward is refused");
   std::vector<float> want(pixels * c);
@@ -101,8 +101,8 @@ static void slice_forward(size_t pixels, size_t c, size_t first, size_t count) {
   mptl_cuda_slice shape = {pixels, c, first, count, false};
   value x = random_value(pixels * c, formats[turn % 3], turn % 5, 3);
   result y = make_result(pixels * count, formats[(turn + turn / 3) % 3], mode_of(turn), false, turn % 3);
-  mptl_cuda_sink sink = sink_of(&y, true);
-  mptl_cuda_source source = x.source();
+  mptl_sink sink = sink_of(&y, true);
+  mptl_source source = x.source();
   CHECK(mptl_cuda_slice_forward(&sink, &source, &shape, NULL) == 0, "forward is refused");
   std::vector<float> want;
   for (size_t p = 0; p < pixels; p++)
@@ -116,8 +116,8 @@ static void slice_backward(size_t pixels, size_t c, size_t first, size_t count, 
   value dy = random_value(pixels * count, formats[turn % 3], turn % 4, 3);
   result dx = make_result(pixels * c, formats[(turn + turn / 3) % 3], mode_of(turn), accumulate, turn % 3);
   if (turn % 5 == 0 && !accumulate) emulate(&dx);
-  mptl_cuda_sink sink = sink_of(&dx, true);
-  mptl_cuda_source source = dy.source();
+  mptl_sink sink = sink_of(&dx, true);
+  mptl_source source = dy.source();
   std::vector<float> whole(pixels * c);
   std::vector<size_t> places;
   for (size_t p = 0; p < pixels; p++)

@@ -34,7 +34,7 @@ static void sums_behind_a_batch_norm(size_t rows, size_t c) {
   std::vector<double> partial(mptl_sums_bytes(rows, c) / sizeof(double));
   mptl_cuda_batchnorm bn = {};
   bn.mean = mean.data(), bn.inv_std = inv_std.data(), bn.gamma = gamma.data(), bn.dgamma = dgamma.data(), bn.dbeta = dbeta.data();
-  mptl_cuda_source sources[2] = {dy.source(), x.source()};
+  mptl_source sources[2] = {dy.source(), x.source()};
   mptl_steps steps;
   memset((void *)&steps, 0, sizeof steps);
   steps.n = 2, steps.c = (uint32_t)c, steps.numel = n;

@@ -35,7 +35,7 @@ static void check_packing(mptl_cuda_weights shape, size_t shift, mptl_cuda_cast_
   x[n / 2] = 0;
   mptl_round_stats got = {}, want = {};
   mptl_exponents got_exponents = {}, want_exponents = {};
-  mptl_cuda_rounding how = {};
+  mptl_rounding how = {};
   how.src = x, how.rounder = r, how.index0 = (uint64_t)7 << 32;
   how.key = mptl_make_key(5, MPTL_STREAM_ROUND, 1, 2);
   how.stats = r != NULL ? &got : NULL, how.exponents = &got_exponents;

@@ -30,18 +30,6 @@ void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n) {
   mptl_exponents_merge(exponents, &here);
 }
 
-void mptl_measure_begin(mptl_sink *s, mptl_measured *measured) {
-  *measured = (mptl_measured){.stats = s->stats};
-  s->stats = &measured->found;
-  s->measure = true;
-}
-
-void mptl_measure_end(mptl_sink *s, mptl_measured *measured) {
-  s->stats = measured->stats;
-  s->measure = false;
-  mptl_rounder_fit(s->rounder, measured->found.max_abs);
-}
-
 void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n) {
   float largest = mptl_max_abs_f32(results, n);
   if (largest > stats->max_abs) stats->max_abs = largest;
@@ -49,7 +37,7 @@ void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n) 
 
 void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mptl_round_stats *stats) {
   uint64_t index = s->index0 + offset;
-  if (s->measure) {
+  if (s->ranging) {
     mptl_note_largest(stats, results, n);
     return;
   }

@@ -1,4 +1,4 @@
-/* The CPU backend: its table of operators and its whole-array functions. */
+/* The CPU backend: stages, whole arrays, memory, the device. */
 #include <limits.h>
 #include <omp.h>
 #include <stdlib.h>
@@ -7,77 +7,55 @@
 #include "backend/cpu/cpu.h"
 #include "mptl/machine.h"
 
-static const mptl_cpu_op *const table[] = {
-    &mptl_cpu_input,   &mptl_cpu_conv2d,  &mptl_cpu_linear, &mptl_cpu_batchnorm2d, &mptl_cpu_relu,     &mptl_cpu_relu6,
-    &mptl_cpu_sigmoid, &mptl_cpu_dropout, &mptl_cpu_add,    &mptl_cpu_mul,         &mptl_cpu_avgpool,  &mptl_cpu_maxpool,
-    &mptl_cpu_mean,    &mptl_cpu_concat,  &mptl_cpu_slice,  &mptl_cpu_log_softmax, &mptl_cpu_nll_loss,
-};
+static const mptl_cpu_op *row(const mptl_call *call) { return mptl_cpu_ops[call->op->kind->id]; }
 
-const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind) {
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-    if (strcmp(table[i]->kind, kind->name) == 0) return table[i];
-  return NULL;
-}
-
-static mptl_status op_create(mptl_device *device, mptl_call *call) {
+static mptl_status op_create(mptl_device *device, void **state, const mptl_operator *op) {
+  mptl_call call;
   (void)device;
-  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
-  if (op == NULL) return mptl_fail(MPTL_EUNSUPPORTED, "%s: the CPU backend does not have this operator", call->op->kind->name);
-  return op->create ? op->create(call) : MPTL_OK;
+  *state = NULL;
+  mptl_call_of(&call, &(mptl_member){.is = op}, NULL, NULL);
+  return row(&call)->create ? row(&call)->create(state, &call) : MPTL_OK;
 }
 
-static void op_destroy(mptl_device *device, mptl_call *call) {
+static void op_destroy(mptl_device *device, const mptl_operator *op) {
+  const mptl_cpu_op *r = mptl_cpu_ops[op->op->kind->id];
   (void)device;
-  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
-  if (op != NULL && op->destroy) op->destroy(call);
+  if (r->destroy) r->destroy(op->state);
 }
 
-static size_t op_saved_floats(mptl_device *device, const mptl_call *call) {
+static mptl_status prepare(mptl_device *device, const mptl_stage *stage, size_t *scratch_bytes) {
+  mptl_call call;
   (void)device;
-  const mptl_cpu_op *op = mptl_cpu_op_find(call->op->kind);
-  return op->saved_floats ? op->saved_floats(call) : 0;
+  mptl_call_of(&call, &stage->members[0], NULL, NULL);
+  const mptl_cpu_op *r = row(&call);
+  *scratch_bytes = r->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : r->scratch_bytes ? r->scratch_bytes(&call) : 0;
+  return r->prepare ? mptl_in_operator(r->prepare(&call, scratch_bytes), call.op) : MPTL_OK;
 }
 
-static mptl_status prepare(mptl_device *device, mptl_stage *stage, size_t *scratch_bytes) {
+static mptl_status run_call(const mptl_call *call, bool forward) {
+  return mptl_in_operator(forward ? row(call)->forward(call) : row(call)->backward(call), call->op);
+}
+
+static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward) {
+  mptl_call call;
   (void)device;
-  mptl_call *c = stage->calls[0];
-  const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
-  *scratch_bytes = op->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : op->scratch_bytes ? op->scratch_bytes(c) : 0;
-  return op->prepare ? mptl_in_operator(op->prepare(c, scratch_bytes), c->op) : MPTL_OK;
+  mptl_call_of(&call, &stage->members[0], step, stage->scratch);
+  return row(&call)->pointwise != NULL ? mptl_fused_run(stage, step, forward) : run_call(&call, forward);
 }
 
-/* Where a sink's bias shift comes from the results, the operator runs once to measure them, with all of its sinks. */
-static mptl_status fit(mptl_call *c, mptl_status (*run)(mptl_call *call), mptl_sink *sinks, int n_sinks) {
-  mptl_measured measured[MPTL_MAX_INPUTS];
-  bool fits = false;
-  for (int k = 0; k < n_sinks; k++) fits = fits || mptl_fits(&sinks[k]);
-  if (!fits) return MPTL_OK;
-  for (int k = 0; k < n_sinks; k++)
-    if (mptl_wanted(&sinks[k])) mptl_measure_begin(&sinks[k], &measured[k]);
-  mptl_status status = run(c);
-  for (int k = 0; k < n_sinks; k++)
-    if (mptl_wanted(&sinks[k])) mptl_measure_end(&sinks[k], &measured[k]);
-  return status;
-}
-
-static mptl_status run(mptl_stage *stage, bool is_forward) {
-  mptl_call *c = stage->calls[0];
-  const mptl_cpu_op *op = mptl_cpu_op_find(c->op->kind);
-  if (op->pointwise != NULL) return is_forward ? mptl_fused_forward(stage) : mptl_fused_backward(stage);
-  mptl_status (*function)(mptl_call * call) = is_forward ? op->forward : op->backward;
-  c->scratch = stage->scratch;
-  mptl_status status = is_forward ? fit(c, function, &c->y, 1) : fit(c, function, c->dx, c->op->n_in);
-  return mptl_in_operator(status == MPTL_OK ? function(c) : status, c->op);
-}
-
-static mptl_status forward(mptl_device *device, mptl_stage *stage) {
+/* An operator that is a stage by itself runs, and all of its sinks find their ranges. */
+static mptl_status find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
+                               float *largest) {
+  mptl_call call;
+  mptl_round_stats found[MPTL_MAX_INPUTS] = {{0}};
+  mptl_sink *sinks;
   (void)device;
-  return run(stage, true);
-}
-
-static mptl_status backward(mptl_device *device, mptl_stage *stage) {
-  (void)device;
-  return run(stage, false);
+  mptl_call_of(&call, &stage->members[i], step, stage->scratch);
+  if (row(&call)->pointwise != NULL) return mptl_fused_find_ranges(stage, step, forward, i, largest);
+  mptl_call_find_ranges(&call, forward, found);
+  MPTL_TRY(run_call(&call, forward));
+  for (int k = mptl_call_sinks(&call, forward, &sinks) - 1; k >= 0; k--) largest[k] = found[k].max_abs;
+  return MPTL_OK;
 }
 
 /* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
@@ -232,11 +210,10 @@ static const mptl_backend backend = {
     .lend = copy,
     .op_create = op_create,
     .op_destroy = op_destroy,
-    .op_saved_floats = op_saved_floats,
     .prepare = prepare,
     .compute = mptl_cpu_compute,
-    .forward = forward,
-    .backward = backward,
+    .run = run,
+    .find_ranges = find_ranges,
     .round = round_arrays,
     .fill = fill,
     .max_abs = max_abs,

@@ -27,37 +27,35 @@ typedef struct mptl_tile {
 typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
-  bool backward_selects;                               /* the inputs' gradients are dy's elements, or 0 */
-  mptl_status (*forward_before_sums)(mptl_call *call); /* NULL: nothing to do; only in training */
+  bool backward_selects;                                     /* the inputs' gradients are dy's elements, or 0 */
+  mptl_status (*forward_before_sums)(const mptl_call *call); /* NULL: nothing to do; only in training */
   void (*forward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums);  /* NULL: none; only in training */
   void (*backward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums); /* NULL: none */
-  mptl_status (*forward_begin)(mptl_call *call, const double *sums); /* NULL: nothing to do; sums NULL in evaluation */
-  mptl_status (*backward_begin)(mptl_call *call, const double *sums);
+  mptl_status (*forward_begin)(const mptl_call *call, const double *sums); /* NULL: nothing to do; sums NULL in evaluation */
+  mptl_status (*backward_begin)(const mptl_call *call, const double *sums);
 } mptl_pointwise;
 
 typedef struct mptl_cpu_op {
-  const char *kind;                                       /* name of the operator kind */
-  mptl_status (*create)(mptl_call *call);                 /* NULL: it has no state */
-  void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
-  size_t (*saved_floats)(const mptl_call *call);          /* NULL: 0 */
-  mptl_status (*prepare)(mptl_call *call, size_t *bytes); /* see mptl_backend; NULL: scratch_bytes */
-  size_t (*scratch_bytes)(const mptl_call *call);         /* NULL: 0 */
-  const mptl_pointwise *pointwise;                        /* NULL: the two functions that follow */
-  mptl_status (*forward)(mptl_call *call);
-  mptl_status (*backward)(mptl_call *call);
+  mptl_status (*create)(void **state, const mptl_call *call);   /* NULL: it has no state */
+  void (*destroy)(void *state);                                 /* NULL: nothing to release */
+  mptl_status (*prepare)(const mptl_call *call, size_t *bytes); /* see mptl_backend; NULL: scratch_bytes */
+  size_t (*scratch_bytes)(const mptl_call *call);               /* NULL: 0 */
+  const mptl_pointwise *pointwise;                              /* NULL: the two functions that follow */
+  mptl_status (*forward)(const mptl_call *call);
+  mptl_status (*backward)(const mptl_call *call);
 } mptl_cpu_op;
 
-/* The row of a kind; never NULL for kinds of the operator table (a spec checks it). */
-const mptl_cpu_op *mptl_cpu_op_find(const mptl_op_kind *kind);
+#define MPTL_DECLARE_CPU_OP(name, NAME) extern const mptl_cpu_op mptl_cpu_##name;
+MPTL_OPERATORS(MPTL_DECLARE_CPU_OP)
+#undef MPTL_DECLARE_CPU_OP
 
-extern const mptl_cpu_op mptl_cpu_input, mptl_cpu_conv2d, mptl_cpu_linear, mptl_cpu_batchnorm2d, mptl_cpu_relu, mptl_cpu_relu6,
-    mptl_cpu_sigmoid, mptl_cpu_dropout, mptl_cpu_add, mptl_cpu_mul, mptl_cpu_avgpool, mptl_cpu_maxpool, mptl_cpu_mean,
-    mptl_cpu_concat, mptl_cpu_slice, mptl_cpu_log_softmax, mptl_cpu_nll_loss;
+/* The table of operators, by id (table.c). */
+extern const mptl_cpu_op *const mptl_cpu_ops[MPTL_OP_IDS];
 
-/* Runs a stage of pointwise operators (fused.c). */
+/* A stage of pointwise operators (fused.c): run, and mptl_backend's find_ranges of its operator i. */
 size_t mptl_fused_scratch_bytes(const mptl_stage *stage);
-mptl_status mptl_fused_forward(mptl_stage *stage);
-mptl_status mptl_fused_backward(mptl_stage *stage);
+mptl_status mptl_fused_run(const mptl_stage *stage, const mptl_step *step, bool forward);
+mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward, int i, float *largest);
 
 /* ---- Reading and writing values (access.c) ---- */
 
@@ -76,14 +74,6 @@ void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, 
 
 /* Adds the exponents of n values, on any number of threads at a time. */
 void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
-
-/* Until mptl_measure_end the sink only measures: mptl_write takes the largest magnitude and does nothing else. Then its rounder is fitted,
- * if it is to be. */
-typedef struct mptl_measured {
-  mptl_round_stats found, *stats; /* in the place of the sink's own */
-} mptl_measured;
-void mptl_measure_begin(mptl_sink *sink, mptl_measured *measured);
-void mptl_measure_end(mptl_sink *sink, mptl_measured *measured);
 
 /* Notes the largest finite magnitude of n results. */
 void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n);

@@ -65,7 +65,7 @@ static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input_s
 static size_t out_chunk(const mptl_call *call) { return (size_t)call->graph->values[call->op->out].shape.c / groups(call); }
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
   size_t out = (size_t)call->graph->values[call->op->out].shape.c;
-  return param_numel(call, 0) / (pass == MPTL_FORWARD ? out : groups(call));
+  return param_numel(call, MPTL_PRODUCT_WEIGHT) / (pass == MPTL_FORWARD ? out : groups(call));
 }
 
 /* Images of a block: as many as BLOCK_BYTES hold, but a divisor of the batch; where all divisors are much smaller, the whole batch. */
@@ -80,21 +80,20 @@ static int block_images(const mptl_call *call) {
 
 /* ---- Preparing ---- */
 
-static mptl_status create(mptl_call *call) {
+static mptl_status create(void **state_of_call, const mptl_call *call) {
   gemm_state *s = calloc(1, sizeof *s);
   if (s == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  call->state = s;
   s->block = block_images(call);
+  *state_of_call = s;
   return MPTL_OK;
 }
 
-static void destroy(mptl_call *call) {
-  gemm_state *s = call->state;
+static void destroy(void *state_of_call) {
+  gemm_state *s = state_of_call;
   if (s == NULL) return;
   for (int pass = 0; pass < MPTL_PASSES; pass++)
     for (int kind = 0; kind < MPTL_GEMM_KINDS; kind++) mptl_dnn_destroy(s->dnn[pass][kind]);
   free(s);
-  call->state = NULL;
 }
 
 static bool varies(const mptl_rounder *r) { return r != NULL && r->format.auto_bias; }
@@ -114,7 +113,7 @@ static size_t take(size_t *bytes, size_t more) {
 }
 
 /* Decides how a pass multiplies. Where the library has no code for that, binary32 is always right. */
-static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
+static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
   gemm_state *s = state(call);
   gemm_pass *p = &s->pass[pass];
   *p = (gemm_pass){.kind = choose_kind(call, s->outcome[pass], first, second)};
@@ -131,15 +130,15 @@ static mptl_status choose(mptl_call *call, mptl_pass pass, const mptl_rounder *f
 }
 
 /* Scratch of the weights of a pass and of its code. */
-static void place_weights(mptl_call *call, mptl_pass pass, size_t *bytes) {
+static void place_weights(const mptl_call *call, mptl_pass pass, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[pass];
   const mptl_dnn *dnn = state(call)->dnn[pass][p->kind];
-  p->weights = take(bytes, mptl_gemm_weights_bytes(p->kind, param_numel(call, 0)));
+  p->weights = take(bytes, mptl_gemm_weights_bytes(p->kind, param_numel(call, MPTL_PRODUCT_WEIGHT)));
   p->packed = take(bytes, mptl_dnn_packed_bytes(dnn, pass));
   p->library = take(bytes, mptl_dnn_scratch_bytes(dnn));
 }
 
-static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
+static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
@@ -157,7 +156,7 @@ static bool shares_dy(const gemm_state *s) {
   return a == b && mptl_gemm_repeats(a) == 1;
 }
 
-static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
+static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
@@ -179,7 +178,7 @@ static bool operands_vary(const mptl_call *call) {
   return varies(call->in[0].rounder) || varies(call->theta_rounder) || varies(call->dy.rounder);
 }
 
-static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
+static mptl_status prepare(const mptl_call *call, size_t *scratch_bytes) {
   gemm_state *s = state(call);
   outcome first = operands_vary(call) ? NARROWEST : BY_FORMATS, last = operands_vary(call) ? BINARY32 : BY_FORMATS;
   *scratch_bytes = 0;
@@ -199,7 +198,7 @@ static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
 }
 
 /* Lays out the passes for the formats of the moment, if they may be others than before. */
-static mptl_status lay_out(mptl_call *call, bool is_forward) {
+static mptl_status lay_out(const mptl_call *call, bool is_forward) {
   size_t bytes = 0;
   if (!operands_vary(call)) return MPTL_OK;
   return is_forward ? prepare_forward(call, &bytes) : prepare_backward(call, &bytes);
@@ -218,15 +217,16 @@ static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
 
 static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
   const gemm_pass *p = &state(call)->pass[pass];
-  const float *weights = mptl_gemm_weights(mptl_threads(call), call->theta[0], p->kind, p->second, weights_chunk(call, pass),
-                                           param_numel(call, 0), area(call, p->weights));
+  const float *weights =
+      mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->kind, p->second, weights_chunk(call, pass),
+                        param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
   return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
-static mptl_status forward(mptl_call *call) {
+static mptl_status forward(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
-  const float *bias = call->op->attr.bias ? call->theta[1] : NULL;
+  const float *bias = call->op->attr.bias ? call->theta[MPTL_PRODUCT_BIAS] : NULL;
   MPTL_TRY(lay_out(call, true));
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
@@ -246,29 +246,30 @@ static void add(int threads, float *y, const float *x, size_t n) {
 }
 
 /* The gradient of the parameters of a block: the first one's is stored, the others' are added. */
-static mptl_status backward_theta(mptl_call *call, size_t block, const void *x, const void *dy) {
+static mptl_status backward_theta(const mptl_call *call, size_t block, const void *x, const void *dy) {
   const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
   mptl_dnn *dnn = dnn_of(call, MPTL_BACKWARD_WEIGHTS);
   bool bias = call->op->attr.bias, first = block == 0;
-  float *dweights = first ? call->dtheta[0] : area(call, p->more[0]), *dbias = NULL;
-  if (bias) dbias = first ? call->dtheta[1] : area(call, p->more[1]);
+  float *dweights = first ? call->dtheta[MPTL_PRODUCT_WEIGHT] : area(call, p->more[0]), *dbias = NULL;
+  if (bias) dbias = first ? call->dtheta[MPTL_PRODUCT_BIAS] : area(call, p->more[1]);
   MPTL_TRY(mptl_dnn_backward_weights(dnn, dweights, dbias, x, dy));
   /* Beside each part of the input the gradient comes once more, and so it does in the bias's sum. */
-  for (size_t i = 0; bias && p->kind != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, 1); i++) dbias[i] *= 0.5f;
-  if (!first) add(mptl_threads(call), call->dtheta[0], dweights, param_numel(call, 0));
-  if (!first && bias) add(mptl_threads(call), call->dtheta[1], dbias, param_numel(call, 1));
+  for (size_t i = 0; bias && p->kind != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, MPTL_PRODUCT_BIAS); i++)
+    dbias[i] *= 0.5f;
+  if (!first) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_WEIGHT], dweights, param_numel(call, MPTL_PRODUCT_WEIGHT));
+  if (!first && bias) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_BIAS], dbias, param_numel(call, MPTL_PRODUCT_BIAS));
   return MPTL_OK;
 }
 
-static mptl_status backward(mptl_call *call) {
+static mptl_status backward(const mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
-  mptl_sink *dx = &call->dx[0];
+  const mptl_sink *dx = &call->dx[0];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
   MPTL_TRY(lay_out(call, false));
   if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
     const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
-    if (!dx->measure) {
+    if (!dx->ranging) {
       const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
       MPTL_TRY(backward_theta(call, b, x, dy));
     }
@@ -291,6 +292,6 @@ const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, 
 }
 
 const mptl_cpu_op mptl_cpu_conv2d = {
-    .kind = "conv2d", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
 const mptl_cpu_op mptl_cpu_linear = {
-    .kind = "linear", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};

@@ -24,7 +24,7 @@ static void softmax_row(const mptl_call *call, size_t sample, float *buffer, mpt
   mptl_write(&call->y, at, c, y, stats);
 }
 
-static mptl_status softmax_forward(mptl_call *call) {
+static mptl_status softmax_forward(const mptl_call *call) {
   mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_row, &call->y, 1);
   return MPTL_OK;
 }
@@ -40,14 +40,14 @@ static void softmax_backward_row(const mptl_call *call, size_t sample, float *bu
   mptl_write(&call->dx[0], at, c, dx, stats);
 }
 
-static mptl_status softmax_backward(mptl_call *call) {
+static mptl_status softmax_backward(const mptl_call *call) {
   if (mptl_wanted(&call->dx[0]))
     mptl_run_rows(call, (size_t)call->batch, row_floats(call), softmax_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 
 /* One loss a sample, -x[label]; samples beyond the valid ones have loss 0. In order, so that the sum does not depend on threads. */
-static mptl_status nll_forward(mptl_call *call) {
+static mptl_status nll_forward(const mptl_call *call) {
   size_t c = classes(call);
   float *buffer = call->scratch;
   *call->loss = (mptl_loss){0};
@@ -78,12 +78,11 @@ static void nll_backward_row(const mptl_call *call, size_t sample, float *buffer
   mptl_write(&call->dx[0], at, c, dx, stats);
 }
 
-static mptl_status nll_backward(mptl_call *call) {
+static mptl_status nll_backward(const mptl_call *call) {
   if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch, row_floats(call), nll_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 
 const mptl_cpu_op mptl_cpu_log_softmax = {
-    .kind = "log_softmax", .scratch_bytes = scratch_bytes, .forward = softmax_forward, .backward = softmax_backward};
-const mptl_cpu_op mptl_cpu_nll_loss = {
-    .kind = "nll_loss", .scratch_bytes = scratch_bytes, .forward = nll_forward, .backward = nll_backward};
+    .scratch_bytes = scratch_bytes, .forward = softmax_forward, .backward = softmax_backward};
+const mptl_cpu_op mptl_cpu_nll_loss = {.scratch_bytes = scratch_bytes, .forward = nll_forward, .backward = nll_backward};

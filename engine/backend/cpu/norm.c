@@ -1,5 +1,7 @@
 /* batchnorm2d over NHWC: sums by channel first, then a function of each element; the same backward.
  *
+ * Saved: the mean, then the inverse standard deviation of each channel.
+ *
  * Training: mean and (biased) variance of the rounded input over batch, height and width; running statistics move by `momentum` towards
  * them (the variance unbiased), as in PyTorch. Sums are taken around the first pixel's values, so that a large mean costs no accuracy.
  */
@@ -9,9 +11,6 @@
 
 static size_t channels(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
 static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / channels(call); }
-
-/* Saved: mean[c], inverse standard deviation[c]. */
-static size_t saved_floats(const mptl_call *call) { return 2 * channels(call); }
 
 /* Scratch: vectors by channel, see vector. */
 enum { VECTORS = 3 };
@@ -43,16 +42,17 @@ static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *su
                            p.width);
 }
 
-static mptl_status forward_before_sums(mptl_call *call) {
+static mptl_status forward_before_sums(const mptl_call *call) {
   size_t c = channels(call);
   const float *first = mptl_read(&call->in[0], 0, c, vector(call, 2));
   for (size_t i = 0; i < c; i++) vector(call, 2)[i] = first[i];
   return MPTL_OK;
 }
 
-static mptl_status forward_begin(mptl_call *call, const double *sums) {
+static mptl_status forward_begin(const mptl_call *call, const double *sums) {
   size_t c = channels(call), n = rows(call);
-  float *mean = call->saved, *inv_std = call->saved + c, *running_mean = call->buffers[2], *running_var = call->buffers[3];
+  float *mean = call->saved, *inv_std = call->saved + c, *running_mean = call->buffers[MPTL_NORM_MEAN],
+        *running_var = call->buffers[MPTL_NORM_VAR];
   double eps = call->op->attr.eps, momentum = call->op->attr.momentum;
   for (size_t i = 0; i < c; i++) {
     if (sums == NULL) {
@@ -64,13 +64,14 @@ static mptl_status forward_begin(mptl_call *call, const double *sums) {
            unbiased = var * (double)n / (double)(n - 1);
     mean[i] = (float)((double)vector(call, 2)[i] + m);
     inv_std[i] = (float)(1.0 / sqrt(var + eps));
+    if (call->ranging) continue;
     running_mean[i] = (float)((1.0 - momentum) * (double)running_mean[i] + momentum * (double)mean[i]);
     running_var[i] = (float)((1.0 - momentum) * (double)running_var[i] + momentum * unbiased);
   }
   for (size_t i = 0; i < c; i++) {
-    float scale = inv_std[i] * call->theta[0][i];
+    float scale = inv_std[i] * call->theta[MPTL_NORM_WEIGHT][i];
     vector(call, 0)[i] = scale;
-    vector(call, 1)[i] = call->theta[1][i] - mean[i] * scale;
+    vector(call, 1)[i] = call->theta[MPTL_NORM_BIAS][i] - mean[i] * scale;
   }
   return MPTL_OK;
 }
@@ -89,16 +90,16 @@ static void backward_sums(const mptl_call *call, const mptl_tile *tile, float *s
 }
 
 /* With xhat = (x - mean) inv_std: dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). */
-static mptl_status backward_begin(mptl_call *call, const double *sums) {
+static mptl_status backward_begin(const mptl_call *call, const double *sums) {
   size_t c = channels(call), n = rows(call);
   const float *inv_std = call->saved + c;
   for (size_t i = 0; i < c; i++) {
     double sum_dy = sums[i], sum_dyx = sums[c + i], inv = (double)inv_std[i];
-    call->dtheta[0][i] = (float)(sum_dyx * inv);
-    call->dtheta[1][i] = (float)sum_dy;
+    call->dtheta[MPTL_NORM_WEIGHT][i] = (float)(sum_dyx * inv);
+    call->dtheta[MPTL_NORM_BIAS][i] = (float)sum_dy;
     vector(call, 0)[i] = (float)(sum_dy / (double)n);
     vector(call, 1)[i] = (float)(sum_dyx * inv * inv / (double)n);
-    vector(call, 2)[i] = inv_std[i] * call->theta[0][i];
+    vector(call, 2)[i] = inv_std[i] * call->theta[MPTL_NORM_WEIGHT][i];
   }
   return MPTL_OK;
 }
@@ -118,5 +119,4 @@ static const mptl_pointwise batchnorm2d = {.forward = forward,
                                            .forward_begin = forward_begin,
                                            .backward_begin = backward_begin};
 
-const mptl_cpu_op mptl_cpu_batchnorm2d = {
-    .kind = "batchnorm2d", .saved_floats = saved_floats, .scratch_bytes = scratch_bytes, .pointwise = &batchnorm2d};
+const mptl_cpu_op mptl_cpu_batchnorm2d = {.scratch_bytes = scratch_bytes, .pointwise = &batchnorm2d};

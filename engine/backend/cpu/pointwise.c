@@ -88,10 +88,10 @@ static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = d
 static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward, .backward_selects = true};
 static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
-const mptl_cpu_op mptl_cpu_input = {.kind = "input", .pointwise = &input};
-const mptl_cpu_op mptl_cpu_relu = {.kind = "relu", .pointwise = &relu};
-const mptl_cpu_op mptl_cpu_relu6 = {.kind = "relu6", .pointwise = &relu6};
-const mptl_cpu_op mptl_cpu_sigmoid = {.kind = "sigmoid", .pointwise = &sigmoid};
-const mptl_cpu_op mptl_cpu_dropout = {.kind = "dropout", .pointwise = &dropout};
-const mptl_cpu_op mptl_cpu_add = {.kind = "add", .pointwise = &add};
-const mptl_cpu_op mptl_cpu_mul = {.kind = "mul", .pointwise = &mul};
+const mptl_cpu_op mptl_cpu_input = {.pointwise = &input};
+const mptl_cpu_op mptl_cpu_relu = {.pointwise = &relu};
+const mptl_cpu_op mptl_cpu_relu6 = {.pointwise = &relu6};
+const mptl_cpu_op mptl_cpu_sigmoid = {.pointwise = &sigmoid};
+const mptl_cpu_op mptl_cpu_dropout = {.pointwise = &dropout};
+const mptl_cpu_op mptl_cpu_add = {.pointwise = &add};
+const mptl_cpu_op mptl_cpu_mul = {.pointwise = &mul};

@@ -47,7 +47,7 @@ static void forward_row(const mptl_call *call, size_t at, float *buffer, mptl_ro
   mptl_write(&call->y, at * row, row, y, stats);
 }
 
-static mptl_status forward(mptl_call *call) {
+static mptl_status forward(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   mptl_run_rows(call, (size_t)call->batch * g.oh, row_floats(call), forward_row, &call->y, 1);
   return MPTL_OK;
@@ -67,7 +67,7 @@ static void backward_row(const mptl_call *call, size_t at, float *buffer, mptl_r
   mptl_write(&call->dx[0], at * row, row, dx, stats);
 }
 
-static mptl_status backward(mptl_call *call) {
+static mptl_status backward(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch * g.ih, row_floats(call), backward_row, &call->dx[0], 1);
   return MPTL_OK;
@@ -117,7 +117,7 @@ static void max_forward_row(const mptl_call *call, size_t at, float *buffer, mpt
   mptl_write(&call->y, at * row, row, y, stats);
 }
 
-static mptl_status max_forward(mptl_call *call) {
+static mptl_status max_forward(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   mptl_run_rows(call, (size_t)call->batch * g.oh, max_floats(call), max_forward_row, &call->y, 1);
   return MPTL_OK;
@@ -157,15 +157,13 @@ static void max_backward_band(const mptl_call *call, size_t at, float *buffer, m
   mptl_write(&call->dx[0], offset, n, dx, stats);
 }
 
-static mptl_status max_backward(mptl_call *call) {
+static mptl_status max_backward(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   if (mptl_wanted(&call->dx[0]))
     mptl_run_rows(call, (size_t)call->batch * bands(&g), max_floats(call), max_backward_band, &call->dx[0], 1);
   return MPTL_OK;
 }
 
-const mptl_cpu_op mptl_cpu_avgpool = {
-    .kind = "avgpool", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
-const mptl_cpu_op mptl_cpu_mean = {.kind = "mean", .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
-const mptl_cpu_op mptl_cpu_maxpool = {
-    .kind = "maxpool", .scratch_bytes = max_scratch_bytes, .forward = max_forward, .backward = max_backward};
+const mptl_cpu_op mptl_cpu_avgpool = {.scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_mean = {.scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_maxpool = {.scratch_bytes = max_scratch_bytes, .forward = max_forward, .backward = max_backward};

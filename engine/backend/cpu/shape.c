@@ -78,7 +78,7 @@ static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, 
   mptl_write(&call->y, at * n, n, y, stats);
 }
 
-static mptl_status concat_forward(mptl_call *call) {
+static mptl_status concat_forward(const mptl_call *call) {
   mptl_run_rows(call, rows(call), concat_floats(call), concat_forward_row, &call->y, 1);
   return MPTL_OK;
 }
@@ -104,7 +104,7 @@ static void concat_backward_row(const mptl_call *call, size_t at, float *buffer,
   }
 }
 
-static mptl_status concat_backward(mptl_call *call) {
+static mptl_status concat_backward(const mptl_call *call) {
   mptl_run_rows(call, rows(call), concat_floats(call), concat_backward_row, call->dx, call->op->n_in);
   return MPTL_OK;
 }
@@ -126,7 +126,7 @@ static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, m
   mptl_write(&call->y, at * n, n, y, stats);
 }
 
-static mptl_status slice_forward(mptl_call *call) {
+static mptl_status slice_forward(const mptl_call *call) {
   mptl_run_rows(call, rows(call), slice_floats(call), slice_forward_row, &call->y, 1);
   return MPTL_OK;
 }
@@ -139,7 +139,7 @@ static void write_part(const mptl_call *call, size_t at, float *row, float *buff
   together.data = buffer;
   together.index0 += at * w * count;
   mptl_write(&together, 0, w * count, row, stats);
-  for (size_t i = 0; i < w && !sink->measure; i++) {
+  for (size_t i = 0; i < w && !sink->ranging; i++) {
     size_t place = (at * w + i) * in_channels(call) + (size_t)call->op->attr.first;
     memcpy((char *)sink->data + place * sink->size, (char *)buffer + i * bytes, bytes);
   }
@@ -160,12 +160,11 @@ static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, 
   mptl_write(sink, at * w * c, w * c, dx, stats);
 }
 
-static mptl_status slice_backward(mptl_call *call) {
+static mptl_status slice_backward(const mptl_call *call) {
   if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, rows(call), slice_floats(call), slice_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 
 const mptl_cpu_op mptl_cpu_concat = {
-    .kind = "concat", .scratch_bytes = concat_scratch_bytes, .forward = concat_forward, .backward = concat_backward};
-const mptl_cpu_op mptl_cpu_slice = {
-    .kind = "slice", .scratch_bytes = slice_scratch_bytes, .forward = slice_forward, .backward = slice_backward};
+    .scratch_bytes = concat_scratch_bytes, .forward = concat_forward, .backward = concat_backward};
+const mptl_cpu_op mptl_cpu_slice = {.scratch_bytes = slice_scratch_bytes, .forward = slice_forward, .backward = slice_backward};

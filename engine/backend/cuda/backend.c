@@ -1,91 +1,112 @@
 /* The CUDA backend: its table of operators and its whole-array functions. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 #include "backend/plugin.h"
 
-static const mptl_cuda_kind_row *const table[] = {
-    &mptl_cuda_conv2d,          &mptl_cuda_linear_layer,   &mptl_cuda_avgpool,     &mptl_cuda_maxpool,  &mptl_cuda_mean,
-    &mptl_cuda_concat_channels, &mptl_cuda_slice_channels, &mptl_cuda_log_softmax, &mptl_cuda_nll_loss,
-};
+#define TABLE_ROW(name, NAME) [MPTL_OP_##NAME] = &mptl_cuda_op_##name,
+static const mptl_cuda_row *const table[MPTL_OP_IDS] = {MPTL_OPERATORS(TABLE_ROW)};
+#undef TABLE_ROW
 
-/* The row of a kind; NULL for pointwise ones. */
-static const mptl_cuda_kind_row *find(const mptl_call *call) {
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-    if (strcmp(table[i]->kind, call->op->kind->name) == 0) return table[i];
-  return NULL;
+static const mptl_cuda_row *row(const mptl_op *op) { return table[op->kind->id]; }
+
+/* Ends the process on the host if an address is not the device's. */
+static void check_addresses(const mptl_call *c) {
+  const mptl_cuda_device *d = mptl_cuda_of(c);
+  mptl_cuda_address(d, c->out.data);
+  mptl_cuda_address(d, c->dy.data);
+  mptl_cuda_address(d, c->y.data);
+  mptl_cuda_address(d, c->y.stats);
+  mptl_cuda_address(d, c->y.exponents);
+  for (int k = 0; k < c->op->n_in || k == 0; k++) mptl_cuda_address(d, c->in[k].data);
+  for (int k = 0; k < c->op->n_in; k++) {
+    mptl_cuda_address(d, c->dx[k].data);
+    mptl_cuda_address(d, c->dx[k].stats);
+    mptl_cuda_address(d, c->dx[k].exponents);
+  }
+  for (int k = 0; k < c->op->n_param; k++) {
+    mptl_cuda_address(d, c->theta[k]);
+    mptl_cuda_address(d, c->buffers[k]);
+    mptl_cuda_address(d, c->dtheta[k]);
+  }
+  mptl_cuda_address(d, c->weights.src);
+  mptl_cuda_address(d, c->weights.stats);
+  mptl_cuda_address(d, c->weights.exponents);
+  mptl_cuda_address(d, c->saved);
+  mptl_cuda_address(d, c->scratch);
+  mptl_cuda_address(d, c->labels);
+  mptl_cuda_address(d, c->loss);
 }
 
-static mptl_status op_create(mptl_device *device, mptl_call *call) {
+void mptl_cuda_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch) {
+  mptl_call_of(call, member, step, scratch);
+  check_addresses(call);
+}
+
+static mptl_status op_create(mptl_device *device, void **state, const mptl_operator *op) {
+  mptl_call call;
   (void)device;
-  const mptl_cuda_kind_row *row = find(call);
-  if (row == NULL && !mptl_cuda_is_pointwise(call))
-    return mptl_fail(MPTL_EUNSUPPORTED, "%s: the CUDA backend does not have this operator", call->op->kind->name);
-  return row != NULL && row->create ? row->create(call) : MPTL_OK;
+  *state = NULL;
+  mptl_call_of(&call, &(mptl_member){.is = op}, NULL, NULL);
+  return row(op->op)->create ? row(op->op)->create(state, &call) : MPTL_OK;
 }
 
-static void op_destroy(mptl_device *device, mptl_call *call) {
+static void op_destroy(mptl_device *device, const mptl_operator *op) {
   (void)device;
-  const mptl_cuda_kind_row *row = find(call);
-  if (row != NULL && row->destroy) row->destroy(call);
+  if (row(op->op)->destroy) row(op->op)->destroy(op->state);
 }
 
-/* Mean and inverse standard deviation by channel. */
-static size_t op_saved_floats(mptl_device *device, const mptl_call *call) {
+static mptl_status prepare(mptl_device *device, const mptl_stage *stage, size_t *scratch_bytes) {
+  mptl_call call;
+  const mptl_op *op = stage->members[0].is->op;
   (void)device;
-  return strcmp(call->op->kind->name, "batchnorm2d") == 0 ? 2 * (size_t)mptl_cuda_out_shape(call).c : 0;
-}
-
-static mptl_status prepare(mptl_device *device, mptl_stage *stage, size_t *scratch_bytes) {
-  mptl_call *c = stage->calls[0];
-  const mptl_cuda_kind_row *row = find(c);
   *scratch_bytes = 0;
-  if (row == NULL) return mptl_cuda_prepare_stage(mptl_cuda(device), stage, scratch_bytes);
-  if (row->prepare) MPTL_TRY(mptl_in_operator(row->prepare(c, scratch_bytes), c->op));
-  if (*scratch_bytes > 0) *scratch_bytes += MPTL_CUDA_ALIGN - 64; /* see run */
-  return MPTL_OK;
+  if (row(op)->pointwise) return mptl_cuda_prepare_stage(stage, scratch_bytes);
+  mptl_call_of(&call, &stage->members[0], NULL, NULL);
+  return row(op)->prepare ? mptl_in_operator(row(op)->prepare(&call, scratch_bytes), op) : MPTL_OK;
 }
 
-static mptl_status run(mptl_cuda_device *d, mptl_stage *stage, bool is_forward) {
-  mptl_call *c = stage->calls[0];
-  const mptl_cuda_kind_row *row = find(c);
-  if (row == NULL) return mptl_cuda_run_stage(d, stage, is_forward);
-  c->scratch = (void *)mptl_cuda_aligned((uintptr_t)stage->scratch); /* programs align to 64 bytes, the libraries want more */
-  mptl_status status = is_forward ? row->forward(c) : row->backward(c);
+mptl_status mptl_cuda_run(mptl_cuda_device *d, const mptl_stage *stage, const mptl_step *step, bool forward, int ranges_of,
+                          mptl_round_stats *found) {
+  mptl_call call;
+  const mptl_op *op = stage->members[0].is->op;
+  if (row(op)->pointwise) return mptl_cuda_run_stage(d, stage, step, forward, ranges_of, found);
+  mptl_cuda_call_of(&call, &stage->members[0], step, stage->scratch);
+  if (ranges_of >= 0) mptl_cuda_find_ranges_of(&call, forward, found);
+  mptl_status status = forward ? row(op)->forward(&call) : row(op)->backward(&call);
   if (status == MPTL_OK) status = mptl_cuda_settle(d, "the libraries' work"); /* of which there are no launches to wait for */
-  return mptl_in_operator(status, c->op);
+  return mptl_in_operator(status, op);
 }
 
-static mptl_status forward(mptl_device *device, mptl_stage *stage) {
-  MPTL_TRY(mptl_cuda_fit(mptl_cuda(device), stage, true, run));
-  return run(mptl_cuda(device), stage, true);
-}
-
-static mptl_status backward(mptl_device *device, mptl_stage *stage) {
-  MPTL_TRY(mptl_cuda_fit(mptl_cuda(device), stage, false, run));
-  return run(mptl_cuda(device), stage, false);
+static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward) {
+  return mptl_cuda_run(mptl_cuda(device), stage, step, forward, -1, NULL);
 }
 
 /* ---- Whole arrays ---- */
 
 static mptl_status round_arrays(mptl_device *device, const mptl_rounding *arrays, size_t count) {
   mptl_cuda_device *d = mptl_cuda(device);
-  mptl_cuda_rounding list[MPTL_CUDA_ROUNDINGS];
+  for (size_t i = 0; i < count; i++) {
+    mptl_cuda_address(d, arrays[i].dst);
+    mptl_cuda_address(d, arrays[i].src);
+    mptl_cuda_address(d, arrays[i].stats);
+    mptl_cuda_address(d, arrays[i].exponents);
+  }
   for (size_t at = 0; at < count; at += MPTL_CUDA_ROUNDINGS) {
     size_t n = count - at < MPTL_CUDA_ROUNDINGS ? count - at : MPTL_CUDA_ROUNDINGS;
-    for (size_t i = 0; i < n; i++) list[i] = mptl_cuda_rounding_of(d, &arrays[at + i]);
-    MPTL_TRY(MPTL_CUDA_LAUNCH(d, mptl_cuda_round_list(list, n, d->stream)));
+    MPTL_TRY(MPTL_CUDA_LAUNCH(d, mptl_cuda_round_list(arrays + at, n, d->stream)));
   }
   return MPTL_OK;
 }
 
 static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, size_t n) {
   mptl_cuda_device *d = mptl_cuda(device);
-  mptl_cuda_sink sink = mptl_cuda_sink_of(d, s);
-  return MPTL_CUDA_LAUNCH(d, mptl_cuda_write_constant(&sink, value, n, d->stream));
+  mptl_cuda_address(d, s->data);
+  mptl_cuda_address(d, s->stats);
+  mptl_cuda_address(d, s->exponents);
+  return MPTL_CUDA_LAUNCH(d, mptl_cuda_write_constant(s, value, n, d->stream));
 }
 
 /* ---- The update: one launch for all parameters, which are listed in the device's memory ---- */
@@ -161,13 +182,12 @@ static const mptl_backend backend = {
     .lend = mptl_cuda_lend,
     .op_create = op_create,
     .op_destroy = op_destroy,
-    .op_saved_floats = op_saved_floats,
     .expect = mptl_cuda_expect,
     .prepare = prepare,
     .compute = mptl_cuda_compute,
     .product = mptl_cuda_product_way,
-    .forward = forward,
-    .backward = backward,
+    .run = run,
+    .find_ranges = mptl_cuda_find_ranges,
     .round = round_arrays,
     .fill = fill,
     .max_abs = mptl_cuda_largest,

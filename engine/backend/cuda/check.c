@@ -69,7 +69,7 @@ static mptl_cuda_sums sums_of(const mptl_cuda_checked *c) {
 }
 
 static mptl_status fill(const check *c, int operand, const mptl_rounder *codes, const mptl_whole *numbers) {
-  mptl_cuda_sink sink = {.data = c->at[operand], .size = c->bytes[operand] / c->n[operand], .rounder = codes};
+  mptl_sink sink = {.data = c->at[operand], .size = c->bytes[operand] / c->n[operand], .rounder = codes};
   return cuda((cudaError_t)mptl_cuda_fill_whole(&sink, numbers, c->n[operand], c->of->stream), "filling an operand");
 }
 
@@ -93,8 +93,8 @@ static mptl_status launch(const check *c, int turn) {
   mptl_cuda_verdict *verdict = (mptl_cuda_verdict *)(void *)c->at[VERDICT];
   mptl_rounder rounders[2];
   const mptl_rounder *first = init_codes(&rounders[0], of->first), *second = init_codes(&rounders[1], of->second);
-  const mptl_cuda_source a = {c->at[FIRST], mptl_cuda_type_size(of->first), first},
-                         b = {c->at[SECOND], mptl_cuda_type_size(of->second), second};
+  const mptl_source a = {c->at[FIRST], mptl_cuda_type_size(of->first), first},
+                    b = {c->at[SECOND], mptl_cuda_type_size(of->second), second};
   MPTL_TRY(fill(c, FIRST, first, &numbers.first));
   MPTL_TRY(fill(c, SECOND, second, &numbers.second));
   for (int i = RESULT; i <= WORKSPACE; i++) MPTL_TRY(poison(c, i, 0xff)); /* NaN */

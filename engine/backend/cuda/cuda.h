@@ -10,72 +10,55 @@
 #include "backend/cuda/runtime.h"
 #include "backend/cuda/announced.h"
 
-/* A kind that is not pointwise: a stage by itself. */
-typedef struct mptl_cuda_kind_row {
-  const char *kind;
-  mptl_status (*create)(mptl_call *call);                 /* NULL: it has no state */
-  void (*destroy)(mptl_call *call);                       /* NULL: nothing to release */
-  mptl_status (*prepare)(mptl_call *call, size_t *bytes); /* NULL: it takes no scratch memory */
-  mptl_status (*forward)(mptl_call *call);
-  mptl_status (*backward)(mptl_call *call);
-} mptl_cuda_kind_row;
+/* A row of the table of operators, by id: NULL functions where it is pointwise, else it is a stage by itself. */
+typedef struct mptl_cuda_row {
+  bool pointwise;
+  mptl_status (*create)(void **state, const mptl_call *call);   /* NULL: it has no state */
+  void (*destroy)(void *state);                                 /* NULL: nothing to release */
+  mptl_status (*prepare)(const mptl_call *call, size_t *bytes); /* NULL: it takes no scratch memory */
+  mptl_status (*forward)(const mptl_call *call);
+  mptl_status (*backward)(const mptl_call *call);
+} mptl_cuda_row;
 
-extern const mptl_cuda_kind_row mptl_cuda_conv2d, mptl_cuda_linear_layer, mptl_cuda_avgpool, mptl_cuda_maxpool, mptl_cuda_mean,
-    mptl_cuda_concat_channels, mptl_cuda_slice_channels, mptl_cuda_log_softmax, mptl_cuda_nll_loss;
+#define MPTL_DECLARE_CUDA_ROW(name, NAME) extern const mptl_cuda_row mptl_cuda_op_##name;
+MPTL_OPERATORS(MPTL_DECLARE_CUDA_ROW)
+#undef MPTL_DECLARE_CUDA_ROW
+
+/* What an operator gets, with addresses that are the device's. */
+void mptl_cuda_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch);
 
 /* The call's device, and its stream. */
 static inline mptl_cuda_device *mptl_cuda_of(const mptl_call *call) { return mptl_cuda(call->device); }
 static inline mptl_cuda_stream mptl_cuda_stream_of(const mptl_call *call) { return mptl_cuda_of(call)->stream; }
 
-/* Stages of pointwise operators (stage.c). */
-bool mptl_cuda_is_pointwise(const mptl_call *call);
-mptl_status mptl_cuda_prepare_stage(mptl_cuda_device *device, mptl_stage *stage, size_t *bytes);
-mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, mptl_stage *stage, bool forward);
+/* Stages of pointwise operators (stage.c): prepare, and run. ranges_of: the operator whose sinks find their ranges in found; -1: it runs as
+ * always. */
+mptl_status mptl_cuda_prepare_stage(const mptl_stage *stage, size_t *bytes);
+mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *stage, const mptl_step *step, bool forward,
+                                int ranges_of, mptl_round_stats *found);
 
-/* FP(e,m,auto) (fit.c): fits the rounders of a stage's results, before it is run, in one direction. Largest finite magnitude of an array,
- * to the host. Both wait for the device. */
-typedef mptl_status mptl_cuda_run(mptl_cuda_device *device, mptl_stage *s, bool forward);
-mptl_status mptl_cuda_fit(mptl_cuda_device *device, mptl_stage *s, bool forward, mptl_cuda_run *run);
+/* Makes the call's sinks find ranges, as mptl_call_find_ranges, and store nothing. */
+void mptl_cuda_find_ranges_of(mptl_call *call, bool forward, mptl_round_stats *found);
+
+/* mptl_backend's find_ranges and max_abs (ranges.c). Both wait for the device. */
+mptl_status mptl_cuda_find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
+                                  float *largest);
 mptl_status mptl_cuda_largest(mptl_device *device, float *largest, const float *x, size_t n);
+
+/* Runs a stage, or has its operator `ranges_of` find ranges (backend.c). */
+mptl_status mptl_cuda_run(mptl_cuda_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int ranges_of,
+                          mptl_round_stats *found);
 
 /* mptl_backend's measure (floor.c). */
 mptl_status mptl_cuda_measure(mptl_device *device, mptl_floor *floor, double seconds);
 
 /* mptl_backend's expect and product (gemm.c). */
-void mptl_cuda_expect(mptl_device *device, mptl_call *const *calls, int n);
-bool mptl_cuda_product_way(mptl_device *device, mptl_product_way *way, const mptl_call *call, int pass);
+void mptl_cuda_expect(mptl_device *device, const mptl_member *members, int n);
+bool mptl_cuda_product_way(mptl_device *device, mptl_product_way *way, const mptl_member *member, int pass);
 
 /* mptl_backend's compute, and what a pass may be multiplied as (choices.c). */
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass);
 const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
-
-/* ---- Operands as the kernels take them ---- */
-
-static inline mptl_cuda_source mptl_cuda_source_of(const mptl_cuda_device *d, const mptl_source *s) {
-  return (mptl_cuda_source){.data = mptl_cuda_address(d, s->data), .size = s->size, .rounder = s->rounder};
-}
-
-static inline mptl_cuda_sink mptl_cuda_sink_of(const mptl_cuda_device *d, const mptl_sink *s) {
-  return (mptl_cuda_sink){.data = mptl_cuda_address(d, s->data),
-                          .size = s->size,
-                          .rounder = s->rounder,
-                          .key = s->key,
-                          .index0 = s->index0,
-                          .accumulate = s->accumulate,
-                          .stats = s->wanted ? mptl_cuda_address(d, s->stats) : NULL,
-                          .exponents = mptl_cuda_address(d, s->exponents)};
-}
-
-static inline mptl_cuda_rounding mptl_cuda_rounding_of(const mptl_cuda_device *d, const mptl_rounding *a) {
-  return (mptl_cuda_rounding){.dst = mptl_cuda_address(d, a->dst),
-                              .src = mptl_cuda_address(d, a->src),
-                              .n = a->n,
-                              .rounder = a->rounder,
-                              .key = a->key,
-                              .index0 = a->index0,
-                              .stats = mptl_cuda_address(d, a->stats),
-                              .exponents = mptl_cuda_address(d, a->exponents)};
-}
 
 static inline mptl_shape mptl_cuda_out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
 

@@ -7,7 +7,6 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "backend/call_shapes.h"
 #include "backend/cuda/channels.h"
@@ -76,7 +75,7 @@ static mptl_cuda_product **product_of(const mptl_call *call, mptl_pass pass) {
   return &state(call)->product[pass][t.first][t.second];
 }
 
-static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
+static mptl_status try_types(const mptl_call *call, mptl_pass pass, mptl_cuda_pair t) {
   mptl_call_shape s = shape_of(call, t);
   gemm_pass *p = &state(call)->pass[pass];
   *p = (gemm_pass){.type = t, .in = in_channels(call), .out = out_channels(call)};
@@ -88,7 +87,7 @@ static mptl_status try_types(mptl_call *call, mptl_pass pass, mptl_cuda_pair t) 
 }
 
 /* The types and the product of a pass. */
-static mptl_status choose(mptl_call *call, mptl_pass pass) {
+static mptl_status choose(const mptl_call *call, mptl_pass pass) {
   mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
   mptl_status status = MPTL_EUNSUPPORTED;
   for (int i = 0; i < c.n && status == MPTL_EUNSUPPORTED; i++) status = try_types(call, pass, c.pairs[i]);
@@ -118,11 +117,15 @@ static size_t list_wanted(mptl_cuda_announced list[MOST_WANTED], const mptl_call
   return n;
 }
 
-void mptl_cuda_expect(mptl_device *d, mptl_call *const *calls, int n) {
+void mptl_cuda_expect(mptl_device *d, const mptl_member *members, int n) {
   size_t count = 0;
   mptl_cuda_announced *list = calloc((size_t)n * MOST_WANTED, sizeof *list);
-  for (int i = 0; i < n && list != NULL; i++)
-    if (strcmp(calls[i]->op->kind->name, mptl_cuda_conv2d.kind) == 0) count += list_wanted(list + count, calls[i]);
+  for (int i = 0; i < n && list != NULL; i++) {
+    mptl_call call;
+    if (members[i].is->op->kind->id != MPTL_OP_CONV2D) continue;
+    mptl_call_of(&call, &members[i], NULL, NULL);
+    count += list_wanted(list + count, &call);
+  }
   if (count > 0) mptl_cuda_products_announce(mptl_cuda(d), list, count);
   free(list);
 }
@@ -152,7 +155,8 @@ static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n)
 
 /* Whether results of so many channels can be made where c of them will be stored. */
 static bool in_place(const mptl_sink *sink, size_t channels, size_t c) {
-  return sink->size == sizeof(float) && !sink->accumulate && !mptl_fits(sink) && channels == c;
+  bool fits = sink->wanted && sink->rounder->format.auto_bias; /* it does not store when its range is asked for */
+  return sink->size == sizeof(float) && !sink->accumulate && !fits && channels == c;
 }
 
 static size_t weights_bytes(const mptl_call *call, const gemm_pass *p) {
@@ -169,11 +173,12 @@ static size_t workspace_bytes(const mptl_call *call, mptl_pass pass) {
   return mptl_cuda_product_workspace_bytes(*product_of(call, pass));
 }
 
-bool mptl_cuda_product_way(mptl_device *d, mptl_product_way *way, const mptl_call *call, int pass) {
+bool mptl_cuda_product_way(mptl_device *d, mptl_product_way *way, const mptl_member *member, int pass) {
+  mptl_call whole, *call = &whole;
+  mptl_op_id id = member->is->op->kind->id;
   (void)d;
-  const char *kind = call->op->kind->name;
-  bool multiplies = strcmp(kind, mptl_cuda_conv2d.kind) == 0 || strcmp(kind, mptl_cuda_linear_layer.kind) == 0;
-  if (!multiplies || !has_pass(call, (mptl_pass)pass)) return false;
+  mptl_call_of(call, member, NULL, NULL);
+  if ((id != MPTL_OP_CONV2D && id != MPTL_OP_LINEAR) || !has_pass(call, (mptl_pass)pass)) return false;
   mptl_cuda_pair t = state(call)->pass[pass].type;
   snprintf(way->type, sizeof way->type, "%s%s%s", mptl_cuda_type_name(t.first), t.first == t.second ? "" : " by ",
            t.first == t.second ? "" : mptl_cuda_type_name(t.second));
@@ -182,7 +187,7 @@ bool mptl_cuda_product_way(mptl_device *d, mptl_product_way *way, const mptl_cal
   return true;
 }
 
-static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
+static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   MPTL_TRY(choose(call, MPTL_FORWARD));
   p->first = take(bytes, operand_bytes(&call->in[0], p->type.first, in_numel(call, p)));
@@ -194,7 +199,7 @@ static mptl_status prepare_forward(mptl_call *call, size_t *bytes) {
 }
 
 /* The two passes run one after the other, over the same memory, but for the gradient of the output where both take the same copy. */
-static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
+static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t begin, end;
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS));
@@ -218,7 +223,7 @@ static mptl_status prepare_backward(mptl_call *call, size_t *bytes) {
   return MPTL_OK;
 }
 
-static mptl_status prepare(mptl_call *call, size_t *scratch_bytes) {
+static mptl_status prepare(const mptl_call *call, size_t *scratch_bytes) {
   size_t forward = 0, backward = 0;
   MPTL_TRY(prepare_forward(call, &forward));
   if (call->train) MPTL_TRY(prepare_backward(call, &backward));
@@ -236,11 +241,10 @@ static void *area(const mptl_call *call, size_t offset) {
  * where it is put if `convert` is set. */
 static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t pixels,
                            size_t c, size_t wide, size_t offset, bool convert) {
-  mptl_cuda_source source = mptl_cuda_source_of(device(call), s);
-  *p = as_it_is(s, type) ? source.data : area(call, offset);
+  *p = as_it_is(s, type) ? s->data : area(call, offset);
   if (as_it_is(s, type) || !convert) return MPTL_OK;
   return MPTL_CUDA_LAUNCH(device(call),
-                          mptl_cuda_cast_rows(area(call, offset), cast_type(type), &source, pixels, c, wide, stream(call)));
+                          mptl_cuda_cast_rows(area(call, offset), cast_type(type), s, pixels, c, wide, stream(call)));
 }
 
 static mptl_status input(const void **x, const mptl_call *call, const gemm_pass *p) {
@@ -249,16 +253,16 @@ static mptl_status input(const void **x, const mptl_call *call, const gemm_pass 
 
 /* The weights, rounded, as a pass multiplies them, in the libraries' order. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
-  mptl_cuda_rounding weights = mptl_cuda_rounding_of(device(call), &call->weights);
   mptl_cuda_weights shape = weights_shape(call);
   mptl_cuda_cast_type type = cast_type(p->type.second);
   if (!is_filled_up(call, p))
-    return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_round_weights(area(call, p->second), type, &weights, shape, stream(call)));
-  mptl_cuda_source own = {.data = area(call, p->weights), .size = sizeof(float)};
+    return MPTL_CUDA_LAUNCH(device(call),
+                            mptl_cuda_round_weights(area(call, p->second), type, &call->weights, shape, stream(call)));
+  mptl_source own = {.data = area(call, p->weights), .size = sizeof(float)};
   size_t size = mptl_cuda_type_size(p->type.second), rows = shape.k * shape.s;
   size_t there = rows * p->in * size, others = filters_numel(call, p) * size - there; /* bytes; the channels are even */
-  MPTL_TRY(MPTL_CUDA_LAUNCH(device(call),
-                            mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &weights, shape, stream(call))));
+  MPTL_TRY(MPTL_CUDA_LAUNCH(
+      device(call), mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &call->weights, shape, stream(call))));
   MPTL_TRY(
       MPTL_CUDA_LAUNCH(device(call), mptl_cuda_cast_rows(area(call, p->second), type, &own, rows, shape.c, p->in, stream(call))));
   return MPTL_CUDA_LAUNCH(device(call),
@@ -270,14 +274,14 @@ static mptl_status unpack_gradients(const mptl_call *call, const gemm_pass *p) {
   mptl_cuda_weights shape = weights_shape(call);
   size_t from = p->results;
   if (is_filled_up(call, p)) {
-    mptl_cuda_sink own = {.data = area(call, p->weights), .size = sizeof(float)};
+    mptl_sink own = {.data = area(call, p->weights), .size = sizeof(float)};
     size_t rows = shape.k * shape.s;
     from = p->weights;
     MPTL_TRY(MPTL_CUDA_LAUNCH(device(call),
                               mptl_cuda_write_rows(&own, area(call, p->results), rows, p->in, NULL, shape.c, stream(call))));
   }
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_unpack_weights(mptl_cuda_address(device(call), call->dtheta[0]),
-                                                                 area(call, from), shape, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_unpack_weights(call->dtheta[MPTL_PRODUCT_WEIGHT], area(call, from), shape, stream(call)));
 }
 
 static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result, const void *first, const void *second) {
@@ -285,21 +289,20 @@ static mptl_status multiply(const mptl_call *call, mptl_pass pass, float *result
   return mptl_cuda_product_run(*product_of(call, pass), result, first, second, area(call, p->workspace));
 }
 
-static mptl_status forward(mptl_call *call) {
+static mptl_status forward(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   const void *x;
   size_t channels = out_channels(call);
-  mptl_cuda_sink y = mptl_cuda_sink_of(device(call), &call->y);
-  const float *bias = call->op->attr.bias ? mptl_cuda_address(device(call), call->theta[1]) : NULL;
-  float *results = in_place(&call->y, p->out, channels) ? y.data : area(call, p->results);
+  const float *bias = call->op->attr.bias ? call->theta[MPTL_PRODUCT_BIAS] : NULL;
+  float *results = in_place(&call->y, p->out, channels) ? call->y.data : area(call, p->results);
   MPTL_TRY(pack_weights(call, p));
   MPTL_TRY(input(&x, call, p));
   MPTL_TRY(multiply(call, MPTL_FORWARD, results, x, area(call, p->second)));
   return MPTL_CUDA_LAUNCH(device(call),
-                          mptl_cuda_write_rows(&y, results, out_pixels(call), p->out, bias, channels, stream(call)));
+                          mptl_cuda_write_rows(&call->y, results, out_pixels(call), p->out, bias, channels, stream(call)));
 }
 
-static mptl_status backward_theta(mptl_call *call) {
+static mptl_status backward_theta(const mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
   size_t channels = out_channels(call), pixels = out_pixels(call);
   const void *x, *dy;
@@ -308,44 +311,43 @@ static mptl_status backward_theta(mptl_call *call) {
   MPTL_TRY(multiply(call, MPTL_BACKWARD_WEIGHTS, area(call, w->results), x, dy));
   MPTL_TRY(unpack_gradients(call, w));
   if (!call->op->attr.bias) return MPTL_OK;
-  mptl_cuda_source source = mptl_cuda_source_of(device(call), &call->dy);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_bias_gradient(mptl_cuda_address(device(call), call->dtheta[1]), &source, pixels,
-                                                                channels, area(call, state(call)->bias_sums), stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_bias_gradient(call->dtheta[MPTL_PRODUCT_BIAS], &call->dy, pixels, channels,
+                                                                area(call, state(call)->bias_sums), stream(call)));
 }
 
-static mptl_status backward(mptl_call *call) {
+static mptl_status backward(const mptl_call *call) {
   const gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   MPTL_TRY(backward_theta(call));
   if (!call->dx[0].wanted) return MPTL_OK;
   const void *dy;
   size_t channels = in_channels(call);
-  mptl_cuda_sink dx = mptl_cuda_sink_of(device(call), &call->dx[0]);
-  float *results = in_place(&call->dx[0], d->in, channels) ? dx.data : area(call, d->results);
+  float *results = in_place(&call->dx[0], d->in, channels) ? call->dx[0].data : area(call, d->results);
   MPTL_TRY(pack_weights(call, d));
   MPTL_TRY(operand(&dy, call, &call->dy, d->type.first, out_pixels(call), out_channels(call), d->out, d->first,
                    !share_gradient(call)));
   MPTL_TRY(multiply(call, MPTL_BACKWARD_DATA, results, dy, area(call, d->second)));
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_write_rows(&dx, results, in_pixels(call), d->in, NULL, channels, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_write_rows(&call->dx[0], results, in_pixels(call), d->in, NULL, channels, stream(call)));
 }
 
 /* ---- The rows of the table ---- */
 
-static mptl_status create(mptl_call *call) {
-  call->state = calloc(1, sizeof(gemm_state));
-  return call->state ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
+static mptl_status create(void **state_of_call, const mptl_call *call) {
+  (void)call;
+  *state_of_call = calloc(1, sizeof(gemm_state));
+  return *state_of_call ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory");
 }
 
-static void destroy(mptl_call *call) {
-  if (call->state == NULL) return;
+static void destroy(void *state_of_call) {
+  gemm_state *s = state_of_call;
+  if (s == NULL) return;
   for (int pass = 0; pass < MPTL_PASSES; pass++)
     for (int first = 0; first < MPTL_CUDA_TYPES; first++)
-      for (int second = 0; second < MPTL_CUDA_TYPES; second++)
-        mptl_cuda_product_destroy(state(call)->product[pass][first][second]);
-  free(call->state);
-  call->state = NULL;
+      for (int second = 0; second < MPTL_CUDA_TYPES; second++) mptl_cuda_product_destroy(s->product[pass][first][second]);
+  free(s);
 }
 
-const mptl_cuda_kind_row mptl_cuda_conv2d = {
-    .kind = "conv2d", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
-const mptl_cuda_kind_row mptl_cuda_linear_layer = {
-    .kind = "linear", .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+const mptl_cuda_row mptl_cuda_op_conv2d = {
+    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+const mptl_cuda_row mptl_cuda_op_linear = {
+    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};

@@ -17,7 +17,7 @@ typedef struct mptl_cuda_device {
   mptl_cuda_stream stream;
   struct mptl_cuda_runtime *runtime;   /* runtime.c's own */
   struct mptl_cuda_products *products; /* products.h; NULL before the first is asked for */
-  mptl_round_stats *found;             /* fit.c's; NULL before its first use */
+  mptl_round_stats *found;             /* ranges.c's; NULL before its first use */
 } mptl_cuda_device;
 
 static inline mptl_cuda_device *mptl_cuda(mptl_device *device) { return (mptl_cuda_device *)device; }

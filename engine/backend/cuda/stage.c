@@ -3,85 +3,92 @@
 
 #include "backend/cuda/cuda.h"
 
-static const struct {
-  const char *name;
-  mptl_cuda_kind kind;
-} kinds[] = {
-    {"input", MPTL_CUDA_INPUT},     {"batchnorm2d", MPTL_CUDA_BATCHNORM}, {"relu", MPTL_CUDA_RELU}, {"relu6", MPTL_CUDA_RELU6},
-    {"sigmoid", MPTL_CUDA_SIGMOID}, {"dropout", MPTL_CUDA_DROPOUT},       {"add", MPTL_CUDA_ADD},   {"mul", MPTL_CUDA_MUL}};
-
-/* The kernels' number of a kind; -1: not pointwise. */
-static int find_kind(const mptl_call *c) {
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-    if (strcmp(kinds[i].name, c->op->kind->name) == 0) return (int)kinds[i].kind;
-  return -1;
-}
-
-bool mptl_cuda_is_pointwise(const mptl_call *call) { return find_kind(call) >= 0; }
+#define POINTWISE_ROW(name) const mptl_cuda_row mptl_cuda_op_##name = {.pointwise = true}
+POINTWISE_ROW(input);
+POINTWISE_ROW(batchnorm2d);
+POINTWISE_ROW(relu);
+POINTWISE_ROW(relu6);
+POINTWISE_ROW(sigmoid);
+POINTWISE_ROW(dropout);
+POINTWISE_ROW(add);
+POINTWISE_ROW(mul);
+#undef POINTWISE_ROW
 
 /* Saved: mean[c], inverse standard deviation[c]. */
 static void set_batchnorm(mptl_cuda_op *op, const mptl_call *c) {
-  const mptl_cuda_device *d = mptl_cuda_of(c);
-  op->bn = (mptl_cuda_batchnorm){.gamma = mptl_cuda_address(d, c->theta[0]),
-                                 .beta = mptl_cuda_address(d, c->theta[1]),
-                                 .mean = mptl_cuda_address(d, c->saved),
-                                 .running_mean = mptl_cuda_address(d, c->buffers[2]),
-                                 .running_var = mptl_cuda_address(d, c->buffers[3]),
-                                 .dgamma = mptl_cuda_address(d, c->dtheta[0]),
-                                 .dbeta = mptl_cuda_address(d, c->dtheta[1]),
+  bool moves = !(c->train && c->ranging); /* running statistics; in evaluation they are read */
+  op->bn = (mptl_cuda_batchnorm){.gamma = c->theta[MPTL_NORM_WEIGHT],
+                                 .beta = c->theta[MPTL_NORM_BIAS],
+                                 .mean = c->saved,
+                                 .running_mean = moves ? c->buffers[MPTL_NORM_MEAN] : NULL,
+                                 .running_var = moves ? c->buffers[MPTL_NORM_VAR] : NULL,
+                                 .dgamma = c->dtheta[MPTL_NORM_WEIGHT],
+                                 .dbeta = c->dtheta[MPTL_NORM_BIAS],
                                  .eps = c->op->attr.eps,
                                  .momentum = c->op->attr.momentum};
   if (c->saved != NULL) op->bn.inv_std = op->bn.mean + mptl_cuda_out_shape(c).c;
 }
 
 static void describe_op(mptl_cuda_op *op, const mptl_call *c) {
-  const mptl_cuda_device *d = mptl_cuda_of(c);
-  *op = (mptl_cuda_op){.kind = (mptl_cuda_kind)find_kind(c), .n_in = c->op->n_in, .p = c->op->attr.p, .mask = c->key};
-  op->y = mptl_cuda_sink_of(d, &c->y);
-  op->out = mptl_cuda_source_of(d, &c->out);
+  *op = (mptl_cuda_op){.id = c->op->kind->id, .n_in = c->op->n_in, .p = c->op->attr.p, .mask = c->key};
+  op->y = c->y;
+  op->out = c->out;
   op->from[0] = op->from[1] = -1;
   for (int k = 0; k < c->op->n_in; k++) {
     op->from[k] = c->from[k];
-    op->in[k] = mptl_cuda_source_of(d, &c->in[k]);
-    op->dx[k] = mptl_cuda_sink_of(d, &c->dx[k]);
+    op->in[k] = c->in[k];
+    op->dx[k] = c->dx[k];
   }
-  if (op->kind == MPTL_CUDA_BATCHNORM) set_batchnorm(op, c);
-  if (op->kind == MPTL_CUDA_INPUT) {
+  if (op->id == MPTL_OP_BATCHNORM2D) set_batchnorm(op, c);
+  if (op->id == MPTL_OP_INPUT) {
     op->n_in = 1;
-    op->in[0] = mptl_cuda_source_of(d, &c->in[0]);
+    op->in[0] = c->in[0];
     op->valid = mptl_batch_numel(c, c->op->out) / (size_t)c->batch * (size_t)c->n_valid;
   }
 }
 
-static mptl_status describe(mptl_cuda_stage *stage, mptl_cuda_op *ops, const mptl_cuda_device *d, const mptl_stage *s) {
-  const mptl_call *first = s->calls[0];
-  if (s->n > MPTL_CUDA_STAGE_OPS)
-    return mptl_fail(MPTL_EUNSUPPORTED, "%d operators in a stage, at most %d", s->n, MPTL_CUDA_STAGE_OPS);
-  for (int i = 0; i < s->n; i++) describe_op(&ops[i], s->calls[i]);
-  *stage = (mptl_cuda_stage){.n = s->n,
-                             .ops = ops,
-                             .numel = mptl_batch_numel(first, first->op->out),
-                             .c = (size_t)mptl_cuda_out_shape(first).c,
-                             .train = first->train,
-                             .dy = mptl_cuda_source_of(d, &s->calls[s->n - 1]->dy),
-                             .scratch = mptl_cuda_address(d, s->scratch)};
-  return MPTL_OK;
+/* A stage in the kernels' terms; its calls are those of its operators. */
+static mptl_cuda_stage describe(mptl_cuda_op *ops, const mptl_call *calls, int n, void *scratch) {
+  const mptl_call *first = &calls[0];
+  for (int i = 0; i < n; i++) describe_op(&ops[i], &calls[i]);
+  return (mptl_cuda_stage){.n = n,
+                           .ops = ops,
+                           .numel = mptl_batch_numel(first, first->op->out),
+                           .c = (size_t)mptl_cuda_out_shape(first).c,
+                           .train = first->train,
+                           .dy = calls[n - 1].dy,
+                           .scratch = scratch};
 }
 
-mptl_status mptl_cuda_prepare_stage(mptl_cuda_device *device, mptl_stage *s, size_t *bytes) {
+static mptl_status check_operators(const mptl_stage *s) {
+  if (s->n <= MPTL_CUDA_STAGE_OPS) return MPTL_OK;
+  return mptl_fail(MPTL_EUNSUPPORTED, "%d operators in a stage, at most %d", s->n, MPTL_CUDA_STAGE_OPS);
+}
+
+mptl_status mptl_cuda_prepare_stage(const mptl_stage *s, size_t *bytes) {
+  mptl_call calls[MPTL_CUDA_STAGE_OPS];
   mptl_cuda_op ops[MPTL_CUDA_STAGE_OPS];
-  mptl_cuda_stage stage;
-  MPTL_TRY(describe(&stage, ops, device, s));
+  MPTL_TRY(check_operators(s));
+  for (int i = 0; i < s->n; i++) mptl_call_of(&calls[i], &s->members[i], NULL, NULL);
+  mptl_cuda_stage stage = describe(ops, calls, s->n, NULL);
   *bytes = mptl_cuda_stage_scratch(&stage);
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, mptl_stage *s, bool forward) {
+/* Operators whose ranges are not asked for store nothing either, and count where nobody looks: behind those of the one that is asked. */
+mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *s, const mptl_step *step, bool forward, int ranges_of,
+                                mptl_round_stats *found) {
+  mptl_call calls[MPTL_CUDA_STAGE_OPS];
   mptl_cuda_op ops[MPTL_CUDA_STAGE_OPS];
-  mptl_cuda_stage stage;
-  MPTL_TRY(describe(&stage, ops, device, s));
-  mptl_cuda_stream stream = device->stream;
-  return mptl_in_operator(
-      MPTL_CUDA_LAUNCH(device, forward ? mptl_cuda_stage_forward(&stage, stream) : mptl_cuda_stage_backward(&stage, stream)),
-      s->calls[s->n - 1]->op);
+  MPTL_TRY(check_operators(s));
+  for (int i = 0; i < s->n; i++) {
+    mptl_cuda_call_of(&calls[i], &s->members[i], step, s->scratch);
+    if (ranges_of >= 0) mptl_cuda_find_ranges_of(&calls[i], forward, i == ranges_of ? found : found + MPTL_MAX_INPUTS);
+  }
+  mptl_cuda_stage stage = describe(ops, calls, s->n, mptl_cuda_address(device, s->scratch));
+  int error;
+  mptl_cuda_enter(device);
+  error = forward ? mptl_cuda_stage_forward(&stage, device->stream) : mptl_cuda_stage_backward(&stage, device->stream);
+  return mptl_in_operator(mptl_cuda_leave_call(device, error, forward ? "mptl_cuda_stage_forward" : "mptl_cuda_stage_backward"),
+                          calls[s->n - 1].op);
 }

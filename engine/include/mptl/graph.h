@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/operators.h"
 #include "mptl/status.h"
 
 #define MPTL_MAX_INPUTS 16
@@ -81,6 +82,7 @@ typedef struct mptl_graph {
 
 /* A row of the operator table (engine/graph/op_table.c). */
 struct mptl_op_kind {
+  mptl_op_id id;
   const char *name;
   int n_in;                      /* number of inputs, or MPTL_SEVERAL */
   bool gemm;                     /* starts a new group (method.md 3) */
@@ -90,6 +92,7 @@ struct mptl_op_kind {
   bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */
+  int saved_by_channel;          /* binary32 vectors, one number for each input channel, that forward keeps for backward */
   const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
   /* Checks inputs and attributes, sets the output's shape, adds parameters. */
   mptl_status (*infer)(mptl_graph *graph, mptl_op *op, mptl_shape *out);
@@ -105,9 +108,9 @@ MPTL_API mptl_attributes mptl_attributes_default(void);
 /* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */
 MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values);
 
-/* The kind called name; NULL with a message that lists the kinds. mptl_op_kind_at enumerates the table, NULL beyond its end. */
+/* The kind called name; NULL with a message that lists the kinds. mptl_op_kind_at is by id; NULL beyond the last. */
 MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
-MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t index);
+MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t id);
 
 /* Appends an operator and returns its output value in *value (a view, if it is pointwise or keeps places and its inputs are flattened
  * images). name must be unique among operators. Errors are prefixed with the name. */
