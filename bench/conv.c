@@ -1,9 +1,9 @@
-/* GFLOP/s of the passes of convolutions and linear operators on this machine, with oneDNN's names of the code that runs.
+/* GFLOP/s of the passes of convolutions and linear operators on this machine, with oneDNN's names of its implementations.
  *
  *   cmake --build build --target bench_conv && OMP_NUM_THREADS=2 build/bin/bench_conv [batch]
  *
- * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as in a training step; the column
- * in percent is the share of packing. */
+ * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as in a training step. The
+ * column in percent is the share of packing. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -19,7 +19,7 @@
     exit(1);                                           \
   } while (0)
 
-static void *ones(size_t count) { /* 1.0f, which as bf16 pairs is (0, 1) */
+static void *ones(size_t count) { /* 1.0f; as two bf16 numbers: 0 and 1 */
   float *x = aligned_alloc(64, (count * 4 + 64) / 64 * 64);
   if (x == NULL) abort();
   for (size_t i = 0; i < count; i++) x[i] = 1;
@@ -39,7 +39,7 @@ static void once(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape
   if (pass == MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_backward_weights(op, b->w, bias, b->x, b->y));
 }
 
-/* Seconds of the fastest of several calls: the others shared the machine with something. */
+/* Seconds of the fastest of several calls; slower ones shared the machine with other work. */
 static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
   double best = 1e9, start = mptl_now();
   once(op, pass, b, s, pack);
@@ -52,7 +52,7 @@ static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_
   return best;
 }
 
-static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute, bool input_gradient) {
+static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute, bool input_gradient) {
   const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE, compute};
   int threads = mptl_default_threads("");
   const mptl_linear_shape ls = {s->n, s->ic, s->ih, s->iw, s->oc, s->bias};
@@ -60,11 +60,11 @@ static void measure(const mptl_conv_shape *s, bool linear, mptl_compute compute,
   double t = mptl_now();
   MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes) : mptl_dnn_conv_create(&op, threads, s, computes));
   double created = mptl_now() - t;
-  size_t per_group = (size_t)(s->ic / s->groups) * s->kh * s->kw;
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   double flops = bench_flops(s);
-  buffers b = {ones((size_t)s->n * s->ih * s->iw * s->ic),
-               ones((size_t)s->oc * per_group),
-               ones((size_t)s->n * s->oh * s->ow * s->oc),
+  buffers b = {ones(sizes.n[MPTL_X]),
+               ones(sizes.n[MPTL_W]),
+               ones(sizes.n[MPTL_Y]),
                ones((size_t)s->oc),
                {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
                ones(mptl_dnn_scratch_bytes(op) / 4)};
@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     if (!mptl_dnn_supports((mptl_compute)compute)) continue;
     for (int i = 0; i < BENCH_ROWS; i++) {
       const mptl_conv_shape s = bench_shape(&bench_rows[i], n);
-      measure(&s, bench_rows[i].linear, (mptl_compute)compute, !bench_rows[i].stem);
+      time_one(&s, bench_rows[i].linear, (mptl_compute)compute, !bench_rows[i].stem);
     }
   }
   return 0;

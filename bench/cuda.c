@@ -1,19 +1,19 @@
-/* What matrix products and rounding reach on a GPU, beside what it can do.
+/* Rates of matrix products and of rounding on a GPU.
  *
  *   cmake --build build --target bench_cuda && build/bin/bench_cuda [batch]
  *
- * First arrays of 256 MiB: copying (bytes read and written), then rounding, encoding and decoding as the training does them. Then the
- * passes of convolutions and linear operators, in all types that there is an engine for: milliseconds, TFLOP/s, workspace, engine. Times
- * are medians of runs between CUDA events, after warm-up. Exits 77 where there is no GPU. */
+ * First arrays of 256 MiB: copying (bytes read and written), then rounding, encoding and decoding, as in training. Then
+ * the passes of convolutions and linear operators, in all types that the libraries have an engine for: milliseconds,
+ * TFLOP/s, workspace, engine. Times are medians of runs between CUDA events, after warm-up. Exits 77 where there is no
+ * GPU. */
 #include <cuda_runtime_api.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cuda/blas.h"
 #include "backend/cuda/channels.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/inspect.h"
 #include "conv_rows.h"
 #include "kernels/cuda/kernels.h"
 #include "mptl/format.h"
@@ -36,7 +36,7 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Milliseconds of a call, the median. */
+/* The median of the milliseconds of a call. */
 static double median(void (*call)(void *), void *argument) {
   static cudaEvent_t events[RUNS + 1];
   float ms[RUNS];
@@ -54,7 +54,7 @@ static double median(void (*call)(void *), void *argument) {
   return (double)ms[RUNS / 2];
 }
 
-/* Device memory with numbers that are not all alike: bytes of both signs and of small exponents in all types. */
+/* Device memory with different numbers, of both signs and with small exponents in all types. */
 static void *numbers(size_t bytes) {
   char *there = NULL, *here = malloc(1 << 20);
   must(here != NULL, "numbers", "no memory");
@@ -63,7 +63,7 @@ static void *numbers(size_t bytes) {
     float x = (float)(int32_t)((i + 1) * 2654435761u) * 0x1p-31f;
     uint32_t bits;
     memcpy(&bits, &x, 4);
-    bits = (bits & 0xffff0000u) | bits >> 16; /* as two bf16 numbers, too */
+    bits = (bits & 0xffff0000u) | bits >> 16; /* two bf16 numbers, too */
     memcpy(here + 4 * i, &bits, 4);
   }
   for (size_t at = 0; at < bytes; at += 1 << 20)
@@ -103,12 +103,12 @@ static void print_bandwidth(const char *name, double ms, double bytes_an_element
   printf("%-36s %8.3f ms %8.0f GB/s %6.2f of copying\n", name, ms, gb, gb / (ceiling > 0 ? ceiling : gb));
 }
 
-static void measure_arrays(void) {
+static void time_arrays(void) {
   static const struct {
     const char *name, *format;
     mptl_rounding_mode mode;
     void (*call)(void *);
-    double bytes; /* read and written, an element */
+    double bytes; /* read and written for each element */
   } rows[] = {{"round FP(4,3,4), nearest", "FP(4,3,4)", MPTL_NEAREST_EVEN, round_array, 8},
               {"round FP(4,3,4), stochastic", "FP(4,3,4)", MPTL_STOCHASTIC, round_array, 8},
               {"encode FP(4,3,4), nearest", "FP(4,3,4)", MPTL_NEAREST_EVEN, encode, 5},
@@ -149,7 +149,7 @@ static void run(void *argument) {
                        : mptl_cuda_linear_run(p->linear, p->result, p->first, p->second, p->workspace));
 }
 
-/* Makes the workspace at least so large. */
+/* Makes the workspace at least this large. */
 static void need_workspace(product *p, size_t bytes) {
   if (bytes <= p->workspace_bytes) return;
   CUDA(cudaFree(p->workspace));
@@ -157,8 +157,8 @@ static void need_workspace(product *p, size_t bytes) {
   p->workspace_bytes = bytes;
 }
 
-/* The passes of a row, with the channels and engines that training gets: within the usual limit of workspace. */
-static void measure(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product *p) {
+/* The passes of a row with the channels and engines of training: within the usual limit of workspace. */
+static void time_one(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product *p) {
   const mptl_conv_shape s = bench_shape(row, n);
   const mptl_conv_shape filled = mptl_cuda_filled_up(s, type, type);
   const mptl_linear_shape linear = {s.n, s.ic, 1, 1, s.oc, false};
@@ -187,19 +187,19 @@ static void measure(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *r
   fflush(stdout);
 }
 
-/* Every row uses the same memory, as large as the largest value of any of them. */
-static void measure_products(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, int n) {
+/* All rows use the same memory, which the largest array of any of them fits into. */
+static void time_products(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, int n) {
   size_t most = 0;
   for (int i = 0; i < BENCH_ROWS; i++) {
     const mptl_conv_shape s = bench_shape(&bench_rows[i], n);
-    size_t x = (size_t)s.n * s.ih * s.iw * s.ic, y = (size_t)s.n * s.oh * s.ow * s.oc, w = (size_t)s.oc * s.ic * s.kh * s.kw;
-    most = x > most ? x : most, most = y > most ? y : most, most = w > most ? w : most;
+    const mptl_conv_sizes sizes = mptl_conv_sizes_of(&s);
+    for (int k = 0; k < MPTL_PRODUCT_ARRAYS; k++) most = sizes.n[k] > most ? sizes.n[k] : most;
   }
   product p = {.first = numbers(most * sizeof(float)), .second = numbers(most * sizeof(float))};
   CUDA(cudaMalloc((void **)&p.result, most * sizeof(float)));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_BF16; type++)
     for (int i = 0; i < BENCH_ROWS && mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), type); i++)
-      measure(dnn, blas, &bench_rows[i], n, type, &p);
+      time_one(dnn, blas, &bench_rows[i], n, type, &p);
   CUDA(cudaFree((void *)p.first)), CUDA(cudaFree((void *)p.second)), CUDA(cudaFree(p.result)), CUDA(cudaFree(p.workspace));
 }
 
@@ -214,10 +214,10 @@ int main(int argc, char **argv) {
   }
   MUST(mptl_cuda_dnn_create(&dnn, 0, stream));
   MUST(mptl_cuda_blas_create(&blas, 0, stream));
-  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version(), mptl_cuda_blas_version(),
+  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text,
          mptl_cuda_dnn_capability(dnn), n);
-  measure_arrays();
-  measure_products(dnn, blas, n);
+  time_arrays();
+  time_products(dnn, blas, n);
   mptl_cuda_dnn_destroy(dnn);
   mptl_cuda_blas_destroy(blas);
   return 0;

@@ -1,13 +1,13 @@
--- cuDNN's plans in files, without a GPU: what a process makes of those of another one.
+-- cuDNN's plans in files, without a GPU: how a process uses the files of another one.
 local convolutions = require "support.convolutions"
 local core = require "mptl.core"
 local lfs = require "lfs"
 local runs = require "support.runs"
 
--- One whose plans need no compiler, and some workspace in two of three passes.
+-- Its plans need no compiler; two of three passes need workspace.
 local shape = { 2, 8, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
 
---- Plans of all passes, with the environment's variables; options as convolutions.plans has them.
+--- Plans of all passes, with variables of the environment; options of convolutions.plans.
 local function plans(environment, options)
   options = options or {}
   options.environment = environment
@@ -24,12 +24,12 @@ local function files(dir)
   return found
 end
 
---- The parts of a file: what decides for the plan, the engine's name, cuDNN's text.
+--- The parts of a file: what the plan depends on, the engine's name, cuDNN's text.
 local function parts(path)
   return runs.slurp(path):match "^(.-\n.-\n.-\n)([^\n]*)\n(.*)\n%x+\n$"
 end
 
---- Writes a file of these parts, with the right checksum.
+--- Writes a file with these parts and the right checksum.
 local function spill(path, head, engine, text)
   local body = ("%s%s\n%s"):format(head, engine, text)
   runs.spill(path, body .. ("\n%08x\n"):format(core.crc32c(body)))
@@ -44,7 +44,7 @@ describe("cuDNN's plans in files", function()
   after_each(function() os.execute("rm -rf " .. dir) end)
 
   if not convolutions.can_plan() then
-    it("are there where cuDNN is", function() pending "no CUDA toolkit and cuDNN here" end)
+    it("exist where cuDNN is", function() pending "no CUDA toolkit and cuDNN here" end)
     return
   end
 
@@ -60,7 +60,7 @@ describe("cuDNN's plans in files", function()
     end
   end)
 
-  it("are passed over and written anew when something is wrong with them", function()
+  it("are ignored and written anew when something is wrong with them", function()
     local function rewritten(change)
       return function(path)
         local head, _, text = parts(path)
@@ -73,7 +73,7 @@ describe("cuDNN's plans in files", function()
     local wrongs = {
       { "empty", function(path) runs.spill(path, "") end },
       { "cut off", function(path) runs.spill(path, runs.slurp(path):sub(1, -100)) end },
-      { "one bit is another", function(path)
+      { "one bit changed", function(path)
         local text = runs.slurp(path)
         runs.spill(path, text:sub(1, -101) .. string.char(text:byte(-100) ~ 1) .. text:sub(-99))
       end },
@@ -88,7 +88,7 @@ describe("cuDNN's plans in files", function()
     local expected = plans(kept_in(dir))
     local names, good = files(dir), {}
     for i, path in ipairs(names) do good[i] = runs.slurp(path) end
-    for first = 1, #wrongs, #names do -- one for each file, then the next ones
+    for first = 1, #wrongs, #names do -- one fault for each file, then the next ones
       for i, path in ipairs(names) do
         local wrong = wrongs[first + i - 1]
         if wrong then wrong[2](path) end
@@ -102,7 +102,7 @@ describe("cuDNN's plans in files", function()
     end
   end)
 
-  it("are passed over when they need more workspace than is allowed", function()
+  it("are ignored when they need more workspace than is allowed", function()
     plans(kept_in(dir .. "/much"))
     local expected = plans(kept_in(dir .. "/none"), { mib = 0 })
     local texts = {}
@@ -118,7 +118,7 @@ describe("cuDNN's plans in files", function()
       assert.matches(", 0$", line)
       if not line:find "engine of a file" then assert.equal(expected[i], line) end
     end
-    local left = 0 -- whose plan needs no workspace with any limit
+    local left = 0 -- files whose plan needs no workspace with any limit
     for _, path in ipairs(files(dir .. "/none")) do
       local _, engine = parts(path)
       if engine == "engine of a file" then left = left + 1 end
@@ -126,7 +126,7 @@ describe("cuDNN's plans in files", function()
     assert.equal(1, left)
   end)
 
-  it("say for which passes there is none, so that nobody searches again", function()
+  it("record for which passes there is none, so that it is not searched again", function()
     local shapes = { { 2, 4, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 2 } } -- in groups
     local function narrow() return convolutions.plans("h100", "bf16", shapes, { environment = kept_in(dir) }) end
     local first, refused = narrow(), {}
@@ -148,7 +148,7 @@ describe("cuDNN's plans in files", function()
     assert.same(first, narrow())
   end)
 
-  it("do not keep what may have failed for another reason than the engines", function()
+  it("do not record a refusal that may have another reason than missing engines", function()
     local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" } -- compiles an empty kernel, not cuDNN's
     local environment = kept_in(dir) .. " MPTL_SPEC_COMPILES=little"
     local lines = convolutions.plans("h100", "bf16", { shape }, { environment = environment, libraries = libraries })
@@ -156,7 +156,7 @@ describe("cuDNN's plans in files", function()
     assert.is_nil(lfs.attributes(dir))
   end)
 
-  it("are each device's own", function()
+  it("belong to one device each", function()
     plans(kept_in(dir))
     plans(kept_in(dir), { device = "a100" })
     assert.equal(6, #files(dir))
@@ -183,7 +183,7 @@ describe("cuDNN's plans in files", function()
     assert.equal(3, #files(dir .. "/.cache/mptl/plans"))
   end)
 
-  it("are not there when there is no place for them", function()
+  it("are not used when there is no place for them", function()
     local expected = plans "MPTL_CUDA_PLANS=none"
     assert.same(expected, plans "-u MPTL_CUDA_PLANS -u XDG_CACHE_HOME -u HOME")
     runs.spill(dir, "a file")
@@ -192,7 +192,7 @@ describe("cuDNN's plans in files", function()
     assert.equal("a file", runs.slurp(dir))
   end)
 
-  it("are not there when they are switched off", function()
+  it("are not used when they are switched off", function()
     plans(("MPTL_CUDA_PLANS=none XDG_CACHE_HOME=%s HOME=%s"):format(dir, dir))
     assert.is_nil(lfs.attributes(dir))
     assert.is_nil(lfs.attributes "none")

@@ -1,4 +1,4 @@
--- Convolutions on NVIDIA GPUs, without one: cuDNN makes its plans for devices that are described to it.
+-- Convolutions on NVIDIA GPUs, tested without a GPU: cuDNN makes its plans for described devices.
 local convolutions = require "support.convolutions"
 
 -- 3 x 3, of 2 images of 8 x 8 pixels.
@@ -18,7 +18,7 @@ describe("cuDNN", function()
     end
   end
 
-  -- {device, types, channels}. All of ResNet-18's in bf16: spec/long.
+  -- {device, types, channels}. spec/long has all of ResNet-18 in bf16.
   for _, case in ipairs { { "a100", "bf16", 8 }, { "b200", "e5m2:e4m3", 16 } } do
     local device, kind, c = table.unpack(case)
     it(("compiles engines for narrow operands and binary32 results, all passes: %s, %s"):format(device, kind), function()
@@ -29,7 +29,7 @@ describe("cuDNN", function()
     end)
   end
 
-  -- The images of ResNet-18's first convolution have 3 channels: 8 in bf16.
+  -- ResNet-18's first convolution reads images of 3 channels, which are filled up to 8 in bf16.
   it("compiles engines for any number of channels, which the backend fills up: h100, bf16", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local stem = { 128, 3, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
@@ -48,7 +48,7 @@ describe("cuDNN", function()
     local shape = shape_of(8)
     local alone = compiled.a100 or convolutions.plans("a100", "bf16", { shape })
     local options = { environment = "MPTL_CUDA_PLANS=" .. dir, threads = 2 }
-    for _, expected in ipairs { 3, 0 } do -- the second time they are in files
+    for _, expected in ipairs { 3, 0 } do -- the second time they are read from files
       local lines, made = convolutions.plans("a100", "bf16", { shape, shape }, options)
       assert.equal(expected, made)
       for i, line in ipairs(lines) do assert.equal(alone[(i - 1) % 3 + 1], line) end
@@ -56,7 +56,7 @@ describe("cuDNN", function()
     os.execute("rm -r " .. dir)
   end)
 
-  it("is not taken to have no engines where it cannot compile them", function()
+  it("is not said to have no engines where it cannot compile them", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" }
     for _, line in ipairs(convolutions.plans("h100", "bf16", { shape_of(8) }, { libraries = libraries, threads = 2 })) do
@@ -67,7 +67,7 @@ describe("cuDNN", function()
     end
   end)
 
-  it("makes no plans on threads that are ready or that it has no engine for", function()
+  it("makes no plans on threads that are kept already or that it has no engine for", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local shapes = { shape_of(16) }
     local _, made = convolutions.plans("h100", "tf32", shapes, { threads = 2 })

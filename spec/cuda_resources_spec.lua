@@ -1,10 +1,10 @@
--- What the CUDA kernels take of a multiprocessor: two blocks of 256 threads have room with at most 128 registers a thread, and
--- a stack is slow memory, for what is rare. cuobjdump says it of the plug-in; where there is only a compiler, the largest kernels
--- are compiled once more.
+-- What the CUDA kernels use of a multiprocessor. Two blocks of 256 threads fit with at most 128 registers for each thread; a
+-- stack is slow memory, for rare cases only. cuobjdump reads both from the plug-in; without it, the largest kernels are
+-- compiled once more.
 local lfs = require "lfs"
 
 local MOST_REGISTERS = 128
-local MOST_STACK = 192 -- bytes: vectors in which something is special, which go through the definitions one by one
+local MOST_STACK = 192 -- bytes: for vectors with special values, which are rounded one by one
 
 local build, root = os.getenv "MPTL_BUILD", os.getenv "MPTL_ROOT"
 local plugin = build .. "/lib/libmptl_cuda.so"
@@ -23,13 +23,13 @@ local function cached(name)
   end
 end
 
--- Of the toolkit that the build uses, or in the path.
+-- cuobjdump of the toolkit that the build uses, or in the path.
 local function find_cuobjdump(compiler)
   local beside = compiler:match "^(.*)/[^/]*$" .. "/cuobjdump"
   return lfs.attributes(beside, "mode") and beside or lines_of("command -v cuobjdump")[1]
 end
 
--- Kernels as { name, arch, registers, stack }, of cuobjdump's lines.
+-- Kernels as { name, arch, registers, stack }, from cuobjdump's lines.
 local function read_dump(lines)
   local kernels, arch, name = {}, nil, nil
   for _, line in ipairs(lines) do
@@ -43,7 +43,7 @@ local function read_dump(lines)
   return kernels
 end
 
--- The same of ptxas -v; the line of a kernel's stack is the second one after its name.
+-- The same from ptxas -v. The line with a kernel's stack is the second one after its name.
 local function read_compilation(lines)
   local kernels = {}
   for i, line in ipairs(lines) do
@@ -63,7 +63,7 @@ local function compile(compiler, source, arch)
   return read_compilation(lines_of(command))
 end
 
--- Kernels of all architectures; nil and why they are not known.
+-- Kernels of all architectures; or nil and why they are not known.
 local function find_kernels()
   local compiler = lfs.attributes(plugin, "mode") and cached "CMAKE_CUDA_COMPILER"
   if not compiler then return nil, "nothing is built for NVIDIA GPUs here" end

@@ -5,7 +5,7 @@ mptl_shape mptl_call_input_shape(const mptl_call *call) {
   return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
 }
 
-int mptl_call_groups(const mptl_call *call) {
+int mptl_call_channel_groups(const mptl_call *call) {
   return call->graph->values[call->op->out].shape.ndim == 1 ? 1 : call->op->attr.groups;
 }
 

@@ -1,13 +1,21 @@
-/* Names of shapes, and what is wrong with one. */
+/* Names, checks and sizes of shapes. */
 #include "backend/shapes.h"
 
-#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *mptl_pass_name(mptl_pass pass) {
   static const char *const names[MPTL_PASSES] = {"forward", "backward data", "backward weights"};
   return names[pass];
 }
+
+mptl_pass_arrays mptl_arrays_of(mptl_pass pass) {
+  static const mptl_pass_arrays of_passes[MPTL_PASSES] = {
+      {MPTL_X, MPTL_W, MPTL_Y}, {MPTL_Y, MPTL_W, MPTL_X}, {MPTL_X, MPTL_Y, MPTL_W}};
+  return of_passes[pass];
+}
+
+/* ---- Names ---- */
 
 mptl_shape_name mptl_conv_name(const mptl_conv_shape *s) {
   mptl_shape_name name;
@@ -23,7 +31,9 @@ mptl_shape_name mptl_linear_name(const mptl_linear_shape *s) {
   return name;
 }
 
-/* One spatial dimension, against PyTorch's formula. */
+/* ---- Checks ---- */
+
+/* Compares an output's height or width with PyTorch's formula. */
 static mptl_status check_axis(const char *axis, int in, int out, int kernel, int stride, int pad, int dilation) {
   long long extent = (long long)dilation * (kernel - 1) + 1, room = in + 2LL * pad - extent;
   if (room < 0) return mptl_fail(MPTL_EINVAL, "the kernel spans %lld, the padded input only %lld", extent, in + 2LL * pad);
@@ -64,4 +74,31 @@ mptl_status mptl_linear_check(const mptl_linear_shape *s) {
       return mptl_fail(MPTL_EINVAL, "%s: %s is %d, must be at least 1", mptl_linear_name(s).text, fields[i].name,
                        fields[i].value);
   return MPTL_OK;
+}
+
+/* ---- Products ---- */
+
+bool mptl_same_products(const mptl_conv_shape *a, const mptl_conv_shape *b) {
+  return memcmp(a, b, offsetof(mptl_conv_shape, bias)) == 0;
+}
+
+mptl_conv_shape mptl_linear_as_conv(const mptl_linear_shape *s) {
+  mptl_conv_shape conv = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1, .bias = s->bias};
+  conv.ih = conv.iw = conv.oh = conv.ow = conv.kh = conv.kw = 1;
+  conv.sh = conv.sw = conv.dh = conv.dw = 1;
+  return conv;
+}
+
+static size_t numel(int a, int b, int c, int d) { return (size_t)a * (size_t)b * (size_t)c * (size_t)d; }
+
+mptl_conv_sizes mptl_conv_sizes_of(const mptl_conv_shape *s) {
+  return (mptl_conv_sizes){{[MPTL_X] = numel(s->n, s->ih, s->iw, s->ic),
+                            [MPTL_W] = numel(s->oc, s->kh, s->kw, s->ic / s->groups),
+                            [MPTL_Y] = numel(s->n, s->oh, s->ow, s->oc)}};
+}
+
+uint64_t mptl_conv_terms(const mptl_conv_shape *s, mptl_pass pass) {
+  const size_t terms[MPTL_PASSES] = {numel(s->kh, s->kw, s->ic / s->groups, 1), numel(s->kh, s->kw, s->oc / s->groups, 1),
+                                     numel(s->n, s->oh, s->ow, 1)};
+  return terms[pass];
 }

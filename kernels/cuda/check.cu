@@ -1,4 +1,5 @@
-/* Checks of matrix products: operands of whole numbers, results against sums written out, a block for each. */
+/* Checks of matrix products: fills operands with whole numbers, and compares results with sums by definition, one
+ * block of threads for each sum. */
 #include "kernels/cuda/elements.h"
 
 static __global__ void __launch_bounds__(MPTL_THREADS)
@@ -15,7 +16,7 @@ int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t
 
 /* ---- One result ---- */
 
-/* The four dimensions of a result, and of how many products it is the sum. */
+/* The four dimensions of a result, and how many products each of its elements sums. */
 typedef struct extent {
   uint32_t dims[4], terms;
 } extent;
@@ -30,24 +31,24 @@ static extent extent_of(const mptl_cuda_sums *s) {
 
 static size_t elements_of(const extent *e) { return (size_t)e->dims[0] * e->dims[1] * e->dims[2] * e->dims[3]; }
 
-/* Numbers of two elements that are multiplied. */
+/* The indices of two elements that are multiplied. */
 typedef struct term {
   size_t first, second;
-  bool inside; /* of the image: else it is no term */
+  bool inside; /* the image; else there is no such term */
 } term;
 
 MPTL_DEVICE size_t at(uint32_t a, uint32_t b, uint32_t nb, uint32_t c, uint32_t nc, uint32_t d, uint32_t nd) {
   return (((size_t)a * nb + b) * nc + c) * nd + d;
 }
 
-/* Term t of the result at i, in the order of its dimensions. */
+/* Term t of the sum of the result at i, its index in each dimension. */
 MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t) {
   const uint32_t c = s.ic / s.groups, k = s.oc / s.groups;
   term o;
   if (s.pass == 0) {
     uint32_t place = t / c, channel = t % c, h = i[1] * s.sh + place / s.kw * s.dh - s.ph,
              w = i[2] * s.sw + place % s.kw * s.dw - s.pw;
-    o.inside = h < s.ih && w < s.iw; /* in front of the first one is far behind the last */
+    o.inside = h < s.ih && w < s.iw; /* what is before the first pixel is, unsigned, far behind the last one */
     o.first = at(i[0], h, s.ih, w, s.iw, i[3] / k * c + channel, s.ic);
     o.second = at(i[3], place / s.kw, s.kh, place % s.kw, s.kw, channel, c);
   } else if (s.pass == 1) {
@@ -66,7 +67,7 @@ MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t)
   return o;
 }
 
-/* The sum over the threads of a block, in all of them. */
+/* The sum over the threads of a block, which all of them get. */
 MPTL_DEVICE int64_t sum_of_block(int64_t sum) {
   MPTL_SHARED(int64_t, sums, [MPTL_WARPS]);
   for (unsigned bits = 16; bits > 0; bits /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bits);
@@ -78,18 +79,18 @@ MPTL_DEVICE int64_t sum_of_block(int64_t sum) {
   return all;
 }
 
-/* What a kernel checks. */
+/* A product to be checked. */
 typedef struct product {
   mptl_cuda_sums sums;
   extent of;
   mptl_source_arg first, second;
   const float *result;
   size_t n, samples;
-  int64_t most; /* magnitudes of a sample's products, together */
+  int64_t most; /* samples are skipped where the magnitudes of the products add up to this or more */
 } product;
 
-/* The number of a sample's element, and its place. Where not all are samples: the first, the last, then any, of which every other one is
- * on an edge in each dimension with an even chance. */
+/* The index of a sample's element, in i by dimension. If not all elements are samples: the first one, the last
+ * one, then random ones, every other of which is, in each dimension, on an edge with a chance of one half. */
 MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   const uint32_t *dims = p.of.dims;
   if (p.samples >= p.n || sample < 2) {
@@ -106,7 +107,8 @@ MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   return at(i[0], i[1], dims[1], i[2], dims[2], i[3], dims[3]);
 }
 
-/* What the result at i should be, and whether it is small enough to be compared; all threads of the block call. */
+/* What the result at i should be, and whether its products are small enough to compare it. All threads of the
+ * block call this. */
 MPTL_DEVICE int64_t expected_of(const product &p, const uint32_t *i, bool *small) {
   int64_t sum = 0, magnitudes = 0;
   for (uint32_t t = threadIdx.x; t < p.of.terms; t += MPTL_THREADS) {
@@ -135,7 +137,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS) compare_kernel(mptl_cuda_
   }
 }
 
-/* Looks at the first sample that is wrong once more. */
+/* Describes the first sample that is wrong. */
 static __global__ void __launch_bounds__(MPTL_THREADS) describe_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
   if (verdict->wrong == 0) return;
   uint32_t i[4];

@@ -1,65 +1,33 @@
-/* The kernels that check matrix products: operands in each type, sums of all passes against loops of their own, and what is planted. */
+/* The kernels that check matrix products: operands in each type, sums of all passes against loops, and planted errors. */
 #include <string>
 
 #include "operands.h"
 
 extern "C" {
 #include "kernels/whole.h"
+#include "sums.h"
 }
 
-/* n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups, as in spec/cuda/plans.c. */
-static const int shapes[][16] = {
-    {2, 4, 4, 4, 4, 4, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1}, {1, 6, 7, 5, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2},
-    {1, 3, 9, 4, 2, 5, 5, 3, 2, 2, 1, 2, 1, 2, 1, 1}, {1, 3, 4, 4, 3, 4, 4, 5, 5, 1, 1, 2, 2, 1, 1, 3},
-    {1, 4, 6, 7, 8, 2, 2, 3, 3, 2, 3, 0, 1, 1, 2, 4}, {7, 11, 1, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-    {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1}, {2, 3, 5, 5, 4, 3, 3, 1, 1, 2, 2, 0, 0, 1, 1, 1}};
+static const mptl_conv_shape shapes[] = {
+    {2, 4, 4, 4, 4, 4, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, {1, 6, 7, 5, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 2, false},
+    {1, 3, 9, 4, 2, 5, 5, 3, 2, 2, 1, 2, 1, 2, 1, 1, false}, {1, 3, 4, 4, 3, 4, 4, 5, 5, 1, 1, 2, 2, 1, 1, 3, false},
+    {1, 4, 6, 7, 8, 2, 2, 3, 3, 2, 3, 0, 1, 1, 2, 4, false}, {7, 11, 1, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false},
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}, {2, 3, 5, 5, 4, 3, 3, 1, 1, 2, 2, 0, 0, 1, 1, 1, false}};
 
-static mptl_cuda_sums sums_of(const int *n, int pass) {
-  mptl_cuda_sums s;
-  s.pass = pass;
-  uint32_t *to[] = {&s.n,  &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
-                    &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups};
-  for (int i = 0; i < 16; i++) *to[i] = (uint32_t)n[i];
-  return s;
-}
-
-static std::string name_of(const mptl_cuda_sums &s) {
-  char text[160];
-  snprintf(text, sizeof text, "pass %d of %ux%ux%ux%u -> %ux%ux%u, kernel %ux%u, stride %ux%u, groups %u", s.pass, s.n, s.ic,
-           s.ih, s.iw, s.oc, s.oh, s.ow, s.kh, s.kw, s.sh, s.sw, s.groups);
-  return text;
-}
-
-/* ---- By definition: products of two of x, weights and y added to the third ---- */
-
-struct arrays {
-  std::vector<double> of[3];
+/* One pass of a convolution. */
+struct product {
+  mptl_conv_shape shape;
+  int pass;
+  mptl_pass_arrays arrays() const { return mptl_arrays_of((mptl_pass)pass); }
+  size_t size(int array) const { return mptl_conv_sizes_of(&shape).n[array]; }
+  std::string name() const { return std::string(mptl_conv_name(&shape).text) + ", " + mptl_pass_name((mptl_pass)pass); }
+  mptl_cuda_sums sums() const {
+    const mptl_conv_shape &s = shape;
+    return {pass,           (uint32_t)s.n,  (uint32_t)s.ic, (uint32_t)s.ih, (uint32_t)s.iw,    (uint32_t)s.oc,
+            (uint32_t)s.oh, (uint32_t)s.ow, (uint32_t)s.kh, (uint32_t)s.kw, (uint32_t)s.sh,    (uint32_t)s.sw,
+            (uint32_t)s.ph, (uint32_t)s.pw, (uint32_t)s.dh, (uint32_t)s.dw, (uint32_t)s.groups};
+  }
 };
-static const int firsts[] = {0, 2, 0}, seconds[] = {1, 1, 2}, results[] = {2, 0, 1};
-
-static size_t size_of(const mptl_cuda_sums &s, int array) {
-  return array == 0   ? (size_t)s.n * s.ih * s.iw * s.ic
-         : array == 1 ? (size_t)s.oc * s.kh * s.kw * (s.ic / s.groups)
-                      : (size_t)s.n * s.oh * s.ow * s.oc;
-}
-
-static void add_products(arrays *a, const mptl_cuda_sums &s) {
-  int c = (int)(s.ic / s.groups), k = (int)(s.oc / s.groups), r = results[s.pass], f = firsts[s.pass], g = seconds[s.pass];
-  for (int n = 0; n < (int)s.n; n++)
-    for (int oh = 0; oh < (int)s.oh; oh++)
-      for (int ow = 0; ow < (int)s.ow; ow++)
-        for (int o = 0; o < (int)s.oc; o++)
-          for (int kh = 0; kh < (int)s.kh; kh++)
-            for (int kw = 0; kw < (int)s.kw; kw++) {
-              int ih = oh * (int)s.sh - (int)s.ph + kh * (int)s.dh, iw = ow * (int)s.sw - (int)s.pw + kw * (int)s.dw;
-              if (ih < 0 || ih >= (int)s.ih || iw < 0 || iw >= (int)s.iw) continue;
-              for (int i = 0; i < c; i++) {
-                size_t at[] = {(((size_t)n * s.ih + ih) * s.iw + iw) * s.ic + o / k * c + i,
-                               (((size_t)o * s.kh + kh) * s.kw + kw) * c + i, (((size_t)n * s.oh + oh) * s.ow + ow) * s.oc + o};
-                a->of[r][at[r]] += a->of[f][at[f]] * a->of[g][at[g]];
-              }
-            }
-}
 
 /* ---- Operands ---- */
 
@@ -118,104 +86,110 @@ static void numbers(void) {
 
 /* ---- Checks ---- */
 
-static mptl_cuda_verdict check(const std::vector<float> &result, const operand &a, const operand &b, const mptl_cuda_sums &s,
+static mptl_cuda_verdict check(const std::vector<float> &result, const operand &a, const operand &b, const product &p,
                                size_t samples, int64_t most = INT64_MAX) {
   mptl_cuda_verdict v;
   memset(&v, 0, sizeof v);
   mptl_source first = a.source(), second = b.source();
-  CHECK(mptl_cuda_check_sums(&v, result.data(), &first, &second, &s, samples, most, NULL) == 0, "%s: refused",
-        name_of(s).c_str());
+  mptl_cuda_sums sums = p.sums();
+  CHECK(mptl_cuda_check_sums(&v, result.data(), &first, &second, &sums, samples, most, NULL) == 0, "%s: refused",
+        p.name().c_str());
   return v;
 }
 
-static std::vector<float> definition(const mptl_cuda_sums &s, const mptl_whole &first, const mptl_whole &second) {
-  arrays all;
-  for (int i = 0; i < 3; i++) all.of[i].assign(size_of(s, i), 0.0);
-  std::vector<double> &a = all.of[firsts[s.pass]], &b = all.of[seconds[s.pass]], &r = all.of[results[s.pass]];
+static std::vector<float> definition(const product &p, const mptl_whole &first, const mptl_whole &second) {
+  std::vector<double> all[MPTL_PRODUCT_ARRAYS];
+  for (int i = 0; i < MPTL_PRODUCT_ARRAYS; i++) all[i].assign(p.size(i), 0.0);
+  std::vector<double> &a = all[p.arrays().first], &b = all[p.arrays().second], &result = all[p.arrays().result];
   for (size_t i = 0; i < a.size(); i++) a[i] = mptl_whole_number(&first, i);
   for (size_t i = 0; i < b.size(); i++) b[i] = mptl_whole_number(&second, i);
-  add_products(&all, s);
-  return std::vector<float>(r.begin(), r.end());
+  double *const arrays[] = {all[MPTL_X].data(), all[MPTL_W].data(), all[MPTL_Y].data()};
+  conv_reference(&p.shape, (mptl_pass)p.pass, arrays);
+  return std::vector<float>(result.begin(), result.end());
 }
 
-/* Errors that are planted in a right result are found, and told. */
-static void check_planted(const std::vector<float> &y, const operand &a, const operand &b, const mptl_cuda_sums &s) {
-  const std::string name = name_of(s);
+/* Errors that are planted in a right result are found and described. */
+static void check_planted(const std::vector<float> &y, const operand &a, const operand &b, const product &p) {
+  const std::string name = p.name();
   const size_t n = y.size(), places[] = {0, n / 2, n - 1};
   for (int i = 0; i < 3; i++) {
     size_t at = places[i];
     const float wrong = i == 0 ? y[at] + 1 : i == 1 ? NAN : -y[at] - 3;
     std::vector<float> bad = y;
     bad[at] = wrong;
-    mptl_cuda_verdict v = check(bad, a, b, s, i == 1 || n < 2 ? n : 2); /* the first and the last one are always samples */
+    mptl_cuda_verdict v = check(bad, a, b, p, i == 1 || n < 2 ? n : 2); /* the first and the last one are always samples */
     CHECK(v.wrong == 1 && v.at == at && same_value(v.got, wrong) && v.expected == y[at], "%s: %g at %zu is not found",
           name.c_str(), (double)wrong, at);
   }
   std::vector<float> bad = y;
   bad[n / 2] += 1, bad[n - 1] += 1;
-  mptl_cuda_verdict v = check(bad, a, b, s, n);
-  CHECK(v.wrong == (n > 1 ? 2 : 1) && v.at == n / 2, "%s: of two wrong ones, the first is not told", name.c_str());
+  mptl_cuda_verdict v = check(bad, a, b, p, n);
+  CHECK(v.wrong == (n > 1 ? 2 : 1) && v.at == n / 2, "%s: of two wrong ones, the first is not described", name.c_str());
 }
 
-static void check_pass(const mptl_cuda_sums &s, const char *format, const char *second_format, uint32_t largest, bool planted) {
-  const std::string name = name_of(s) + ", " + format;
+static void check_pass(const product &p, const char *format, const char *second_format, uint32_t largest, bool planted) {
+  const std::string name = p.name() + ", " + format;
   const mptl_whole first = whole(largest, 0, 1), second = whole(7, 0, 2);
-  operand a = filled(format, &first, size_of(s, firsts[s.pass])), b = filled(second_format, &second, size_of(s, seconds[s.pass]));
-  std::vector<float> y = definition(s, first, second);
+  operand a = filled(format, &first, p.size(p.arrays().first)), b = filled(second_format, &second, p.size(p.arrays().second));
+  std::vector<float> y = definition(p, first, second);
   double most = 0;
   for (float x : y) most = fmax(most, fabs((double)x));
-  mptl_cuda_verdict v = check(y, a, b, s, y.size());
+  mptl_cuda_verdict v = check(y, a, b, p, y.size());
   CHECK(v.wrong == 0 && (double)v.largest == most, "%s: %llu wrong, at %llu: %g, expected %g; the largest is %llu, not %g",
         name.c_str(), (unsigned long long)v.wrong, (unsigned long long)v.at, (double)v.got, (double)v.expected,
         (unsigned long long)v.largest, most);
-  if (planted) check_planted(y, a, b, s);
+  if (planted) check_planted(y, a, b, p);
   if (!planted || most < 100) return;
-  std::vector<float> bad(y.size(), -1e9f); /* those that have more than half of the largest are not looked at, nor more */
-  v = check(bad, a, b, s, y.size(), (int64_t)most / 2);
+  std::vector<float> bad(y.size(), -1e9f); /* sums of half of the largest or more are skipped, though they are wrong */
+  v = check(bad, a, b, p, y.size(), (int64_t)most / 2);
   CHECK(v.wrong < y.size() && v.largest < (uint64_t)most / 2, "%s: %llu of %zu compared", name.c_str(),
         (unsigned long long)v.wrong, y.size());
 }
 
 static void sums(void) {
-  for (const int *shape : shapes)
-    for (int pass = 0; pass < 3; pass++) {
-      mptl_cuda_sums s = sums_of(shape, pass);
-      check_pass(s, "fp32", "fp32", 4095, true);
+  for (const mptl_conv_shape &shape : shapes)
+    for (int pass = 0; pass < MPTL_PASSES; pass++) {
+      product p = {shape, pass};
+      check_pass(p, "fp32", "fp32", 4095, true);
       if (mptl_shim_order == MPTL_SHIM_REVERSE) continue; /* blocks of 256 fibers take their time */
-      check_pass(s, "bf16", "bf16", 255, false);
-      check_pass(s, "fp8_e4m3fn", "fp8_e5m2", 15, false);
-      check_pass(s, "fp8_e5m2", "fp8_e4m3fn", 7, false);
+      check_pass(p, "bf16", "bf16", 255, false);
+      check_pass(p, "fp8_e4m3fn", "fp8_e5m2", 15, false);
+      check_pass(p, "fp8_e5m2", "fp8_e4m3fn", 7, false);
     }
-  mptl_cuda_sums s = sums_of(shapes[0], 3);
+  mptl_cuda_sums s = product{shapes[0], MPTL_PASSES}.sums();
   mptl_cuda_verdict v = {};
   mptl_source none = {NULL, 4, NULL};
   CHECK(mptl_cuda_check_sums(&v, NULL, &none, &none, &s, 1, 1, NULL) != 0, "there is no fourth pass");
 }
 
-/* Samples of a large result: how many, and that an image's corners are among them more often than by their number. */
+static size_t samples_of(const product &p) {
+  mptl_cuda_sums s = p.sums();
+  return mptl_cuda_check_samples(&s);
+}
+
+/* Samples of a large result: how many there are, and that an image's corners are among them more often than by their number. */
 static void samples(void) {
-  static const int large[16] = {8, 2, 40, 40, 16, 40, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1};
-  mptl_cuda_sums s = sums_of(large, 0);
-  const size_t n = size_of(s, 2);
-  CHECK(mptl_cuda_check_samples(&s) == 1 << 16, "%zu samples", mptl_cuda_check_samples(&s));
-  s.n = 1;
-  CHECK(mptl_cuda_check_samples(&s) == n / 8, "all are samples: %zu", mptl_cuda_check_samples(&s));
-  s.pass = 2, s.n = 1 << 12, s.oc = 1 << 12; /* of weights: 2^13, sums of 6.5 million products */
-  CHECK(mptl_cuda_check_samples(&s) == 1024, "%zu samples", mptl_cuda_check_samples(&s));
-  s = sums_of(large, 0);
+  const product large = {{8, 2, 40, 40, 16, 40, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}, MPTL_FORWARD};
+  const size_t n = large.size(MPTL_Y);
+  product p = large;
+  CHECK(samples_of(p) == 1 << 16, "%zu samples", samples_of(p));
+  p.shape.n = 1;
+  CHECK(samples_of(p) == n / 8, "all are samples: %zu", samples_of(p));
+  p.pass = MPTL_BACKWARD_WEIGHTS, p.shape.n = 1 << 12, p.shape.oc = 1 << 12; /* 2^13 sums of 6.5 million products */
+  CHECK(samples_of(p) == 1024, "%zu samples", samples_of(p));
   mptl_whole w = whole(3, 0, 1);
-  operand a = filled("fp32", &w, size_of(s, 0)), b = filled("fp32", &w, size_of(s, 1));
-  const std::vector<float> y = definition(s, w, w);
+  operand a = filled("fp32", &w, large.size(MPTL_X)), b = filled("fp32", &w, large.size(MPTL_W));
+  const std::vector<float> y = definition(large, w, w);
   for (int corner = 1; corner < 3; corner++) { /* wrong in all images and channels of one pixel: 128 of 204800 */
     std::vector<float> bad = y;
     size_t h = corner & 1 ? 39 : 0, x = corner & 2 ? 39 : 0;
     for (size_t image = 0; image < 8; image++)
       for (size_t c = 0; c < 16; c++) bad[((image * 40 + h) * 40 + x) * 16 + c] += 1;
-    CHECK(check(bad, a, b, s, 1024).wrong > 4, "corner %d is hardly looked at", corner);
+    CHECK(check(bad, a, b, large, 1024).wrong > 4, "corner %d is hardly looked at", corner);
   }
   std::vector<float> bad = y;
   for (size_t i = 0; i < n; i += 50) bad[i] += 1;
-  uint64_t wrong = check(bad, a, b, s, 1024).wrong;
+  uint64_t wrong = check(bad, a, b, large, 1024).wrong;
   CHECK(wrong > 4 && wrong < 100, "of elements of which 2 %% are wrong, %llu of 1024 are", (unsigned long long)wrong);
 }
 

@@ -3,40 +3,34 @@
  * Matrix products of real layers on the GPU of this machine; exits 77 where there is none. A line of ROWS is a layer:
  *   n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups   a convolution
  *   n c h w out                                          a linear layer
- * and those that begin with # are remarks. --seconds: begins no layer after that, and says how many it left out.
+ * Lines that begin with # are remarks. --seconds: starts no layer after N seconds, and prints how many are left.
  *
- * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same, in whatever
- * order it adds. Every pass is run twice, into memory full of NaN; all of its results must be those of F32, of which some are held
- * against sums of integers. Engines that are compiled come after those that are not: what takes little time is checked first. */
+ * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same
+ * results in any order of sums. Every pass runs twice, into memory full of NaN. All results must equal those of F32,
+ * some of which are compared with sums of integers. Layers whose engines are compiled come last: what takes little
+ * time is checked first. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/blas.h"
-#include "backend/cuda/device.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/dnn_ahead.h"
+#include "product.h"
 #include "sums.h"
 
 enum {
   NO_GPU = 77,
-  SAMPLES = 2000,        /* elements of a result that are summed on the host */
+  SAMPLES = 2000,        /* elements of a result that are also summed on the host */
   GUARD_BYTES = 256,     /* behind results and workspaces */
   NARROW_SUMS = 1 << 13, /* sums of 8-bit products are exact below that on all devices: the smallest have 13 fraction bits */
-  EXACT_SUMS = 1 << 24,  /* as all of binary32's are below this */
+  EXACT_SUMS = 1 << 24,  /* sums in binary32 are exact below that */
   LEAST = -1,
   LARGEST = 3, /* of the numbers. Their mean is 1: a sum is about as large as it has terms, too large for a narrow format */
   MOST_THREADS = 16
 };
 
 #define CUDA(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaGetLastError()))
-
-/* A linear layer is a convolution of images of one pixel. */
-typedef struct layer {
-  mptl_conv_shape s;
-  mptl_linear_shape linear; /* n == 0: it is none */
-} layer;
 
 /* ---- Sums of integers ---- */
 
@@ -63,7 +57,7 @@ static int64_t forward_sum(const mptl_conv_shape *s, const int8_t *x, const int8
   return sum;
 }
 
-/* The output's row or column that a place of the input went to through an element of the kernel; -1: none. */
+/* The output's row or column to which an element of the kernel takes a row or column of the input; -1: none. */
 static int went_to(int in, int padding, int k, int dilation, int stride, int outputs) {
   int from = in + padding - k * dilation;
   return from >= 0 && from % stride == 0 && from / stride < outputs ? from / stride : -1;
@@ -102,16 +96,19 @@ static int64_t weights_sum(const mptl_conv_shape *s, const int8_t *x, const int8
 
 /* An element of a pass's result. */
 static int64_t sum_of(const mptl_conv_shape *s, mptl_pass pass, int8_t *const a[3], size_t i) {
-  if (pass == MPTL_FORWARD) return forward_sum(s, a[X], a[W], place_of(i, s->oh, s->ow, s->oc));
-  if (pass == MPTL_BACKWARD_DATA) return data_sum(s, a[Y], a[W], place_of(i, s->ih, s->iw, s->ic));
-  return weights_sum(s, a[X], a[Y], place_of(i, s->kh, s->kw, s->ic / s->groups));
+  if (pass == MPTL_FORWARD) return forward_sum(s, a[MPTL_X], a[MPTL_W], place_of(i, s->oh, s->ow, s->oc));
+  if (pass == MPTL_BACKWARD_DATA) return data_sum(s, a[MPTL_Y], a[MPTL_W], place_of(i, s->ih, s->iw, s->ic));
+  return weights_sum(s, a[MPTL_X], a[MPTL_Y], place_of(i, s->kh, s->kw, s->ic / s->groups));
 }
 
 /* The most terms of a sum of any pass. */
-static size_t most_terms(const mptl_conv_shape *s) {
-  size_t forward = (size_t)s->kh * s->kw * (s->ic / s->groups), data = (size_t)s->kh * s->kw * (s->oc / s->groups),
-         weights = (size_t)s->n * s->oh * s->ow, most = forward > data ? forward : data;
-  return most > weights ? most : weights;
+static uint64_t most_terms(const mptl_conv_shape *s) {
+  uint64_t most = 0;
+  for (mptl_pass pass = MPTL_FORWARD; pass <= MPTL_BACKWARD_WEIGHTS; pass++) {
+    uint64_t terms = mptl_conv_terms(s, pass);
+    if (terms > most) most = terms;
+  }
+  return most;
 }
 
 static void fill(int8_t *numbers, size_t n, uint64_t seed) {
@@ -122,7 +119,7 @@ static void fill(int8_t *numbers, size_t n, uint64_t seed) {
   }
 }
 
-/* These sums are right: on small shapes, all of them are what comes of adding product by product. */
+/* The sums above are right: on small shapes they equal the sums of all products, added one by one. */
 static void check_sums(void) {
   static const mptl_conv_shape shapes[] = {
       {2, 4, 6, 5, 6, 6, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, {2, 3, 7, 6, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},
@@ -131,11 +128,11 @@ static void check_sums(void) {
   for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
     const mptl_conv_shape *s = &shapes[k];
     MUST(mptl_conv_check(s));
-    sizes n = conv_sizes(s);
+    mptl_conv_sizes n = mptl_conv_sizes_of(s);
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
       int8_t *a[3];
       double *added[3];
-      int r = results[pass];
+      int r = (int)mptl_arrays_of((mptl_pass)pass).result;
       for (int i = 0; i < 3; i++) {
         a[i] = malloc(n.n[i]), added[i] = calloc(n.n[i], sizeof(double));
         fill(a[i], n.n[i], (uint64_t)i + 1);
@@ -163,9 +160,9 @@ typedef struct gpu {
 } gpu;
 
 typedef struct operands {
-  sizes n;
+  mptl_conv_sizes n;
   int8_t *numbers[3];
-  void *there[3][MPTL_CUDA_TYPES]; /* on the device, as far as wanted yet */
+  void *there[3][MPTL_CUDA_TYPES]; /* on the device; NULL: not there yet */
   float largest;                   /* magnitude in the last result of F32 */
 } operands;
 
@@ -203,7 +200,7 @@ static const void *on_device(const gpu *g, operands *o, int which, mptl_cuda_typ
 }
 
 static void make_operands(operands *o, const layer *l) {
-  *o = (operands){.n = conv_sizes(&l->s)};
+  *o = (operands){.n = mptl_conv_sizes_of(&l->s)};
   for (int i = 0; i < 3; i++) {
     o->numbers[i] = malloc(o->n.n[i]);
     if (o->numbers[i] == NULL) MUST(mptl_fail(MPTL_ENOMEM, "no memory for %zu numbers", o->n.n[i]));
@@ -220,34 +217,6 @@ static void drop_operands(operands *o) {
 
 /* ---- Products ---- */
 
-typedef struct product {
-  mptl_cuda_conv *conv; /* or: */
-  mptl_cuda_linear *linear;
-  size_t workspace_bytes;
-  const char *name, *engine;
-} product;
-
-static mptl_status create(product *p, const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types) {
-  *p = (product){.engine = "cuBLASLt"};
-  if (l->linear.n > 0) {
-    MPTL_TRY(
-        mptl_cuda_linear_create(&p->linear, g->blas, &l->linear, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
-    p->workspace_bytes = mptl_cuda_linear_workspace_bytes(p->linear);
-    p->name = mptl_cuda_linear_describe(p->linear);
-    return MPTL_OK;
-  }
-  MPTL_TRY(mptl_cuda_conv_create(&p->conv, g->dnn, &l->s, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE));
-  p->workspace_bytes = mptl_cuda_conv_workspace_bytes(p->conv);
-  p->name = mptl_cuda_conv_describe(p->conv);
-  p->engine = mptl_cuda_conv_engine(p->conv);
-  return MPTL_OK;
-}
-
-static void destroy(product *p) {
-  mptl_cuda_conv_destroy(p->conv);
-  mptl_cuda_linear_destroy(p->linear);
-}
-
 static bool is_poison(const void *device, size_t offset) {
   unsigned char guard[GUARD_BYTES];
   CUDA(cudaMemcpy(guard, (const char *)device + offset, sizeof guard, cudaMemcpyDeviceToHost));
@@ -256,7 +225,7 @@ static bool is_poison(const void *device, size_t offset) {
   return true;
 }
 
-/* One run, whose result comes to the host. */
+/* One run; its result is copied to the host. */
 static void run(const product *p, const gpu *g, const void *first, const void *second, size_t n, float *to) {
   void *result = NULL, *workspace = NULL;
   size_t bytes = n * sizeof(float);
@@ -265,8 +234,7 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   CUDA(cudaMemset(result, 0xff, bytes + GUARD_BYTES));
   CUDA(cudaMemset(workspace, 0xff, p->workspace_bytes + GUARD_BYTES));
   CUDA(cudaDeviceSynchronize());
-  MUST(p->conv != NULL ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
-                       : mptl_cuda_linear_run(p->linear, result, first, second, workspace));
+  MUST(product_run(p, result, first, second, workspace));
   CUDA(cudaStreamSynchronize(g->stream));
   CUDA(cudaMemcpy(to, result, bytes, cudaMemcpyDeviceToHost));
   CHECK(is_poison(result, bytes), "%s, %s: wrote behind its result", p->name, p->engine);
@@ -274,9 +242,9 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   cudaFree(result), cudaFree(workspace);
 }
 
-/* Compares what came with the truth; the signs of zeros are free. */
+/* Compares results with those of F32; zeros may have either sign. */
 static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass, const operands *o) {
-  size_t n = o->n.n[results[pass]], wrong = 0, first = 0;
+  size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, first = 0;
   if (memcmp(g->got, g->truth, n * sizeof(float)) == 0) return;
   for (size_t i = n; i-- > 0;)
     if (!(g->got[i] == g->truth[i])) wrong++, first = i;
@@ -285,7 +253,7 @@ static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pa
         (long long)sum_of(&l->s, pass, o->numbers, first));
 }
 
-/* The largest magnitude; of bits, which is faster. */
+/* The largest magnitude, found in the bits, which is faster. */
 static float largest_of(const float *numbers, size_t n) {
   uint32_t most = 0, bits;
   float largest;
@@ -298,9 +266,9 @@ static float largest_of(const float *numbers, size_t n) {
   return largest;
 }
 
-/* Holds elements of the truth, at random, against sums of integers. */
+/* Compares random elements of F32's results with sums of integers. */
 static void sample(const product *p, gpu *g, const layer *l, mptl_pass pass, operands *o) {
-  size_t n = o->n.n[results[pass]], wrong = 0, example = 0;
+  size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, example = 0;
   o->largest = largest_of(g->truth, n);
 #pragma omp parallel for schedule(dynamic, 16)
   for (int k = 0; k < SAMPLES; k++) {
@@ -325,8 +293,8 @@ static void print_types(mptl_cuda_pair types) {
          is_narrow(types) ? mptl_cuda_type_name(types.second) : "");
 }
 
-/* A pass in a pair of types; false: there is nothing to hold others against. What the libraries do not have is said, and no
- * failure but with operands of binary32: the specs without a GPU say what they must have. */
+/* A pass in a pair of types; false: there is no result of F32 to compare others with. What the libraries do not have
+ * is printed, and is a failure only for operands in binary32: the specs without a GPU check what they must have. */
 static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types, operands *o) {
   product p;
   print_types(types);
@@ -334,7 +302,7 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     printf(" (sums to %g)", (double)o->largest);
     return true;
   }
-  mptl_status status = create(&p, g, l, pass, types);
+  mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE);
   if (status != MPTL_OK) {
     bool may_be = status == MPTL_EUNSUPPORTED && mptl_cuda_type_size(types.first) < sizeof(float);
     CHECK(may_be, "%s", mptl_error());
@@ -342,8 +310,9 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     g->missing++;
     return !is_f32(types);
   }
-  size_t n = o->n.n[results[pass]];
-  const void *first = on_device(g, o, firsts[pass], types.first), *second = on_device(g, o, seconds[pass], types.second);
+  const mptl_pass_arrays arrays = mptl_arrays_of(pass);
+  size_t n = o->n.n[arrays.result];
+  const void *first = on_device(g, o, arrays.first, types.first), *second = on_device(g, o, arrays.second, types.second);
   float *to = is_f32(types) ? g->truth : g->got;
   run(&p, g, first, second, n, to);
   run(&p, g, first, second, n, g->again);
@@ -352,16 +321,16 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
     sample(&p, g, l, pass, o);
   else
     compare(&p, g, l, pass, o);
-  printf(" %s", strncmp(p.engine, "engine ", 7) == 0 ? p.engine + 7 : p.engine);
+  printf(" %s", p.conv != NULL ? p.engine + strlen("engine ") : "cuBLASLt");
   g->products++;
-  destroy(&p);
+  product_destroy(&p);
   return true;
 }
 
 /* ---- All of them ---- */
 
-/* Types of layers of a kind, in the order in which they are looked at: first those that are not compiled, then what is trained
- * with most. */
+/* Layers of one kind in some types. Sweeps run in this order: first engines that are not compiled, then the types
+ * that are used most. */
 typedef struct sweep {
   bool groups; /* of convolutions with groups, or of everything else */
   int n;
@@ -394,11 +363,11 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
   printf("%s:", l->linear.n > 0 ? mptl_linear_name(&l->linear).text : mptl_conv_name(&l->s).text);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     printf("%s %s", pass > 0 ? ";" : "", mptl_pass_name((mptl_pass)pass));
-    /* F32 first, which the others are held against */
-    bool goes_on = is_f32(w->types[0]) || check_product(g, l, (mptl_pass)pass, F32, &o);
-    for (int t = 0; t < w->n && goes_on; t++)
+    /* F32 first, with which the others are compared */
+    bool comparable = is_f32(w->types[0]) || check_product(g, l, (mptl_pass)pass, F32, &o);
+    for (int t = 0; t < w->n && comparable; t++)
       if (mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
-        goes_on = check_product(g, l, (mptl_pass)pass, w->types[t], &o);
+        comparable = check_product(g, l, (mptl_pass)pass, w->types[t], &o);
   }
   printf(" (%.2f s)\n", now() - start);
   fflush(stdout);
@@ -407,20 +376,20 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
 
 /* Has the engines of layers compiled side by side. */
 static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep *w, int threads) {
-  mptl_cuda_wanted *list = calloc(n * MPTL_PASSES * w->n + 1, sizeof *list);
+  mptl_cuda_announced *list = calloc(n * MPTL_PASSES * w->n + 1, sizeof *list);
   size_t count = 0;
   for (size_t i = 0; i < n; i++)
     for (int pass = 0; pass < MPTL_PASSES; pass++)
       for (int t = 0; t < w->n; t++)
         if (layers[i].linear.n == 0 && mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
-          list[count++] = (mptl_cuda_wanted){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
+          list[count++] = (mptl_cuda_announced){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
   if (n > 0) mptl_cuda_conv_make_ahead(g->dnn, list, count, MPTL_CUDA_USUAL_WORKSPACE, threads);
   free(list);
 }
 
-/* Layers of a sweep that were not looked at before the time was up. */
+/* Returns how many layers of a sweep were left when the time was up. */
 static size_t check_sweep(gpu *g, const layer *layers, size_t n, const sweep *w, double end) {
-  enum { MOST = 8 }; /* compiled at once: few, so that the time is kept to */
+  enum { MOST = 8 }; /* compiled together: few, so that the program ends in time */
   int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = cores < MOST_THREADS ? cores : MOST_THREADS;
   layer *wanted = calloc(n + 1, sizeof *wanted);
   size_t count = 0, done = 0;
@@ -442,16 +411,12 @@ static int wrong(const char *what, const char *value) {
 
 static bool read_layer(layer *l, const char *line) {
   mptl_conv_shape s = {.bias = false};
-  mptl_linear_shape f = {.bias = false};
   int n = sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
                  &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups);
-  if (n == 5) {
-    f.n = s.n, f.c = s.ic, f.h = s.ih, f.w = s.iw, f.out = s.oc;
-    s = (mptl_conv_shape){f.n, f.c * f.h * f.w, 1, 1, f.out, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false};
-  }
-  *l = (layer){s, f};
-  return (n == 5 || n == 16) && mptl_conv_check(&s) == MPTL_OK &&
-         most_terms(&s) * LARGEST * LARGEST < EXACT_SUMS; /* all sums are exact */
+  *l = (layer){.s = s};
+  if (n == 5) *l = layer_of_linear(&(mptl_linear_shape){s.n, s.ic, s.ih, s.iw, s.oc, false});
+  return (n == 5 || n == 16) && mptl_conv_check(&l->s) == MPTL_OK &&
+         most_terms(&l->s) * LARGEST * LARGEST < EXACT_SUMS; /* all sums are exact */
 }
 
 /* The layers of a file, owned by the caller. Returns 0, or what main returns. */
@@ -478,7 +443,7 @@ static int read_layers(layer **layers, size_t *n, const char *path) {
 static void open_gpu(gpu *g, const layer *layers, size_t n) {
   size_t most = 1;
   for (size_t i = 0; i < n; i++) {
-    sizes s = conv_sizes(&layers[i].s);
+    mptl_conv_sizes s = mptl_conv_sizes_of(&layers[i].s);
     for (int k = 0; k < 3; k++) most = s.n[k] > most ? s.n[k] : most;
   }
   MUST(mptl_cuda_dnn_create(&g->dnn, 0, g->stream));

@@ -1,13 +1,14 @@
-/* Operands of kernels in the specs: values in any storage with their numbers beside them, and results with what is expected of them. */
+/* Operands of kernels in the specs: values in any storage with the same numbers as floats, and results with the expected
+ * numbers. */
 #ifndef MPTL_SPEC_CUDA_OPERANDS_H
 #define MPTL_SPEC_CUDA_OPERANDS_H
 
 #include "support.h"
 
 static uint64_t state = 77;          /* of the random numbers */
-static bool counts_exponents = true; /* of results: plain kernels do not */
+static bool counts_exponents = true; /* of results; plain kernels do not count them */
 
-/* memcpy, of nothing too. */
+/* memcpy, also of 0 bytes. */
 static inline void copy_bytes(void *to, const void *from, size_t bytes) {
   if (bytes > 0) memcpy(to, from, bytes);
 }
@@ -79,7 +80,7 @@ static inline mptl_sink sink_of(result *r, bool stored) {
   return s;
 }
 
-/* Rounds unrounded results as the definition says; gives what a next operator reads. */
+/* Rounds results by the definition; returns what the next operator reads. */
 static inline std::vector<float> expect(result *r, const std::vector<float> &unrounded) {
   r->want = unrounded;
   for (size_t i = 0; i < unrounded.size(); i++) {
@@ -95,13 +96,13 @@ static inline std::vector<float> expect(result *r, const std::vector<float> &unr
   return r->want;
 }
 
-/* x as it is when it has been stored. */
+/* x after it was stored and read again. */
 static inline float stored_as(const result *r, float x) {
   if (r->size == 4) return x;
   return mptl_bits_f32(mptl_decode_code(mptl_encode_bits(mptl_f32_bits(x), &r->rounder), &r->rounder));
 }
 
-/* What is in memory. */
+/* The numbers in memory. */
 static inline std::vector<float> read_result(const result *r) {
   std::vector<float> got(r->n);
   const uint8_t *at = r->bytes.data() + r->start * r->size;
@@ -112,7 +113,7 @@ static inline std::vector<float> read_result(const result *r) {
   return got;
 }
 
-/* What was stored, and the bytes around it. */
+/* Checks what was stored, and that the bytes around it are untouched. */
 static inline void check_result(const char *what, const result *r, bool stored) {
   check_stats(what, &r->stats, &r->want_stats);
   CHECK(!counts_exponents || memcmp(&r->exponents, &r->want_exponents, sizeof r->exponents) == 0, "%s: exponents differ", what);
@@ -123,7 +124,7 @@ static inline void check_result(const char *what, const result *r, bool stored) 
     if (r->accumulate) want = r->before[i] + want;
     CHECK(same_value(got[i], want), "%s: element %zu of %zu is %a, expected %a", what, i, r->n, (double)got[i], (double)want);
   }
-  for (size_t i = 0; i < r->start * r->size; i++) CHECK(r->bytes[i] == 0x55, "%s: wrote in front", what);
+  for (size_t i = 0; i < r->start * r->size; i++) CHECK(r->bytes[i] == 0x55, "%s: wrote before its result", what);
   for (size_t i = (r->start + r->n) * r->size; i < r->bytes.size(); i++) CHECK(r->bytes[i] == 0x55, "%s: wrote behind", what);
 }
 

@@ -1,15 +1,17 @@
 /* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES
- * Makes cuDNN's plans of all passes of convolutions, with the channels that the backend gives it (backend/cuda/channels.h), for a device
- * that is described (a100, h100, b200) and operands of a type (f32, e5m2:e4m3), with at most MIB MiB of workspace (the usual limit if not
- * said, or "usual"). With THREADS, those that take long are made on so many threads first, and the first line of stdout is "made N".
- * A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE,
- * BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the arguments or a line are wrong. */
+ * Makes cuDNN's plans of all passes of convolutions, with the channels that the backend gives it (backend/cuda/channels.h),
+ * for a described device (a100, h100, b200) and operands of a type (f32, e5m2:e4m3), with at most MIB MiB of workspace
+ * (or "usual", the default: the usual limit). With THREADS, plans that take long are first made on so many threads, and
+ * the first line of stdout is "made N". A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups.
+ * A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE, BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn.
+ * Exits 0 unless the arguments or a line are wrong. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/cuda/channels.h"
-#include "backend/cuda/dnn.h"
+#include "backend/cuda/dnn_ahead.h"
+#include "backend/cuda/inspect.h"
 #include "devices.h"
 
 static int wrong(const char *what, const char *value) {
@@ -56,10 +58,10 @@ static int read_shapes(mptl_conv_shape **shapes, size_t *n) {
 
 static void make_ahead(mptl_cuda_dnn *dnn, const mptl_conv_shape *shapes, size_t n, mptl_cuda_pair types, size_t limit,
                        int threads) {
-  mptl_cuda_wanted *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
+  mptl_cuda_announced *list = calloc(n * MPTL_PASSES + 1, sizeof *list);
   for (size_t i = 0; i < n * MPTL_PASSES && list != NULL; i++) {
     mptl_pass pass = (mptl_pass)(i % MPTL_PASSES);
-    list[i] = (mptl_cuda_wanted){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], types.first, types.second), pass, {1, {types}}};
+    list[i] = (mptl_cuda_announced){mptl_cuda_filled_up(shapes[i / MPTL_PASSES], types.first, types.second), pass, {1, {types}}};
   }
   printf("made %zu\n", list != NULL ? mptl_cuda_conv_make_ahead(dnn, list, n * MPTL_PASSES, limit, threads) : 0);
   free(list);

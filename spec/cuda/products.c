@@ -1,10 +1,11 @@
-/* Matrix products for NVIDIA GPUs, as far as they can be judged without one: what is refused and how that is said, which engines are
- * taken for a described device, how a row-major product becomes the library's. */
+/* Matrix products for NVIDIA GPUs, as far as they can be tested without one: what is refused, with which message; which
+ * engines are taken for a described device; how a row-major product becomes the library's. */
 #include <string.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/blas.h"
-#include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/blas_gemm.h"
+#include "backend/cuda/dnn_descriptor.h"
+#include "backend/cuda/inspect.h"
 #include "devices.h"
 
 enum { MEBIBYTE = 1 << 20 };
@@ -23,8 +24,9 @@ static void devices_that_are_not_there(void) {
   CHECK(dnn == NULL, "a failed create leaves nothing");
   mptl_cuda_dnn_destroy(NULL);
   mptl_cuda_blas_destroy(NULL);
-  CHECK(strchr(mptl_cuda_dnn_version(), '.') != NULL, "version \"%s\"", mptl_cuda_dnn_version());
-  CHECK(strchr(mptl_cuda_blas_version(), '.') != NULL, "version \"%s\"", mptl_cuda_blas_version());
+  mptl_cuda_version dnn_version = mptl_cuda_dnn_version(), blas_version = mptl_cuda_blas_version();
+  CHECK(strchr(dnn_version.text, '.') != NULL, "version \"%s\"", dnn_version.text);
+  CHECK(strchr(blas_version.text, '.') != NULL, "version \"%s\"", blas_version.text);
 }
 
 static void types(void) {
@@ -56,7 +58,7 @@ static void wrong_convolutions(void) {
   REFUSES(create(&conv, a100, good, MPTL_FORWARD, MPTL_CUDA_E4M3, 0), MPTL_EUNSUPPORTED, "conv2d 128x64x32x32",
           "forward, e4m3: e4m3 needs");
   s = good, s.ic = s.oc = s.groups = 96;
-  for (int i = 0; i < 2; i++) /* the second time from what is kept */
+  for (int i = 0; i < 2; i++) /* the second time, the kept refusal */
     REFUSES(create(&conv, h100, s, MPTL_BACKWARD_WEIGHTS, MPTL_CUDA_BF16, MEBIBYTE), MPTL_EUNSUPPORTED,
             "groups 96, backward weights, bf16: ");
   mptl_cuda_conv_destroy(NULL);
@@ -78,7 +80,7 @@ static void convolutions_of_described_devices(void) {
     }
 }
 
-/* Only what cuDNN does not have may be answered by another engine or type; what the machine lacks, or what fails, may not. */
+/* Another engine or type may be taken only for what cuDNN does not have, not for what the machine lacks or what fails. */
 static void statuses(void) {
   static const struct {
     cudnnStatus_t status;
@@ -96,27 +98,28 @@ static void statuses(void) {
             cudnnGetErrorString(rows[i].status));
 }
 
-/* By shape and device only. The engines for binary32 that are fast keep input, output and weights once more: these are ResNet-18's. */
+/* They depend on shape and device only. cuDNN's fast engines for binary32 need room for input, output and weights once
+ * more: here, of ResNet-18. */
 static void limits_of_workspace(void) {
   const mptl_cuda_traits large = {90, (size_t)80 << 30}, small = {80, (size_t)2 << 30}, tiny = {75, 512 * MEBIBYTE};
   const size_t usual = MPTL_CUDA_USUAL_WORKSPACE, once_more = 4 * ((size_t)2 * 128 * 64 * 32 * 32 + 64 * 9 * 64);
-  const mptl_linear_shape linear = {4096, 4096, 1, 1, 4096, false}, little = {128, 512, 1, 1, 10, false};
+  const mptl_conv_shape linear = mptl_linear_as_conv(&(mptl_linear_shape){4096, 4096, 1, 1, 4096, false}),
+                        little = mptl_linear_as_conv(&(mptl_linear_shape){128, 512, 1, 1, 10, false});
   mptl_conv_shape s = good;
-  size_t bytes = mptl_cuda_conv_workspace_limit(&good, &large, usual);
+  size_t bytes = mptl_cuda_workspace_limit(&good, &large, usual);
   CHECK(bytes == once_more / 4 * 5, "%zu bytes", bytes);
   s.n = 1;
-  bytes = mptl_cuda_conv_workspace_limit(&s, &large, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &large, usual);
   CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB: %zu bytes", bytes);
   s.n = 1024;
-  bytes = mptl_cuda_conv_workspace_limit(&s, &small, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &small, usual);
   CHECK(bytes == 128 * MEBIBYTE, "at most a sixteenth of the memory: %zu bytes", bytes);
-  bytes = mptl_cuda_conv_workspace_limit(&s, &tiny, usual);
+  bytes = mptl_cuda_workspace_limit(&s, &tiny, usual);
   CHECK(bytes == 64 * MEBIBYTE, "at least 64 MiB, on any device: %zu bytes", bytes);
-  CHECK(mptl_cuda_conv_workspace_limit(&s, &large, 5) == 5 && mptl_cuda_linear_workspace_limit(&linear, &large, 5) == 5,
-        "a limit that is given");
-  bytes = mptl_cuda_linear_workspace_limit(&linear, &large, usual);
+  CHECK(mptl_cuda_workspace_limit(&s, &large, 5) == 5, "a limit that is given");
+  bytes = mptl_cuda_workspace_limit(&linear, &large, usual);
   CHECK(bytes == (size_t)3 * 4096 * 4096 * 5, "%zu bytes", bytes);
-  bytes = mptl_cuda_linear_workspace_limit(&little, &large, usual);
+  bytes = mptl_cuda_workspace_limit(&little, &large, usual);
   CHECK(bytes == 64 * MEBIBYTE, "%zu bytes", bytes);
 }
 
@@ -133,7 +136,7 @@ static void fast_engines_for_binary32(void) {
   }
 }
 
-/* The library's product, element by element, on the rows of a linear operator. */
+/* Computes the library's product, element by element, on the rows of a linear operator. */
 static void multiply(const mptl_cuda_gemm *g, double *c, const double *a, const double *b) {
   for (int i = 0; i < g->m; i++)
     for (int j = 0; j < g->n; j++) {
@@ -178,7 +181,8 @@ static void linear_products(void) {
     }
 }
 
-/* cuBLASLt takes only a transposed first matrix and a second one that is not, which forward is, but on 10.x and 11.x. */
+/* Except on 10.x and 11.x, cuBLASLt takes only a transposed first matrix and a second one that is not transposed. Only
+ * the forward pass is such a product. */
 static void layouts_for_8_bits(void) {
   static const int capabilities[] = {89, 90, 100, 110, 120};
   const mptl_cuda_type e4m3 = MPTL_CUDA_E4M3, e5m2 = MPTL_CUDA_E5M2;

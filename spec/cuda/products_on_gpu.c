@@ -1,27 +1,17 @@
-/* Matrix products on the GPU of this machine, against sums written out; exits 77 where there is none.
+/* Matrix products on the GPU of this machine, compared with sums by definition; exits 77 where there is none.
  *
- * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly the same. With
- * arbitrary numbers, two runs must give the same bits, and F32 what sums in binary64 give, nearly. */
+ * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly
+ * the same. With arbitrary numbers, two runs must give the same bits, and F32 nearly the sums of binary64. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 
 #include "../c/dnn_check.h"
-#include "backend/cuda/blas.h"
-#include "backend/cuda/dnn.h"
+#include "product.h"
 #include "sums.h"
 
 enum { NO_GPU = 77, LIMIT = 64 << 20 };
 
 #define CUDA(call) CHECK((call) == cudaSuccess, "%s", cudaGetErrorString(cudaGetLastError()))
-
-/* ---- The products, written out ---- */
-
-static void linear_reference(const mptl_linear_shape *s, mptl_pass pass, double *const a[3]) {
-  size_t in = (size_t)s->c * s->h * s->w, out = (size_t)s->out;
-  for (size_t n = 0; n < (size_t)s->n; n++)
-    for (size_t o = 0; o < out; o++)
-      for (size_t i = 0; i < in; i++) add_product(a, n * in + i, o * in + i, n * out + o, pass);
-}
 
 /* ---- Operands ---- */
 
@@ -52,26 +42,14 @@ static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
 
 /* ---- Running ---- */
 
-typedef struct product {
-  mptl_cuda_conv *conv; /* or: */
-  mptl_cuda_linear *linear;
-  size_t workspace_bytes;
-  const char *name;
-} product;
-
-static mptl_status run(const product *p, float *result, const void *first, const void *second, void *workspace) {
-  return p->conv != NULL ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
-                         : mptl_cuda_linear_run(p->linear, result, first, second, workspace);
-}
-
-/* Runs a product three times, the last one from a CUDA graph; each must give the same bits, and what was expected within a bound,
- * relative to the largest. */
-static void judge(const product *p, mptl_cuda_type a, mptl_cuda_type b, const sizes *s, mptl_pass pass, double *const arrays[3],
+/* Runs a product three times, the last time from a CUDA graph. All runs must give the same bits, and the expected
+ * numbers within a bound relative to the largest one. */
+static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, double *const arrays[3],
                   double bound, cudaStream_t stream) {
-  int r = results[pass];
-  size_t n = s->n[r];
-  void *first = to_device(arrays[firsts[pass]], s->n[firsts[pass]], a),
-       *second = to_device(arrays[seconds[pass]], s->n[seconds[pass]], b);
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
+  const mptl_pass_arrays of = mptl_arrays_of(pass);
+  const size_t n = sizes.n[of.result];
+  void *first = to_device(arrays[of.first], sizes.n[of.first], a), *second = to_device(arrays[of.second], sizes.n[of.second], b);
   float *there = NULL, *here[3];
   void *workspace = NULL;
   CUDA(cudaMalloc((void **)&there, n * sizeof(float)));
@@ -83,7 +61,7 @@ static void judge(const product *p, mptl_cuda_type a, mptl_cuda_type b, const si
     CUDA(cudaMemset(there, 0xff, n * sizeof(float)));
     CUDA(cudaDeviceSynchronize());
     if (i == 2) CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    MUST(run(p, there, first, second, workspace));
+    MUST(product_run(p, there, first, second, workspace));
     if (i == 2) {
       CUDA(cudaStreamEndCapture(stream, &graph));
       CUDA(cudaGraphInstantiate(&replay, graph, 0));
@@ -96,9 +74,9 @@ static void judge(const product *p, mptl_cuda_type a, mptl_cuda_type b, const si
   CHECK(memcmp(here[0], here[2], n * sizeof(float)) == 0, "%s: a CUDA graph gives other bits", p->name);
   double largest = 0, off = 0;
   for (size_t i = 0; i < n; i++) {
-    double difference = fabs(here[0][i] - arrays[r][i]);
+    double difference = fabs(here[0][i] - arrays[of.result][i]);
     if (!(difference <= off)) off = difference; /* NaN too */
-    largest = fmax(largest, fabs(arrays[r][i]));
+    largest = fmax(largest, fabs(arrays[of.result][i]));
   }
   CHECK(off <= bound * largest, "%s: off by %g, of at most %g", p->name, off, largest);
   if (replay != NULL) cudaGraphExecDestroy(replay);
@@ -112,74 +90,64 @@ static void fill(double *numbers, size_t n, values kind, uint64_t seed) {
 }
 
 /* Operands of a pass, and the sums that it should give. */
-static void prepare(double *arrays[3], const sizes *s, values kind, mptl_pass pass, const mptl_conv_shape *conv,
-                    const mptl_linear_shape *linear) {
-  for (int i = 0; i < 3; i++) {
-    arrays[i] = calloc(s->n[i], sizeof(double));
-    if (i != results[pass]) fill(arrays[i], s->n[i], kind, (uint64_t)i + 1);
+static void prepare(double *arrays[3], const layer *l, values kind, mptl_pass pass) {
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
+  for (int i = 0; i < MPTL_PRODUCT_ARRAYS; i++) {
+    arrays[i] = calloc(sizes.n[i], sizeof(double));
+    if (i != (int)mptl_arrays_of(pass).result) fill(arrays[i], sizes.n[i], kind, (uint64_t)i + 1);
   }
-  if (conv != NULL)
-    conv_reference(conv, pass, arrays);
-  else
-    linear_reference(linear, pass, arrays);
+  conv_reference(&l->s, pass, arrays);
 }
 
-/* One pass in one pair of types. What the libraries do not have is named, not a failure: the specs without a GPU say what they must. */
-static void pass_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_shape *conv, const mptl_linear_shape *linear,
-                    const sizes *s, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound,
-                    cudaStream_t stream) {
-  product p = {.conv = NULL};
-  mptl_status status = conv != NULL ? mptl_cuda_conv_create(&p.conv, dnn, conv, pass, a, b, LIMIT)
-                                    : mptl_cuda_linear_create(&p.linear, blas, linear, pass, a, b, LIMIT);
+typedef struct gpu {
+  mptl_cuda_dnn *dnn;
+  mptl_cuda_blas *blas;
+  cudaStream_t stream;
+} gpu;
+
+/* One pass in one pair of types. What the libraries do not have is printed and is no failure: the specs without a GPU
+ * check what they must have. */
+static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound) {
+  product p;
+  mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, a, b, LIMIT);
   if (status == MPTL_EUNSUPPORTED && a != MPTL_CUDA_F32 && a != MPTL_CUDA_TF32) {
     printf("not here: %s\n", mptl_error());
     return;
   }
   MUST(status);
-  p.name = p.conv != NULL ? mptl_cuda_conv_describe(p.conv) : mptl_cuda_linear_describe(p.linear);
-  p.workspace_bytes = p.conv != NULL ? mptl_cuda_conv_workspace_bytes(p.conv) : mptl_cuda_linear_workspace_bytes(p.linear);
-  const char *wrong = p.conv != NULL ? mptl_cuda_conv_wrong(p.conv) : mptl_cuda_linear_wrong(p.linear);
-  printf("%s: %s, %zu bytes%s%s\n", p.name, p.conv != NULL ? mptl_cuda_conv_engine(p.conv) : mptl_cuda_linear_engine(p.linear),
-         p.workspace_bytes, wrong[0] != '\0' ? "; passed over: " : "", wrong);
-  double *arrays[3];
-  prepare(arrays, s, kind, pass, conv, linear);
-  judge(&p, a, b, s, pass, arrays, bound, stream);
-  for (int i = 0; i < 3; i++) free(arrays[i]);
-  mptl_cuda_conv_destroy(p.conv);
-  mptl_cuda_linear_destroy(p.linear);
+  printf("%s: %s, %zu bytes%s%s\n", p.name, p.engine, p.workspace_bytes, p.wrong[0] != '\0' ? "; skipped: " : "", p.wrong);
+  double *arrays[MPTL_PRODUCT_ARRAYS];
+  prepare(arrays, l, kind, pass);
+  judge(&p, l, pass, a, b, arrays, bound, g->stream);
+  for (int i = 0; i < MPTL_PRODUCT_ARRAYS; i++) free(arrays[i]);
+  product_destroy(&p);
 }
 
-static void all_of(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const mptl_conv_shape *conv, const mptl_linear_shape *linear,
-                   cudaStream_t stream) {
+static void all_of(const gpu *g, const layer *l) {
   static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
                                             {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
                                             {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
-  sizes s;
-  if (conv != NULL)
-    s = conv_sizes(conv);
-  else
-    s = (sizes){{(size_t)linear->n * linear->c * linear->h * linear->w, (size_t)linear->out * linear->c * linear->h * linear->w,
-                 (size_t)linear->n * linear->out}};
-  for (int pass = 0; pass < MPTL_PASSES; pass++) {
+  const int capability = mptl_cuda_dnn_capability(g->dnn);
+  for (mptl_pass pass = MPTL_FORWARD; pass <= MPTL_BACKWARD_WEIGHTS; pass++) {
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-      if (mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), types[t][0]))
-        pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, types[t][0], types[t][1], INTEGERS, 0, stream);
-    pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_F32, MPTL_CUDA_F32, REALS, 3e-6, stream);
-    if (mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), MPTL_CUDA_BF16)) {
-      pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_TF32, MPTL_CUDA_TF32, NARROW, 3e-6, stream);
-      pass_of(dnn, blas, conv, linear, &s, (mptl_pass)pass, MPTL_CUDA_BF16, MPTL_CUDA_BF16, NARROW, 3e-6, stream);
+      if (mptl_cuda_supports(capability, types[t][0])) pass_of(g, l, pass, types[t][0], types[t][1], INTEGERS, 0);
+    pass_of(g, l, pass, MPTL_CUDA_F32, MPTL_CUDA_F32, REALS, 3e-6);
+    if (mptl_cuda_supports(capability, MPTL_CUDA_BF16)) {
+      pass_of(g, l, pass, MPTL_CUDA_TF32, MPTL_CUDA_TF32, NARROW, 3e-6);
+      pass_of(g, l, pass, MPTL_CUDA_BF16, MPTL_CUDA_BF16, NARROW, 3e-6);
     }
   }
 }
 
-/* A sum in 8 bits that 13 fraction bits do not hold, as units before compute capability 10.0 have: 256 * 256 and as many ones as there are
- * other products. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
-static void sums_of_8_bits(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, cudaStream_t stream) {
+/* A sum of 8-bit products that needs more than the 13 fraction bits of units before compute capability 10.0: 256 * 256
+ * and ones. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
+static void sums_of_8_bits(const gpu *g) {
   enum { N = 16, IN = 32, OUT = 16, ONE = 0x38, LARGE = 0x78 };
   const mptl_linear_shape shape = {N, IN, 1, 1, OUT, false};
+  const int capability = mptl_cuda_dnn_capability(g->dnn);
   mptl_cuda_linear *linear = NULL;
-  if (!mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), MPTL_CUDA_E4M3)) return;
-  MUST(mptl_cuda_linear_create(&linear, blas, &shape, MPTL_FORWARD, MPTL_CUDA_E4M3, MPTL_CUDA_E4M3, LIMIT));
+  if (!mptl_cuda_supports(capability, MPTL_CUDA_E4M3)) return;
+  MUST(mptl_cuda_linear_create(&linear, g->blas, &shape, MPTL_FORWARD, MPTL_CUDA_E4M3, MPTL_CUDA_E4M3, LIMIT));
   if (linear == NULL) return;
   unsigned char codes[N * IN];
   float y[N * OUT], *there = NULL;
@@ -190,10 +158,10 @@ static void sums_of_8_bits(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, cudaStream_
   CUDA(cudaMalloc(&workspace, mptl_cuda_linear_workspace_bytes(linear) + 1));
   CUDA(cudaMemcpy(operand, codes, sizeof codes, cudaMemcpyHostToDevice));
   MUST(mptl_cuda_linear_run(linear, there, operand, operand, workspace));
-  CUDA(cudaStreamSynchronize(stream));
+  CUDA(cudaStreamSynchronize(g->stream));
   CUDA(cudaMemcpy(y, there, sizeof y, cudaMemcpyDeviceToHost));
   printf("256 * 256 and %d ones in 8 bits: %.0f\n", IN - 1, (double)y[0]);
-  for (int i = 0; i < N * OUT && mptl_cuda_dnn_capability(dnn) >= 100; i++)
+  for (int i = 0; i < N * OUT && capability >= 100; i++)
     CHECK(y[i] == 65536 + IN - 1, "a sum of 8-bit products is %g, expected %d", (double)y[i], 65536 + IN - 1);
   cudaFree(operand), cudaFree(there), cudaFree(workspace);
   mptl_cuda_linear_destroy(linear);
@@ -209,20 +177,24 @@ int main(void) {
       {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2, false}, /* in groups, dilated */
       {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};    /* nothing is a multiple of anything */
   static const mptl_linear_shape linears[] = {{64, 32, 1, 1, 48, false}, {7, 5, 3, 2, 10, false}, {1, 512, 1, 1, 10, false}};
-  mptl_cuda_dnn *dnn;
-  mptl_cuda_blas *blas;
-  cudaStream_t stream = NULL;
-  if (cudaStreamCreate(&stream) != cudaSuccess) {
+  gpu g = {.stream = NULL};
+  if (cudaStreamCreate(&g.stream) != cudaSuccess) {
     printf("no GPU: %s\n", cudaGetErrorString(cudaGetLastError()));
     return NO_GPU;
   }
-  MUST(mptl_cuda_dnn_create(&dnn, 0, stream));
-  MUST(mptl_cuda_blas_create(&blas, 0, stream));
-  for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) all_of(dnn, blas, &convs[i], NULL, stream);
-  for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) all_of(dnn, blas, NULL, &linears[i], stream);
-  sums_of_8_bits(dnn, blas, stream);
-  mptl_cuda_dnn_destroy(dnn);
-  mptl_cuda_blas_destroy(blas);
-  cudaStreamDestroy(stream);
+  MUST(mptl_cuda_dnn_create(&g.dnn, 0, g.stream));
+  MUST(mptl_cuda_blas_create(&g.blas, 0, g.stream));
+  for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) {
+    const layer l = {.s = convs[i]};
+    all_of(&g, &l);
+  }
+  for (size_t i = 0; i < sizeof linears / sizeof *linears; i++) {
+    const layer l = layer_of_linear(&linears[i]);
+    all_of(&g, &l);
+  }
+  sums_of_8_bits(&g);
+  mptl_cuda_dnn_destroy(g.dnn);
+  mptl_cuda_blas_destroy(g.blas);
+  cudaStreamDestroy(g.stream);
   return failures != 0;
 }

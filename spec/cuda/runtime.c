@@ -1,5 +1,5 @@
-/* Memory of the CUDA backend over a runtime that stands in for CUDA's, and is as late as that may be: what goes to the stream is done when
- * somebody waits, not before. So an upload whose piece of the host's memory is used again too early is found.
+/* Memory of the CUDA backend over a runtime that stands in for CUDA's and is as late as CUDA's may be: work in the stream
+ * is done when somebody waits, not before. So an upload whose staging memory is used again too early is found.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@ static struct {
   size_t bytes;
   int value;
 } queue[MOST];
-static int queued, done, marked; /* marked: work in front of the event */
+static int queued, done, marked; /* marked: work before the event */
 
 static void work_until(int end) {
   for (; done < end; done++)
@@ -48,7 +48,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s) {
   return later(to, NULL, bytes, value);
 }
 
-static cudaError_t kernel_error = cudaSuccess; /* what waiting tells once */
+static cudaError_t kernel_error = cudaSuccess; /* the next wait returns it, once */
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   (void)s;
@@ -72,10 +72,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
 
 /* ---- The rest ---- */
 
-static size_t left = SIZE_MAX; /* bytes that can be had */
+static size_t left = SIZE_MAX; /* bytes that can still be allocated */
 
-static _Thread_local int current; /* device of the thread; 0 until it chooses another, as in CUDA */
-static int elsewhere;             /* calls on another device than 1 */
+static _Thread_local int current; /* the thread's device; 0 until it chooses another, as in CUDA */
+static int elsewhere;             /* calls while another device than 1 was current */
 
 cudaError_t cudaMalloc(void **p, size_t bytes) {
   elsewhere += current != 1;
@@ -196,14 +196,15 @@ static void opens_devices(void) {
 
 static unsigned char byte_of(size_t round, size_t i) { return (unsigned char)(round * 131 + i % 251); }
 
-/* Bytes of an upload that are not what they should be. */
+/* Counts the wrong bytes of an upload. */
 static size_t wrong(const char *bytes, size_t round, size_t first, size_t end) {
   size_t count = 0;
   for (size_t i = first; i < end; i++) count += (unsigned char)bytes[i] != byte_of(round, i);
   return count;
 }
 
-/* Uploads from memory that is overwritten at once: more than the pieces have room for, and once more than they have at all. */
+/* Uploads from memory that is overwritten at once: together more than the staging memory holds, and then a single one
+ * that is larger. */
 static void uploads_in_order(void) {
   enum { ROUNDS = 40, BYTES = 3 << 20 };
   size_t whole = (size_t)ROUNDS * BYTES;
@@ -251,7 +252,7 @@ static void *allocates(void *unused) {
   return NULL;
 }
 
-/* Memory that another thread takes is the device's, whatever CUDA's current one is there. */
+/* A thread allocates on the device that it asks for, even if another one is its current device. */
 static void is_on_its_device_in_all_threads(void) {
   pthread_t thread;
   elsewhere = 0;
@@ -265,7 +266,7 @@ static void names_the_launch(void) {
   EXPECT(MPTL_CUDA_LAUNCH(&opened, launch_add(0)) == MPTL_OK);
   refuses(MPTL_CUDA_LAUNCH(&opened, launch_add(cudaErrorUnknown)), MPTL_EBACKEND,
           "CUDA, starting launch_add(cudaErrorUnknown): unknown error");
-  kernel_error = cudaErrorUnknown; /* which comes out later, at a wait */
+  kernel_error = cudaErrorUnknown; /* the next wait reports it */
   EXPECT(MPTL_CUDA_LAUNCH(&opened, launch_add(0)) == MPTL_OK);
   refuses(mptl_cuda_synchronize(gpu), MPTL_EBACKEND, "CUDA, work on the device: unknown error");
   opened.runtime->blocking = true;

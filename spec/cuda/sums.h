@@ -1,4 +1,4 @@
-/* The passes of convolutions, written out in the order of their definition: which product of which two elements goes where. */
+/* The passes of convolutions by their definition: which two elements are multiplied, and where the product is added. */
 #ifndef MPTL_SPEC_CUDA_SUMS_H
 #define MPTL_SPEC_CUDA_SUMS_H
 
@@ -6,24 +6,10 @@
 
 #include "backend/shapes.h"
 
-/* The arrays of a pass: x, weights, y, or their gradients. */
-enum { X, W, Y };
-typedef struct sizes {
-  size_t n[3]; /* elements */
-} sizes;
-
-/* A product of two of the three is added to the third: by pass, which is which. */
-static const int firsts[MPTL_PASSES] = {X, Y, X}, seconds[MPTL_PASSES] = {W, W, Y}, results[MPTL_PASSES] = {Y, X, W};
-
-static inline sizes conv_sizes(const mptl_conv_shape *s) {
-  return (sizes){{(size_t)s->n * s->ih * s->iw * s->ic, (size_t)s->oc * s->kh * s->kw * (s->ic / s->groups),
-                  (size_t)s->n * s->oh * s->ow * s->oc}};
-}
-
 static inline void add_product(double *const a[3], size_t x, size_t w, size_t y, mptl_pass pass) {
   const size_t i[3] = {x, w, y};
-  int r = results[pass], f = firsts[pass], s = seconds[pass];
-  a[r][i[r]] += a[f][i[f]] * a[s][i[s]];
+  const mptl_pass_arrays p = mptl_arrays_of(pass);
+  a[p.result][i[p.result]] += a[p.first][i[p.first]] * a[p.second][i[p.second]];
 }
 
 /* Adds all products of a pass to its result. */

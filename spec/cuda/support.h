@@ -53,7 +53,7 @@ static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode m
   return r;
 }
 
-/* Equal bits; of NaNs, that both are. */
+/* Whether bits are equal, or both are NaNs. */
 static inline bool same_value(float a, float b) { return mptl_f32_bits(a) == mptl_f32_bits(b) || (a != a && b != b); }
 
 static inline bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {

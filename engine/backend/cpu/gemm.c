@@ -60,7 +60,7 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
 }
 
 /* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
-static size_t groups(const mptl_call *call) { return (size_t)mptl_call_groups(call); }
+static size_t groups(const mptl_call *call) { return (size_t)mptl_call_channel_groups(call); }
 static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input_shape(call).c / groups(call); }
 static size_t out_chunk(const mptl_call *call) { return (size_t)call->graph->values[call->op->out].shape.c / groups(call); }
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
@@ -103,7 +103,7 @@ static mptl_gemm_kind choose_kind(const mptl_call *call, outcome o, const mptl_r
   mptl_format a = first->format, b = second->format;
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
   if (o == NARROWEST && b.auto_bias) b.b = -127;
-  return mptl_gemm_choose(call->compute, &a, &b, mptl_call_groups(call));
+  return mptl_gemm_choose(call->compute, &a, &b, mptl_call_channel_groups(call));
 }
 
 static size_t take(size_t *bytes, size_t more) {

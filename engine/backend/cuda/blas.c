@@ -2,12 +2,13 @@
 #include "backend/cuda/blas.h"
 
 #include <cublasLt.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cuda/blas_gemm.h"
 #include "backend/cuda/check.h"
+#include "backend/cuda/inspect.h"
 
 struct mptl_cuda_blas {
   cublasLtHandle_t handle;
@@ -24,23 +25,12 @@ struct mptl_cuda_linear {
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace_bytes;
   char engine[48];
-  char wrong[224]; /* the last algorithm that was passed over because it failed its check, and how */
+  char wrong[224]; /* the last algorithm that was skipped because its sums were wrong, and how */
 };
 
 /* ---- The library ---- */
 
-static char version[32];
-
-static void name_version(void) {
-  size_t v = cublasLtGetVersion();
-  snprintf(version, sizeof version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
-}
-
-const char *mptl_cuda_blas_version(void) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, name_version);
-  return version;
-}
+mptl_cuda_version mptl_cuda_blas_version(void) { return mptl_cuda_version_of(cublasLtGetVersion()); }
 
 static mptl_status blas_status(cublasStatus_t status, const char *what) {
   if (status == CUBLAS_STATUS_SUCCESS) return MPTL_OK;
@@ -74,16 +64,6 @@ void mptl_cuda_blas_destroy(mptl_cuda_blas *blas) {
 
 /* ---- Creating ---- */
 
-/* A row-major matrix is the transpose of a column-major one in the same memory. */
-mptl_cuda_gemm mptl_cuda_linear_gemm(const mptl_linear_shape *s, mptl_pass pass) {
-  const int in = s->c * s->h * s->w, out = s->out;
-  const mptl_cuda_gemm gemms[MPTL_PASSES] = {
-      {.m = out, .n = s->n, .k = in, .transpose_a = true, .lda = in, .ldb = in, .ldc = out}, /* y' = weights'' x' */
-      {.m = in, .n = s->n, .k = out, .lda = in, .ldb = out, .ldc = in},                      /* dx' = weights' dy' */
-      {.m = in, .n = out, .k = s->n, .transpose_b = true, .lda = in, .ldb = out, .ldc = in, .a_is_first = true}}; /* x' dy'' */
-  return gemms[pass];
-}
-
 static cudaDataType data_type(mptl_cuda_type type) {
   static const cudaDataType types[MPTL_CUDA_TYPES] = {CUDA_R_32F, CUDA_R_32F, CUDA_R_16BF, CUDA_R_8F_E4M3, CUDA_R_8F_E5M2};
   return types[type];
@@ -111,11 +91,11 @@ static cublasStatus_t create_product(mptl_cuda_linear *l, mptl_cuda_type a, mptl
   return status;
 }
 
-/* What an algorithm has to keep to. */
+/* The conditions for an algorithm. */
 static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t workspace_limit) {
   const uint64_t bytes = workspace_limit;
   const uint32_t alignment = 16;
-  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* of parts, beside none: in binary32, outside the result */
+  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* partial sums are added in binary32, outside the result */
   static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -127,20 +107,6 @@ static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t worksp
   return status;
 }
 
-mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *g, int capability, mptl_cuda_type a, mptl_cuda_type b) {
-  enum { ALL_LAYOUTS_FROM = 100, ALL_LAYOUTS_BELOW = 120, MULTIPLE = 16 };
-  bool all_layouts = capability >= ALL_LAYOUTS_FROM && capability < ALL_LAYOUTS_BELOW;
-  if (a == MPTL_CUDA_E5M2 && b == MPTL_CUDA_E5M2) return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has no code for e5m2 by e5m2");
-  if (g->m % MULTIPLE != 0 || g->n % MULTIPLE != 0 || g->k % MULTIPLE != 0)
-    return mptl_fail(MPTL_EUNSUPPORTED, "cuBLASLt has 8 bits for multiples of %d only, the product is %d x %d x %d", MULTIPLE,
-                     g->m, g->n, g->k);
-  if (!all_layouts && (!g->transpose_a || g->transpose_b))
-    return mptl_fail(MPTL_EUNSUPPORTED,
-                     "cuBLASLt has 8 bits for a transposed matrix by one that is not only, on compute capability %d.%d",
-                     capability / 10, capability % 10);
-  return MPTL_OK;
-}
-
 static void name_engine(mptl_cuda_linear *l) {
   int id = -1, tile = -1;
   size_t written;
@@ -149,7 +115,7 @@ static void name_engine(mptl_cuda_linear *l) {
   snprintf(l->engine, sizeof l->engine, "cuBLASLt algorithm %d, tile %d", id, tile);
 }
 
-/* Algorithms within the limit, the library's best one first; no more than *n. */
+/* Lists up to *n algorithms within the limit, the library's best one first; *n becomes their number. */
 static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n, const mptl_cuda_linear *l, bool of_8_bits,
                                    size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
@@ -158,7 +124,8 @@ static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, most, list, n);
-  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED; /* no more than no code for it */
+  /* For operands of 8 bits this answer also means that there is no code. */
+  if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED;
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && *n > 0) status = list[0].state;
   return blas_status(status, "choosing an algorithm");
@@ -171,22 +138,7 @@ static mptl_status run_checked(void *context, float *result, const void *first, 
 /* Whether the algorithm gives the right sums on the device. */
 static mptl_status check(bool *right, mptl_cuda_linear *l, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_type first,
                          mptl_cuda_type second) {
-  const mptl_conv_shape shape = {.n = s->n,
-                                 .ic = s->c * s->h * s->w,
-                                 .ih = 1,
-                                 .iw = 1,
-                                 .oc = s->out,
-                                 .oh = 1,
-                                 .ow = 1,
-                                 .kh = 1,
-                                 .kw = 1,
-                                 .sh = 1,
-                                 .sw = 1,
-                                 .ph = 0,
-                                 .pw = 0,
-                                 .dh = 1,
-                                 .dw = 1,
-                                 .groups = 1};
+  const mptl_conv_shape shape = mptl_linear_as_conv(s);
   const mptl_cuda_checked checked = {.shape = &shape,
                                      .pass = pass,
                                      .first = first,
@@ -243,8 +195,8 @@ mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *b
   l->blas = blas;
   l->gemm = mptl_cuda_linear_gemm(shape, pass);
   mptl_cuda_product_name(l->name, sizeof l->name, mptl_linear_name(shape).text, pass, first, second);
-  mptl_status status =
-      create(l, shape, pass, first, second, mptl_cuda_linear_workspace_limit(shape, &blas->traits, workspace_limit));
+  const mptl_conv_shape conv = mptl_linear_as_conv(shape);
+  mptl_status status = create(l, shape, pass, first, second, mptl_cuda_workspace_limit(&conv, &blas->traits, workspace_limit));
   if (status == MPTL_OK)
     *linear = l;
   else

@@ -1,9 +1,9 @@
 /* The check of a pass on the device. */
 #include "backend/cuda/check.h"
 
-#include <pthread.h>
 #include <stdio.h>
 
+#include "backend/cuda/check_numbers.h"
 #include "kernels/cuda/kernels.h"
 #include "mptl/format.h"
 #include "mptl/round.h"
@@ -12,7 +12,7 @@
 
 enum { ALIGN = 256 };
 
-/* Arrays of a check, in one piece of memory. */
+/* The arrays of a check, in one allocation. */
 enum { FIRST, SECOND, RESULT, AGAIN, WORKSPACE, VERDICT, ARRAYS };
 
 typedef struct check {
@@ -24,17 +24,16 @@ typedef struct check {
 
 static mptl_status cuda(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
-  cudaGetLastError(); /* told here, and not once more by the next launch */
+  cudaGetLastError(); /* so that the next launch does not report it again */
   return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "%s: %s", what, cudaGetErrorString(error));
 }
 
 static void size_arrays(check *c) {
-  const mptl_conv_shape *s = c->of->shape;
-  const size_t x = (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic,
-               w = (size_t)s->oc * (size_t)s->kh * (size_t)s->kw * (size_t)(s->ic / s->groups),
-               y = (size_t)s->n * (size_t)s->oh * (size_t)s->ow * (size_t)s->oc;
-  const size_t sizes[MPTL_PASSES][3] = {{x, w, y}, {y, w, x}, {x, y, w}};
-  for (int i = FIRST; i <= AGAIN; i++) c->n[i] = sizes[c->of->pass][i < RESULT ? i : RESULT];
+  const mptl_pass_arrays arrays = mptl_arrays_of(c->of->pass);
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(c->of->shape);
+  c->n[FIRST] = sizes.n[arrays.first];
+  c->n[SECOND] = sizes.n[arrays.second];
+  c->n[RESULT] = c->n[AGAIN] = sizes.n[arrays.result];
   c->bytes[FIRST] = c->n[FIRST] * mptl_cuda_type_size(c->of->first);
   c->bytes[SECOND] = c->n[SECOND] * mptl_cuda_type_size(c->of->second);
   c->bytes[RESULT] = c->bytes[AGAIN] = c->n[RESULT] * sizeof(float);
@@ -52,7 +51,7 @@ static mptl_status allocate(check *c) {
   return MPTL_OK;
 }
 
-/* The codes of a type; NULL: it is binary32. */
+/* The rounder of a type's codes; NULL: the type is binary32. */
 static const mptl_rounder *init_codes(mptl_rounder *rounder, mptl_cuda_type type) {
   static const char *const names[MPTL_CUDA_TYPES] = {
       [MPTL_CUDA_BF16] = "bf16", [MPTL_CUDA_E4M3] = "fp8_e4m3fn", [MPTL_CUDA_E5M2] = "fp8_e5m2"};
@@ -83,11 +82,12 @@ static mptl_status run(const check *c, int result) {
   return c->of->run(c->of->context, (float *)(void *)c->at[result], c->at[FIRST], c->at[SECOND], workspace);
 }
 
-/* Runs it, runs it again, and once more between the events, when all that a first run does is done; and compares. */
+/* Runs the pass twice, and a third time between the events, without what a first run does besides; then
+ * compares. */
 static mptl_status launch(const check *c, int turn) {
   const mptl_cuda_checked *of = c->of;
   const mptl_cuda_check_numbers numbers =
-      mptl_cuda_check_numbers_of(mptl_cuda_check_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
+      mptl_cuda_check_numbers_of(mptl_conv_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
   const mptl_cuda_sums sums = sums_of(of);
   const float *result = (const float *)(const void *)c->at[RESULT], *again = (const float *)(const void *)c->at[AGAIN];
   mptl_cuda_verdict *verdict = (mptl_cuda_verdict *)(void *)c->at[VERDICT];
@@ -110,7 +110,7 @@ static mptl_status launch(const check *c, int turn) {
   return cuda((cudaError_t)mptl_cuda_check_same(verdict, result, again, c->n[RESULT], of->stream), "comparing results");
 }
 
-static void tell(mptl_cuda_finding *f, const mptl_cuda_verdict *v, const check *c) {
+static void describe(mptl_cuda_finding *f, const mptl_cuda_verdict *v, const check *c) {
   const mptl_cuda_sums sums = sums_of(c->of);
   f->right = v->wrong == 0 && v->others == 0 && v->left == 0;
   if (v->wrong > 0)
@@ -132,7 +132,7 @@ static mptl_status take_turn(mptl_cuda_finding *f, const check *c, int turn) {
   MPTL_TRY(cuda(cudaStreamSynchronize(c->of->stream), "checking"));
   MPTL_TRY(cuda(cudaEventElapsedTime(&ms, c->begin, c->end), "event"));
   if (turn == 0 || ms < f->ms) f->ms = ms;
-  tell(f, &v, c);
+  describe(f, &v, c);
   return MPTL_OK;
 }
 
@@ -146,17 +146,15 @@ static mptl_status take_turns(mptl_cuda_finding *f, check *c) {
 }
 
 mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked *checked) {
-  static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER; /* so that memory is for one, and times are */
   check c = {.of = checked};
   *finding = (mptl_cuda_finding){.right = false};
   size_arrays(&c);
-  pthread_mutex_lock(&one_at_a_time);
   mptl_status status = take_turns(finding, &c);
-  if (status != MPTL_OK && c.at[0] != NULL) cudaStreamSynchronize(checked->stream); /* what was begun uses the memory */
+  if (status != MPTL_OK && c.at[0] != NULL)
+    cudaStreamSynchronize(checked->stream); /* the work that was started uses the memory */
   if (c.at[0] != NULL) cudaFree(c.at[0]);
   if (c.begin != NULL) cudaEventDestroy(c.begin);
   if (c.end != NULL) cudaEventDestroy(c.end);
-  pthread_mutex_unlock(&one_at_a_time);
   return status;
 }
 

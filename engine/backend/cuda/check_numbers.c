@@ -1,5 +1,5 @@
 /* Operands of checks. */
-#include "backend/cuda/check.h"
+#include "backend/cuda/check_numbers.h"
 
 enum { TURNS_SEED = 20, SUM_BITS = 24, SUM_BITS_OF_8 = 13, FULL_SUMS_FROM = 100 };
 
@@ -7,14 +7,8 @@ enum { TURNS_SEED = 20, SUM_BITS = 24, SUM_BITS_OF_8 = 13, FULL_SUMS_FROM = 100 
 static const int bits_of[MPTL_CUDA_TYPES] = {
     [MPTL_CUDA_F32] = 13, [MPTL_CUDA_TF32] = 11, [MPTL_CUDA_BF16] = 8, [MPTL_CUDA_E4M3] = 4, [MPTL_CUDA_E5M2] = 3};
 
-uint64_t mptl_cuda_check_terms(const mptl_conv_shape *s, mptl_pass pass) {
-  uint64_t window = (uint64_t)s->kh * (uint64_t)s->kw;
-  const uint64_t terms[MPTL_PASSES] = {window * (uint64_t)(s->ic / s->groups), window * (uint64_t)(s->oc / s->groups),
-                                       (uint64_t)s->n * (uint64_t)s->oh * (uint64_t)s->ow};
-  return terms[pass];
-}
-
-/* Whether sums of so many products, of numbers up to a and b, stay below 2^bits: in any case, or by 16 standard deviations. */
+/* Whether sums of so many products of numbers up to a and b stay below 2^bits: always, or by 16 standard
+ * deviations. */
 static bool fits(double terms, double a, double b, int bits) {
   const double limit = (double)(1u << bits), deviations = 16, variance = a * (a + 1) / 3 * b * (b + 1) / 3;
   return terms * a * b < limit || deviations * deviations * terms * variance < limit * limit;
@@ -22,11 +16,11 @@ static bool fits(double terms, double a, double b, int bits) {
 
 int mptl_cuda_check_turns(mptl_cuda_type first) { return first == MPTL_CUDA_F32 ? 4 : 2; }
 
-/* Of the turns in which F32 has nearly all its bits. */
+/* For the turns in which F32 has nearly all its bits. */
 static mptl_cuda_check_numbers sparse_numbers(uint64_t terms, int turn) {
   uint32_t thinning = 0;
   while (terms * 2 / 3 >> thinning > 1)
-    thinning++; /* of numbers from -1 to 1, two thirds are not 0; of a sum's products, one or two */
+    thinning++; /* two thirds of -1, 0 and 1 are not 0; one or two products of a sum are not */
   mptl_cuda_check_numbers n = {.most = 1 << SUM_BITS};
   for (uint32_t i = 0; i < 2; i++) {
     bool wide = (int)i == turn % 2;

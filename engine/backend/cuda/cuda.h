@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/runtime.h"
-#include "backend/cuda/wanted.h"
+#include "backend/cuda/announced.h"
 
 /* A row of the table of operators, by id: NULL functions where it is pointwise, else it is a stage by itself. */
 typedef struct mptl_cuda_row {

@@ -6,7 +6,7 @@
 
 static mptl_status cuda(cudaError_t error, int device) {
   if (error == cudaSuccess) return MPTL_OK;
-  cudaGetLastError(); /* it is told here, and not once more to who looks for errors of launches */
+  cudaGetLastError(); /* so that the next launch does not report it again */
   bool absent = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver || error == cudaErrorInvalidDevice;
   return mptl_fail(absent ? MPTL_EUNSUPPORTED : MPTL_EBACKEND, "device cuda:%d: %s", device, cudaGetErrorString(error));
 }
@@ -19,6 +19,12 @@ mptl_status mptl_cuda_use_device(int device, mptl_cuda_traits *traits) {
   return MPTL_OK;
 }
 
+mptl_cuda_version mptl_cuda_version_of(size_t v) {
+  mptl_cuda_version version;
+  snprintf(version.text, sizeof version.text, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+  return version;
+}
+
 void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pass pass, mptl_cuda_type first,
                             mptl_cuda_type second) {
   snprintf(name, size, "%s, %s, %s%s%s", shape, mptl_pass_name(pass), mptl_cuda_type_name(first), first == second ? "" : " by ",
@@ -29,23 +35,11 @@ void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pas
 
 enum { USUAL_LEAST = 64 << 20, USUAL_SHARE = 16 };
 
-static size_t numel(int a, int b, int c, int d) { return (size_t)a * (size_t)b * (size_t)c * (size_t)d; }
-
-/* Of a pass whose values have n elements. */
-static size_t workspace_limit(size_t n, const mptl_cuda_traits *traits, size_t limit) {
+size_t mptl_cuda_workspace_limit(const mptl_conv_shape *shape, const mptl_cuda_traits *traits, size_t limit) {
   if (limit != MPTL_CUDA_USUAL_WORKSPACE) return limit;
-  size_t bytes = n * sizeof(float) / 4 * 5, most = traits->memory_bytes / USUAL_SHARE;
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(shape);
+  const size_t numel = sizes.n[MPTL_X] + sizes.n[MPTL_W] + sizes.n[MPTL_Y];
+  size_t bytes = numel * sizeof(float) / 4 * 5, most = traits->memory_bytes / USUAL_SHARE;
   if (bytes > most) bytes = most;
   return bytes > USUAL_LEAST ? bytes : USUAL_LEAST;
-}
-
-size_t mptl_cuda_conv_workspace_limit(const mptl_conv_shape *s, const mptl_cuda_traits *traits, size_t limit) {
-  return workspace_limit(
-      numel(s->n, s->ih, s->iw, s->ic) + numel(s->n, s->oh, s->ow, s->oc) + numel(s->oc, s->kh, s->kw, s->ic / s->groups), traits,
-      limit);
-}
-
-size_t mptl_cuda_linear_workspace_limit(const mptl_linear_shape *s, const mptl_cuda_traits *traits, size_t limit) {
-  return workspace_limit(numel(s->n, s->c, s->h, s->w) + numel(s->n, s->out, 1, 1) + numel(s->out, s->c, s->h, s->w), traits,
-                         limit);
 }

@@ -1,4 +1,6 @@
-/* A plan's check on its device. */
+/* The judge of GPUs. */
+#include "backend/cuda/dnn_check.h"
+
 #include "backend/cuda/dnn_graph.h"
 
 typedef struct run {
@@ -16,15 +18,15 @@ static mptl_status execute(void *context, float *result, const void *first, cons
   return mptl_dnn_status(cudnnBackendExecute(r->handle, r->plan, r->packs[i]), "run");
 }
 
-mptl_status mptl_dnn_check_plan(mptl_cuda_finding *finding, const mptl_cuda_dnn *dnn, const mptl_dnn_plan *plan) {
-  run r = {.handle = dnn->handle, .plan = plan->plan};
+mptl_status mptl_dnn_check_plan(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+  run r = {.handle = device->handle, .plan = plan->plan};
   const mptl_cuda_checked checked = {.shape = &plan->key.shape,
                                      .pass = plan->key.pass,
                                      .first = plan->key.first,
                                      .second = plan->key.second,
-                                     .capability = dnn->traits.capability,
+                                     .capability = device->traits.capability,
                                      .workspace_bytes = plan->workspace_bytes,
-                                     .stream = dnn->stream,
+                                     .stream = device->stream,
                                      .run = execute,
                                      .context = &r};
   mptl_status status = mptl_cuda_check(finding, &checked);

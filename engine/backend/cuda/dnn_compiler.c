@@ -1,11 +1,15 @@
 /* NVRTC, with which cuDNN compiles engines. */
+#include "backend/cuda/dnn_compiler.h"
+
 #include <nvrtc.h>
 #include <stdio.h>
 
-#include "backend/cuda/dnn_graph.h"
-
-bool mptl_dnn_is_compiled(const mptl_dnn_key *key) {
-  return mptl_cuda_type_size(key->first) < sizeof(float) || key->shape.groups > 1;
+mptl_cuda_version mptl_dnn_compiler_version(void) {
+  int major = 0, minor = 0;
+  mptl_cuda_version version;
+  nvrtcVersion(&major, &minor);
+  snprintf(version.text, sizeof version.text, "%d.%d", major, minor);
+  return version;
 }
 
 static nvrtcResult compile(int capability) {
@@ -20,11 +24,11 @@ static nvrtcResult compile(int capability) {
   return result;
 }
 
-mptl_status mptl_dnn_check_compiler(mptl_cuda_dnn *dnn) {
-  if (dnn->compiler_works) return MPTL_OK;
-  nvrtcResult result = compile(dnn->traits.capability);
-  dnn->compiler_works = result == NVRTC_SUCCESS;
-  if (dnn->compiler_works) return MPTL_OK;
+mptl_status mptl_dnn_check_compiler(mptl_dnn_device *device) {
+  if (device->compiler_works) return MPTL_OK;
+  nvrtcResult result = compile(device->traits.capability);
+  device->compiler_works = result == NVRTC_SUCCESS;
+  if (device->compiler_works) return MPTL_OK;
   return mptl_fail(MPTL_EBACKEND, "NVRTC, with which cuDNN compiles engines, says %s for compute capability %d.%d",
-                   nvrtcGetErrorString(result), dnn->traits.capability / 10, dnn->traits.capability % 10);
+                   nvrtcGetErrorString(result), device->traits.capability / 10, device->traits.capability % 10);
 }

@@ -1,8 +1,12 @@
-/* One pass of a convolution: a plan and the addresses it runs on. */
+/* One pass of a convolution: a plan and the addresses that it runs on. */
+#include "backend/cuda/dnn_conv.h"
+
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/dnn_cache.h"
 #include "backend/cuda/dnn_graph.h"
+#include "backend/cuda/inspect.h"
 
 struct mptl_cuda_conv {
   char name[sizeof(mptl_shape_name) + 64];
@@ -18,10 +22,12 @@ mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, con
   MPTL_TRY(mptl_conv_check(shape));
   mptl_cuda_conv *c = calloc(1, sizeof *c);
   if (c == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", mptl_conv_name(shape).text);
-  c->handle = dnn->handle;
+  mptl_dnn_cache *plans = mptl_cuda_dnn_plans(dnn);
+  c->handle = plans->device->handle;
   mptl_cuda_product_name(c->name, sizeof c->name, mptl_conv_name(shape).text, pass, first, second);
-  const mptl_dnn_key key = {*shape, pass, first, second, mptl_cuda_conv_workspace_limit(shape, &dnn->traits, workspace_limit)};
-  mptl_status status = mptl_dnn_find_plan(&c->plan, dnn, &key);
+  const mptl_dnn_key key = {*shape, pass, first, second,
+                            mptl_cuda_workspace_limit(shape, &plans->device->traits, workspace_limit)};
+  mptl_status status = mptl_dnn_find_plan(&c->plan, plans, &key);
   if (status == MPTL_OK)
     *conv = c;
   else
@@ -39,16 +45,6 @@ size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) { return conv-
 const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv) { return conv->name; }
 const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) { return conv->plan->engine; }
 const char *mptl_cuda_conv_wrong(const mptl_cuda_conv *conv) { return conv->plan->wrong; }
-
-mptl_status mptl_dnn_make_pack(cudnnBackendDescriptor_t *pack, void *const at[]) {
-  const int64_t ids[MPTL_DNN_OPERANDS] = {MPTL_DNN_FIRST, MPTL_DNN_SECOND, MPTL_DNN_RESULT};
-  const char *what = "variant pack";
-  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, pack), what));
-  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, MPTL_DNN_OPERANDS, ids));
-  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, MPTL_DNN_OPERANDS, at));
-  MPTL_TRY(mptl_dnn_set(*pack, what, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &at[MPTL_DNN_OPERANDS]));
-  return mptl_dnn_finalize(*pack, what);
-}
 
 static mptl_status bind(mptl_cuda_conv *conv, void *const at[MPTL_DNN_OPERANDS + 1]) {
   if (conv->pack != NULL) cudnnBackendDestroyDescriptor(conv->pack);

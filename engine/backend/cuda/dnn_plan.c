@@ -1,25 +1,32 @@
-/* Plans that are kept: until their mptl_cuda_dnn goes, and in files, since some are compiled. */
+/* Execution plans. Their text is what cuDNN calls their JSON representation. */
+#include "backend/cuda/dnn_plan.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "backend/cuda/dnn_store.h"
+static const char *const what = "execution plan";
 
-mptl_status mptl_dnn_begin_plan(cudnnBackendDescriptor_t *plan, const mptl_cuda_dnn *dnn) {
-  const char *what = "execution plan";
+void mptl_dnn_plan_destroy(mptl_dnn_plan *plan) {
+  if (plan->plan != NULL) cudnnBackendDestroyDescriptor(plan->plan);
+  if (plan->config != NULL) cudnnBackendDestroyDescriptor(plan->config);
+  free(plan->refusal);
+  free(plan);
+}
+
+mptl_status mptl_dnn_begin_plan(cudnnBackendDescriptor_t *plan, const mptl_dnn_device *device) {
   MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, plan), what));
   mptl_status status = MPTL_OK;
-  if (dnn->handle != NULL)
-    status = mptl_dnn_set(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn->handle);
+  if (device->handle != NULL)
+    status = mptl_dnn_set(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &device->handle);
 #if CUDNN_VERSION >= 90800
-  if (dnn->handle == NULL) status = mptl_dnn_set_descriptor(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, dnn->properties);
+  if (device->handle == NULL)
+    status = mptl_dnn_set_descriptor(*plan, what, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device->properties);
 #endif
   if (status != MPTL_OK) cudnnBackendDestroyDescriptor(*plan);
   return status;
 }
 
 mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t plan) {
-  const char *what = "execution plan";
   int64_t n = 0, bytes = 0;
   MPTL_TRY(mptl_dnn_finalize(plan, what));
   MPTL_TRY(mptl_dnn_status(
@@ -28,78 +35,38 @@ mptl_status mptl_dnn_end_plan(size_t *workspace_bytes, cudnnBackendDescriptor_t 
   return MPTL_OK;
 }
 
-static void destroy(mptl_dnn_plan *plan) {
-  if (plan->plan != NULL) cudnnBackendDestroyDescriptor(plan->plan);
-  if (plan->config != NULL) cudnnBackendDestroyDescriptor(plan->config);
-  free(plan->refusal);
-  free(plan);
-}
-
-bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b) {
-  return memcmp(&a->shape, &b->shape, offsetof(mptl_conv_shape, bias)) == 0 && a->pass == b->pass && a->first == b->first &&
-         a->second == b->second && a->workspace_limit == b->workspace_limit;
-}
-
-static mptl_dnn_plan *keep(mptl_cuda_dnn *dnn, mptl_dnn_plan *plan) {
-  plan->next = dnn->plans;
-  dnn->plans = plan;
-  return plan;
-}
-
-bool mptl_dnn_take_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key, const mptl_dnn_text *text) {
-  mptl_dnn_plan *p = calloc(1, sizeof *p);
-  if (p == NULL) return false;
-  p->key = *key;
-  if (text->refused) p->refusal = strndup(text->bytes, text->size);
-  bool ok = text->refused ? p->refusal != NULL : mptl_dnn_read_plan(p, dnn, text) == MPTL_OK;
-  if (ok)
-    keep(dnn, p);
-  else
-    destroy(p);
-  return ok;
-}
-
-const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
-  const mptl_dnn_plan *p = dnn->plans;
-  mptl_dnn_text text;
-  while (p != NULL && !mptl_dnn_same_key(&p->key, key)) p = p->next;
-  if (p != NULL || !mptl_dnn_store_read(&text, dnn->store, key)) return p;
-  bool ok = mptl_dnn_take_plan(dnn, key, &text);
-  free(text.bytes);
-  return ok ? dnn->plans : NULL;
-}
-
-static void store(const mptl_dnn_plan *plan, const mptl_cuda_dnn *dnn) {
-  mptl_dnn_text text = {.refused = plan->refusal != NULL};
-  if (text.refused) text.bytes = plan->refusal, text.size = strlen(plan->refusal);
-  if (dnn->store == NULL || (!text.refused && mptl_dnn_write_plan(&text, plan) != MPTL_OK)) return;
-  mptl_dnn_store_write(&text, dnn->store, &plan->key);
-  if (!text.refused) free(text.bytes);
-}
-
-mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_cuda_dnn *dnn, const mptl_dnn_key *key) {
-  MPTL_TRY(mptl_cuda_check_types(dnn->traits.capability, key->first, key->second));
-  *plan = mptl_dnn_recall_plan(dnn, key);
-  if (*plan != NULL) return (*plan)->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", (*plan)->refusal);
-  mptl_dnn_plan *p = calloc(1, sizeof *p);
-  if (p == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  p->key = *key;
-  bool certain = true;
-  mptl_status status = mptl_dnn_search_plan(p, dnn, &certain);
-  if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error()); /* the search is not for nothing either */
-  if (status == MPTL_OK || (p->refusal != NULL && certain)) store(p, dnn);
-  if (status != MPTL_OK && p->refusal == NULL) {
-    destroy(p);
+mptl_status mptl_dnn_write_plan(mptl_dnn_text *text, const mptl_dnn_plan *plan) {
+  const cudnnBackendAttributeName_t name = CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION;
+  int64_t n = 0;
+  MPTL_TRY(mptl_dnn_status(cudnnBackendGetAttribute(plan->plan, name, CUDNN_TYPE_CHAR, 0, &n, NULL), what));
+  char *bytes = n > 0 ? malloc((size_t)n) : NULL;
+  if (bytes == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for a text of %lld bytes", what, (long long)n);
+  mptl_status status = mptl_dnn_status(cudnnBackendGetAttribute(plan->plan, name, CUDNN_TYPE_CHAR, n, &n, bytes), what);
+  if (status != MPTL_OK) {
+    free(bytes);
     return status;
   }
-  *plan = keep(dnn, p);
-  return status;
+  *text = (mptl_dnn_text){.bytes = bytes, .size = (size_t)n};
+  snprintf(text->engine, sizeof text->engine, "%s", plan->engine);
+  return MPTL_OK;
 }
 
-void mptl_dnn_destroy_plans(mptl_dnn_plan *plans) {
-  while (plans != NULL) {
-    mptl_dnn_plan *next = plans->next;
-    destroy(plans);
-    plans = next;
+mptl_status mptl_dnn_read_plan(mptl_dnn_plan *plan, const mptl_dnn_device *device, const mptl_dnn_text *text) {
+  cudnnBackendDescriptor_t d;
+  size_t bytes = 0;
+  MPTL_TRY(mptl_dnn_begin_plan(&d, device));
+  mptl_status status =
+      mptl_dnn_set(d, what, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)text->size, text->bytes);
+  if (status == MPTL_OK) status = mptl_dnn_end_plan(&bytes, d);
+  if (status == MPTL_OK && bytes > plan->key.workspace_limit)
+    status = mptl_fail(MPTL_EUNSUPPORTED, "%s: it needs %zu bytes of workspace, at most %zu are allowed", what, bytes,
+                       plan->key.workspace_limit);
+  if (status != MPTL_OK) {
+    cudnnBackendDestroyDescriptor(d);
+    return status;
   }
+  plan->plan = d;
+  plan->workspace_bytes = bytes;
+  snprintf(plan->engine, sizeof plan->engine, "%s", text->engine);
+  return MPTL_OK;
 }

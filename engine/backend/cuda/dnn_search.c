@@ -1,13 +1,16 @@
-/* The search for a plan: one of cuDNN's engines that the rules of dnn.h allow and that gives the right sums. */
+/* The search through cuDNN's engines. */
+#include "backend/cuda/dnn_search.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cuda/dnn_compiler.h"
 #include "backend/cuda/dnn_graph.h"
 
-/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the next. So up to MOST_RIGHT
- * that give the right sums are measured, and a later one is taken if it is FASTER times as fast, by GAIN_MS: so much that it
- * is hardly noise, since which engine it is shows in the last bits. Those that cuDNN compiles take a second each: more than
- * one only beside one that takes SLOW_MS. */
+/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the next.
+ * So up to MOST_RIGHT engines with the right sums are timed. A later one is taken if it is FASTER times as
+ * fast and saves GAIN_MS: so much is hardly noise, and the engine decides the last bits of results.
+ * Compiling an engine takes a second: after the first one only if that takes more than SLOW_MS to run. */
 enum { MOST_RIGHT = 4, FASTER = 2, SLOW_MS = 3 };
 static const float GAIN_MS = 0.01f;
 
@@ -17,13 +20,14 @@ typedef struct candidate {
   size_t workspace_bytes;
 } candidate;
 
-/* What the search has seen, for the message when it finds none. */
+/* What the search found so far, for the message if it finds no plan. */
 typedef struct search {
+  mptl_dnn_judge *judge;
   size_t limit;
   bool tensor_cores;
   int configs, ruled_out, too_large, failed, wrong, right;
-  float ms;          /* that the plan found so far takes */
-  char refusal[256]; /* the last reason of an engine that would have been allowed */
+  float ms;          /* of a run of the best plan so far */
+  char refusal[256]; /* why the last of the allowed engines was refused */
 } search;
 
 /* Whether the rules allow the engine of a configuration. */
@@ -41,9 +45,11 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
                                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes);
   mptl_dnn_pool_destroy(&pool);
   MPTL_TRY(mptl_dnn_status(status, "engine"));
+  /* Other notes: nondeterministic, fewer bits in operands or sums, operands added before they are multiplied, or a
+   * note of a newer cuDNN. */
   for (int64_t i = 0; i < n; i++)
     if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP && !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
-      *yes = false; /* nondeterministic, fewer bits in operands or sums, sums of operands multiplied, or a note of a later day */
+      *yes = false;
   return MPTL_OK;
 }
 
@@ -58,13 +64,23 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
   snprintf(name, size, "engine %lld", (long long)index);
 }
 
-/* Takes a plan and its configuration if it gives the right sums on the device, and is the first that does, or so much faster
- * than the one that was taken before that it is worth another order of sums. Left alone otherwise. */
-static mptl_status weigh(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, const candidate *c, search *s) {
+/* Plans of a device are judged one at a time: each may use much of its memory, and two at once would not run
+ * in the time that each takes alone. */
+static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge, const mptl_dnn_device *device,
+                               const mptl_dnn_plan *plan) {
+  pthread_mutex_lock(device->turn);
+  mptl_status status = judge(finding, device, plan);
+  pthread_mutex_unlock(device->turn);
+  return status;
+}
+
+/* Takes a plan and its configuration if it gives the right sums on the device and is the first that does,
+ * or is so much faster than the plan taken before that it is worth another order of sums. */
+static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, const candidate *c, search *s) {
   mptl_dnn_plan plan = {.key = found->key, .plan = c->plan, .workspace_bytes = c->workspace_bytes};
   mptl_cuda_finding finding = {.right = true};
   name_engine(plan.engine, sizeof plan.engine, c->config);
-  if (dnn->judge != NULL) MPTL_TRY(dnn->judge(&finding, dnn, &plan));
+  if (s->judge != NULL) MPTL_TRY(judge_alone(&finding, s->judge, device, &plan));
   if (!finding.right) {
     s->wrong++;
     snprintf(found->wrong, sizeof found->wrong, "%s: %s", plan.engine, finding.wrong);
@@ -81,23 +97,23 @@ static mptl_status weigh(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, const c
   return MPTL_OK;
 }
 
-/* Takes or leaves the plan of a configuration, which is found's if it is taken. It is left if cuDNN does not have it for the
- * device, or it needs too much. Whatever else goes wrong ends the search: the next engine, or type, would be taken on this
- * machine today and not on another one. */
-static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t config, search *s) {
+/* Tries the plan of a configuration; found owns both if it takes them. They are skipped if cuDNN does not
+ * have the engine for the device, or the plan needs too much workspace. Every other failure ends the
+ * search: otherwise this machine would take the next engine, or type, today, and another machine would not. */
+static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
   s->configs++;
   MPTL_TRY(allowed(config, s, &yes));
   s->ruled_out += !yes;
   if (!yes) return MPTL_OK;
   candidate c = {.config = config};
-  MPTL_TRY(mptl_dnn_begin_plan(&c.plan, dnn));
+  MPTL_TRY(mptl_dnn_begin_plan(&c.plan, device));
   mptl_status status = mptl_dnn_set_descriptor(c.plan, "execution plan", CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
   if (status == MPTL_OK) status = mptl_dnn_end_plan(&c.workspace_bytes, c.plan);
   if (status == MPTL_OK && c.workspace_bytes > s->limit)
     s->too_large++;
   else if (status == MPTL_OK)
-    status = weigh(found, dnn, &c, s);
+    status = weigh(found, device, &c, s);
   if (status == MPTL_EUNSUPPORTED) {
     s->failed++;
     snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
@@ -106,35 +122,35 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cu
   return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
 }
 
-/* Whether another engine is to be tried: in search of one that is right, or of a faster one where that costs little. */
-static bool goes_on(const mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, const search *s) {
+/* Whether to try another engine: to find one that is right, or a faster one where trying costs little. */
+static bool is_worth_another(const mptl_dnn_plan *found, const search *s) {
   if (found->plan == NULL) return true;
-  if (dnn->judge == NULL || s->right == MOST_RIGHT) return false; /* nothing is measured, or enough */
+  if (s->judge == NULL || s->right == MOST_RIGHT) return false; /* nothing is timed, or enough is */
   return !mptl_dnn_is_compiled(&found->key) || s->ms > SLOW_MS;
 }
 
-static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n, const mptl_cuda_dnn *dnn,
+static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n, const mptl_dnn_device *device,
                                 cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode, mptl_dnn_pool *pool) {
   const char *what = "heuristic";
   MPTL_TRY(mptl_dnn_pool_add(pool, heuristic, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR));
   MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph));
   MPTL_TRY(mptl_dnn_set(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
 #if CUDNN_VERSION >= 90800
-  if (dnn->properties != NULL)
-    MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, dnn->properties));
+  if (device->properties != NULL)
+    MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device->properties));
 #endif
   MPTL_TRY(mptl_dnn_finalize(*heuristic, what));
   return mptl_dnn_status(
       cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL), what);
 }
 
-/* A plan among the configurations that cuDNN lists in a mode; found->plan stays NULL if there is none. */
-static mptl_status search_mode(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t graph,
+/* Searches the configurations that cuDNN lists in a mode; found->plan stays NULL if none gives a plan. */
+static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph,
                                cudnnBackendHeurMode_t mode, search *s) {
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t heuristic, *configs = NULL;
   int64_t n = 0, made = 0;
-  mptl_status status = list_configs(&heuristic, &n, dnn, graph, mode, &pool);
+  mptl_status status = list_configs(&heuristic, &n, device, graph, mode, &pool);
   if (status == MPTL_OK && n > 0 && (configs = calloc((size_t)n, sizeof *configs)) == NULL)
     status = mptl_fail(MPTL_ENOMEM, "heuristic: no memory");
   while (status == MPTL_OK && made < n) {
@@ -145,10 +161,10 @@ static mptl_status search_mode(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, c
     status = mptl_dnn_status(
         cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &n, configs),
         "heuristic");
-  for (int64_t i = 0; i < n && status == MPTL_OK && goes_on(found, dnn, s); i++) {
-    status = try_config(found, dnn, configs[i], s);
+  for (int64_t i = 0; i < n && status == MPTL_OK && is_worth_another(found, s); i++) {
+    status = try_config(found, device, configs[i], s);
     if (found->config == configs[i]) configs[i] = NULL;
-    if (found->plan != NULL) status = MPTL_OK; /* there is one, whatever is the matter with another */
+    if (found->plan != NULL) status = MPTL_OK; /* failures of further engines do not matter */
   }
   for (int64_t i = 0; i < made; i++)
     if (configs[i] != NULL) cudnnBackendDestroyDescriptor(configs[i]);
@@ -157,11 +173,11 @@ static mptl_status search_mode(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, c
   return status;
 }
 
-static mptl_status choose(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnBackendDescriptor_t graph, search *s) {
+static mptl_status choose(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph, search *s) {
   static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
   mptl_status status = MPTL_OK;
   for (size_t i = 0; i < sizeof modes / sizeof *modes && status == MPTL_OK && found->plan == NULL; i++) {
-    status = search_mode(found, dnn, graph, modes[i], s);
+    status = search_mode(found, device, graph, modes[i], s);
     if (status != MPTL_EUNSUPPORTED) continue;
     snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error()); /* no list in this mode: the other may have one */
     status = MPTL_OK;
@@ -176,14 +192,14 @@ static mptl_status choose(mptl_dnn_plan *found, const mptl_cuda_dnn *dnn, cudnnB
       s->refusal);
 }
 
-mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_cuda_dnn *dnn, bool *certain) {
+mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device, mptl_dnn_judge *judge, bool *certain) {
   const mptl_dnn_key *key = &plan->key;
-  if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(dnn));
+  if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(device));
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t graph;
-  search s = {.limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
-  mptl_status status = mptl_dnn_add_graph(&pool, &graph, dnn, key);
-  if (status == MPTL_OK) status = choose(plan, dnn, graph, &s);
+  search s = {.judge = judge, .limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
+  mptl_status status = mptl_dnn_add_graph(&pool, &graph, device, key);
+  if (status == MPTL_OK) status = choose(plan, device, graph, &s);
   mptl_dnn_pool_destroy(&pool);
   *certain = s.failed == 0 && s.wrong == 0;
   return status;

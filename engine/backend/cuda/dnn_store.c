@@ -1,18 +1,19 @@
 /* Plans in files:
  *   mptl plan 3, cuDNN 9.19.0, NVRTC 13.0
- *                                    the first is the version of this layout and of the rules by which plans are chosen
+ *                                    the version of this layout and of the rules by which plans are
+ *                                    chosen, then the libraries
  *   {"deviceName":...}               the device
  *   128 64 32 32 64 32 32 3 3 1 1 1 1 1 1 1, forward, bf16 by bf16, 67108864 bytes
  *   engine 28                        or "refused"
  *   {"engine":...}                   cuDNN's text, or why there is no plan
- *   1b2c3d4e                         CRC-32C of all the bytes before this line's line feed
- * A file is called by the checksums of what it begins with: those of a device and a version are in one folder. */
+ *   1b2c3d4e                         CRC-32C of all bytes before the line feed that ends the last line
+ * The checksum of the first two lines is the name of a folder, the checksum of the third line the name of
+ * the file in it. */
 #include "backend/cuda/dnn_store.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <nvrtc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,7 @@
 #include "mptl/file.h"
 
 enum {
-  VERSION =
-      3, /* another one whenever the search of dnn_search.c, the check of a plan, the graph of dnn_conv_graph.c or this layout changes */
+  VERSION = 3, /* raise it with every change of this layout, of dnn_search.c, dnn_graph.c or the check of plans */
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };
@@ -33,7 +33,7 @@ static const char *const refused = "refused"; /* in place of an engine's name */
 
 struct mptl_dnn_store {
   char folder[PATH_MAX];
-  char *head; /* the lines that all of its files begin with */
+  char *head; /* the two lines with which all files of the folder begin */
 };
 
 /* ---- Names ---- */
@@ -42,23 +42,20 @@ static bool print_path(char path[PATH_MAX], const char *folder, const char *belo
   return snprintf(path, PATH_MAX, "%s%s", folder, below) < PATH_MAX;
 }
 
-/* The folder that holds those of all devices; false: there is none. */
+/* The folder for all devices; false: there is none. */
 static bool find_folder(char path[PATH_MAX]) {
   const char *given = getenv("MPTL_CUDA_PLANS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   if (given != NULL && given[0] != '\0') return strcmp(given, "none") != 0 && print_path(path, given, "");
-  if (cache != NULL && cache[0] == '/') return print_path(path, cache, "/mptl/plans"); /* XDG: relative ones do not count */
+  if (cache != NULL && cache[0] == '/') return print_path(path, cache, "/mptl/plans"); /* XDG: relative paths do not count */
   return home != NULL && home[0] == '/' && print_path(path, home, "/.cache/mptl/plans");
 }
 
-mptl_dnn_store *mptl_dnn_store_open(const char *device) {
+mptl_dnn_store *mptl_dnn_store_open(const char *libraries, const char *device) {
   char folder[PATH_MAX], below[16];
   if (!find_folder(folder)) return NULL;
   mptl_dnn_store *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
-  int major = 0, minor = 0;
-  nvrtcVersion(&major, &minor);
-  bool ok = asprintf(&s->head, "mptl plan %d, cuDNN %s, NVRTC %d.%d\n%s\n", VERSION, mptl_cuda_dnn_version(), major, minor,
-                     device) >= 0;
+  bool ok = asprintf(&s->head, "mptl plan %d, %s\n%s\n", VERSION, libraries, device) >= 0;
   if (!ok) s->head = NULL;
   if (ok) snprintf(below, sizeof below, "/%08" PRIx32, mptl_crc32c(0, s->head, strlen(s->head)));
   if (ok && print_path(s->folder, folder, below)) return s;
@@ -96,7 +93,7 @@ static void print_end(char end[END_BYTES + 1], uint32_t crc) { snprintf(end, END
 
 /* ---- Reading ---- */
 
-/* Steps over what the bytes should begin with. */
+/* Moves *at behind the expected bytes; false: they are not there. */
 static bool skip(const char **at, const char *end, const char *expected) {
   size_t n = strlen(expected);
   if ((size_t)(end - *at) < n || memcmp(*at, expected, n) != 0) return false;
@@ -104,7 +101,7 @@ static bool skip(const char **at, const char *end, const char *expected) {
   return true;
 }
 
-/* A copy of what is in a whole file of the key's. */
+/* Copies the text out of a file's bytes; false: they are not whole, or not the key's. */
 static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mptl_dnn_store *store, const key_line *line) {
   if (size < END_BYTES) return false;
   const char *at = bytes, *end = bytes + size - END_BYTES, *feed;

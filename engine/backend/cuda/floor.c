@@ -73,10 +73,10 @@ static mptl_status measure_product(mptl_cuda_device *d, mptl_floor *floor, const
 
 mptl_status mptl_cuda_measure(mptl_device *device, mptl_floor *floor, double seconds) {
   mptl_cuda_device *d = mptl_cuda(device);
-  mptl_cuda_wanted list[MPTL_CUDA_E4M3 + 1];
+  mptl_cuda_announced list[MPTL_CUDA_E4M3 + 1];
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    list[type] = (mptl_cuda_wanted){shape_on(d), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
-  mptl_cuda_products_expect(d, list, sizeof list / sizeof *list);
+    list[type] = (mptl_cuda_announced){shape_on(d), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
+  mptl_cuda_products_announce(d, list, sizeof list / sizeof *list);
   const size_t bytes = (size_t)COPY_BYTES * (size_t)d->multiprocessors;
   MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, bytes, device, seconds));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)

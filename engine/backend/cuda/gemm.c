@@ -54,7 +54,7 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
 static size_t in_numel(const mptl_call *call, const gemm_pass *p) { return in_pixels(call) * p->in; }
 static size_t out_numel(const mptl_call *call, const gemm_pass *p) { return out_pixels(call) * p->out; }
 static size_t filters_numel(const mptl_call *call, const gemm_pass *p) {
-  return weights_shape(call).s * (p->in / (size_t)mptl_call_groups(call)) * p->out;
+  return weights_shape(call).s * (p->in / (size_t)mptl_call_channel_groups(call)) * p->out;
 }
 
 /* Whether a pass has more channels than there are. */
@@ -101,7 +101,7 @@ static bool has_pass(const mptl_call *call, mptl_pass pass) {
 enum { MOST_WANTED = MPTL_PASSES * sizeof((mptl_cuda_choices){0}.pairs) / sizeof(mptl_cuda_pair) };
 
 /* Lists the passes of a convolution that have no product in their best types yet, once for each number of channels; returns how many. */
-static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *call) {
+static size_t list_wanted(mptl_cuda_announced list[MOST_WANTED], const mptl_call *call) {
   size_t n = 0;
   for (int p = MPTL_FORWARD; p < MPTL_PASSES; p++) {
     const mptl_pass pass = (mptl_pass)p;
@@ -110,7 +110,7 @@ static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *c
     for (int i = 0; i < c.n; i++) {
       mptl_conv_shape s = shape_of(call, c.pairs[i]).conv;
       if (i == 0 || list[n - 1].shape.ic != s.ic || list[n - 1].shape.oc != s.oc)
-        list[n++] = (mptl_cuda_wanted){.shape = s, .pass = pass};
+        list[n++] = (mptl_cuda_announced){.shape = s, .pass = pass};
       list[n - 1].choices.pairs[list[n - 1].choices.n++] = c.pairs[i];
     }
   }
@@ -119,14 +119,14 @@ static size_t list_wanted(mptl_cuda_wanted list[MOST_WANTED], const mptl_call *c
 
 void mptl_cuda_expect(mptl_device *d, const mptl_member *members, int n) {
   size_t count = 0;
-  mptl_cuda_wanted *list = calloc((size_t)n * MOST_WANTED, sizeof *list);
+  mptl_cuda_announced *list = calloc((size_t)n * MOST_WANTED, sizeof *list);
   for (int i = 0; i < n && list != NULL; i++) {
     mptl_call call;
     if (members[i].is->op->kind->id != MPTL_OP_CONV2D) continue;
     mptl_call_of(&call, &members[i], NULL, NULL);
     count += list_wanted(list + count, &call);
   }
-  if (count > 0) mptl_cuda_products_expect(mptl_cuda(d), list, count);
+  if (count > 0) mptl_cuda_products_announce(mptl_cuda(d), list, count);
   free(list);
 }
 

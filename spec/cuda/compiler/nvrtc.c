@@ -1,5 +1,6 @@
-/* Stands in for NVRTC, as libnvrtc.so.13 or whatever its name is: one that cannot compile. cuDNN says of its engines then that they are not
- * supported, as it says of those that it does not have. With MPTL_SPEC_COMPILES=little it fails only for what is longer than a line. */
+/* Stands in for NVRTC (libnvrtc.so.13, by CUDA's version) and cannot compile. Then cuDNN answers that its engines are
+ * not supported, as it does for engines that it does not have. With MPTL_SPEC_COMPILES=little it compiles sources of
+ * one line. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ int nvrtcVersion(int *major, int *minor) {
   return SUCCESS;
 }
 
-static int made, little; /* the last one is */
+static int made, little; /* little: the last source was of one line */
 
 int nvrtcCreateProgram(void **program, const char *source) { /* its other arguments do not matter */
   const char *compiles = getenv("MPTL_SPEC_COMPILES");

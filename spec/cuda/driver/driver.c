@@ -1,5 +1,5 @@
-/* Stands in for NVIDIA's driver where there is none, as libcuda.so.1: cuDNN's engines that are compiled ask it to load the code they
- * made. It takes any code, has no device, and can run nothing. */
+/* Stands in for NVIDIA's driver, as libcuda.so.1, where there is none: cuDNN's compiled engines ask it to load their
+ * code. It accepts any code, has no device, and runs nothing. */
 enum { SUCCESS = 0, NO_DEVICE = 100, NOT_SUPPORTED = 801 };
 
 static int code;
@@ -29,7 +29,7 @@ int cuLibraryUnload(void *library) {
   return SUCCESS;
 }
 
-/* What cuDNN looks up besides, and what nobody has called yet. */
+/* cuDNN looks these up, too, and has not called them yet. */
 #define UNUSED(name) \
   int name(void) { return NOT_SUPPORTED; }
 UNUSED(cuCtxGetCurrent)

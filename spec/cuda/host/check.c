@@ -1,9 +1,10 @@
-/* The check of a pass (engine/backend/cuda/check.c) from end to end, on kernels compiled for the host and with a runtime that is no more than
- * what it calls: of passes that are right, and of those that lose bits, leave something out or change. */
+/* The check of a pass (engine/backend/cuda/check.c) from end to end, on kernels compiled for the host and with a runtime
+ * that has only what it calls. Passes are right, or lose bits, leave something out, or change from run to run. */
 #include <cuda_runtime_api.h>
 
 #include "../../c/dnn_check.h"
 #include "backend/cuda/check.h"
+#include "backend/cuda/check_numbers.h"
 #include "mptl/format.h"
 #include "mptl/round.h"
 
@@ -87,16 +88,14 @@ static mptl_status run(void *context, float *result, const void *first, const vo
   pass *p = context;
   const mptl_conv_shape *s = p->shape;
   int c = s->ic / s->groups, k = s->oc / s->groups;
-  size_t sizes[] = {(size_t)(s->n * s->ih * s->iw * s->ic), (size_t)(s->oc * s->kh * s->kw * c),
-                    (size_t)(s->n * s->oh * s->ow * s->oc)};
-  const int parts[MPTL_PASSES][3] = {{0, 1, 2}, {2, 1, 0}, {0, 2, 1}}; /* x, weights, y: which are first, second, result */
-  const int *part = parts[p->pass];
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
+  const mptl_pass_arrays arrays = mptl_arrays_of(p->pass);
   float *of[3];
   CHECK((workspace != NULL) == (p->way == USES_WORKSPACE), "workspace");
   if (p->way == REFUSES_TO_RUN) return mptl_fail(MPTL_EUNSUPPORTED, "not today");
-  of[part[0]] = numbers_of(first, sizes[part[0]], p, 0);
-  of[part[1]] = numbers_of(second, sizes[part[1]], p, 1);
-  of[part[2]] = calloc(sizes[part[2]], sizeof(float));
+  of[arrays.first] = numbers_of(first, sizes.n[arrays.first], p, 0);
+  of[arrays.second] = numbers_of(second, sizes.n[arrays.second], p, 1);
+  of[arrays.result] = calloc(sizes.n[arrays.result], sizeof(float));
   for (int i = c - 1; i >= 0; i--)
     for (int kw = s->kw - 1; kw >= 0; kw--)
       for (int kh = 0; kh < s->kh; kh++)
@@ -108,10 +107,10 @@ static mptl_status run(void *context, float *result, const void *first, const vo
                 if (h < 0 || h >= s->ih || w < 0 || w >= s->iw) continue;
                 int at[] = {((n * s->ih + h) * s->iw + w) * s->ic + o / k * c + i, ((o * s->kh + kh) * s->kw + kw) * c + i,
                             ((n * s->oh + oh) * s->ow + ow) * s->oc + o};
-                of[part[2]][at[part[2]]] += of[part[0]][at[part[0]]] * of[part[1]][at[part[1]]];
+                of[arrays.result][at[arrays.result]] += of[arrays.first][at[arrays.first]] * of[arrays.second][at[arrays.second]];
               }
-  size_t left_out = p->way == FIRST_LEFT_OUT, n = sizes[part[2]];
-  memcpy(result + left_out, of[part[2]] + left_out, (n - left_out) * sizeof *result);
+  size_t left_out = p->way == FIRST_LEFT_OUT, n = sizes.n[arrays.result];
+  memcpy(result + left_out, of[arrays.result] + left_out, (n - left_out) * sizeof *result);
   if (p->way == LAST_WRONG) result[n - 1] += 1;
   if (p->way == CHANGES && p->runs > 0) result[n / 2] += 1; /* the first run, which is compared, is right */
   if (p->way == USES_WORKSPACE) memset(workspace, 0, 1000);
@@ -153,7 +152,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
                                             {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
                                             {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
-  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* what a conversion to the next narrower type, or so, leaves */
+  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* bits that are left, about as in the next narrower type */
   for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
     pass p = {.shape = shape, .pass = which, .types = {types[t][0], types[t][1]}};
     find(p, true, "");
@@ -172,7 +171,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   find(p, true, "");
 }
 
-/* In F32, 22 bits of an operand, which two numbers in TF32 have. */
+/* An operand of F32 with 22 bits, as two numbers in TF32 have together. */
 static void nearly_all_bits(void) {
   static const mptl_conv_shape shape = {1, 8, 5, 5, 8, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
   for (int which = 0; which < MPTL_PASSES; which++)

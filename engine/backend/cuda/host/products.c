@@ -1,6 +1,4 @@
-/* Products by their definition, for tests: each result a sum in binary32, in a fixed order. A linear layer is a convolution of images of
- * one pixel.
- */
+/* Products by their definition, for tests: each result is a sum in binary32, in a fixed order. */
 #include "backend/cuda/products.h"
 
 #include <math.h>
@@ -25,7 +23,7 @@ static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, 
   return MPTL_OK;
 }
 
-/* And in bf16: nothing backward for odd numbers of channels. */
+/* In bf16 they have no backward passes for odd numbers of channels. */
 static mptl_status check_bf16(const mptl_conv_shape *s, mptl_pass pass) {
   if (pass != MPTL_FORWARD && s->groups == 1 && (s->ic % 2 != 0 || s->oc % 2 != 0))
     return mptl_fail(MPTL_EUNSUPPORTED, "no code for bf16 and %d and %d channels, %s", s->ic, s->oc, mptl_pass_name(pass));
@@ -43,10 +41,10 @@ static mptl_status create(mptl_cuda_product **product, mptl_cuda_device *device,
   return MPTL_OK;
 }
 
-/* The last list, against which convolutions are held: one that was not told is one that nobody could make ahead. */
+/* The last list of announced passes. Others are refused: a library could not have prepared them. */
 struct mptl_cuda_products {
   size_t count;
-  mptl_cuda_wanted expected[];
+  mptl_cuda_announced announced[];
 };
 
 void mptl_cuda_products_close(mptl_cuda_device *device) {
@@ -54,19 +52,19 @@ void mptl_cuda_products_close(mptl_cuda_device *device) {
   device->products = NULL;
 }
 
-void mptl_cuda_products_expect(mptl_cuda_device *device, const mptl_cuda_wanted *list, size_t n) {
+void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list, size_t n) {
   mptl_cuda_products_close(device);
   device->products = malloc(sizeof *device->products + n * sizeof *list);
   if (device->products == NULL) return;
   device->products->count = n;
-  memcpy(device->products->expected, list, n * sizeof *list);
+  memcpy(device->products->announced, list, n * sizeof *list);
 }
 
-static bool is_expected(const mptl_cuda_device *device, const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first,
-                        mptl_cuda_type second) {
+static bool is_announced(const mptl_cuda_device *device, const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first,
+                         mptl_cuda_type second) {
   for (size_t i = 0; device->products != NULL && i < device->products->count; i++) {
-    const mptl_cuda_wanted *w = &device->products->expected[i];
-    if (memcmp(&w->shape, s, offsetof(mptl_conv_shape, bias)) != 0 || w->pass != pass) continue;
+    const mptl_cuda_announced *w = &device->products->announced[i];
+    if (!mptl_same_products(&w->shape, s) || w->pass != pass) continue;
     for (int k = 0; k < w->choices.n; k++)
       if (w->choices.pairs[k].first == first && w->choices.pairs[k].second == second) return true;
   }
@@ -75,8 +73,8 @@ static bool is_expected(const mptl_cuda_device *device, const mptl_conv_shape *s
 
 mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
                                    mptl_pass pass, mptl_cuda_pair t) {
-  if (!is_expected(device, shape, pass, t.first, t.second))
-    return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not expected", mptl_conv_name(shape).text, mptl_pass_name(pass),
+  if (!is_announced(device, shape, pass, t.first, t.second))
+    return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not announced", mptl_conv_name(shape).text, mptl_pass_name(pass),
                      mptl_cuda_type_name(t.first), mptl_cuda_type_name(t.second));
   if (t.first == MPTL_CUDA_BF16) MPTL_TRY(check_bf16(shape, pass));
   return create(product, device, shape, pass, t);
@@ -84,14 +82,13 @@ mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device
 
 mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *s,
                                      mptl_pass pass, mptl_cuda_pair t) {
-  mptl_conv_shape shape = {.n = s->n, .ic = s->c * s->h * s->w, .oc = s->out, .groups = 1};
-  shape.ih = shape.iw = shape.oh = shape.ow = shape.kh = shape.kw = shape.sh = shape.sw = shape.dh = shape.dw = 1;
+  const mptl_conv_shape shape = mptl_linear_as_conv(s);
   return create(product, device, &shape, pass, t);
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *product) { free(product); }
 
-/* Asked for, so that whoever gives too little of it is found. */
+/* Workspace is asked for and written, so that tests find a caller that gives too little of it. */
 enum { WORKSPACE = 1024 };
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product) {
   (void)product;
@@ -107,7 +104,8 @@ const char *mptl_cuda_products_libraries(void) { return "no library"; }
 
 /* ---- Operands ---- */
 
-/* An OCP code as it is defined, without the engine's own decoding: E4M3 has one NaN and no infinity, E5M2 both, as binary16's upper half. */
+/* An OCP code by its definition, without the engine's own decoding: E4M3 has one NaN and no infinity; E5M2 has
+ * NaNs and infinities, like the upper half of binary16. */
 static float ocp_value(uint8_t code, mptl_cuda_type type) {
   int m = type == MPTL_CUDA_E4M3 ? 3 : 2, bias = type == MPTL_CUDA_E4M3 ? 7 : 15;
   int exponent = (code & 0x7f) >> m, fraction = code & ((1 << m) - 1);
@@ -123,14 +121,14 @@ static float value_at(const void *p, mptl_cuda_type type, size_t i) {
   return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
 }
 
-/* The nearest number of 11 significant bits, as TF32 has them, of two the even one. */
+/* The nearest number of 11 significant bits, which TF32 has; in a tie, the even one. */
 static float tf32_value(float x) {
   uint32_t bits = mptl_f32_bits(x);
   if (isfinite(x)) bits = (bits + 0xfff + (bits >> 13 & 1)) & ~UINT32_C(0x1fff);
   return mptl_bits_f32(bits);
 }
 
-/* n values as the units take them, in binary32. Those of TF32 take 11 significant bits: whoever gives more unasked is found here. */
+/* n values in binary32, as the units take them. *exact becomes false where TF32 units would drop bits. */
 static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *exact) {
   float *values = malloc(n * sizeof *values);
   for (size_t i = 0; values != NULL && i < n; i++) {
@@ -141,19 +139,13 @@ static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *e
   return values;
 }
 
-static size_t x_numel(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic; }
-static size_t y_numel(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->oh * (size_t)s->ow * (size_t)s->oc; }
-static size_t w_numel(const mptl_conv_shape *s) {
-  return (size_t)s->oc * (size_t)s->kh * (size_t)s->kw * (size_t)(s->ic / s->groups);
-}
-
 /* ---- Sums ---- */
 
 static size_t pixel(int n, int h, int w, int height, int width) {
   return ((size_t)n * (size_t)height + (size_t)h) * (size_t)width + (size_t)w;
 }
 
-/* Calls of add(x's element, weight's element, y's element) for every product of an image's row of outputs. */
+/* Runs body with the indices xi, wi and yi of every product of an image's row of outputs. */
 #define EACH_PRODUCT(s, n, oh, body)                                                                  \
   for (int ow = 0; ow < (s)->ow; ow++)                                                                \
     for (int k = 0; k < (s)->oc; k++)                                                                 \
@@ -171,24 +163,21 @@ static size_t pixel(int n, int h, int w, int height, int width) {
         }
 
 static void forward(const mptl_conv_shape *s, float *y, const float *x, const float *w) {
-  for (size_t i = 0; i < y_numel(s); i++) y[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, y[yi] += x[xi] * w[wi])
 }
 
 static void backward_data(const mptl_conv_shape *s, float *dx, const float *dy, const float *w) {
-  for (size_t i = 0; i < x_numel(s); i++) dx[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dx[xi] += dy[yi] * w[wi])
 }
 
 static void backward_weights(const mptl_conv_shape *s, float *dw, const float *x, const float *dy) {
-  for (size_t i = 0; i < w_numel(s); i++) dw[i] = 0;
   for (int n = 0; n < s->n; n++)
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dw[wi] += x[xi] * dy[yi])
 }
 
-/* As the libraries want them: the operands' vectors and the workspace are aligned. */
+/* The libraries want operands and workspace aligned like this. */
 static mptl_status check_alignment(const void *first, const void *second, const void *result, const void *workspace) {
   if ((((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) & 15) != 0)
     return mptl_fail(MPTL_EBACKEND, "operands at %p, %p, %p: they must be 16-byte aligned", first, second, result);
@@ -199,15 +188,18 @@ static mptl_status check_alignment(const void *first, const void *second, const 
 
 mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {
   const mptl_conv_shape *s = &p->s;
+  const mptl_pass_arrays arrays = mptl_arrays_of(p->pass);
+  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   bool exact = true;
   MPTL_TRY(check_alignment(first, second, result, workspace));
   mptl_cuda_enter(p->device);
   mptl_cuda_address(p->device, first);
   mptl_cuda_address(p->device, second);
   memset(mptl_cuda_address(p->device, workspace), 0xff, WORKSPACE);
-  float *a = read_operand(first, p->type.first, p->pass == MPTL_BACKWARD_DATA ? y_numel(s) : x_numel(s), &exact);
-  float *b = read_operand(second, p->type.second, p->pass == MPTL_BACKWARD_WEIGHTS ? y_numel(s) : w_numel(s), &exact);
+  float *a = read_operand(first, p->type.first, sizes.n[arrays.first], &exact);
+  float *b = read_operand(second, p->type.second, sizes.n[arrays.second], &exact);
   float *to = mptl_cuda_address(p->device, result);
+  memset(to, 0, sizes.n[arrays.result] * sizeof *to);
   if (a != NULL && b != NULL && p->pass == MPTL_FORWARD) forward(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_DATA) backward_data(s, to, a, b);
   if (a != NULL && b != NULL && p->pass == MPTL_BACKWARD_WEIGHTS) backward_weights(s, to, a, b);

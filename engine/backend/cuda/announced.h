@@ -1,0 +1,15 @@
+/* Passes of convolutions that are announced: they will be created soon. With a list of them, a library can
+ * prepare several at once. */
+#ifndef MPTL_BACKEND_CUDA_ANNOUNCED_H
+#define MPTL_BACKEND_CUDA_ANNOUNCED_H
+
+#include "backend/cuda/types.h"
+#include "backend/shapes.h"
+
+typedef struct mptl_cuda_announced {
+  mptl_conv_shape shape;
+  mptl_pass pass;
+  mptl_cuda_choices choices;
+} mptl_cuda_announced;
+
+#endif

@@ -1,0 +1,14 @@
+/* Whether NVRTC, with which cuDNN compiles engines, works. */
+#ifndef MPTL_BACKEND_CUDA_DNN_COMPILER_H
+#define MPTL_BACKEND_CUDA_DNN_COMPILER_H
+
+#include "backend/cuda/dnn_device.h"
+
+/* "13.0": the version of the NVRTC library that is loaded. */
+mptl_cuda_version mptl_dnn_compiler_version(void);
+
+/* MPTL_EBACKEND unless NVRTC compiles for the device. Where it does not, cuDNN answers as if it had no
+ * engine for the device, and a wider type would be taken in silence. */
+mptl_status mptl_dnn_check_compiler(mptl_dnn_device *device);
+
+#endif

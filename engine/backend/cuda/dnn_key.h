@@ -1,0 +1,35 @@
+/* What an execution plan depends on, and the plan as text. Both are known without cuDNN. */
+#ifndef MPTL_BACKEND_CUDA_DNN_KEY_H
+#define MPTL_BACKEND_CUDA_DNN_KEY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "backend/cuda/types.h"
+#include "backend/shapes.h"
+
+/* Everything that a plan depends on, except its device. */
+typedef struct mptl_dnn_key {
+  mptl_conv_shape shape; /* its bias does not matter */
+  mptl_pass pass;
+  mptl_cuda_type first, second;
+  size_t workspace_limit; /* in bytes */
+} mptl_dnn_key;
+
+bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b);
+
+/* Whether cuDNN compiles engines for it, which takes a second or more for each. */
+bool mptl_dnn_is_compiled(const mptl_dnn_key *key);
+
+enum { MPTL_DNN_ENGINE_BYTES = 32 }; /* of an engine's name, "engine 28" */
+
+/* A plan as cuDNN writes it, with the code of a compiled engine: reading it takes milliseconds, making
+ * it takes seconds. Or a refusal: why there is no plan. */
+typedef struct mptl_dnn_text {
+  bool refused; /* bytes are a refusal, and engine means nothing */
+  char engine[MPTL_DNN_ENGINE_BYTES];
+  char *bytes; /* owned */
+  size_t size;
+} mptl_dnn_text;
+
+#endif
