@@ -4,14 +4,14 @@ local lfs = require "lfs"
 
 local M = {}
 
---- Makes the folders above a path, unless they are there.
+--- Makes the folders above a path, unless they exist.
 -- @param path of a file or folder
 function M.make_above(path)
   local parent = path:match "^(.+)/[^/]+/*$"
   if parent and not lfs.attributes(parent, "mode") then M.make(parent) end
 end
 
---- Makes a folder and those above it; it may be there already.
+--- Makes a folder and those above it; it may exist already.
 -- @param path the folder
 function M.make(path)
   if lfs.attributes(path, "mode") == "directory" then return end
@@ -23,7 +23,8 @@ function M.make(path)
   core.sync_folder(path:match "^(.+)/[^/]+/*$" or path:match "^/" or ".")
 end
 
---- Removes a folder and all in it; links are removed, not followed. Nothing happens when there is none.
+--- Removes a folder and everything in it, or a single file. Removes links and does not follow them.
+-- Does nothing when the path does not exist.
 -- @param path the folder
 function M.remove(path)
   if lfs.symlinkattributes(path, "mode") ~= "directory" then

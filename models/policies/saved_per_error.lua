@@ -10,9 +10,9 @@ return mptl.precision.policy(function() end, {
     local function error_now() return at.gradient_error(2).gradient.absolute or math.huge end
     local base, worth, groups = error_now(), {}, graph:groups()
     for _, group in ipairs(groups) do
-      local bits = graph:measure().bits_now
+      local bits = graph:ratios().bits_now
       group:demote()
-      worth[group] = (bits - graph:measure().bits_now) / math.max(error_now() - base, 1e-3 * base)
+      worth[group] = (bits - graph:ratios().bits_now) / math.max(error_now() - base, 1e-3 * base)
       group:promote()
     end
     table.sort(groups, function(a, b) return worth[a] > worth[b] end)
