@@ -229,7 +229,7 @@ return {
     assert.equal(0, code)
     assert.matches("elsewhere tiny%-fp32", out)
     assert.matches("0 of 1 runs finished, 0 of them failed", out)
-    assert.matches("1 runs are trained by other processes; %-%-list tells how far they are", out)
+    assert.matches("1 runs are trained by other processes; %-%-list shows how far they are", out)
     assert.matches("  1  running   tiny%-fp32  epoch %d+/100000", listed)
     for _ = 1, 200 do
       if states()[1]:find " begun " then break end
