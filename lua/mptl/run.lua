@@ -128,6 +128,13 @@ local function keep_lines(self, resumed)
   self:keep("steps.jsonl", "step", resumed.step, self.before.steps_every)
 end
 
+-- Opens a file of lines, which Run:sync and Run:close then know.
+local function open_lines(self, name)
+  local file = jsonl.open(("%s/%s"):format(self.dir, name))
+  table.insert(self.files, file)
+  return file
+end
+
 --- Opens a run directory; makes it if it does not exist. Cuts all its files back to the checkpoint.
 -- @param dir the directory
 -- @param files {config = table, plan = table, steps = whether to write steps.jsonl, resume = whether it
@@ -142,7 +149,7 @@ function M.open(dir, files, resumed)
   remove_remains(dir)
   local self = setmetatable({
     dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors", lock_file = locked,
-    before = settings_before(dir), history = {}, missing = {},
+    before = settings_before(dir), history = {}, missing = {}, files = {},
   }, Run)
   keep_metrics(self, resumed.epoch)
   keep_lines(self, resumed)
@@ -150,10 +157,11 @@ function M.open(dir, files, resumed)
   for _, name in ipairs { "config", "plan" } do
     core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
   end
-  self.metrics_file = jsonl.open(dir .. "/metrics.jsonl")
-  self.log_file = jsonl.open(dir .. "/run.log")
-  if files.steps then self.steps_file = jsonl.open(dir .. "/steps.jsonl") end
+  self.metrics_file = open_lines(self, "metrics.jsonl")
+  self.log_file = open_lines(self, "run.log")
+  if files.steps then self.steps_file = open_lines(self, "steps.jsonl") end
   self.events = tensorboard.open(dir)
+  table.insert(self.files, self.events)
   return self
 end
 
@@ -184,9 +192,7 @@ end
 
 --- Waits until everything is on the disk, before a checkpoint that relies on it is written.
 function Run:sync()
-  for _, file in ipairs { self.metrics_file, self.log_file, self.events } do file:sync() end
-  if self.steps_file then self.steps_file:sync() end
-  if self.changes_file then self.changes_file:sync() end
+  for _, file in ipairs(self.files) do file:sync() end
 end
 
 --- Adds an epoch's line to metrics.jsonl and to the event file.
@@ -218,7 +224,7 @@ end
 -- @param epoch the epoch of that step, from 1
 -- @param change {operator = name, role =, from =, to = formats, cause = "overflow" or "hook"}
 function Run:change(step, epoch, change)
-  self.changes_file = self.changes_file or jsonl.open(self.dir .. "/changes.jsonl")
+  self.changes_file = self.changes_file or open_lines(self, "changes.jsonl")
   local fields = { step = step, epoch = epoch }
   for key, value in pairs(change) do fields[key] = value end
   self.changes_file:append(json.encode(json.object(change_fields, fields)))
@@ -231,12 +237,9 @@ function Run:log(format, ...)
   self.log_file:append(("%s %s"):format(os.date "%Y-%m-%d %H:%M:%S", format:format(...)))
 end
 
+--- Closes the files and releases the lock.
 function Run:close()
-  self.metrics_file:close()
-  self.log_file:close()
-  if self.steps_file then self.steps_file:close() end
-  if self.changes_file then self.changes_file:close() end
-  self.events:close()
+  for _, file in ipairs(self.files) do file:close() end
   local ok, message = self.lock_file:close()
   if not ok then error(("cannot write %s/lock: %s"):format(self.dir, message), 0) end
 end

@@ -52,10 +52,17 @@ function M.open(cfg, run, trainer)
   run:keep("tensors.jsonl", "step", trainer.step, run.before.tensors_every)
   run:keep("gradient_error.jsonl", "epoch", trainer.epoch, run.before.gradient_error and 1)
   if not cfg.tensors_every and not cfg.gradient_error then return nil end
-  local self = setmetatable({ every = cfg.tensors_every, exponents = cfg.exponents, run = run, trainer = trainer }, Measures)
-  if self.every then self.tensors_file = jsonl.open(run.dir .. "/tensors.jsonl") end
+  local self = setmetatable({
+    every = cfg.tensors_every, exponents = cfg.exponents, run = run, trainer = trainer, files = {},
+  }, Measures)
+  local function open(name)
+    local file = jsonl.open(("%s/%s"):format(run.dir, name))
+    table.insert(self.files, file)
+    return file
+  end
+  if self.every then self.tensors_file = open "tensors.jsonl" end
   if cfg.gradient_error then
-    self.errors_file = jsonl.open(run.dir .. "/gradient_error.jsonl")
+    self.errors_file = open "gradient_error.jsonl"
     self.gradient_error = gradient_error.create(trainer, cfg.gradient_error)
   end
   return self
@@ -103,14 +110,12 @@ end
 
 --- Waits until everything is on the disk, before a checkpoint that relies on it is written.
 function Measures:sync()
-  if self.tensors_file then self.tensors_file:sync() end
-  if self.errors_file then self.errors_file:sync() end
+  for _, file in ipairs(self.files) do file:sync() end
 end
 
 --- Closes the files.
 function Measures:close()
-  if self.tensors_file then self.tensors_file:close() end
-  if self.errors_file then self.errors_file:close() end
+  for _, file in ipairs(self.files) do file:close() end
 end
 
 return M
