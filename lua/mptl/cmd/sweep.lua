@@ -84,7 +84,8 @@ end
 local function write_list(sweep, out)
   local list = {}
   for i, run in ipairs(sweep.runs) do
-    list[i] = json.object({ "name", "settings" }, { name = run.name, settings = json.object({ "script" }, run.settings) })
+    local settings = json.object(sweep_file.fields, run.settings) -- in the same order each time
+    list[i] = json.object({ "name", "settings" }, { name = run.name, settings = settings })
   end
   folder.make(out)
   local content = json.object({ "name", "file", "runs" }, { name = sweep.name, file = sweep.path, runs = list })
