@@ -21,7 +21,6 @@ local elsewhere = {
   policy = true, ratio = true, k = true, threshold = true, -- they make the curve and its points
   seed = true, policy_seed = true, -- of repetitions
   candidates = true, -- the formats, where these have no name
-  image_size = true, compute = true, -- runs that differ in one of these alone count as repetitions
 }
 
 -- Whether runs that differ in a setting belong to different curves. Storage changes no results, but
@@ -82,11 +81,14 @@ local function label_variants(runs)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local most = usual(runs, function(run)
-      return run.variant[name] or (not ignores(run, name) and "" or nil) -- "": the run lacks the setting
-    end)
+    local is_option = not name:find(".", 1, true) -- else a field of an object, which others may not have
+    local function value_of(run) -- "": the run lacks the setting
+      return run.variant[name] or (not ignores(run, name) and "" or nil)
+    end
+    local most = usual(runs, value_of)
     for _, run in ipairs(runs) do
-      local value = run.variant[name]
+      local value = value_of(run)
+      if value == "" then value = is_option and most ~= "" and "default" or nil end
       if value and value ~= most then
         run.curve = ("%s, %s %s"):format(run.curve, name:match "[^.]+$", text.shorten(value, 24))
       end
