@@ -1,7 +1,8 @@
-# Shared by bench/gpu/first and bench/gpu/second, which read it: steps on a machine with a GPU, each with a time limit, a log and an exit
-# status of its own. What they leave comes to $OUT after each step, so that nothing is lost with a call that is cut off.
+# Shared by bench/gpu/first and bench/gpu/second, which read it: runs the steps of these scripts, each
+# with its own time limit, log and exit status. After each step the results are copied to $OUT, so that
+# nothing is lost when a call is cut off.
 #
-#   results.tar.gz   logs, plans and what else lies in build/gpu, but for checkpoints and images
+#   results.tar.gz   logs, plans and everything else in build/gpu, except checkpoints and images
 #   summary.txt      a line for each step
 # shellcheck shell=sh disable=SC2154 # root is set by who reads this
 
@@ -12,7 +13,7 @@ out=${OUT:-$state/out}
 say() { printf '%s\n' "$*" >&2; }
 has() { command -v "$1" > /dev/null 2>&1; }
 
-# Libraries that the machine has are its own: other programs may want newer ones than those that were brought.
+# Removes libraries that the machine has, too: other programs may need its newer versions.
 give_way() {
   theirs=" $(ldconfig -p | sed -n 's/^\t\([^ ]*\) .*/\1/p' | tr '\n' ' ') "
   for library in "$root"/build/root/lib/*.so*; do
@@ -20,7 +21,8 @@ give_way() {
   done
 }
 
-# unpack FOLDER: what bench/gpu/pack made there, once; plans of an earlier call. Without it mptl is built here.
+# unpack FOLDER: unpacks once what bench/gpu/pack made, and the plans of an earlier call. Builds mptl when
+# FOLDER has no program.
 unpack() {
   if [ -d "$1/plans" ] && [ ! -d "$state/plans" ]; then cp -r "$1/plans" "$state/"; fi
   if [ -f "$1/program.tar.gz" ] && [ ! -d "$root/build/root" ]; then
@@ -41,18 +43,19 @@ unpack() {
   fi
 }
 
-# Libraries of the program's own come first for it alone; other programs, PyTorch among them, get what they had.
+# The environment of programs. mptl gets its own libraries first; other programs, such as PyTorch, get the
+# machine's.
 surroundings() {
   export PATH="$root/build/root/bin:$PATH:/usr/local/cuda/bin"
   folder=$root/build/root
   export LUA_PATH="$folder/share/lua/5.4/?.lua;$folder/share/lua/5.4/?/init.lua;;" LUA_CPATH="$folder/lib/lua/5.4/?.so;;"
-  # NVIDIA's: those of PyTorch's packages, which fit together, before those of a toolkit.
-  [ "${PYTHON-}" != "$state/python" ] || return 0 # this was done by who started this script for a step
+  # NVIDIA's libraries from PyTorch's packages, which fit together, come before those of a toolkit.
+  [ "${PYTHON-}" != "$state/python" ] || return 0 # the script that started this one has done the rest
   nvidia=$("${PYTHON:-python3}" -c 'import glob, nvidia
 print(":".join(d for p in nvidia.__path__ for d in sorted(glob.glob(p + "/*/lib"))))' 2> /dev/null || true)
   export libraries="$root/build/lib:$folder/lib:${nvidia:+$nvidia:}/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export MPTL_CUDA_PLANS="$state/plans" MPTL_NO_INSTALL=1
-  # Programs that start others: each of these gets its own libraries.
+  # For scripts that start both mptl and Python: wrappers that give each its own libraries.
   theirs="${LD_LIBRARY_PATH-}"
   mkdir -p "$state"
   wrap mptl "$libraries" "$root/build/bin/mptl"
@@ -66,7 +69,7 @@ wrap() { # NAME LIBRARIES PROGRAM
   mv "$state/$1.new" "$state/$1"
 }
 
-# ours COMMAND...: with those libraries.
+# ours COMMAND...: runs a command with mptl's libraries.
 ours() { env LD_LIBRARY_PATH="$libraries" "$@"; }
 mptl() { ours "$root/build/bin/mptl" "$@"; }
 
@@ -76,7 +79,8 @@ bring_back() {
     mv "$out/results.new" "$out/results.tar.gz"
 }
 
-# launches_of PROGRAM POLICY COMPUTE: the launches of a step behind the first few, one by one (ncu); logs/launches-POLICY.csv
+# launches_of PROGRAM POLICY COMPUTE: the launches of a training step after the first few, one by one, by
+# ncu, to logs/launches-POLICY.csv
 launches_of() {
   ours ncu --clock-control none --target-processes all --launch-skip 2600 --launch-count 800 --csv --page raw --metrics \
     gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,launch__registers_per_thread,launch__grid_size,launch__block_size \
@@ -84,14 +88,14 @@ launches_of() {
     --batch "$batch" --steps 1
 }
 
-# What hangs is looked at before it is ended: what runs on the GPU, and where the host waits.
+# Before a program that hangs is ended: prints what runs on the GPU, and where the host waits.
 examine() {
   pid=$(pgrep -n -f "$root/build/bin/" || true)
   [ -n "$pid" ] && has cuda-gdb || return 0
   timeout -k 5 25 cuda-gdb -batch -p "$pid" -ex 'info cuda kernels' -ex 'info cuda warps' -ex 'thread apply all backtrace 12' || true
 }
 
-# limited SECONDS COMMAND...: the command's status; 124 when its time was up.
+# limited SECONDS COMMAND...: returns the command's exit status; 124 when it was stopped after SECONDS.
 limited() {
   end=$(($(date +%s) + $1))
   shift
@@ -111,7 +115,8 @@ limited() {
   wait "$child"
 }
 
-# step NAME SECONDS: runs step_NAME in a process of its own, with its output in logs/NAME.log, unless there is not the time for it.
+# step NAME SECONDS: runs step_NAME in a process of its own, with its output in logs/NAME.log, if there is
+# time left.
 step() {
   left=$((deadline - $(date +%s)))
   seconds=$2
