@@ -1,28 +1,30 @@
-"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward, SGD with momentum and weight decay.
+"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward and an update by SGD.
 
 usage: pytorch_resnet18.py [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated]
                            [--math f32|tf32|bf16] [--data resident|pinned] [--compile] [--graph] [--json]
 
-The network is that in models/resnet18_cifar.lua. Data are random and made once. Warm-up steps are not measured.
-peak_bytes on the CPU: the largest resident memory during the steps, minus the memory of the process before the
-network was made. On a GPU: the most memory that PyTorch's allocator had given out in the measured steps
-(torch.cuda.max_memory_allocated).
+The network is that in models/resnet18_cifar.lua. Data are random and made once. Warm-up steps are
+not measured. peak_bytes on the CPU: the largest resident memory during the steps, minus the memory
+of the process before the network was made. On a GPU: the most memory that PyTorch's allocator had
+given out in the measured steps (torch.cuda.max_memory_allocated).
 
---math: the types that convolutions and linear layers multiply on a GPU: binary32, TF32 (the default there, as for
-PyTorch's convolutions), or bf16 by autocast, which stores activations in bf16, too. Steps on a GPU are timed with
-events, and the host does not wait between them, as in a training loop. --data: where the batch of a step on a GPU
-is: resident, in the GPU's memory; or pinned, in page-locked memory of the host, from which each step copies it
-without waiting (as with a DataLoader with pin_memory, and as in mptl). SGD on a GPU is PyTorch's fused one.
+--math: the types that convolutions and linear layers multiply on a GPU: binary32, TF32 (the default
+there, as for PyTorch's convolutions), or bf16 by autocast, which stores activations in bf16, too.
+Steps on a GPU are timed with events, and the host does not wait between them, as in a training
+loop. --data: where the batch of a step on a GPU is: resident, in the GPU's memory; or pinned, in
+page-locked memory of the host, from which each step copies it without waiting (as with a DataLoader
+with pin_memory, and as in mptl). SGD on a GPU is PyTorch's fused one.
 
---compile: torch.compile compiles the network. --graph: after warm-up steps on a stream of their own, a whole step
-(forward, backward, SGD) is captured in a CUDA graph and replayed; before each replay, pinned batches are copied to
-where the graph reads them.
+--compile: torch.compile compiles the network. --graph: after warm-up steps on a stream of their
+own, a whole step (forward, backward, SGD) is captured in a CUDA graph and replayed; before each
+replay, pinned batches are copied to where the graph reads them.
 
---emulated: trains in low precision with QPyTorch, like mptl's policy uniform_low: outputs of operators and
-parameters are rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to FP(6,9), as many values in a
-step as in mptl. It is for timing: QPyTorch has no exponent bias shift, so it rounds to FP(4,3,0) where mptl rounds
-to FP(4,3,4); scaling by 2^4 before and 2^-4 after would cost more. It rounds ties away from zero, saturates
-gradients too, and counts no overflows. Its extension is compiled with -O3 (qpytorch.py).
+--emulated: trains in low precision with QPyTorch, like mptl's policy uniform_low: outputs of
+operators and parameters are rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to
+FP(6,9), as many values in a step as in mptl. It is for timing: QPyTorch has no exponent bias shift,
+so it rounds to FP(4,3,0) where mptl rounds to FP(4,3,4); scaling by 2^4 before and 2^-4 after would
+cost more. It rounds ties away from zero, saturates gradients too, and counts no overflows. Its
+extension is compiled with -O3 (qpytorch.py).
 """
 import argparse
 import collections
@@ -43,9 +45,9 @@ def divisible(value, divisor):
     return nearest + divisor if nearest < 0.9 * value else nearest
 
 
-# Modules that round: output, the output of an operator with one consumer, and its gradient; shared_output, an
-# output with up to two consumers; reading, the gradient from each consumer of such an output (their sum is not
-# rounded).
+# Modules that round: output, the output of an operator with one consumer, and its gradient;
+# shared_output, an output with up to two consumers; reading, the gradient from each consumer of such
+# an output (their sum is not rounded).
 Rounding = collections.namedtuple("Rounding", "output shared_output reading")
 NO_ROUNDING = Rounding(nn.Identity(), nn.Identity(), nn.Identity())
 
@@ -129,7 +131,8 @@ class Cpu:
     """The clock and the memory of steps on the CPU."""
 
     def __init__(self):
-        F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # loads the library now: it does not count
+        # Loads the library now, so that it does not count.
+        F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))
         with open("/proc/self/clear_refs", "w") as f:
             f.write("5")  # resets VmHWM
         self.idle = self.memory("VmRSS")
@@ -212,8 +215,8 @@ class Step:
         self.optimizer.step()
 
     def captured(self, warm_up):
-        """Captures the step in a CUDA graph after warm_up steps; returns a function that replays it. The
-        step's tensors must live as long as that function."""
+        """Captures the step in a CUDA graph after warm_up steps; returns a function that replays it.
+        The step's tensors must live as long as that function."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -235,13 +238,17 @@ def arguments():
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    layouts = parser.add_mutually_exclusive_group()  # exclusive: QPyTorch makes every tensor contiguous
+    layouts = parser.add_mutually_exclusive_group()  # QPyTorch makes every tensor contiguous
     layouts.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
     layouts.add_argument("--emulated", action="store_true", help="low precision, emulated with QPyTorch")
-    parser.add_argument("--math", choices=("f32", "tf32", "bf16"), help="types of products on a GPU (default: tf32)")
-    parser.add_argument("--data", choices=("resident", "pinned"), default="resident", help="where the batch of a step on a GPU is")
-    parser.add_argument("--compile", action="store_true", help="compile the network by torch.compile")
-    parser.add_argument("--graph", action="store_true", help="replay a whole step as one CUDA graph")
+    parser.add_argument("--math", choices=("f32", "tf32", "bf16"),
+                        help="types of products on a GPU (default: tf32)")
+    parser.add_argument("--data", choices=("resident", "pinned"), default="resident",
+                        help="where the batch of a step on a GPU is")
+    parser.add_argument("--compile", action="store_true",
+                        help="compile the network by torch.compile")
+    parser.add_argument("--graph", action="store_true",
+                        help="replay a whole step as one CUDA graph")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
     if args.device.type == "cpu":
@@ -265,7 +272,7 @@ def main():
     emulation = Emulation() if args.emulated else None
     rounding = emulation.rounding if emulation else NO_ROUNDING
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.math == "tf32"
-    torch.backends.cudnn.benchmark = True  # choose the fastest algorithms once: shapes do not change
+    torch.backends.cudnn.benchmark = True  # shapes do not change: choose the fastest algorithms
     machine = Cuda(args.device) if on_gpu else Cpu()
 
     layout = torch.channels_last if args.channels_last else torch.contiguous_format

@@ -1,7 +1,8 @@
 """QPyTorch, for the benchmarks.
 
-QPyTorch compiles its extension when it is imported, without optimisation. load() compiles it with the
-flags that CPFloat gets here, which makes it faster. PyTorch keeps both builds in its cache of extensions.
+QPyTorch compiles its extension when it is imported, without optimisation. load() compiles it with
+the flags that CPFloat gets here, which makes it faster. PyTorch keeps both builds in its cache of
+extensions.
 """
 import functools
 import importlib

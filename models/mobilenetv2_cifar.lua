@@ -1,7 +1,7 @@
 --- MobileNet-v2 for 32x32 images (Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted
 -- residuals and linear bottlenecks", CVPR 2018), in the form commonly trained on CIFAR: ReLU, fewer
--- strides, and 1x1 shortcuts where a block of stride 1 changes its width. Parameters have the names of
--- the PyTorch model of the same structure.
+-- strides, and 1x1 shortcuts where a block of stride 1 changes its width. Parameters have the names
+-- of the PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 

@@ -1,6 +1,6 @@
---- ResNet-18 for 32x32 images (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the form
--- commonly trained on CIFAR: a 3x3 stem, no max-pooling. Parameters have the names of the PyTorch model
--- of the same structure.
+--- ResNet-18 for 32x32 images (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the
+-- form commonly trained on CIFAR: a 3x3 stem, no max-pooling. Parameters have the names of the
+-- PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 

@@ -1,6 +1,6 @@
---- ResNet-50 for images of 224x224 (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the
--- form of torchvision's resnet50: the 3x3 convolution of a bottleneck has its stride. Parameters have
--- the names of torchvision's.
+--- ResNet-50 for images of 224x224 (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in
+-- the form of torchvision's resnet50: the 3x3 convolution of a bottleneck has its stride.
+-- Parameters have the names of torchvision's.
 local mptl = require "mptl"
 local nn = mptl.nn
 

@@ -4,8 +4,8 @@
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the sections and of the last convolution; other multipliers
--- scale the sections of width 1
+-- width multiplier -> output channels of the sections and of the last convolution; other
+-- multipliers scale the sections of width 1
 local widths = {
   [0.1] = { 12, 24, 48, 1024 },
   [0.25] = { 28, 56, 112, 1024 },

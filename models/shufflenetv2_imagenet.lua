@@ -1,11 +1,11 @@
---- ShuffleNet-v2 for images of 224x224 (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for
--- efficient CNN architecture design", ECCV 2018). Parameters have the names of torchvision's
+--- ShuffleNet-v2 for images of 224x224 (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines
+-- for efficient CNN architecture design", ECCV 2018). Parameters have the names of torchvision's
 -- shufflenet_v2_x0_5, x1_0, x1_5 and x2_0.
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the sections and of conv5; other multipliers scale the sections
--- of width 1
+-- width multiplier -> output channels of the sections and of conv5; other multipliers scale the
+-- sections of width 1
 local widths = {
   [0.5] = { 48, 96, 192, 1024 },
   [1] = { 116, 232, 464, 1024 },

@@ -1,12 +1,13 @@
 --- SqueezeNet for 32x32 images (Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet:
--- AlexNet-level accuracy with 50x fewer parameters", 2016), in the form commonly trained on CIFAR: a
--- stem of stride 1, three poolings of 2, and batch normalisation after every convolution except the
--- last. Parameters have the names of the PyTorch model of the same structure.
+-- AlexNet-level accuracy with 50x fewer parameters", 2016), in the form commonly trained on CIFAR:
+-- a stem of stride 1, three poolings of 2, and batch normalisation after every convolution except
+-- the last. Parameters have the names of the PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 
 -- width multiplier -> output channels of the first convolution, then of the squeeze and expand
--- convolutions of each fire module; other multipliers scale the channels of width 1, except the last
+-- convolutions of each fire module; other multipliers scale the channels of width 1, except the
+-- last
 local widths = {
   [0.1] = { 12, { 4, 8 }, { 4, 8 }, { 4, 12 }, { 4, 12 }, { 8, 20 }, { 8, 20 }, { 8, 24 }, { 8, 256 } },
   [0.25] = { 24, { 4, 16 }, { 4, 16 }, { 8, 32 }, { 8, 32 }, { 12, 48 }, { 12, 48 }, { 16, 64 }, { 16, 256 } },

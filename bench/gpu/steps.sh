@@ -1,6 +1,6 @@
-# Shared by bench/gpu/first and bench/gpu/second, which read it: runs the steps of these scripts, each
-# with its own time limit, log and exit status. After each step the results are copied to $OUT, so that
-# nothing is lost when a call is cut off.
+# Shared by bench/gpu/first and bench/gpu/second, which read it: runs the steps of these scripts,
+# each with its own time limit, log and exit status. After each step the results are copied to $OUT,
+# so that nothing is lost when a call is cut off.
 #
 #   results.tar.gz   logs, plans and everything else in build/gpu, except checkpoints and images
 #   summary.txt      a line for each step
@@ -21,8 +21,8 @@ give_way() {
   done
 }
 
-# unpack FOLDER: unpacks once what bench/gpu/pack made, and the plans of an earlier call. Builds mptl when
-# FOLDER has no program.
+# unpack FOLDER: unpacks once what bench/gpu/pack made, and the plans of an earlier call. Builds
+# mptl when FOLDER has no program.
 unpack() {
   if [ -d "$1/plans" ] && [ ! -d "$state/plans" ]; then cp -r "$1/plans" "$state/"; fi
   if [ -f "$1/program.tar.gz" ] && [ ! -d "$root/build/root" ]; then
@@ -43,8 +43,8 @@ unpack() {
   fi
 }
 
-# The environment of programs. mptl gets its own libraries first; other programs, such as PyTorch, get the
-# machine's.
+# The environment of programs. mptl gets its own libraries first; other programs, such as PyTorch,
+# get the machine's.
 surroundings() {
   export PATH="$root/build/root/bin:$PATH:/usr/local/cuda/bin"
   folder=$root/build/root
@@ -79,8 +79,8 @@ bring_back() {
     mv "$out/results.new" "$out/results.tar.gz"
 }
 
-# launches_of PROGRAM POLICY COMPUTE: the launches of a training step after the first few, one by one, by
-# ncu, to logs/launches-POLICY.csv
+# launches_of PROGRAM POLICY COMPUTE: the launches of a training step after the first few, one by
+# one, by ncu, to logs/launches-POLICY.csv
 launches_of() {
   ours ncu --clock-control none --target-processes all --launch-skip 2600 --launch-count 800 --csv --page raw --metrics \
     gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,launch__registers_per_thread,launch__grid_size,launch__block_size \
@@ -95,7 +95,8 @@ examine() {
   timeout -k 5 25 cuda-gdb -batch -p "$pid" -ex 'info cuda kernels' -ex 'info cuda warps' -ex 'thread apply all backtrace 12' || true
 }
 
-# limited SECONDS COMMAND...: returns the command's exit status; 124 when it was stopped after SECONDS.
+# limited SECONDS COMMAND...: returns the command's exit status; 124 when it was stopped after
+# SECONDS.
 limited() {
   end=$(($(date +%s) + $1))
   shift
@@ -115,8 +116,8 @@ limited() {
   wait "$child"
 }
 
-# step NAME SECONDS: runs step_NAME in a process of its own, with its output in logs/NAME.log, if there is
-# time left.
+# step NAME SECONDS: runs step_NAME in a process of its own, with its output in logs/NAME.log, if
+# there is time left.
 step() {
   left=$((deadline - $(date +%s)))
   seconds=$2

@@ -53,7 +53,7 @@ local function overview()
   }
   for _, command in ipairs(M.available()) do lines[#lines + 1] = ("  %-8s %s"):format(command.name, command.summary) end
   lines[#lines + 1] = ""
-  lines[#lines + 1] = "mptl COMMAND --help lists a command's options; mptl --version prints the version."
+  lines[#lines + 1] = "mptl COMMAND --help lists options; mptl --version prints the version."
   lines[#lines + 1] = "First steps: " .. shell.command { "train", "resnet18_cifar.lua", "--quick" }
   return table.concat(lines, "\n") .. "\n"
 end
@@ -84,7 +84,8 @@ function M.parser(command)
   return parser
 end
 
--- Prints an error on one line. For a missing module it leaves out the list of files that were tried.
+-- Prints an error on one line. For a missing module it leaves out the list of files that were
+-- tried.
 local function complain(name, message)
   local text = misuse.text(message):gsub("(module '[^\n]-' not found):\n.*", "%1 in the usual places, LUA_PATH or LUA_CPATH")
   text = text:gsub("%s+$", ""):gsub("\n%s*", " ")
@@ -128,7 +129,8 @@ local function help_of(parser, argv)
   return current:get_help()
 end
 
--- Joins a negative number to the option before it (--epochs=-1): argparse would take it for an option.
+-- Joins a negative number to the option before it (--epochs=-1): argparse would take it for an
+-- option.
 local function with_negative_values(argv)
   local words = {}
   for _, word in ipairs(argv) do

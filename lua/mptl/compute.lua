@@ -14,8 +14,8 @@ local M = {}
 function M.passes(op, compute, device)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
-  -- A gradient with several consumers is in binary32: it is an unrounded sum. Where each consumer has
-  -- its own channels there is no sum, but with FP(e,m,auto) each part has its own bias shift.
+  -- A gradient with several consumers is in binary32: it is an unrounded sum. Where each consumer
+  -- has its own channels there is no sum, but with FP(e,m,auto) each part has its own bias shift.
   local shared = op.shared_out and not op.dv.format:find "auto"
   local dy = #op.consumers > 1 and not shared and "fp32" or op.dv.format
   local function product(a, b) return core.compute(a, b, compute, device, op.groups) end

@@ -41,7 +41,8 @@ end
 -- How to change a field, for messages.
 local way = "options of script.configure and fields of the script"
 
--- --quick reduces images and batches to these sizes. Smaller batches make enough steps of few images.
+-- --quick reduces images and batches to these sizes. Smaller batches make enough steps of few
+-- images.
 local quick_side, quick_batch = 64, 128
 
 -- A copy with the same metatable and one field replaced.
@@ -62,8 +63,8 @@ local function choose_policy(fields, args, cfg)
   for _, option in ipairs(policy_options) do
     local from_script = fields[option]
     -- A policy given by name replaces the script's but takes over its formats, and those of its
-    -- options that the named policy has a default for: so operator, amp and uniform_low promote only
-    -- when told to. Options that a policy's file sets itself stay.
+    -- options that the named policy has a default for: so operator, amp and uniform_low promote
+    -- only when told to. Options that a policy's file sets itself stay.
     local own, in_file = policy.options[option] ~= nil, name and name:match "%.lua$"
     local keeps = option == "formats" and not (own and in_file) or own and not in_file
     if from_script == nil and name and fields.precision and keeps then

@@ -7,8 +7,8 @@ local shell = require "mptl.shell"
 local M = {}
 
 -- side: of the images, in pixels. classes: of imagenet only where no data are found; else they are
--- counted. mean, std: of each channel of the training images, in units of the full range; CIFAR's as
--- in the published experiments.
+-- counted. mean, std: of each channel of the training images, in units of the full range; CIFAR's
+-- as in the published experiments.
 local sets = {
   cifar10 = {
     title = "CIFAR-10", side = 32, classes = 10, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 },
@@ -86,8 +86,8 @@ end
 --- Where a data set is.
 -- @param name one of M.names
 -- @param dir directory that the user names, or nil; for imagenet also a packed file
--- @return the directory with the training set's files, or the packed file, and the number of classes;
---   nil when there is none, and for "synthetic", which has no files
+-- @return the directory with the training set's files, or the packed file, and the number of
+--   classes; nil when there is none, and for "synthetic", which has no files
 function M.find(name, dir)
   local found, classes = locate(name, dir)
   return found, classes
@@ -97,7 +97,8 @@ end
 -- 1000 when it is not found.
 -- @param name one of M.names
 -- @param dir where to look; false: nowhere
--- @param side side of the images, or nil; an error for data sets whose images all have the same size
+-- @param side side of the images, or nil; an error for data sets whose images all have the same
+--   size
 -- @return {channels, height, width}, classes
 function M.shape(name, dir, side)
   local set = lookup(name)
@@ -132,8 +133,8 @@ local function check_limit(options, field)
   return limit
 end
 
--- By data set: function (the result of M.open so far, opening function of encoded images, split, limit
--- of its images, options) -> the core's data set.
+-- By data set: function (the result of M.open so far, opening function of encoded images, split,
+-- limit of its images, options) -> the core's data set.
 local openers = {}
 
 function openers.cifar10(opened, _, split, limit)
@@ -162,13 +163,13 @@ local fields = {
 }
 
 --- Opens a data set.
--- @param options `dataset`: one of M.names; `dir`: where to look; `image_size`: side of the images of
---   imagenet (default 224) or synthetic (32); `limit_train`, `limit_test`: how many images to keep, of
---   imagenet spread evenly over all, else the first ones; `on_bad_image`: "stop" (default) or "skip"
---   when an image cannot be decoded; `seed`: of the synthetic set (0)
+-- @param options `dataset`: one of M.names; `dir`: where to look; `image_size`: side of the images
+--   of imagenet (default 224) or synthetic (32); `limit_train`, `limit_test`: how many images to
+--   keep, of imagenet spread evenly over all, else the first ones; `on_bad_image`: "stop" (default)
+--   or "skip" when an image cannot be decoded; `seed`: of the synthetic set (0)
 -- @return a table: `train` and `test` (data sets of the core), `mean` and `std` (a number for each
---   channel), `classes`, `name`, `dir` (nil for synthetic), and `encoded`: whether images are decoded
---   each time they are needed
+--   channel), `classes`, `name`, `dir` (nil for synthetic), and `encoded`: whether images are
+--   decoded each time they are needed
 -- @usage local d = mptl.data.open{ dataset = "cifar10", dir = "cifar-10-batches-bin", limit_train = 5000 }
 function M.open(options)
   for key in pairs(options) do

@@ -3,8 +3,8 @@ local misuse = require "mptl.misuse"
 
 local M = {}
 
---- Raises an error unless all batches of an epoch can be trained. The last batch may be smaller than
--- the others, and an operator such as batch norm needs a least number of samples.
+--- Raises an error unless all batches of an epoch can be trained. The last batch may be smaller
+-- than the others, and an operator such as batch norm needs a least number of samples.
 -- @param cfg the configuration
 -- @param count number of training images
 -- @param graph the engine's graph

@@ -17,7 +17,8 @@ function M.make(path)
   if lfs.attributes(path, "mode") == "directory" then return end
   M.make_above(path)
   local ok, message = lfs.mkdir(path)
-  if not ok and lfs.attributes(path, "mode") ~= "directory" then -- another process may have made it meanwhile
+  -- Another process may have made it meanwhile.
+  if not ok and lfs.attributes(path, "mode") ~= "directory" then
     error(("cannot make the directory %s: %s"):format(path, message), 0)
   end
   core.sync_folder(path:match "^(.+)/[^/]+/*$" or path:match "^/" or ".")

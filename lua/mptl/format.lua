@@ -18,8 +18,9 @@ end
 
 --- Rounds values to the format.
 -- @param x a number, a list of numbers or a tensor
--- @param options `mode` (one of M.modes, default nearest_even), `overflow` ("saturate", the default,
---   or "inf"); for the stochastic mode `seed`, `stream`, `step` and `index` (of the first element)
+-- @param options `mode` (one of M.modes, default nearest_even), `overflow` ("saturate", the
+--   default, or "inf"); for the stochastic mode `seed`, `stream`, `step` and `index` (of the first
+--   element)
 -- @return the rounded values, of the same type as x
 -- @return statistics: elements, underflow, overflow, inf_in, nan_in, max_abs, format
 function methods:round(x, options)
@@ -56,8 +57,8 @@ function methods:list()
   return all
 end
 
---- The format that FP(e,m,auto) becomes for values with this largest magnitude; other formats do not
--- change.
+--- The format that FP(e,m,auto) becomes for values with this largest magnitude; other formats do
+-- not change.
 -- @param largest a number
 -- @return a format
 function methods:fit(largest)
@@ -76,7 +77,8 @@ function mt.__eq(a, b) return a.name == b.name end
 --- A format by its name.
 -- @param name fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2, FP(e,m,b) or FP(e,m,auto)
 -- @return an object with the methods above and the fields name, e, m, b, bits, max, min_normal,
---   min_subnormal, epsilon, has_infinity, has_nan, values (number of finite values), max_code, code_size
+--   min_subnormal, epsilon, has_infinity, has_nan, values (number of finite values), max_code,
+--   code_size
 function M.parse(name)
   return misuse.object(mt, misuse.call(core.format, tostring(name)))
 end

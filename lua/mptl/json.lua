@@ -3,7 +3,8 @@ local dkjson = require "dkjson"
 
 local M = { null = dkjson.null }
 
---- A table whose fields are written in a given order. Name all fields: others follow in random order.
+--- A table whose fields are written in a given order. Name all fields: others follow in random
+-- order.
 -- @param order list of field names
 -- @param fields the table
 -- @return the table

@@ -1,6 +1,6 @@
---- Files of JSON lines that a run appends to. Lines begin with their step or epoch, {"step":7,...} or
--- {"epoch":2,...}, and come in that order. A run that continues from a checkpoint first removes the
--- lines that were written after it.
+--- Files of JSON lines that a run appends to. Lines begin with their step or epoch, {"step":7,...}
+-- or {"epoch":2,...}, and come in that order. A run that continues from a checkpoint first removes
+-- the lines that were written after it.
 local core = require "mptl.core"
 local lfs = require "lfs"
 
@@ -51,8 +51,8 @@ function M.open(path)
   return setmetatable({ file = core.appender(path) }, File)
 end
 
---- Adds a line, or several with their ends between them: all of it or nothing. The text may not be on
--- the disk yet.
+--- Adds a line, or several with their ends between them: all of it or nothing. The text may not be
+-- on the disk yet.
 -- @param text the text, without the last line's end
 function File:append(text)
   self.file:append(text .. "\n")

@@ -1,5 +1,5 @@
---- Compares the memory that programs will take with what the process may still have, before anything
--- is computed: a library that gets no memory in the middle of a step may end the process.
+--- Compares the memory that programs will take with what the process may still have, before
+-- anything is computed: a library that gets no memory in the middle of a step may end the process.
 local core = require "mptl.core"
 
 local M = {}
@@ -9,8 +9,8 @@ local function gigabytes(bytes)
 end
 
 --- The memory of programs that share a model and a workspace and run one after the other.
--- @param list list of {assignment, {batch =, train =, ...}}: arguments of core.predict_memory, without
---   the device
+-- @param list list of {assignment, {batch =, train =, ...}}: arguments of core.predict_memory,
+--   without the device
 -- @return bytes of the host's memory
 function M.predict(list)
   local parameters, own, arena, scratch = 0, 0, 0, 0
@@ -22,8 +22,8 @@ function M.predict(list)
   return parameters + own + arena + scratch
 end
 
---- Raises an error when programs take more memory than the process may have. Checks the host's memory
--- only, so does nothing when another device computes.
+--- Raises an error when programs take more memory than the process may have. Checks the host's
+-- memory only, so does nothing when another device computes.
 -- @param what what needs the memory, in words: "training"
 -- @param device where the programs run
 -- @param list as in M.predict

@@ -91,8 +91,8 @@ for i, row in ipairs(M.rows) do
   M.names[i] = row.name
 end
 
--- type -> function (row, value) -> the checked value; or nil and what is accepted. A script's values
--- are numbers or booleans, those of the command line are strings.
+-- type -> function (row, value) -> the checked value; or nil and what is accepted. A script's
+-- values are numbers or booleans, those of the command line are strings.
 local types = {}
 
 local function in_limits(row, n)

@@ -1,8 +1,8 @@
---- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator, beside
--- the device's peaks.
+--- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator,
+-- beside the device's peaks.
 --
--- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last. A
--- row's floor is the longer of two times: its multiplications at the device's peak rate for their
+-- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last.
+-- A row's floor is the longer of two times: its multiplications at the device's peak rate for their
 -- types, and its memory traffic at the peak rate of copying.
 local compute = require "mptl.compute"
 local json = require "mptl.json"
@@ -23,8 +23,8 @@ local function forward_flop(plan, graph)
   return flop
 end
 
--- Seconds that a pass of this many operations takes at the device's peak; 0 where the peak is unknown.
--- pass: the type of its product, such as "bf16", or "2xbf16" where two products make one.
+-- Seconds that a pass of this many operations takes at the device's peak; 0 where the peak is
+-- unknown. pass: the type of its product, such as "bf16", or "2xbf16" where two products make one.
 local function multiply_seconds(flop, pass, peaks)
   local times, product_type = pass:match "^(%d)x(.*)$"
   local rate = peaks[(product_type or pass) .. "_gflop_per_s"] or math.huge
@@ -111,8 +111,8 @@ local function describe(self, row)
 end
 
 --- The means over the steps.
--- @return list of rows as `--profile --json` prints them; the share of the step's time that all rows
---   together take
+-- @return list of rows as `--profile --json` prints them; the share of the step's time that all
+--   rows together take
 function Profile:table()
   local result, explained = {}, 0.0
   local function take(row)

@@ -9,7 +9,8 @@ Progress.__index = Progress
 local between = 0.1 -- least seconds from one drawing of the bar to the next
 
 --- A progress display.
--- @param options {epochs =, bar = whether to draw the bar, width = columns, out = file, lines = whether to print lines}
+-- @param options {epochs =, bar = whether to draw the bar, width = columns, out = file, lines =
+--   whether to print lines}
 -- @return the display
 function M.create(options)
   return setmetatable({

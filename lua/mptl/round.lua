@@ -1,6 +1,7 @@
 local format = require "mptl.format"
 
---- mptl.round(x, format, options): rounds a number, a list or a tensor to a format; see mptl.format.
+--- mptl.round(x, format, options): rounds a number, a list or a tensor to a format; see
+-- mptl.format.
 -- @param x a number, a list of numbers or a tensor
 -- @param name name of the format
 -- @param options {mode =, overflow =, seed =, stream =, step =}

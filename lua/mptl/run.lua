@@ -1,7 +1,7 @@
---- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional),
--- changes.jsonl (a line per change of a format, if there is any), run.log, checkpoints, TensorBoard
--- event files, and the lock of the process that trains into it. mptl.measure adds tensors.jsonl and
--- gradient_error.jsonl.
+--- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl
+-- (optional), changes.jsonl (a line per change of a format, if there is any), run.log, checkpoints,
+-- TensorBoard event files, and the lock of the process that trains into it. mptl.measure adds
+-- tensors.jsonl and gradient_error.jsonl.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local json = require "mptl.json"
@@ -16,7 +16,8 @@ local M = {}
 local Run = {}
 Run.__index = Run
 
---- Fields of a line of metrics.jsonl, in this order. Accuracies in percent; losses that are NaN are null.
+--- Fields of a line of metrics.jsonl, in this order. Accuracies in percent; losses that are NaN are
+-- null.
 M.metrics = {
   "epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "test_acc_fp32", "loss_scale_log2_min",
   "loss_scale_log2_max", "skipped_steps", "promotions", "ratio_lo", "bits_ratio", "peak_bytes", "images_per_s", "seconds",
@@ -29,7 +30,8 @@ local function exists(path)
   return lfs.attributes(path, "mode") ~= nil
 end
 
--- The newest run directory of a script and policy. The names end in a time, so it is the last by name.
+-- The newest run directory of a script and policy. The names end in a time, so it is the last by
+-- name.
 local function newest(prefix)
   local parent, name = prefix:match "^(.*)/([^/]*)$"
   local best
@@ -83,8 +85,8 @@ function M.is_locked(dir)
   return known and taken
 end
 
--- Removes temporary files of a process that was killed while it wrote files here. The lock makes sure
--- that no other process is writing these; sweeps write other files.
+-- Removes temporary files of a process that was killed while it wrote files here. The lock makes
+-- sure that no other process is writing these; sweeps write other files.
 local function remove_remains(dir)
   for name in lfs.dir(dir) do
     local file = name:match "^(.+)%.tmp%-%x+$"
@@ -92,7 +94,8 @@ local function remove_remains(dir)
   end
 end
 
--- The settings of the process that trained into a directory before; an empty table if there was none.
+-- The settings of the process that trained into a directory before; an empty table if there was
+-- none.
 local function settings_before(dir)
   local file <close> = core.open(dir .. "/config.json")
   local settings = file and json.decode(file:read "a" or "")
@@ -117,8 +120,8 @@ local function keep_metrics(self, last)
   end
 end
 
--- Cuts steps.jsonl and changes.jsonl back, and notes lines that the checkpoint relies on and that are
--- missing.
+-- Cuts steps.jsonl and changes.jsonl back, and notes lines that the checkpoint relies on and that
+-- are missing.
 local function keep_lines(self, resumed)
   local changes = #jsonl.keep_until(self.dir .. "/changes.jsonl", "step", resumed.step)
   if changes < (resumed.changes or 0) then
@@ -137,11 +140,11 @@ end
 
 --- Opens a run directory; makes it if it does not exist. Cuts all its files back to the checkpoint.
 -- @param dir the directory
--- @param files {config = table, plan = table, steps = whether to write steps.jsonl, resume = whether it
---   may hold a run already}
+-- @param files {config = table, plan = table, steps = whether to write steps.jsonl, resume =
+--   whether it may hold a run already}
 -- @param resumed {epoch =, step =, changes = or nil} of the checkpoint; 0 before the first
--- @return the run. Its field history has the metrics of earlier epochs; its field missing is a list of
---   messages about lines that the checkpoint relies on and that are missing
+-- @return the run. Its field history has the metrics of earlier epochs; its field missing is a list
+--   of messages about lines that the checkpoint relies on and that are missing
 function M.open(dir, files, resumed)
   folder.make(dir)
   local locked = take(dir)

@@ -1,12 +1,11 @@
---- The safetensors file format (huggingface/safetensors): 8 bytes of header length (little-endian), a
--- JSON header
--- {"NAME": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string: string}},
--- padded with spaces to 8 bytes, then the data, without gaps. The engine reads headers
+--- The safetensors file format (huggingface/safetensors): 8 bytes of header length (little-endian),
+-- a JSON header {"NAME": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string:
+-- string}}, padded with spaces to 8 bytes, then the data, without gaps. The engine reads headers
 -- (mptl/safetensors.h).
 --
--- A file may be sealed. Then its metadata has the text "mptl.crc32c": the CRC-32C of the header, with
--- zeros in its own place, and of every tensor's bytes in the order of the data, in eight hexadecimal
--- digits each. Other readers ignore it.
+-- A file may be sealed. Then its metadata has the text "mptl.crc32c": the CRC-32C of the header,
+-- with zeros in its own place, and of every tensor's bytes in the order of the data, in eight
+-- hexadecimal digits each. Other readers ignore it.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
@@ -37,7 +36,8 @@ end
 
 --- Writes a file, replacing the old one at once or not at all.
 -- @param path the file
--- @param tensors list of {name =, tensor = Tensor}, or {name =, dtype =, shape = {...}, bytes = string}
+-- @param tensors list of {name =, tensor = Tensor}, or {name =, dtype =, shape = {...}, bytes =
+--   string}
 -- @param metadata table of strings
 -- @param with_checksums whether to seal the file
 function M.write(path, tensors, metadata, with_checksums)
@@ -66,7 +66,8 @@ function M.write(path, tensors, metadata, with_checksums)
   core.write_file(path, chunks)
 end
 
--- Compares a header with its checksum. Returns the checksums of the tensors, in the order of the data.
+-- Compares a header with its checksum. Returns the checksums of the tensors, in the order of the
+-- data.
 local function check_seal(file, header)
   local sums = file.metadata[seal]
   if #sums ~= 8 * (#file.names + 1) or sums:find "[^%da-f]" then
@@ -87,8 +88,8 @@ end
 -- the path.
 -- @param path the file
 -- @return {tensors = {name = {dtype, shape, offset (bytes in the file), size}}, names = list in the
---   order of the data, metadata = table of strings, path, stream, sums = checksums of a sealed file,
---   for M.check}
+--   order of the data, metadata = table of strings, path, stream, sums = checksums of a sealed
+--   file, for M.check}
 function M.open(path)
   local stream, message = core.open(path)
   if not stream then error("cannot read " .. message, 0) end

@@ -48,7 +48,8 @@ local function fields(t, n)
   return list
 end
 
---- A value as the interactive Lua prints it: as M.word, but tables with their fields, one level deep.
+--- A value as the interactive Lua prints it: as M.word, but tables with their fields, one level
+-- deep.
 -- @param value any
 -- @return text
 -- @usage show.text { 1, a = "b" } --> '{ 1, a = "b" }'

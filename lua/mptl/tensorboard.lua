@@ -1,4 +1,5 @@
---- Scalars as a TensorBoard event file: records (TFRecord) of Event messages in protobuf's wire format.
+--- Scalars as a TensorBoard event file: records (TFRecord) of Event messages in protobuf's wire
+-- format.
 --   record: length (8 bytes), masked CRC-32C of the length, Event, masked CRC-32C of the Event
 --   Event: wall_time = 1 (double), step = 2 (varint), file_version = 3 (string) or
 --     summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } }
@@ -11,7 +12,8 @@ local M = {}
 local Writer = {}
 Writer.__index = Writer
 
--- TFRecord rotates and offsets a checksum, so that checksums of data with checksums in it stay good.
+-- TFRecord rotates and offsets a checksum, so that checksums of data with checksums in it stay
+-- good.
 local function masked_crc(bytes)
   local c = core.crc32c(bytes)
   return (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff
@@ -41,8 +43,8 @@ local function wall_time(time)
   return string.pack("<Bd", 1 << 3 | 1, time)
 end
 
--- The event in the record at a position of an event file's text, and the record's last byte; nil when
--- there is no complete record.
+-- The event in the record at a position of an event file's text, and the record's last byte; nil
+-- when there is no complete record.
 local function next_event(text, at)
   if #text < at + 11 then return nil end
   local length, crc = text:sub(at, at + 7), string.unpack("<I4", text, at + 8)
@@ -98,8 +100,8 @@ end
 --- Removes scalars from all event files in a run directory, and files that have none left. Removes
 -- everything behind a damaged record, too: no reader gets past it.
 -- @param dir the directory
--- @param keep function (tag, step) -> whether to keep a scalar. The scalars of one call of Writer:add
---   are kept or removed together, by the first one's tag
+-- @param keep function (tag, step) -> whether to keep a scalar. The scalars of one call of
+--   Writer:add are kept or removed together, by the first one's tag
 function M.cut(dir, keep)
   for name in lfs.dir(dir) do
     if name:find "^events%.out%.tfevents%.%d+%.mptl%.%d+$" then
@@ -118,7 +120,8 @@ function M.cut(dir, keep)
   end
 end
 
---- Opens a new event file in a directory. This and the functions below raise "cannot write PATH: why".
+--- Opens a new event file in a directory. This and the functions below raise "cannot write PATH:
+-- why".
 -- @param dir the directory
 -- @return the writer
 function M.open(dir)

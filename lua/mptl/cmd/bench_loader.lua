@@ -7,7 +7,8 @@ local threads = require "mptl.threads"
 
 local M = { name = "loader", summary = "images per second that the data loader makes, augmented and normalised" }
 
--- An argparse converter: accept(number) returns the value, or nil for a number that is not accepted.
+-- An argparse converter: accept(number) returns the value, or nil for a number that is not
+-- accepted.
 local function number(option, accept, what)
   return function(text)
     local value = accept(tonumber(text))
@@ -79,8 +80,8 @@ function M.run(args)
   threads.warn(("--threads %d"):format(args.threads), args.threads)
   local opened = data.open{ dataset = args.dataset, dir = args.data, limit_train = args.limit_train, limit_test = 1,
     image_size = args.image_size, on_bad_image = args.on_bad_image }
-  local result = { dataset = args.dataset, threads = args.threads,
-    images_per_s = M.benchmark(opened, { batch = args.batch, threads = args.threads, seconds = args.seconds }) }
+  local how = { batch = args.batch, threads = args.threads, seconds = args.seconds }
+  local result = { dataset = args.dataset, threads = args.threads, images_per_s = M.benchmark(opened, how) }
   if args.json then
     print(dkjson.encode(result, { keyorder = { "dataset", "images_per_s", "threads" } }))
   else

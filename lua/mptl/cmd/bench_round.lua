@@ -1,4 +1,5 @@
---- mptl bench round: how fast arrays are rounded, beside memcpy of the same array on the same threads.
+--- mptl bench round: how fast arrays are rounded, beside memcpy of the same array on the same
+-- threads.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"

@@ -1,8 +1,9 @@
---- mptl bench step: how long a training step takes, and how much memory, on made-up images in memory.
+--- mptl bench step: how long a training step takes, and how much memory, on made-up images in
+-- memory.
 --
--- A step does what a step of `mptl train` does. The host waits for the device once, for the loss and
--- the overflows, which decide whether to make the update. It does not wait for the update: on a GPU
--- the update runs while the next step begins, and its time counts for that step.
+-- A step does what a step of `mptl train` does. The host waits for the device once, for the loss
+-- and the overflows, which decide whether to make the update. It does not wait for the update: on a
+-- GPU the update runs while the next step begins, and its time counts for that step.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local memory = require "mptl.memory"
@@ -33,11 +34,13 @@ function M.configure(parser)
     if n and n > 0 then return n end
     return nil, ("--steps: %s, accepted are whole numbers from 1"):format(text)
   end)
-  parser:flag("--profile", "time, arithmetic and memory traffic by operator, beside the device's peaks")
+  parser:flag("--profile",
+    "time, arithmetic and memory traffic by operator, beside the device's peaks")
 end
 
 -- Images in NHWC, with values in the range of normalised ones, and labels; the same at every call.
--- As a training's batches, they are in memory that the device can read, and every step uploads them.
+-- As a training's batches, they are in memory that the device can read, and every step uploads
+-- them.
 local function made_up_batch(cfg)
   local c, h, w = table.unpack(cfg.input)
   local values, labels, x = {}, {}, 1
@@ -91,7 +94,8 @@ function M.benchmark(cfg, steps, profiling)
 end
 
 function M.run(args)
-  local result, profiled = M.benchmark(script.configure(args.script, args), args.steps, args.profile)
+  local cfg = script.configure(args.script, args)
+  local result, profiled = M.benchmark(cfg, args.steps, args.profile)
   if args.json then
     if args.profile then result.operators = json.array((profiled:table())) end
     io.stdout:write(json.encode(json.object(order, result)), "\n")

@@ -6,7 +6,10 @@ local options = require "mptl.options"
 local progress = require "mptl.progress"
 local threads = require "mptl.threads"
 
-local M = { name = "check", summary = "examine every image of a data set: counts, sizes, mean and deviation, what is wrong" }
+local M = {
+  name = "check",
+  summary = "examine every image of a data set: counts, sizes, mean and deviation, what is wrong",
+}
 
 local most_classes = 20 -- list the counts of more classes only with --classes
 

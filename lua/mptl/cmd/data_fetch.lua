@@ -6,7 +6,10 @@ local misuse = require "mptl.misuse"
 local options = require "mptl.options"
 local progress = require "mptl.progress"
 
-local M = { name = "fetch", summary = "download a data set: " .. table.concat(misuse.names(fetch.origins), ", ") }
+local M = {
+  name = "fetch",
+  summary = "download a data set: " .. table.concat(misuse.names(fetch.origins), ", "),
+}
 
 -- Data sets that cannot be downloaded, and what to do instead.
 local elsewhere = {
@@ -23,10 +26,12 @@ function M.configure(parser)
   end)
   options.add_row(parser, { "data", "string", arg = "DIR",
     help = "folder to write to (default: $MPTL_DATA, $XDG_DATA_HOME/mptl)" })
-  options.add_row(parser, { "url", "string", arg = "URL", help = "another address of the same archive" })
+  options.add_row(parser, { "url", "string", arg = "URL",
+    help = "another address of the same archive" })
   for _, sum in ipairs { { "--sha256", "SHA-256", 64 }, { "--md5", "MD5", 32 } } do
     local flag, title, digits = table.unpack(sum)
-    parser:option(flag, ("the %s sum of the archive, when it is another one"):format(title)):argname("SUM"):convert(function(text)
+    local help = ("the %s sum of the archive, when it is another one"):format(title)
+    parser:option(flag, help):argname("SUM"):convert(function(text)
       if text:match("^" .. ("%x"):rep(digits) .. "$") then return text:lower() end
       return nil, ("%s: %s, accepted are %d hexadecimal digits"):format(flag, text, digits)
     end)

@@ -16,7 +16,8 @@ function M.configure(parser)
   parser:argument("source", "a folder, or a tar (.gz, .bz2, .xz, .zst too) or zip file, with train/CLASS/*.jpg and test/ or "
     .. "val/, or CLASS/*.jpg, or CLASS.tar"):argname("SOURCE")
   parser:argument("out", "the packed data set to write"):argname("OUT")
-  options.add_row(parser, { "test", "string", arg = "SOURCE", help = "another folder or archive, with the test set" })
+  options.add_row(parser, { "test", "string", arg = "SOURCE",
+    help = "another folder or archive, with the test set" })
   options.add_row(parser, { "test_labels", "string", arg = "FILE",
     help = "classes of the images of --test: lines with a file name and a class" })
   options.add_row(parser, { "on_bad_image", "choice", choices = { "stop", "skip" },
@@ -76,8 +77,8 @@ function Import:add(path, kind, read, place)
   if n >= batch_images or self.bytes >= batch_bytes then self:flush() end
 end
 
--- Counts a file or folder whose name begins with a dot, once: archives name a folder with each of its
--- files.
+-- Counts a file or folder whose name begins with a dot, once: archives name a folder with each of
+-- its files.
 function Import:skip(path)
   if self.dotted[path] then return end
   self.dotted[path] = true
@@ -148,11 +149,12 @@ function M.run(args)
     import.progress:line("%d image%s left out", import.skipped, import.skipped == 1 and " was" or "s were")
   end
   if import.warned > 0 then
-    import.progress:line("taken in spite of harmless mistakes in their JPEG data: %d", import.warned)
+    import.progress:line("taken in spite of harmless mistakes in their JPEG data: %d",
+      import.warned)
   end
   if import.n_dotted > 0 then
-    import.progress:line("skipped, as their names begin with a dot: %d, the first of them %s", import.n_dotted,
-      import.first_dotted)
+    import.progress:line("skipped, as their names begin with a dot: %d, the first of them %s",
+      import.n_dotted, import.first_dotted)
   end
   if import.others > 0 then
     import.progress:line("skipped, as their names do not end in .jpg or .jpeg: %d", import.others)

@@ -24,15 +24,18 @@ local function parse_size(text)
 end
 
 function M.configure(parser)
-  parser:argument("out", "the folder to write, or with --layout packed the file; it must not exist"):argname("OUT")
+  parser:argument("out", "the folder to write, or with --layout packed the file; it must not exist")
+    :argname("OUT")
   options.add_row(parser, { "layout", "choice", choices = layouts.names,
-    help = "CIFAR's binary files, a folder with JPEG images in train/CLASS and val/CLASS, or a packed file (default cifar10)" })
+    help = "CIFAR's binary files, a folder with JPEG images in train/CLASS and val/CLASS, or a packed"
+      .. " file (default cifar10)" })
   options.add_row(parser, { "train", "whole", min = 1, max = 10 ^ 7, help = "training images (default 5000)" })
   options.add_row(parser, { "test", "whole", min = 1, max = 10 ^ 7, help = "test images (default 1000)" })
   options.add_row(parser, { "classes", "whole", min = 2, max = 100,
     help = "number of classes, for the layouts folder and packed (default 10)" })
-  parser:option("--size", "size of images in pixels, for the layouts folder and packed (default 64): N, WIDTHxHEIGHT, or "
-    .. "LEAST-MOST for random sides in that range"):argname("SIZE"):convert(parse_size)
+  parser:option("--size", "size of images in pixels, for the layouts folder and packed (default 64): "
+    .. "N, WIDTHxHEIGHT, or LEAST-MOST for random sides in that range")
+    :argname("SIZE"):convert(parse_size)
   options.add_row(parser, { "quality", "whole", min = 1, max = 100, help = "JPEG quality (default 90)" })
   options.add_row(parser, { "seed", "whole", min = 0, max = 2 ^ 53, help = "seed of the images and sizes (default 0)" })
   options.add(parser, { "quiet" })

@@ -6,12 +6,16 @@ local mptl = require "mptl"
 local script = require "mptl.script"
 local threads = require "mptl.threads"
 
-local M = { name = "doctor", summary = "report what this machine offers (processor, libraries, data sets) and what is missing" }
+local M = {
+  name = "doctor",
+  summary = "report what this machine offers (processor, libraries, data sets) and what is missing",
+}
 
 local names = { "cifar10", "cifar100", "imagenet" } -- data sets
 
 function M.configure(parser)
-  parser:option("--data", "where to look for data sets (default: $MPTL_DATA, $XDG_DATA_HOME/mptl)"):argname("DIR")
+  parser:option("--data", "where to look for data sets (default: $MPTL_DATA, $XDG_DATA_HOME/mptl)")
+    :argname("DIR")
   parser:flag("--json", "print JSON")
 end
 
@@ -43,7 +47,8 @@ end
 local function find_data_sets(dir, missing)
   local sets, folders = {}, data.places(dir)
   for _, name in ipairs(names) do
-    local ok, found = pcall(data.find, name, dir) -- the other data sets may be in readable directories
+    -- A directory that cannot be read does not hide the other data sets.
+    local ok, found = pcall(data.find, name, dir)
     sets[name] = ok and found or nil
     if not sets[name] then missing[#missing + 1] = ("data set %s: not in %s"):format(name, table.concat(folders, ", ")) end
   end

@@ -14,8 +14,8 @@ local columns = {
 }
 
 function M.configure(parser)
-  parser:argument("format", "fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2 or FP(e,m,b); default: all named formats, and those of "
-    .. "hfp8"):args("*")
+  parser:argument("format", "fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2 or FP(e,m,b); default: all "
+    .. "named formats, and those of hfp8"):args("*")
   parser:flag("--json", "print one JSON object per format")
 end
 

@@ -31,8 +31,8 @@ local function groups_text(out, t)
   end
 end
 
--- The type of a convolution's or linear layer's products; the types of forward, gradient of the input
--- and gradient of the weights where these differ.
+-- The type of a convolution's or linear layer's products; the types of forward, gradient of the
+-- input and gradient of the weights where these differ.
 local function compute_text(cfg, op)
   local forward, data, weights = compute.passes(op, cfg.compute, cfg.device)
   if not forward then return "" end

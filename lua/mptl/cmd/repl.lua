@@ -1,5 +1,5 @@
---- mptl repl: interactive Lua with everything loaded. On a terminal it has line editing, history and
--- completion. From a pipe it reads lines and prints results, and nothing else.
+--- mptl repl: interactive Lua with everything loaded. On a terminal it has line editing, history
+-- and completion. From a pipe it reads lines and prints results, and nothing else.
 local completion = require "mptl.completion"
 local core = require "mptl.core"
 local folder = require "mptl.folder"
@@ -67,8 +67,8 @@ local function report(message)
   return core.editline.interrupted()
 end
 
--- Runs a chunk and prints its values, both protected and interruptible: to print a value may run code
--- of the user's. Returns whether it succeeded, and whether it was interrupted.
+-- Runs a chunk and prints its values, both protected and interruptible: to print a value may run
+-- code of the user's. Returns whether it succeeded, and whether it was interrupted.
 local function run(chunk)
   local ok, message = core.editline.call(function()
     local results = pack(chunk())

@@ -15,19 +15,23 @@ local charts = misuse.names(curves.charts)
 table.insert(charts, 1, "tradeoff")
 
 local choices = {
-  { "--against", "NAME", { "ratio_lo", "bits_ratio" }, "trade-off: low precision counted in elements or in bits (page: both)" },
+  { "--against", "NAME", { "ratio_lo", "bits_ratio" },
+    "trade-off: low precision counted in elements or in bits (page: both)" },
   { "--accuracy", "NAME", { "assignment", "fp32" }, "trade-off: accuracy in the run's assignment or in fp32 (page: both)" },
-  { "--epoch", "NAME", { "last", "best" }, "trade-off: the last epoch (default), or the epoch with the best accuracy" },
+  { "--epoch", "NAME", { "last", "best" },
+    "trade-off: the last epoch (default), or the epoch with the best accuracy" },
   { "--chart", "NAME", charts, "what --svg draws (default tradeoff)" },
 }
 
 function M.configure(parser)
-  parser:argument("run", "run directories, or directories with run directories at any depth"):args("+"):argname("RUN")
-  parser:option("-o --output", "write the page to this file (default report.html, unless --svg or --csv is given); - is stdout")
-    :argname("FILE.html")
-  parser:option("--svg", "write one picture, with a panel per network, width and data set; - is stdout"):argname("FILE.svg")
-  parser:option("--csv", "write the table of runs, and the metrics by epoch to FILE-epochs.csv; - is stdout, for the table only")
-    :argname("FILE.csv")
+  parser:argument("run", "run directories, or directories with run directories at any depth")
+    :args("+"):argname("RUN")
+  parser:option("-o --output", "write the page to this file (default report.html, unless --svg or "
+    .. "--csv is given); - is stdout"):argname("FILE.html")
+  parser:option("--svg", "write one picture, with a panel per network, width and data set; - is stdout")
+    :argname("FILE.svg")
+  parser:option("--csv", "write the table of runs, and the metrics by epoch to FILE-epochs.csv; - is "
+    .. "stdout, for the table only"):argname("FILE.csv")
   for _, row in ipairs(choices) do
     local flag, argname, accepted, help = table.unpack(row)
     parser:option(flag, ("%s: %s"):format(help, table.concat(accepted, ", "))):argname(argname):convert(function(value)
@@ -61,8 +65,8 @@ local function beside(path)
   return (stem or path) .. "-epochs" .. (extension or "")
 end
 
--- Writes a file, or stdout for "-". Reports the file on `messages`: stdout, or stderr when a file goes
--- to stdout.
+-- Writes a file, or stdout for "-". Reports the file on `messages`: stdout, or stderr when a file
+-- goes to stdout.
 local function write(path, content, messages)
   if path == "-" then
     io.stdout:write(content)

@@ -1,7 +1,8 @@
 --- mptl round: a filter that rounds numbers, as text or as raw binary32.
 --
--- Reads, rounds and writes one piece of input after the other, so that it answers at once and memory is
--- bounded. Only FP(e,m,auto) reads the whole input first: its bias shift depends on all values.
+-- Reads, rounds and writes one piece of input after the other, so that it answers at once and
+-- memory is bounded. Only FP(e,m,auto) reads the whole input first: its bias shift depends on all
+-- values.
 local core = require "mptl.core"
 local options = require "mptl.options"
 
@@ -25,11 +26,13 @@ end
 function M.configure(parser)
   parser:option("--format", "the format: fp16, FP(4,3,4), ..."):argname("F"):count(1):convert(M.format_option("--format"))
   options.add(parser, { "rounding", "seed" })
-  parser:option("--overflow", "what overflows and infinities become: saturate, inf"):argname("NAME"):convert(function(text)
+  local help = "what overflows and infinities become: saturate, inf"
+  parser:option("--overflow", help):argname("NAME"):convert(function(text)
     if text == "saturate" or text == "inf" then return text end
     return nil, ("--overflow: %s, accepted are saturate, inf"):format(text)
   end)
-  parser:flag("--binary", "read and write raw little-endian binary32, instead of one number per line")
+  parser:flag("--binary",
+    "read and write raw little-endian binary32, instead of one number per line")
 end
 
 local function write(text)
@@ -38,8 +41,8 @@ local function write(text)
   if not ok then error("standard output: " .. message, 0) end
 end
 
--- Reads the input and calls take with pieces of whole lines or values. cut(bytes) returns how many of
--- the bytes that were read are whole. Finally calls take with the bytes that are left.
+-- Reads the input and calls take with pieces of whole lines or values. cut(bytes) returns how many
+-- of the bytes that were read are whole. Finally calls take with the bytes that are left.
 local function for_pieces(cut, take)
   local pending = ""
   for bytes in core.read_input, piece_bytes do
@@ -73,7 +76,8 @@ local function filter_text(args, read)
     end
   end
   local function cut(text)
-    local n = text:match "^.*\n()" -- anchored, since else matching begins at every byte of a long line
+    -- Anchored: else matching would begin at every byte of a long line.
+    local n = text:match "^.*\n()"
     n = n and n - 1 or 0
     if #text - n <= longest_line then return n end
     take(text:sub(1, n))

@@ -14,7 +14,10 @@ local state = require "mptl.sweep.state"
 local sweep_file = require "mptl.sweep"
 local threads = require "mptl.threads"
 
-local M = { name = "sweep", summary = "run lists and grids of settings, several at once; continues where it was stopped" }
+local M = {
+  name = "sweep",
+  summary = "run lists and grids of settings, several at once; continues where it was stopped",
+}
 
 -- Options of mptl train that the runs get, and those that apply to the sweep itself.
 local for_runs, of_sweep = sweep_file.options, { "out", "quiet", "json" }
@@ -29,14 +32,14 @@ end
 
 function M.configure(parser)
   parser:argument("sweep", "sweep file: a path, or a name of an installed one")
-  parser:option("--jobs", "runs at a time (default: as many as the processors that the process may use have room for)")
-    :argname("N"):convert(whole("--jobs", 1))
+  parser:option("--jobs", "runs at a time (default: as many as the processors that the process may use "
+    .. "have room for)"):argname("N"):convert(whole("--jobs", 1))
   parser:option("--only", "only runs whose name contains TEXT"):argname("TEXT")
   parser:flag("--retry", "run failed runs again")
   parser:flag("--list", "show the runs and how far they are; run nothing")
   parser:flag("--slurm", "submit the runs as a job array to Slurm"):target("slurm")
-  parser:option("--array-size", "most tasks of a job array, below the cluster's MaxArraySize; more runs make several arrays")
-    :argname("N"):default("1000"):convert(whole("--array-size", 1))
+  parser:option("--array-size", "most tasks of a job array, below the cluster's MaxArraySize; more runs "
+    .. "make several arrays"):argname("N"):default("1000"):convert(whole("--array-size", 1))
   parser:option("--sbatch", "further arguments of sbatch: --sbatch='--time=8:00:00 -p cpu'"):argname("TEXT")
   parser:option("--task", "only the Nth run"):argname("N"):convert(whole("--task", 1))
   options.add(parser, of_sweep)
@@ -88,7 +91,8 @@ local function write_list(sweep, out)
     list[i] = json.object({ "name", "settings" }, { name = run.name, settings = settings })
   end
   folder.make(out)
-  local content = json.object({ "name", "file", "runs" }, { name = sweep.name, file = sweep.path, runs = list })
+  local content = json.object({ "name", "file", "runs" },
+    { name = sweep.name, file = sweep.path, runs = list })
   core.write_file(out .. "/sweep.json", { json.encode(content, { indent = true }), "\n" })
 end
 
@@ -116,7 +120,8 @@ local function show_list(runs, out, as_json)
   for _, run in ipairs(runs) do
     local dir = out .. "/" .. run.name
     local now = state.of(run, dir)
-    io.stdout:write(as_json and json_line(run, now, dir) or ("%3d  %s"):format(run.index, summary(run, now)), "\n")
+    local line = as_json and json_line(run, now, dir) or ("%3d  %s"):format(run.index, summary(run, now))
+    io.stdout:write(line, "\n")
   end
 end
 
@@ -132,8 +137,8 @@ local function status_line(self, total, width)
   return ("%d/%d finished; %s"):format(self.finished, total, table.concat(parts, ", ")):sub(1, width - 1)
 end
 
--- What prints the progress of a runner: function say (format, ...) for a line, on_event and on_wait as
--- runner.create takes them.
+-- What prints the progress of a runner: function say (format, ...) for a line, on_event and on_wait
+-- as runner.create takes them.
 local function display(runs, out, args)
   local lines = not args.json and not args.quiet
   local bar, drawn = lines and core.isatty(1), 0
@@ -172,7 +177,9 @@ local function run_all(runs, out, jobs, args)
     return 130
   end
   if self.stopped > 0 then say("%d runs were stopped from outside; the same command goes on", self.stopped) end
-  if self.elsewhere > 0 then say("%d runs are trained by other processes; --list shows how far they are", self.elsewhere) end
+  if self.elsewhere > 0 then
+    say("%d runs are trained by other processes; --list shows how far they are", self.elsewhere)
+  end
   say("draw them: %s", shell.command { "report", options.path(out) })
   return (self.failures > 0 or self.stopped > 0) and 1 or 0
 end
@@ -182,7 +189,8 @@ local function unfinished(runs, out, retry)
   local tasks = {}
   for _, run in ipairs(runs) do
     local now = state.of(run, out .. "/" .. run.name).state
-    if now == "new" or now == "begun" or (now == "failed" and retry) then tasks[#tasks + 1] = run.index end
+    local is_due = now == "new" or now == "begun" or (now == "failed" and retry)
+    if is_due then tasks[#tasks + 1] = run.index end
   end
   return tasks
 end
@@ -198,7 +206,8 @@ local function submit(sweep, runs, out, most, args, overrides)
   for _, word in ipairs(options.words { out = out }) do words[#words + 1] = word end
   for _, word in ipairs(sweep_file.arguments(overrides)) do words[#words + 1] = word end
   local job = {
-    name = sweep.name, tasks = tasks, jobs = args.jobs, threads = most, out = out, words = words, array_size = args.array_size,
+    name = sweep.name, tasks = tasks, jobs = args.jobs, threads = most, out = out, words = words,
+    array_size = args.array_size,
   }
   local arguments = args.sbatch and shell.split(args.sbatch, "--sbatch") or {}
   slurm.check(job, arguments)

@@ -21,8 +21,10 @@ end
 local function what_next(args, cfg, result)
   local last, path = result.metrics[#result.metrics], options.path(args.script)
   local hints, width = {
-    { { "train", path, "--data", "DIR" }, "trains on your images; docs/data.md says how to get CIFAR and ImageNet" },
-    { { "plan", path, "--policy", "demotion", "--ratio", "0.7" }, "shows the formats that a policy chooses" },
+    { { "train", path, "--data", "DIR" },
+      "trains on your images; docs/data.md says how to get CIFAR and ImageNet" },
+    { { "plan", path, "--policy", "demotion", "--ratio", "0.7" },
+      "shows the formats that a policy chooses" },
     { { "repl", path }, "opens the network in interactive Lua" },
   }, 0
   for _, hint in ipairs(hints) do

@@ -33,9 +33,9 @@ local function begins_packed(path)
   return file and file:read(8) == "MPTLPACK"
 end
 
--- The kinds of data sets. find: function (path) -> where the data set is, or nil. open: function (that
--- place, split) -> the core's data set. in_parts: whether open takes a third argument, which opens a
--- data set that lacks files.
+-- The kinds of data sets. find: function (path) -> where the data set is, or nil. open: function
+-- (that place, split) -> the core's data set. in_parts: whether open takes a third argument, which
+-- opens a data set that lacks files.
 M.kinds = {
   cifar("cifar10", "CIFAR-10", 10, "batches.meta.txt"),
   cifar("cifar100", "CIFAR-100", 100, "fine_label_names.txt"),
@@ -108,8 +108,8 @@ local function name_of(set, split, i)
   return ("%s %s"):format(split, set.name and set:name(i) or ("image %d"):format(i))
 end
 
--- Notes an image that was seen before: with the same bytes or, where images are not encoded, the same
--- pixels.
+-- Notes an image that was seen before: with the same bytes or, where images are not encoded, the
+-- same pixels.
 function Survey:compare(set, split, i, hash)
   local before = self.seen[hash]
   if not before then
@@ -190,7 +190,8 @@ function Survey:open(kind, place)
   for _, split in ipairs { "train", "test" } do
     local ok, set = pcall(kind.open, place, split)
     if not ok then
-      if set ~= self.problems[1] then self:problem("%s", set) end -- set: the message, often the same for both
+      local message = set
+      if message ~= self.problems[1] then self:problem("%s", message) end -- often the same for both
       if kind.in_parts then ok, set = pcall(kind.open, place, split, true) end
     end
     if ok then self.sets[split] = set end

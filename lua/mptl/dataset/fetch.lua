@@ -7,8 +7,8 @@ local lfs = require "lfs"
 local M = {}
 
 --- Origins of the data sets: each is an archive with all files in one folder. md5 is the sum on the
--- data set's web page. sha256, which cannot be forged, is the sum of the archive with that md5. size:
--- of the archive in bytes, approximately. files: what the folder must contain.
+-- data set's web page. sha256, which cannot be forged, is the sum of the archive with that md5.
+-- size: of the archive in bytes, approximately. files: what the folder must contain.
 M.origins = {
   cifar10 = {
     url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", md5 = "c32a1d4ab5d03f1284b67883e8d87530", size = 170052171,
@@ -112,15 +112,15 @@ local function fail_download(name, url, why, path)
     origin.url:match "[^/]*$")
 end
 
--- curl's exit statuses when a server does not send the rest of a file: 33 the server has no ranges, 36
--- a local file has no such range, 22 an error of HTTP (the range is beyond the end).
+-- curl's exit statuses when a server does not send the rest of a file: 33 the server has no ranges,
+-- 36 a local file has no such range, 22 an error of HTTP (the range is beyond the end).
 local function is_refusal(why)
   return why:find "%(33%)" or why:find "%(36%)" or why:find "%(22%)"
 end
 
 -- Downloads the archive, unless it is there, and compares its sums. Continues a download that was
--- interrupted; when its sums are wrong in the end, or the server refuses the rest, downloads everything
--- again. Returns true; nil when interrupted.
+-- interrupted; when its sums are wrong in the end, or the server refuses the rest, downloads
+-- everything again. Returns true; nil when interrupted.
 local function obtain(name, url, wanted, path, note)
   local continues = lfs.attributes(path, "mode") ~= nil
   if continues and compare(path, wanted) then return true end

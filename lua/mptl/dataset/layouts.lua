@@ -1,5 +1,5 @@
---- Layouts of data sets that `mptl data synthesize` can write. Each is a function (path, options) that
--- returns a writer with the methods
+--- Layouts of data sets that `mptl data synthesize` can write. Each is a function (path, options)
+-- that returns a writer with the methods
 --   add(split, label, number): makes the split's image of that number, from 0, and writes it;
 --   finish(): completes the data set.
 -- options: classes, seed, quality, size = function (split, number) -> width, height.
@@ -8,8 +8,8 @@ local folder = require "mptl.folder"
 
 local M = {}
 
--- CIFAR's binary layout. An entry (a record, in CIFAR's words) is label bytes and three planes of an
--- image; a file has a fixed number of entries.
+-- CIFAR's binary layout. An entry (a record, in CIFAR's words) is label bytes and three planes of
+-- an image; a file has a fixed number of entries.
 local function cifar(files, entries_per_file, label_bytes, names_file)
   return function(path, options)
     local writer, entries, n_files = {}, { train = {}, test = {} }, { train = 0, test = 0 }
@@ -66,7 +66,8 @@ M.by_name = {
   end, "fine_label_names.txt"),
 }
 
--- The name of the data set's folder inside a folder of data sets; nil for layouts without such a name.
+-- The name of the data set's folder inside a folder of data sets; nil for layouts without such a
+-- name.
 M.folders = { cifar10 = "cifar-10-batches-bin", cifar100 = "cifar-100-binary" }
 
 function M.by_name.folder(path, options)
@@ -75,7 +76,8 @@ function M.by_name.folder(path, options)
     local class = ("%s/%s/%s"):format(path, split == "train" and "train" or "val", M.class_name(label, options.classes))
     if not made[class] then folder.make(class) end
     made[class] = true
-    local file = core.appender(("%s/%s"):format(class, file_name(number))) -- the folder is new, so the file is too
+    -- Plain appending is safe: this process has just made the folder.
+    local file = core.appender(("%s/%s"):format(class, file_name(number)))
     file:append(jpeg(options, split, number))
     file:close()
   end

@@ -1,10 +1,10 @@
---- Origins of data sets: the images of a folder or an archive, one after the other, with split and class
--- from their paths.
+--- Origins of data sets: the images of a folder or an archive, one after the other, with split and
+-- class from their paths.
 --
--- Accepted paths: SPLIT/CLASS/FILE, where SPLIT is train, test or val and may have folders before it; or
--- CLASS/FILE, for the training set. In an archive, CLASS.tar has the images of that class (as in
--- ImageNet's training set). Files and folders whose names begin with a dot are skipped: they are caches
--- and thumbnails of other programs, and would count as classes.
+-- Accepted paths: SPLIT/CLASS/FILE, where SPLIT is train, test or val and may have folders before
+-- it; or CLASS/FILE, for the training set. In an archive, CLASS.tar has the images of that class
+-- (as in ImageNet's training set). Files and folders whose names begin with a dot are skipped: they
+-- are caches and thumbnails of other programs, and would count as classes.
 local core = require "mptl.core"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -18,8 +18,8 @@ local deepest = 16 -- most folders within folders: links may form a circle
 
 --- Split, class and file name of an image.
 -- @param path path relative to the origin
--- @param options {split = the split of all images, labels = class by file name without its ending}; both
---   may be nil
+-- @param options {split = the split of all images, labels = class by file name without its ending};
+--   both may be nil
 -- @return split (nil when the path has none), class, file; or nil, nil, nil and what is wrong
 -- @usage origin.place("imagenet/train/n01440764/1.JPEG", {}) --> "train", "n01440764", "1.JPEG"
 function M.place(path, options)
@@ -61,8 +61,8 @@ function M.is_image(path)
   return ending ~= nil and (ending:lower() == "jpg" or ending:lower() == "jpeg")
 end
 
---- Reads the classes of images from a text file. A line has an image's file name, with or without its
--- ending, and its class, with spaces or a comma between them; the rest of the line is ignored.
+--- Reads the classes of images from a text file. A line has an image's file name, with or without
+-- its ending, and its class, with spaces or a comma between them; the rest of the line is ignored.
 -- @param path path of the text file
 -- @return table: file name without ending -> class
 function M.labels(path)
@@ -81,8 +81,8 @@ function M.labels(path)
   return labels
 end
 
--- An origin is an iterator of (path, kind, read), where kind is "file" or "other" and read a function;
--- and a function that returns how much of it is done, from 0 to 1.
+-- An origin is an iterator of (path, kind, read), where kind is "file" or "other" and read a
+-- function; and a function that returns how much of it is done, from 0 to 1.
 
 local function list_folder(list, root, inside, depth)
   if depth > deepest then error(("%s/%s: more than %d folders deep"):format(root, inside, deepest), 0) end

@@ -1,11 +1,11 @@
---- The gradient error (method.md 5.8): how far the gradient under the assignment is from the gradient
--- in binary32, for the same model and the same batches; and the same of the update that SGD would
--- make of it.
+--- The gradient error (method.md 5.8): how far the gradient under the assignment is from the
+-- gradient in binary32, for the same model and the same batches; and the same of the update that
+-- SGD would make of it.
 --
 -- All computations use the same batches: the first ones of the first epoch's order, not augmented.
--- They use the same random bits for dropout and stochastic rounding; dropout under the assignment and
--- in binary32 uses the same ones. A computation changes the model's gradients, which the next step
--- computes anew, and the running statistics of batch norms, which it restores.
+-- They use the same random bits for dropout and stochastic rounding; dropout under the assignment
+-- and in binary32 uses the same ones. A computation changes the model's gradients, which the next
+-- step computes anew, and the running statistics of batch norms, which it restores.
 local core = require "mptl.core"
 local json = require "mptl.json"
 
@@ -14,14 +14,15 @@ local M = {}
 local GradientError = {}
 GradientError.__index = GradientError
 
--- The step in the key of the first batch's random bits. Other batches take the numbers below it, which
--- no training reaches.
+-- The step in the key of the first batch's random bits. Other batches take the numbers below it,
+-- which no training reaches.
 local last_step = 0xffffffff
 
 --- Prepares the gradient error of a trainer.
--- @param trainer a trainer with a training program and fp32_plan, the plan of binary32 for its graph
--- @param batches number of batches, of the training's size; at most the whole batches of the training
---   set
+-- @param trainer a trainer with a training program and fp32_plan, the plan of binary32 for its
+--   graph
+-- @param batches number of batches, of the training's size; at most the whole batches of the
+--   training set
 -- @return an object with the method compute
 function M.create(trainer, batches)
   local data = trainer.data
@@ -101,15 +102,14 @@ local function all_means(names, numels, sums, batches)
   return means(all.gradient, batches, total), means(all.update, batches, total), parameters
 end
 
---- Computes the gradient error for the trainer's current model, formats and loss scale. Skips batches
--- whose gradient is not finite, as training with loss scaling does, and batches with images that
--- cannot be decoded.
+--- Computes the gradient error for the trainer's current model, formats and loss scale. Skips
+-- batches whose gradient is not finite, as training with loss scaling does, and batches with images
+-- that cannot be decoded.
 -- @param to_the_end whether to ignore interrupts
--- @return {batches =, images = of all batches, skipped = number of batches, loss_scale =,
---   gradient = {size =, absolute =, relative =}, update = {...},
---   parameters = list of {name =, numel =, gradient =, update =}}. size, absolute and relative are nil
---   when every batch was skipped; relative is nil where binary32's gradient is zero. nil when
---   interrupted
+-- @return {batches =, images = of all batches, skipped = number of batches, loss_scale =, gradient
+--   = {size =, absolute =, relative =}, update = {...}, parameters = list of {name =, numel =,
+--   gradient =, update =}}. size, absolute and relative are nil when every batch was skipped;
+--   relative is nil where binary32's gradient is zero. nil when interrupted
 function GradientError:compute(to_the_end)
   local t = self.trainer
   local names, buffers = names_of(t.graph)

@@ -12,8 +12,8 @@ local M = {
 
 --- The gradient error for hooks.
 -- @param trainer a trainer with a training program
--- @return function (batches): computes it on that many batches (1) for the trainer's current model and
---   formats; returns the result of GradientError:compute
+-- @return function (batches): computes it on that many batches (1) for the trainer's current model
+--   and formats; returns the result of GradientError:compute
 function M.gradient_error(trainer)
   local by_batches = {}
   return function(batches)

@@ -12,14 +12,14 @@ local exponent_fields = { "first", "counts", "zeros" }
 
 local roles = { "v", "dv", "theta", "dtheta" }
 
---- The tensors that the last step computed, in execution order. Call it before the assignment changes,
--- since it reads the formats there. Rounding to binary32 does not look at the values: then inf, nan
--- and max are nil, unless exponents were counted.
+--- The tensors that the last step computed, in execution order. Call it before the assignment
+-- changes, since it reads the formats there. Rounding to binary32 does not look at the values: then
+-- inf, nan and max are nil, unless exponents were counted.
 -- @param graph the described graph
 -- @param program a program of this graph
--- @return list of {operator = name, role =, format =, shifts = list or nil, elements =, underflow =,
---   overflow =, inf =, nan =, max =, exponents = {first =, counts =, zeros =} or nil}. shifts: the bias
---   shifts that FP(e,m,auto) took, one for each rounding
+-- @return list of {operator = name, role =, format =, shifts = list or nil, elements =, underflow
+--   =, overflow =, inf =, nan =, max =, exponents = {first =, counts =, zeros =} or nil}. shifts:
+--   the bias shifts that FP(e,m,auto) took, one for each rounding
 -- @usage for _, t in ipairs(mptl.measure.tensors(plan.graph, program)) do print(t.operator, t.role, t.overflow / t.elements) end
 function M.describe(graph, program)
   local list, exponents = {}, program:exponents()
@@ -60,17 +60,17 @@ function M.line(step, epoch, tensor)
   return json.encode(json.object(fields, line))
 end
 
---- Whether a tag of TensorBoard is from M.scalars, and its steps are training steps. The steps of all
--- other tags are epochs.
+--- Whether a tag of TensorBoard is from M.scalars, and its steps are training steps. The steps of
+-- all other tags are epochs.
 -- @param tag the tag
 -- @return true or false
 function M.is_tag(tag)
   return tag:find "^%l+flow_largest/" ~= nil
 end
 
---- The three tensors that overflowed most in the last step of a program, by the share of values that
--- overflowed or were infinite or NaN before rounding. Backward tensors come first: they decide whether
--- the step is skipped.
+--- The three tensors that overflowed most in the last step of a program, by the share of values
+-- that overflowed or were infinite or NaN before rounding. Backward tensors come first: they decide
+-- whether the step is skipped.
 -- @param graph the described graph
 -- @param program a program of this graph
 -- @return list of text, "dv of conv1 (FP(5,2,0), 12.5 %)"
@@ -94,8 +94,8 @@ function M.overflows(graph, program)
   return texts
 end
 
---- A step in a few numbers: for each role the largest share of a tensor that overflowed, and the largest
--- share that underflowed.
+--- A step in a few numbers: for each role the largest share of a tensor that overflowed, and the
+-- largest share that underflowed.
 -- @param list the result of M.describe
 -- @return list of {tag, value}, for TensorBoard
 function M.scalars(list)

@@ -21,7 +21,8 @@ local function bits(format)
   return core.format(format).bits
 end
 
--- Appends the changes since the last call to a list. Returns how many of them gave a tensor more bits.
+-- Appends the changes since the last call to a list. Returns how many of them gave a tensor more
+-- bits.
 local function note(self, list, cause)
   local promoted = 0
   for i, t in ipairs(self.tensors) do
@@ -37,14 +38,15 @@ end
 
 --- Promotes tensors and calls the policy's hook. Call it after each step.
 -- @param program the program that made the step
--- @param at {step =, epoch =, gradient_error =}: numbers of the step and its epoch, from 1; function
---   for the hook (mptl.measure)
--- @return number of promotions: tensors promoted by the threshold, and tensors that the hook gave more
---   bits; list of changes {operator = name, role =, from =, to = formats,
---   cause = "overflow" or "hook"}
+-- @param at {step =, epoch =, gradient_error =}: numbers of the step and its epoch, from 1;
+--   function for the hook (mptl.measure)
+-- @return number of promotions: tensors promoted by the threshold, and tensors that the hook gave
+--   more bits; list of changes {operator = name, role =, from =, to = formats, cause = "overflow"
+--   or "hook"}
 function Adapter:after_step(program, at)
   local policy, graph, list, promotions = self.plan.policy, self.plan.graph, {}, 0
-  local stats = policy.after_step and tensors.describe(graph, program) -- before promotions change formats
+  -- The statistics come with formats, so read them before promotions.
+  local stats = policy.after_step and tensors.describe(graph, program)
   if policy.threshold then
     promotions = #program:promote(policy.threshold)
     if promotions > 0 then note(self, list, "overflow") end

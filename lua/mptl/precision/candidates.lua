@@ -1,5 +1,6 @@
---- Candidate sets C: a high and a low format for each role (method: Lee, Sharma, Aiken, TMLR 2023, section 4).
--- Roles: v (outputs), dv (their gradients), theta (parameters), dtheta (their gradients).
+--- Candidate sets C: a high and a low format for each role (method: Lee, Sharma, Aiken, TMLR 2023,
+-- section 4). Roles: v (outputs), dv (their gradients), theta (parameters), dtheta (their
+-- gradients).
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
 
@@ -7,7 +8,8 @@ local M = {}
 
 M.roles = { "v", "dv", "theta", "dtheta" }
 
---- The sets with a name. Wherever a name is accepted, so is a table {high = ..., low = ...} like these.
+--- The sets with a name. Wherever a name is accepted, so is a table {high = ..., low = ...} like
+-- these.
 M.presets = {
   -- the paper's: the hybrid 8-bit formats of Sun et al. 2019, with 16 bits as high format
   hfp8 = { high = "FP(6,9,0)", low = { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" } },
@@ -63,8 +65,8 @@ local function read_set(text)
 end
 
 --- The set in full.
--- @param formats a name in M.presets; {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}; or such a
---   table as text, "F/F" or "F/v=F,dv=F,theta=F,dtheta=F"
+-- @param formats a name in M.presets; {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}; or
+--   such a table as text, "F/F" or "F/v=F,dv=F,theta=F,dtheta=F"
 -- @return {high = {v=,...}, low = {v=,...}} of format names
 -- @usage candidates.resolve("hfp8").low.v --> FP(4,3,4)
 -- @usage candidates.resolve("FP(6,9,0)/FP(4,3,auto)").low.dv --> FP(4,3,auto)

@@ -1,5 +1,5 @@
---- The described graph: what a policy sees and changes. Its objects read the engine's assignment when
--- asked, so that they are always up to date, also during training.
+--- The described graph: what a policy sees and changes. Its objects read the engine's assignment
+-- when asked, so that they are always up to date, also during training.
 --
 --   graph:groups()     list of groups: {index, numel, activations, parameters, low, demote(), promote()}
 --   graph:operators()  list of operators in execution order: {index, name, kind, gemm, groups,
@@ -24,7 +24,8 @@ end
 
 -- Tensors
 
---- Gives the tensor a format. It counts as low when the format has fewer bits than its high candidate.
+--- Gives the tensor a format. It counts as low when the format has fewer bits than its high
+-- candidate.
 function Tensor:set(format)
   if type(format) ~= "string" then
     misuse.raise("%s of %s: format %s, must be a string", self.role, self.operator.name, tostring(format))

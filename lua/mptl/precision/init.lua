@@ -1,7 +1,7 @@
---- mptl.precision: policies, which choose the format of every tensor of training.
--- A policy is a function (graph, C, options) that makes groups or tensors of the described graph
--- (described.lua) low; before the call all are high. The built-in policies (rules.lua, by_group.lua)
--- use the same API as scripts.
+--- mptl.precision: policies, which choose the format of every tensor of training. A policy is a
+-- function (graph, C, options) that makes groups or tensors of the described graph (described.lua)
+-- low; before the call all are high. The built-in policies (rules.lua, by_group.lua) use the same
+-- API as scripts.
 -- @usage
 -- precision = mptl.precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }
 -- precision = mptl.precision.policy(function(graph, C)
@@ -46,7 +46,8 @@ function Policy:limited(f, ...)
   local latest = core.time() + limit
   local function check()
     if core.time() <= latest or debug.getinfo(2, "f").func == Policy.limited then return end
-    debug.sethook(check, "", 1) -- raise again at every instruction: a pcall in the policy may catch it
+    -- A pcall in the policy may catch the error: raise it again at every instruction.
+    debug.sethook(check, "", 1)
     misuse.raise("policy %s: has not returned after %g s; accepted is a longer time_limit", self.name, limit)
   end
   debug.sethook(check, "", 100000)
@@ -135,11 +136,12 @@ end
 
 --- Makes a policy from a function.
 -- @param choose function (graph, C, options): makes groups and tensors of the described graph low
--- @param options {after_step = function (graph, stats, at), a hook, which may change formats after each
---   training step; time_limit = seconds within which both functions must return (60); formats =,
---   threshold =, ratio =, k =, seed =, r_max =, name =}. stats: the result of mptl.measure.tensors. at:
---   {step =, epoch = (both from 1), gradient_error =}; at.gradient_error(batches) computes how far the
---   gradient in the current formats is from binary32's. --resume does not restore the hook's variables
+-- @param options {after_step = function (graph, stats, at), a hook, which may change formats after
+--   each training step; time_limit = seconds within which both functions must return (60); formats
+--   =, threshold =, ratio =, k =, seed =, r_max =, name =}. stats: the result of
+--   mptl.measure.tensors. at: {step =, epoch = (both from 1), gradient_error =};
+--   at.gradient_error(batches) computes how far the gradient in the current formats is from
+--   binary32's. --resume does not restore the hook's variables
 -- @return a policy
 function M.policy(choose, options)
   if type(choose) ~= "function" then misuse.raise("precision.policy: %s, must be a function (graph, C)", type(choose)) end
@@ -155,11 +157,12 @@ M.help = {
   fp32 = "precision.fp32(): every tensor in binary32, the baseline",
   uniform = 'precision.uniform "FP(6,9,0)": every tensor in one format',
   uniform_low = 'precision.uniform_low{ formats = "hfp8" }: every tensor low',
-  operator = 'precision.operator{ formats = "hfp8" }: the operands of convolutions and linear layers low, in all passes',
-  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs low, too, and operators that '
-    .. 'follow low inputs',
-  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low, until that '
-    .. 'share of the elements is low',
+  operator = 'precision.operator{ formats = "hfp8" }: the operands of convolutions and linear layers '
+    .. 'low, in all passes',
+  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs low, too, and '
+    .. 'operators that follow low inputs',
+  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest '
+    .. 'groups low, until that share of the elements is low',
   increasing = "precision.increasing{ ratio = 0.5 }: as demotion, the smallest groups first",
   random = "precision.random{ ratio = 0.5, r_max = 0.55, seed = 1 }: as demotion, in random order",
   top_k = "precision.top_k{ k = 3 }: the k largest groups low",
@@ -222,7 +225,8 @@ function M.named(name)
   chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
   local ok, result = pcall(chunk)
-  if not ok then -- a tail call, `return mptl.precision.policy(...)`, leaves no line of the file on the stack
+  -- A tail call, `return mptl.precision.policy(...)`, leaves no line of the file on the stack.
+  if not ok then
     local names_file = type(result) ~= "string" or result:find(name, 1, true)
     error(names_file and result or ("%s: %s"):format(name, result), 0)
   end

@@ -2,8 +2,8 @@
 -- 2023, section 4: pi_unif, pi_op, pi_op').
 local M = {}
 
--- The set of tensors that stay high under operator and amp: v and dv of the input, all tensors of the
--- first GEMM operator, all tensors of the last group's operators, and v and dv of their inputs.
+-- The set of tensors that stay high under operator and amp: v and dv of the input, all tensors of
+-- the first GEMM operator, all tensors of the last group's operators, and v and dv of their inputs.
 local function ends(graph)
   local high, operators = {}, graph:operators()
   local function keep(op, ...)
@@ -49,8 +49,8 @@ function M.uniform_low(graph)
   for _, group in ipairs(graph:groups()) do group:demote() end
 end
 
---- pi_op: makes theta, dtheta and dv of every GEMM operator low, and v of every operator with a GEMM
--- operator among its consumers.
+--- pi_op: makes theta, dtheta and dv of every GEMM operator low, and v of every operator with a
+-- GEMM operator among its consumers.
 function M.operator(graph)
   local high = ends(graph)
   local function low(tensor)
@@ -68,8 +68,8 @@ end
 
 --- pi_op', as in automatic mixed precision: makes all tensors low of every GEMM operator, of every
 -- operator with a GEMM operator among its consumers, and of every operator that follows its inputs'
--- type and whose inputs are all low. The tensors of `ends` stay high, and so do operators that follow
--- their type.
+-- type and whose inputs are all low. The tensors of `ends` stay high, and so do operators that
+-- follow their type.
 function M.amp(graph)
   local high = ends(graph)
   for _, op in ipairs(graph:operators()) do

@@ -30,9 +30,9 @@ end
 
 --- A linear axis.
 -- @param low, high the values to show
--- @param options {ticks = about how many (5), integer = whole ticks only, tight = whether the axis ends
---   at low and high instead of at ticks, least =, most = limits of an axis that is widened since low
---   equals high, label = function (value) -> text}
+-- @param options {ticks = about how many (5), integer = whole ticks only, tight = whether the axis
+--   ends at low and high instead of at ticks, least =, most = limits of an axis that is widened
+--   since low equals high, label = function (value) -> text}
 -- @return {low =, high =, ticks = list of values, labels = list of text,
 --   at = function (value) -> 0 to 1}
 function M.linear(low, high, options)
@@ -78,7 +78,8 @@ function M.logarithmic(low, high)
   return axis
 end
 
---- A logarithmic axis when all values are above 0 and span more than two decades, else a linear one.
+--- A logarithmic axis when all values are above 0 and span more than two decades, else a linear
+-- one.
 -- @param low, high the values to show
 -- @param options as in M.linear
 -- @return as in M.linear

@@ -102,8 +102,8 @@ local function draw_line(put, stretch, area)
   end
 end
 
--- The lowest level above the axis that is free between x = first and x = last; adds it to those that
--- are taken. taken: list of {first, last, level}.
+-- The lowest level above the axis that is free between x = first and x = last; adds it to those
+-- that are taken. taken: list of {first, last, level}.
 local function free_level(taken, first, last)
   local level, found = 0, false
   while not found do
@@ -116,8 +116,8 @@ local function free_level(taken, first, last)
   return level
 end
 
--- Draws a point that is below the axis: an arrow at the lower edge with its value, above other arrows
--- that are in its way.
+-- Draws a point that is below the axis: an arrow at the lower edge with its value, above other
+-- arrows that are in its way.
 local function draw_below(put, p, area)
   local x, value = area.x(p.x), p.value or ("%.4g"):format(p.y)
   local left, wide = x > area.right - 60, 14 + 7 * #value
@@ -171,8 +171,8 @@ local function draw_series(put, index, s, area)
   put "</g>"
 end
 
--- The columns of a legend: as many as fit, each as wide as its widest entry. Returns where they begin,
--- and the number of rows.
+-- The columns of a legend: as many as fit, each as wide as its widest entry. Returns where they
+-- begin, and the number of rows.
 local function legend_columns(widths, room)
   for columns = math.min(#widths, 4), 1, -1 do
     local rows, starts, x = math.ceil(#widths / columns), {}, 0
@@ -204,11 +204,11 @@ local function draw_legend(put, chart, top, left)
 end
 
 --- Draws a chart.
--- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =,
---   plot_height = pixels or nil, series = list of {label =, value = text or nil, class = "s0" to "s8",
---   marker = name or nil, dash = 1 to 3 or nil, hollow =, every = n for markers at each nth point only,
---   line = false for points only, level = y of a line over the whole width, points = list of {x =,
---   y = (nil: a gap), low =, high = (range of y), title =, faint =, value = text beside the arrow of a
+-- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =, plot_height
+--   = pixels or nil, series = list of {label =, value = text or nil, class = "s0" to "s8", marker =
+--   name or nil, dash = 1 to 3 or nil, hollow =, every = n for markers at each nth point only, line
+--   = false for points only, level = y of a line over the whole width, points = list of {x =, y =
+--   (nil: a gap), low =, high = (range of y), title =, faint =, value = text beside the arrow of a
 --   point below the axis}}}
 -- @return the drawing
 function M.draw(chart)

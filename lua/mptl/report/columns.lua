@@ -39,8 +39,8 @@ local function threshold(run)
   return run.settings.threshold or (precision.promotes(run.settings.policy) and "off") or nil
 end
 
---- Columns: name in CSV, header in the page, function (run) -> value (nil: unknown), format in the page
--- (nil: text, aligned left), the page divides the value by this.
+--- Columns: name in CSV, header in the page, function (run) -> value (nil: unknown), format in the
+-- page (nil: text, aligned left), the page divides the value by this.
 M.list = {
   { "run", "run", function(run) return run.name end },
   { "script", "script", setting "script" },

@@ -81,7 +81,8 @@ local function label_variants(runs)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local is_option = not name:find(".", 1, true) -- else a field of an object, which others may not have
+    -- Other names are fields of an object, which another object may not have.
+    local is_option = not name:find(".", 1, true)
     local function value_of(run) -- "": the run lacks the setting
       return run.variant[name] or (not ignores(run, name) and "" or nil)
     end
@@ -103,7 +104,8 @@ local function differ(runs, field)
   return false
 end
 
--- How many different promotion thresholds the runs of a policy have, and how many runs do not promote.
+-- How many different promotion thresholds the runs of a policy have, and how many runs do not
+-- promote.
 local function thresholds(runs, policy)
   local seen, count, without = {}, 0, 0
   for _, run in ipairs(runs) do
@@ -127,8 +129,8 @@ local function policy_label(run, panel_runs)
   return s.policy
 end
 
--- Appends ", seed 2" to the labels of runs whose seed is not the usual one, or that differ in it from
--- runs of the same point. points: list of runs by point.
+-- Appends ", seed 2" to the labels of runs whose seed is not the usual one, or that differ in it
+-- from runs of the same point. points: list of runs by point.
 local function label_seeds(runs, points)
   for _, field in ipairs { "seed", "policy_seed" } do
     local most = usual(runs, function(run) return run.settings[field] end)
@@ -230,8 +232,9 @@ function M.finished(run)
   return last ~= nil and (wanted == nil or last.epoch >= wanted)
 end
 
---- The state of a run: "finished", "unfinished" or "no epoch yet"; "diverged" when a loss is not finite,
--- or the accuracy fell back to at most 1.5 times that of chance; "at chance" when it never rose above.
+--- The state of a run: "finished", "unfinished" or "no epoch yet"; "diverged" when a loss is not
+-- finite, or the accuracy fell back to at most 1.5 times that of chance; "at chance" when it never
+-- rose above.
 -- @param run the run
 -- @return text
 function M.state(run)

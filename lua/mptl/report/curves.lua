@@ -1,5 +1,5 @@
---- Charts by epoch: accuracy, loss, loss scale, skipped steps, promotions, gradient error. A chart shows
--- at most eight runs and, for reference, all runs in fp32.
+--- Charts by epoch: accuracy, loss, loss scale, skipped steps, promotions, gradient error. A chart
+-- shows at most eight runs and, for reference, all runs in fp32.
 local axis = require "mptl.report.axis"
 local chart = require "mptl.report.chart"
 local compare = require "mptl.report.compare"
@@ -59,9 +59,9 @@ local function error_axis(low, high)
   return axis.linear(0, high)
 end
 
---- The charts by name: {y_label, function (run) -> points, function (low, high) -> axis of the values,
--- format of the last value in the legend, title =, active = whether to leave out runs whose points are
--- all zero}.
+--- The charts by name: {y_label, function (run) -> points, function (low, high) -> axis of the
+-- values, format of the last value in the legend, title =, active = whether to leave out runs whose
+-- points are all zero}.
 M.charts = {
   accuracy = { "test accuracy, % (in each run's own precision)", metric "test_acc", accuracy_axis, "%.2f",
     title = "Test accuracy" },
@@ -84,8 +84,8 @@ local function last_value(points)
   end
 end
 
--- The runs that have points, as series without colours; fp32 runs are in a list of their own. number:
--- of the run among those not in fp32, from which its colour follows.
+-- The runs that have points, as series without colours; fp32 runs are in a list of their own.
+-- number: of the run among those not in fp32, from which its colour follows.
 local function collect(panel, row)
   local list, reference, number = {}, {}, 0
   for _, run in ipairs(panel.runs) do

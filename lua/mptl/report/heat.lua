@@ -62,8 +62,8 @@ end
 
 --- Draws a heat map.
 -- @param map {title =, subtitle =, x_label =, columns = list of labels, rows = list of {label =,
---   title =, cells = list of values (nil or 0: empty), from =, to = columns with a mark at their edge
---   (nil: none)}, limits = six ascending values, limit_labels = list of text}
+--   title =, cells = list of values (nil or 0: empty), from =, to = columns with a mark at their
+--   edge (nil: none)}, limits = six ascending values, limit_labels = list of text}
 -- @return the drawing
 function M.draw(map)
   local out, labels, left = {}, {}, 60

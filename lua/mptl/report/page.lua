@@ -1,5 +1,6 @@
 --- The report as one HTML page with inline charts (SVG), tables, style and a short script. It loads
--- nothing else. Without the script only sorting, hiding curves and values at the pointer are missing.
+-- nothing else. Without the script only sorting, hiding curves and values at the pointer are
+-- missing.
 local chart = require "mptl.report.chart"
 local columns = require "mptl.report.columns"
 local compare = require "mptl.report.compare"
@@ -113,8 +114,8 @@ local function changes_by_step(run)
   return list
 end
 
--- The tensors whose format changed: {operator =, role =, to = format, runs = in how many runs, step =,
--- epoch = of the first change}.
+-- The tensors whose format changed: {operator =, role =, to = format, runs = in how many runs, step
+-- =, epoch = of the first change}.
 local function changed_tensors(panel)
   local rows, by_key = {}, {}
   for _, run in ipairs(panel.runs) do

@@ -1,5 +1,5 @@
---- The page's script: a click on a table's header sorts it, a click in a legend hides a curve, and the
--- pointer shows values.
+--- The page's script: a click on a table's header sorts it, a click in a legend hides a curve, and
+-- the pointer shows values.
 return [[
 document.querySelectorAll("table.sortable th[data-sort]").forEach(function (th) {
   th.addEventListener("click", function () {

@@ -8,8 +8,8 @@
 --                          underflows, exponents
 --   gradient_error.jsonl   a line per epoch: errors of gradients and updates
 --
--- Each file may be absent. Damaged lines are skipped and noted: a note is one line of text that names
--- file and line.
+-- Each file may be absent. Damaged lines are skipped and noted: a note is one line of text that
+-- names file and line.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local lfs = require "lfs"
@@ -48,8 +48,8 @@ local function decode(line)
   return ok and type(value) == "table" and value or nil
 end
 
--- Calls take(line) for each line of a file, decoded; take returns false or nil when a needed field is
--- missing or wrong. Returns whether the file exists.
+-- Calls take(line) for each line of a file, decoded; take returns false or nil when a needed field
+-- is missing or wrong. Returns whether the file exists.
 local function each_line(run, name, take)
   local path = ("%s/%s"):format(run.dir, name)
   local file <close> = core.open(path)
@@ -113,8 +113,8 @@ local function read_changes(run)
   local list = {}
   local present = each_line(run, "changes.jsonl", function(line)
     local c = {
-      step = step_of(line.step), epoch = epoch_of(line.epoch), operator = text(line.operator), role = text(line.role),
-      from = text(line.from), to = text(line.to), cause = text(line.cause),
+      step = step_of(line.step), epoch = epoch_of(line.epoch), operator = text(line.operator),
+      role = text(line.role), from = text(line.from), to = text(line.to), cause = text(line.cause),
     }
     local complete = c.step and c.epoch and c.operator and c.role and c.to
     if complete then list[#list + 1] = c end
@@ -201,11 +201,12 @@ end
 
 --- Reads one run directory.
 -- @param dir the directory
--- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and, if recorded,
---   changes =, tensors =, gradient_error =}. settings: script, policy, dataset, width, ratio, k,
---   threshold, seed, policy_seed, epochs, classes, and all = everything in config.json. tensors:
---   {steps = sorted, list = {{operator, role, format, points = {overflow, underflow, strange (infinite
---   and NaN), each a share of the elements} by step, exponents = of the last step that has any}}}
+-- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and, if
+--   recorded, changes =, tensors =, gradient_error =}. settings: script, policy, dataset, width,
+--   ratio, k, threshold, seed, policy_seed, epochs, classes, and all = everything in config.json.
+--   tensors: {steps = sorted, list = {{operator, role, format, points = {overflow, underflow,
+--   strange (infinite and NaN), each a share of the elements} by step, exponents = of the last step
+--   that has any}}}
 function M.read(dir)
   local run = { dir = dir, notes = {} }
   run.settings = read_settings(run)
@@ -232,8 +233,8 @@ local function sorted_entries(dir, notes)
   return names
 end
 
--- Appends the run directories at and below dir; returns how many there are. A folder that is reached
--- twice, by a link or by another RUN, is read once.
+-- Appends the run directories at and below dir; returns how many there are. A folder that is
+-- reached twice, by a link or by another RUN, is read once.
 local function find(dir, depth, seen, found, notes)
   local attributes = lfs.attributes(dir)
   if not attributes or attributes.mode ~= "directory" or depth > deepest then return 0 end

@@ -1,5 +1,5 @@
---- Colours and styles of charts and page, light and dark. Charts use the classes s0 (reference) to s8
--- for curves, and c1 to c6 for the cells of heat maps.
+--- Colours and styles of charts and page, light and dark. Charts use the classes s0 (reference) to
+-- s8 for curves, and c1 to c6 for the cells of heat maps.
 local M = {}
 
 local light = {

@@ -90,8 +90,8 @@ local function exponent_row(t, first)
   }
 end
 
---- Draws the values' binary exponents, by operator, of the last step that recorded them. Marks show the
--- range of the format.
+--- Draws the values' binary exponents, by operator, of the last step that recorded them. Marks show
+-- the range of the format.
 -- @param run a run with tensors
 -- @param role "v", "dv", "theta" or "dtheta"
 -- @return the drawing; nil when none were recorded

@@ -1,5 +1,5 @@
---- Accuracy against the share of low elements, a curve per policy, as in the figures of the method's
--- paper.
+--- Accuracy against the share of low elements, a curve per policy, as in the figures of the
+-- method's paper.
 local axis = require "mptl.report.axis"
 local chart = require "mptl.report.chart"
 local compare = require "mptl.report.compare"
@@ -76,7 +76,8 @@ end
 
 --- The curves of a panel.
 -- @param panel from compare.panels
--- @param options {against = "ratio_lo" or "bits_ratio", accuracy = "assignment" or "fp32", epoch = "last" or "best"}
+-- @param options {against = "ratio_lo" or "bits_ratio", accuracy = "assignment" or "fp32", epoch =
+--   "last" or "best"}
 -- @return list of series for chart.draw
 function M.series(panel, options)
   local list, used = {}, {}
@@ -99,8 +100,8 @@ function M.series(panel, options)
 end
 
 -- The range of accuracies to show. An accuracy far below the others (of a run that diverged) would
--- flatten their differences, so it is drawn at the lower edge with its value. Returns the range, and
--- whether there are such accuracies.
+-- flatten their differences, so it is drawn at the lower edge with its value. Returns the range,
+-- and whether there are such accuracies.
 local function range(series)
   local values = {}
   for _, s in ipairs(series) do

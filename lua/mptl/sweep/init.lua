@@ -3,8 +3,8 @@
 --     common = { dataset = "cifar10", epochs = 15, ... },                     -- of all runs
 --     runs = { { policy = "fp32" }, { policy = "demotion", ratio = { 0.3, 0.5 } }, ... } }
 -- Fields are `script` and the options of mptl train. A list as a value makes a run of each of its
--- values; several lists in an entry (or in common) make a run of every combination. A run's name, which
--- is also its directory's, says what varies: "resnet18_cifar-demotion-ratio0.5".
+-- values; several lists in an entry (or in common) make a run of every combination. A run's name,
+-- which is also its directory's, says what varies: "resnet18_cifar-demotion-ratio0.5".
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
@@ -106,8 +106,8 @@ local function run_name(settings, varies)
   return table.concat(words, "-")
 end
 
--- Appends the runs of an entry. The entry's settings win over the common ones, and the command line's
--- over both.
+-- Appends the runs of an entry. The entry's settings win over the common ones, and the command
+-- line's over both.
 local function add_runs(list, path, where, entry, common, overrides)
   local by_name, varies = {}, {}
   for name, values in pairs(common) do by_name[name], varies[name] = values, #values > 1 end
@@ -117,7 +117,8 @@ local function add_runs(list, path, where, entry, common, overrides)
     by_name[name] = { value }
   end
   if not by_name.script then error(("%s: %s: no script"):format(path, where), 0) end
-  by_name.threads = by_name.threads or { 1 } -- several runs with a thread each are faster than one with many
+  -- Several runs with a thread each are faster than one run with many threads.
+  by_name.threads = by_name.threads or { 1 }
   for _, settings in ipairs(combinations(by_name)) do
     list[#list + 1] = { name = run_name(settings, varies), settings = settings, where = where }
   end

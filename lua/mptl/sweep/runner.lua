@@ -12,9 +12,10 @@ Runner.__index = Runner
 
 --- A runner.
 -- @param runs list of runs of a loaded sweep
--- @param settings {out = directory of the run directories, jobs = how many runs at once, retry = whether
---   to try failed runs again, on_event = function (event, run, its state) with event "begins", "done",
---   "failed", "stopped" or "elsewhere", on_wait = function (runner), called about twice a second}
+-- @param settings {out = directory of the run directories, jobs = how many runs at once, retry =
+--   whether to try failed runs again, on_event = function (event, run, its state) with event
+--   "begins", "done", "failed", "stopped" or "elsewhere", on_wait = function (runner), called about
+--   twice a second}
 -- @return the runner; its fields are running = {pid = run}, and numbers of runs: finished (done or
 --   failed), failures (among these), stopped, elsewhere (trained by other processes)
 function M.create(runs, settings)
@@ -59,8 +60,8 @@ local function start(self, run)
   self.n_running = self.n_running + 1
 end
 
--- Exit statuses of a run that was told to stop: 130, or those of a process that the signal (HUP, INT,
--- TERM) ended before it could react.
+-- Exit statuses of a run that was told to stop: 130, or those of a process that the signal (HUP,
+-- INT, TERM) ended before it could react.
 local was_stopped = { [129] = true, [130] = true, [143] = true }
 
 local function ended(self, pid, code)

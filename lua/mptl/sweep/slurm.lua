@@ -1,4 +1,5 @@
---- A sweep as job arrays of the Slurm scheduler, with a task `mptl sweep FILE --task N` for each run.
+--- A sweep as job arrays of the Slurm scheduler, with a task `mptl sweep FILE --task N` for each
+-- run.
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
@@ -20,12 +21,13 @@ function M.ranges(numbers)
   return table.concat(parts, ",")
 end
 
---- Divides tasks into arrays. Slurm limits the numbers of an array's tasks (to below MaxArraySize), not
--- only how many tasks there are. So each array has its own range of tasks, which it numbers from 1.
+--- Divides tasks into arrays. Slurm limits the numbers of an array's tasks (to below MaxArraySize),
+-- not only how many tasks there are. So each array has its own range of tasks, which it numbers
+-- from 1.
 -- @param tasks list of whole numbers from 1, ascending
 -- @param size how many numbers a range has
--- @return list of {first = what to add to an array's numbers, tasks = list of whole numbers from 1 to
---   size}
+-- @return list of {first = what to add to an array's numbers, tasks = list of whole numbers from 1
+--   to size}
 function M.arrays(tasks, size)
   local list = {}
   for _, task in ipairs(tasks) do
@@ -36,14 +38,14 @@ function M.arrays(tasks, size)
   return list
 end
 
--- The pattern of the tasks' log files for #SBATCH: in quotes, with a backslash before a quote, and two
--- percent signs for one, since Slurm replaces what follows a percent sign.
+-- The pattern of the tasks' log files for #SBATCH: in quotes, with a backslash before a quote, and
+-- two percent signs for one, since Slurm replaces what follows a percent sign.
 local function log_files(dir)
   return ('"%s/slurm-%%A_%%a.log"'):format((dir:gsub('"', '\\"'):gsub("%%", "%%%%")))
 end
 
---- Raises an error for words that a batch script cannot contain: a control character would end the line
--- or be changed.
+--- Raises an error for words that a batch script cannot contain: a control character would end the
+-- line or be changed.
 -- @param job as in M.script
 -- @param arguments as in M.submit
 function M.check(job, arguments)
@@ -57,9 +59,10 @@ function M.check(job, arguments)
   for _, word in ipairs(arguments) do check("--sbatch", word, "%c", "a control character") end
 end
 
---- The batch script of an array. The shell replaces itself by mptl (exec), so that mptl gets the signal
--- of --signal=B: a shell would handle it only after mptl has ended.
--- @param job {name =, jobs = most tasks at once or nil, threads =, out = directory, words = the command}
+--- The batch script of an array. The shell replaces itself by mptl (exec), so that mptl gets the
+-- signal of --signal=B: a shell would handle it only after mptl has ended.
+-- @param job {name =, jobs = most tasks at once or nil, threads =, out = directory, words = the
+--   command}
 -- @param array an array from M.arrays
 -- @param after number of the job that must end first; nil for none
 -- @return text
@@ -92,9 +95,9 @@ local function submit_script(path, arguments)
   return nil, (output:gsub("%s+$", ""):gsub("\n%s*", " "))
 end
 
---- Writes batch scripts OUT/sweep.sbatch (for several arrays OUT/sweep-N.sbatch) and submits them. With
--- a limit on the tasks at once, an array waits for the one before it, since Slurm applies the limit to
--- each array alone.
+--- Writes batch scripts OUT/sweep.sbatch (for several arrays OUT/sweep-N.sbatch) and submits them.
+-- With a limit on the tasks at once, an array waits for the one before it, since Slurm applies the
+-- limit to each array alone.
 -- @param job as in M.script, checked, with tasks = list of numbers, array_size = as in M.arrays
 -- @param arguments list of further words for sbatch ({ "--partition=cpu", "--time=4:00:00" })
 -- @param say function (text), called for each array

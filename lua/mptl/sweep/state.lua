@@ -1,5 +1,5 @@
---- How far a run of a sweep is, from its directory alone. So a sweep that was killed can continue, and
--- several processes, on one machine or on many, can share the work of a sweep.
+--- How far a run of a sweep is, from its directory alone. So a sweep that was killed can continue,
+-- and several processes, on one machine or on many, can share the work of a sweep.
 local checkpoint = require "mptl.checkpoint"
 local configuration = require "mptl.configuration"
 local core = require "mptl.core"
@@ -54,12 +54,13 @@ local function saved_epochs(dir)
   local path = dir .. "/last.safetensors"
   if not lfs.attributes(path, "mode") then return nil end
   local ok, state = pcall(checkpoint.state, path)
-  return ok and state and state.epoch or 0 -- a damaged one: the run will report what is wrong with it
+  -- Of a damaged checkpoint: 0. The run will report what is wrong with it.
+  return ok and state and state.epoch or 0
 end
 
--- The number of finished epochs. The checkpoint decides: lines may be lost, or be ahead of it. Without
--- a checkpoint, a run with all its lines is finished, and somebody has removed its checkpoints; other
--- runs begin anew.
+-- The number of finished epochs. The checkpoint decides: lines may be lost, or be ahead of it.
+-- Without a checkpoint, a run with all its lines is finished, and somebody has removed its
+-- checkpoints; other runs begin anew.
 local function finished_epochs(saved, metrics, epochs)
   return saved or (#metrics >= epochs and epochs or 0)
 end
@@ -125,7 +126,8 @@ end
 -- @param code exit status
 -- @return why it failed, one line
 function M.fail(dir, code)
-  local output = (slurp(dir .. "/output.log") or ""):sub(-4096) -- the pattern below is slow on long texts
+  -- Not all of a long log: the pattern below would be slow.
+  local output = (slurp(dir .. "/output.log") or ""):sub(-4096)
   local message = output:match "([^\n]+)\n*$" or "no message"
   if code > 128 then message = ("ended by signal %d; before: %s"):format(code - 128, message) end
   core.write_file(dir .. "/failed", { message, "\n" })
