@@ -174,6 +174,7 @@ nothing is wrong
       assert.same({ "", (message:gsub("DIR", dir)), 2 }, { result.out, result.err, result.status })
     end
     fails("mptl data: DIR/none: No such file or directory\n", dir .. "/none")
+    fails("mptl data: DIR/50%: No such file or directory\n", dir .. "/50%")
     fails("mptl data: DIR: no data set, accepted are CIFAR's binary files, a folder with train/CLASS/*.jpg and val/, "
       .. "a packed file\n", dir)
     files.write(dir .. "/train/a/1.jpg", jpeg(51, 8, 8))

@@ -1,8 +1,19 @@
 --- Folders on disk.
 local core = require "mptl.core"
 local lfs = require "lfs"
+local misuse = require "mptl.misuse"
 
 local M = {}
+
+--- What is at a path. Raises a usage error, "PATH: why", when there is nothing.
+-- @param path a path that the user gave
+-- @return "file", "directory" or another mode of LuaFileSystem
+function M.mode(path)
+  local mode, message = lfs.attributes(path, "mode")
+  if mode then return mode end
+  local why = message:gsub("^cannot obtain information from file '.*': ", "")
+  misuse.usage("%s: %s", path, why)
+end
 
 --- Makes the folders above a path, unless they exist.
 -- @param path of a file or folder

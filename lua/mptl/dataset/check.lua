@@ -1,5 +1,6 @@
 --- What is in a data set, and what is wrong with it.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -55,8 +56,7 @@ M.kinds = {
 -- @param path a file or folder
 -- @return its kind and where it is; raises a usage error when there is none, or more than one
 function M.find(path)
-  local mode, message = lfs.attributes(path, "mode")
-  if not mode then misuse.usage("%s", (message:gsub("^cannot obtain information from file '.*': ", path .. ": "))) end
+  folder.mode(path)
   local kinds, places = {}, {}
   for _, kind in ipairs(M.kinds) do
     local place = kind.find(path)

@@ -6,6 +6,7 @@
 -- (as in ImageNet's training set). Files and folders whose names begin with a dot are skipped: they
 -- are caches and thumbnails of other programs, and would count as classes.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 
@@ -113,7 +114,7 @@ local function read_file(path)
   return bytes
 end
 
-local function folder(root)
+local function open_folder(root)
   local list, i = {}, 0
   list_folder(list, root, "", 1)
   local function next_item()
@@ -125,7 +126,7 @@ local function folder(root)
   return next_item, function() return i / math.max(#list, 1) end
 end
 
-local function archive(path)
+local function open_archive(path)
   local outer = core.archive(path)
   local inner, class
   local size = math.max(lfs.attributes(path, "size"), 1)
@@ -157,10 +158,9 @@ end
 -- @return an iterator of (path within the origin, "file" or "other", function that reads it); and a
 --   function that returns how much is done, from 0 to 1
 function M.open(path)
-  local mode, message = lfs.attributes(path, "mode")
-  if not mode then misuse.usage("%s", (message:gsub("^cannot obtain information from file '.*': ", path .. ": "))) end
-  if mode == "directory" then return folder(path) end
-  if mode == "file" then return archive(path) end
+  local mode = folder.mode(path)
+  if mode == "directory" then return open_folder(path) end
+  if mode == "file" then return open_archive(path) end
   misuse.usage("%s: a %s, accepted are folders, tar and zip files", path, mode)
 end
 
