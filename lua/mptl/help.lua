@@ -50,6 +50,17 @@ local function entry_doc(module, name)
   if type(value) == "function" then return function_doc(value) end
 end
 
+-- The first sentence of a documentation.
+local function summary(doc)
+  local lines = {}
+  for _, line in ipairs(doc) do
+    if line == "" or line:find "^@" then break end
+    lines[#lines + 1] = line
+  end
+  local text = table.concat(lines, " ")
+  return text:match "^(.-%.)%s" or text ~= "" and text or doc[1]
+end
+
 local function module_text(module)
   local names, lines, width = {}, {}, 0
   for name in pairs(module) do
@@ -61,8 +72,7 @@ local function module_text(module)
   table.sort(names)
   for _, name in ipairs(names) do
     local doc = entry_doc(module, name)
-    local first = doc and doc[1] or type(module[name])
-    lines[#lines + 1] = ("%-" .. width .. "s  %s"):format(name, first)
+    lines[#lines + 1] = ("%-" .. width .. "s  %s"):format(name, doc and summary(doc) or type(module[name]))
   end
   return table.concat(lines, "\n")
 end

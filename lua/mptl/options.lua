@@ -28,7 +28,7 @@ M.rows = {
   { "image_size", "whole", min = 1, max = 1024, eval = true,
     help = "side of the images in pixels, for imagenet (default 224) and synthetic (default 32)" },
   { "limit_train", "whole", min = 1, max = 2 ^ 31 - 1, quick = 4096,
-    help = "train on N images only: the first ones; of imagenet, every nth" },
+    help = "train on N images only: the first ones; of imagenet, spread evenly over all" },
   { "limit_test", "whole", min = 1, max = 2 ^ 31 - 1, quick = 1024, eval = true, help = "test on N images only" },
   { "on_bad_image", "choice", choices = { "stop", "skip" }, default = "stop", results = false,
     help = "what to do when an image cannot be decoded" },
