@@ -1,26 +1,30 @@
-"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward, SGD with momentum and weight decay.
+"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward and an update by SGD.
 
 usage: pytorch_resnet18.py [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated]
                            [--math f32|tf32|bf16] [--data resident|pinned] [--compile] [--graph] [--json]
 
-The network is the one of models/resnet18_cifar.lua. Data are random and made once; warm-up steps are not counted.
-peak_bytes on the CPU is the resident memory's high-water mark over the steps, above what the process held before the network was made;
-on a GPU, what PyTorch's allocator had handed out at most in the measured steps (torch.cuda.max_memory_allocated).
+The network is that in models/resnet18_cifar.lua. Data are random and made once. Warm-up steps are
+not measured. peak_bytes on the CPU: the largest resident memory during the steps, minus the memory
+of the process before the network was made. On a GPU: the most memory that PyTorch's allocator had
+given out in the measured steps (torch.cuda.max_memory_allocated).
 
---math is what convolutions and linear layers multiply on a GPU: binary32, TF32 (the default there: what PyTorch's convolutions do out of
-the box), or bf16 by autocast, whose activations are stored in bf16, too. Steps on a GPU are timed with events, without waiting for it
-between them, as a training loop would run. --data is where a step on a GPU finds its batch: resident, in the GPU's memory; pinned, in
-page-locked memory of the host, from which each step copies it without waiting (as a DataLoader with pin_memory would have it do, and
-as mptl does). SGD on a GPU is PyTorch's fused one.
+--math: the types that convolutions and linear layers multiply on a GPU: binary32, TF32 (the default
+there, as for PyTorch's convolutions), or bf16 by autocast, which stores activations in bf16, too.
+Steps on a GPU are timed with events, and the host does not wait between them, as in a training
+loop. --data: where the batch of a step on a GPU is: resident, in the GPU's memory; or pinned, in
+page-locked memory of the host, from which each step copies it without waiting (as with a DataLoader
+with pin_memory, and as in mptl). SGD on a GPU is PyTorch's fused one.
 
---compile has torch.compile compile the network. --graph captures a whole step (forward, backward, SGD) in one CUDA graph, after warm-up
-steps on a stream of their own, and replays it; pinned batches are copied to where the graph reads them before each replay.
+--compile: torch.compile compiles the network. --graph: after warm-up steps on a stream of their
+own, a whole step (forward, backward, SGD) is captured in a CUDA graph and replayed; before each
+replay, pinned batches are copied to where the graph reads them.
 
---emulated trains in low precision with QPyTorch, as mptl's policy uniform_low does: operators' outputs and parameters are
-rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to FP(6,9), the same number of values in a step. It is for
-timing: QPyTorch has no exponent bias shift, so these are FP(4,3,0) where mptl has FP(4,3,4), and scaling by 2^4 before and 2^-4
-after would cost more; it takes ties away from zero, saturates gradients too, and counts no overflows. Its extension is compiled
-with -O3 (qpytorch.py).
+--emulated: trains in low precision with QPyTorch, like mptl's policy uniform_low: outputs of
+operators and parameters are rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to
+FP(6,9), as many values in a step as in mptl. It is for timing: QPyTorch has no exponent bias shift,
+so it rounds to FP(4,3,0) where mptl rounds to FP(4,3,4); scaling by 2^4 before and 2^-4 after would
+cost more. It rounds ties away from zero, saturates gradients too, and counts no overflows. Its
+extension is compiled with -O3 (qpytorch.py).
 """
 import argparse
 import collections
@@ -41,8 +45,9 @@ def divisible(value, divisor):
     return nearest + divisor if nearest < 0.9 * value else nearest
 
 
-# What is rounded: the output of an operator that one other reads, with its gradient; the output of one that two may read; and the
-# gradient that comes from each reading of such an output (their sum is not rounded).
+# Modules that round: output, the output of an operator with one consumer, and its gradient;
+# shared_output, an output with up to two consumers; reading, the gradient from each consumer of such
+# an output (their sum is not rounded).
 Rounding = collections.namedtuple("Rounding", "output shared_output reading")
 NO_ROUNDING = Rounding(nn.Identity(), nn.Identity(), nn.Identity())
 
@@ -94,7 +99,7 @@ class ResNet18(nn.Module):
 
 
 class Emulation:
-    """QPyTorch's part of --emulated: a Rounding, and the optimiser's."""
+    """QPyTorch for --emulated: a Rounding, and rounding in the optimizer."""
 
     loss_scale = 1024.0  # as in mptl bench step
 
@@ -114,7 +119,7 @@ class Emulation:
         self.wrap = optim.OptimLP
 
     def optimizer(self, sgd, net):
-        """sgd on binary32 masters; parameters are rounded after each step, and now."""
+        """sgd on binary32 masters; rounds parameters now and after each step."""
         low = self.wrap(sgd, weight_quant=self.theta, grad_quant=self.dtheta, grad_scaling=1 / self.loss_scale,
                         acc_quant=lambda x: x)
         for p in net.parameters():
@@ -126,9 +131,10 @@ class Cpu:
     """The clock and the memory of steps on the CPU."""
 
     def __init__(self):
-        F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # loads the library, so that it is not counted
+        # Loads the library now, so that it does not count.
+        F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))
         with open("/proc/self/clear_refs", "w") as f:
-            f.write("5")  # starts VmHWM anew
+            f.write("5")  # resets VmHWM
         self.idle = self.memory("VmRSS")
         self.name = "cpu"
 
@@ -161,7 +167,7 @@ class Cuda:
 
     @staticmethod
     def start():
-        torch.cuda.reset_peak_memory_stats()  # trying algorithms took memory, too
+        torch.cuda.reset_peak_memory_stats()  # the choice of algorithms took memory, too
 
     @staticmethod
     def mark():
@@ -209,15 +215,16 @@ class Step:
         self.optimizer.step()
 
     def captured(self, warm_up):
-        """A function that replays the step, which is captured in a CUDA graph after warm_up steps. What the step uses has to outlive it."""
+        """Captures the step in a CUDA graph after warm_up steps; returns a function that replays it.
+        The step's tensors must live as long as that function."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(warm_up):  # algorithms are chosen, momentum gets its memory
+            for _ in range(warm_up):  # chooses algorithms, allocates momentum
                 self()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad(set_to_none=True)  # so that gradients get memory of the graph's
+        self.optimizer.zero_grad(set_to_none=True)  # so that the graph allocates the gradients
         with torch.cuda.graph(graph):
             self.pass_and_update()
         return graph.replay
@@ -234,10 +241,14 @@ def arguments():
     layouts = parser.add_mutually_exclusive_group()  # QPyTorch makes every tensor contiguous
     layouts.add_argument("--channels-last", action="store_true", help="NHWC memory layout of images and weights")
     layouts.add_argument("--emulated", action="store_true", help="low precision, emulated with QPyTorch")
-    parser.add_argument("--math", choices=("f32", "tf32", "bf16"), help="operands of products on a GPU (default: tf32)")
-    parser.add_argument("--data", choices=("resident", "pinned"), default="resident", help="where a step on a GPU finds its batch")
-    parser.add_argument("--compile", action="store_true", help="the network is compiled by torch.compile")
-    parser.add_argument("--graph", action="store_true", help="a whole step is replayed as one CUDA graph")
+    parser.add_argument("--math", choices=("f32", "tf32", "bf16"),
+                        help="types of products on a GPU (default: tf32)")
+    parser.add_argument("--data", choices=("resident", "pinned"), default="resident",
+                        help="where the batch of a step on a GPU is")
+    parser.add_argument("--compile", action="store_true",
+                        help="compile the network by torch.compile")
+    parser.add_argument("--graph", action="store_true",
+                        help="replay a whole step as one CUDA graph")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
     if args.device.type == "cpu":
@@ -261,7 +272,7 @@ def main():
     emulation = Emulation() if args.emulated else None
     rounding = emulation.rounding if emulation else NO_ROUNDING
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.math == "tf32"
-    torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest algorithms
+    torch.backends.cudnn.benchmark = True  # shapes do not change: choose the fastest algorithms
     machine = Cuda(args.device) if on_gpu else Cpu()
 
     layout = torch.channels_last if args.channels_last else torch.contiguous_format

@@ -1,7 +1,8 @@
 """QPyTorch, for the benchmarks.
 
-QPyTorch compiles its extension when it is imported, and asks for no optimisation. load() has it compiled with the flags that
-CPFloat gets here, which makes it faster. PyTorch keeps both builds in its cache of extensions.
+QPyTorch compiles its extension when it is imported, without optimisation. load() compiles it with
+the flags that CPFloat gets here, which makes it faster. PyTorch keeps both builds in its cache of
+extensions.
 """
 import functools
 import importlib
@@ -9,14 +10,14 @@ import importlib.metadata
 import logging
 import os
 
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA without a device
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no warning about CUDA without a GPU
 
 from torch.utils import cpp_extension
 
 
 def load(optimised=True):
-    """The modules qtorch, qtorch.quant and qtorch.optim, and what they are, in words."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the processor is measured: nothing for CUDA is compiled
+    """The modules qtorch, qtorch.quant and qtorch.optim, and their version in words."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # we measure the CPU: do not compile anything for CUDA
     original = cpp_extension.load
     if optimised:
         folder = os.path.join(cpp_extension.get_default_build_root(), "qpytorch_o3")

@@ -4,9 +4,10 @@ usage: qpytorch_round.py [--exp E] [--man M] [--shift B] [--rounding R] [--threa
                          [--out FILE] VALUES
        qpytorch_round.py [--as-installed]     only imports (the first time, compiles) and prints the version
 
-VALUES holds raw binary32; the first ones go rounded to FILE. QPyTorch has no exponent bias shift, so it gets the values times
-2^B, made before the measurement: the same numbers of subnormals and overflows, and 2^B times the results. Its code for the CPU is
-a loop on one thread, whatever N is; its "nearest" takes ties away from zero.
+VALUES contains raw binary32; FILE gets the first rounded values. QPyTorch has no exponent bias
+shift, so it gets the values times 2^B, multiplied before the measurement: there are as many
+subnormals and overflows, and results are 2^B times as large. Its code for the CPU is a loop on one
+thread, whatever N is; its "nearest" rounds ties away from zero.
 """
 import argparse
 import json
@@ -30,8 +31,9 @@ def main():
     parser.add_argument("--rounding", choices=("nearest", "stochastic"), default="nearest")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2, help="how long to repeat")
-    parser.add_argument("--as-installed", action="store_true", help="the extension as QPyTorch compiles it, without optimisation")
-    parser.add_argument("--out", help="where the first results go")
+    parser.add_argument("--as-installed", action="store_true",
+                        help="use the extension as QPyTorch compiles it, without optimisation")
+    parser.add_argument("--out", help="file for the first results")
     parser.add_argument("values", nargs="?", help="file of raw binary32")
     args = parser.parse_args()
 

@@ -1,4 +1,5 @@
--- A network of a thousand operators, for timing the planner: `time mptl plan bench/thousand_operators.lua`.
+-- A network of a thousand operators, to time the planner:
+--   time mptl plan bench/thousand_operators.lua
 local nn = require("mptl").nn
 
 return {

@@ -1,11 +1,12 @@
---- MobileNet-v2 for 32x32 images (Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted residuals and linear
--- bottlenecks", CVPR 2018), in the form commonly trained on CIFAR: ReLU, fewer strides, and 1x1 shortcuts where a block of
--- stride 1 changes its width. Parameters are named as in the PyTorch model of the same layout.
+--- MobileNet-v2 for 32x32 images (Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted
+-- residuals and linear bottlenecks", CVPR 2018), in the form commonly trained on CIFAR: ReLU, fewer
+-- strides, and 1x1 shortcuts where a block of stride 1 changes its width. Parameters have the names
+-- of the PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 
 -- expansion, width, blocks, stride of the first block
-local stages = {
+local sections = {
   { 1, 16, 1, 1 },
   { 6, 24, 2, 1 },
   { 6, 32, 3, 2 },
@@ -41,8 +42,8 @@ function MobileNet:init(cfg)
   local channels, head = width(32), nn.scaled(1280, math.max(1, cfg.width))
   self.conv1, self.bn1 = nn.conv_bn { cfg.input[1], channels, kernel = 3 }
   self.layers = nn.Sequential {}
-  for _, stage in ipairs(stages) do
-    local expansion, out, blocks, stride = table.unpack(stage)
+  for _, section in ipairs(sections) do
+    local expansion, out, blocks, stride = table.unpack(section)
     for block = 1, blocks do
       self.layers:append(Block(channels, width(out), expansion, block == 1 and stride or 1))
       channels = width(out)

@@ -1,10 +1,11 @@
---- ResNet-18 for 32x32 images (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the form commonly trained on
--- CIFAR: a 3x3 stem, no max-pooling. Parameters are named as in the PyTorch model of the same layout.
+--- ResNet-18 for 32x32 images (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the
+-- form commonly trained on CIFAR: a 3x3 stem, no max-pooling. Parameters have the names of the
+-- PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 
 -- width, blocks, stride of the first block
-local stages = {
+local sections = {
   { 64, 2, 1 },
   { 128, 2, 2 },
   { 256, 2, 2 },
@@ -41,10 +42,10 @@ function ResNet:init(cfg)
   local channels = nn.scaled(64, cfg.width)
   self.conv1 = conv(cfg.input[1], channels, 3, 1)
   self.bn1 = nn.BatchNorm2d(channels)
-  for i, stage in ipairs(stages) do
-    local out, layer = nn.scaled(stage[1], cfg.width), nn.Sequential {}
-    for block = 1, stage[2] do
-      layer:append(BasicBlock(channels, out, block == 1 and stage[3] or 1))
+  for i, section in ipairs(sections) do
+    local out, layer = nn.scaled(section[1], cfg.width), nn.Sequential {}
+    for block = 1, section[2] do
+      layer:append(BasicBlock(channels, out, block == 1 and section[3] or 1))
       channels = out
     end
     self["layer" .. i] = layer
@@ -54,7 +55,7 @@ end
 
 function ResNet:forward(x)
   x = nn.relu(self.bn1(self.conv1(x)))
-  for i = 1, #stages do x = self["layer" .. i](x) end
+  for i = 1, #sections do x = self["layer" .. i](x) end
   return self.linear(nn.flatten(nn.avg_pool2d(x, 4)))
 end
 

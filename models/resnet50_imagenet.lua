@@ -1,17 +1,18 @@
---- ResNet-50 for images of 224x224 (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in the form of torchvision's
--- resnet50: a bottleneck's stride is that of its 3x3 convolution. Parameters are named as there.
+--- ResNet-50 for images of 224x224 (He, Zhang, Ren, Sun, "Deep Residual Learning", CVPR 2016), in
+-- the form of torchvision's resnet50: the 3x3 convolution of a bottleneck has its stride.
+-- Parameters have the names of torchvision's.
 local mptl = require "mptl"
 local nn = mptl.nn
 
 -- width, blocks, stride of the first block
-local stages = {
+local sections = {
   { 64, 3, 1 },
   { 128, 4, 2 },
   { 256, 6, 2 },
   { 512, 3, 2 },
 }
 
-local expansion = 4 -- a block's output channels for each of its width
+local expansion = 4 -- a block has this many times as many output channels as its width
 
 local kaiming = nn.init.kaiming_normal { mode = "fan_out" }
 
@@ -42,10 +43,10 @@ function ResNet:init(cfg)
   local channels = nn.scaled(64, cfg.width)
   self.conv1, self.bn1 = conv_bn(cfg.input[1], channels, 7, 2)
   self.maxpool = nn.MaxPool2d { kernel = 3, stride = 2, padding = 1 }
-  for i, stage in ipairs(stages) do
-    local width, layer = nn.scaled(stage[1], cfg.width), nn.Sequential {}
-    for block = 1, stage[2] do
-      layer:append(Bottleneck(channels, width, block == 1 and stage[3] or 1))
+  for i, section in ipairs(sections) do
+    local width, layer = nn.scaled(section[1], cfg.width), nn.Sequential {}
+    for block = 1, section[2] do
+      layer:append(Bottleneck(channels, width, block == 1 and section[3] or 1))
       channels = expansion * width
     end
     self["layer" .. i] = layer
@@ -55,7 +56,7 @@ end
 
 function ResNet:forward(x)
   x = self.maxpool(nn.relu(self.bn1(self.conv1(x))))
-  for i = 1, #stages do x = self["layer" .. i](x) end
+  for i = 1, #sections do x = self["layer" .. i](x) end
   return self.fc(nn.mean(x))
 end
 

@@ -1,10 +1,11 @@
---- ShuffleNet-v2 for 32x32 images (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for efficient CNN architecture
--- design", ECCV 2018), in the form commonly trained on CIFAR: a stem of stride 1, no max-pooling. Parameters are named as in the
--- PyTorch model of the same layout.
+--- ShuffleNet-v2 for 32x32 images (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for
+-- efficient CNN architecture design", ECCV 2018), in the form commonly trained on CIFAR: a stem of
+-- stride 1, no max-pooling. Parameters have the names of the PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the stages and of the last convolution; other multipliers scale the stages of 1
+-- width multiplier -> output channels of the sections and of the last convolution; other
+-- multipliers scale the sections of width 1
 local widths = {
   [0.1] = { 12, 24, 48, 1024 },
   [0.25] = { 28, 56, 112, 1024 },
@@ -12,7 +13,7 @@ local widths = {
   [1] = { 116, 232, 464, 1024 },
 }
 
-local stem, units = 24, { 4, 8, 4 } -- units of each stage; the first halves the image
+local stem, units = 24, { 4, 8, 4 } -- units of each section; its first unit halves the image
 
 local ShuffleNet = nn.Module("ShuffleNetV2")
 

@@ -1,9 +1,11 @@
---- ShuffleNet-v2 for images of 224x224 (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines for efficient CNN
--- architecture design", ECCV 2018). Parameters are named as in torchvision's shufflenet_v2_x0_5, x1_0, x1_5 and x2_0.
+--- ShuffleNet-v2 for images of 224x224 (Ma, Zhang, Zheng, Sun, "ShuffleNet V2: practical guidelines
+-- for efficient CNN architecture design", ECCV 2018). Parameters have the names of torchvision's
+-- shufflenet_v2_x0_5, x1_0, x1_5 and x2_0.
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the stages and of conv5; other multipliers scale the stages of 1
+-- width multiplier -> output channels of the sections and of conv5; other multipliers scale the
+-- sections of width 1
 local widths = {
   [0.5] = { 48, 96, 192, 1024 },
   [1] = { 116, 232, 464, 1024 },
@@ -11,7 +13,7 @@ local widths = {
   [2] = { 244, 488, 976, 2048 },
 }
 
-local stem, units = 24, { 4, 8, 4 } -- units of each stage; the first halves the image
+local stem, units = 24, { 4, 8, 4 } -- units of each section; its first unit halves the image
 
 local ShuffleNet = nn.Module("ShuffleNetV2")
 
@@ -20,12 +22,12 @@ function ShuffleNet:init(cfg)
   self.conv1 = nn.Sequential { nn.conv_bn { cfg.input[1], channels, kernel = 3, stride = 2, relu = true } }
   self.maxpool = nn.MaxPool2d { kernel = 3, stride = 2, padding = 1 }
   for i, n in ipairs(units) do
-    local stage = nn.Sequential {}
+    local section = nn.Sequential {}
     for unit = 1, n do
-      stage:append(nn.ShuffleUnit { channels, out[i], stride = unit == 1 and 2 or 1 })
+      section:append(nn.ShuffleUnit { channels, out[i], stride = unit == 1 and 2 or 1 })
       channels = out[i]
     end
-    self["stage" .. i + 1] = stage
+    self["stage" .. i + 1] = section -- torchvision's name
   end
   self.conv5 = nn.Sequential { nn.conv_bn { channels, out[4], relu = true } }
   self.fc = nn.Linear { out[4], cfg.classes }

@@ -1,11 +1,13 @@
---- SqueezeNet for 32x32 images (Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with 50x
--- fewer parameters", 2016), in the form commonly trained on CIFAR: a stem of stride 1, three poolings of 2, and a batch
--- normalisation behind every convolution but the last. Parameters are named as in the PyTorch model of the same layout.
+--- SqueezeNet for 32x32 images (Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet:
+-- AlexNet-level accuracy with 50x fewer parameters", 2016), in the form commonly trained on CIFAR:
+-- a stem of stride 1, three poolings of 2, and batch normalisation after every convolution except
+-- the last. Parameters have the names of the PyTorch model of the same structure.
 local mptl = require "mptl"
 local nn = mptl.nn
 
--- width multiplier -> output channels of the first convolution, then those of each fire module's squeeze and expand convolutions;
--- other multipliers scale the widths of 1, but for the last one
+-- width multiplier -> output channels of the first convolution, then of the squeeze and expand
+-- convolutions of each fire module; other multipliers scale the channels of width 1, except the
+-- last
 local widths = {
   [0.1] = { 12, { 4, 8 }, { 4, 8 }, { 4, 12 }, { 4, 12 }, { 8, 20 }, { 8, 20 }, { 8, 24 }, { 8, 256 } },
   [0.25] = { 24, { 4, 16 }, { 4, 16 }, { 8, 32 }, { 8, 32 }, { 12, 48 }, { 12, 48 }, { 16, 64 }, { 16, 256 } },
@@ -13,7 +15,7 @@ local widths = {
   [1] = { 96, { 16, 64 }, { 16, 64 }, { 32, 128 }, { 32, 128 }, { 48, 192 }, { 48, 192 }, { 64, 256 }, { 64, 256 } },
 }
 
-local pooled = { [4] = true, [8] = true } -- fire modules with a pooling behind them
+local pooled = { [4] = true, [8] = true } -- fire modules with a pooling after them
 
 local kaiming = nn.init.kaiming_normal {}
 

@@ -78,12 +78,12 @@ nothing is wrong
     folder()
     files.write(dir .. "/train/dog/3.jpg", (jpeg(51, 8, 9):gsub("JFIF\0\1", "JFIF\0\2")))
     local out, status = check(dir)
-    assert.matches("\ntrain 4 images, [^\n]*; 1 with harmless slips of JPEG\ntest ", out)
+    assert.matches("\ntrain 4 images, [^\n]*; 1 with harmless mistakes in their JPEG data\ntest ", out)
     assert.matches("nothing is wrong\n$", out)
     assert.same({ 1, 0, 0 }, { table_of(dir).train.warned, table_of(dir).test.warned, status })
     local packed = process.mptl { "data", "import", dir, dir .. "/set.mptl" }
     assert.same({ 0, "" }, { packed.status, packed.err })
-    assert.matches("\nwith harmless slips of JPEG, which are taken: 1\n", packed.out)
+    assert.matches("\ntaken in spite of harmless mistakes in their JPEG data: 1\n", packed.out)
   end)
 
   it("names images that cannot be read, and why", function()
@@ -174,6 +174,7 @@ nothing is wrong
       assert.same({ "", (message:gsub("DIR", dir)), 2 }, { result.out, result.err, result.status })
     end
     fails("mptl data: DIR/none: No such file or directory\n", dir .. "/none")
+    fails("mptl data: DIR/50%: No such file or directory\n", dir .. "/50%")
     fails("mptl data: DIR: no data set, accepted are CIFAR's binary files, a folder with train/CLASS/*.jpg and val/, "
       .. "a packed file\n", dir)
     files.write(dir .. "/train/a/1.jpg", jpeg(51, 8, 8))

@@ -156,9 +156,9 @@ describe("mptl data fetch", function()
   end)
 
   it("knows both sums of what it downloads", function()
-    for _, source in pairs(require "mptl.dataset.fetch".sources) do
-      assert.matches("^%x+$", source.sha256)
-      assert.same({ 32, 64 }, { #source.md5, #source.sha256 })
+    for _, origin in pairs(require "mptl.dataset.fetch".origins) do
+      assert.matches("^%x+$", origin.sha256)
+      assert.same({ 32, 64 }, { #origin.md5, #origin.sha256 })
     end
   end)
 

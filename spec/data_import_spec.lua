@@ -2,7 +2,7 @@ local core = require "mptl.core"
 local files = require "data_files"
 local lfs = require "lfs"
 local process = require "support.process"
-local source = require "mptl.dataset.source"
+local origin = require "mptl.dataset.origin"
 
 local red, blue = files.jpeg({ 200, 30, 30 }, 8, 6), files.jpeg({ 20, 20, 220 }, 5, 9)
 
@@ -52,8 +52,8 @@ describe("mptl data import", function()
     local result = import(dir .. "/in", out)
     assert.same({ "", 0 }, { result.err, result.status })
     assert.matches("^wrote .*/set%.mptl: 3 training and 1 test images of 2 classes, %d+%.%d MB, in %d+%.%d s\n"
-      .. "passed over, as their names begin with a dot: 1, the first of them .*/in/train/b/%._2%.jpg\n"
-      .. "passed over, as their names are not those of JPEG images: 1\n$", result.out)
+      .. "skipped, as their names begin with a dot: 1, the first of them .*/in/train/b/%._2%.jpg\n"
+      .. "skipped, as their names do not end in .jpg or .jpeg: 1\n$", result.out)
     local folder, packed = core.images_folder { path = dir .. "/in" }, core.images_packed { path = out }
     assert.same({ "a", "b" }, { packed:class_name(0), packed:class_name(1) })
     for i = 1, 3 do
@@ -109,7 +109,7 @@ describe("mptl data import", function()
       assert.same({ "", 0 }, { result.err, result.status })
       assert.same({ { "0 cat/1.jpg" }, { "cat" } }, { listed "train" })
       assert.same({ "0 cat/5.jpg" }, (listed "test"))
-      assert.matches("\npassed over, as their names begin with a dot: 4, the first of them ", result.out)
+      assert.matches("\nskipped, as their names begin with a dot: 4, the first of them ", result.out)
       assert.is_nil(result.out:find("not those of JPEG", 1, true))
     end
   end)
@@ -231,7 +231,7 @@ end)
 
 describe("the place of an image", function()
   local function place(path, options)
-    return { source.place(path, options or {}) }
+    return { origin.place(path, options or {}) }
   end
 
   it("is told by its path", function()

@@ -334,7 +334,7 @@ describe("a model on the GPU", function()
       return new(dims, values, device)
     end
     local cfg = script.configure("resnet18_cifar", { width = 0.1, batch = 2, device = "cuda" })
-    local result = bench_step.measure(cfg, 1)
+    local result = bench_step.benchmark(cfg, 1)
     assert.equal(cuda, used)
     assert.is_true(result.ms_median > 0)
   end)

@@ -105,7 +105,7 @@ describe("the gradient error", function()
   it("is that of rounding alone, where only the gradient of the parameters is rounded", function()
     local t = trainer(nn.Sequential { nn.AvgPool2d(32), nn.Flatten(), nn.Linear { 3, 10 } }, precision.fp32(), 16)
     t.plan.assignment:set(2, "dtheta", "FP(5,2,0)") -- input, pool, linear
-    local result = gradient_error.create(t, 1):measure()
+    local result = gradient_error.create(t, 1):compute()
     -- the model's gradients are binary32's now: rounded while the scale is in them, they are those under the assignment
     for i, name in ipairs { "2.weight", "2.bias" } do
       local exact, rounded = t.model:grad(name):totable(), {}
@@ -123,7 +123,7 @@ describe("the gradient error", function()
   end)
 
   it("is none in binary32", function()
-    local result = gradient_error.create(trainer(small(), precision.fp32(), 1), 2):measure()
+    local result = gradient_error.create(trainer(small(), precision.fp32(), 1), 2):compute()
     assert.same({ 2, 16, 0 }, { result.batches, result.images, result.skipped })
     for _, p in ipairs { result, table.unpack(result.parameters) } do
       assert.same({ 0, 0, 0, 0 }, { p.gradient.absolute, p.gradient.relative, p.update.absolute, p.update.relative })
@@ -133,7 +133,7 @@ describe("the gradient error", function()
 
   it("is larger in formats of less precision, and the same under another loss scale", function()
     local function relative(policy, scale)
-      return gradient_error.create(trainer(small(), policy, scale), 2):measure().gradient.relative
+      return gradient_error.create(trainer(small(), policy, scale), 2):compute().gradient.relative
     end
     local high, low = relative(precision.uniform "FP(6,9,0)", 1024), relative(precision.uniform_low(), 1024)
     assert.is_true(high > 0 and low > 10 * high)
@@ -153,11 +153,11 @@ describe("the gradient error", function()
       return table.concat(texts, "\n")
     end
     local measure, before = gradient_error.create(t, 2), state()
-    local first = measure:measure()
+    local first = measure:compute()
     assert.is_true(before == state())
     t.program:forward(images, labels, 5)
     assert.is_false(before == state()) -- the running statistics: the comparison sees them
-    assert.same(first, measure:measure())
+    assert.same(first, measure:compute())
   end)
 
   it("leaves the model as it was when it is interrupted", function()
@@ -168,16 +168,16 @@ describe("the gradient error", function()
       asked = asked + 1
       return asked > 1
     end
-    local ok, result = pcall(function() return gradient_error.create(t, 2):measure() end)
+    local ok, result = pcall(function() return gradient_error.create(t, 2):compute() end)
     core.interrupted = interrupted
     assert.same({ true, nil, 2 }, { ok, result, asked })
     assert.equal(variance, t.model:tensor("1.running_var"):tostring())
   end)
 
   it("is not told of a gradient that is not finite", function()
-    local result = gradient_error.create(trainer(small(), precision.uniform_low(), 2 ^ 40), 2):measure()
+    local result = gradient_error.create(trainer(small(), precision.uniform_low(), 2 ^ 40), 2):compute()
     assert.equal(2, result.skipped)
-    local line = json.encode(gradient_error.record(3, result))
+    local line = json.encode(gradient_error.line(3, result))
     assert.matches('^{"epoch":3,"batches":2,"images":16,"skipped":2,"loss_scale":1099511627776.0,'
       .. '"gradient":{"size":null,"absolute":null,"relative":null},"update":{"size":null,"absolute":null,"relative":null},'
       .. '"parameters":%[{"name":"0.weight","numel":192,"gradient":{"size":null,', line)

@@ -222,7 +222,7 @@ describe("precision.policy()", function()
       graph:operator("relu").theta:low() end))
   end)
 
-  it("cannot assign to what only tells how things are, and is told what to call", function()
+  it("cannot assign to what is read-only, and is told what to call", function()
     local graph
     local function refuses(message, change)
       local ok, told = pcall(plan_small, precision.policy(function(...)
@@ -242,19 +242,19 @@ describe("precision.policy()", function()
       function(g) g:tensors()[1].is_low = false end)
     refuses("group.low = true: cannot be assigned, accepted are group:demote(), group:promote()",
       function(g) g:group(1).low = true end)
-    refuses("tensor.numel = 1: cannot be assigned, it only tells what is", function(g) g:operator("conv1").v.numel = 1 end)
-    refuses('operator.name = "x": cannot be assigned, it only tells what is', function(g) g:operator("conv1").name = "x" end)
-    refuses("group.index = 0: cannot be assigned, it only tells what is", function(g) g:group(1).index = 0 end)
-    refuses("operator.inputs[1] = nil: cannot be assigned, it only tells what is",
+    refuses("tensor.numel = 1: cannot be assigned, it is read-only", function(g) g:operator("conv1").v.numel = 1 end)
+    refuses('operator.name = "x": cannot be assigned, it is read-only', function(g) g:operator("conv1").name = "x" end)
+    refuses("group.index = 0: cannot be assigned, it is read-only", function(g) g:group(1).index = 0 end)
+    refuses("operator.inputs[1] = nil: cannot be assigned, it is read-only",
       function(g) g:operator("conv1").inputs[1] = nil end)
     refuses("group has no field colour, it has activations, demote, index, low, numel, parameters, promote",
       function(g) g:group(1).colour = 1 end)
     refuses('C.low.v = "fp16": cannot be assigned, accepted are formats = {high =, low =} among the policy\'s options',
       function(_, C) C.low.v = "fp16" end)
-    refuses("policy.options.ratio = 1: cannot be assigned, it only tells what is", function(_, _, options) options.ratio = 1 end)
+    refuses("policy.options.ratio = 1: cannot be assigned, it is read-only", function(_, _, options) options.ratio = 1 end)
     local policy = precision.demotion { ratio = 0.5 }
-    assert.error_matches(function() policy.ratio = 0.9 end, "policy.ratio = 0.9: cannot be assigned, it only tells what is$")
-    assert.error_matches(function() require("mptl").format("fp16").m = 3 end, "format.m = 3: cannot be assigned, it only")
+    assert.error_matches(function() policy.ratio = 0.9 end, "policy.ratio = 0.9: cannot be assigned, it is read%-only$")
+    assert.error_matches(function() require("mptl").format("fp16").m = 3 end, "format.m = 3: cannot be assigned, it is")
   end)
 
   it("shows inputs and consumers as lists", function()

@@ -7,11 +7,11 @@ local profile = require "mptl.profile"
 describe("profile", function()
   local graph, batch = net.tiny_resnet(), 4
   local plan = precision.plan(precision.fp32(), graph, batch)
-  local machine = { f32_gflop_per_s = 1, bf16_gflop_per_s = 2, copy_gb_per_s = 1 }
+  local peaks = { f32_gflop_per_s = 1, bf16_gflop_per_s = 2, copy_gb_per_s = 1 }
   local program = core.program(core.model(graph, { seed = 1 }), plan.assignment)
 
   local function create(p)
-    return profile.create(graph, p or plan, { compute = "auto", machine = machine, optimizer = "sgd" })
+    return profile.create(graph, p or plan, { compute = "auto", peaks = peaks, optimizer = "sgd" })
   end
 
   -- The program, but for the times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.
@@ -47,7 +47,7 @@ describe("profile", function()
     assert.near(3, by_name(p).update.forward_ms, 1e-9)
   end)
 
-  it("counts arithmetic and memory traffic, and how long they take at the machine's best", function()
+  it("counts arithmetic and memory traffic, and how long they take at the peaks", function()
     local p = create()
     p:add(fake(), 1)
     local rows = by_name(p)
@@ -108,10 +108,10 @@ describe("profile", function()
 end)
 
 describe("core.floor", function()
-  it("measures what the machine can do", function()
-    local machine = core.floor { threads = 1, seconds = 0.02 }
-    assert.is_true(machine.copy_gb_per_s > 0.1 and machine.f32_gflop_per_s > 0.1)
-    assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", machine.bf16_gflop_per_s ~= nil)
+  it("measures the machine's peaks", function()
+    local peaks = core.floor { threads = 1, seconds = 0.02 }
+    assert.is_true(peaks.copy_gb_per_s > 0.1 and peaks.f32_gflop_per_s > 0.1)
+    assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", peaks.bf16_gflop_per_s ~= nil)
   end)
 
   it("leaves the number of threads and the memory as they were", function()

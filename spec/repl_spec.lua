@@ -97,6 +97,7 @@ describe("mptl repl", function()
     assert.matches(
       "\ndemotion     precision.demotion{ formats = \"hfp8\", ratio = 0.5, threshold = 0.01 }", repl("help(precision)\n").out)
     assert.equal('precision.uniform "FP(6,9,0)": every tensor in one format\n', repl("help(precision.uniform)\n").out)
+    assert.matches("\nshape +The shape of a data set's images, and its number of classes%.\n", repl("help(mptl.data)\n").out)
     assert.matches("^nn.Conv2d{ input, output, kernel = 3", repl("help(nn.Conv2d)\n").out)
     assert.matches("^The nearest multiple of divisor", repl("help(nn.divisible)\n").out)
     assert.matches("no help on this number", repl("help(3)\n").out)

@@ -188,6 +188,32 @@ describe("mptl report", function()
     contains(svg, ">operator, rounding stochastic<")
   end)
 
+  it("tells apart runs that compute different things, and does not take them for repetitions", function()
+    reports.run(dir .. "/a", { policy = "operator", compute = "auto" }, 80)
+    reports.run(dir .. "/b", { policy = "operator", compute = "tf32" }, 81)
+    reports.run(dir .. "/c", { policy = "operator", compute = "auto", image_size = 64 }, 82)
+    local svg = report(dir, "--svg", "-").out
+    contains(svg, ">operator<")
+    contains(svg, ">operator, compute tf32<")
+    contains(svg, ">operator, image_size 64<")
+    assert.is_nil(svg:find("mean of", 1, true))
+  end)
+
+  it("names the run that lacks a setting that most others have", function()
+    for i, side in ipairs { 64, 64, false } do
+      reports.run(("%s/%d"):format(dir, i), { policy = "operator", seed = i, image_size = side or nil }, 80 + i)
+    end
+    local svg = report(dir, "--svg", "-").out
+    contains(svg, ">operator (mean and range)<")
+    contains(svg, ">operator, image_size default<")
+  end)
+
+  it("knows every built-in policy", function()
+    local known = {}
+    for _, name in ipairs(require "mptl.report.compare".policies) do known[name] = true end
+    for _, name in ipairs(require "mptl.precision".names) do assert.is_true(known[name], name) end
+  end)
+
   it("draws what was recorded of tensors, changes and gradients", function()
     reports.run(dir, { policy = "demotion", ratio = 0.5, threshold = 0.01 }, 80, { promotions = 1 })
     local function tensor(step, overflow)

@@ -145,7 +145,7 @@ describe("bench round", function()
   local bench = require "mptl.cmd.bench_round"
 
   it("measures what its fields say", function()
-    local result = bench.measure { format = "FP(4,3,4)", elements = 100000, threads = 2, seconds = 0 }
+    local result = bench.benchmark { format = "FP(4,3,4)", elements = 100000, threads = 2, seconds = 0 }
     for _, field in ipairs { "gelem_per_s", "gb_per_s", "memcpy_gb_per_s", "encode_gb_per_s", "decode_gb_per_s" } do
       assert.is_true(result[field] > 0, field)
     end

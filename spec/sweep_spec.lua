@@ -151,6 +151,16 @@ return {
     assert.equal("tiny-fp32", json.decode(runs.slurp(dir .. "/o/sweep.json")).runs[1].name)
   end)
 
+  it("lists its runs with settings in the order of mptl train's options", function()
+    runs.spill(dir .. "/s.lua", [[return { runs = { { script = "tiny", threads = 1, ratio = 0.5, dataset = "synthetic",
+      policy = "demotion", width = 1, seed = 3, lr = 0.1, batch = 8, epochs = 1, storage = "packed" } } }]])
+    assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
+    local settings = runs.slurp(dir .. "/o/sweep.json"):match '"settings":(%b{})'
+    local names = {}
+    for name in settings:gmatch '"([%w_]+)":' do names[#names + 1] = name end
+    assert.equal("script dataset width batch epochs lr seed policy ratio storage threads", table.concat(names, " "))
+  end)
+
   it("goes on where it was interrupted: the same bits", function()
     -- KILL works on the script's own policy
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", seed = { 1, 2 } } } }')
@@ -229,7 +239,7 @@ return {
     assert.equal(0, code)
     assert.matches("elsewhere tiny%-fp32", out)
     assert.matches("0 of 1 runs finished, 0 of them failed", out)
-    assert.matches("1 runs are trained by other processes; %-%-list tells how far they are", out)
+    assert.matches("1 runs are trained by other processes; %-%-list shows how far they are", out)
     assert.matches("  1  running   tiny%-fp32  epoch %d+/100000", listed)
     for _ = 1, 200 do
       if states()[1]:find " begun " then break end

@@ -1,6 +1,7 @@
 --- The command line: `mptl COMMAND ...`. A command is a file lua/mptl/cmd/NAME.lua that returns
--- {name =, summary =, configure = function (parser), run = function (args) -> exit status}; one that is absent is not listed.
--- Exit status: 0 well, 1 failure at run time, 2 wrong usage, 130 interrupted.
+-- {name =, summary =, configure = function (parser), run = function (args) -> exit status}. A
+-- command whose file is absent is not listed.
+-- Exit status: 0 success, 1 failure at run time, 2 wrong usage, 130 interrupted.
 local argparse = require "argparse"
 local misuse = require "mptl.misuse"
 local shell = require "mptl.shell"
@@ -12,30 +13,30 @@ M.commands = { "train", "eval", "plan", "sweep", "report", "round", "formats", "
 
 --- Loads a command.
 -- @param name its name
--- @return its table; nil when there is none
+-- @return its table; nil when there is no such command
 function M.command(name)
   local module = "mptl.cmd." .. name
   return package.searchpath(module, package.path) and require(module) or nil
 end
 
---- A command made of others: each is a file lua/mptl/cmd/NAME_PART.lua of the same form.
+--- A command with sub-commands: each is a file lua/mptl/cmd/NAME_PART.lua of the same form.
 -- @param name its name
--- @param summary a line
--- @param parts list of names
+-- @param summary one line
+-- @param parts names of the sub-commands
 -- @return its table
-function M.group(name, summary, parts)
-  local group = { name = name, summary = summary }
-  function group.configure(parser)
+function M.family(name, summary, parts)
+  local family = { name = name, summary = summary }
+  function family.configure(parser)
     parser:command_target "part"
     for _, part in ipairs(parts) do
       local command = M.command(("%s_%s"):format(name, part))
       if command then command.configure(parser:command(part, command.summary)) end
     end
   end
-  function group.run(args)
+  function family.run(args)
     return M.command(("%s_%s"):format(name, args.part)).run(args)
   end
-  return group
+  return family
 end
 
 --- The commands that this installation has.
@@ -52,12 +53,13 @@ local function overview()
   }
   for _, command in ipairs(M.available()) do lines[#lines + 1] = ("  %-8s %s"):format(command.name, command.summary) end
   lines[#lines + 1] = ""
-  lines[#lines + 1] = "mptl COMMAND --help tells a command's options; mptl --version the version."
+  lines[#lines + 1] = "mptl COMMAND --help lists options; mptl --version prints the version."
   lines[#lines + 1] = "First steps: " .. shell.command { "train", "resnet18_cifar.lua", "--quick" }
   return table.concat(lines, "\n") .. "\n"
 end
 
--- argparse prints help and exits by itself; here it raises this token, so that nothing but the host ends the process.
+-- argparse would print the help and exit. Here it raises this token instead, so that only the host
+-- ends the process.
 local help_wanted = {}
 
 local function help_flag(parser)
@@ -82,7 +84,8 @@ function M.parser(command)
   return parser
 end
 
--- Prints an error on one line; of a module that is missing without the list of all files that were tried.
+-- Prints an error on one line. For a missing module it leaves out the list of files that were
+-- tried.
 local function complain(name, message)
   local text = misuse.text(message):gsub("(module '[^\n]-' not found):\n.*", "%1 in the usual places, LUA_PATH or LUA_CPATH")
   text = text:gsub("%s+$", ""):gsub("\n%s*", " ")
@@ -90,7 +93,7 @@ local function complain(name, message)
   io.stderr:write(("%s: %s\n"):format(name, text))
 end
 
--- The words of the command whose options are meant: its name, and of a group the part's.
+-- The words that name the command: its name, and that of the sub-command if it has any.
 local function name_of(command, parser, argv)
   for _, sub in ipairs(parser._commands) do
     if sub._name == argv[1] then return { command.name, sub._name } end
@@ -98,7 +101,7 @@ local function name_of(command, parser, argv)
   return { command.name }
 end
 
--- argparse's message on one line, with its hint in the form of all others.
+-- argparse's message on one line, with its hint in the same form as everywhere else.
 local function parse_message(words, parser, message)
   message = message:gsub("\nDid you mean (.-)%?$", " (did you mean %1?)"):gsub("\n%s*", " ")
   if message:match "^unknown option" or message:match "^too many" then
@@ -112,7 +115,7 @@ local function parse_message(words, parser, message)
   return message
 end
 
--- Which of a parser and its sub-commands the arguments ask help of.
+-- The help of the command, or of the sub-command that the arguments name.
 local function help_of(parser, argv)
   local current = parser
   for _, word in ipairs(argv) do
@@ -126,7 +129,8 @@ local function help_of(parser, argv)
   return current:get_help()
 end
 
--- Arguments where a negative number after an option is its value (--epochs -1), for which argparse would look among the options.
+-- Joins a negative number to the option before it (--epochs=-1): argparse would take it for an
+-- option.
 local function with_negative_values(argv)
   local words = {}
   for _, word in ipairs(argv) do
@@ -152,7 +156,7 @@ local function parse(command, argv)
       end
     end
   end
-  if ok and result.surplus and #result.surplus > 0 then -- argparse itself would not say which
+  if ok and result.surplus and #result.surplus > 0 then -- argparse's own message does not name them
     ok, result = false, "too many arguments: " .. table.concat(result.surplus, " ")
   end
   if ok then return result end

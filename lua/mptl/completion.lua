@@ -9,9 +9,10 @@ local function add_list(list, found)
   end
 end
 
--- Names that can follow a value: fields of tables, methods of objects. Values are read raw: none of a user's code runs.
+-- Names that can follow a value: fields of tables, methods of objects. Reads values raw, so that no
+-- code of the user's runs.
 local function names_of(value, found, depth)
-  if depth > 16 then return end -- classes that are each other's
+  if depth > 16 then return end -- two metatables may be each other's __index
   if type(value) == "table" then
     for key in next, value do
       if type(key) == "string" then found[key] = true end
@@ -26,8 +27,8 @@ end
 
 --- Candidates for the word before the cursor.
 -- @param env table of globals
--- @param word a chain of names such as "mptl.prec" or "graph:op"
--- @return sorted list of whole words
+-- @param word a chain of names such as "mptl.prec" or "graph:op", of which the last is incomplete
+-- @return sorted list of complete words
 -- @usage completion.candidates({ mptl = { nn = {}, name = "" } }, "mptl.n") --> { "mptl.name", "mptl.nn" }
 function M.candidates(env, word)
   local chain, prefix = word:match("^(.*[%.:])([%a_]?[%w_]*)$")

@@ -1,4 +1,5 @@
---- What convolutions and linear layers multiply in: the narrowest type that is exact for a pass's two operands.
+--- The types that convolutions and linear layers multiply: for each pass the narrowest one in which
+-- the products of its two operands are exact.
 local core = require "mptl.core"
 local json = require "mptl.json"
 
@@ -7,22 +8,24 @@ local M = {}
 --- The types of an operator's passes.
 -- @param op an operator of a described graph (plan.graph)
 -- @param compute the setting: "auto", "f32", "narrow", "fp8", "tf32"
--- @param device that computes, "cpu" when nil
--- @return of the forward pass, of the gradient of the input, of the gradient of the weights; nil where there is no matrix product
+-- @param device the device that computes, "cpu" when nil
+-- @return the types of the forward pass, of the gradient of the input and of the gradient of the
+--   weights; nil for an operator without matrix products
 function M.passes(op, compute, device)
   if not op.gemm then return nil end
   local x, theta = op.inputs[1].v.format, op.theta.format
-  -- several gradients are not on one grid: a sum is not rounded, and with FP(e,m,auto) each part has a bias shift of its own
+  -- A gradient with several consumers is in binary32: it is an unrounded sum. Where each consumer
+  -- has its own channels there is no sum, but with FP(e,m,auto) each part has its own bias shift.
   local shared = op.shared_out and not op.dv.format:find "auto"
   local dy = #op.consumers > 1 and not shared and "fp32" or op.dv.format
   local function product(a, b) return core.compute(a, b, compute, device, op.groups) end
   return product(x, theta), product(dy, theta), product(x, dy)
 end
 
---- How a device's library multiplies for an operator, as `--json` prints it.
--- @param products what program:products or core.predict_products returned
--- @param operator its index
--- @return list of tables that mptl.json encodes in a fixed order; nil where there is nothing
+--- How a device's library computes an operator's products, as `--json` prints it.
+-- @param products the result of program:products or core.predict_products
+-- @param operator the operator's index
+-- @return list of tables that mptl.json encodes in a fixed order; nil when there are no products
 function M.products_table(products, operator)
   local list = {}
   for _, p in ipairs(products) do
@@ -34,10 +37,10 @@ function M.products_table(products, operator)
   return #list > 0 and json.array(list) or nil
 end
 
---- The same of all operators, as text.
--- @param products as above
--- @param names of the operators, by index
--- @return lines, of which the first is empty; none where there is nothing
+--- The same for all operators, as text.
+-- @param products as in M.products_table
+-- @param names names of the operators, by index
+-- @return list of lines, the first of them empty; an empty list when there are no products
 function M.products_text(products, names)
   local width, lines = 8, {}
   for _, p in ipairs(products) do width = math.max(width, #names[p.operator]) end

@@ -1,6 +1,6 @@
---- The configuration of a run: all that is decided before the run, from a script's fields and the
--- options that are given. It is made once, here, and only read afterwards: to assign a field, or to
--- read one that it does not have, is an error.
+--- The configuration of a run: everything that is decided before it, from a script's fields and the
+-- given options. It is made once, here, and read-only afterwards: to assign a field, or to read one
+-- that it does not have, is an error.
 local core = require "mptl.core"
 local data = require "mptl.data"
 local json = require "mptl.json"
@@ -20,8 +20,8 @@ M.objects = {
   "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input",
 }
 
--- Settings that are no options, before these in config.json and behind them; results as in
--- options.rows.
+-- Settings that are no options: before the options in config.json, and behind them. results means
+-- the same as in options.rows.
 local before = {
   { "script" }, { "path", results = false }, { "version", results = false }, { "classes" }, { "input" },
 }
@@ -38,11 +38,11 @@ for _, rows in ipairs { before, options.rows, behind } do
   end
 end
 
--- How to have another value, for messages.
+-- How to change a field, for messages.
 local way = "options of script.configure and fields of the script"
 
--- The side and the batch to which --quick makes larger ones small, the batch so that few images are
--- enough steps.
+-- --quick reduces images and batches to these sizes. Smaller batches make enough steps of few
+-- images.
 local quick_side, quick_batch = 64, 128
 
 -- A copy with the same metatable and one field replaced.
@@ -62,8 +62,9 @@ local function choose_policy(fields, args, cfg)
   local overrides = {}
   for _, option in ipairs(policy_options) do
     local from_script = fields[option]
-    -- another policy than the script's, by name, keeps the script's formats, and the options that it has by default
-    -- itself: the baselines do not promote unless they are told to. What a policy's file itself says, holds
+    -- A policy given by name replaces the script's but takes over its formats, and those of its
+    -- options that the named policy has a default for: so operator, amp and uniform_low promote
+    -- only when told to. Options that a policy's file sets itself stay.
     local own, in_file = policy.options[option] ~= nil, name and name:match "%.lua$"
     local keeps = option == "formats" and not (own and in_file) or own and not in_file
     if from_script == nil and name and fields.precision and keeps then
@@ -71,7 +72,7 @@ local function choose_policy(fields, args, cfg)
     end
     if from_script ~= nil and precision.accepts(policy, option) then overrides[option] = from_script end
     if args[option] ~= nil then
-      -- formats and threshold are harmless where nothing is low: a list of runs may give them for all
+      -- fp32 and uniform ignore these options, so that a sweep may set them for all its runs.
       if precision.accepts(policy, option) then
         overrides[option] = args[option]
       elseif policy.name ~= "fp32" and policy.name ~= "uniform" then
@@ -90,8 +91,8 @@ local function choose_policy(fields, args, cfg)
   misuse.usage("%s", misuse.text(result))
 end
 
--- Shape of the images and number of classes: the data set's (of synthetic, the script's own data
--- set's), unless the script says.
+-- Sets the shape of the images and the number of classes: the script's, else the data set's. When
+-- synthetic images stand in for the script's data set, they have its shape.
 local function choose_shape(fields, args, cfg)
   local own = cfg.dataset == "synthetic" and fields.dataset or nil
   local input, classes = data.shape(own or cfg.dataset, not own and cfg.data, not own and cfg.image_size or nil)
@@ -118,7 +119,8 @@ local function resolve(fields, args)
   cfg.loss_scale = fields.loss_scale or loss_scale.dynamic {}
   if cfg.lr then cfg.optimizer = with_field(cfg.optimizer, "lr", cfg.lr) end
   if args.quick and not args.batch and cfg.batch > quick_batch then
-    -- the learning rate goes with the batch (Goyal and others, "Accurate, large minibatch SGD", 2017)
+    -- The learning rate is proportional to the batch size (Goyal and others, "Accurate, large
+    -- minibatch SGD", 2017).
     if not args.lr then
       cfg.optimizer = with_field(cfg.optimizer, "lr", cfg.optimizer.lr * quick_batch / cfg.batch)
     end
@@ -132,7 +134,7 @@ local function resolve(fields, args)
   return cfg
 end
 
--- Opens a device; returns its own name, "cuda:0" for "cuda".
+-- Opens a device; returns its full name, "cuda:0" for "cuda".
 local function open_device(name)
   local ok, opened = pcall(core.device, name)
   if ok then return opened end
@@ -160,8 +162,8 @@ end
 local class = configuration_class()
 
 --- Makes the configuration of a loaded script. It opens the device.
--- @param fields what script.load returned
--- @param args table of options by name, which win; nil where not given
+-- @param fields the result of script.load
+-- @param args options by name, which win over the script; nil where not given
 -- @return the configuration: every option, name, path, classes, input, model, optimizer, schedule,
 --   loss_scale, precision
 function M.make(fields, args)
@@ -173,9 +175,10 @@ function M.make(fields, args)
   return misuse.object(class, values)
 end
 
---- Raises what make would raise, except for the device: another machine may have it.
--- @param fields what script.load returned
--- @param args table of options by name
+--- Raises the errors that make would raise, but does not open the device: the run may be meant for
+-- another machine.
+-- @param fields the result of script.load
+-- @param args options by name
 function M.check(fields, args)
   resolve(fields, args)
 end
@@ -201,15 +204,15 @@ function M.settings(cfg)
   return json.object(M.settings_names, result)
 end
 
---- Whether another value of a setting changes results. Settings without a row do.
--- @param name of the setting
+--- Whether another value of a setting changes results. Unknown settings do.
+-- @param name name of the setting
 -- @return true or false
 function M.changes_results(name)
   return not free[name]
 end
 
---- The settings that change results: a run and its continuation have the same ones.
--- @param settings what M.settings returned, or a checkpoint holds
+--- The settings that change results: a run and its continuation must agree on them.
+-- @param settings the result of M.settings, or settings from a checkpoint
 -- @return a table
 function M.essential(settings)
   local result = {}

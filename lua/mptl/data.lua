@@ -1,4 +1,4 @@
---- Data sets by name: where they are looked for, their shapes, what they are normalised with.
+--- Data sets by name: where to look for them, their shapes, mean and deviation for normalising.
 -- @module mptl.data
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
@@ -6,8 +6,9 @@ local shell = require "mptl.shell"
 
 local M = {}
 
--- Means and standard deviations of the training images' channels, in units of the full range. CIFAR's are those of the
--- published experiments. Sides are in pixels; classes of imagenet are counted where the data are.
+-- side: of the images, in pixels. classes: of imagenet only where no data are found; else they are
+-- counted. mean, std: of each channel of the training images, in units of the full range; CIFAR's
+-- as in the published experiments.
 local sets = {
   cifar10 = {
     title = "CIFAR-10", side = 32, classes = 10, mean = { 0.4914, 0.4822, 0.4465 }, std = { 0.2023, 0.1994, 0.2010 },
@@ -19,10 +20,10 @@ local sets = {
   synthetic = { side = 32, classes = 10, any_side = true, mean = { 0.5, 0.5, 0.5 }, std = { 0.15, 0.15, 0.13 } },
 }
 
--- Images of the synthetic sets: so many, or as many as take so many bytes.
+-- The most images of the synthetic sets, and the most bytes that they may take.
 local synthetic = { train = { images = 50000, bytes = 2 ^ 28 }, test = { images = 10000, bytes = 2 ^ 26 } }
 
-local packed_name = "imagenet.mptl" -- of a packed data set in one of the places
+local packed_name = "imagenet.mptl" -- name of a packed data set in a folder of data sets
 
 --- The accepted names.
 M.names = { "cifar10", "cifar100", "imagenet", "synthetic" }
@@ -37,9 +38,10 @@ local function lookup(name)
   return set
 end
 
---- The directories in which data sets are looked for, in this order.
--- A directory that was asked for is the only one: another data set in its place would go unnoticed.
--- @param dir directory that was asked for, or nil: then $MPTL_DATA and $XDG_DATA_HOME/mptl (or ~/.local/share/mptl)
+--- The directories to look for data sets in, in this order. A directory that the user names is the
+-- only one, so that no other data set is taken silently.
+-- @param dir directory that the user names; nil for $MPTL_DATA and $XDG_DATA_HOME/mptl (or
+--   ~/.local/share/mptl)
 -- @return a list
 function M.places(dir)
   if dir then return { dir } end
@@ -53,7 +55,8 @@ function M.places(dir)
   return places
 end
 
--- Encoded images at a place: the path, the number of classes, the function of the core that opens them; nil when there are none.
+-- Encoded images at a place: their path, the number of classes, and the function of the core that
+-- opens them; nil when there are none.
 local function find_encoded(place)
   for _, path in ipairs{ place, place .. "/" .. packed_name } do
     local classes = core.images_packed_classes(path)
@@ -65,7 +68,7 @@ local function find_encoded(place)
   end
 end
 
--- As M.find, and as third what find_encoded gives.
+-- Returns the results of M.find, and as third result the opening function from find_encoded.
 local function locate(name, dir)
   local set = lookup(name)
   if name == "synthetic" then return nil end
@@ -81,19 +84,21 @@ local function locate(name, dir)
 end
 
 --- Where a data set is.
--- @param name one of `names`
--- @param dir directory that was asked for, or nil; of imagenet also a packed file
--- @return the directory that holds the training set's files, or the packed file, and the number of classes; nil when there is
---   none, and for "synthetic", which has no files
+-- @param name one of M.names
+-- @param dir directory that the user names, or nil; for imagenet also a packed file
+-- @return the directory with the training set's files, or the packed file, and the number of
+--   classes; nil when there is none, and for "synthetic", which has no files
 function M.find(name, dir)
   local found, classes = locate(name, dir)
   return found, classes
 end
 
---- The shape of a data set's images, and its number of classes: counted for imagenet, where it is found, else 1000.
--- @param name one of `names`
+--- The shape of a data set's images, and its number of classes. Classes of imagenet are counted, or
+-- 1000 when it is not found.
+-- @param name one of M.names
 -- @param dir where to look; false: nowhere
--- @param side of the images, or nil; an error for data sets whose images have one of their own
+-- @param side side of the images, or nil; an error for data sets whose images all have the same
+--   size
 -- @return {channels, height, width}, classes
 function M.shape(name, dir, side)
   local set = lookup(name)
@@ -128,7 +133,8 @@ local function check_limit(options, field)
   return limit
 end
 
--- By name: (what M.open makes, the function that opens encoded images, the split, its limit, the options) -> the split's data.
+-- By data set: function (the result of M.open so far, opening function of encoded images, split,
+-- limit of its images, options) -> the core's data set.
 local openers = {}
 
 function openers.cifar10(opened, _, split, limit)
@@ -137,7 +143,8 @@ end
 
 openers.cifar100 = openers.cifar10
 
--- A test image's shorter side becomes 256 where the network takes 224.
+-- The shorter side of a test image becomes 256 pixels for networks that take 224, and in proportion
+-- for others.
 function openers.imagenet(opened, open, split, limit, options)
   local side = options.image_size or sets.imagenet.side
   return core.dataset_encoded(open{ path = opened.dir, split = split }, { split = split, side = side, limit = limit,
@@ -156,11 +163,13 @@ local fields = {
 }
 
 --- Opens a data set.
--- @param options `dataset` one of `names`; `dir` where to look; `image_size` side of the images of imagenet (224) or synthetic
---   (32); `limit_train`, `limit_test` keep that many images, of imagenet spread evenly over all, else from the beginning;
---   `on_bad_image` "stop" (default) or "skip" what cannot be decoded; `seed` of the synthetic set (0)
--- @return a table: `train` and `test` (data sets of the core), `mean` and `std` (a number for each channel), `classes`, `name`,
---   `dir` where there is one, and `encoded`, whether images are decoded whenever they are needed
+-- @param options `dataset`: one of M.names; `dir`: where to look; `image_size`: side of the images
+--   of imagenet (default 224) or synthetic (32); `limit_train`, `limit_test`: how many images to
+--   keep, of imagenet spread evenly over all, else the first ones; `on_bad_image`: "stop" (default)
+--   or "skip" when an image cannot be decoded; `seed`: of the synthetic set (0)
+-- @return a table: `train` and `test` (data sets of the core), `mean` and `std` (a number for each
+--   channel), `classes`, `name`, `dir` (nil for synthetic), and `encoded`: whether images are
+--   decoded each time they are needed
 -- @usage local d = mptl.data.open{ dataset = "cifar10", dir = "cifar-10-batches-bin", limit_train = 5000 }
 function M.open(options)
   for key in pairs(options) do

@@ -1,13 +1,14 @@
---- Whether a configuration can be trained on its data: what cannot be is refused before the first step.
+--- Checks that a configuration can be trained on its data, before the first step.
 local misuse = require "mptl.misuse"
 
 local M = {}
 
---- Refuses a batch of which an epoch could not be finished: its last one may be smaller than an operator can be trained with.
+--- Raises an error unless all batches of an epoch can be trained. The last batch may be smaller
+-- than the others, and an operator such as batch norm needs a least number of samples.
 -- @param cfg the configuration
--- @param count training images
+-- @param count number of training images
 -- @param graph the engine's graph
--- @return the least batch that all operators can be trained with
+-- @return the smallest batch size that all operators can be trained with
 function M.batch(cfg, count, graph)
   if cfg.batch > count then
     misuse.usage("--batch %d: larger than the training set, accepted are 1 to its %d images", cfg.batch, count)
@@ -28,9 +29,9 @@ function M.batch(cfg, count, graph)
   return least
 end
 
---- Refuses a data set of more classes than the network has.
+--- Raises an error when the data set has more classes than the network.
 -- @param cfg the configuration
--- @param opened what data.open returned
+-- @param opened the result of data.open
 function M.classes(cfg, opened)
   if opened.classes > cfg.classes then
     misuse.usage("dataset %s: %d classes, the network has %d", cfg.dataset, opened.classes, cfg.classes)

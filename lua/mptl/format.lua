@@ -1,4 +1,4 @@
---- Number formats, for reading and for rounding by hand.
+--- Number formats: their properties, and rounding to them.
 -- @usage
 -- local f = mptl.format "FP(4,3,4)"
 -- f.max                     --> 30.0
@@ -18,9 +18,10 @@ end
 
 --- Rounds values to the format.
 -- @param x a number, a list of numbers or a tensor
--- @param options `mode` (one of M.modes, default nearest_even), `overflow` ("saturate", the default, or "inf"); for the
---   stochastic mode `seed`, `stream`, `step` and `index` (of the first element)
--- @return the same kind of thing, rounded
+-- @param options `mode` (one of M.modes, default nearest_even), `overflow` ("saturate", the
+--   default, or "inf"); for the stochastic mode `seed`, `stream`, `step` and `index` (of the first
+--   element)
+-- @return the rounded values, of the same type as x
 -- @return statistics: elements, underflow, overflow, inf_in, nan_in, max_abs, format
 function methods:round(x, options)
   local y, stats = misuse.call(core.round, list_of(x), self.name, options)
@@ -28,23 +29,23 @@ function methods:round(x, options)
   return y, stats
 end
 
---- The codes of values, rounded first: 1, 2 or 4 bytes each, little-endian.
--- @param x as for round
--- @param options as for round
--- @return a string
--- @return statistics, as of round
+--- Rounds values and encodes them: 1, 2 or 4 bytes each, little-endian.
+-- @param x as in round
+-- @param options as in round
+-- @return a string of codes
+-- @return statistics, as in round
 function methods:encode(x, options)
   return misuse.call(core.encode, list_of(x), self.name, options)
 end
 
 --- The values of codes.
--- @param codes a string, as encode gives it
+-- @param codes a string from encode
 -- @return list of numbers
 function methods:decode(codes)
   return misuse.call(core.decode, codes, self.name)
 end
 
---- All finite values of a format of up to 16 bits, in ascending order; zero once.
+--- All finite values of the format, which must have at most 16 bits, in ascending order; zero once.
 -- @return list of numbers
 function methods:list()
   if self.bits > 16 then misuse.raise("list: format %s has %d bits, accepted are formats of up to 16", self.name, self.bits) end
@@ -56,7 +57,8 @@ function methods:list()
   return all
 end
 
---- The format that FP(e,m,auto) becomes for values of this largest magnitude; other formats stay what they are.
+--- The format that FP(e,m,auto) becomes for values with this largest magnitude; other formats do
+-- not change.
 -- @param largest a number
 -- @return a format
 function methods:fit(largest)
@@ -74,8 +76,9 @@ function mt.__eq(a, b) return a.name == b.name end
 
 --- A format by its name.
 -- @param name fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2, FP(e,m,b) or FP(e,m,auto)
--- @return its facts: name, e, m, b, bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan, values (how
---   many finite ones), max_code, code_size; and the methods above
+-- @return an object with the methods above and the fields name, e, m, b, bits, max, min_normal,
+--   min_subnormal, epsilon, has_infinity, has_nan, values (number of finite values), max_code,
+--   code_size
 function M.parse(name)
   return misuse.object(mt, misuse.call(core.format, tostring(name)))
 end

@@ -1,23 +1,24 @@
---- help() of the interactive Lua: what there is, told from the doc comments of the sources and each module's own usage lines.
+--- help() of the interactive Lua, made from the doc comments of the sources and the usage lines of
+-- modules.
 local M = {}
 
 local overview = [[
 mptl        the library: mptl.nn, mptl.precision, mptl.optim, mptl.schedule, mptl.loss_scale, mptl.script
-nn          layers, modules, models                          nn.Sequential{ nn.Flatten(), nn.Linear{ 3072, 10 } }
+nn          layers, modules, networks                        nn.Sequential{ nn.Flatten(), nn.Linear{ 3072, 10 } }
 precision   policies                                         precision.demotion{ ratio = 0.5 }
 mptl.format number formats                                   mptl.format "FP(4,3,4)":list()
 mptl.round  rounding, with statistics                        mptl.round({ 1.06, 470 }, "FP(4,3,4)")
-core        the engine below all that
-open(NAME)  opens a model script: sets script, graph, plan      open "resnet18_cifar"
+core        the engine in C
+open(NAME)  opens a model script: sets script, graph, plan   open "resnet18_cifar"
 help(x)     about a module or a function                     help(nn)  help(precision.demotion)
 
 A session:
   open "resnet18_cifar"
   plan.graph:ratio_lo()
   for _, g in ipairs(plan.graph:groups()) do print(g) end
-  precision.plan(precision.operator(), graph, 128).graph:measure()]]
+  precision.plan(precision.operator(), graph, 128).graph:ratios()]]
 
--- The doc comment above a line of a file: list of lines without the dashes; nil when there is none.
+-- The doc comment above a line of a file: list of lines without dashes; nil when there is none.
 local function comment_above(path, line)
   local lines = {}
   local file = io.open(path)
@@ -40,13 +41,24 @@ local function function_doc(f)
   return comment_above(info.source:sub(2), info.linedefined)
 end
 
--- What is known of a field of a module: list of lines, or nil.
+-- The documentation of a module's field: list of lines, or nil.
 local function entry_doc(module, name)
   local value = module[name]
   local usage = type(module.help) == "table" and module.help[name]
   if usage then return { usage } end
   if type(value) == "table" and value.usage then return { value.usage } end
   if type(value) == "function" then return function_doc(value) end
+end
+
+-- The first sentence of a documentation.
+local function summary(doc)
+  local lines = {}
+  for _, line in ipairs(doc) do
+    if line == "" or line:find "^@" then break end
+    lines[#lines + 1] = line
+  end
+  local text = table.concat(lines, " ")
+  return text:match "^(.-%.)%s" or text ~= "" and text or doc[1]
 end
 
 local function module_text(module)
@@ -60,8 +72,7 @@ local function module_text(module)
   table.sort(names)
   for _, name in ipairs(names) do
     local doc = entry_doc(module, name)
-    local first = doc and doc[1] or type(module[name])
-    lines[#lines + 1] = ("%-" .. width .. "s  %s"):format(name, first)
+    lines[#lines + 1] = ("%-" .. width .. "s  %s"):format(name, doc and summary(doc) or type(module[name]))
   end
   return table.concat(lines, "\n")
 end
@@ -77,8 +88,8 @@ local function owner(x)
   end
 end
 
---- The help text on a thing.
--- @param x a module, a function, a class of modules; nil for the overview
+--- The help text about a value.
+-- @param x a module, a function or a class of layers; nil for the overview
 -- @return text of one or more lines
 function M.text(x)
   if x == nil then return overview end

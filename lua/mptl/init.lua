@@ -1,6 +1,6 @@
 --- mptl: training with low-precision floating-point assignments.
--- `local mptl = require "mptl"`; works in a stock Lua 5.4 and in the program `mptl`. The parts are loaded when first used:
--- mptl.nn, mptl.precision, mptl.optim, ... are the files lua/mptl/NAME.lua.
+-- `local mptl = require "mptl"` works in a stock Lua 5.4 and in the program `mptl`. A part, such as
+-- mptl.nn, is the file lua/mptl/NAME.lua and is loaded when it is first used.
 local core = require "mptl.core"
 
 local M = {

@@ -1,9 +1,10 @@
---- JSON through dkjson, with the fields of an object in a given order.
+--- JSON by dkjson, with the fields of an object in a given order.
 local dkjson = require "dkjson"
 
 local M = { null = dkjson.null }
 
---- A table whose fields are written in this order (others follow).
+--- A table whose fields are written in a given order. Name all fields: others follow in random
+-- order.
 -- @param order list of field names
 -- @param fields the table
 -- @return the table
@@ -12,14 +13,14 @@ function M.object(order, fields)
   return setmetatable(fields, { __jsontype = "object", __jsonorder = order })
 end
 
---- A table that is written as a list even when it is empty.
+--- A table that is written as a list, even when it is empty.
 -- @param list the table
 -- @return the table
 function M.array(list)
   return setmetatable(list, { __jsontype = "array" })
 end
 
--- All names of fields in a value, sorted: the order in which objects without one of their own are written.
+-- The names of all fields in a value, sorted: the order of objects that json.object did not make.
 local function sorted_names(value)
   local seen, names = {}, {}
   local function visit(v)
@@ -37,7 +38,8 @@ local function sorted_names(value)
   return names
 end
 
---- Text of a value, the same for the same value. Infinities and NaN, which JSON does not have, become null.
+--- The text of a value; equal values have equal texts. JSON has no infinity and no NaN: they become
+-- null.
 -- @param value the value
 -- @param options {indent = true for several lines}
 -- @return a string
@@ -47,7 +49,7 @@ end
 
 --- The value of a text.
 -- @param text a string
--- @return the value (null as nil), or nil and a message with the place of the mistake
+-- @return the value (null as nil); or nil and a message with the position of the mistake
 function M.decode(text)
   local value, place, message = dkjson.decode(text, 1, nil)
   if message then return nil, ("%s at byte %d"):format(message, place) end

@@ -1,5 +1,6 @@
---- Files of JSON lines that a run appends to: {"step":7,...} or {"epoch":2,...} first, in order. A run that goes on from a
--- checkpoint cuts them back to what was written before it.
+--- Files of JSON lines that a run appends to. Lines begin with their step or epoch, {"step":7,...}
+-- or {"epoch":2,...}, and come in that order. A run that continues from a checkpoint first removes
+-- the lines that were written after it.
 local core = require "mptl.core"
 local lfs = require "lfs"
 
@@ -12,19 +13,19 @@ local function pattern_of(field)
   return ('^%%s*{%%s*"%s"%%s*:%%s*(%%d+)%%s*[,}]'):format(field)
 end
 
---- What a line begins with.
+--- The step or epoch that a line begins with.
 -- @param line its text
--- @param field the name that it begins with
--- @return a number; nil when the line does not begin so
+-- @param field "step" or "epoch"
+-- @return a whole number; nil when the line does not begin with that field
 function M.place(line, field)
   return math.tointeger(tonumber(line:match(pattern_of(field))))
 end
 
---- Cuts a file back to the lines whose field is at most `last`; a line without an end goes too.
--- @param path the file; none is well, one that cannot be read is an error
--- @param field the name that lines begin with
+--- Cuts a file back to the lines whose field is at most `last`. Removes a line without an end, too.
+-- @param path the file; it may be missing, but a file that cannot be read is an error
+-- @param field "step" or "epoch"
 -- @param last a number
--- @return the texts of the lines that are left, without their ends
+-- @return the texts of the remaining lines, without their ends
 function M.keep_until(path, field, last)
   local kept, dropped = {}, false
   local file, message = core.open(path)
@@ -43,25 +44,26 @@ function M.keep_until(path, field, last)
   return kept
 end
 
---- Opens a file for adding lines. Here and below a failure raises "cannot write PATH: why".
+--- Opens a file for adding lines. This and the functions below raise "cannot write PATH: why".
 -- @param path the file
 -- @return the file: append(text), sync(), close()
 function M.open(path)
   return setmetatable({ file = core.appender(path) }, File)
 end
 
---- Adds a line, or several with their ends between them: all of it or nothing. The system has it then, the disk not yet.
--- @param text without the last end
+--- Adds a line, or several with their ends between them: all of it or nothing. The text may not be
+-- on the disk yet.
+-- @param text the text, without the last line's end
 function File:append(text)
   self.file:append(text .. "\n")
 end
 
---- Brings all lines to the disk.
+--- Waits until all lines are on the disk.
 function File:sync()
   self.file:sync()
 end
 
---- Closes the file; its lines are on the disk then.
+--- Closes the file, with all its lines on the disk.
 function File:close()
   self:sync()
   self.file:close()

@@ -1,5 +1,5 @@
---- Memory that programs will take, against what the system leaves to the process: refused before anything is computed, since a
--- library that gets no memory in the middle of a step may end the process.
+--- Compares the memory that programs will take with what the process may still have, before
+-- anything is computed: a library that gets no memory in the middle of a step may end the process.
 local core = require "mptl.core"
 
 local M = {}
@@ -8,9 +8,10 @@ local function gigabytes(bytes)
   return ("%.4g GB"):format(bytes / 1e9)
 end
 
---- What programs of one model take that run one after the other and share a workspace.
--- @param list of {assignment, {batch =, train =, ...}}, what core.predict_memory takes but for the device
--- @return bytes, of the host
+--- The memory of programs that share a model and a workspace and run one after the other.
+-- @param list list of {assignment, {batch =, train =, ...}}: arguments of core.predict_memory,
+--   without the device
+-- @return bytes of the host's memory
 function M.predict(list)
   local parameters, own, arena, scratch = 0, 0, 0, 0
   for _, program in ipairs(list) do
@@ -21,10 +22,11 @@ function M.predict(list)
   return parameters + own + arena + scratch
 end
 
---- Raises when programs take more than the process may have. Of a device's own memory nothing is known here.
--- @param what needs it, in words: "training"
+--- Raises an error when programs take more memory than the process may have. Checks the host's
+-- memory only, so does nothing when another device computes.
+-- @param what what needs the memory, in words: "training"
 -- @param device where the programs run
--- @param list as for M.predict
+-- @param list as in M.predict
 function M.check(what, device, list)
   if device ~= "cpu" then return end
   local available, limiter = core.memory_limit()

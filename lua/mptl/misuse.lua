@@ -1,10 +1,10 @@
---- Errors of the user's making: one line, at the line of the user's own code, naming what is accepted.
+--- Errors in user code: one line, with the position in the user's own code and what is accepted.
 local M = {}
 
 local library = debug.getinfo(1, "S").source:match("^(.*[/\\])misuse%.lua$")
 
---- Where the user's code called into the library: "file:line: ", or "" when no file of theirs is on the stack.
--- @return the position, as Lua's own errors spell it
+--- Where the user's code called the library.
+-- @return "file:line: ", as in Lua's own errors; "" when no file of the user's is on the stack
 function M.where()
   for level = 2, math.huge do
     local info = debug.getinfo(level, "Sl")
@@ -21,7 +21,7 @@ function M.raise(format, ...)
   error(M.where() .. format:format(...), 0)
 end
 
---- Calls f; an error without position (the engine's) is raised again at the user's line.
+--- Calls f. Raises the engine's errors, which have no position, again with the user's line.
 -- @param f the function
 -- @param ... its arguments
 -- @return what f returns
@@ -31,9 +31,10 @@ function M.call(f, ...)
   error(type(results[2]) == "string" and M.where() .. results[2] or results[2], 0)
 end
 
---- Any value as text for a message, whatever its metatable does.
--- @param value what came, from a user's script for example
--- @return text: as tostring's, but tables, functions and so on without text of their own are "a table", "a function"
+--- Any value as text for a message. Never raises an error, whatever metatable the value has.
+-- @param value any value, for example from a user's script
+-- @return what tostring returns; for tables, functions and so on without __tostring "a table",
+--   "a function"
 function M.text(value)
   local kind, mt = type(value), debug.getmetatable(value)
   if kind == "string" or kind == "number" or kind == "boolean" or kind == "nil" then return tostring(value) end
@@ -46,7 +47,7 @@ end
 
 local Usage = { __tostring = function(self) return self.message end }
 
---- Raises a mistake in how a command was called (exit status 2); tostring gives the message.
+--- Raises an error about how a command was called (exit status 2). tostring returns its message.
 -- @param format as in string.format
 -- @param ... its arguments
 function M.usage(format, ...)
@@ -60,7 +61,7 @@ function M.is_usage(e)
   return getmetatable(e) == Usage
 end
 
--- How many letters are to be changed, left out, put in, or swapped with the next one.
+-- Edit distance: how many letters to change, remove, insert or swap with the next one.
 local function distance(a, b)
   local before, row = nil, {}
   for j = 0, #b do row[j] = j end
@@ -79,12 +80,13 @@ local function distance(a, b)
 end
 
 --- A hint for a misspelt word.
--- @param word what came
+-- @param word what the user wrote
 -- @param list the accepted words
 -- @return ' (did you mean "x"?)' or ""
 function M.suggest(word, list)
   word = M.text(word)
-  local best, least = nil, math.min(math.max(1, #word // 3) + 1, #word) -- not all of the word
+  -- About a third of the letters may be wrong, but never all of them.
+  local best, least = nil, math.min(math.max(1, #word // 3) + 1, #word)
   for _, candidate in ipairs(list) do
     local d = distance(word, candidate)
     if d < least then best, least = candidate, d end
@@ -104,8 +106,8 @@ function M.names(t)
   return names
 end
 
---- Raises unless every named field of an options table is accepted.
--- @param what the thing the options are for
+--- Raises an error unless every named field of an options table is accepted.
+-- @param what what the options are for, for messages
 -- @param options the table
 -- @param accepted list of names
 function M.check_fields(what, options, accepted)
@@ -122,19 +124,20 @@ local function shown(value)
   return type(value) == "string" and ("%q"):format(value) or M.text(value)
 end
 
---- Raises for an assignment to what only shows how things are.
--- @param what is assigned to, as "tensor.format"
--- @param value that came
--- @param way to do it, in words; nil where there is none
+--- Raises an error about an assignment to a read-only field.
+-- @param what the field, for example "tensor.format"
+-- @param value the value that was to be assigned
+-- @param way how to change the field, in words; nil where it cannot be changed
 function M.assigned(what, value, way)
-  M.raise("%s = %s: cannot be assigned, %s", what, shown(value), way and "accepted are " .. way or "it only tells what is")
+  M.raise("%s = %s: cannot be assigned, %s", what, shown(value),
+    way and "accepted are " .. way or "it is read-only")
 end
 
---- A table to read: as another one, tables in it likewise; assignments are errors.
+--- A read-only view of a table and of the tables in it: assignments are errors.
 -- @param what its name in messages
--- @param t the other table
--- @param way to have it otherwise, in words, or nil
--- @return the table
+-- @param t the table
+-- @param way how to change its fields, in words, or nil
+-- @return the view
 function M.read_only(what, t, way)
   local function field(key)
     return type(key) == "number" and ("%s[%d]"):format(what, key) or ("%s.%s"):format(what, tostring(key))
@@ -153,14 +156,14 @@ function M.read_only(what, t, way)
   })
 end
 
-local hidden = {} -- the key of an object's values: behind it no assignment reaches them
+local hidden = {} -- an object keeps its values under this key, where no assignment reaches them
 
---- A class of objects that scripts see: unknown fields are errors instead of nil, and so is every assignment.
+--- A class of objects that scripts see. To read an unknown field or to assign any is an error.
 -- @param what the name of such an object in messages
 -- @param methods table of functions
 -- @param getters table of functions of the object, for fields computed on access
--- @param fields list of the names of plain fields; those an object lacks are nil
--- @param ways field -> how to change it, in words; nil for none
+-- @param fields list of the names of plain fields; a field that an object lacks is nil
+-- @param ways field -> how to change it, in words; nil where no field can be changed
 -- @return a metatable
 -- @usage
 -- local mt = misuse.strict("group", {}, {}, { "index" })
@@ -180,7 +183,7 @@ function M.strict(what, methods, getters, fields, ways)
     if methods[key] then return methods[key] end
     if getters[key] then return getters[key](self) end
     local value = rawget(self, hidden)[key]
-    if value ~= nil or known[key] then return value end -- an optional field
+    if value ~= nil or known[key] then return value end -- nil: an optional field
     refuse(key)
   end
   function mt.__newindex(_, key, value)
@@ -191,15 +194,15 @@ function M.strict(what, methods, getters, fields, ways)
 end
 
 --- An object of a class.
--- @param mt as M.strict returned it
--- @param values table of its fields, and of what its methods keep
+-- @param mt a class from M.strict
+-- @param values table of its fields, and of what its methods store
 -- @return the object
 function M.object(mt, values)
   return setmetatable({ [hidden] = values }, mt)
 end
 
---- The values of an object, which its own methods may change.
--- @param object as M.object returned it
+--- The values of an object, for its own methods, which may change them.
+-- @param object an object from M.object
 -- @return the table
 function M.values(object)
   return rawget(object, hidden)

@@ -1,6 +1,6 @@
---- The options that train, eval, plan and bench step share: one table, read by the command line, by the check of a script's
--- fields, by the help, by configurations (configuration.lua) and by sweeps. An option is a row here
--- and its use.
+--- The options that train, eval, plan and bench step share: one table, read by the command line, by
+-- the check of a script's fields, by the help, by configurations (configuration.lua) and by sweeps.
+-- To add an option, add a row here and use it.
 local core = require "mptl.core"
 local data = require "mptl.data"
 local lfs = require "lfs"
@@ -9,32 +9,34 @@ local precision = require "mptl.precision"
 
 local M = {}
 
--- name, type (see types), limits (above: they exclude min), argument, help, and
---   default         where neither the script nor the command line gives a value
---   quick           the value under --quick, where the command line gives none
---   results = false it does not change results: a run may go on with another value, which changes
+-- Columns: name, type (see types), limits (above: a value must be larger than min), argument's name
+-- in the help, help, and
+--   default         the value when neither the script nor the command line gives one
+--   quick           the value under --quick when the command line gives none
+--   results = false it does not change results, so that --resume accepts another value: it changes
 --                   nothing that is computed, or only the order of sums (threads, device), or
---                   whether a damaged image ends the run (on_bad_image). Every other option counts
+--                   whether a damaged image ends the run (on_bad_image). All others change results
 --   script = false  it is not a field of a script
---   sweep = false   it is not a setting of sweeps: a sweep gives its runs their values
---   policy = true   it is an option of policies, of the same name
+--   sweep = false   sweep files cannot set it: the sweep sets it for each run
+--   policy = true   policies have an option of the same name
 --   eval = true     mptl eval takes it from the checkpoint's run
 M.rows = {
   { "dataset", "choice", choices = data.names, default = "cifar10", quick = "synthetic", eval = true,
     help = "data set to train on" },
   { "data", "string", results = false, arg = "DIR",
-    help = "where the data sets are (else $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
+    help = "where the data sets are (default: $MPTL_DATA, $XDG_DATA_HOME/mptl)" },
   { "image_size", "whole", min = 1, max = 1024, eval = true,
-    help = "side of the images, for imagenet (else 224) and synthetic" },
+    help = "side of the images in pixels, for imagenet (default 224) and synthetic (default 32)" },
   { "limit_train", "whole", min = 1, max = 2 ^ 31 - 1, quick = 4096,
-    help = "train on N images only: the first, of imagenet evenly from all" },
+    help = "train on N images only: the first ones; of imagenet, spread evenly over all" },
   { "limit_test", "whole", min = 1, max = 2 ^ 31 - 1, quick = 1024, eval = true, help = "test on N images only" },
   { "on_bad_image", "choice", choices = { "stop", "skip" }, default = "stop", results = false,
-    help = "when an image cannot be decoded" },
+    help = "what to do when an image cannot be decoded" },
   { "width", "number", min = 0, above = true, max = 16, default = 1, quick = 0.25, eval = true, arg = "W",
     help = "width multiplier of the network" },
   { "batch", "whole", min = 1, max = 65536, default = 128, eval = true, help = "images per training step" },
-  { "epochs", "whole", min = 1, max = 1000000, default = 200, quick = 6, help = "passes over the training set" },
+  { "epochs", "whole", min = 1, max = 1000000, default = 200, quick = 6,
+    help = "how many times to go through the training set" },
   { "lr", "number", min = 0, above = true, max = 1e6, arg = "X", help = "initial learning rate" },
   { "seed", "whole", min = 0, max = 2 ^ 53, default = 1, eval = true,
     help = "seed of initial values, data order, augmentation and rounding" },
@@ -49,32 +51,35 @@ M.rows = {
     help = 'candidate formats: hfp8, fp8, bf16, fp16, or HIGH/LOW: "FP(6,9,0)/FP(4,3,auto)"' },
   { "rounding", "choice", choices = core.rounding_modes(), default = "nearest_even", eval = true, help = "rounding mode" },
   { "compute", "choice", choices = core.compute_settings(), default = "auto",
-    help = "multiply in narrower types where that is exact and faster, never, wherever it is exact,"
-      .. " as auto and in 8-bit tensor cores, even those that sum in fewer bits,"
-      .. " or as auto and binary32 in TF32 units, which is not exact: they take 11 significant bits (fp8, tf32: on GPUs)" },
+    help = "types of matrix products. auto: narrower types where they are exact and faster;"
+      .. " f32: binary32 always; narrow: narrower types wherever they are exact;"
+      .. " fp8: as auto, and 8-bit tensor cores, even where they sum in fewer bits;"
+      .. " tf32: as auto, and binary32 in TF32 units, which round operands to 11 significant bits"
+      .. " (fp8 and tf32 are for GPUs). One of" },
   { "storage", "choice", choices = core.storages(), default = "packed", results = false,
-    help = "keep values in their formats' bits, or in binary32" },
+    help = "store values in as many bits as their formats have, or in binary32" },
   { "device", "device", default = "auto", results = false, arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, results = false,
-    help = "threads to compute with (default: the processors that the process may use); another number sums in another order:"
-      .. " losses differ in their last digits" },
+    help = "threads to compute with (default: one for each processor that the process may use);"
+      .. " another number sums in another order: losses differ in their last digits" },
   { "out", "string", results = false, sweep = false, arg = "DIR",
     help = "run directory (default runs/<script>-<policy>-<time>)" },
   { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, results = false, help = "write every Nth step to steps.jsonl" },
   { "tensors_every", "whole", min = 1, max = 2 ^ 31 - 1, results = false,
-    help = "write what every Nth step's rounding did to each tensor to tensors.jsonl" },
+    help = "every Nth step, write to tensors.jsonl what rounding did to each tensor" },
   { "exponents", "flag", results = false, help = "with --tensors-every: count the values by exponent, too" },
   { "gradient_error", "whole", min = 1, max = 2 ^ 31 - 1, results = false,
     help = "after each epoch, compare the gradient on N fixed batches with that in fp32: gradient_error.jsonl" },
   { "on_nan", "choice", choices = { "stop", "continue" }, results = false,
-    help = "when the loss is NaN; the default is to go on while loss scaling keeps the parameters finite" },
+    help = "what to do when the loss is NaN (default: continue while loss scaling keeps the"
+      .. " parameters finite)" },
   { "on_skipped", "choice", choices = { "stop", "continue" }, results = false,
-    help = "when no step of a whole epoch was applied, since gradients were not finite, and the loss scale cannot fall any"
-      .. " more; the default is to stop" },
+    help = "what to do when every step of an epoch was skipped, as gradients were not finite, and"
+      .. " the loss scale cannot fall any further (default: stop)" },
   { "resume", "flag", results = false, script = false, sweep = false,
-    help = "go on from the run directory's last checkpoint" },
+    help = "continue from the last checkpoint of the run directory" },
   { "quick", "flag", results = false, script = false,
-    help = "a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
+    help = "train for a minute or two: the synthetic set, few epochs, small batches, a narrow network" },
   { "quiet", "flag", default = false, results = false, sweep = false, help = "no progress bar" },
   { "json", "flag", default = false, results = false, script = false, sweep = false, help = "print JSON" },
 }
@@ -86,8 +91,8 @@ for i, row in ipairs(M.rows) do
   M.names[i] = row.name
 end
 
--- type -> function (row, value) -> value, or nil and what is accepted. Values are numbers or booleans from a script, strings
--- from the command line.
+-- type -> function (row, value) -> the checked value; or nil and what is accepted. A script's
+-- values are numbers or booleans, those of the command line are strings.
 local types = {}
 
 local function in_limits(row, n)
@@ -170,14 +175,14 @@ function M.select(accept)
 end
 
 --- Checks a value of an option.
--- @param row of M.rows
--- @param value what came
+-- @param row a row of M.rows
+-- @param value what the user gave
 -- @return the value, converted; or nil and what is accepted
 function M.check(row, value)
   return types[row.type](row, value)
 end
 
--- A value as the command line takes it; numbers in as many digits as they need.
+-- A value as text for the command line; numbers with as many digits as they need.
 local function argument(value)
   if value == false then return "off" end
   if math.type(value) ~= "float" then return tostring(value) end
@@ -187,7 +192,7 @@ end
 
 --- Settings as words of the command line, in the order of M.rows.
 -- @param settings table by option name; nil where not given
--- @param without table by the names of those to leave out; nil for none
+-- @param without set of the names to leave out; nil for none
 -- @return list of words
 -- @usage options.words { epochs = 2, quick = true } --> { "--epochs", "2", "--quick" }
 function M.words(settings, without)
@@ -218,7 +223,7 @@ end
 
 --- Adds one option to a parser of the argparse library.
 -- @param parser the parser
--- @param row like those of M.rows; it need not be one of them
+-- @param row a row as in M.rows; it need not be one of them
 -- @usage options.add_row(parser, { "train", "whole", min = 1, max = 1000, help = "training images" })
 function M.add_row(parser, row)
   local name, kind = row[1], row[2]

@@ -5,7 +5,7 @@ local json = require "mptl.json"
 
 local M = {}
 
--- What a training step takes, as the engine plans it.
+-- The memory of a training step, as the engine predicts it.
 local function memory(cfg, assignment)
   local function total(storage)
     return core.predict_memory(assignment,
@@ -24,7 +24,7 @@ end
 --- The table of a plan: groups, tensors, ratios, memory.
 -- @param cfg the configuration
 -- @param plan the plan (script.plan)
--- @param products how the device multiplies, as core.predict_products returns it; none if nil
+-- @param products how the device multiplies, from core.predict_products; nil to leave it out
 -- @return a table that mptl.json encodes in the documented order
 function M.create(cfg, plan, products)
   local groups, tensors, parameters = {}, {}, 0
@@ -40,11 +40,12 @@ function M.create(cfg, plan, products)
       products = compute.products_table(products or {}, op.index),
     })
   end
-  local m = plan.graph:measure()
+  local ratios = plan.graph:ratios()
   return json.object({ "model", "batch", "parameters", "groups", "order", "tensors", "ratio_lo", "bits", "memory" }, {
     model = cfg.name, batch = plan.batch, parameters = parameters, groups = json.array(groups), order = json.array(plan.order),
-    tensors = json.array(tensors), ratio_lo = m.ratio_lo,
-    bits = json.object({ "all_high", "now", "ratio" }, { all_high = m.bits_all_high, now = m.bits_now, ratio = m.bits_ratio }),
+    tensors = json.array(tensors), ratio_lo = ratios.ratio_lo,
+    bits = json.object({ "all_high", "now", "ratio" },
+      { all_high = ratios.bits_all_high, now = ratios.bits_now, ratio = ratios.bits_ratio }),
     memory = memory(cfg, plan.assignment),
   })
 end

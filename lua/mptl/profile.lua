@@ -1,7 +1,9 @@
---- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator, beside what the machine can do.
+--- Where the time of a training step goes: seconds, arithmetic and memory traffic by operator,
+-- beside the device's peaks.
 --
--- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last. A row's floor is the time that
--- its multiplications take at the machine's measured rate in their types, or its bytes at that of copying, whichever is longer.
+-- Operators that run as one stage (batch norm, add, ReLU) are one row, under the name of the last.
+-- A row's floor is the longer of two times: its multiplications at the device's peak rate for their
+-- types, and its memory traffic at the peak rate of copying.
 local compute = require "mptl.compute"
 local json = require "mptl.json"
 local optim = require "mptl.optim"
@@ -11,7 +13,8 @@ local M = {}
 local Profile = {}
 Profile.__index = Profile
 
--- Multiplications and additions of a convolution's or linear layer's forward: two a weight and output position.
+-- Multiplications and additions of the forward pass of convolutions and linear layers: two for each
+-- weight and output position.
 local function forward_flop(plan, graph)
   local flop, operators = {}, graph:operators()
   for _, p in ipairs(graph:parameters()) do
@@ -21,46 +24,61 @@ local function forward_flop(plan, graph)
   return flop
 end
 
--- Seconds that a pass of this many operations takes at the machine's rate; 0 where that could not be measured.
-local function multiply_seconds(flop, pass, machine)
-  local times, kind = pass:match "^(%d)x(.*)$" -- so many products for one
-  return flop * (times or 1) / (1e9 * (machine[(kind or pass) .. "_gflop_per_s"] or math.huge))
+-- Seconds that a pass of this many operations takes at the device's peak; 0 where the peak is
+-- unknown. pass: the type of its product, such as "bf16", or "2xbf16" where two products make one.
+local function multiply_seconds(flop, pass, peaks)
+  local times, product_type = pass:match "^(%d)x(.*)$"
+  local rate = peaks[(product_type or pass) .. "_gflop_per_s"] or math.huge
+  return flop * (times or 1) / (1e9 * rate)
+end
+
+-- floor: seconds of the forward pass, and of both backward passes.
+local function new_row(name, kind)
+  return {
+    name = name, kind = kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 },
+  }
+end
+
+local function operator_row(op, flop, settings)
+  local row = new_row(op.name, op.kind)
+  row.index = op.index
+  local forward, data, weights = compute.passes(op, settings.compute, settings.device)
+  if not forward then return row end
+  local has_data = op.inputs[1].kind ~= "input" -- the gradient of the images is not computed
+  row.flop = flop * (has_data and 3 or 2)
+  row.floor[1] = multiply_seconds(flop, forward, settings.peaks)
+  row.floor[2] = multiply_seconds(flop, weights, settings.peaks)
+  if has_data then row.floor[2] = row.floor[2] + multiply_seconds(flop, data, settings.peaks) end
+  return row
+end
+
+local function update_row(graph, settings)
+  local row = new_row("update", "update")
+  -- The update reads gradient, master and optimizer state, and writes the last two.
+  local accesses = 3 + 2 * #optim.states(settings.optimizer)
+  for _, p in ipairs(graph:parameters()) do
+    if not p.buffer then row.bytes = row.bytes + accesses * 4 * p.numel end
+  end
+  row.floor[1] = row.bytes / (1e9 * settings.peaks.copy_gb_per_s)
+  return row
 end
 
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
 -- @param plan its plan (script.plan)
--- @param settings `compute`, `device`, `optimizer` (its name); `machine`: what core.floor measured of the device
+-- @param settings `compute`, `device`, `optimizer` (its name); `peaks`: the device's peak rates, from core.floor
 -- @return the profile
 function M.create(graph, plan, settings)
-  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, products = {}, machine = settings.machine }, Profile)
+  local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, products = {}, peaks = settings.peaks }, Profile)
   local flop = forward_flop(plan, graph)
-  for i, op in ipairs(plan.graph:operators()) do
-    local row = { index = op.index, name = op.name, kind = op.kind, forward = 0.0, backward = 0.0, bytes = 0, flop = 0,
-      floor = { 0.0, 0.0 } }
-    local forward, data, weights = compute.passes(op, settings.compute, settings.device)
-    if forward then
-      -- The first layer has no gradient of its input.
-      local has_data = op.inputs[1].kind ~= "input"
-      row.flop = flop[op.index] * (has_data and 3 or 2)
-      row.floor[1] = multiply_seconds(flop[op.index], forward, settings.machine)
-      row.floor[2] = multiply_seconds(flop[op.index], weights, settings.machine)
-        + (has_data and multiply_seconds(flop[op.index], data, settings.machine) or 0)
-    end
-    self.rows[i] = row
-  end
-  self.update = { name = "update", kind = "update", forward = 0.0, backward = 0.0, bytes = 0, flop = 0, floor = { 0.0, 0.0 } }
-  local accesses = 3 + 2 * #optim.states(settings.optimizer) -- reads gradient, master and state, writes both again
-  for _, p in ipairs(graph:parameters()) do
-    if not p.buffer then self.update.bytes = self.update.bytes + accesses * 4 * p.numel end
-  end
-  self.update.floor[1] = self.update.bytes / (1e9 * settings.machine.copy_gb_per_s)
+  for i, op in ipairs(plan.graph:operators()) do self.rows[i] = operator_row(op, flop[op.index], settings) end
+  self.update = update_row(graph, settings)
   return self
 end
 
 --- Adds a step.
--- @param program whose last step it was
--- @param seconds of the whole step
+-- @param program the program that made it, and no other step since
+-- @param seconds duration of the whole step
 function Profile:add(program, seconds)
   local costs = program:costs()
   local kinds = {}
@@ -69,12 +87,12 @@ function Profile:add(program, seconds)
     kinds[stage] = kinds[stage] and kinds[stage] .. "+" .. row.kind or row.kind
     row.forward, row.backward = row.forward + cost.forward, row.backward + cost.backward
     row.bytes, row.ends_stage = cost.forward_bytes + cost.backward_bytes, stage == i
-    row.memory_floor = { cost.forward_bytes / (1e9 * self.machine.copy_gb_per_s),
-      cost.backward_bytes / (1e9 * self.machine.copy_gb_per_s) }
+    row.memory_floor = { cost.forward_bytes / (1e9 * self.peaks.copy_gb_per_s),
+      cost.backward_bytes / (1e9 * self.peaks.copy_gb_per_s) }
     if stage == i then row.kinds = kinds[stage] end
   end
   self.update.forward, self.update.ends_stage = self.update.forward + costs.update, true
-  self.products = program:products() -- of this step: formats may have been promoted
+  self.products = program:products() -- of the last step: promotions may change them
   self.steps, self.seconds = self.steps + 1, self.seconds + seconds
 end
 
@@ -95,7 +113,8 @@ local function describe(self, row)
 end
 
 --- The means over the steps.
--- @return list of rows as `--profile --json` prints them; the share of the step's time that they explain
+-- @return list of rows as `--profile --json` prints them; the share of the step's time that all
+--   rows together take
 function Profile:table()
   local result, explained = {}, 0.0
   local function take(row)
@@ -108,11 +127,37 @@ function Profile:table()
   return result, explained / self.seconds
 end
 
+-- Sums of rows by kind: list of {kind, sums}, the largest share first; and the sum of all floors.
+local function sums_by_kind(rows)
+  local by_kind, list, floor = {}, {}, 0.0
+  for _, row in ipairs(rows) do
+    local sum = by_kind[row.kind]
+    if not sum then
+      sum = { forward_ms = 0.0, backward_ms = 0.0, floor_ms = 0.0, share = 0.0 }
+      by_kind[row.kind], list[#list + 1] = sum, { row.kind, sum }
+    end
+    for name, value in pairs(sum) do sum[name] = value + row[name] end
+  end
+  table.sort(list, function(a, b) return a[2].share > b[2].share end)
+  for _, entry in ipairs(list) do floor = floor + entry[2].floor_ms end
+  return list, floor
+end
+
+local function peaks_text(peaks)
+  local rates = {}
+  for _, product_type in ipairs { "f32", "tf32", "bf16", "fp8" } do
+    local rate = peaks[product_type .. "_gflop_per_s"]
+    if rate then rates[#rates + 1] = ("%.0f GFLOP/s in %s"):format(rate, product_type) end
+  end
+  return ("floors by the device's peaks: %s, copying %.1f GB/s (read and written)"):format(
+    table.concat(rates, ", "), peaks.copy_gb_per_s)
+end
+
 --- The table as text, with sums by kind.
--- @return lines
+-- @return text of several lines
 function Profile:text()
   local rows, explained = self:table()
-  local lines, kinds, names, width, kind_width = {}, {}, {}, 8, 12
+  local lines, width, kind_width = {}, 8, 12
   for _, row in ipairs(rows) do
     width, kind_width = math.max(width, #row.operator), math.max(kind_width, #row.kind)
   end
@@ -124,32 +169,14 @@ function Profile:text()
       ("%.0f%%"):format(100 * row.floor_ms / (row.forward_ms + row.backward_ms)), ("%.1f%%"):format(100 * row.share))
   end
   lines[1] = format:format("operator", "kind", "forward ms", "backward ms", "GFLOP/s", "GB/s", "floor ms", "of floor", "share")
-  for _, row in ipairs(rows) do
-    line(row.operator, row.kind, row)
-    local sum = kinds[row.kind]
-    if not sum then
-      sum = { forward_ms = 0.0, backward_ms = 0.0, floor_ms = 0.0, share = 0.0 }
-      kinds[row.kind], names[#names + 1] = sum, row.kind
-    end
-    for name, value in pairs(sum) do sum[name] = value + row[name] end
-  end
+  for _, row in ipairs(rows) do line(row.operator, row.kind, row) end
   lines[#lines + 1] = ""
-  table.sort(names, function(a, b) return kinds[a].share > kinds[b].share end)
-  local floor = 0.0
-  for _, kind in ipairs(names) do
-    line("all", kind, kinds[kind])
-    floor = floor + kinds[kind].floor_ms
-  end
+  local sums, floor = sums_by_kind(rows)
+  for _, entry in ipairs(sums) do line("all", entry[1], entry[2]) end
   local step = 1000 * self.seconds / self.steps
   lines[#lines + 1] = ("these rows explain %.1f%% of %.1f ms a step; their floors are %.1f ms, %.1f%% of it"):format(
     100 * explained, step, floor, 100 * floor / step)
-  local rates = {}
-  for _, kind in ipairs { "f32", "tf32", "bf16", "fp8" } do
-    local rate = self.machine[kind .. "_gflop_per_s"]
-    if rate then rates[#rates + 1] = ("%.0f GFLOP/s in %s"):format(rate, kind) end
-  end
-  lines[#lines + 1] = ("floors by the device's best: %s, copying %.1f GB/s (read and written)"):format(
-    table.concat(rates, ", "), self.machine.copy_gb_per_s)
+  lines[#lines + 1] = peaks_text(self.peaks)
   local operators = {}
   for i, row in ipairs(self.rows) do operators[i - 1] = row.name end
   for _, text in ipairs(compute.products_text(self.products, operators)) do lines[#lines + 1] = text end

@@ -1,4 +1,4 @@
---- What a person sees of a run: a bar while an epoch runs, when the output is a terminal, and a line for each epoch.
+--- What a run prints: a line for each epoch and, on a terminal, a progress bar while an epoch runs.
 local core = require "mptl.core"
 
 local M = {}
@@ -6,10 +6,11 @@ local M = {}
 local Progress = {}
 Progress.__index = Progress
 
-local between = 0.1 -- seconds between two drawings of the bar
+local between = 0.1 -- least seconds from one drawing of the bar to the next
 
 --- A progress display.
--- @param options {epochs =, bar = whether to draw the bar, width = columns, out = file, lines = whether to print lines}
+-- @param options {epochs =, bar = whether to draw the bar, width = columns, out = file, lines =
+--   whether to print lines}
 -- @return the display
 function M.create(options)
   return setmetatable({
@@ -18,8 +19,8 @@ function M.create(options)
   }, Progress)
 end
 
---- Writes to the standard output at once. When that is gone (its terminal was closed, its disk is full) nothing happens: what
--- runs goes on, and its results are in files.
+--- Writes to the standard output at once. Ignores failures (the terminal was closed, the disk is
+-- full): the run continues, since its results are in files.
 -- @param ... text
 function M.print(...)
   if io.stdout:write(...) then io.stdout:flush() end
@@ -34,7 +35,7 @@ function M.duration(seconds)
   return ("%d:%02d"):format(s // 60, s % 60)
 end
 
---- The bar as text, no longer than the width.
+--- The bar as text, shorter than the width.
 -- @param s {epoch =, step =, steps =, loss =, acc =, images_per_s =, eta = seconds, loss_scale =}
 -- @return text
 function Progress:text(s)
@@ -50,8 +51,8 @@ function Progress:text(s)
   return (head .. tail):sub(1, self.width - 1)
 end
 
---- Draws the bar, not too often.
--- @param s as for text
+--- Draws the bar, but not too often.
+-- @param s as in Progress:text
 function Progress:step(s)
   if not self.bar then return end
   local now = core.time()
@@ -61,8 +62,8 @@ function Progress:step(s)
   self.out:flush()
 end
 
---- Says what is being done in the bar's place ("testing").
--- @param text what
+--- Shows a text in place of the bar, such as "testing".
+-- @param text the text
 function Progress:note(text)
   if not self.bar then return end
   self.shown = true
@@ -70,7 +71,7 @@ function Progress:note(text)
   self.out:flush()
 end
 
---- As note, but not too often.
+--- Shows a text in place of the bar, but not too often.
 -- @param make function that returns the text
 function Progress:note_seldom(make)
   local now = self.bar and core.time()
@@ -79,13 +80,13 @@ function Progress:note_seldom(make)
   self:note(make())
 end
 
---- Takes the bar away.
+--- Removes the bar.
 function Progress:clear()
   if self.shown then self.out:write("\r\27[K") end
   self.shown = false
 end
 
---- Prints a line, on its own.
+--- Removes the bar and prints a line.
 -- @param format as in string.format
 -- @param ... its arguments
 function Progress:line(format, ...)

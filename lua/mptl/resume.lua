@@ -1,4 +1,5 @@
---- For continuing a run: the formats of an assignment as data, and whether two runs have the same settings.
+--- For continuing a run: the formats of an assignment as data, checks of a checkpoint's state, and
+-- whether two runs have the same settings.
 local configuration = require "mptl.configuration"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
@@ -9,7 +10,7 @@ local M = {}
 local roles = { "v", "dv", "theta", "dtheta" }
 
 --- The formats of all tensors.
--- @param plan as script.plan returned it
+-- @param plan the result of script.plan
 -- @return list by operator of {role = {format, whether it counts as low}}
 function M.formats(plan)
   local list = {}
@@ -22,32 +23,38 @@ function M.formats(plan)
   return list
 end
 
---- Gives all tensors the formats that M.formats returned.
+local function set_format(path, tensor, saved)
+  local role, operator = tensor.role, tensor.operator.name
+  local valid = type(saved) == "table" and type(saved[1]) == "string" and type(saved[2]) == "boolean"
+  if not valid then
+    error(("%s: damaged, or of another network: no format for %s of %s"):format(path, role, operator), 0)
+  end
+  local format, is_low = saved[1], saved[2]
+  if tensor.format == format and tensor.is_low == is_low then return end
+  if is_low then tensor:low() else tensor:high() end
+  if tensor.format == format then return end
+  local ok, message = pcall(tensor.set, tensor, format)
+  if not ok then
+    error(("%s: damaged: the format for %s of %s: %s"):format(path, role, operator, tostring(message)), 0)
+  end
+end
+
+--- Gives all tensors the formats in a list from M.formats.
 -- @param path the file that the list comes from, for messages
--- @param plan as script.plan returned it
--- @param list what M.formats returned
+-- @param plan the result of script.plan
+-- @param list the result of M.formats
 function M.set_formats(path, plan, list)
   for i, op in ipairs(plan.graph:operators()) do
     for _, role in ipairs(roles) do
-      local tensor, saved = op[role], (list[i] or {})[role]
-      if tensor and (type(saved) ~= "table" or type(saved[1]) ~= "string" or type(saved[2]) ~= "boolean") then
-        error(("%s: damaged, or of another network: no format for %s of %s"):format(path, role, op.name), 0)
-      end
-      if tensor and (tensor.format ~= saved[1] or tensor.is_low ~= saved[2]) then
-        if saved[2] then tensor:low() else tensor:high() end
-        local ok, message = true, nil
-        if tensor.format ~= saved[1] then ok, message = pcall(tensor.set, tensor, saved[1]) end
-        if not ok then
-          error(("%s: damaged: the format for %s of %s: %s"):format(path, role, op.name, tostring(message)), 0)
-        end
-      end
+      if op[role] then set_format(path, op[role], (list[i] or {})[role]) end
     end
   end
 end
 
-local most = 1 << 53 -- of what is counted
+local most = 1 << 53 -- of counts
 
--- What a training state has to hold: the kind of each field, "?" behind it where it may be missing. Tables are of fields.
+-- The fields of a training state: for each the name of a check, with "?" where the field may be
+-- missing, or a table of fields.
 local state_fields = {
   batch = "batch", updates = "count", promotions = "count", changes = "count?", best = "number?",
   sums = {
@@ -57,10 +64,11 @@ local state_fields = {
   loss_scale = { scale = "positive", good = "count" },
 }
 
--- What an evaluation takes, too.
+-- The fields that an evaluation reads, too.
 local evaluated_fields = { epoch = "epoch", step = "count", formats = "list", settings = "table?" }
 
-local kinds = {
+-- Checks by name: what is accepted, function (value) -> whether it is.
+local checks = {
   number = { "numbers", function(v) return type(v) == "number" end },
   positive = { "numbers above 0", function(v) return type(v) == "number" and v > 0 end },
   table = { "objects", function(v) return type(v) == "table" end },
@@ -78,42 +86,44 @@ local function count_to(last)
   return { ("whole numbers from 0 to %d"):format(last), accepts }
 end
 
-kinds.count, kinds.epoch = count_to(most), count_to(options.by_name.epochs.max)
+checks.count, checks.epoch = count_to(most), count_to(options.by_name.epochs.max)
 
 local function shown(value)
   return type(value) == "string" and ("%q"):format(value:sub(1, 40)):gsub("\n", "n") or misuse.text(value)
 end
 
-local function check_fields(path, where, state, wanted, batch)
-  for _, name in ipairs(misuse.names(wanted)) do
-    local kind, value = wanted[name], state[name]
-    local must, optional = "table", ""
-    if type(kind) == "string" then must, optional = kind:match "^(%a+)(%??)$" end
-    local text, accepts = table.unpack(must == "batch" and batch or kinds[must])
+-- batch: the check of the field batch.
+local function check_fields(path, where, state, fields, batch)
+  for _, name in ipairs(misuse.names(fields)) do
+    local field, value = fields[name], state[name]
+    local check, optional = "table", ""
+    if type(field) == "string" then check, optional = field:match "^(%a+)(%??)$" end
+    local text, accepts = table.unpack(check == "batch" and batch or checks[check])
     if not (value == nil and optional == "?") and not accepts(value) then
       error(("%s: damaged: its state: %s is %s, accepted are %s"):format(path, where .. name, shown(value), text), 0)
     end
-    if type(kind) == "table" then check_fields(path, where .. name .. ".", value, kind, batch) end
+    if type(field) == "table" then check_fields(path, where .. name .. ".", value, field, batch) end
   end
 end
 
---- An error that names the field of a checkpoint's state that is not what it must be, of those that an evaluation takes.
+--- Raises an error that names a wrong field of a checkpoint's state, among those that an evaluation
+-- reads.
 -- @param path the checkpoint
--- @param state what checkpoint.state returned
+-- @param state the result of checkpoint.state
 function M.check_evaluated(path, state)
   check_fields(path, "", state, evaluated_fields)
 end
 
---- The same for all that training goes on from.
+--- The same for all fields that a continued training reads.
 -- @param path the checkpoint
--- @param state what checkpoint.state returned
--- @param batches of an epoch
+-- @param state the result of checkpoint.state
+-- @param batches number of batches of an epoch
 function M.check_state(path, state, batches)
   M.check_evaluated(path, state)
   check_fields(path, "", state, state_fields, count_to(batches))
 end
 
--- Two settings as JSON knows them: equal?
+-- Whether two settings are equal; one may come from JSON, where null is nil.
 local function same(a, b)
   if a == json.null then a = nil end
   if type(a) ~= "table" or type(b) ~= "table" then return a == b end
@@ -131,10 +141,10 @@ local function text(value)
   return value == nil and "not given" or tostring(value)
 end
 
---- An error that names the settings in which a run and its continuation differ, if there are any.
+--- Raises an error that names the settings in which a run and its continuation differ, if any do.
 -- @param path the checkpoint
 -- @param now the settings (configuration.settings)
--- @param saved those in the checkpoint
+-- @param saved the settings in the checkpoint
 function M.check_settings(path, now, saved)
   local conflicts, names = {}, {}
   now, saved = configuration.essential(now), configuration.essential(saved)

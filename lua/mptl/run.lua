@@ -1,6 +1,7 @@
---- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl (optional), changes.jsonl (a line per
--- change of a format, if there is any), run.log, checkpoints, TensorBoard event files, and the lock of the process that trains
--- into it. mptl.measure adds tensors.jsonl and gradient_error.jsonl.
+--- Run directories: config.json, plan.json, metrics.jsonl (a line per epoch), steps.jsonl
+-- (optional), changes.jsonl (a line per change of a format, if there is any), run.log, checkpoints,
+-- TensorBoard event files, and the lock of the process that trains into it. mptl.measure adds
+-- tensors.jsonl and gradient_error.jsonl.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local json = require "mptl.json"
@@ -15,7 +16,8 @@ local M = {}
 local Run = {}
 Run.__index = Run
 
---- Fields of a line of metrics.jsonl, in this order. Accuracies in percent; losses that are NaN are null.
+--- Fields of a line of metrics.jsonl, in this order. Accuracies in percent; losses that are NaN are
+-- null.
 M.metrics = {
   "epoch", "lr", "train_loss", "train_acc", "test_loss", "test_acc", "test_acc_fp32", "loss_scale_log2_min",
   "loss_scale_log2_max", "skipped_steps", "promotions", "ratio_lo", "bits_ratio", "peak_bytes", "images_per_s", "seconds",
@@ -28,23 +30,23 @@ local function exists(path)
   return lfs.attributes(path, "mode") ~= nil
 end
 
--- Newest run directory of a script and policy: their names end in a time, so the last one in order.
+-- The newest run directory of a script and policy. The names end in a time, so it is the last by
+-- name.
 local function newest(prefix)
   local parent, name = prefix:match "^(.*)/([^/]*)$"
   local best
   if not exists(parent) then return nil end
   for entry in lfs.dir(parent) do
-    if entry:sub(1, #name) == name and entry:match("^%d+%-%d+[%d-]*$", #name + 1) and (not best or entry > best)
-      and exists(("%s/%s/config.json"):format(parent, entry)) then
-      best = entry
-    end
+    local is_ours = entry:sub(1, #name) == name and entry:match("^%d+%-%d+[%d-]*$", #name + 1)
+    local is_run = is_ours and exists(("%s/%s/config.json"):format(parent, entry))
+    if is_run and (not best or entry > best) then best = entry end
   end
   return best and ("%s/%s"):format(parent, best)
 end
 
 --- Chooses a run's directory.
 -- @param cfg the configuration: out, resume, name, policy
--- @return the directory, and the checkpoint to go on from (nil to begin)
+-- @return the directory; the checkpoint to continue from, or nil to begin anew
 function M.choose(cfg)
   local prefix = ("runs/%s-%s-"):format(cfg.name, cfg.policy)
   local dir = cfg.out
@@ -70,7 +72,7 @@ function M.choose(cfg)
   return dir
 end
 
--- Takes the run directory for this process, for as long as it lives: two that train into one would spoil it.
+-- Locks the run directory for this process, until it ends: two processes must not train into one.
 local function take(dir)
   return core.lock(dir .. "/lock") or misuse.usage("--out %s: another process trains into it", dir)
 end
@@ -79,12 +81,12 @@ end
 -- @param dir the directory
 -- @return true or false
 function M.is_locked(dir)
-  local known, taken = pcall(core.is_locked, dir .. "/lock") -- what cannot be told, whoever trains into it will say
+  local known, taken = pcall(core.is_locked, dir .. "/lock") -- training into it reports the error
   return known and taken
 end
 
--- Removes what was left of files when a process that trained into the directory was killed while it wrote them. Nobody else
--- writes these; sweeps write others.
+-- Removes temporary files of a process that was killed while it wrote files here. The lock makes
+-- sure that no other process is writing these; sweeps write other files.
 local function remove_remains(dir)
   for name in lfs.dir(dir) do
     local file = name:match "^(.+)%.tmp%-%x+$"
@@ -92,14 +94,15 @@ local function remove_remains(dir)
   end
 end
 
--- The settings of the process that trained into a directory before; none is an empty table.
+-- The settings of the process that trained into a directory before; an empty table if there was
+-- none.
 local function settings_before(dir)
   local file <close> = core.open(dir .. "/config.json")
   local settings = file and json.decode(file:read "a" or "")
   return type(settings) == "table" and settings or {}
 end
 
--- Cuts metrics.jsonl back, and tells which of the epochs up to the last have no line in it.
+-- Cuts metrics.jsonl back, and notes which epochs up to the last one have no line in it.
 local function keep_metrics(self, last)
   local path, has, missing, first = self.dir .. "/metrics.jsonl", {}, 0, nil
   for _, line in ipairs(jsonl.keep_until(path, "epoch", last)) do
@@ -117,7 +120,8 @@ local function keep_metrics(self, last)
   end
 end
 
--- Cuts steps.jsonl, changes.jsonl back, and compares with what the checkpoint counts on.
+-- Cuts steps.jsonl and changes.jsonl back, and notes lines that the checkpoint relies on and that
+-- are missing.
 local function keep_lines(self, resumed)
   local changes = #jsonl.keep_until(self.dir .. "/changes.jsonl", "step", resumed.step)
   if changes < (resumed.changes or 0) then
@@ -127,12 +131,20 @@ local function keep_lines(self, resumed)
   self:keep("steps.jsonl", "step", resumed.step, self.before.steps_every)
 end
 
---- Opens a run directory, which is made if need be. All its files are cut back to the checkpoint.
+-- Opens a file of lines, which Run:sync and Run:close then know.
+local function open_lines(self, name)
+  local file = jsonl.open(("%s/%s"):format(self.dir, name))
+  table.insert(self.files, file)
+  return file
+end
+
+--- Opens a run directory; makes it if it does not exist. Cuts all its files back to the checkpoint.
 -- @param dir the directory
--- @param files {config = table, plan = table, steps = whether there is a steps.jsonl, resume = whether it may hold a run already}
+-- @param files {config = table, plan = table, steps = whether to write steps.jsonl, resume =
+--   whether it may hold a run already}
 -- @param resumed {epoch =, step =, changes = or nil} of the checkpoint; 0 before the first
--- @return the run; its field history holds the metrics of the epochs before, missing a list of messages: what the checkpoint
---   counts on and the files have not
+-- @return the run. Its field history has the metrics of earlier epochs; its field missing is a list
+--   of messages about lines that the checkpoint relies on and that are missing
 function M.open(dir, files, resumed)
   folder.make(dir)
   local locked = take(dir)
@@ -140,7 +152,7 @@ function M.open(dir, files, resumed)
   remove_remains(dir)
   local self = setmetatable({
     dir = dir, last = dir .. "/last.safetensors", best = dir .. "/best.safetensors", lock_file = locked,
-    before = settings_before(dir), history = {}, missing = {},
+    before = settings_before(dir), history = {}, missing = {}, files = {},
   }, Run)
   keep_metrics(self, resumed.epoch)
   keep_lines(self, resumed)
@@ -148,25 +160,27 @@ function M.open(dir, files, resumed)
   for _, name in ipairs { "config", "plan" } do
     core.write_file(("%s/%s.json"):format(dir, name), { json.encode(files[name], { indent = true }), "\n" })
   end
-  self.metrics_file = jsonl.open(dir .. "/metrics.jsonl")
-  self.log_file = jsonl.open(dir .. "/run.log")
-  if files.steps then self.steps_file = jsonl.open(dir .. "/steps.jsonl") end
+  self.metrics_file = open_lines(self, "metrics.jsonl")
+  self.log_file = open_lines(self, "run.log")
+  if files.steps then self.steps_file = open_lines(self, "steps.jsonl") end
   self.events = tensorboard.open(dir)
+  table.insert(self.files, self.events)
   return self
 end
 
---- Takes note of something that a checkpoint counts on and a file has not.
+--- Notes that a file lacks something that the checkpoint relies on.
 -- @param format as in string.format
 -- @param ... its arguments
 function Run:miss(format, ...)
   self.missing[#self.missing + 1] = format:format(...)
 end
 
---- Cuts a file of lines back that a process before may have written, every so often; misses the last line before the checkpoint.
--- @param name of the file
--- @param field "step" or "epoch", that lines begin with
--- @param last the checkpoint's
--- @param every how often the process before wrote a line; nil: not at all
+--- Cuts back a file of lines that an earlier process may have written, and notes when the last line
+-- before the checkpoint is missing.
+-- @param name name of the file
+-- @param field "step" or "epoch", which lines begin with
+-- @param last step or epoch of the checkpoint
+-- @param every the earlier process wrote every nth line; nil when it wrote none
 function Run:keep(name, field, last, every)
   local path = ("%s/%s"):format(self.dir, name)
   local lines = jsonl.keep_until(path, field, last)
@@ -179,20 +193,18 @@ function Run:keep(name, field, last, every)
   end
 end
 
---- Brings all that was written to the disk, for a checkpoint that counts on it.
+--- Waits until everything is on the disk, before a checkpoint that relies on it is written.
 function Run:sync()
-  for _, file in ipairs { self.metrics_file, self.log_file, self.events } do file:sync() end
-  if self.steps_file then self.steps_file:sync() end
-  if self.changes_file then self.changes_file:sync() end
+  for _, file in ipairs(self.files) do file:sync() end
 end
 
 --- Adds an epoch's line to metrics.jsonl and to the event file.
 -- @param m the metrics, by M.metrics
 -- @return the line, without its end
 function Run:metrics(m)
-  local record = {}
-  for _, field in ipairs(M.metrics) do record[field] = m[field] == nil and json.null or m[field] end
-  local line = json.encode(json.object(M.metrics, record))
+  local fields = {}
+  for _, field in ipairs(M.metrics) do fields[field] = m[field] == nil and json.null or m[field] end
+  local line = json.encode(json.object(M.metrics, fields))
   self.metrics_file:append(line)
   self.events:add(m.epoch, {
     { "train/loss", m.train_loss }, { "train/accuracy", m.train_acc }, { "test/loss", m.test_loss },
@@ -205,20 +217,20 @@ function Run:metrics(m)
 end
 
 --- Adds a step to steps.jsonl, if the run has one.
--- @param record {step =, epoch =, lr =, loss =, acc =, loss_scale =, applied =}
-function Run:step(record)
-  if self.steps_file then self.steps_file:append(json.encode(json.object(step_fields, record))) end
+-- @param fields {step =, epoch =, lr =, loss =, acc =, loss_scale =, applied =}
+function Run:step(fields)
+  if self.steps_file then self.steps_file:append(json.encode(json.object(step_fields, fields))) end
 end
 
 --- Adds a change of a tensor's format to changes.jsonl.
--- @param step after which it came, from 1
--- @param epoch of it
+-- @param step the step before it, from 1
+-- @param epoch the epoch of that step, from 1
 -- @param change {operator = name, role =, from =, to = formats, cause = "overflow" or "hook"}
 function Run:change(step, epoch, change)
-  self.changes_file = self.changes_file or jsonl.open(self.dir .. "/changes.jsonl")
-  local record = { step = step, epoch = epoch }
-  for key, value in pairs(change) do record[key] = value end
-  self.changes_file:append(json.encode(json.object(change_fields, record)))
+  self.changes_file = self.changes_file or open_lines(self, "changes.jsonl")
+  local fields = { step = step, epoch = epoch }
+  for key, value in pairs(change) do fields[key] = value end
+  self.changes_file:append(json.encode(json.object(change_fields, fields)))
 end
 
 --- Adds a line to run.log.
@@ -228,12 +240,9 @@ function Run:log(format, ...)
   self.log_file:append(("%s %s"):format(os.date "%Y-%m-%d %H:%M:%S", format:format(...)))
 end
 
+--- Closes the files and releases the lock.
 function Run:close()
-  self.metrics_file:close()
-  self.log_file:close()
-  if self.steps_file then self.steps_file:close() end
-  if self.changes_file then self.changes_file:close() end
-  self.events:close()
+  for _, file in ipairs(self.files) do file:close() end
   local ok, message = self.lock_file:close()
   if not ok then error(("cannot write %s/lock: %s"):format(self.dir, message), 0) end
 end

@@ -1,16 +1,18 @@
---- The safetensors file format (huggingface/safetensors): 8 bytes of header length (little-endian), a JSON header
--- {"NAME": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string: string}}, padded with spaces to 8 bytes,
--- then the data, without gaps. The engine reads headers (mptl/safetensors.h).
+--- The safetensors file format (huggingface/safetensors): 8 bytes of header length (little-endian),
+-- a JSON header {"NAME": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {string:
+-- string}}, padded with spaces to 8 bytes, then the data, without gaps. The engine reads headers
+-- (mptl/safetensors.h).
 --
--- A file may be sealed: its metadata then have "mptl.crc32c", CRC-32C in eight hexadecimal digits each, of the header (with
--- zeros in this place) and of every tensor's bytes, in the order of the data. Other readers take it for any other text.
+-- A file may be sealed. Then its metadata has the text "mptl.crc32c": the CRC-32C of the header,
+-- with zeros in its own place, and of every tensor's bytes in the order of the data, in eight
+-- hexadecimal digits each. Other readers ignore it.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 
 local M = {}
 
--- Of what is written here.
+-- Bytes of an element, by type.
 local element_size = {
   F64 = 8, F32 = 4, F16 = 2, BF16 = 2, F8_E4M3 = 1, F8_E5M2 = 1, I64 = 8, I32 = 4, I16 = 2, I8 = 1, U64 = 8, U32 = 4, U16 = 2,
   U8 = 1, BOOL = 1,
@@ -25,7 +27,8 @@ local function size_of(entry)
   return size
 end
 
--- A header's text with its checksum in the place of the zeros. Quotes inside of texts are escaped: it is the only such place.
+-- Puts the header's checksum in the place of its zeros. That place is found by its name in quotes:
+-- within texts quotes are escaped, so it occurs once.
 local function sealed(text)
   local _, last = text:find(('"%s":"'):format(seal), 1, true)
   return text:sub(1, last) .. ("%08x"):format(core.crc32c(text)) .. text:sub(last + 9)
@@ -33,9 +36,10 @@ end
 
 --- Writes a file, replacing the old one at once or not at all.
 -- @param path the file
--- @param tensors list of {name = , tensor = Tensor}, or {name = , dtype = , shape = {...}, bytes = string}
+-- @param tensors list of {name =, tensor = Tensor}, or {name =, dtype =, shape = {...}, bytes =
+--   string}
 -- @param metadata table of strings
--- @param with_checksums whether the file is to be sealed
+-- @param with_checksums whether to seal the file
 function M.write(path, tensors, metadata, with_checksums)
   local header, order, chunks, offset, sums = {}, { "__metadata__" }, { "" }, 0, { unsealed }
   for i, t in ipairs(tensors) do
@@ -62,7 +66,8 @@ function M.write(path, tensors, metadata, with_checksums)
   core.write_file(path, chunks)
 end
 
--- Compares a header with its checksum; the checksums of the tensors, in the order of the data.
+-- Compares a header with its checksum. Returns the checksums of the tensors, in the order of the
+-- data.
 local function check_seal(file, header)
   local sums = file.metadata[seal]
   if #sums ~= 8 * (#file.names + 1) or sums:find "[^%da-f]" then
@@ -79,10 +84,12 @@ local function check_seal(file, header)
   return list
 end
 
---- Reads and checks the header of a file. The file stays open, and is read whatever comes in its place meanwhile.
+--- Reads and checks the header of a file. The file stays open, so that later reads do not depend on
+-- the path.
 -- @param path the file
--- @return {tensors = {name = {dtype, shape, offset (bytes in the file), size}}, names = list in the order of the data,
--- metadata = table of strings, path, stream, sums = of a sealed file, for M.check}
+-- @return {tensors = {name = {dtype, shape, offset (bytes in the file), size}}, names = list in the
+--   order of the data, metadata = table of strings, path, stream, sums = checksums of a sealed
+--   file, for M.check}
 function M.open(path)
   local stream, message = core.open(path)
   if not stream then error("cannot read " .. message, 0) end
@@ -93,7 +100,7 @@ function M.open(path)
 end
 
 --- Compares all tensors of a sealed file with their checksums.
--- @param file what M.open returned
+-- @param file the result of M.open
 function M.check(file)
   for i, sum in ipairs(file.sums or {}) do
     local t = file.tensors[file.names[i]]
@@ -105,9 +112,9 @@ function M.check(file)
 end
 
 --- Reads a binary32 tensor.
--- @param file what M.open returned
--- @param name of the tensor
--- @param tensor to be filled, of as many elements
+-- @param file the result of M.open
+-- @param name name of the tensor
+-- @param tensor the Tensor to fill, with as many elements
 function M.read(file, name, tensor)
   return core.read_tensor(file.stream, file.path, file.tensors[name].offset, tensor)
 end

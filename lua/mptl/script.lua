@@ -1,6 +1,6 @@
---- Model scripts: finding, loading and checking them, recording their models.
+--- Model scripts: finding, loading and checking them, recording their networks as graphs.
 -- @usage
--- local cfg = script.configure("resnet18_cifar.lua", { batch = 64 })   -- fields of the script, the given ones win
+-- local cfg = script.configure("resnet18_cifar.lua", { batch = 64 }) -- options win over the script
 -- local graph = script.record(cfg)
 -- local plan = script.plan(cfg, graph)
 local configuration = require "mptl.configuration"
@@ -34,7 +34,7 @@ function M.models()
   return names
 end
 
---- The file of a script: a path, or a name in the models directory, with or without ".lua".
+--- Finds the file of a script: a path, or a name in the models directory, with or without ".lua".
 -- @param name as on the command line
 -- @return its path
 function M.find(name)
@@ -59,89 +59,101 @@ local function check_model(path, model)
   end
 end
 
---- Loads a script and checks its fields.
--- @param name a path or a model's name
--- @return the script's table, in it: path, and name (the file's, unless the script gives one)
-function M.load(name)
-  local path = M.find(name)
+-- Runs a script; returns its table.
+local function run(path)
   local chunk, message = loadfile(path, "t")
   if not chunk then error(message, 0) end
   local fields = chunk()
-  if type(fields) ~= "table" then
-    error(("%s: returned %s, must return a table { model = ..., dataset = ..., ... }"):format(path,
-      fields == nil and "nothing" or misuse.text(fields)), 0)
+  if type(fields) == "table" then return fields end
+  error(("%s: returned %s, must return a table { model = ..., dataset = ..., ... }"):format(path,
+    fields == nil and "nothing" or misuse.text(fields)), 0)
+end
+
+-- The value of a field that is an option, checked.
+local function checked(path, field, value)
+  local row = options.by_name[field]
+  if not row then return value end
+  local result, accepts = options.check(row, value)
+  if result ~= nil then return result end
+  error(("%s: %s: %s, accepted are %s"):format(path, field, misuse.text(value), accepts), 0)
+end
+
+local function check_objects(path, fields)
+  check_model(path, fields.model)
+  if fields.precision ~= nil and not precision.is_policy(fields.precision) then
+    error(("%s: precision: %s, must be a policy such as mptl.precision.demotion{}"):format(path, type(fields.precision)), 0)
   end
+  for object, part in pairs { optimizer = "optim", schedule = "schedule", loss_scale = "loss_scale" } do
+    if fields[object] ~= nil then
+      local ok, mistake = pcall(mptl[part].check, fields[object])
+      if not ok then error(("%s: %s"):format(path, mistake), 0) end
+    end
+  end
+end
+
+-- Names of the fields that a script may have; and the same as a set.
+local function accepted_fields()
   local accepted, known = {}, {}
   for _, names in ipairs { configuration.objects, options.select(function(row) return row.script ~= false end) } do
     for _, field in ipairs(names) do accepted[#accepted + 1], known[field] = field, true end
   end
+  return accepted, known
+end
+
+--- Loads a script and checks its fields.
+-- @param name a path, or the name of an installed script
+-- @return the script's table, with the fields path and name (the file's name, unless the script
+--   gives one)
+function M.load(name)
+  local path = M.find(name)
+  local accepted, known = accepted_fields()
   local result = {}
-  for field, value in pairs(fields) do
+  for field, value in pairs(run(path)) do
     if not known[field] then
       error(("%s: unknown field %s%s, accepted are %s"):format(path, misuse.text(field), misuse.suggest(field, accepted),
         table.concat(accepted, ", ")), 0)
     end
-    local row = options.by_name[field]
-    if row then
-      local checked, accepts = options.check(row, value)
-      if checked == nil then
-        error(("%s: %s: %s, accepted are %s"):format(path, field, misuse.text(value), accepts), 0)
-      end
-      value = checked
-    end
-    result[field] = value
+    result[field] = checked(path, field, value)
   end
-  check_model(path, result.model)
-  if result.precision ~= nil and not precision.is_policy(result.precision) then
-    error(("%s: precision: %s, must be a policy such as mptl.precision.demotion{}"):format(path, type(result.precision)), 0)
-  end
-  for object, part in pairs { optimizer = "optim", schedule = "schedule", loss_scale = "loss_scale" } do
-    if result[object] ~= nil then
-      local ok, mistake = pcall(mptl[part].check, result[object])
-      if not ok then error(("%s: %s"):format(path, mistake), 0) end
-    end
-  end
+  check_objects(path, result)
   result.path, result.name = path, result.name or path:match("([^/]+)$"):gsub("%.lua$", "")
   return result
 end
 
---- The configuration of a script, which opens the device.
--- @param name of the script
+--- The configuration of a script. Opens the device.
+-- @param name the script
 -- @param args table of options
--- @return the configuration, to be read only
+-- @return the configuration, which is read-only
 function M.configure(name, args)
   return configuration.make(M.load(name), args or {})
 end
 
---- Raises what is wrong in a script or in the options for it, without opening the device.
--- @param name of the script
+--- Raises an error when a script or the options for it are wrong. Does not open the device.
+-- @param name the script
 -- @param args table of options
 function M.check(name, args)
   configuration.check(M.load(name), args)
 end
 
---- Records the script's model.
+--- Records the script's network.
 -- @param cfg the configuration
 -- @return the engine's graph
 function M.record(cfg)
-  local model = cfg.model
-  if type(model) == "function" then
-    local info = debug.getinfo(model, "u")
-    if info.nparams < 2 then
-      model = model(cfg)
-      if not nn.is_module(model) and type(model) ~= "function" then
-        error(("%s: model: function (cfg) returned a %s, must return a module or a function (x, cfg)"):format(cfg.path,
-          type(model)), 0)
-      end
+  local network = cfg.model
+  if type(network) == "function" and debug.getinfo(network, "u").nparams < 2 then
+    network = network(cfg)
+    if not nn.is_module(network) and type(network) ~= "function" then
+      error(("%s: model: function (cfg) returned a %s, must return a module or a function (x, cfg)"):format(cfg.path,
+        type(network)), 0)
     end
   end
-  return nn.record(model, { input = cfg.input, classes = cfg.classes, cfg = cfg })
+  return nn.record(network, { input = cfg.input, classes = cfg.classes, cfg = cfg })
 end
 
 --- Applies the configuration's policy.
 -- @param cfg the configuration
 -- @param graph the engine's graph
--- @return as precision.plan
+-- @return the plan (precision.plan)
 function M.plan(cfg, graph)
   return precision.plan(cfg.precision, graph, cfg.batch)
 end

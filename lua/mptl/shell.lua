@@ -1,10 +1,10 @@
---- Words for a shell: commands that a user may paste, or that a script runs.
+--- Quoting for a shell: commands that a user may paste, or that a script runs.
 local misuse = require "mptl.misuse"
 
 local M = {}
 
---- A word as a POSIX shell reads it back. Control characters are spelt in $'...', so that what is printed stays one line; such a
--- word is for pasting: not every sh has that form.
+--- Quotes a word for a POSIX shell. A word with control characters is written as $'...', so that it
+-- stays on one line; this is for pasting into a terminal, since not every sh knows that form.
 -- @param word text
 -- @return text
 function M.quote(word)
@@ -13,7 +13,7 @@ function M.quote(word)
   return "$'" .. word:gsub("[\\']", "\\%0"):gsub("%c", function(c) return ("\\%03o"):format(c:byte()) end) .. "'"
 end
 
---- Words as a command.
+--- Joins words to a command, quoted where needed.
 -- @param words list of text
 -- @return text
 function M.join(words)
@@ -22,7 +22,7 @@ function M.join(words)
   return table.concat(quoted, " ")
 end
 
---- A command of this program, as it has to be typed where this process was started.
+--- A command of this program, as the user types it in the folder where this process was started.
 -- @param words list of text: the command and its arguments
 -- @return text
 -- @usage shell.command { "report", "my runs" } --> "./mptl report 'my runs'"
@@ -30,7 +30,7 @@ function M.command(words)
   return M.join { M.program(), table.unpack(words) }
 end
 
---- This program's name as whoever started it typed it: the launcher ./mptl tells its own in MPTL_PROGRAM.
+--- This program's name, as the user typed it. The launcher ./mptl passes its own in MPTL_PROGRAM.
 -- @return text; "mptl" in another Lua
 function M.program()
   local name = os.getenv "MPTL_PROGRAM"
@@ -38,8 +38,8 @@ function M.program()
   return MPTL_MODELS and arg and arg[0] or "mptl"
 end
 
---- The words of a text, with quotes and backslashes as in a shell; nothing is expanded and nothing is run.
--- @param text such as "--time=8:00:00 --comment='two words'"
+--- Splits a text into words, with quotes and backslashes as in a shell. Nothing is expanded or run.
+-- @param text for example "--time=8:00:00 --comment='two words'"
 -- @param what the option that the text comes from, for messages
 -- @return list of words
 function M.split(text, what)

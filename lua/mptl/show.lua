@@ -1,15 +1,16 @@
---- Values as text for the interactive Lua: every value has one, whatever its metatable does. Tables are read raw, so that of a
--- user's code only __tostring runs; an error in it becomes part of the text. (What never ends is for whoever calls to interrupt.)
+--- Values as text for the interactive Lua. Reads tables raw, so that __tostring is the only code of
+-- the user's that runs; an error in it becomes part of the text. The caller must interrupt a
+-- __tostring that never ends.
 local M = {}
 
--- The library's functions as they are now: what is shown may have replaced them.
+-- Copies of Lua's functions: the user's code may replace the originals.
 local concat, format, gsub, min, sort, sub = table.concat, string.format, string.gsub, math.min, table.sort, string.sub
 local metatable, number_kind = debug.getmetatable, math.type
 local next, pcall, rawget, rawlen, tostring, type = next, pcall, rawget, rawlen, tostring, type
 
-local limit = 40 -- entries of a table that are shown, and as many fields
+local limit = 40 -- how many list entries of a table are shown, and how many other fields
 
--- A value without the text that its metatable gives it.
+-- A value as text, without its __tostring.
 local function raw(value)
   local kind = type(value)
   if kind == "string" then return value end
@@ -22,7 +23,7 @@ local function reason(message)
   return sub(gsub(raw(message), "%s+", " "), 1, 200)
 end
 
---- A value as tostring gives it.
+--- A value as text, by its __tostring if it has one.
 -- @param value any
 -- @return text
 function M.word(value)
@@ -37,7 +38,7 @@ local function part(value)
   return type(value) == "string" and format("%q", value) or M.word(value)
 end
 
--- The keys that are not in the list part, as text in alphabetical order, with their values.
+-- {key as text, value} of the keys that are not in the list part, in alphabetical order.
 local function fields(t, n)
   local list = {}
   for key, value in next, t do
@@ -47,7 +48,8 @@ local function fields(t, n)
   return list
 end
 
---- A value as the interactive Lua prints it: as word; tables one level deep.
+--- A value as the interactive Lua prints it: as M.word, but tables with their fields, one level
+-- deep.
 -- @param value any
 -- @return text
 -- @usage show.text { 1, a = "b" } --> '{ 1, a = "b" }'

@@ -1,4 +1,5 @@
---- Scalars as a TensorBoard event file: records (TFRecord) of Event messages in protobuf's wire format.
+--- Scalars as a TensorBoard event file: records (TFRecord) of Event messages in protobuf's wire
+-- format.
 --   record: length (8 bytes), masked CRC-32C of the length, Event, masked CRC-32C of the Event
 --   Event: wall_time = 1 (double), step = 2 (varint), file_version = 3 (string) or
 --     summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } }
@@ -11,7 +12,8 @@ local M = {}
 local Writer = {}
 Writer.__index = Writer
 
--- As TFRecord stores it: rotated and offset, so that a checksum of data holding checksums stays good.
+-- TFRecord rotates and offsets a checksum, so that checksums of data with checksums in it stay
+-- good.
 local function masked_crc(bytes)
   local c = core.crc32c(bytes)
   return (((c >> 15) | (c << 17)) + 0xa282ead8) & 0xffffffff
@@ -27,7 +29,7 @@ local function varint(n)
   return table.concat(bytes)
 end
 
--- Fields by wire type: 0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes.
+-- A field with its length. Wire types: 0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes.
 local function delimited(field, bytes)
   return string.char(field << 3 | 2) .. varint(#bytes) .. bytes
 end
@@ -41,8 +43,9 @@ local function wall_time(time)
   return string.pack("<Bd", 1 << 3 | 1, time)
 end
 
--- The next record of an event file's text: the event and where it ends; nil when there is no whole one.
-local function next_record(text, at)
+-- The event in the record at a position of an event file's text, and the record's last byte; nil
+-- when there is no complete record.
+local function next_event(text, at)
   if #text < at + 11 then return nil end
   local length, crc = text:sub(at, at + 7), string.unpack("<I4", text, at + 8)
   local last = at + 11 + string.unpack("<i8", length) -- of the event
@@ -52,7 +55,7 @@ local function next_record(text, at)
   return event, last + 4
 end
 
--- The step and the first tag of an event that Writer:add has made; nil of another.
+-- The step and the first tag of an event from Writer:add; nil for other events.
 local function place(event)
   local at = 10 -- behind the time
   local function number()
@@ -70,11 +73,12 @@ local function place(event)
   return step, event:sub(at, at + size - 1)
 end
 
--- The parts of a text that keep says are to stay; whether there are scalars among them, and whether they are all of it.
+-- The parts of an event file's text to keep; whether they contain scalars, and whether they are the
+-- whole text.
 local function kept_parts(text, keep)
   local parts, scalars, at, first = {}, false, 1, 1
   while true do
-    local event, last = next_record(text, at)
+    local event, last = next_event(text, at)
     local step, tag
     if event then step, tag = place(event) end
     local stays = event and (not step or keep(tag, step))
@@ -93,10 +97,11 @@ local function remove(path)
   if not ok then error(("cannot remove %s"):format(message), 0) end
 end
 
---- Takes scalars out of all event files that a run has written into its directory; files that are left with none are removed.
--- What follows a damaged record goes, too: no reader gets behind it.
+--- Removes scalars from all event files in a run directory, and files that have none left. Removes
+-- everything behind a damaged record, too: no reader gets past it.
 -- @param dir the directory
--- @param keep function (tag, step): true for those that stay. Scalars of one call of Writer:add stay or go together
+-- @param keep function (tag, step) -> whether to keep a scalar. The scalars of one call of
+--   Writer:add are kept or removed together, by the first one's tag
 function M.cut(dir, keep)
   for name in lfs.dir(dir) do
     if name:find "^events%.out%.tfevents%.%d+%.mptl%.%d+$" then
@@ -115,7 +120,8 @@ function M.cut(dir, keep)
   end
 end
 
---- Opens a new event file in a directory. Here and below a failure raises "cannot write PATH: why".
+--- Opens a new event file in a directory. This and the functions below raise "cannot write PATH:
+-- why".
 -- @param dir the directory
 -- @return the writer
 function M.open(dir)
@@ -128,7 +134,7 @@ function M.open(dir)
   return self
 end
 
---- Adds scalars at a step; those that are nil are left out.
+--- Adds scalars at a step; skips those that are nil.
 -- @param step whole number
 -- @param scalars list of {tag, value}
 function Writer:add(step, scalars)
@@ -140,12 +146,12 @@ function Writer:add(step, scalars)
   write(self, wall_time(os.time()) .. string.char(2 << 3) .. varint(step) .. delimited(5, table.concat(values)))
 end
 
---- Brings all scalars to the disk.
+--- Waits until all scalars are on the disk.
 function Writer:sync()
   self.file:sync()
 end
 
---- Closes the file; its scalars are on the disk then.
+--- Closes the file, with all its scalars on the disk.
 function Writer:close()
   self:sync()
   self.file:close()

@@ -1,11 +1,11 @@
---- How many threads compute: as many as the process may use of the processors, unless --threads or OMP_NUM_THREADS says
--- otherwise.
+--- How many threads compute. By default, one for each processor that the process may use;
+-- --threads and OMP_NUM_THREADS set another number.
 local core = require "mptl.core"
 
 local M = {}
 
---- What decides how many threads can compute at once.
--- @param p what core.processors returns
+--- What limits the number of threads that can compute at once.
+-- @param p the result of core.processors
 -- @return "quota", "affinity" or "processors"; the same in words
 function M.limiter(p)
   if p.quota and p.quota < p.allowed then
@@ -16,18 +16,19 @@ function M.limiter(p)
   return "processors", ("%d processors"):format(p.online)
 end
 
---- What decides the default.
--- @param p what core.processors returns
--- @return "OMP_NUM_THREADS" or as M.limiter; the same in words
+--- What decides the default number of threads.
+-- @param p the result of core.processors
+-- @return "OMP_NUM_THREADS", or what M.limiter returns; the same in words
 function M.decider(p)
   local name, text = M.limiter(p)
   if not p.asked then return name, text end
   return "OMP_NUM_THREADS", ("OMP_NUM_THREADS; %d can run at once, by %s"):format(p.usable, text)
 end
 
---- Warns of more threads than can run at once: they wait for each other, and are slower than fewer.
--- @param option that asks for them, as "--threads 16"
--- @param n threads
+--- Warns when there are more threads than can run at once: they wait for each other, which is
+-- slower than fewer threads.
+-- @param option the option that asks for them, such as "--threads 16"
+-- @param n number of threads
 function M.warn(option, n)
   local p = core.processors()
   if n <= p.usable then return end
@@ -36,8 +37,8 @@ function M.warn(option, n)
     p.usable, text))
 end
 
---- Has n threads compute.
--- @param n as --threads says; nil for the default
+--- Sets the number of threads that compute.
+-- @param n value of --threads; nil for the default
 function M.set(n)
   if not n then return end
   M.warn(("--threads %d"):format(n), n)

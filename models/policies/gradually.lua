@@ -1,5 +1,6 @@
--- Training begins in high precision; at the end of each hundredth step groups are demoted, largest first, until the share that is
--- due: 0 at first, 0.9 from the sixth epoch on.
+-- Training begins in high precision. After every hundredth step the policy demotes groups, largest
+-- first, until the share of low elements that is due: it grows from 0 in the first epoch to 0.9 in
+-- the sixth.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function() end, {

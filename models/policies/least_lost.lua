@@ -1,5 +1,6 @@
--- A trial decides the order: 200 steps with everything low, then those groups stay low of which rounding lost the smallest share
--- of the values (to zero or beyond the largest), until three quarters of all elements are low.
+-- A trial decides the order. All tensors are low for 200 steps. Then the groups stay low of which
+-- rounding lost the smallest share of values (to zero, or beyond the largest value), until three
+-- quarters of all elements are low.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function(graph)

@@ -1,5 +1,6 @@
--- Everything low at first; every 100 steps, the tensors become high of which rounding lost more than a hundredth of the values:
--- to zero or beyond the largest. As the paper's promotion, but underflow counts, too.
+-- All tensors are low at first. Every 100 steps, tensors become high of which rounding lost more
+-- than a hundredth of the values, to zero or beyond the largest value. This is the paper's
+-- promotion, except that underflow counts, too.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function(graph)

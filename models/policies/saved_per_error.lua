@@ -1,5 +1,6 @@
--- A trial decides the order: after 200 steps in high precision, each group is made low alone, and the difference that this makes
--- to the gradient is measured. Then those groups become low that save the most bits for it, until 85 % of all elements are low.
+-- A trial decides the order. After 200 steps in high precision, the policy makes each group low on
+-- its own and computes the gradient error that this adds. Then the groups become low that save the
+-- most bits for that error, until 85 % of all elements are low.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function() end, {
@@ -10,9 +11,9 @@ return mptl.precision.policy(function() end, {
     local function error_now() return at.gradient_error(2).gradient.absolute or math.huge end
     local base, worth, groups = error_now(), {}, graph:groups()
     for _, group in ipairs(groups) do
-      local bits = graph:measure().bits_now
+      local bits = graph:ratios().bits_now
       group:demote()
-      worth[group] = (bits - graph:measure().bits_now) / math.max(error_now() - base, 1e-3 * base)
+      worth[group] = (bits - graph:ratios().bits_now) / math.max(error_now() - base, 1e-3 * base)
       group:promote()
     end
     table.sort(groups, function(a, b) return worth[a] > worth[b] end)

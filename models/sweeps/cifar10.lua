@@ -1,6 +1,7 @@
--- Accuracy against memory on CIFAR-10 (Lee, Sharma, Aiken, TMLR 2023, figure 3): four networks, the assignments it compares.
+-- Accuracy against memory on CIFAR-10 (Lee, Sharma, Aiken, TMLR 2023, figure 3): four networks, and
+-- the assignments that the figure compares.
 --   mptl sweep cifar10 --data DIR --out OUT && mptl report OUT
--- 200 epochs at full width: meant for a cluster (--slurm) or a GPU. cifar10_small.lua is for a laptop.
+-- 200 epochs at full width are for a cluster (--slurm) or a GPU. cifar10_small.lua is for a laptop.
 local sweep = require "mptl.sweep"
 
 return {

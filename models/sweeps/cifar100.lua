@@ -1,4 +1,5 @@
--- Accuracy against memory on CIFAR-100, from wide to narrow networks: the narrower, the more low precision costs.
+-- Accuracy against memory on CIFAR-100, for wide to narrow networks: low precision costs narrow
+-- networks more accuracy.
 --   mptl sweep cifar100 --data DIR --out OUT && mptl report OUT
 local sweep = require "mptl.sweep"
 

@@ -1,5 +1,5 @@
--- ShuffleNet-v2 on ImageNet (Lee, Sharma, Aiken, TMLR 2023): accuracy against memory with the script's own set-up, 90 epochs
--- in batches of 1024.
+-- ShuffleNet-v2 on ImageNet (Lee, Sharma, Aiken, TMLR 2023): accuracy against memory, with the
+-- script's own settings: 90 epochs, batches of 1024.
 --   mptl sweep imagenet --data DIR --out OUT && mptl report OUT
 local sweep = require "mptl.sweep"
 

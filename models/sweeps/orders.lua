@@ -1,4 +1,5 @@
--- Does it matter which groups are demoted first? Decreasing size (demotion), increasing, three random orders.
+-- Does it matter which groups are demoted first? Decreasing size (demotion), increasing, three
+-- random orders.
 --   mptl sweep orders --data DIR --out OUT && mptl report OUT
 local sweep = require "mptl.sweep"
 

@@ -1,4 +1,5 @@
--- The example policies, with the settings of cifar10_small's runs of SqueezeNet, to stand beside those.
+-- The example policies, with the settings of cifar10_small's SqueezeNet runs, for comparison with
+-- them.
 --   mptl sweep policies --data DIR --out OUT && mptl report OUT
 return {
   common = { script = "squeezenet_cifar", dataset = "cifar10", width = 0.1, epochs = 10, seed = 1 },

@@ -1,4 +1,4 @@
--- What promotion changes: demotion with it and without.
+-- What promotion changes: demotion with and without it.
 --   mptl sweep promotion --data DIR --out OUT && mptl report OUT
 local sweep = require "mptl.sweep"
 

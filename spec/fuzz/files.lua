@@ -9,7 +9,7 @@ local folder = require "mptl.folder"
 local json = require "mptl.json"
 local resume = require "mptl.resume"
 local runs = require "mptl.report.runs"
-local source = require "mptl.dataset.source"
+local origin = require "mptl.dataset.origin"
 
 local seconds, found = tonumber(arg[1]) or 60, arg[2] or "."
 local dir = files.directory()
@@ -107,11 +107,11 @@ local function archive(options)
 end
 
 local function read_archive(path)
-  local step = source.open(path)
-  for inside, kind, read in step do
-    source.hidden(inside)
-    source.place(inside, {})
-    if kind == "file" and source.is_image(inside) then core.survey_bytes { read() } end
+  local next_item = origin.open(path)
+  for inside, kind, read in next_item do
+    origin.hidden(inside)
+    origin.place(inside, {})
+    if kind == "file" and origin.is_image(inside) then core.survey_bytes { read() } end
   end
 end
 
@@ -144,7 +144,7 @@ local readers = {
   tar = { archive "tar -cf ../archive .", read_archive },
   targz = { archive "tar -czf ../archive .", read_archive },
   zip = { archive "rm -f ../archive && zip -qr ../archive.zip . && mv ../archive.zip ../archive", read_archive },
-  labels = { "val_1.JPEG,n02 1 2\nval_2 n01\n", source.labels },
+  labels = { "val_1.JPEG,n02 1 2\nval_2 n01\n", origin.labels },
   run = { line .. "\n" .. line .. "\n", read_run },
   cifar = { files.flat(1, 2):rep(3), read_cifar },
 }

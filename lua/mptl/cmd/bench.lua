@@ -1,4 +1,6 @@
 --- mptl bench: benchmarks.
 local cli = require "mptl.cli"
 
-return cli.group("bench", "measure rounding, a training step, the data loader", { "round", "step", "loader" })
+return cli.family("bench", "measure rounding, a training step, the data loader", {
+  "round", "step", "loader",
+})

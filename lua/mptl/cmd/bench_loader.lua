@@ -7,7 +7,8 @@ local threads = require "mptl.threads"
 
 local M = { name = "loader", summary = "images per second that the data loader makes, augmented and normalised" }
 
---- An argparse converter that accepts what accept(number) accepts.
+-- An argparse converter: accept(number) returns the value, or nil for a number that is not
+-- accepted.
 local function number(option, accept, what)
   return function(text)
     local value = accept(tonumber(text))
@@ -39,15 +40,15 @@ function M.configure(parser)
   integer("--batch", "images a batch", "128")
   integer("--threads", "worker threads", "1")
   local convert = number("--seconds", positive, "a positive number")
-  parser:option("--seconds", "how long to measure", "3"):argname("S"):convert(convert)
+  parser:option("--seconds", "how many seconds to measure", "3"):argname("S"):convert(convert)
   parser:flag("--json", "print one JSON object")
 end
 
---- Takes batches for a while, as fast as they come.
--- @param opened what data.open gave
+--- Takes batches for a while, as fast as the loader makes them.
+-- @param opened the result of data.open
 -- @param how `batch`, `threads`, `seconds`
--- @return images per second, over whole batches; the first ones, which fill the ring, are not counted
-function M.measure(opened, how)
+-- @return images per second, over whole batches; the first ones, which fill the ring, do not count
+function M.benchmark(opened, how)
   local loader = core.loader(opened.train, { batch = how.batch, threads = how.threads, shuffle = true, augment = true,
     mean = opened.mean, std = opened.std })
   local epoch, images = 0, 0
@@ -79,8 +80,8 @@ function M.run(args)
   threads.warn(("--threads %d"):format(args.threads), args.threads)
   local opened = data.open{ dataset = args.dataset, dir = args.data, limit_train = args.limit_train, limit_test = 1,
     image_size = args.image_size, on_bad_image = args.on_bad_image }
-  local result = { dataset = args.dataset, threads = args.threads,
-    images_per_s = M.measure(opened, { batch = args.batch, threads = args.threads, seconds = args.seconds }) }
+  local how = { batch = args.batch, threads = args.threads, seconds = args.seconds }
+  local result = { dataset = args.dataset, threads = args.threads, images_per_s = M.benchmark(opened, how) }
   if args.json then
     print(dkjson.encode(result, { keyorder = { "dataset", "images_per_s", "threads" } }))
   else

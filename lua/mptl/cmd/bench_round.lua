@@ -1,4 +1,5 @@
---- mptl bench round: how fast arrays are rounded, beside memcpy of the same array on the same threads.
+--- mptl bench round: how fast arrays are rounded, beside memcpy of the same array on the same
+-- threads.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local options = require "mptl.options"
@@ -23,10 +24,10 @@ function M.configure(parser)
   end)
 end
 
---- Measures.
+--- Runs the benchmark.
 -- @param settings `format`, `rounding`, `elements`, `threads`, `seconds`
--- @return table of the fields that --json prints; bytes read plus bytes written
-function M.measure(settings)
+-- @return table of the fields that --json prints; rates count bytes read and bytes written
+function M.benchmark(settings)
   local rounding, count = settings.rounding or "nearest_even", settings.threads or core.threads()
   local result = core.bench_round { format = settings.format, mode = rounding, elements = settings.elements, threads = count,
     seconds = settings.seconds }
@@ -37,7 +38,7 @@ end
 
 function M.run(args)
   if args.threads then threads.warn(("--threads %d"):format(args.threads), args.threads) end
-  local result = M.measure(args)
+  local result = M.benchmark(args)
   if args.json then
     io.stdout:write(json.encode(json.object(order, result)), "\n")
   else

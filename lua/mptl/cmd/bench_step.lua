@@ -1,8 +1,9 @@
---- mptl bench step: how long a training step takes, and how much memory, on made-up images in memory.
+--- mptl bench step: how long a training step takes, and how much memory, on made-up images in
+-- memory.
 --
--- A step is what `mptl train` makes of a batch: it waits for the device once, for what the step tells (loss, overflows), which
--- decides whether the update is made. The update is not waited for: on a GPU it runs while the next step begins, and counts as
--- part of that.
+-- A step does what a step of `mptl train` does. The host waits for the device once, for the loss
+-- and the overflows, which decide whether to make the update. It does not wait for the update: on a
+-- GPU the update runs while the next step begins, and its time counts for that step.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local memory = require "mptl.memory"
@@ -19,8 +20,8 @@ local order = {
   "peak_bytes", "predicted_bytes", "saved_bytes", "operators",
 }
 
--- Steps before the measurement: first touch of memory, compilation in libraries; on a GPU its clock, too (as many as
--- bench/step_vs_pytorch gives PyTorch there).
+-- Steps that are not measured: memory is touched for the first time, libraries compile, and a GPU
+-- raises its clock (PyTorch gets as many there in bench/step_vs_pytorch).
 local function warm_up_on(device)
   return device == "cpu" and 3 or 10
 end
@@ -33,12 +34,13 @@ function M.configure(parser)
     if n and n > 0 then return n end
     return nil, ("--steps: %s, accepted are whole numbers from 1"):format(text)
   end)
-  parser:flag("--profile", "time, arithmetic and memory traffic by operator, beside what the machine can do")
+  parser:flag("--profile",
+    "time, arithmetic and memory traffic by operator, beside the device's peaks")
 end
 
--- Images in NHWC with values such as normalised ones have, and labels; the same at every call. They lie where the loader of a
--- training puts its batches: in memory that the device reads by itself. Every step uploads them, as every step of a training
--- does.
+-- Images in NHWC, with values in the range of normalised ones, and labels; the same at every call.
+-- As a training's batches, they are in memory that the device can read, and every step uploads
+-- them.
 local function made_up_batch(cfg)
   local c, h, w = table.unpack(cfg.input)
   local values, labels, x = {}, {}, 1
@@ -50,17 +52,17 @@ local function made_up_batch(cfg)
   return core.tensor({ #values }, values, cfg.device), labels
 end
 
---- Measures.
+--- Runs the benchmark.
 -- @param cfg the configuration
--- @param steps how many steps
+-- @param steps how many steps to measure
 -- @param profiling whether to make a profile, too
 -- @return table of the fields that --json prints; the profile (mptl.profile) or nil
-function M.measure(cfg, steps, profiling)
+function M.benchmark(cfg, steps, profiling)
   threads.set(cfg.threads)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
-    { compute = cfg.compute, device = cfg.device, machine = core.floor { device = cfg.device }, optimizer = cfg.optimizer.name })
+    { compute = cfg.compute, device = cfg.device, peaks = core.floor { device = cfg.device }, optimizer = cfg.optimizer.name })
   local settings = { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute, storage = cfg.storage,
     optimizer = cfg.optimizer.name }
   memory.check("a training step", cfg.device, { { plan.assignment, settings } })
@@ -94,7 +96,8 @@ function M.measure(cfg, steps, profiling)
 end
 
 function M.run(args)
-  local result, profiled = M.measure(script.configure(args.script, args), args.steps, args.profile)
+  local cfg = script.configure(args.script, args)
+  local result, profiled = M.benchmark(cfg, args.steps, args.profile)
   if args.json then
     if args.profile then result.operators = json.array((profiled:table())) end
     io.stdout:write(json.encode(json.object(order, result)), "\n")

@@ -1,4 +1,6 @@
 --- mptl data: data sets on disk.
 local cli = require "mptl.cli"
 
-return cli.group("data", "fetch, import, check and synthesize data sets", { "fetch", "import", "check", "synthesize" })
+return cli.family("data", "fetch, import, check and synthesize data sets", {
+  "fetch", "import", "check", "synthesize",
+})

@@ -6,9 +6,12 @@ local options = require "mptl.options"
 local progress = require "mptl.progress"
 local threads = require "mptl.threads"
 
-local M = { name = "check", summary = "look at every image of a data set: counts, sizes, mean and deviation, what is wrong" }
+local M = {
+  name = "check",
+  summary = "examine every image of a data set: counts, sizes, mean and deviation, what is wrong",
+}
 
-local most_classes = 20 -- of which the text lists counts without --classes
+local most_classes = 20 -- list the counts of more classes only with --classes
 
 function M.configure(parser)
   parser:argument("path", "a directory of CIFAR's binary files, a folder of images, or a packed file"):argname("PATH")
@@ -16,7 +19,7 @@ function M.configure(parser)
   options.add(parser, { "threads", "quiet", "json" })
 end
 
--- "32 x 32 pixels", or the range of sizes.
+-- "32 x 32 pixels", or the smallest and largest size.
 local function sizes(t)
   if #t.min == 0 then return "no size" end
   local least, most = ("%d x %d"):format(table.unpack(t.min)), ("%d x %d"):format(table.unpack(t.max))
@@ -50,7 +53,7 @@ local function text(t, title, all_classes)
     if s ~= json.null then
       out("%-5s %d images, %s, %s%s%s", split, s.images, sizes(s), class_sizes(s.counts),
         s.bad > 0 and ("; %d cannot be read"):format(s.bad) or "",
-        s.warned > 0 and ("; %d with harmless slips of JPEG"):format(s.warned) or "")
+        s.warned > 0 and ("; %d with harmless mistakes in their JPEG data"):format(s.warned) or "")
     end
   end
   if #t.mean > 0 then

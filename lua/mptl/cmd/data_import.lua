@@ -1,23 +1,25 @@
---- mptl data import: a folder or an archive of JPEG images becomes a packed data set, one file.
+--- mptl data import: packs a folder or an archive of JPEG images into one file.
 local core = require "mptl.core"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
+local origin = require "mptl.dataset.origin"
 local progress = require "mptl.progress"
-local source = require "mptl.dataset.source"
 local threads = require "mptl.threads"
 
 local M = { name = "import", summary = "pack a folder or archive of JPEG images into one file" }
 
-local batch_images, batch_bytes = 1024, 1 << 26 -- decoded together; whichever is reached first
+-- Images are decoded together until there are this many, or this many bytes of them.
+local batch_images, batch_bytes = 1024, 1 << 26
 
 function M.configure(parser)
   parser:argument("source", "a folder, or a tar (.gz, .bz2, .xz, .zst too) or zip file, with train/CLASS/*.jpg and test/ or "
     .. "val/, or CLASS/*.jpg, or CLASS.tar"):argname("SOURCE")
   parser:argument("out", "the packed data set to write"):argname("OUT")
-  options.add_row(parser, { "test", "string", arg = "SOURCE", help = "another folder or archive, of the test set" })
+  options.add_row(parser, { "test", "string", arg = "SOURCE",
+    help = "another folder or archive, with the test set" })
   options.add_row(parser, { "test_labels", "string", arg = "FILE",
-    help = "classes of the images of --test: lines of file name and class" })
+    help = "classes of the images of --test: lines with a file name and a class" })
   options.add_row(parser, { "on_bad_image", "choice", choices = { "stop", "skip" },
     help = "what to do with an image that cannot be decoded (default stop)" })
   parser:flag("--force", "replace OUT if it is there")
@@ -27,7 +29,7 @@ end
 local Import = {}
 Import.__index = Import
 
--- Leaves an image out, or ends the import.
+-- Leaves an image out, or raises an error when --on-bad-image is stop.
 function Import:reject(path, why)
   path = path:gsub("%c", "?")
   if self.on_bad ~= "skip" then error(("%s: %s; --on-bad-image skip leaves such images out"):format(path, why), 0) end
@@ -36,7 +38,7 @@ function Import:reject(path, why)
   self.skipped = self.skipped + 1
 end
 
--- Decodes the batch, to see that it can be, and packs it.
+-- Packs the images of the batch that can be decoded.
 function Import:flush()
   local batch = self.batch
   self.batch, self.bytes = { encoded = {} }, 0
@@ -56,12 +58,12 @@ function Import:flush()
 end
 
 function Import:add(path, kind, read, place)
-  local split, class, file, why = source.place(path, place)
+  local split, class, file, why = origin.place(path, place)
   if not class or kind ~= "file" then
     self:reject(path, why or "a link or device")
     return
   end
-  local named = split ~= nil -- a source names the split of all its images, or of none
+  local named = split ~= nil -- an origin must name the split of all its images, or of none
   if self.named == nil then self.named = named end
   if self.named ~= named then
     error(("%s: is %s train/, test/ or val/, other images are %s"):format(path, named and "in" or "not in",
@@ -75,24 +77,25 @@ function Import:add(path, kind, read, place)
   if n >= batch_images or self.bytes >= batch_bytes then self:flush() end
 end
 
--- Takes note of a name that begins with a dot; archives tell a folder's with each of its files.
-function Import:pass_over(path)
+-- Counts a file or folder whose name begins with a dot, once: archives name a folder with each of
+-- its files.
+function Import:skip(path)
   if self.dotted[path] then return end
   self.dotted[path] = true
   self.n_dotted = self.n_dotted + 1
   self.first_dotted = self.first_dotted or path:gsub("%c", "?")
 end
 
--- Takes all images of a source; false when interrupted.
+-- Takes all images of an origin; false when interrupted.
 function Import:take(path, place)
-  local step, done = source.open(path)
+  local next_item, done = origin.open(path)
   self.named = nil
-  for inside, kind, read in step do
+  for inside, kind, read in next_item do
     if core.interrupted() then return false end
-    local hidden = source.hidden(inside)
+    local hidden = origin.hidden(inside)
     if hidden then
-      self:pass_over(path .. "/" .. hidden)
-    elseif source.is_image(inside) then
+      self:skip(path .. "/" .. hidden)
+    elseif origin.is_image(inside) then
       self:add(inside, kind, read, place)
     else
       self.others = self.others + 1
@@ -113,7 +116,7 @@ local function check_arguments(args)
 end
 
 local function run(args)
-  local labels = args.test_labels and source.labels(args.test_labels)
+  local labels = args.test_labels and origin.labels(args.test_labels)
   local packer <close> = core.packer(args.out)
   local import = setmetatable({
     packer = packer, on_bad = args.on_bad_image, batch = { encoded = {} }, bytes = 0, counts = { train = 0, test = 0 },
@@ -146,14 +149,15 @@ function M.run(args)
     import.progress:line("%d image%s left out", import.skipped, import.skipped == 1 and " was" or "s were")
   end
   if import.warned > 0 then
-    import.progress:line("with harmless slips of JPEG, which are taken: %d", import.warned)
+    import.progress:line("taken in spite of harmless mistakes in their JPEG data: %d",
+      import.warned)
   end
   if import.n_dotted > 0 then
-    import.progress:line("passed over, as their names begin with a dot: %d, the first of them %s", import.n_dotted,
-      import.first_dotted)
+    import.progress:line("skipped, as their names begin with a dot: %d, the first of them %s",
+      import.n_dotted, import.first_dotted)
   end
   if import.others > 0 then
-    import.progress:line("passed over, as their names are not those of JPEG images: %d", import.others)
+    import.progress:line("skipped, as their names do not end in .jpg or .jpeg: %d", import.others)
   end
   return 0
 end

@@ -11,7 +11,7 @@ local M = { name = "synthesize", summary = "write the built-in synthetic images 
 
 local largest = 1024 -- pixels a side
 
--- "64", "48x32" or "32-256" (a side) as {width, height} or {least, most}.
+-- Reads "64" or "48x32" as {width, height}, "32-256" as {least, most} pixels of a side.
 local function parse_size(text)
   local from, to = text:match "^(%d+)%-(%d+)$"
   local width, height = text:match "^(%d+)x(%d+)$"
@@ -24,27 +24,31 @@ local function parse_size(text)
 end
 
 function M.configure(parser)
-  parser:argument("out", "the folder, or for packed the file, to write; it must not be there"):argname("OUT")
+  parser:argument("out", "the folder to write, or with --layout packed the file; it must not exist")
+    :argname("OUT")
   options.add_row(parser, { "layout", "choice", choices = layouts.names,
-    help = "CIFAR's binary files, a folder of JPEG images in train/CLASS and val/CLASS, a packed file (default cifar10)" })
+    help = "CIFAR's binary files, a folder with JPEG images in train/CLASS and val/CLASS, or a packed"
+      .. " file (default cifar10)" })
   options.add_row(parser, { "train", "whole", min = 1, max = 10 ^ 7, help = "training images (default 5000)" })
   options.add_row(parser, { "test", "whole", min = 1, max = 10 ^ 7, help = "test images (default 1000)" })
-  options.add_row(parser, { "classes", "whole", min = 2, max = 100, help = "classes of folder and packed (default 10)" })
-  parser:option("--size", "pixels of folder's and packed's images (default 64): N, WIDTHxHEIGHT, or LEAST-MOST, each side drawn "
-    .. "from that range"):argname("SIZE"):convert(parse_size)
+  options.add_row(parser, { "classes", "whole", min = 2, max = 100,
+    help = "number of classes, for the layouts folder and packed (default 10)" })
+  parser:option("--size", "size of images in pixels, for the layouts folder and packed (default 64): "
+    .. "N, WIDTHxHEIGHT, or LEAST-MOST for random sides in that range")
+    :argname("SIZE"):convert(parse_size)
   options.add_row(parser, { "quality", "whole", min = 1, max = 100, help = "JPEG quality (default 90)" })
   options.add_row(parser, { "seed", "whole", min = 0, max = 2 ^ 53, help = "seed of the images and sizes (default 0)" })
   options.add(parser, { "quiet" })
 end
 
--- 64 bits that depend on all of x (Steele and others, SplitMix64, 2014).
+-- Mixes the bits of x (Steele and others, SplitMix64, 2014).
 local function mix(x)
   x = (x ~ x >> 30) * 0xbf58476d1ce4e5b9
   x = (x ~ x >> 27) * 0x94d049bb133111eb
   return x ~ x >> 31
 end
 
--- A function (split, number) -> width, height.
+-- Returns a function (split, number) -> width, height.
 local function sizes(size, seed)
   if not size.range then return function() return size[1], size[2] end end
   local span = size[2] - size[1] + 1
@@ -54,7 +58,7 @@ local function sizes(size, seed)
   end
 end
 
--- The arguments with what was left out filled in.
+-- The arguments, with defaults where the command line gives nothing.
 local function complete(args)
   local t = { classes = args.layout == "cifar100" and 100 or 10, quality = 90, seed = 0, layout = "cifar10", size = { 64, 64 },
     train = 5000, test = 1000 }
@@ -69,7 +73,7 @@ local function complete(args)
   return t
 end
 
--- Takes OUT for this process; returns what to close.
+-- Locks OUT for this process; returns the lock, to be closed.
 local function take(out)
   folder.make_above(out)
   local held = core.lock(out .. ".lock") or misuse.usage("OUT: %s: another process is writing it", out)
@@ -78,7 +82,7 @@ local function take(out)
   misuse.usage("OUT: %s is there already", out)
 end
 
--- Writes both sets; false when interrupted.
+-- Writes both splits; false when interrupted.
 local function write(writer, args, display)
   for _, split in ipairs { "train", "test" } do
     for number = 0, args[split] - 1 do

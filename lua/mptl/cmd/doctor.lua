@@ -1,4 +1,4 @@
---- mptl doctor: what this machine offers, and what is missing.
+--- mptl doctor: reports what this machine offers, and what is missing.
 local core = require "mptl.core"
 local data = require "mptl.data"
 local json = require "mptl.json"
@@ -6,12 +6,16 @@ local mptl = require "mptl"
 local script = require "mptl.script"
 local threads = require "mptl.threads"
 
-local M = { name = "doctor", summary = "what this machine offers: processor, libraries, data sets; what is missing" }
+local M = {
+  name = "doctor",
+  summary = "report what this machine offers (processor, libraries, data sets) and what is missing",
+}
 
-local names = { "cifar10", "cifar100", "imagenet" } -- of data sets
+local names = { "cifar10", "cifar100", "imagenet" } -- data sets
 
 function M.configure(parser)
-  parser:option("--data", "look for data sets here (else $MPTL_DATA, $XDG_DATA_HOME/mptl)"):argname("DIR")
+  parser:option("--data", "where to look for data sets (default: $MPTL_DATA, $XDG_DATA_HOME/mptl)")
+    :argname("DIR")
   parser:flag("--json", "print JSON")
 end
 
@@ -24,30 +28,39 @@ local function features(cpu)
   return list
 end
 
--- NVIDIA's libraries in this process, which the plug-in has loaded: their files. There may be several of each on a machine.
+local nvidia = { cuda = true, cudart = true, cublasLt = true, nvrtc = true }
+
+-- The files of NVIDIA's libraries that the plug-in has loaded: a machine may have several of each.
 local function loaded_libraries()
   local list, seen = {}, {}
   local maps <close> = io.open "/proc/self/maps"
   for line in (maps and maps:lines() or function() end) do
     local path, name = line:match "(/.*/lib([%a_]+)%.so[%d.]*)$"
-    local is_one = name == "cuda" or name == "cudart" or name == "cublasLt" or name == "nvrtc" or (name or ""):find "^cudnn"
+    local is_one = name and (nvidia[name] or name:find "^cudnn")
     if is_one and not seen[path] then list[#list + 1], seen[path] = path, true end
   end
   table.sort(list)
   return list
 end
 
---- What `mptl doctor` tells, as a table.
--- @param dir folder to look for data sets in, or nil
--- @return a table that mptl.json encodes in a fixed order
-function M.table(dir)
-  local cpu, folders = core.cpu(), data.places(dir)
-  local sets, missing = {}, {}
+-- Where data sets are, by name; adds the others to missing.
+local function find_data_sets(dir, missing)
+  local sets, folders = {}, data.places(dir)
   for _, name in ipairs(names) do
-    local ok, found = pcall(data.find, name, dir) -- a directory that cannot be read is no reason to stop
+    -- A directory that cannot be read does not hide the other data sets.
+    local ok, found = pcall(data.find, name, dir)
     sets[name] = ok and found or nil
     if not sets[name] then missing[#missing + 1] = ("data set %s: not in %s"):format(name, table.concat(folders, ", ")) end
   end
+  return sets
+end
+
+--- What `mptl doctor` reports, as a table.
+-- @param dir folder to look for data sets in, or nil
+-- @return a table that mptl.json encodes in a fixed order
+function M.table(dir)
+  local cpu, missing = core.cpu(), {}
+  local sets = find_data_sets(dir, missing)
   local processors = core.processors()
   processors.decides = threads.decider(processors)
   local cuda, devices = core.cuda(), { "cpu" }
@@ -63,7 +76,7 @@ function M.table(dir)
     features = json.array(features(cpu)),
     kernels = core.isa(), instruction_sets = json.array(core.isas()), threads = core.threads(),
     processors = json.object({ "online", "allowed", "quota", "quota_file", "usable", "asked", "decides" }, processors),
-    -- what products of numbers of up to 8 and of up to 16 significant bits are computed in
+    -- the types of products of numbers with up to 8, and with up to 16 significant bits
     compute = json.object({ "bits8", "bits16" },
       { bits8 = core.compute("FP(4,3,4)", "FP(4,3,4)"), bits16 = core.compute("FP(6,9,0)", "FP(4,3,4)") }),
     backends = json.array(core.backends()), devices = json.array(devices), cuda = cuda.libraries,

@@ -1,4 +1,4 @@
---- mptl eval: test accuracy of a checkpoint, in its precision assignment and in fp32.
+--- mptl eval: the test accuracy of a checkpoint, in its precision assignment and in fp32.
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
@@ -10,7 +10,7 @@ local trainer = require "mptl.trainer"
 
 local M = { name = "eval", summary = "test accuracy of a checkpoint, in its precision assignment and in fp32" }
 
--- What is taken from the checkpoint's run where the command line says nothing.
+-- Options that take the value of the checkpoint's run, unless the command line gives them.
 local inherited = options.select(function(row) return row.eval end)
 
 local order = { "script", "checkpoint", "epoch", "images", "test_loss", "test_acc", "test_acc_fp32", "ratio_lo", "bits_ratio" }
@@ -35,7 +35,7 @@ local function inherit(args, settings)
   end
 end
 
---- Evaluates.
+--- Evaluates a checkpoint.
 -- @param args options by name, script, checkpoint
 -- @return table of the fields that --json prints
 function M.evaluate(args)
@@ -45,12 +45,12 @@ function M.evaluate(args)
   if state and not args.quick then inherit(args, state.settings or {}) end
   local t = trainer.create(script.configure(args.script, args), "eval")
   t:load(args.checkpoint)
-  local tested, measure = t:evaluate(), t.plan.graph:measure()
+  local tested, ratios = t:evaluate(), t.plan.graph:ratios()
   if tested.bad_images > 0 then io.stderr:write("mptl: ", t:left_out(tested.bad_images, "test"), "\n") end
   return {
     script = t.cfg.name, checkpoint = args.checkpoint, epoch = state and state.epoch or json.null, images = tested.count,
-    test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32, ratio_lo = measure.ratio_lo,
-    bits_ratio = measure.bits_ratio,
+    test_loss = tested.loss, test_acc = tested.acc, test_acc_fp32 = tested.acc_fp32,
+    ratio_lo = ratios.ratio_lo, bits_ratio = ratios.bits_ratio,
   }
 end
 

@@ -1,11 +1,11 @@
---- mptl formats: what number formats can hold.
+--- mptl formats: properties of number formats.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local misuse = require "mptl.misuse"
 
 local M = { name = "formats", summary = "bits, range, precision and counts of values of number formats" }
 
-local defaults = { "FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)" } -- what the preset hfp8 is made of
+local defaults = { "FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)" } -- the formats of hfp8
 
 local columns = {
   { "format", "%-14s", "name" }, { "bits", "%4s", "bits" }, { "max", "%12s", "max" }, { "min normal", "%12s", "min_normal" },
@@ -14,9 +14,9 @@ local columns = {
 }
 
 function M.configure(parser)
-  parser:argument("format", "fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2 or FP(e,m,b); without any: the named ones and hfp8's")
-    :args("*")
-  parser:flag("--json", "print one JSON object a format")
+  parser:argument("format", "fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2 or FP(e,m,b); default: all "
+    .. "named formats, and those of hfp8"):args("*")
+  parser:flag("--json", "print one JSON object per format")
 end
 
 local function cell(value)

@@ -1,4 +1,4 @@
---- mptl plan: groups, assignment, ratios, memory; trains nothing.
+--- mptl plan: shows groups, assignment, ratios and memory; trains nothing.
 local compute = require "mptl.compute"
 local core = require "mptl.core"
 local json = require "mptl.json"
@@ -15,8 +15,9 @@ function M.configure(parser)
   options.add(parser)
 end
 
--- How the device's library multiplies, where it tells. On a GPU this makes cuDNN's plans, unless they are kept.
-local function products(cfg, assignment)
+-- How the device's library computes the products, as far as it can report that. On a GPU this makes
+-- cuDNN's execution plans, unless they are in the cache.
+local function predict_products(cfg, assignment)
   return core.predict_products(assignment, { storage = cfg.storage, compute = cfg.compute, device = cfg.device })
 end
 
@@ -30,7 +31,8 @@ local function groups_text(out, t)
   end
 end
 
--- What a convolution or linear layer multiplies in: one word, or forward, gradient of the input, gradient of the weights.
+-- The type of a convolution's or linear layer's products; the types of forward, gradient of the
+-- input and gradient of the weights where these differ.
 local function compute_text(cfg, op)
   local forward, data, weights = compute.passes(op, cfg.compute, cfg.device)
   if not forward then return "" end
@@ -52,7 +54,7 @@ local function tensors_text(out, cfg, plan, t)
   end
 end
 
-local function text(cfg, plan, t, ways)
+local function text(cfg, plan, t, products)
   local lines = {}
   local function out(format, ...) lines[#lines + 1] = (format:format(...):gsub("%s+$", "")) end
   out("%s: %d parameters, batch %d, policy %s, formats %s", t.model, t.parameters, t.batch, tostring(plan.policy), cfg.formats)
@@ -67,16 +69,16 @@ local function text(cfg, plan, t, ways)
   out("memory of a training step: %.1f MB emulated, %.1f MB packed", t.memory.emulated_bytes / 1e6, t.memory.packed_bytes / 1e6)
   local names = {}
   for _, row in ipairs(t.tensors) do names[row.index] = row.name end
-  for _, line in ipairs(compute.products_text(ways, names)) do lines[#lines + 1] = line end
+  for _, line in ipairs(compute.products_text(products, names)) do lines[#lines + 1] = line end
   return table.concat(lines, "\n") .. "\n"
 end
 
 function M.run(args)
   local cfg = script.configure(args.script, args)
   local plan = script.plan(cfg, script.record(cfg))
-  local ways = products(cfg, plan.assignment)
-  local t = plan_table.create(cfg, plan, ways)
-  io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t, ways))
+  local products = predict_products(cfg, plan.assignment)
+  local t = plan_table.create(cfg, plan, products)
+  io.stdout:write(args.json and json.encode(t) .. "\n" or text(cfg, plan, t, products))
   return 0
 end
 

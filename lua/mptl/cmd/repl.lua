@@ -1,14 +1,14 @@
---- mptl repl: interactive Lua with everything loaded. On a terminal with line editing, history and completion; from a pipe it
--- reads lines and prints results, nothing else.
+--- mptl repl: interactive Lua with everything loaded. On a terminal it has line editing, history
+-- and completion. From a pipe it reads lines and prints results, and nothing else.
 local completion = require "mptl.completion"
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local help = require "mptl.help"
-local lfs = require "lfs"
 local mptl = require "mptl"
 local script = require "mptl.script"
 local show = require "mptl.show"
 
--- The library's functions and files as they are now: the code that runs here may replace them.
+-- Copies of Lua's functions and files: the user's code may replace the originals.
 local concat, find, gsub, pack, sub = table.concat, string.find, string.gsub, table.pack, string.sub
 local load, select, type = load, select, type
 local stdin, stdout, stderr = io.stdin, io.stdout, io.stderr
@@ -26,11 +26,6 @@ local function history_path()
   return home and home .. "/.local/state/mptl/history" or nil
 end
 
-local function make_directories(path)
-  for at in path:gmatch("()/") do
-    if at > 1 then lfs.mkdir(path:sub(1, at - 1)) end
-  end
-end
 
 local function open_script(env, name)
   env.script = script.configure(name)
@@ -52,7 +47,8 @@ function M.environment()
   return env
 end
 
--- The chunk of a text, as an expression first; nil and true when more lines are to come, else nil, false and the message.
+-- Compiles a text, as an expression if possible. Returns the chunk; nil and true when it needs more
+-- lines; or nil, false and the message.
 local function compile(text, env)
   text = gsub(text, "^%s*=", "return ")
   local chunk = load("return " .. text, "=stdin", "t", env)
@@ -63,7 +59,7 @@ local function compile(text, env)
   return nil, sub(message, -5) == "<eof>", message
 end
 
--- Says what went wrong, which is a value of the user's too. Returns whether that was interrupted.
+-- Prints an error, which may be any value of the user's. Returns whether that was interrupted.
 local function report(message)
   local ok, text = core.editline.call(show.text, message)
   if not ok and type(text) ~= "string" then text = "an error that cannot be shown" end
@@ -71,8 +67,8 @@ local function report(message)
   return core.editline.interrupted()
 end
 
--- Runs a chunk and prints its values. All of that is protected and can be interrupted: values have code of the user's in them,
--- too. Returns whether it went well, and whether it was interrupted.
+-- Runs a chunk and prints its values, both protected and interruptible: to print a value may run
+-- code of the user's. Returns whether it succeeded, and whether it was interrupted.
 local function run(chunk)
   local ok, message = core.editline.call(function()
     local results = pack(chunk())
@@ -86,7 +82,8 @@ local function run(chunk)
   return ok, not ok and report(message) or interrupted
 end
 
--- Reads with editing. Returns a function (prompt) -> line, nil at the end, false when interrupted; and one to call at the end.
+-- Line editing. Returns a function (prompt) -> line, nil at the end, false when interrupted; and a
+-- function to call at the end.
 local function terminal(env)
   local path = history_path()
   os.setlocale("", "ctype")
@@ -94,7 +91,7 @@ local function terminal(env)
   core.editline.completer(function(before, length) return completion.candidates(env, before:sub(#before - length + 1)) end)
   local function leave()
     if not path then return end
-    make_directories(path)
+    pcall(folder.make_above, path) -- without a folder there is no history
     core.editline.save(path, 1000)
   end
   return core.editline.read, leave
@@ -104,14 +101,14 @@ end
 -- @param read function (prompt) -> line, nil at the end, false when interrupted
 -- @param env table of globals
 -- @param remember function (text), for the history; nil for a program in a pipe, which Ctrl-C ends
--- @return exit status: 1 when something in a pipe went wrong, 130 when it was interrupted
+-- @return exit status: 1 when code from a pipe raised an error, 130 when it was interrupted
 function M.loop(read, env, remember)
   local text
   local status = 0
   while true do
     local line = read(text and "   > " or "mptl> ")
     if line == nil then break end
-    if line == false then -- Ctrl-C: what was typed so far is gone
+    if line == false then -- Ctrl-C discards what was typed
       text = nil
       stdout:write "\n"
     else

@@ -1,4 +1,4 @@
---- mptl report: curves and tables of training runs, as a page, as SVG, as CSV.
+--- mptl report: curves and tables of training runs, as a page, SVG or CSV.
 local compare = require "mptl.report.compare"
 local core = require "mptl.core"
 local csv = require "mptl.report.csv"
@@ -11,23 +11,27 @@ local tradeoff = require "mptl.report.tradeoff"
 
 local M = { name = "report", summary = "draw curves and tables of training runs: a page, SVG, CSV" }
 
-local charts = misuse.names(curves.kinds)
+local charts = misuse.names(curves.charts)
 table.insert(charts, 1, "tradeoff")
 
 local choices = {
-  { "--against", "NAME", { "ratio_lo", "bits_ratio" }, "trade-off: low precision measured in elements or in bits (page: both)" },
+  { "--against", "NAME", { "ratio_lo", "bits_ratio" },
+    "trade-off: low precision counted in elements or in bits (page: both)" },
   { "--accuracy", "NAME", { "assignment", "fp32" }, "trade-off: accuracy in the run's assignment or in fp32 (page: both)" },
-  { "--epoch", "NAME", { "last", "best" }, "trade-off: the last epoch (default), or the one of the best accuracy" },
+  { "--epoch", "NAME", { "last", "best" },
+    "trade-off: the last epoch (default), or the epoch with the best accuracy" },
   { "--chart", "NAME", charts, "what --svg draws (default tradeoff)" },
 }
 
 function M.configure(parser)
-  parser:argument("run", "run directories, or directories that hold such at any depth"):args("+"):argname("RUN")
-  parser:option("-o --output", "the page (default report.html, unless --svg or --csv is given); - is stdout")
-    :argname("FILE.html")
-  parser:option("--svg", "one picture: a panel per network, width and data set; - is stdout"):argname("FILE.svg")
-  parser:option("--csv", "the table of runs, and beside it FILE-epochs.csv, the metrics by epoch; - is stdout, the table only")
-    :argname("FILE.csv")
+  parser:argument("run", "run directories, or directories with run directories at any depth")
+    :args("+"):argname("RUN")
+  parser:option("-o --output", "write the page to this file (default report.html, unless --svg or "
+    .. "--csv is given); - is stdout"):argname("FILE.html")
+  parser:option("--svg", "write one picture, with a panel per network, width and data set; - is stdout")
+    :argname("FILE.svg")
+  parser:option("--csv", "write the table of runs, and the metrics by epoch to FILE-epochs.csv; - is "
+    .. "stdout, for the table only"):argname("FILE.csv")
   for _, row in ipairs(choices) do
     local flag, argname, accepted, help = table.unpack(row)
     parser:option(flag, ("%s: %s"):format(help, table.concat(accepted, ", "))):argname(argname):convert(function(value)
@@ -61,14 +65,15 @@ local function beside(path)
   return (stem or path) .. "-epochs" .. (extension or "")
 end
 
--- Writes a file, or stdout for "-"; says so on stdout, or on stderr where stdout carries output.
-local function write(path, content, told)
+-- Writes a file, or stdout for "-". Reports the file on `messages`: stdout, or stderr when a file
+-- goes to stdout.
+local function write(path, content, messages)
   if path == "-" then
     io.stdout:write(content)
     return
   end
   core.write_file(path, { content })
-  told:write(("wrote %s\n"):format(path))
+  messages:write(("wrote %s\n"):format(path))
 end
 
 function M.run(args)
@@ -76,18 +81,19 @@ function M.run(args)
   local output, streams = args.output or not (args.svg or args.csv) and "report.html" or nil, 0
   for _, path in pairs { output, args.svg, args.csv } do streams = streams + (path == "-" and 1 or 0) end
   if streams > 1 then misuse.usage("-: only one of --output, --svg and --csv can go to stdout") end
-  local told = streams > 0 and io.stderr or io.stdout
+  local messages = streams > 0 and io.stderr or io.stdout
 
   local list, notes = runs.load(args.run)
   for _, note in ipairs(notes) do io.stderr:write("mptl report: ", note, "\n") end
   local panels = compare.panels(list)
-  if args.svg then write(args.svg, picture.compose(drawings(panels, args)), told) end
+  if args.svg then write(args.svg, picture.compose(drawings(panels, args)), messages) end
   if args.csv then
-    write(args.csv, csv.runs(panels), told)
-    if args.csv ~= "-" then write(beside(args.csv), csv.epochs(panels), told) end
+    write(args.csv, csv.runs(panels), messages)
+    if args.csv ~= "-" then write(beside(args.csv), csv.epochs(panels), messages) end
   end
   if output then
-    write(output, page.html(panels, list, notes, { against = args.against, accuracy = args.accuracy, epoch = args.epoch }), told)
+    local choice = { against = args.against, accuracy = args.accuracy, epoch = args.epoch }
+    write(output, page.html(panels, list, notes, choice), messages)
   end
   return 0
 end

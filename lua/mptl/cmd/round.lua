@@ -1,13 +1,14 @@
 --- mptl round: a filter that rounds numbers, as text or as raw binary32.
 --
--- Memory is bounded: a block is read, rounded and written before the next; what is ready is answered at once. Only FP(e,m,auto),
--- whose bias shift depends on all values, reads the whole input first.
+-- Reads, rounds and writes one piece of input after the other, so that it answers at once and
+-- memory is bounded. Only FP(e,m,auto) reads the whole input first: its bias shift depends on all
+-- values.
 local core = require "mptl.core"
 local options = require "mptl.options"
 
 local M = { name = "round", summary = "filter: rounds numbers from standard input to a format" }
 
-local block_bytes = 1 << 16
+local piece_bytes = 1 << 16
 local longest_line = 4096
 local accepted = "a decimal number, a hexadecimal one such as 0x1.8p-3, or 0x and 8 hexadecimal digits"
 
@@ -25,11 +26,13 @@ end
 function M.configure(parser)
   parser:option("--format", "the format: fp16, FP(4,3,4), ..."):argname("F"):count(1):convert(M.format_option("--format"))
   options.add(parser, { "rounding", "seed" })
-  parser:option("--overflow", "what becomes of overflows and infinities: saturate, inf"):argname("NAME"):convert(function(text)
+  local help = "what overflows and infinities become: saturate, inf"
+  parser:option("--overflow", help):argname("NAME"):convert(function(text)
     if text == "saturate" or text == "inf" then return text end
     return nil, ("--overflow: %s, accepted are saturate, inf"):format(text)
   end)
-  parser:flag("--binary", "raw little-endian binary32 in and out, instead of a number a line")
+  parser:flag("--binary",
+    "read and write raw little-endian binary32, instead of one number per line")
 end
 
 local function write(text)
@@ -38,11 +41,11 @@ local function write(text)
   if not ok then error("standard output: " .. message, 0) end
 end
 
--- Reads blocks that end where cut(pending bytes) says (how many of them are whole) and gives each to take, what is left over in
--- the end too.
-local function for_blocks(cut, take)
+-- Reads the input and calls take with pieces of whole lines or values. cut(bytes) returns how many
+-- of the bytes that were read are whole. Finally calls take with the bytes that are left.
+local function for_pieces(cut, take)
   local pending = ""
-  for bytes in core.read_input, block_bytes do
+  for bytes in core.read_input, piece_bytes do
     pending = pending .. bytes
     local n = cut(pending)
     if n > 0 then take(pending:sub(1, n)) end
@@ -53,7 +56,7 @@ end
 
 local function whole_input()
   local pieces = {}
-  for text in core.read_input, block_bytes do pieces[#pieces + 1] = text end
+  for text in core.read_input, piece_bytes do pieces[#pieces + 1] = text end
   return table.concat(pieces)
 end
 
@@ -62,7 +65,7 @@ local function settings_of(args)
 end
 
 local function filter_text(args, read)
-  local settings = settings_of(args) -- index goes on from block to block: the stochastic mode depends on it
+  local settings = settings_of(args) -- index counts all values: the stochastic mode depends on it
   local function take(text)
     local rounded, count, bad = core.round_lines(text, args.format, settings)
     write(rounded)
@@ -73,7 +76,8 @@ local function filter_text(args, read)
     end
   end
   local function cut(text)
-    local n = text:match "^.*\n()" -- anchored: else it is tried from every byte of a long line
+    -- Anchored: else matching would begin at every byte of a long line.
+    local n = text:match "^.*\n()"
     n = n and n - 1 or 0
     if #text - n <= longest_line then return n end
     take(text:sub(1, n))
@@ -95,7 +99,7 @@ local function filter_binary(args, read)
 end
 
 function M.run(args)
-  local read = for_blocks
+  local read = for_pieces
   if core.format(args.format).b == "auto" then
     read = function(_, take) take(whole_input()) end
   end

@@ -11,7 +11,7 @@ function M.configure(parser)
   options.add(parser)
 end
 
--- The command that goes on with a run: what was given, the directory too where it was chosen.
+-- The command that continues a run: the same options, and the run's directory.
 local function resumption(args, dir)
   local words = { "train", options.path(args.script), table.unpack(options.words(args, { out = true, resume = true })) }
   for _, word in ipairs(options.words { out = dir, resume = true }) do words[#words + 1] = word end
@@ -21,9 +21,11 @@ end
 local function what_next(args, cfg, result)
   local last, path = result.metrics[#result.metrics], options.path(args.script)
   local hints, width = {
-    { { "train", path, "--data", "DIR" }, "on images of your own; see docs/data.md for how to get CIFAR and ImageNet" },
-    { { "plan", path, "--policy", "demotion", "--ratio", "0.7" }, "what a policy makes of the network" },
-    { { "repl", path }, "the same by hand, in Lua" },
+    { { "train", path, "--data", "DIR" },
+      "trains on your images; docs/data.md says how to get CIFAR and ImageNet" },
+    { { "plan", path, "--policy", "demotion", "--ratio", "0.7" },
+      "shows the formats that a policy chooses" },
+    { { "repl", path }, "opens the network in interactive Lua" },
   }, 0
   for _, hint in ipairs(hints) do
     hint[1] = shell.command(hint[1])

@@ -1,12 +1,13 @@
 --- What is in a data set, and what is wrong with it.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local json = require "mptl.json"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 
 local M = {}
 
-local block = 1024 -- images looked at between two calls of the progress display
+local at_once = 1024 -- images between two calls of the progress display
 
 local function cifar(kind, title, classes, names_file)
   return {
@@ -27,14 +28,15 @@ local function cifar(kind, title, classes, names_file)
   }
 end
 
--- Whether a file begins like a packed data set; it may be damaged behind that.
+-- Whether a file begins like a packed data set. The rest of it may be damaged.
 local function begins_packed(path)
   local file <close> = core.open(path)
   return file and file:read(8) == "MPTLPACK"
 end
 
--- The kinds of data sets. find: path -> where the set is, or nil; open: (that, split) -> the set; in_parts: a third argument
--- opens a set of which something is missing.
+-- The kinds of data sets. find: function (path) -> where the data set is, or nil. open: function
+-- (that place, split) -> the core's data set. in_parts: whether open takes a third argument, which
+-- opens a data set that lacks files.
 M.kinds = {
   cifar("cifar10", "CIFAR-10", 10, "batches.meta.txt"),
   cifar("cifar100", "CIFAR-100", 100, "fine_label_names.txt"),
@@ -52,10 +54,9 @@ M.kinds = {
 
 --- The data set at a path.
 -- @param path a file or folder
--- @return its kind and where it is; raises misuse.usage when there is none, or more than one
+-- @return its kind and where it is; raises a usage error when there is none, or more than one
 function M.find(path)
-  local mode, message = lfs.attributes(path, "mode")
-  if not mode then misuse.usage("%s", (message:gsub("^cannot obtain information from file '.*': ", path .. ": "))) end
+  folder.mode(path)
   local kinds, places = {}, {}
   for _, kind in ipairs(M.kinds) do
     local place = kind.find(path)
@@ -67,7 +68,7 @@ function M.find(path)
     path)
 end
 
--- The names of a CIFAR set's classes, from the file that comes with it; their numbers when there is none.
+-- The names of a CIFAR data set's classes, from its own file; their numbers when that is missing.
 local function cifar_names(kind, place, problems)
   local names, seen = {}, {}
   local file <close> = core.open(place .. "/" .. kind.names_file)
@@ -102,12 +103,13 @@ function Survey:problem(format, ...)
   self.problems[#self.problems + 1] = format:format(...)
 end
 
--- An image by split and name, or by its number where images have none.
+-- An image in words: its split and name, or its number where images have no names.
 local function name_of(set, split, i)
   return ("%s %s"):format(split, set.name and set:name(i) or ("image %d"):format(i))
 end
 
--- Notes images that were there before: the same bytes, or the same pixels where they are not encoded.
+-- Notes an image that was seen before: with the same bytes or, where images are not encoded, the
+-- same pixels.
 function Survey:compare(set, split, i, hash)
   local before = self.seen[hash]
   if not before then
@@ -125,7 +127,7 @@ function Survey:compare(set, split, i, hash)
   end
 end
 
--- Adds what core.survey gave for a block to the split's table.
+-- Adds the result of core.survey for some images to the split's table.
 local function add(t, found)
   t.pixels, t.warned = t.pixels + found.pixels, t.warned + found.warned
   for c = 1, 3 do
@@ -139,7 +141,7 @@ local function add(t, found)
   end
 end
 
--- Looks at all images of a split; nil when interrupted.
+-- Examines all images of a split; nil when interrupted.
 function Survey:split(split, note)
   local set = self.sets[split]
   local t = {
@@ -147,9 +149,9 @@ function Survey:split(split, note)
     min = {}, max = {},
   }
   for c = 1, #self.names do t.counts[c] = 0 end
-  for first = 1, t.images, block do
+  for first = 1, t.images, at_once do
     if core.interrupted() then return nil end
-    local n = math.min(block, t.images - first + 1)
+    local n = math.min(at_once, t.images - first + 1)
     local found = core.survey(set, first, n)
     add(t, found)
     for _, bad in ipairs(found.bad) do self:problem("%s: %s", name_of(set, split, bad[1]), bad[2]) end
@@ -173,7 +175,7 @@ local function described(t)
   })
 end
 
--- Mean and standard deviation over the pixels of all images, a number a channel.
+-- Mean and standard deviation over the pixels of all images, one number per channel.
 local function statistics(t)
   local mean, std = json.array {}, json.array {}
   for c = 1, t.pixels > 0 and 3 or 0 do
@@ -183,22 +185,28 @@ local function statistics(t)
   return mean, std
 end
 
---- Looks at every image of a data set.
+-- Opens both splits; where a split lacks files, what there is of it.
+function Survey:open(kind, place)
+  for _, split in ipairs { "train", "test" } do
+    local ok, set = pcall(kind.open, place, split)
+    if not ok then
+      local message = set
+      if message ~= self.problems[1] then self:problem("%s", message) end -- often the same for both
+      if kind.in_parts then ok, set = pcall(kind.open, place, split, true) end
+    end
+    if ok then self.sets[split] = set end
+  end
+end
+
+--- Examines every image of a data set.
 -- @param path the data set
--- @param note function (split, done, of) that is called now and then
--- @return a table for json.encode; nil when interrupted
+-- @param note function (split, done, of) to call now and then
+-- @return a table for json.encode, and the kind in words; nil when interrupted
 function M.survey(path, note)
   local kind, place = M.find(path)
   local survey = setmetatable({ problems = json.array {}, seen = {}, sets = {},
     duplicates = json.object({ "images", "across", "labels_differ" }, { images = 0, across = 0, labels_differ = 0 }) }, Survey)
-  for _, split in ipairs { "train", "test" } do
-    local ok, set = pcall(kind.open, place, split)
-    if not ok then
-      if set ~= survey.problems[1] then survey:problem("%s", set) end
-      if kind.in_parts then ok, set = pcall(kind.open, place, split, true) end
-    end
-    if ok then survey.sets[split] = set end
-  end
+  survey:open(kind, place)
   local any = survey.sets.train or survey.sets.test
   survey.names = any and class_names(kind, place, any, survey.problems) or {}
   local splits = {}

@@ -1,14 +1,15 @@
---- Data sets that can be downloaded: where from, and how they are unpacked. curl downloads, md5sum and sha256sum compare.
+--- Data sets that can be downloaded: their origins, download and unpacking. Uses the programs curl,
+-- md5sum and sha256sum.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 local lfs = require "lfs"
 
 local M = {}
 
---- The data sets by name: an archive with all files in one folder. md5 is the sum that the page of the data set publishes; it has
--- none for sha256, which nobody can match with another file: that is the sum of the archive with this md5. size is about that of
--- the archive in bytes, files what the folder must hold.
-M.sources = {
+--- Origins of the data sets: each is an archive with all files in one folder. md5 is the sum on the
+-- data set's web page. sha256, which cannot be forged, is the sum of the archive with that md5.
+-- size: of the archive in bytes, approximately. files: what the folder must contain.
+M.origins = {
   cifar10 = {
     url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", md5 = "c32a1d4ab5d03f1284b67883e8d87530", size = 170052171,
     sha256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -23,29 +24,30 @@ M.sources = {
   },
 }
 
-local largest = 1 << 30 -- bytes a file of an archive may have
+local largest = 1 << 30 -- most bytes of a file in an archive
 
 local function fail(...)
   error(string.format(...), 0)
 end
 
-local function has_files(source, path)
-  for _, name in ipairs(source.files) do
+local function has_files(origin, path)
+  for _, name in ipairs(origin.files) do
     if lfs.attributes(path .. "/" .. name, "mode") ~= "file" then return false end
   end
   return true
 end
 
 --- Where a data set is, if it has been fetched.
--- @param source a row of M.sources
+-- @param origin a row of M.origins
 -- @param dir the folder of data sets
--- @return the set's folder, or nil
-function M.present(source, dir)
-  local path = dir .. "/" .. source.folder
-  return has_files(source, path) and path or nil
+-- @return the data set's folder, or nil
+function M.present(origin, dir)
+  local path = dir .. "/" .. origin.folder
+  return has_files(origin, path) and path or nil
 end
 
--- Runs a program to its end; calls wait between. Returns its exit status and what it said, on one line; nil when interrupted.
+-- Runs a program and calls `wait` while it runs. Returns its exit status and the last line that it
+-- printed; nil when interrupted.
 local function run(words, log, wait)
   os.remove(log)
   local started, pid = pcall(core.spawn, words, log)
@@ -68,13 +70,14 @@ local function run(words, log, wait)
   end
 end
 
--- By kind of sum: what it is called, and what tells it.
+-- Checksums: field, name, program.
 local sums = { { "md5", "MD5", "md5sum" }, { "sha256", "SHA-256", "sha256sum" } }
 
--- Compares a file with those sums that are wanted. Returns true, nil when interrupted, or false and what is wrong.
+-- Compares a file with the sums in wanted. Returns true; nil when interrupted; or false and what is
+-- wrong.
 local function compare(path, wanted)
-  for _, kind in ipairs(sums) do
-    local field, title, program = table.unpack(kind)
+  for _, row in ipairs(sums) do
+    local field, title, program = table.unpack(row)
     if wanted[field] then
       local code, said = run({ program, path }, path .. ".log", function() end)
       if not code then return nil end
@@ -86,8 +89,8 @@ local function compare(path, wanted)
   return true
 end
 
--- Downloads to a file, going on with what is there; what is at https is not fetched from where it leads to by http.
--- Returns true, nil when interrupted, or false and curl's reason.
+-- Downloads to a file, continuing what is there. An https address must not redirect to http.
+-- Returns true; nil when interrupted; or false and curl's reason.
 local function download(url, path, wait)
   local code, said = run({
     "curl", "--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "30", "--speed-limit", "1",
@@ -101,24 +104,26 @@ local function download(url, path, wait)
 end
 
 local function fail_download(name, url, why, path)
-  local source = M.sources[name]
+  local origin = M.origins[name]
   if lfs.attributes(path, "mode") then
     fail("%s: %s: %s; what came is kept, and the next time goes on from there", name, url, why)
   end
-  fail("%s: %s: %s; without a network, bring the file from %s and give --url file:///PATH/%s", name, url, why, source.url,
-    source.url:match "[^/]*$")
+  fail("%s: %s: %s; without a network, bring the file from %s and give --url file:///PATH/%s", name, url, why, origin.url,
+    origin.url:match "[^/]*$")
 end
 
--- curl's reasons not to send the rest of a file: no ranges, none of a local file, an error of HTTP (as for one beyond the end).
+-- curl's exit statuses when a server does not send the rest of a file: 33 the server has no ranges,
+-- 36 a local file has no such range, 22 an error of HTTP (the range is beyond the end).
 local function is_refusal(why)
   return why:find "%(33%)" or why:find "%(36%)" or why:find "%(22%)"
 end
 
--- Downloads the archive, unless it is there, and compares its sums. Where a part is left from another time it goes on; when that
--- does not lead to the sums, or the rest is refused, all of it is downloaded again. Returns true; nil when interrupted.
+-- Downloads the archive, unless it is there, and compares its sums. Continues a download that was
+-- interrupted; when its sums are wrong in the end, or the server refuses the rest, downloads
+-- everything again. Returns true; nil when interrupted.
 local function obtain(name, url, wanted, path, note)
-  local goes_on = lfs.attributes(path, "mode") ~= nil
-  if goes_on and compare(path, wanted) then return true end
+  local continues = lfs.attributes(path, "mode") ~= nil
+  if continues and compare(path, wanted) then return true end
   while not core.interrupted() do
     local ok, why = download(url, path, function() note(lfs.attributes(path, "size") or 0) end)
     if ok == nil then return nil end
@@ -126,55 +131,55 @@ local function obtain(name, url, wanted, path, note)
     if ok then right, wrong = compare(path, wanted) end
     if right then return true end
     if ok and right == nil then return nil end
-    local refused = goes_on and not ok and is_refusal(why)
+    local refused = continues and not ok and is_refusal(why)
     if ok or refused then os.remove(path) end
-    if ok and not goes_on then
+    if ok and not continues then
       fail("%s: what %s gave %s; it was removed", name, url, wrong)
     end
     if not ok and not refused then fail_download(name, url, why, path) end
-    goes_on = false
+    continues = false
   end
 end
 
--- Unpacks the files of the set's folder, and nothing else: names that lead elsewhere are refused.
-local function unpack_to(source, archive_path, path)
+-- Unpacks the archive. Raises an error for anything in it but plain files in the data set's folder.
+local function unpack_to(origin, archive_path, path)
   local archive <close> = core.archive(archive_path)
   for name, kind in archive.next, archive do
     local inside = name:gsub("^%./", ""):gsub("/+$", "")
-    local file = inside:match("^" .. source.folder:gsub("%p", "%%%0") .. "/([%w_.-]+)$")
+    local file = inside:match("^" .. origin.folder:gsub("%p", "%%%0") .. "/([%w_.-]+)$")
     if kind == "file" and file and file:sub(1, 1) ~= "." then
       archive:save(path .. "/" .. file, largest)
-    elseif kind ~= "directory" or inside ~= source.folder then
-      fail("%s: holds %s (%s), accepted are plain files in %s", archive_path, (name:gsub("%c", "?")), kind, source.folder)
+    elseif kind ~= "directory" or inside ~= origin.folder then
+      fail("%s: holds %s (%s), accepted are plain files in %s", archive_path, (name:gsub("%c", "?")), kind, origin.folder)
     end
   end
-  if not has_files(source, path) then
-    fail("%s: lacks some of %s in %s", archive_path, table.concat(source.files, ", "), source.folder)
+  if not has_files(origin, path) then
+    fail("%s: lacks some of %s in %s", archive_path, table.concat(origin.files, ", "), origin.folder)
   end
 end
 
 --- Downloads and unpacks a data set.
--- @param name of M.sources
--- @param dir the folder of data sets, which is made
--- @param options {url = another place of the archive, md5 = or sha256 = other sums, in the place of those of the source,
--- note = function (bytes so far)}
--- @return the set's folder; nil when interrupted: what was downloaded stays, for the next time
+-- @param name a name in M.origins
+-- @param dir the folder of data sets; made if it does not exist
+-- @param options {url = another address of the archive, md5 =, sha256 = other sums instead of the
+--   origin's, note = function (bytes so far)}
+-- @return the data set's folder; nil when interrupted: the next call continues the download
 function M.fetch(name, dir, options)
-  local source = M.sources[name]
-  local final = dir .. "/" .. source.folder
+  local origin = M.origins[name]
+  local final = dir .. "/" .. origin.folder
   if lfs.attributes(final, "mode") then
-    fail("%s: %s is there and lacks some of %s; move it away first", name, final, table.concat(source.files, ", "))
+    fail("%s: %s is there and lacks some of %s; move it away first", name, final, table.concat(origin.files, ", "))
   end
   folder.make(dir)
-  local path = ("%s/%s.part"):format(dir, source.url:match "[^/]*$")
+  local path = ("%s/%s.part"):format(dir, origin.url:match "[^/]*$")
   local held <close> = core.lock(path .. ".lock")
   if not held then fail("%s: another process is fetching it into %s", name, dir) end
-  local wanted = (options.md5 or options.sha256) and options or source
-  if not obtain(name, options.url or source.url, wanted, path, options.note) then return nil end
+  local wanted = (options.md5 or options.sha256) and options or origin
+  if not obtain(name, options.url or origin.url, wanted, path, options.note) then return nil end
   local unpacking = final .. ".tmp"
   folder.remove(unpacking)
   folder.make(unpacking)
-  local ok, message = pcall(unpack_to, source, path, unpacking)
+  local ok, message = pcall(unpack_to, origin, path, unpacking)
   if ok then ok, message = pcall(core.rename, unpacking, final) end
   if not ok then
     folder.remove(unpacking)

@@ -1,29 +1,31 @@
---- Layouts of data sets that `mptl data synthesize` can write. Each is a function (path, options) -> a writer with
+--- Layouts of data sets that `mptl data synthesize` can write. Each is a function (path, options)
+-- that returns a writer with the methods
 --   add(split, label, number): makes the split's image of that number, from 0, and writes it;
---   finish(): what is left to do before the data set is whole.
+--   finish(): completes the data set.
 -- options: classes, seed, quality, size = function (split, number) -> width, height.
 local core = require "mptl.core"
 local folder = require "mptl.folder"
 
 local M = {}
 
--- CIFAR's binary layout: records of label bytes and three planes, in files of so many records.
-local function cifar(files, records_a_file, label_bytes, names_file)
+-- CIFAR's binary layout. An entry (a record, in CIFAR's words) is label bytes and three planes of
+-- an image; a file has a fixed number of entries.
+local function cifar(files, entries_per_file, label_bytes, names_file)
   return function(path, options)
-    local writer, records, n_files = {}, { train = {}, test = {} }, { train = 0, test = 0 }
+    local writer, entries, n_files = {}, { train = {}, test = {} }, { train = 0, test = 0 }
     folder.make(path)
     local function flush(split)
-      if #records[split] == 0 then return end
+      if #entries[split] == 0 then return end
       n_files[split] = n_files[split] + 1
-      core.write_file(("%s/%s"):format(path, files[split]:format(n_files[split])), records[split])
-      records[split] = {}
+      core.write_file(("%s/%s"):format(path, files[split]:format(n_files[split])), entries[split])
+      entries[split] = {}
     end
     function writer.add(split, label, number)
-      local list = records[split]
+      local list = entries[split]
       list[#list + 1] = label_bytes(label) .. core.synthetic_planes {
         index = number, classes = options.classes, seed = options.seed, split = split,
       }
-      if #list == records_a_file then flush(split) end
+      if #list == entries_per_file then flush(split) end
     end
     function writer.finish()
       flush "train"
@@ -48,23 +50,24 @@ local function file_name(number)
   return ("%07d.jpg"):format(number)
 end
 
---- The name of a class: in the order of names, classes have the order of their numbers.
--- @param label from 0
--- @param classes their number
--- @return "class07" or the like
+--- The name of a class, such that names sort as labels do.
+-- @param label the label, from 0
+-- @param classes number of classes
+-- @return a name such as "class07"
 function M.class_name(label, classes)
   return ("class%0" .. #tostring(classes - 1) .. "d"):format(label)
 end
 
 M.by_name = {
   cifar10 = cifar({ train = "data_batch_%d.bin", test = "test_batch.bin" }, 10000, string.char, "batches.meta.txt"),
-  -- whole in one file each; the coarse label is the fine one's fifth
+  -- one file for each split; the coarse label is a fifth of the fine one
   cifar100 = cifar({ train = "train.bin", test = "test.bin" }, math.huge, function(label)
     return string.char(label // 5, label)
   end, "fine_label_names.txt"),
 }
 
--- The name of the folder that the data set is looked for in, inside of a folder of data sets; nil: none of its own.
+-- The name of the data set's folder inside a folder of data sets; nil for layouts without such a
+-- name.
 M.folders = { cifar10 = "cifar-10-batches-bin", cifar100 = "cifar-100-binary" }
 
 function M.by_name.folder(path, options)
@@ -73,7 +76,8 @@ function M.by_name.folder(path, options)
     local class = ("%s/%s/%s"):format(path, split == "train" and "train" or "val", M.class_name(label, options.classes))
     if not made[class] then folder.make(class) end
     made[class] = true
-    local file = core.appender(("%s/%s"):format(class, file_name(number))) -- in a folder that this process has made
+    -- Plain appending is safe: this process has just made the folder.
+    local file = core.appender(("%s/%s"):format(class, file_name(number)))
     file:append(jpeg(options, split, number))
     file:close()
   end

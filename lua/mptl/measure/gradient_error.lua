@@ -1,10 +1,11 @@
---- The gradient-error measure (method.md 5): how far the gradient under the assignment, and the update that the optimizer would
--- make of it, are from those in binary32, from the same state and on the same batches at every time.
+--- The gradient error (method.md 5.8): how far the gradient under the assignment is from the
+-- gradient in binary32, for the same model and the same batches; and the same of the update that
+-- the optimizer would make of it.
 --
--- The batches are the first ones of the order that the seed gives the first epoch, as they are, not augmented. Dropout and
--- stochastic rounding have the same random bits at every time, and dropout the same under the assignment and in binary32. What a
--- measurement changes in the model are its gradients, which the next step computes anew, and the running statistics of batch
--- norms, which are put back.
+-- All computations use the same batches: the first ones of the first epoch's order, not augmented.
+-- They use the same random bits for dropout and stochastic rounding; dropout under the assignment
+-- and in binary32 uses the same ones. A computation changes the model's gradients, which the next
+-- step computes anew, and the running statistics of batch norms, which it restores.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local optim = require "mptl.optim"
@@ -14,12 +15,16 @@ local M = {}
 local GradientError = {}
 GradientError.__index = GradientError
 
-local last_step = 0xffffffff -- number of the first batch's random bits; the others' go down from it, where no training comes to
+-- The step in the key of the first batch's random bits. Other batches take the numbers below it,
+-- which no training reaches.
+local last_step = 0xffffffff
 
---- Prepares the measure for a trainer.
--- @param trainer with a training program and fp32_plan, the plan of binary32 for the same graph
--- @param batches how many of the training's size to measure on, at most the whole ones of the training set
--- @return the measure
+--- Prepares the gradient error of a trainer.
+-- @param trainer a trainer with a training program and fp32_plan, the plan of binary32 for its
+--   graph
+-- @param batches number of batches, of the training's size; at most the whole batches of the
+--   training set
+-- @return an object with the method compute
 function M.create(trainer, batches)
   local data = trainer.data
   return setmetatable({
@@ -31,7 +36,7 @@ function M.create(trainer, batches)
   }, GradientError)
 end
 
--- Copies of the model's tensors of these names.
+-- Copies of tensors of the model: of(name) for each name.
 local function copies(names, of)
   local list = {}
   for i, name in ipairs(names) do
@@ -48,8 +53,8 @@ local function names_of(graph)
   return names, buffers
 end
 
--- The gradients of the loader's batch, under the assignment and then in binary32, added up as differences by parameter in sums;
--- returns whether both were finite.
+-- Computes the gradients of the loader's batch under the assignment and in binary32, and adds the
+-- differences of each parameter to sums. Returns whether both gradients were finite.
 local function add_batch(self, names, sums, step, scale)
   local t = self.trainer
   t.program:forward(self.loader, step)
@@ -73,8 +78,8 @@ local function add_batch(self, names, sums, step, scale)
   return true
 end
 
--- What is told of sums over batches: means by batch and element; empty when there was none.
-local function tell(sum, batches, numel)
+-- The means of sums over batches, by batch and element; empty when there was no batch.
+local function means(sum, batches, numel)
   if batches == 0 then return {} end
   return {
     size = sum.size / batches / numel, absolute = sum.absolute / batches / numel,
@@ -82,7 +87,8 @@ local function tell(sum, batches, numel)
   }
 end
 
-local function tell_all(names, numels, sums, batches)
+-- The means over all parameters of the gradient and of the update, and the list by parameter.
+local function all_means(names, numels, sums, batches)
   local all, total, parameters = { gradient = { size = 0.0, absolute = 0.0 }, update = { size = 0.0, absolute = 0.0 } }, 0, {}
   for i, name in ipairs(names) do
     total = total + numels[i]
@@ -91,19 +97,21 @@ local function tell_all(names, numels, sums, batches)
     end
     parameters[i] = {
       name = name, numel = numels[i],
-      gradient = tell(sums[i].gradient, batches, numels[i]), update = tell(sums[i].update, batches, numels[i]),
+      gradient = means(sums[i].gradient, batches, numels[i]), update = means(sums[i].update, batches, numels[i]),
     }
   end
-  return tell(all.gradient, batches, total), tell(all.update, batches, total), parameters
+  return means(all.gradient, batches, total), means(all.update, batches, total), parameters
 end
 
---- Measures in the trainer's state of now. Batches whose gradient is not finite, which a training with loss scaling would skip,
--- are left out, and those with images that cannot be decoded.
--- @param to_the_end do not stop when interrupted
--- @return {batches =, images = in all of them, skipped = batches left out, loss_scale =, gradient = {size =, absolute =,
---   relative =}, update = {...}, parameters = list of {name =, numel =, gradient =, update =}}; measures are nil when every batch
---   was left out, relative ones where binary32's is zero. nil when interrupted
-function GradientError:measure(to_the_end)
+--- Computes the gradient error for the trainer's current model, formats and loss scale. Skips
+-- batches whose gradient is not finite, as training with loss scaling does, and batches with images
+-- that cannot be decoded.
+-- @param to_the_end whether to ignore interrupts
+-- @return {batches =, images = of all batches, skipped = number of batches, loss_scale =, gradient
+--   = {size =, absolute =, relative =}, update = {...}, parameters = list of {name =, numel =,
+--   gradient =, update =}}. size, absolute and relative are nil when every batch was skipped;
+--   relative is nil where binary32's gradient is zero. nil when interrupted
+function GradientError:compute(to_the_end)
   local t = self.trainer
   local names, buffers = names_of(t.graph)
   local function tensor(name) return t.model:tensor(name) end
@@ -119,7 +127,7 @@ function GradientError:measure(to_the_end)
   for i = 1, self.batches do
     interrupted = not to_the_end and core.interrupted()
     if interrupted then break end
-    local whole = self.loader:next() == t.cfg.batch -- not so when a bad image was left out of it
+    local whole = self.loader:next() == t.cfg.batch -- false when it lacks an image that is damaged
     if not whole or not add_batch(self, names, sums, last_step - i + 1, t.scale.scale) then skipped = skipped + 1 end
   end
   for i, name in ipairs(buffers) do tensor(name):copy(kept[i]) end
@@ -127,30 +135,30 @@ function GradientError:measure(to_the_end)
   local result = {
     batches = self.batches, images = self.batches * t.cfg.batch, skipped = skipped, loss_scale = t.scale.scale,
   }
-  result.gradient, result.update, result.parameters = tell_all(names, numels, sums, self.batches - skipped)
+  result.gradient, result.update, result.parameters = all_means(names, numels, sums, self.batches - skipped)
   return result
 end
 
-local function measures(m)
+local function as_json(m)
   return json.object({ "size", "absolute", "relative" }, {
     size = m.size or json.null, absolute = m.absolute or json.null, relative = m.relative or json.null,
   })
 end
 
 --- A line of gradient_error.jsonl, as a table for mptl.json.
--- @param epoch from 1
--- @param result what measure returned
+-- @param epoch number of the epoch, from 1
+-- @param result the result of compute
 -- @return the table
-function M.record(epoch, result)
+function M.line(epoch, result)
   local parameters = {}
   for i, p in ipairs(result.parameters) do
     parameters[i] = json.object({ "name", "numel", "gradient", "update" }, {
-      name = p.name, numel = p.numel, gradient = measures(p.gradient), update = measures(p.update),
+      name = p.name, numel = p.numel, gradient = as_json(p.gradient), update = as_json(p.update),
     })
   end
   return json.object({ "epoch", "batches", "images", "skipped", "loss_scale", "gradient", "update", "parameters" }, {
     epoch = epoch, batches = result.batches, images = result.images, skipped = result.skipped, loss_scale = result.loss_scale,
-    gradient = measures(result.gradient), update = measures(result.update), parameters = json.array(parameters),
+    gradient = as_json(result.gradient), update = as_json(result.update), parameters = json.array(parameters),
   })
 end
 

@@ -1,4 +1,4 @@
---- Changes of formats between two training steps: promotions by a policy's threshold, then its hook.
+--- Changes of formats between training steps: promotions by a policy's threshold, then its hook.
 local core = require "mptl.core"
 local tensors = require "mptl.measure.tensors"
 
@@ -7,8 +7,9 @@ local M = {}
 local Adapter = {}
 Adapter.__index = Adapter
 
---- What adapts a plan. It remembers the formats: make it anew when others than itself change them.
--- @param plan as precision.plan returned it
+--- Makes an adapter of a plan. It remembers the formats: make a new one when something else has
+-- changed them.
+-- @param plan the result of precision.plan
 -- @return the adapter
 function M.create(plan)
   local self = setmetatable({ plan = plan, tensors = plan.graph:tensors(), formats = {} }, Adapter)
@@ -20,7 +21,8 @@ local function bits(format)
   return core.format(format).bits
 end
 
--- The changes since the formats were looked at last. Returns how many of them gave a tensor more bits.
+-- Appends the changes since the last call to a list. Returns how many of them gave a tensor more
+-- bits.
 local function note(self, list, cause)
   local promoted = 0
   for i, t in ipairs(self.tensors) do
@@ -34,14 +36,17 @@ local function note(self, list, cause)
   return promoted
 end
 
---- To be called after a step.
--- @param program that made it
--- @param at {step =, epoch =, gradient_error =}: which step that was, both from 1; what the hook measures with (mptl.measure)
--- @return number of promotions: tensors promoted by the threshold, and those that the hook gave more bits; list
---   of the changes {operator = name, role =, from =, to = formats, cause = "overflow" or "hook"}
+--- Promotes tensors and calls the policy's hook. Call it after each step.
+-- @param program the program that made the step
+-- @param at {step =, epoch =, gradient_error =}: numbers of the step and its epoch, from 1;
+--   function for the hook (mptl.measure)
+-- @return number of promotions: tensors promoted by the threshold, and tensors that the hook gave
+--   more bits; list of changes {operator = name, role =, from =, to = formats, cause = "overflow"
+--   or "hook"}
 function Adapter:after_step(program, at)
   local policy, graph, list, promotions = self.plan.policy, self.plan.graph, {}, 0
-  local stats = policy.after_step and tensors.describe(graph, program) -- with the formats that the step had
+  -- The statistics come with formats, so read them before promotions.
+  local stats = policy.after_step and tensors.describe(graph, program)
   if policy.threshold then
     promotions = #program:promote(policy.threshold)
     if promotions > 0 then note(self, list, "overflow") end

@@ -1,5 +1,5 @@
---- The policies that demote whole groups until a share of the elements is low (Lee, Sharma, Aiken, TMLR 2023, Algorithm 1,
--- and the orders of its ablation).
+--- Policies that demote whole groups until a share of the elements is low (Lee, Sharma, Aiken, TMLR
+-- 2023, Algorithm 1, and the other orders that the paper compares).
 local misuse = require "mptl.misuse"
 
 local M = {}
@@ -42,7 +42,8 @@ function M.top_k(graph, _, options)
   for i = 1, options.k do groups[i]:demote() end
 end
 
--- SplitMix64 (Steele, Lea, Flood 2014): a generator of its own, so that the order depends on the seed and nothing else.
+-- SplitMix64 (Steele, Lea, Flood 2014), so that the order depends on the seed alone, and not on
+-- Lua's generator.
 local function generator(seed)
   local state = seed
   return function(n) -- a whole number from 1 to n
@@ -56,7 +57,8 @@ end
 
 local draws = 1000
 
---- Groups in random order: drawn again, up to 1000 times, until the ratio reached lies within [r, r_max].
+--- Groups in random order. Draws another order, up to 1000 times, until ratio_lo is within [r,
+-- r_max].
 function M.random(graph, _, options)
   local r, r_max, draw = options.ratio, options.r_max or math.min(1, options.ratio + 0.05), generator(options.seed or 1)
   if r_max < r then misuse.raise("random: r_max %g, must not be below the ratio %g", r_max, r) end

@@ -1,5 +1,6 @@
---- Candidate sets C: a high and a low format for each role (method: Lee, Sharma, Aiken, TMLR 2023, section 4).
--- Roles: v (outputs), dv (their gradients), theta (parameters), dtheta (their gradients).
+--- Candidate sets C: a high and a low format for each role (method: Lee, Sharma, Aiken, TMLR 2023,
+-- section 4). Roles: v (outputs), dv (their gradients), theta (parameters), dtheta (their
+-- gradients).
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
 
@@ -7,11 +8,12 @@ local M = {}
 
 M.roles = { "v", "dv", "theta", "dtheta" }
 
---- The sets with a name. A table {high = ..., low = ...} of the same form is accepted wherever a name is.
+--- The sets with a name. Wherever a name is accepted, so is a table {high = ..., low = ...} like
+-- these.
 M.presets = {
-  -- the paper's: Sun et al. 2019 (hybrid 8-bit), with 16 bits above
+  -- the paper's: the hybrid 8-bit formats of Sun et al. 2019, with 16 bits as high format
   hfp8 = { high = "FP(6,9,0)", low = { v = "FP(4,3,4)", dv = "FP(5,2,0)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" } },
-  -- OCP 8-bit formats, bfloat16 above
+  -- OCP's 8-bit formats, with bfloat16 as high format
   fp8 = { high = "bf16", low = { v = "fp8_e4m3fn", dv = "fp8_e5m2", theta = "fp8_e4m3fn", dtheta = "bf16" } },
   bf16 = { high = "fp32", low = "bf16" },
   fp16 = { high = "fp32", low = "fp16" },
@@ -23,7 +25,7 @@ local function check_format(what, format)
   return format
 end
 
--- One side of a set: a format for all roles, or a table by role.
+-- The high or low formats of a set in full: from one format for all roles, or a table by role.
 local function side(what, formats)
   local result = {}
   if type(formats) == "string" then
@@ -41,7 +43,8 @@ local function side(what, formats)
   return result
 end
 
--- One side as text: "FP(4,3,auto)" or "v=FP(4,3,auto),dv=FP(5,2,0),theta=bf16,dtheta=bf16".
+-- Reads the high or low formats from text: "FP(4,3,auto)", or
+-- "v=FP(4,3,auto),dv=FP(5,2,0),theta=bf16,dtheta=bf16".
 local function read_side(what, text)
   if not text:find "=" then return text:match "^%s*(.-)%s*$" end
   local result, whole = {}, text:gsub("%b()", function(brackets) return (brackets:gsub(",", ";")) end)
@@ -55,15 +58,15 @@ local function read_side(what, text)
   return result
 end
 
--- A set as text, HIGH/LOW; nil for other text.
+-- Reads a set from text, HIGH/LOW; nil for other text.
 local function read_set(text)
   local high, low = text:match "^([^/]+)/([^/]+)$"
   return high and { high = read_side("formats.high", high), low = read_side("formats.low", low) }
 end
 
 --- The set in full.
--- @param formats a name of M.presets, {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}, or such a table as text, "F/F" or
---   "F/v=F,dv=F,theta=F,dtheta=F"
+-- @param formats a name in M.presets; {high = F or {v=,dv=,theta=,dtheta=}, low = likewise}; or
+--   such a table as text, "F/F" or "F/v=F,dv=F,theta=F,dtheta=F"
 -- @return {high = {v=,...}, low = {v=,...}} of format names
 -- @usage candidates.resolve("hfp8").low.v --> FP(4,3,4)
 -- @usage candidates.resolve("FP(6,9,0)/FP(4,3,auto)").low.dv --> FP(4,3,auto)

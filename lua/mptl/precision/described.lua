@@ -1,14 +1,17 @@
---- The described graph: what a policy sees and acts on. A face of the engine's assignment; nothing is copied, so that the
--- objects tell the state of now, also while training.
+--- The described graph: what a policy sees and changes. Its objects read the engine's assignment
+-- when asked, so that they are always up to date, also during training.
 --
---   graph:groups()     list of groups, {index, numel, activations, parameters, low, demote(), promote()}
---   graph:operators()  list of operators in execution order, {index, name, kind, gemm, groups, follows_inputs, inputs,
---                      consumers, shared_out, group, v, dv, theta, dtheta}; theta and dtheta are nil without parameters; groups:
---                      a convolution's, else 1; shared_out: the consumers are slices of which each has channels of its own
+--   graph:groups()     list of groups: {index, numel, activations, parameters, low, demote(), promote()}
+--   graph:operators()  list of operators in execution order: {index, name, kind, gemm, groups,
+--                      follows_inputs, inputs, consumers, shared_out, group, v, dv, theta, dtheta}
+--                      groups: a convolution's channel groups, else 1
+--                      shared_out: whether the consumers are slices, each with its own channels
+--                      theta, dtheta: nil for operators without parameters
 --   tensors            {role, operator, group, numel, format, is_low, set(format), low(), high()}
 --   graph:group(index), graph:operator(name)
---   graph:ratio_lo()   share of the elements that are low;  graph:measure()  both measures
--- Indices count from 0, as `mptl plan` shows them.
+--   graph:ratio_lo()   share of the elements that are low
+--   graph:ratios()     both ratios; graph:measure() is the same
+-- Indices count from 0, as in `mptl plan`.
 local candidates = require "mptl.precision.candidates"
 local misuse = require "mptl.misuse"
 
@@ -21,7 +24,8 @@ end
 
 -- Tensors
 
---- Gives the tensor a format; it counts as low when that has fewer bits than its high candidate.
+--- Gives the tensor a format. It counts as low when the format has fewer bits than its high
+-- candidate.
 function Tensor:set(format)
   if type(format) ~= "string" then
     misuse.raise("%s of %s: format %s, must be a string", self.role, self.operator.name, tostring(format))
@@ -30,13 +34,13 @@ function Tensor:set(format)
   changed(self._graph)
 end
 
---- Gives the tensor its role's low candidate.
+--- Gives the tensor the low candidate format of its role.
 function Tensor:low()
   misuse.call(self._assignment.set_low, self._assignment, self.operator.index, self.role, true)
   changed(self._graph)
 end
 
---- Gives the tensor its role's high candidate.
+--- Gives the tensor the high candidate format of its role.
 function Tensor:high()
   misuse.call(self._assignment.set_low, self._assignment, self.operator.index, self.role, false)
   changed(self._graph)
@@ -44,7 +48,7 @@ end
 
 -- Operators
 
---- Iterates over the operator's tensors: v, dv and, with parameters, theta, dtheta.
+--- The list of the operator's tensors: v, dv and, if it has parameters, theta, dtheta.
 function Operator:tensors()
   local list = {}
   for _, role in ipairs(candidates.roles) do list[#list + 1] = self[role] end
@@ -78,7 +82,7 @@ end
 
 -- The graph
 
---- The groups, in a new list (which may be sorted).
+--- The groups, in a new list, which the caller may sort.
 function Graph:groups()
   return table.move(self._groups, 1, #self._groups, 1, {})
 end
@@ -111,32 +115,36 @@ function Graph:tensors()
   return list
 end
 
---- Elements of low tensors / all elements.
+--- The share of low elements among all elements.
 function Graph:ratio_lo()
-  return self._assignment:measure().ratio_lo
+  return self:ratios().ratio_lo
 end
 
---- Both measures: {elements, elements_low, ratio_lo, bits_all_high, bits_now, bits_ratio}.
-function Graph:measure()
+--- Both ratios, and what they are made from: {elements, elements_low, ratio_lo, bits_all_high,
+-- bits_now, bits_ratio}.
+function Graph:ratios()
   return self._assignment:measure()
 end
 
---- Groups that are demoted, in the order of demotion (indices).
+--- An older name of Graph:ratios.
+Graph.measure = Graph.ratios
+
+--- The indices of the demoted groups, in the order of demotion.
 function Graph:order()
   return table.move(self._order, 1, #self._order, 1, {})
 end
 
---- Number of changes made through this object; tells the trainer that a hook changed something.
+--- The number of changes made through this object. It shows whether a hook changed something.
 function Graph:changes()
   return self._changes
 end
 
---- The batch size that the sizes are for.
+--- The batch size for which elements are counted.
 function Graph:batch()
   return self._assignment:batch()
 end
 
--- What the objects look like from outside: unknown fields are errors
+-- Classes of the objects: to read an unknown field is an error
 
 local tensor_mt = misuse.strict("tensor", Tensor, {
   format = function(self) return (self._assignment:get(self.operator.index, self.role)) end,
@@ -175,37 +183,48 @@ end
 
 local M = {}
 
+local function describe_groups(self, assignment, groups)
+  for i, g in ipairs(assignment:groups()) do
+    groups[i] = misuse.object(group_mt, {
+      _graph = self, index = g.index, numel = g.numel, activations = g.activations, parameters = g.parameters,
+    })
+  end
+end
+
+-- An operator of the engine's graph, with its tensors; its inputs and consumers are still missing.
+local function describe_operator(self, assignment, groups, op)
+  local values = {
+    index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, groups = op.groups,
+    follows_inputs = op.follows_inputs, shared_out = op.shared_out,
+  }
+  local described = misuse.object(operator_mt, values)
+  for _, role in ipairs(candidates.roles) do
+    local format, _, numel, group = assignment:get(op.index, role)
+    if format then
+      values[role] = misuse.object(tensor_mt, {
+        _graph = self, _assignment = assignment,
+        role = role, operator = described, numel = numel, group = groups[group + 1],
+      })
+    end
+  end
+  values.group = values.v.group
+  return described, values
+end
+
 --- Describes a graph with an assignment.
 -- @param graph the engine's graph
--- @param assignment the engine's assignment of it
+-- @param assignment the engine's assignment for it
 -- @return the described graph
 function M.describe(graph, assignment)
   local groups, operators, by_name = {}, {}, {}
   local self = misuse.object(graph_mt, {
     _assignment = assignment, _groups = groups, _operators = operators, _by_name = by_name, _order = {}, _changes = 0,
   })
-  for i, g in ipairs(assignment:groups()) do
-    groups[i] = misuse.object(group_mt, {
-      _graph = self, index = g.index, numel = g.numel, activations = g.activations, parameters = g.parameters,
-    })
-  end
+  describe_groups(self, assignment, groups)
   local consumers = {}
   for i, op in ipairs(graph:operators()) do
-    local inputs, values = {}, {
-      index = op.index, name = op.name, kind = op.kind, gemm = op.gemm, groups = op.groups, follows_inputs = op.follows_inputs,
-      shared_out = op.shared_out,
-    }
-    local described = misuse.object(operator_mt, values)
-    for _, role in ipairs(candidates.roles) do
-      local format, _, numel, group = assignment:get(op.index, role)
-      if format then
-        values[role] = misuse.object(tensor_mt, {
-          _graph = self, _assignment = assignment,
-          role = role, operator = described, numel = numel, group = groups[group + 1],
-        })
-      end
-    end
-    values.group = values.v.group
+    local described, values = describe_operator(self, assignment, groups, op)
+    local inputs = {}
     for k, index in ipairs(op.inputs) do
       inputs[k] = operators[index + 1]
       table.insert(consumers[index + 1], described)

@@ -1,6 +1,7 @@
---- mptl.precision: policies, which choose the format of every tensor of training.
--- A policy is a function (graph, C, options) that makes groups or tensors of the described graph (described.lua) low; it finds
--- everything high. The built-in ones (rules.lua, by_group.lua) are written in the API that scripts have.
+--- mptl.precision: policies, which choose the format of every tensor of training. A policy is a
+-- function (graph, C, options) that makes groups or tensors of the described graph (described.lua)
+-- low; before the call all are high. The built-in policies (rules.lua, by_group.lua) use the same
+-- API as scripts.
 -- @usage
 -- precision = mptl.precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }
 -- precision = mptl.precision.policy(function(graph, C)
@@ -36,7 +37,8 @@ function policy_mt:__tostring()
   return #parts == 0 and self.name or ("%s(%s)"):format(self.name, table.concat(parts, ", "))
 end
 
---- Calls a function of the policy; raises at the line where it is when it does not return within the policy's time_limit.
+--- Calls a function of the policy. If it does not return within the policy's time_limit, raises an
+-- error at the line that it has reached.
 -- @param f the function
 -- @param ... its arguments
 function Policy:limited(f, ...)
@@ -44,7 +46,8 @@ function Policy:limited(f, ...)
   local latest = core.time() + limit
   local function check()
     if core.time() <= latest or debug.getinfo(2, "f").func == Policy.limited then return end
-    debug.sethook(check, "", 1) -- from now on everywhere, so that a pcall of the policy's own does not hold it
+    -- A pcall in the policy may catch the error: raise it again at every instruction.
+    debug.sethook(check, "", 1)
     misuse.raise("policy %s: has not returned after %g s; accepted is a longer time_limit", self.name, limit)
   end
   debug.sethook(check, "", 100000)
@@ -111,7 +114,7 @@ for name, row in pairs(built_in) do
   end
 end
 
---- Every tensor in one format. Its candidate set is that format, high and low, so both its ratios are 0.
+--- Every tensor in one format, which is both the high and the low candidate: so both ratios are 0.
 -- @param format as "fp32", "FP(6,9,0)"
 -- @return a policy
 function M.uniform(format)
@@ -131,12 +134,14 @@ function M.fp32()
   return M.uniform("fp32")
 end
 
---- A policy of one's own.
+--- Makes a policy from a function.
 -- @param choose function (graph, C, options): makes groups and tensors of the described graph low
--- @param options {after_step = function (graph, stats, at), which may change formats after each training step, stats being what
---   mptl.measure.tensors describes and at = {step =, epoch =, from 1, gradient_error =}; at.gradient_error(batches) tells how
---   far the gradient is from binary32's in the formats of the moment (what the function keeps itself is lost by --resume);
---   time_limit = seconds within which both functions return (60); formats =, threshold =, ratio =, k =, seed =}
+-- @param options {after_step = function (graph, stats, at), a hook, which may change formats after
+--   each training step; time_limit = seconds within which both functions must return (60); formats
+--   =, threshold =, ratio =, k =, seed =, r_max =, name =}. stats: the result of
+--   mptl.measure.tensors. at: {step =, epoch = (both from 1), gradient_error =};
+--   at.gradient_error(batches) computes how far the gradient in the current formats is from
+--   binary32's. --resume does not restore the hook's variables
 -- @return a policy
 function M.policy(choose, options)
   if type(choose) ~= "function" then misuse.raise("precision.policy: %s, must be a function (graph, C)", type(choose)) end
@@ -152,9 +157,12 @@ M.help = {
   fp32 = "precision.fp32(): every tensor in binary32, the baseline",
   uniform = 'precision.uniform "FP(6,9,0)": every tensor in one format',
   uniform_low = 'precision.uniform_low{ formats = "hfp8" }: every tensor low',
-  operator = 'precision.operator{ formats = "hfp8" }: low are the inputs of convolutions and linear layers, in both directions',
-  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs too, and what follows low inputs',
-  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest groups low, until the ratio is',
+  operator = 'precision.operator{ formats = "hfp8" }: the operands of convolutions and linear layers '
+    .. 'low, in all passes',
+  amp = 'precision.amp{ formats = "hfp8" }: as automatic mixed precision: their outputs low, too, and '
+    .. 'operators that follow low inputs',
+  demotion = 'precision.demotion{ formats = "hfp8", ratio = 0.5, threshold = 0.01 }: the largest '
+    .. 'groups low, until that share of the elements is low',
   increasing = "precision.increasing{ ratio = 0.5 }: as demotion, the smallest groups first",
   random = "precision.random{ ratio = 0.5, r_max = 0.55, seed = 1 }: as demotion, in random order",
   top_k = "precision.top_k{ k = 3 }: the k largest groups low",
@@ -163,8 +171,17 @@ M.help = {
 --- Names of the built-in policies.
 M.names = { "fp32", "uniform_low", "operator", "amp", "demotion", "increasing", "random", "top_k" }
 
---- Whether a thing is a policy.
--- @param x the thing
+--- Whether a policy promotes tensors unless it is told not to.
+-- @param name name of a policy
+-- @return true or false; nil for unknown names
+function M.promotes(name)
+  if name == "fp32" or name == "uniform" then return false end
+  local row = built_in[name]
+  return row and row[3].threshold ~= nil
+end
+
+--- Whether a value is a policy.
+-- @param x the value
 -- @return true or false
 function M.is_policy(x)
   return getmetatable(x) == policy_mt
@@ -190,28 +207,28 @@ function M.with(policy, overrides)
   if policy.name == "fp32" or policy.name == "uniform" then
     misuse.check_fields(policy.name, overrides, {})
   end
-  local result = make(policy.name, policy.choose, with_defaults(overrides, policy.options), policy.accepted)
-  return result
+  return make(policy.name, policy.choose, with_defaults(overrides, policy.options), policy.accepted)
 end
 
---- A policy by name or from a file that returns one (or a function).
--- @param name of M.names, or FILE.lua
+--- A policy by name, or from a file that returns a policy or its function.
+-- @param name one of M.names, or FILE.lua
 -- @return a policy
 function M.named(name)
   if M[name] and built_in[name] or name == "fp32" then return M[name]() end
   if not name:match("%.lua$") then
     misuse.raise("policy: %s, accepted are %s, FILE.lua%s", name, table.concat(M.names, ", "), misuse.suggest(name, M.names))
   end
-  local file, message = core.open(name) -- not to wait for a pipe
+  local file, message = core.open(name) -- refuses pipes, for which loadfile would wait
   if not file then error(message, 0) end
   file:close()
   local chunk
   chunk, message = loadfile(name, "t")
   if not chunk then error(message, 0) end
   local ok, result = pcall(chunk)
-  if not ok then -- `return mptl.precision.policy(...)` leaves no line of the file on the stack
-    local told = type(result) ~= "string" or result:find(name, 1, true)
-    error(told and result or ("%s: %s"):format(name, result), 0)
+  -- A tail call, `return mptl.precision.policy(...)`, leaves no line of the file on the stack.
+  if not ok then
+    local names_file = type(result) ~= "string" or result:find(name, 1, true)
+    error(names_file and result or ("%s: %s"):format(name, result), 0)
   end
   if type(result) == "function" then result = M.policy(result) end
   if not M.is_policy(result) then
@@ -224,7 +241,7 @@ end
 --- Applies a policy to a graph.
 -- @param policy a policy
 -- @param graph the engine's graph
--- @param batch the training batch size, which the sizes are for
+-- @param batch the training's batch size, for which elements are counted
 -- @return {assignment =, graph = described graph, order = demoted groups, policy =, batch =}
 -- @usage local plan = mptl.precision.plan(mptl.precision.demotion{ ratio = 0.3 }, graph, 128)
 function M.plan(policy, graph, batch)

@@ -1,9 +1,9 @@
---- The policies that look at operators: uniform, uniform_low, operator, amp (Lee, Sharma, Aiken, TMLR 2023, section 4: pi_unif,
--- pi_op, pi_op').
+--- Policies that look at operators: uniform, uniform_low, operator, amp (Lee, Sharma, Aiken, TMLR
+-- 2023, section 4: pi_unif, pi_op, pi_op').
 local M = {}
 
--- What stays high under operator and amp, as a set of tensors: those of the first layer (the input's v and dv, all of the first
--- GEMM), those of the operators of the last group, and v and dv of whatever feeds these.
+-- The set of tensors that stay high under operator and amp: v and dv of the input, all tensors of
+-- the first GEMM operator, all tensors of the last group's operators, and v and dv of their inputs.
 local function ends(graph)
   local high, operators = {}, graph:operators()
   local function keep(op, ...)
@@ -39,7 +39,7 @@ local function feeds_gemm(op)
   return any(op.consumers, function(consumer) return consumer.gemm end)
 end
 
---- Every tensor high: in the one format of uniform's candidate set.
+--- Every tensor high: uniform's candidate set has one format only.
 function M.uniform(graph)
   for _, tensor in ipairs(graph:tensors()) do tensor:high() end
 end
@@ -49,7 +49,8 @@ function M.uniform_low(graph)
   for _, group in ipairs(graph:groups()) do group:demote() end
 end
 
---- pi_op: low are theta, dtheta and dv of every GEMM operator, and v where some consumer is a GEMM.
+--- pi_op: makes theta, dtheta and dv of every GEMM operator low, and v of every operator with a
+-- GEMM operator among its consumers.
 function M.operator(graph)
   local high = ends(graph)
   local function low(tensor)
@@ -65,9 +66,10 @@ function M.operator(graph)
   end
 end
 
---- pi_op', as automatic mixed precision does it: what goes into and comes out of a GEMM operator is low, with its gradients and
--- parameters, and so is an operator that follows its inputs' type when all of these are low. The ends are high from the start,
--- so that what follows them is high too.
+--- pi_op', as in automatic mixed precision: makes all tensors low of every GEMM operator, of every
+-- operator with a GEMM operator among its consumers, and of every operator that follows its inputs'
+-- type and whose inputs are all low. The tensors of `ends` stay high, and so do operators that
+-- follow their type.
 function M.amp(graph)
   local high = ends(graph)
   for _, op in ipairs(graph:operators()) do

@@ -1,7 +1,8 @@
---- Charts as SVG: curves and points between two axes, with a legend below. Colours are classes (style.lua).
+--- Charts as SVG: curves and points between two axes, with a legend below. Colours are CSS classes
+-- (style.lua).
 --
--- A drawing is {title = text, width =, height =, body = SVG elements}: M.svg makes a picture of its own of it, picture.lua puts
--- several into one.
+-- A drawing is {title = text, width =, height =, body = SVG elements}. M.svg makes a picture of one
+-- drawing, picture.lua of several.
 local text = require "mptl.report.text"
 
 local M = { width = 560 }
@@ -10,7 +11,7 @@ local font = 12
 local right, title_height, row = 18, 44, 19
 local plot_height = 240
 
--- Marker outlines of radius r around (x, y).
+-- A function that draws a polygon around (x, y), from its corners for radius 1.
 local function polygon(...)
   local corners = { ... }
   return function(x, y, r)
@@ -35,7 +36,7 @@ local markers = {
   bar = polygon(-1.2, -0.6, 1.2, -0.6, 1.2, 0.6, -1.2, 0.6),
 }
 
---- Names of the markers, in the order in which curves get them.
+--- Names of the markers, in the order in which curves take them.
 M.markers = { "circle", "square", "up", "diamond", "down", "cross", "plus", "bar" }
 
 local function marker(name, x, y, r)
@@ -60,7 +61,7 @@ local function draw_axes(put, chart, area)
     text.escape(chart.x_label))
 end
 
--- A series' points in stretches without gaps: a point without y ends one.
+-- Splits a series' points into stretches: a point without y, or below the axis, ends one.
 local function stretches(points, y)
   local list, current = {}, nil
   for _, p in ipairs(points) do
@@ -101,7 +102,8 @@ local function draw_line(put, stretch, area)
   end
 end
 
--- The lowest level above the axis that is free from x = first to last, which is then taken. taken: list of {first, last, level}.
+-- The lowest level above the axis that is free between x = first and x = last; adds it to those
+-- that are taken. taken: list of {first, last, level}.
 local function free_level(taken, first, last)
   local level, found = 0, false
   while not found do
@@ -114,7 +116,8 @@ local function free_level(taken, first, last)
   return level
 end
 
--- A point under the axis: an arrow at the bottom, and its value, above those that are in its way.
+-- Draws a point that is below the axis: an arrow at the lower edge with its value, above other
+-- arrows that are in its way.
 local function draw_below(put, p, area)
   local x, value = area.x(p.x), p.value or ("%.4g"):format(p.y)
   local left, wide = x > area.right - 60, 14 + 7 * #value
@@ -149,7 +152,7 @@ local function classes(s)
   return s.class .. (s.dash and " d" .. s.dash or "") .. (s.hollow and " o" or "")
 end
 
--- A level line over the whole width, such as fp32's accuracy.
+-- Draws a level line over the whole width, such as fp32's accuracy.
 local function draw_level(put, s, area)
   local y = s.level and s.level >= area.low and area.y(s.level)
   if y then put('<line class="l" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>', area.left, y, area.right, y) end
@@ -168,7 +171,8 @@ local function draw_series(put, index, s, area)
   put "</g>"
 end
 
--- Where the columns of a legend begin: as many columns as fit, each as wide as its widest entry. Returns that, and the rows.
+-- The columns of a legend: as many as fit, each as wide as its widest entry. Returns where they
+-- begin, and the number of rows.
 local function legend_columns(widths, room)
   for columns = math.min(#widths, 4), 1, -1 do
     local rows, starts, x = math.ceil(#widths / columns), {}, 0
@@ -180,7 +184,7 @@ local function legend_columns(widths, room)
   end
 end
 
--- The legend; returns its height.
+-- Draws the legend; returns its height.
 local function draw_legend(put, chart, top, left)
   local labels, widths = {}, {}
   for i, s in ipairs(chart.series) do
@@ -200,10 +204,12 @@ local function draw_legend(put, chart, top, left)
 end
 
 --- Draws a chart.
--- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =, plot_height = pixels or nil,
--- series = list of {label =, value = text or nil, class = "s0" to "s8", marker = name or nil, dash = 1 to 3 or nil, hollow =,
--- every = n for markers at each nth point only, line = false for points only, level = y of a line over the whole width,
--- points = list of {x =, y = (nil: a gap), low =, high = (range of y), title =, faint =, value = text of one below the axis}}}
+-- @param chart {title =, y_label =, x_label =, x = axis, y = axis (axis.lua), width =, plot_height
+--   = pixels or nil, series = list of {label =, value = text or nil, class = "s0" to "s8", marker =
+--   name or nil, dash = 1 to 3 or nil, hollow =, every = n for markers at each nth point only, line
+--   = false for points only, level = y of a line over the whole width, points = list of {x =, y =
+--   (nil: a gap), low =, high = (range of y), title =, faint =, value = text beside the arrow of a
+--   point below the axis}}}
 -- @return the drawing
 function M.draw(chart)
   local out = {}
@@ -227,7 +233,7 @@ function M.draw(chart)
 end
 
 --- A drawing as a picture in a page.
--- @param drawing what a draw function returned
+-- @param drawing the result of a draw function
 -- @return an <svg> element
 function M.svg(drawing)
   return ('<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" '

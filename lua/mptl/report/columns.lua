@@ -1,5 +1,6 @@
---- The table of runs: one list of columns, read by the page and by CSV.
+--- The table of runs: one list of columns, for the page and for CSV.
 local compare = require "mptl.report.compare"
+local precision = require "mptl.precision"
 
 local M = {}
 
@@ -33,15 +34,13 @@ local function peak(run)
   return most
 end
 
-local by_group = { demotion = true, increasing = true, random = true, top_k = true }
-
--- The promotion threshold as shown: "off" where a policy that usually promotes was told not to.
+-- The promotion threshold as text: "off" when a policy that promotes by default was told not to.
 local function threshold(run)
-  return run.settings.threshold or (by_group[run.settings.policy] and "off") or nil
+  return run.settings.threshold or (precision.promotes(run.settings.policy) and "off") or nil
 end
 
---- Columns: name in CSV, header in the page, value of a run (nil: unknown), format in the page (nil: as it is, to the left),
--- scale by which the page divides.
+--- Columns: name in CSV, header in the page, function (run) -> value (nil: unknown), format in the
+-- page (nil: text, aligned left), the page divides the value by this.
 M.list = {
   { "run", "run", function(run) return run.name end },
   { "script", "script", setting "script" },

@@ -1,31 +1,31 @@
---- What runs have in common and what tells them apart: panels (network, width, data set), labels, order, state.
+--- What runs have in common and what distinguishes them: panels (network, width, data set), labels,
+-- order, state.
 local configuration = require "mptl.configuration"
 local json = require "mptl.json"
+local precision = require "mptl.precision"
 local text = require "mptl.report.text"
 
 local M = {}
 
--- Policies in the order of legends and tables; promotes: whether the policy does unless it is told not to (nil: unknown).
-local policies = {
-  { "fp32" }, { "uniform", promotes = false }, { "operator", promotes = false }, { "amp", promotes = false },
-  { "uniform_low", promotes = false }, { "demotion", promotes = true }, { "increasing", promotes = true },
-  { "random", promotes = true }, { "top_k", promotes = true },
+--- The built-in policies, in the order of legends and tables. Others come behind them.
+M.policies = {
+  "fp32", "uniform", "operator", "amp", "uniform_low", "demotion", "increasing", "random", "top_k",
 }
-local rank, promotes = {}, {}
-for i, row in ipairs(policies) do rank[row[1]], promotes[row[1]] = i, row.promotes end
 
--- Settings that change results and yet do not tell one curve from another.
+local order = {}
+for i, name in ipairs(M.policies) do order[name] = i end
+
+-- Settings that change results and yet do not distinguish curves.
 local elsewhere = {
   script = true, dataset = true, width = true, classes = true, input = true, -- they make the panel
   policy = true, ratio = true, k = true, threshold = true, -- they make the curve and its points
   seed = true, policy_seed = true, -- of repetitions
   candidates = true, -- the formats, where these have no name
-  image_size = true, compute = true, -- runs that differ in one of these alone count as repetitions
 }
 
--- Whether runs that differ in a setting are not of one curve. Storage changes no results, but memory
--- and time.
-local function tells_apart(name)
+-- Whether runs that differ in a setting belong to different curves. Storage changes no results, but
+-- memory and time.
+local function distinguishes(name)
   return name == "storage" or (configuration.changes_results(name) and not elsewhere[name])
 end
 
@@ -44,20 +44,20 @@ local function flatten(prefix, value, into)
   for name, field in pairs(value) do flatten(prefix .. "." .. tostring(name), field, into) end
 end
 
--- The settings that tell a run's curve from others: name -> text.
+-- The settings that distinguish a run's curve from others: name -> text.
 local function variant(run)
   local s, into = run.settings, {}
   for _, name in ipairs(configuration.settings_names) do
-    if tells_apart(name) and s.all[name] ~= nil and not ignores(run, name) then
+    if distinguishes(name) and s.all[name] ~= nil and not ignores(run, name) then
       flatten(name, s.all[name], into)
     end
   end
-  into["optimizer.lr"] = nil -- lr says it
+  into["optimizer.lr"] = nil -- the setting lr is the same
   if into.formats == "custom" then into.formats = "custom " .. json.encode(s.all.candidates) end
   return into
 end
 
--- The most frequent value among the runs; of several the smallest.
+-- The most frequent value among the runs; of equally frequent ones the smallest.
 local function usual(runs, get)
   local counts, best, most = {}, nil, 0
   for _, run in ipairs(runs) do
@@ -81,11 +81,15 @@ local function label_variants(runs)
   end
   table.sort(names)
   for _, name in ipairs(names) do
-    local most = usual(runs, function(run)
-      return run.variant[name] or (not ignores(run, name) and "" or nil) -- "": such runs do not say
-    end)
+    -- Other names are fields of an object, which another object may not have.
+    local is_option = not name:find(".", 1, true)
+    local function value_of(run) -- "": the run lacks the setting
+      return run.variant[name] or (not ignores(run, name) and "" or nil)
+    end
+    local most = usual(runs, value_of)
     for _, run in ipairs(runs) do
-      local value = run.variant[name]
+      local value = value_of(run)
+      if value == "" then value = is_option and most ~= "" and "default" or nil end
       if value and value ~= most then
         run.curve = ("%s, %s %s"):format(run.curve, name:match "[^.]+$", text.shorten(value, 24))
       end
@@ -100,7 +104,8 @@ local function differ(runs, field)
   return false
 end
 
--- How many promotion thresholds the runs of a policy have, and how many of them do not promote.
+-- How many different promotion thresholds the runs of a policy have, and how many runs do not
+-- promote.
 local function thresholds(runs, policy)
   local seen, count, without = {}, 0, 0
   for _, run in ipairs(runs) do
@@ -115,16 +120,31 @@ end
 local function policy_label(run, panel_runs)
   local s = run.settings
   if s.policy == "fp32" then return "fp32" end
-  local usually = promotes[s.policy]
+  local promotes = precision.promotes(s.policy)
   local count, without = thresholds(panel_runs, s.policy)
-  if not s.threshold and (usually or (usually == nil and count > 0)) then return s.policy .. ", no promotion" end
-  if s.threshold and (usually == false or count > 1 or (usually == nil and without > 0)) then
+  if not s.threshold and (promotes or (promotes == nil and count > 0)) then return s.policy .. ", no promotion" end
+  if s.threshold and (promotes == false or count > 1 or (promotes == nil and without > 0)) then
     return ("%s, threshold %s"):format(s.policy, text.short(s.threshold))
   end
   return s.policy
 end
 
--- Sets curve (what is of one curve), point (of one point of it: seeds apart) and label (of the run alone) of a panel's runs.
+-- Appends ", seed 2" to the labels of runs whose seed is not the usual one, or that differ in it
+-- from runs of the same point. points: list of runs by point.
+local function label_seeds(runs, points)
+  for _, field in ipairs { "seed", "policy_seed" } do
+    local most = usual(runs, function(run) return run.settings[field] end)
+    for _, run in ipairs(runs) do
+      local value = run.settings[field]
+      if value and (value ~= most or differ(points[run.point], field)) then
+        run.label = ("%s, %s %s"):format(run.label, (field:gsub("_", " ")), text.short(value))
+      end
+    end
+  end
+end
+
+-- Sets three texts of each of a panel's runs: curve, which runs of a curve share; point, which runs
+-- share that differ in their seeds only; and label, which no other run has.
 local function label(runs)
   for _, run in ipairs(runs) do run.curve = policy_label(run, runs) end
   label_variants(runs)
@@ -137,25 +157,17 @@ local function label(runs)
     points[run.point] = points[run.point] or {}
     table.insert(points[run.point], run)
   end
-  for _, field in ipairs { "seed", "policy_seed" } do
-    local most = usual(runs, function(run) return run.settings[field] end)
-    for _, run in ipairs(runs) do
-      local value = run.settings[field]
-      if value and (value ~= most or differ(points[run.point], field)) then
-        run.label = ("%s, %s %s"):format(run.label, (field:gsub("_", " ")), text.short(value))
-      end
-    end
-  end
+  label_seeds(runs, points)
   for _, run in ipairs(runs) do count[run.label] = (count[run.label] or 0) + 1 end
   for _, run in ipairs(runs) do
     if count[run.label] > 1 then run.label = ("%s (%s)"):format(run.label, run.name) end
   end
 end
 
--- Sorts by what follows from a run alone, then by name.
+-- Whether a comes before b: by policy, curve, ratio, k and seeds, then by name.
 local function before(a, b)
   local s, t = a.settings, b.settings
-  local p, q = rank[s.policy] or 99, rank[t.policy] or 99
+  local p, q = order[s.policy] or math.huge, order[t.policy] or math.huge
   if p ~= q then return p < q end
   if a.curve ~= b.curve then return a.curve < b.curve end
   for _, field in ipairs { "ratio", "k", "seed", "policy_seed" } do
@@ -193,16 +205,16 @@ function M.panels(runs)
   return panels
 end
 
---- The figures of a run's last epoch.
+--- The metrics of a run's last epoch.
 -- @param run the run
 -- @return metrics; nil when no epoch was finished
 function M.last(run)
   return run.epochs[#run.epochs]
 end
 
---- The epoch in which a field was largest.
+--- The metrics of the epoch in which a field was largest.
 -- @param run the run
--- @param field of the metrics
+-- @param field a field of the metrics
 -- @return metrics; nil when no epoch has it
 function M.best(run, field)
   local best
@@ -212,16 +224,17 @@ function M.best(run, field)
   return best
 end
 
---- Whether all wanted epochs are done.
+--- Whether a run has finished all its epochs.
 -- @param run the run
--- @return true or false; true when it is not known how many were wanted
+-- @return true or false; true when the number of epochs is unknown, but some are finished
 function M.finished(run)
   local last, wanted = M.last(run), run.settings.epochs
   return last ~= nil and (wanted == nil or last.epoch >= wanted)
 end
 
---- What became of a run, in a word: "finished", "unfinished", "no epoch yet"; "diverged" when a loss is not finite or the
--- accuracy fell back to chance; "at chance" when it never rose above (1.5 times) chance.
+--- The state of a run: "finished", "unfinished" or "no epoch yet"; "diverged" when a loss is not
+-- finite, or the accuracy fell back to at most 1.5 times that of chance; "at chance" when it never
+-- rose above.
 -- @param run the run
 -- @return text
 function M.state(run)

@@ -1,4 +1,4 @@
---- The figures as CSV (RFC 4180: commas, CRLF, a header line): the table of runs, and the metrics by epoch.
+--- CSV files (RFC 4180: commas, CRLF, a header line): the table of runs, and the metrics by epoch.
 local columns = require "mptl.report.columns"
 local run_directory = require "mptl.run"
 local text = require "mptl.report.text"
@@ -13,7 +13,7 @@ end
 
 --- The table of runs.
 -- @param panels from compare.panels
--- @return CSV; what is not known is empty
+-- @return CSV; unknown values are empty
 function M.runs(panels)
   local names, out = {}, {}
   for i, column in ipairs(columns.list) do names[i] = column[1] end
@@ -28,7 +28,7 @@ function M.runs(panels)
   return table.concat(out)
 end
 
---- The metrics, a line per run and epoch.
+--- The metrics, with a line per run and epoch.
 -- @param panels from compare.panels
 -- @return CSV: the run's name, then the fields of metrics.jsonl
 function M.epochs(panels)

@@ -1,5 +1,5 @@
---- Charts by epoch: accuracy, loss, loss scale, skipped steps, promotions, gradient error. A chart shows at most eight runs and,
--- for reference, those in fp32.
+--- Charts by epoch: accuracy, loss, loss scale, skipped steps, promotions, gradient error. A chart
+-- shows at most eight runs and, for reference, all runs in fp32.
 local axis = require "mptl.report.axis"
 local chart = require "mptl.report.chart"
 local compare = require "mptl.report.compare"
@@ -7,7 +7,7 @@ local text = require "mptl.report.text"
 
 local M = {}
 
-local most = 8 -- runs of a chart: as many as there are colours
+local most = 8 -- runs in a chart: there are eight colours
 
 local function metric(field)
   return function(run)
@@ -24,7 +24,7 @@ local function loss_scale(run)
     points[i] = { x = m.epoch, y = high, low = low, high = high }
     moved = moved or (low and low ~= 0) or (high and high ~= 0)
   end
-  return moved and points or {} -- always 2^0: without loss scaling
+  return moved and points or {} -- always 2^0 means no loss scaling
 end
 
 local function gradient_error(part)
@@ -43,11 +43,11 @@ local function nonzero(points)
 end
 
 local function accuracy_axis(low, high)
-  return axis.linear(low, high, { floor = 0, ceiling = 100, ticks = 8 })
+  return axis.linear(low, high, { least = 0, most = 100, ticks = 8 })
 end
 
 local function count_axis(_, high)
-  return axis.linear(0, math.max(high, 1), { integer = true, floor = 0 })
+  return axis.linear(0, math.max(high, 1), { integer = true, least = 0 })
 end
 
 local function power_axis(low, high)
@@ -59,9 +59,10 @@ local function error_axis(low, high)
   return axis.linear(0, high)
 end
 
---- What can be drawn by epoch, by name: {y_label, points of a run, axis of the values, format of the value in the legend, title,
--- active = whether to leave out runs whose points are all zero}.
-M.kinds = {
+--- The charts by name: {y_label, function (run) -> points, function (low, high) -> axis of the
+-- values, format of the last value in the legend, title =, active = whether to leave out runs whose
+-- points are all zero}.
+M.charts = {
   accuracy = { "test accuracy, % (in each run's own precision)", metric "test_acc", accuracy_axis, "%.2f",
     title = "Test accuracy" },
   accuracy_fp32 = { "test accuracy in fp32, %", metric "test_acc_fp32", accuracy_axis, "%.2f", title = "Test accuracy in fp32" },
@@ -83,16 +84,17 @@ local function last_value(points)
   end
 end
 
--- The runs that have something to show, as series without colours; and those in fp32 apart.
-local function collect(panel, kind)
-  local list, reference, place = {}, {}, 0
+-- The runs that have points, as series without colours; fp32 runs are in a list of their own.
+-- number: of the run among those not in fp32, from which its colour follows.
+local function collect(panel, row)
+  local list, reference, number = {}, {}, 0
   for _, run in ipairs(panel.runs) do
-    local points = kind[2](run)
+    local points = row[2](run)
     local value = last_value(points)
-    if run.settings.policy ~= "fp32" then place = place + 1 end
-    if value and (not kind.active or nonzero(points)) then
-      local s = { label = run.label, curve = run.curve, place = place, points = points }
-      s.value = kind[4] and kind[4]:format(value) or nil
+    if run.settings.policy ~= "fp32" then number = number + 1 end
+    if value and (not row.active or nonzero(points)) then
+      local s = { label = run.label, curve = run.curve, number = number, points = points }
+      s.value = row[4] and row[4]:format(value) or nil
       local state = compare.state(run)
       if state ~= "finished" then s.label = ("%s, %s"):format(run.label, state) end
       local into = run.settings.policy == "fp32" and reference or list
@@ -115,7 +117,8 @@ local function limits(lists)
   return low, high, last
 end
 
--- Shares series out to charts: those of one curve (a policy, all ratios and seeds) stay together as long as they fit.
+-- Distributes series over charts. Series of one curve (a policy, with all ratios and seeds) stay
+-- together if they fit.
 local function share_out(list)
   local shares, at = { {} }, 1
   while at <= #list do
@@ -134,11 +137,12 @@ local function share_out(list)
   return shares
 end
 
--- Gives the series of a chart a colour and marker each: the run's own, which is the same in all charts, where no other has it.
+-- Gives each series of a chart a colour and a marker. A run has the same ones in all charts, unless
+-- another run of this chart has them already.
 local function colour(list)
   local taken = {}
   for _, s in ipairs(list) do
-    local k = (s.place - 1) % most + 1
+    local k = (s.number - 1) % most + 1
     while taken[k] do k = k % most + 1 end
     taken[k] = true
     s.class, s.marker, s.every = "s" .. k, chart.markers[k], math.ceil(#s.points / 8)
@@ -159,16 +163,16 @@ local function epoch_axis(last)
   return x
 end
 
---- Draws one kind of a panel's runs.
+--- Draws a panel's runs.
 -- @param panel from compare.panels
--- @param name one of M.kinds
+-- @param name a name in M.charts
 -- @param options nil, or {title =, width =, plot_height =}
--- @return list of drawings with the same axes, as many as it takes; empty when there is nothing to show
+-- @return list of drawings with the same axes, as many as are needed; empty when no run has points
 function M.draw(panel, name, options)
   options = options or {}
-  local kind = M.kinds[name]
-  local list, reference = collect(panel, kind)
-  if #list + #reference == 0 or (#list == 0 and kind.active) then return {} end
+  local row = M.charts[name]
+  local list, reference = collect(panel, row)
+  if #list + #reference == 0 or (#list == 0 and row.active) then return {} end
   local low, high, last = limits { list, reference }
   local drawings, shares = {}, share_out(list)
   for c, share in ipairs(shares) do
@@ -180,9 +184,9 @@ function M.draw(panel, name, options)
     colour(share)
     table.move(share, 1, #share, #series + 1, series)
     drawings[c] = chart.draw {
-      title = (options.title or panel.title) .. (#shares > 1 and (" (%d of %d)"):format(c, #shares) or ""), y_label = kind[1],
+      title = (options.title or panel.title) .. (#shares > 1 and (" (%d of %d)"):format(c, #shares) or ""), y_label = row[1],
       x_label = "epoch", series = series, width = options.width, plot_height = options.plot_height, x = epoch_axis(last),
-      y = kind[3](low, high),
+      y = row[3](low, high),
     }
   end
   return drawings

@@ -5,7 +5,7 @@ local M = {}
 
 local font, row, whole_width = 12, 15, 590
 
--- The level of a value: 0 for none, else the first of the limits that it does not exceed.
+-- The level of a value: 0 for none, else the number of the first limit that it does not exceed.
 local function level(value, limits)
   if not value or value <= 0 then return 0 end
   for i, limit in ipairs(limits) do
@@ -14,7 +14,7 @@ local function level(value, limits)
   return #limits
 end
 
--- One row's cells; neighbours of one level are one rectangle.
+-- Draws the cells of a row; neighbours of the same level are one rectangle.
 local function draw_row(put, cells, limits, area, y)
   local first = 1
   while first <= area.columns do
@@ -28,19 +28,19 @@ local function draw_row(put, cells, limits, area, y)
   end
 end
 
--- As many of the labels that are not empty as there is room for, evenly spaced.
+-- Draws as many of the labels that are not empty as there is room for, evenly spaced.
 local function draw_column_labels(put, labels, area, y)
-  local places, widest = {}, 0
+  local columns, widest = {}, 0
   for i, label in ipairs(labels) do
     if label ~= "" then
-      places[#places + 1] = i
+      columns[#columns + 1] = i
       widest = math.max(widest, text.width(label, font) + 10)
     end
   end
-  local spacing = #places > 1 and (places[2] - places[1]) * area.cell or widest
-  for k = 1, #places, math.max(1, math.ceil(widest / spacing)) do
-    put('<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>', area.left + (places[k] - 0.5) * area.cell, y,
-      text.escape(labels[places[k]]))
+  local spacing = #columns > 1 and (columns[2] - columns[1]) * area.cell or widest
+  for k = 1, #columns, math.max(1, math.ceil(widest / spacing)) do
+    put('<text class="t" x="%.1f" y="%d" text-anchor="middle">%s</text>', area.left + (columns[k] - 0.5) * area.cell, y,
+      text.escape(labels[columns[k]]))
   end
 end
 
@@ -53,16 +53,21 @@ local function draw_scale(put, map, x, y)
   end
 end
 
+-- Draws a mark at the left edge of a column, numbered from 0; none for nil or beyond the map.
+local function draw_mark(put, column, area, y)
+  if not column or column < 0 or column > area.columns then return end
+  local x = area.left + column * area.cell
+  put('<line class="mark" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/>', x, y + 1, x, y + row - 1)
+end
+
 --- Draws a heat map.
--- @param map {title =, subtitle =, x_label =, columns = list of labels, rows = list of {label =, title =, cells = list of values
--- (nil or 0: empty), from =, to = columns between which marks stand (nil: none)}, limits = six ascending values,
--- limit_labels = list of text}
+-- @param map {title =, subtitle =, x_label =, columns = list of labels, rows = list of {label =,
+--   title =, cells = list of values (nil or 0: empty), from =, to = columns with a mark at their
+--   edge (nil: none)}, limits = six ascending values, limit_labels = list of text}
 -- @return the drawing
 function M.draw(map)
-  local out = {}
+  local out, labels, left = {}, {}, 60
   local function put(format, ...) out[#out + 1] = select("#", ...) > 0 and format:format(...) or format end
-  local left = 60
-  local labels = {}
   for i, r in ipairs(map.rows) do
     labels[i] = text.shorten(r.label, 40)
     left = math.max(left, text.width(labels[i], font) + 18)
@@ -79,12 +84,8 @@ function M.draw(map)
     put('<g><title>%s</title>', text.escape(r.title or r.label))
     put('<text class="t" x="%.1f" y="%d" text-anchor="end">%s</text>', left - 8, y + row - 4, text.escape(labels[i]))
     draw_row(put, r.cells, map.limits, area, y)
-    for _, at in ipairs { r.from or false, r.to or false } do
-      if at and at >= 0 and at <= columns then
-        local x = left + at * area.cell
-        put('<line class="mark" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/>', x, y + 1, x, y + row - 1)
-      end
-    end
+    draw_mark(put, r.from, area, y)
+    draw_mark(put, r.to, area, y)
     put "</g>"
   end
   put('<rect class="frame" x="%.1f" y="%d" width="%.1f" height="%d"/>', left, top, right - left, bottom - top)

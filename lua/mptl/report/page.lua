@@ -1,5 +1,6 @@
---- The report as one HTML page: charts as inline SVG, tables, style and a little script inside; nothing is loaded from elsewhere,
--- and without the script only sorting, hiding of curves and values under the pointer are missing.
+--- The report as one HTML page with inline charts (SVG), tables, style and a short script. It loads
+-- nothing else. Without the script only sorting, hiding curves and values at the pointer are
+-- missing.
 local chart = require "mptl.report.chart"
 local columns = require "mptl.report.columns"
 local compare = require "mptl.report.compare"
@@ -13,7 +14,7 @@ local tradeoff = require "mptl.report.tradeoff"
 local M = {}
 
 local escape = text.escape
-local most_changes = 200 -- of one run; the file has them all
+local most_changes = 200 -- of one run in the page; changes.jsonl has them all
 
 local Page = {}
 Page.__index = Page
@@ -22,7 +23,7 @@ function Page:put(format, ...)
   self[#self + 1] = select("#", ...) > 0 and format:format(...) or format
 end
 
--- A row of drawings; those that are nil are left out.
+-- A row of drawings.
 function Page:charts(drawings)
   if #drawings == 0 then return end
   self:put '<div class="charts">'
@@ -36,7 +37,7 @@ local function cell(column, run)
   return tostring(value or (format and "–" or ""))
 end
 
--- The columns in which some run has a value.
+-- The columns in which any run has a value.
 local function shown_columns(runs)
   local shown = {}
   for _, column in ipairs(columns.list) do
@@ -67,16 +68,18 @@ function Page:runs_table(panels, runs)
     end
   end
   self:put "</tbody></table></div>"
-  self:put('<p class="quiet">%s</p>', "test, in fp32 and losses are of the last epoch, best is the best epoch's test accuracy; "
-    .. "skipped steps and seconds are sums over all epochs. A run has diverged when its loss is not a number or its accuracy "
-    .. "fell back to chance.")
+  self:put('<p class="quiet">%s</p>', "test, in fp32 and the losses are from the last epoch; best is "
+    .. "the best test accuracy of all epochs; skipped steps and seconds are sums over all epochs. A run "
+    .. "has diverged when its loss is not a number or its accuracy fell back to chance.")
 end
 
 function Page:tradeoffs(panels, options)
   self:put '<h2 id="tradeoff">Accuracy and the share of low precision</h2>'
-  self:put('<p class="quiet">%s</p>', "Points are runs, joined by policy; where runs differ in their seeds only, the mean, with "
-    .. "the range of their accuracies. Arrows at the lower edge: values below the axis. Faint points: unfinished runs. The ratio "
-    .. "is measured at the end, after promotions; an fp32 run stands at 0, and its accuracy across the chart.")
+  self:put('<p class="quiet">%s</p>', "A point is a run, a line joins the runs of a policy. Runs that "
+    .. "differ in their seeds only are one point at their mean, with the range of their accuracies. "
+    .. "Arrows at the lower edge: values below the axis. Faint points: unfinished runs. The ratio is "
+    .. "from the end of a run, after promotions; an fp32 run is at 0, and a line across the chart shows "
+    .. "its accuracy.")
   for _, panel in ipairs(panels) do
     local drawings = {}
     for _, against in ipairs(options.against and { options.against } or { "ratio_lo", "bits_ratio" }) do
@@ -89,14 +92,14 @@ function Page:tradeoffs(panels, options)
   end
 end
 
--- A heading and the charts of these kinds; nothing when there is nothing to show.
-function Page:by_epoch(panel, heading, kinds)
+-- A heading and the charts with these names; nothing when no run has points.
+function Page:by_epoch(panel, heading, names)
   local lists, drawings, longest = {}, {}, 0
-  for i, kind in ipairs(kinds) do
-    lists[i] = curves.draw(panel, kind, { title = curves.kinds[kind].title })
+  for i, name in ipairs(names) do
+    lists[i] = curves.draw(panel, name, { title = curves.charts[name].title })
     longest = math.max(longest, #lists[i])
   end
-  for at = 1, longest do -- the kinds side by side, for the same runs
+  for at = 1, longest do -- charts of the same runs side by side
     for _, list in ipairs(lists) do drawings[#drawings + 1] = list[at] end
   end
   if #drawings == 0 then return end
@@ -104,19 +107,20 @@ function Page:by_epoch(panel, heading, kinds)
   self:charts(drawings)
 end
 
-local function promotions(run)
+local function changes_by_step(run)
   local list = {}
   for _, c in ipairs(run.changes or {}) do list[#list + 1] = c end
   table.sort(list, function(a, b) return a.step < b.step end)
   return list
 end
 
--- Tensors whose format changed: in how many runs, when first.
-function Page:changed_tensors(panel)
+-- The tensors whose format changed: {operator =, role =, to = format, runs = in how many runs, step
+-- =, epoch = of the first change}.
+local function changed_tensors(panel)
   local rows, by_key = {}, {}
   for _, run in ipairs(panel.runs) do
     local in_run = {}
-    for _, c in ipairs(promotions(run)) do
+    for _, c in ipairs(changes_by_step(run)) do
       local key = ("%s\0%s\0%s"):format(c.operator, c.role, c.to)
       local r = by_key[key]
       if not r then
@@ -127,12 +131,17 @@ function Page:changed_tensors(panel)
       if c.step < r.step then r.step, r.epoch = c.step, c.epoch end
     end
   end
-  if #rows == 0 then return end
   table.sort(rows, function(a, b)
     if a.runs ~= b.runs then return a.runs > b.runs end
     if a.step ~= b.step then return a.step < b.step end
     return a.operator .. a.role < b.operator .. b.role
   end)
+  return rows
+end
+
+function Page:changed_tensors(panel)
+  local rows = changed_tensors(panel)
+  if #rows == 0 then return end
   self:put('<details%s><summary>Tensors whose format changed: %d</summary><div class="scroll"><table class="sortable"><thead><tr>'
     .. '<th data-sort>operator</th><th data-sort>tensor</th><th data-sort>to</th><th data-sort class="n">in runs</th>'
     .. '<th data-sort class="n">first in epoch</th><th data-sort class="n">step</th></tr></thead><tbody>',
@@ -145,7 +154,7 @@ function Page:changed_tensors(panel)
 end
 
 function Page:changes_of_run(run)
-  local list = promotions(run)
+  local list = changes_by_step(run)
   if #list == 0 then return end
   self:put('<details><summary>%s: %d change%s of format</summary><div class="scroll"><table><thead><tr><th class="n">step</th>'
     .. '<th class="n">epoch</th><th>operator</th><th>tensor</th><th>from</th><th>to</th><th>cause</th></tr></thead><tbody>',

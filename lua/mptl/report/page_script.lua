@@ -1,4 +1,5 @@
---- The page's script: tables sort by a click on a header, curves hide by a click in the legend, values show under the pointer.
+--- The page's script: a click on a table's header sorts it, a click in a legend hides a curve, and
+-- the pointer shows values.
 return [[
 document.querySelectorAll("table.sortable th[data-sort]").forEach(function (th) {
   th.addEventListener("click", function () {

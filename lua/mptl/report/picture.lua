@@ -1,4 +1,4 @@
---- Several drawings as one SVG picture that stands alone, for a README.
+--- Several drawings as one SVG picture that needs no other file, for a README.
 local style = require "mptl.report.style"
 local text = require "mptl.report.text"
 
@@ -6,7 +6,7 @@ local M = {}
 
 local gap, margin = 18, 8
 
---- Puts drawings side by side, two a row.
+--- Puts drawings side by side, two in a row.
 -- @param drawings list from chart.draw or heat.draw
 -- @return SVG
 function M.compose(drawings)

@@ -1,12 +1,15 @@
---- Run directories as data: the one module that knows what their files hold.
+--- Reads run directories. No other module of the report knows what their files contain.
 --
---   config.json            settings (script.lua)
+--   config.json            settings (configuration.lua)
 --   metrics.jsonl          a line per epoch (run.lua)
---   changes.jsonl          a line per change of a tensor's format: step, epoch, operator, role, from, to, cause
---   tensors.jsonl          a line per measured step and tensor: counts of elements, overflows, underflows, exponents
---   gradient_error.jsonl   a line per epoch: gradients and updates beside those of binary32
+--   changes.jsonl          a line per change of a tensor's format: step, epoch, operator, role, from,
+--                          to, cause
+--   tensors.jsonl          a line per recorded step and tensor: counts of elements, overflows,
+--                          underflows, exponents
+--   gradient_error.jsonl   a line per epoch: errors of gradients and updates
 --
--- Each may be absent. Lines that are damaged are left out and noted: a note is one line of text that names file and line.
+-- Each file may be absent. Damaged lines are skipped and noted: a note is one line of text that
+-- names file and line.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local lfs = require "lfs"
@@ -16,15 +19,15 @@ local run_directory = require "mptl.run"
 
 local M = {}
 
-local deepest = 32 -- folders below a RUN
-local noted_lines = 3 -- damaged lines of one file that are named one by one
+local deepest = 32 -- most folders below a RUN
+local noted_lines = 3 -- how many damaged lines of a file are noted one by one
 
--- Numbers beyond what a training can give are damage, too: axes are not made for them.
+-- Numbers that no training makes are damage, too: axes cannot show them.
 local function number(x)
   return type(x) == "number" and math.abs(x) <= 1e50 and x or nil
 end
 
--- Whole numbers have both ends: loops, axes and columns are made from them.
+-- A whole number between limits: loops, axes and columns are as long as such numbers.
 local function whole(x, least, most)
   local n = number(x) and math.tointeger(x)
   return n and n >= least and n <= most and n or nil
@@ -41,24 +44,24 @@ local function text(x)
 end
 
 local function decode(line)
-  local ok, value = pcall(json.decode, line) -- raises where brackets nest too deep
+  local ok, value = pcall(json.decode, line) -- raises an error when brackets nest too deep
   return ok and type(value) == "table" and value or nil
 end
 
--- Calls take(record) for each line of a file; take returns false, or nil, where a needed field is missing or wrong.
--- Returns whether there is such a file.
-local function each_record(run, name, take)
+-- Calls take(line) for each line of a file, decoded; take returns false or nil when a needed field
+-- is missing or wrong. Returns whether the file exists.
+local function each_line(run, name, take)
   local path = ("%s/%s"):format(run.dir, name)
   local file <close> = core.open(path)
   if not file then return false end
   local count, damaged = 0, {}
   local function read()
-    for line in file:lines() do
+    for content in file:lines() do
       count = count + 1
-      local record = decode(line)
-      if not record then
+      local line = decode(content)
+      if not line then
         damaged[#damaged + 1] = ("%s line %d: not a JSON object, skipped"):format(path, count)
-      elseif not take(record) then
+      elseif not take(line) then
         damaged[#damaged + 1] = ("%s line %d: a field is missing or wrong, skipped"):format(path, count)
       end
     end
@@ -92,13 +95,13 @@ end
 
 local function read_epochs(run)
   local by_epoch, list = {}, {}
-  each_record(run, "metrics.jsonl", function(record)
-    local epoch = epoch_of(record.epoch)
+  each_line(run, "metrics.jsonl", function(line)
+    local epoch = epoch_of(line.epoch)
     if not epoch then return false end
     local m = {}
-    for _, field in ipairs(run_directory.metrics) do m[field] = number(record[field]) end
+    for _, field in ipairs(run_directory.metrics) do m[field] = number(line[field]) end
     m.epoch = epoch
-    by_epoch[epoch] = m -- the later line of two
+    by_epoch[epoch] = m -- of two lines the later one
     return true
   end)
   for _, m in pairs(by_epoch) do list[#list + 1] = m end
@@ -108,18 +111,19 @@ end
 
 local function read_changes(run)
   local list = {}
-  local present = each_record(run, "changes.jsonl", function(record)
+  local present = each_line(run, "changes.jsonl", function(line)
     local c = {
-      step = step_of(record.step), epoch = epoch_of(record.epoch), operator = text(record.operator), role = text(record.role),
-      from = text(record.from), to = text(record.to), cause = text(record.cause),
+      step = step_of(line.step), epoch = epoch_of(line.epoch), operator = text(line.operator),
+      role = text(line.role), from = text(line.from), to = text(line.to), cause = text(line.cause),
     }
-    list[#list + 1] = c.step and c.epoch and c.operator and c.role and c.to and c or nil
-    return list[#list] == c
+    local complete = c.step and c.epoch and c.operator and c.role and c.to
+    if complete then list[#list + 1] = c end
+    return complete
   end)
   return present and list or nil
 end
 
--- Counts by exponent; nil, true for none; nil, false for what no training gives.
+-- Counts by exponent, or nil; and false when they are damaged, else true.
 local function exponents(x)
   if x == nil or x == json.null then return nil, true end
   if type(x) ~= "table" or type(x.counts) ~= "table" then return nil, false end
@@ -138,24 +142,28 @@ end
 
 local function read_tensors(run)
   local list, by_key, steps, seen = {}, {}, {}, {}
-  local present = each_record(run, "tensors.jsonl", function(record)
-    local step, operator, role = step_of(record.step), text(record.operator), text(record.role)
-    local elements = number(record.elements)
-    if not step or not operator or not role or not elements or elements < 1 then return false end
-    local e, sound = exponents(record.exponents)
-    if not sound then return false end
+  local function tensor_of(operator, role)
     local key = ("%s\0%s"):format(operator, role)
     local t = by_key[key]
     if not t then
       t = { operator = operator, role = role, points = {}, last = -1 }
       by_key[key], list[#list + 1] = t, t
     end
+    return t
+  end
+  local present = each_line(run, "tensors.jsonl", function(line)
+    local step, operator, role = step_of(line.step), text(line.operator), text(line.role)
+    local elements = number(line.elements)
+    if not step or not operator or not role or not elements or elements < 1 then return false end
+    local e, sound = exponents(line.exponents)
+    if not sound then return false end
+    local t = tensor_of(operator, role)
     t.points[step] = {
-      overflow = share(record.overflow, elements), underflow = share(record.underflow, elements),
-      strange = math.min(share(record.inf, elements) + share(record.nan, elements), 1),
+      overflow = share(line.overflow, elements), underflow = share(line.underflow, elements),
+      strange = math.min(share(line.inf, elements) + share(line.nan, elements), 1),
     }
     if step >= t.last then
-      t.last, t.format, t.max = step, text(record.format), number(record.max)
+      t.last, t.format, t.max = step, text(line.format), number(line.max)
       if e then t.exponents, t.exponents_step = e, step end
     end
     if not seen[step] then
@@ -175,11 +183,11 @@ end
 
 local function read_gradient_error(run)
   local list = {}
-  local present = each_record(run, "gradient_error.jsonl", function(record)
-    local e = { epoch = epoch_of(record.epoch), gradient = errors(record.gradient), update = errors(record.update) }
+  local present = each_line(run, "gradient_error.jsonl", function(line)
+    local e = { epoch = epoch_of(line.epoch), gradient = errors(line.gradient), update = errors(line.update) }
     e.parameters = {}
     if not e.epoch or not e.gradient then return false end
-    for _, p in ipairs(type(record.parameters) == "table" and record.parameters or {}) do
+    for _, p in ipairs(type(line.parameters) == "table" and line.parameters or {}) do
       if type(p) == "table" and text(p.name) and errors(p.gradient) then
         e.parameters[#e.parameters + 1] = { name = p.name, gradient = errors(p.gradient), update = errors(p.update) }
       end
@@ -193,11 +201,12 @@ end
 
 --- Reads one run directory.
 -- @param dir the directory
--- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and changes =, tensors =,
--- gradient_error = where they were recorded}. settings: script, policy, dataset, width, ratio, k, threshold, seed, policy_seed,
--- epochs, classes, and all = config.json as it is. tensors: {steps = sorted, list = {{operator, role, format,
--- points = {overflow, underflow, strange (inf and NaN), each a share of the elements} by step, exponents = of the last step
--- that has them}}}
+-- @return {dir =, settings =, epochs = list of metrics by epoch, notes = list of text, and, if
+--   recorded, changes =, tensors =, gradient_error =}. settings: script, policy, dataset, width,
+--   ratio, k, threshold, seed, policy_seed, epochs, classes, and all = everything in config.json.
+--   tensors: {steps = sorted, list = {{operator, role, format, points = {overflow, underflow,
+--   strange (infinite and NaN), each a share of the elements} by step, exponents = of the last step
+--   that has any}}}
 function M.read(dir)
   local run = { dir = dir, notes = {} }
   run.settings = read_settings(run)
@@ -224,8 +233,8 @@ local function sorted_entries(dir, notes)
   return names
 end
 
--- Appends the run directories at and below dir; returns how many it holds. A folder reached twice, by a link or by another RUN,
--- is read once.
+-- Appends the run directories at and below dir; returns how many there are. A folder that is
+-- reached twice, by a link or by another RUN, is read once.
 local function find(dir, depth, seen, found, notes)
   local attributes = lfs.attributes(dir)
   if not attributes or attributes.mode ~= "directory" or depth > deepest then return 0 end
@@ -236,14 +245,14 @@ local function find(dir, depth, seen, found, notes)
     seen[id] = 1
     return 1
   end
-  seen[id] = 0 -- for a link that leads back here
+  seen[id] = 0 -- a link below may lead back here
   for _, name in ipairs(sorted_entries(dir, notes)) do
     seen[id] = seen[id] + find(dir .. "/" .. name, depth + 1, seen, found, notes)
   end
   return seen[id]
 end
 
--- The shortest ends of the paths that tell them apart.
+-- Names runs by the shortest ends of their paths that differ.
 local function name_runs(runs)
   local open, parts = {}, 1
   for i, run in ipairs(runs) do open[i] = run end
@@ -263,9 +272,10 @@ local function name_runs(runs)
   end
 end
 
---- Finds and reads runs. Raises wrong usage for a path that is no directory or holds no run.
--- @param paths list of run directories, or directories of such at any depth
--- @return list of runs (as M.read), each with a name of its own; list of notes on what was skipped
+--- Finds and reads runs. Raises a usage error for a path that is no directory or contains no run.
+-- @param paths list of run directories, or directories with run directories at any depth
+-- @return list of runs (M.read), each with a name that no other run has; list of notes on what was
+--   skipped
 function M.load(paths)
   local seen, found, notes, runs = {}, {}, {}, {}
   for _, path in ipairs(paths) do

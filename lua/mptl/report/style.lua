@@ -1,5 +1,5 @@
---- Colours and styles of charts and page, light and dark. Charts name classes: s0 (reference) to s8 for curves, c1 to c6 for the
--- cells of heat maps.
+--- Colours and styles of charts and page, light and dark. Charts use the classes s0 (reference) to
+-- s8 for curves, and c1 to c6 for the cells of heat maps.
 local M = {}
 
 local light = {
@@ -71,7 +71,7 @@ local function variables(c, bad)
     c.paper, c.panel, bad)
 end
 
---- The style sheet of the page, charts included.
+--- The style sheet of the page, with that of charts.
 -- @return CSS
 function M.page()
   local paper = variables(light, "#b3261e")

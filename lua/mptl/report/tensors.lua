@@ -1,4 +1,5 @@
---- Heat maps of what a run recorded of its tensors: overflow and underflow over time, exponents, gradient errors by parameter.
+--- Heat maps of what a run recorded about its tensors: overflow and underflow over time, exponents,
+-- gradient errors by parameter.
 local core = require "mptl.core"
 local heat = require "mptl.report.heat"
 local text = require "mptl.report.text"
@@ -15,16 +16,16 @@ local share_labels = { "≤ 0.001 %", "0.01 %", "0.1 %", "1 %", "10 %", "100 %" 
 local error_limits = { 0.01, 0.03, 0.1, 0.3, 1, math.huge }
 local error_labels = { "≤ 0.01", "0.03", "0.1", "0.3", "1", "more" }
 
--- The rows with the largest `worst`, in their old order; and what was left out, in words.
+-- The rows with the largest `worst`, in their old order; and in words, how many were left out.
 local function worst_rows(rows, what)
   if #rows <= most_rows then return rows, "" end
   local order = {}
-  for i, r in ipairs(rows) do order[i] = { at = i, worst = r.worst } end
-  table.sort(order, function(a, b) return a.worst > b.worst or (a.worst == b.worst and a.at < b.at) end)
-  local places, kept = {}, {}
-  for i = 1, most_rows do places[i] = order[i].at end
-  table.sort(places)
-  for i, at in ipairs(places) do kept[i] = rows[at] end
+  for i, r in ipairs(rows) do order[i] = { index = i, worst = r.worst } end
+  table.sort(order, function(a, b) return a.worst > b.worst or (a.worst == b.worst and a.index < b.index) end)
+  local indices, kept = {}, {}
+  for i = 1, most_rows do indices[i] = order[i].index end
+  table.sort(indices)
+  for i, index in ipairs(indices) do kept[i] = rows[index] end
   return kept, (" (the %d worst of %d %s)"):format(most_rows, #rows, what)
 end
 
@@ -32,7 +33,7 @@ local function name(t)
   return t.operator .. " " .. t.role
 end
 
--- A row of shares by step; several steps to a column where there are many, the largest of them counts.
+-- A row of shares by step. Where several steps share a column, it shows their largest value.
 local function share_row(run, t, field, columns)
   local steps, cells, worst, worst_step = run.tensors.steps, {}, 0, nil
   for i, step in ipairs(steps) do
@@ -49,10 +50,10 @@ local function share_row(run, t, field, columns)
   }
 end
 
---- Draws a share of the elements, tensor by time.
--- @param run with tensors
--- @param field "overflow", "underflow" or "strange" (inf and NaN that came in)
--- @param title of the drawing
+--- Draws a share of the elements, by tensor and time.
+-- @param run a run with tensors
+-- @param field "overflow", "underflow" or "strange" (infinite or NaN before rounding)
+-- @param title title of the drawing
 -- @return the drawing; nil when it is 0 everywhere
 function M.share(run, field, title)
   local steps, rows, columns = run.tensors.steps, {}, {}
@@ -67,7 +68,7 @@ function M.share(run, field, title)
   }
 end
 
--- Exponents of a format's least and largest positive value; nil for what is no format.
+-- The exponents of a format's smallest and largest positive value; nil for an unknown format.
 local function format_range(format)
   local ok, f = pcall(core.format, format or "")
   if not ok or not f.max or f.max == math.huge then return nil end
@@ -89,8 +90,9 @@ local function exponent_row(t, first)
   }
 end
 
---- Draws the values' binary exponents, operator by exponent, of the last step that recorded them; marks bound the format's range.
--- @param run with tensors
+--- Draws the values' binary exponents, by operator, of the last step that recorded them. Marks show
+-- the range of the format.
+-- @param run a run with tensors
 -- @param role "v", "dv", "theta" or "dtheta"
 -- @return the drawing; nil when none were recorded
 function M.exponents(run, role)
@@ -118,9 +120,9 @@ function M.exponents(run, role)
   }
 end
 
---- Draws the relative gradient error, parameter by epoch.
--- @param run with gradient_error
--- @param title of the drawing
+--- Draws the relative gradient error, by parameter and epoch.
+-- @param run a run with gradient_error
+-- @param title title of the drawing
 -- @return the drawing; nil when no parameters were recorded
 function M.gradient_error(run, title)
   local rows, by_name, columns = {}, {}, {}

@@ -18,16 +18,16 @@ local function clean(text)
     :gsub("\u{FFFF}", replacement))
 end
 
---- Text as it stands in HTML and XML, in attributes too. What is not valid UTF-8 becomes U+FFFD.
+--- Escapes text for HTML and XML, attributes included. Invalid UTF-8 becomes U+FFFD.
 -- @param text any text
 -- @return escaped text
 function M.escape(text)
   return (clean(tostring(text)):gsub("[&<>\"']", entities))
 end
 
---- Text of at most so many characters, the rest an ellipsis.
+--- Shortens text; an ellipsis stands for the rest.
 -- @param text any text
--- @param most number of characters
+-- @param most the most characters of the result
 -- @return valid UTF-8, not escaped
 function M.shorten(text, most)
   text = clean(text)
@@ -35,7 +35,7 @@ function M.shorten(text, most)
   return text:sub(1, utf8.offset(text, most) - 1) .. "…"
 end
 
---- Width of text in pixels, roughly (wide sans-serif letters).
+--- The approximate width of text in pixels (wide sans-serif letters).
 -- @param text valid UTF-8
 -- @param size of the font, in pixels
 -- @return pixels
@@ -46,7 +46,7 @@ end
 local superscripts = { ["-"] = "⁻", ["0"] = "⁰", ["1"] = "¹", ["2"] = "²", ["3"] = "³", ["4"] = "⁴", ["5"] = "⁵", ["6"] = "⁶",
   ["7"] = "⁷", ["8"] = "⁸", ["9"] = "⁹" }
 
---- A power with its exponent raised: "2¹⁶".
+--- A power, with its exponent in superscript: "2¹⁶".
 -- @param base a number or text
 -- @param exponent a number
 -- @return text
@@ -54,14 +54,14 @@ function M.power(base, exponent)
   return base .. (("%.6g"):format(exponent):gsub("[-%d]", superscripts))
 end
 
---- A number as short as it may be: "0.5", "1", "1e-05".
+--- A number in at most six digits, as short as possible: "0.5", "1", "1e-05".
 -- @param x a number
 -- @return text
 function M.short(x)
   return ("%.6g"):format(x)
 end
 
---- A share as a percentage with its leading digits: "0", "0.012 %", "84.8 %".
+--- A share as a percentage with its leading digits: "0 %", "0.012 %", "84.8 %".
 -- @param share 0 to 1
 -- @return text
 function M.percent(share)

@@ -1,11 +1,12 @@
---- Accuracy against the share of low elements, a curve per policy: the trade-off figures of the method's paper.
+--- Accuracy against the share of low elements, a curve per policy, as in the figures of the
+-- method's paper.
 local axis = require "mptl.report.axis"
 local chart = require "mptl.report.chart"
 local compare = require "mptl.report.compare"
 
 local M = {}
 
--- Colour and marker of a policy; others share the last.
+-- Colour and marker of each policy; other policies share the last one.
 local looks = {
   fp32 = { "s0", "bar" }, uniform = { "s0", "plus" }, demotion = { "s1", "circle" }, operator = { "s2", "square" },
   increasing = { "s3", "up" }, random = { "s4", "diamond" }, amp = { "s5", "down" }, uniform_low = { "s6", "cross" },
@@ -18,7 +19,7 @@ local against_labels = {
   ratio_lo = "share of elements in low precision (ratio_lo)", bits_ratio = "bits ratio (1: half of the bits saved)",
 }
 
--- Accuracy and ratio of a run: of its last epoch, or of the one with the best accuracy.
+-- Accuracy and ratio of a run, in its last epoch or in the epoch with the best accuracy.
 local function figures(run, options)
   local field = fields[options.accuracy]
   local m = options.epoch == "best" and compare.best(run, field) or compare.last(run)
@@ -26,7 +27,7 @@ local function figures(run, options)
   return { acc = m[field], ratio = run.settings.policy == "fp32" and 0 or m[options.against], epoch = m.epoch }
 end
 
--- The runs of one point (one setting, several seeds) as a point; those that are finished, if there are any.
+-- The point of runs that differ in their seeds only; of the finished runs, if there are any.
 local function point(runs, options)
   local list, finished = {}, false
   for _, run in ipairs(runs) do finished = finished or compare.finished(run) end
@@ -46,35 +47,43 @@ local function point(runs, options)
   return p
 end
 
--- Groups a list by a field; groups in the order of their first element.
+-- Bundles the elements of a list that are equal in a field; bundles are in the order of their first
+-- elements.
 local function by(list, field)
-  local groups, index = {}, {}
+  local bundles, index = {}, {}
   for _, x in ipairs(list) do
-    local group = index[x[field]]
-    if not group then
-      group = {}
-      index[x[field]], groups[#groups + 1] = group, group
+    local bundle = index[x[field]]
+    if not bundle then
+      bundle = {}
+      index[x[field]], bundles[#bundles + 1] = bundle, bundle
     end
-    group[#group + 1] = x
+    bundle[#bundle + 1] = x
   end
-  return groups
+  return bundles
+end
+
+-- The points of a curve's runs, by x; whether some of them are means of different accuracies.
+local function points_of(runs, options)
+  local points, seeds = {}, false
+  for _, same in ipairs(by(runs, "point")) do
+    local p = point(same, options)
+    points[#points + 1] = p
+    seeds = seeds or (p and p.high > p.low)
+  end
+  table.sort(points, function(a, b) return a.x < b.x end)
+  return points, seeds
 end
 
 --- The curves of a panel.
 -- @param panel from compare.panels
--- @param options {against = "ratio_lo" or "bits_ratio", accuracy = "assignment" or "fp32", epoch = "last" or "best"}
+-- @param options {against = "ratio_lo" or "bits_ratio", accuracy = "assignment" or "fp32", epoch =
+--   "last" or "best"}
 -- @return list of series for chart.draw
 function M.series(panel, options)
   local list, used = {}, {}
   for _, runs in ipairs(by(panel.runs, "curve")) do
-    local points, seeds = {}, false
-    for _, same in ipairs(by(runs, "point")) do
-      local p = point(same, options)
-      points[#points + 1] = p
-      seeds = seeds or (p and p.high > p.low)
-    end
+    local points, seeds = points_of(runs, options)
     if #points > 0 then
-      table.sort(points, function(a, b) return a.x < b.x end)
       local policy = runs[1].settings.policy
       local look = looks[policy] or other
       local n = used[look] or 0
@@ -90,8 +99,9 @@ function M.series(panel, options)
   return list
 end
 
--- The part of the accuracies to show: one that is far below the others (a run that diverged) would flatten their differences. It
--- is drawn at the lower edge, with its value.
+-- The range of accuracies to show. An accuracy far below the others (of a run that diverged) would
+-- flatten their differences, so it is drawn at the lower edge with its value. Returns the range,
+-- and whether there are such accuracies.
 local function range(series)
   local values = {}
   for _, s in ipairs(series) do
@@ -112,29 +122,25 @@ end
 
 --- Draws the trade-off of a panel.
 -- @param panel from compare.panels
--- @param options as M.series, and title =, width =, plot_height =
+-- @param options as in M.series, and title =, width =, plot_height =
 -- @return the drawing; nil when no run has an accuracy
 function M.draw(panel, options)
   local series = M.series(panel, options)
   if #series == 0 then return nil end
   local low, high, below = range(series)
   if below then low = low - (high - low) * 0.12 - 0.05 end -- room for the arrows
-  local most = 1
+  local least, most = 0, 1 -- of x
   for _, s in ipairs(series) do
     for _, p in ipairs(s.points) do
-      most = math.max(most, p.x)
+      least, most = math.min(least, p.x), math.max(most, p.x)
       p.value = ("%.1f"):format(p.y)
     end
-  end
-  local least = 0
-  for _, s in ipairs(series) do
-    for _, p in ipairs(s.points) do least = math.min(least, p.x) end
   end
   local what = options.accuracy == "fp32" and "test accuracy in fp32, %" or "test accuracy, %"
   return chart.draw {
     title = options.title or panel.title, y_label = what .. (options.epoch == "best" and ", best epoch" or ", last epoch"),
     x_label = against_labels[options.against], series = series, width = options.width, plot_height = options.plot_height,
-    x = axis.linear(least, most, { tight = true }), y = axis.linear(low, high, { floor = 0, ceiling = 100 }),
+    x = axis.linear(least, most, { tight = true }), y = axis.linear(low, high, { least = 0, most = 100 }),
   }
 end
 

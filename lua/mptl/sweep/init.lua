@@ -2,22 +2,26 @@
 --   { name = "...",                      -- else the file's
 --     common = { dataset = "cifar10", epochs = 15, ... },                     -- of all runs
 --     runs = { { policy = "fp32" }, { policy = "demotion", ratio = { 0.3, 0.5 } }, ... } }
--- Fields are `script` and the options of mptl train. A list as a value stands for as many runs; several lists in one entry (or in
--- common) for every combination. A run's name, its directory's too, tells what differs: "resnet18_cifar-demotion-ratio0.5".
+-- Fields are `script` and the options of mptl train. A list as a value makes a run of each of its
+-- values; several lists in an entry (or in common) make a run of every combination. A run's name,
+-- which is also its directory's, says what varies: "resnet18_cifar-demotion-ratio0.5".
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
 
 local M = {}
 
--- Options that the sweep itself sets.
+-- Options that the sweep itself sets for its runs.
 local own = {}
 for _, name in ipairs(options.select(function(row) return row.sweep == false end)) do own[name] = true end
 
 --- Names of the options that are settings of runs.
 M.options = options.select(function(row) return row.sweep ~= false end)
 
-local fields = { "script", table.unpack(M.options) }
+--- Names of all settings of runs.
+M.fields = { "script", table.unpack(M.options) }
+
+local fields = M.fields
 
 local function is_field(name)
   for _, field in ipairs(fields) do
@@ -29,13 +33,13 @@ local function is_file(path)
   return lfs.attributes(path, "mode") == "file"
 end
 
--- A path that the file gives is looked for beside the file first.
+-- A path in the sweep file: relative to the file's folder if it exists there.
 local function beside(sweep_path, value)
   local dir = sweep_path:match "^(.*/)" or ""
   return is_file(dir .. value) and dir .. value or value
 end
 
--- A checked value of a field; where: of which entry, for messages.
+-- Checks a value of a field. where: the entry, for messages.
 local function check(path, where, name, value)
   if name == "script" then
     if type(value) == "string" and value ~= "" then return beside(path, value) end
@@ -47,7 +51,7 @@ local function check(path, where, name, value)
   error(("%s: %s: %s: %s, accepted are %s"):format(path, where, name, misuse.text(value), accepted), 0)
 end
 
--- An entry's fields as lists of checked values.
+-- The fields of an entry, each as a list of checked values.
 local function lists(path, where, entry)
   if type(entry) ~= "table" then error(("%s: %s: %s, must be a table of settings"):format(path, where, type(entry)), 0) end
   local result = {}
@@ -93,7 +97,7 @@ local function word(name, value)
   return (options.by_name[name].type == "choice" and text or name:gsub("_", "") .. text):gsub("[^%w.+_-]", "_")
 end
 
--- The name of a run: its script and what varies.
+-- The name of a run: its script, and the settings that vary.
 local function run_name(settings, varies)
   local words = {}
   for _, name in ipairs(fields) do
@@ -102,7 +106,8 @@ local function run_name(settings, varies)
   return table.concat(words, "-")
 end
 
--- Runs of one entry, appended to list. Common settings are overridden by the entry's, those by the command line's.
+-- Appends the runs of an entry. The entry's settings win over the common ones, and the command
+-- line's over both.
 local function add_runs(list, path, where, entry, common, overrides)
   local by_name, varies = {}, {}
   for name, values in pairs(common) do by_name[name], varies[name] = values, #values > 1 end
@@ -112,7 +117,8 @@ local function add_runs(list, path, where, entry, common, overrides)
     by_name[name] = { value }
   end
   if not by_name.script then error(("%s: %s: no script"):format(path, where), 0) end
-  by_name.threads = by_name.threads or { 1 } -- several runs side by side compute more than one on all cores
+  -- Several runs with a thread each are faster than one run with many threads.
+  by_name.threads = by_name.threads or { 1 }
   for _, settings in ipairs(combinations(by_name)) do
     list[#list + 1] = { name = run_name(settings, varies), settings = settings, where = where }
   end
@@ -121,8 +127,8 @@ end
 --- The values from first to last.
 -- @param first a number
 -- @param last a number
--- @param step the distance, above 0
--- @return a list, each value rounded to 12 decimals, so that 0.1 * 3 is 0.3
+-- @param step the distance between values, above 0
+-- @return a list; values are rounded to 12 decimals, so that 3 * 0.1 is 0.3
 -- @usage { policy = "demotion", ratio = sweep.range(0, 1, 0.1) }
 function M.range(first, last, step)
   if not (type(step) == "number" and step > 0) then misuse.raise("range: step %s, must be above 0", misuse.text(step)) end
@@ -135,7 +141,7 @@ end
 
 --- Loads a sweep file.
 -- @param path the file
--- @param overrides settings of all runs that win over the file's (from the command line); nil for none
+-- @param overrides settings from the command line, for all runs; nil for none
 -- @return {name =, path =, runs = list of {name =, settings =}}
 function M.load(path, overrides)
   if not is_file(path) then misuse.usage("sweep %s: no such file", path) end
@@ -163,8 +169,8 @@ function M.load(path, overrides)
   return { name = file.name or path:match("([^/]+)$"):gsub("%.lua$", ""), path = path, runs = list }
 end
 
---- Settings as options of the command line, in a fixed order; the script is left out.
--- @param settings of a run
+--- Settings as options of the command line, without the script, in a fixed order.
+-- @param settings settings of a run
 -- @return list of words
 function M.arguments(settings)
   return options.words(settings, own)

@@ -12,11 +12,12 @@ Runner.__index = Runner
 
 --- A runner.
 -- @param runs list of runs of a loaded sweep
--- @param settings {out = directory of the run directories, jobs = how many at once, retry = whether failed runs are tried again,
--- on_event = function (event, run, its state) with event "begins", "done", "failed", "stopped" or "elsewhere",
--- on_wait = function (runner), about twice a second}
--- @return the runner; its fields running = {pid = run}, and numbers of runs: finished (done or failed), failures among these,
--- stopped, elsewhere (trained by other processes)
+-- @param settings {out = directory of the run directories, jobs = how many runs at once, retry =
+--   whether to try failed runs again, on_event = function (event, run, its state) with event
+--   "begins", "done", "failed", "stopped" or "elsewhere", on_wait = function (runner), called about
+--   twice a second}
+-- @return the runner; its fields are running = {pid = run}, and numbers of runs: finished (done or
+--   failed), failures (among these), stopped, elsewhere (trained by other processes)
 function M.create(runs, settings)
   return setmetatable({
     runs = runs, options = settings, running = {}, n_running = 0, finished = 0, failures = 0, stopped = 0, elsewhere = 0,
@@ -30,13 +31,13 @@ function Runner:dir(run)
   return self.options.out .. "/" .. run.name
 end
 
--- Another process trains the run: how it ends is not known here.
+-- Leaves a run to another process, which trains it; how it ends is not known here.
 local function leave(self, run, now)
   self.elsewhere = self.elsewhere + 1
   self.options.on_event("elsewhere", run, now)
 end
 
--- Starts a run unless there is nothing to do for it.
+-- Starts a run, unless it is finished, has failed, or is trained by another process.
 local function start(self, run)
   local dir = self:dir(run)
   local now = state.of(run, dir)
@@ -59,7 +60,8 @@ local function start(self, run)
   self.n_running = self.n_running + 1
 end
 
--- Exit statuses of a run that was told to stop: it did so by itself, or the signal (HUP, INT, TERM) came before it could.
+-- Exit statuses of a run that was told to stop: 130, or those of a process that the signal (HUP,
+-- INT, TERM) ended before it could react.
 local was_stopped = { [129] = true, [130] = true, [143] = true }
 
 local function ended(self, pid, code)
@@ -72,7 +74,7 @@ local function ended(self, pid, code)
   if now.state == "done" then
     self.finished = self.finished + 1
     self.options.on_event("done", run, now)
-  elseif now.state == "running" then -- another process was quicker
+  elseif now.state == "running" then -- another process began the run first
     leave(self, run, now)
   elseif was_stopped[code] or (self.stopping and code > 128) then
     self.stopped = self.stopped + 1
@@ -84,21 +86,25 @@ local function ended(self, pid, code)
   end
 end
 
---- Runs what is not done. When interrupted, interrupts the children, which write their checkpoints, and waits for them.
+-- Interrupts the children, which then write their checkpoints.
+local function stop(self)
+  self.stopping = true
+  for pid in pairs(self.running) do core.interrupt(pid) end
+end
+
+--- Runs what is not done. When interrupted, interrupts the children and waits for them.
 -- @return true; false when interrupted
 function Runner:run()
   core.catch_interrupt()
   local next_run = 1
   while true do
-    if core.interrupted() and not self.stopping then
-      self.stopping = true
-      for pid in pairs(self.running) do core.interrupt(pid) end
-    end
-    while not self.stopping and self.n_running < self.options.jobs and next_run <= #self.runs do
+    if core.interrupted() and not self.stopping then stop(self) end
+    if self.stopping then next_run = #self.runs + 1 end
+    while self.n_running < self.options.jobs and next_run <= #self.runs do
       start(self, self.runs[next_run])
       next_run = next_run + 1
     end
-    if self.n_running == 0 and (self.stopping or next_run > #self.runs) then break end
+    if self.n_running == 0 and next_run > #self.runs then break end
     local pid, code = core.wait_child(0.5)
     if pid then ended(self, pid, code) end
     self.options.on_wait(self)

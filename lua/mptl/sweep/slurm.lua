@@ -1,4 +1,5 @@
---- A sweep as job arrays of the Slurm scheduler: one task a run, each `mptl sweep FILE --task N`.
+--- A sweep as job arrays of the Slurm scheduler, with a task `mptl sweep FILE --task N` for each
+-- run.
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
 local options = require "mptl.options"
@@ -20,11 +21,13 @@ function M.ranges(numbers)
   return table.concat(parts, ",")
 end
 
---- Tasks as arrays. Slurm limits the numbers that the tasks of an array have, not only how many there are (MaxArraySize, which is
--- above all of them): so an array has tasks from one stretch, which count from its first.
+--- Divides tasks into arrays. Slurm limits the numbers of an array's tasks (to below MaxArraySize),
+-- not only how many tasks there are. So each array has its own range of tasks, which it numbers
+-- from 1.
 -- @param tasks list of whole numbers from 1, ascending
--- @param size how many numbers a stretch has
--- @return list of {first = what to add to the numbers, tasks = list of whole numbers from 1 to size}
+-- @param size how many numbers a range has
+-- @return list of {first = what to add to an array's numbers, tasks = list of whole numbers from 1
+--   to size}
 function M.arrays(tasks, size)
   local list = {}
   for _, task in ipairs(tasks) do
@@ -35,31 +38,33 @@ function M.arrays(tasks, size)
   return list
 end
 
--- The tasks' log files as #SBATCH takes them: in quotes, where a backslash takes the next character as it is; what follows a
--- percent sign Slurm replaces.
+-- The pattern of the tasks' log files for #SBATCH: in quotes, with a backslash before a quote, and
+-- two percent signs for one, since Slurm replaces what follows a percent sign.
 local function log_files(dir)
   return ('"%s/slurm-%%A_%%a.log"'):format((dir:gsub('"', '\\"'):gsub("%%", "%%%%")))
 end
 
---- Refuses what a batch script cannot hold: a control character would end its line, or become another one on its way.
--- @param job as for script
--- @param arguments as for submit
+--- Raises an error for words that a batch script cannot contain: a control character would end the
+-- line or be changed.
+-- @param job as in M.script
+-- @param arguments as in M.submit
 function M.check(job, arguments)
   local function check(what, word, pattern, which)
     if not word:find(pattern) then return end
     misuse.usage("%s: %s: holds %s, accepted are words without", what, shell.quote(word), which)
   end
   check("--slurm with --out", job.out, "%c", "a control character")
-  check("--slurm with --out", job.out, "\\", "a backslash") -- turns the patterns of log files off
+  check("--slurm with --out", job.out, "\\", "a backslash") -- switches off the pattern of log files
   for _, word in ipairs(job.words) do check("--slurm", word, "%c", "a control character") end
   for _, word in ipairs(arguments) do check("--sbatch", word, "%c", "a control character") end
 end
 
---- The batch script of an array. The shell makes way for mptl (exec), so that this is the process to which --signal=B: sends: a
--- shell would get the signal itself, and look at it only after mptl had ended.
--- @param job {name =, jobs = most at once or nil, threads =, out = directory, words = the command}
--- @param array of M.arrays
--- @param after number of the job that has to end first; nil for none
+--- The batch script of an array. The shell replaces itself by mptl (exec), so that mptl gets the
+-- signal of --signal=B: a shell would handle it only after mptl has ended.
+-- @param job {name =, jobs = most tasks at once or nil, threads =, out = directory, words = the
+--   command}
+-- @param array an array from M.arrays
+-- @param after number of the job that must end first; nil for none
 -- @return text
 function M.script(job, array, after)
   local task = array.first == 0 and "$SLURM_ARRAY_TASK_ID" or ("$((SLURM_ARRAY_TASK_ID + %d))"):format(array.first)
@@ -70,29 +75,30 @@ function M.script(job, array, after)
     "#SBATCH --ntasks=1",
     ("#SBATCH --cpus-per-task=%d"):format(job.threads),
     "#SBATCH --output=" .. log_files(job.out),
-    "#SBATCH --signal=B:INT@60", -- a minute before the time limit: a checkpoint is written
+    "#SBATCH --signal=B:INT@60", -- a minute before the time limit, so that mptl writes a checkpoint
   }
   if after then lines[#lines + 1] = "#SBATCH --dependency=afterany:" .. after end
   lines[#lines + 1] = ('exec %s --task "%s"'):format(shell.join(job.words), task)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- Gives a script to sbatch; returns the job's number, or nil and what sbatch said.
+-- Submits a script to sbatch; returns the job's number, or nil and sbatch's message.
 local function submit_script(path, arguments)
   local words = { "sbatch", "--parsable", table.unpack(arguments) }
   words[#words + 1] = options.path(path)
   local pipe = assert(io.popen(shell.join(words) .. " 2>&1", "r"))
-  local said = pipe:read "a"
+  local output = pipe:read "a"
   local ok, _, code = pipe:close()
-  local number = ok and ("\n" .. said):match "\n(%d+)[;%s]"
+  local number = ok and ("\n" .. output):match "\n(%d+)[;%s]"
   if number then return number end
   if code == 127 then return nil, "there is no sbatch here; a cluster's login node has it" end
-  return nil, (said:gsub("%s+$", ""):gsub("\n%s*", " "))
+  return nil, (output:gsub("%s+$", ""):gsub("\n%s*", " "))
 end
 
---- Writes batch scripts to OUT/sweep.sbatch (of more than one array OUT/sweep-N.sbatch) and gives them to sbatch. When there is a
--- limit on the tasks at once, an array waits for the one before: Slurm keeps the limit within an array only.
--- @param job as for script, checked; tasks = list of numbers, array_size = as for arrays
+--- Writes batch scripts OUT/sweep.sbatch (for several arrays OUT/sweep-N.sbatch) and submits them.
+-- With a limit on the tasks at once, an array waits for the one before it, since Slurm applies the
+-- limit to each array alone.
+-- @param job as in M.script, checked, with tasks = list of numbers, array_size = as in M.arrays
 -- @param arguments list of further words for sbatch ({ "--partition=cpu", "--time=4:00:00" })
 -- @param say function (text), called for each array
 function M.submit(job, arguments, say)
@@ -100,10 +106,10 @@ function M.submit(job, arguments, say)
   for i, array in ipairs(arrays) do
     local path = ("%s/sweep%s.sbatch"):format(job.out, #arrays > 1 and "-" .. i or "")
     core.write_file(path, { M.script(job, array, job.jobs and before) })
-    local number, said = submit_script(path, arguments)
+    local number, message = submit_script(path, arguments)
     if not number then
       local others = #arrays > 1 and ("; of %d arrays %d were submitted before"):format(#arrays, i - 1) or ""
-      error(("sbatch %s: %s%s"):format(path, said ~= "" and said or "failed", others), 0)
+      error(("sbatch %s: %s%s"):format(path, message ~= "" and message or "failed", others), 0)
     end
     say(("submitted job %s: %d runs"):format(number, #array.tasks))
     before = number

@@ -1,9 +1,12 @@
---- The images of a folder or an archive, as they come, with the split and class that their paths tell.
+--- Origins of data sets: the images of a folder or an archive, one after the other, with split and
+-- class from their paths.
 --
--- Accepted paths: SPLIT/CLASS/FILE, where SPLIT is train, test or val and anything may stand before it; or CLASS/FILE, which is
--- of the training set. A tar in an archive, CLASS.tar, holds the images of that class (as in ImageNet's training set). What
--- begins with a dot, a file or a folder, is left out: caches and thumbnails of other programs, which would be classes else.
+-- Accepted paths: SPLIT/CLASS/FILE, where SPLIT is train, test or val and may have folders before
+-- it; or CLASS/FILE, for the training set. In an archive, CLASS.tar has the images of that class
+-- (as in ImageNet's training set). Files and folders whose names begin with a dot are skipped: they
+-- are caches and thumbnails of other programs, and would count as classes.
 local core = require "mptl.core"
+local folder = require "mptl.folder"
 local lfs = require "lfs"
 local misuse = require "mptl.misuse"
 
@@ -12,13 +15,14 @@ local M = {}
 local splits = { train = "train", test = "test", val = "test", valid = "test", validation = "test" }
 
 local largest_image, largest_archive = 1 << 28, 1 << 32 -- bytes
-local deepest = 16 -- folders within folders; links may go round in circles
+local deepest = 16 -- most folders within folders: links may form a circle
 
 --- Split, class and file name of an image.
--- @param path relative to the source
--- @param options {split = what all images are, labels = class by file name without its ending}, both may be nil
--- @return split (nil when the path names none), class, file; or nil, nil, nil, and what is wrong
--- @usage source.place("imagenet/train/n01440764/1.JPEG", {}) --> "train", "n01440764", "1.JPEG"
+-- @param path path relative to the origin
+-- @param options {split = the split of all images, labels = class by file name without its ending};
+--   both may be nil
+-- @return split (nil when the path has none), class, file; or nil, nil, nil and what is wrong
+-- @usage origin.place("imagenet/train/n01440764/1.JPEG", {}) --> "train", "n01440764", "1.JPEG"
 function M.place(path, options)
   if path:find "%c" then return nil, nil, nil, "its path has control characters" end
   local parts = {}
@@ -38,10 +42,10 @@ function M.place(path, options)
   return nil, nil, nil, options.labels and "the file of labels does not name it" or "no class: it is not in a folder"
 end
 
---- The part of a path, from its beginning, that ends with the first name that begins with a dot.
--- @param path relative to the source
--- @return the part; nil when there is none
--- @usage source.hidden("./train/.cache/1.jpg") --> "train/.cache"
+--- The hidden file or folder on a path: the path up to the first name that begins with a dot.
+-- @param path path relative to the origin
+-- @return that beginning of the path; nil when no name begins with a dot
+-- @usage origin.hidden("./train/.cache/1.jpg") --> "train/.cache"
 function M.hidden(path)
   local parts = {}
   for part in path:gmatch "[^/]+" do
@@ -50,7 +54,7 @@ function M.hidden(path)
   end
 end
 
---- Whether a path ends like that of an image.
+--- Whether a path ends in .jpg or .jpeg, in small or capital letters.
 -- @param path the path
 -- @return true or false
 function M.is_image(path)
@@ -58,10 +62,10 @@ function M.is_image(path)
   return ending ~= nil and (ending:lower() == "jpg" or ending:lower() == "jpeg")
 end
 
---- The class of each image in a text file: a line each, the file's name (its ending may be missing) and the class, with spaces
--- or a comma between; what follows them is passed over.
--- @param path of the text file
--- @return table of classes by file name without ending
+--- Reads the classes of images from a text file. A line has an image's file name, with or without
+-- its ending, and its class, with spaces or a comma between them; the rest of the line is ignored.
+-- @param path path of the text file
+-- @return table: file name without ending -> class
 function M.labels(path)
   local labels, n = {}, 0
   local file <close>, message = core.open(path)
@@ -69,13 +73,17 @@ function M.labels(path)
   for line in file:lines() do
     n = n + 1
     local name, class = line:match "^%s*([^%s,]+)[%s,]+([^%s,]+)"
-    if name then labels[(name:match("[^/]*$"):gsub("%.[^.]*$", ""))] = class
-    elseif line:match "%S" then error(("%s: line %d: %s, accepted is FILE CLASS"):format(path, n, line:sub(1, 60)), 0) end
+    if name then
+      labels[(name:match("[^/]*$"):gsub("%.[^.]*$", ""))] = class
+    elseif line:match "%S" then
+      error(("%s: line %d: %s, accepted is FILE CLASS"):format(path, n, line:sub(1, 60)), 0)
+    end
   end
   return labels
 end
 
--- Every source is an iterator of (path, kind, read), and tells how much of it is done; kind is "file" or "other".
+-- An origin is an iterator of (path, kind, read), where kind is "file" or "other" and read a
+-- function; and a function that returns how much of it is done, from 0 to 1.
 
 local function list_folder(list, root, inside, depth)
   if depth > deepest then error(("%s/%s: more than %d folders deep"):format(root, inside, deepest), 0) end
@@ -106,26 +114,26 @@ local function read_file(path)
   return bytes
 end
 
-local function folder(root)
+local function open_folder(root)
   local list, i = {}, 0
   list_folder(list, root, "", 1)
-  local function step()
+  local function next_item()
     i = i + 1
     if not list[i] then return nil end
     local path, kind = table.unpack(list[i])
     return path, kind, function() return read_file(root .. "/" .. path) end
   end
-  return step, function() return i / math.max(#list, 1) end
+  return next_item, function() return i / math.max(#list, 1) end
 end
 
-local function archive(path)
+local function open_archive(path)
   local outer = core.archive(path)
   local inner, class
   local size = math.max(lfs.attributes(path, "size"), 1)
-  local function step()
+  local function next_item()
     if inner then
       local name, kind = inner:next()
-      if name and kind == "directory" then return step() end
+      if name and kind == "directory" then return next_item() end
       if name then
         local from = inner
         return class .. "/" .. name:gsub("^%./", ""), kind, function() return from:read(largest_image) end
@@ -134,26 +142,25 @@ local function archive(path)
     end
     local name, kind = outer:next()
     if not name then return nil end
-    if kind == "directory" then return step() end
+    if kind == "directory" then return next_item() end
     if kind == "file" and name:match "%.tar$" and not M.hidden(name) then
       class = name:gsub("%.tar$", "")
       inner = core.archive_of(outer:read(largest_archive), path .. ": " .. name)
-      return step()
+      return next_item()
     end
     return name, kind, function() return outer:read(largest_image) end
   end
-  return step, function() return math.min(outer:done() / size, 1) end
+  return next_item, function() return math.min(outer:done() / size, 1) end
 end
 
---- Opens a source.
+--- Opens an origin.
 -- @param path a folder, or a tar or zip file
--- @return an iterator of (path within the source, "file" or "other", function that reads it); and a function that tells how much
---   is done, from 0 to 1
+-- @return an iterator of (path within the origin, "file" or "other", function that reads it); and a
+--   function that returns how much is done, from 0 to 1
 function M.open(path)
-  local mode, message = lfs.attributes(path, "mode")
-  if not mode then misuse.usage("%s", (message:gsub("^cannot obtain information from file '.*': ", path .. ": "))) end
-  if mode == "directory" then return folder(path) end
-  if mode == "file" then return archive(path) end
+  local mode = folder.mode(path)
+  if mode == "directory" then return open_folder(path) end
+  if mode == "file" then return open_archive(path) end
   misuse.usage("%s: a %s, accepted are folders, tar and zip files", path, mode)
 end
 
