@@ -128,6 +128,11 @@ static int graph_add(lua_State *L) {
   return 1;
 }
 
+static int graph_mark_output(lua_State *L) {
+  bind_check(L, mptl_graph_mark_output(bind_check_graph(L, 1), (int)luaL_checkinteger(L, 2)));
+  return 0;
+}
+
 static int graph_shape(lua_State *L) {
   mptl_graph *g = bind_check_graph(L, 1);
   lua_Integer id = luaL_checkinteger(L, 2);
@@ -157,6 +162,7 @@ static int graph_operators(lua_State *L) {
     bind_set_string(L, "kind", op->kind->name);
     bind_set_integer(L, "numel", (lua_Integer)mptl_shape_numel(g->values[op->out].shape));
     bind_set_boolean(L, "gemm", op->kind->gemm);
+    bind_set_boolean(L, "loss", op->kind->loss);
     bind_set_integer(L, "groups", op->attr.groups);
     bind_set_boolean(L, "follows_inputs", op->kind->follows_inputs);
     bind_set_boolean(L, "backward_reads_in", op->kind->backward_reads_in);
@@ -190,13 +196,8 @@ static int graph_parameters(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"input", graph_input},
-    {"add", graph_add},
-    {"view", graph_view},
-    {"shape", graph_shape},
-    {"set_init", graph_set_init},
-    {"operators", graph_operators},
-    {"parameters", graph_parameters},
+    {"input", graph_input}, {"add", graph_add},           {"view", graph_view},           {"mark_output", graph_mark_output},
+    {"shape", graph_shape}, {"set_init", graph_set_init}, {"operators", graph_operators}, {"parameters", graph_parameters},
     {NULL, NULL},
 };
 

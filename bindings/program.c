@@ -8,7 +8,8 @@
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, and what m:update takes}) -> {loss=, correct=, count=, applied=}
- *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and a table of labels from 0
+ *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a table of labels from 0, or, with
+ *     targets="values", a Tensor of as many numbers for each sample as the loss's input has
  *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=, shifts=}, ... } of the last step;
  *     shifts: of FP(e,m,auto), see mptl_program_shifts
  *   p:count_exponents(on)   from the next forward on: exponents of what comes to be rounded (kernels/exponents.h)
@@ -70,6 +71,11 @@ static const char *storage_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
+static const char *target_name(size_t index) {
+  static const char *const names[] = {[MPTL_LABELS] = "labels", [MPTL_VALUES] = "values"};
+  return index < sizeof names / sizeof *names ? names[index] : NULL;
+}
+
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
   static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all",
@@ -85,6 +91,7 @@ static mptl_program_options read_options(lua_State *L, int index, const mptl_ass
   options.compute = bind_check_compute(L, bind_opt_string(L, index, "compute", "auto"));
   options.storage =
       (mptl_value_storage)bind_check_name(L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
+  options.targets = (mptl_target_type)bind_check_name(L, "targets", bind_opt_string(L, index, "targets", "labels"), target_name);
   bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
   return options;
 }
@@ -119,31 +126,60 @@ static int program_gc(lua_State *L) {
   return 0;
 }
 
-/* The batch at index 2: a loader, or images and labels. Labels in a table are copied into a buffer on the Lua stack. Returns the index
- * of the argument behind it. */
-static int read_batch(lua_State *L, const program_box *box, mptl_batch *batch) {
-  const mptl_graph *g = box->model->graph;
-  size_t image = mptl_shape_numel(g->values[g->ops[0].out].shape);
-  lua_settop(L, 4); /* what is pushed from here on is not an argument */
-  if (!luaL_testudata(L, 2, "mptl.Tensor")) {
-    *batch = *bind_check_batch(L, 2);
-    if (image != batch->image_size)
-      luaL_error(L, "loader: images of %I values, the network takes %I", (lua_Integer)batch->image_size, (lua_Integer)image);
-    return 3;
-  }
-  mptl_tensor *images = bind_check_tensor(L, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  lua_Integer n = luaL_len(L, 3);
-  if (n < 1 || (size_t)n * image != mptl_tensor_numel(images))
-    luaL_error(L, "images: %I values for %I labels, the network takes %I a sample", (lua_Integer)mptl_tensor_numel(images), n,
-               (lua_Integer)image);
+/* A batch: n samples. */
+typedef struct given_batch {
+  const float *images;
+  mptl_targets targets;
+  int n;
+} given_batch;
+
+/* The labels in the table at index 3, copied into a buffer on the Lua stack. */
+static const int32_t *read_labels(lua_State *L, int n) {
   int32_t *labels = lua_newuserdatauv(L, (size_t)n * sizeof *labels, 0);
-  for (lua_Integer i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++) {
     lua_geti(L, 3, i + 1);
     labels[i] = (int32_t)luaL_checkinteger(L, -1);
     lua_pop(L, 1);
   }
-  *batch = (mptl_batch){.images = images->data, .labels = labels, .n = (int)n};
+  return labels;
+}
+
+/* Targets at index 3, of as many samples as there are images: a tensor of values whose first dimension is the samples, or a table. */
+static lua_Integer read_targets(lua_State *L, const mptl_graph *g, mptl_targets *targets) {
+  if (!luaL_testudata(L, 3, "mptl.Tensor")) {
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_Integer n = luaL_len(L, 3);
+    if (n < 1 || n > 1 << 24) luaL_error(L, "labels: %I, accepted are 1 to 16777216", n);
+    targets->labels = read_labels(L, (int)n);
+    return n;
+  }
+  const mptl_tensor *values = bind_check_tensor(L, 3);
+  size_t each = g->loss < 0 ? 0 : mptl_shape_numel(mptl_input_shape(g, &g->ops[g->loss], 0)), numel = mptl_tensor_numel(values);
+  if (each == 0 || numel == 0 || numel % each != 0)
+    luaL_error(L, "targets: %I values, the loss takes %I a sample", (lua_Integer)numel, (lua_Integer)each);
+  targets->values = values->data;
+  return (lua_Integer)(numel / each);
+}
+
+/* The batch at index 2: a loader, or images and targets. Returns the index of the argument behind it. */
+static int read_batch(lua_State *L, const program_box *box, given_batch *b) {
+  const mptl_graph *g = box->model->graph;
+  size_t image = mptl_shape_numel(g->values[g->ops[0].out].shape);
+  lua_settop(L, 4); /* what is pushed from here on is not an argument */
+  if (!luaL_testudata(L, 2, "mptl.Tensor")) {
+    const mptl_batch *loaded = bind_check_batch(L, 2);
+    *b = (given_batch){.images = loaded->images, .targets = {.labels = loaded->labels}, .n = loaded->n};
+    if (image != loaded->image_size)
+      luaL_error(L, "loader: images of %I values, the network takes %I", (lua_Integer)loaded->image_size, (lua_Integer)image);
+    return 3;
+  }
+  mptl_tensor *images = bind_check_tensor(L, 2);
+  *b = (given_batch){.images = images->data};
+  lua_Integer n = read_targets(L, g, &b->targets);
+  if ((size_t)n * image != mptl_tensor_numel(images))
+    luaL_error(L, "images: %I values for %I %s, the network takes %I a sample", (lua_Integer)mptl_tensor_numel(images), n,
+               b->targets.labels != NULL ? "labels" : "samples' targets", (lua_Integer)image);
+  b->n = (int)n;
   return 4;
 }
 
@@ -156,11 +192,11 @@ static void push_result(lua_State *L, const mptl_result *result) {
 
 static int program_forward(lua_State *L) {
   program_box *box = check_program(L);
-  mptl_batch batch;
+  given_batch batch;
   mptl_result result;
   int next = read_batch(L, box, &batch);
   uint32_t step = (uint32_t)luaL_optinteger(L, next, 0);
-  bind_check(L, mptl_program_forward(box->program, batch.images, batch.labels, batch.n, step, &result));
+  bind_check(L, mptl_program_forward(box->program, batch.images, &batch.targets, batch.n, step, &result));
   push_result(L, &result);
   return 1;
 }
@@ -174,12 +210,12 @@ static int program_backward(lua_State *L) {
 
 static int program_step(lua_State *L) {
   program_box *box = check_program(L);
-  mptl_batch batch;
+  given_batch batch;
   mptl_result result;
   int next = read_batch(L, box, &batch);
   mptl_update update = bind_read_update(L, next, box->model->optimizer);
   uint32_t step = (uint32_t)bind_opt_integer(L, next, "step", 0);
-  bind_check(L, mptl_program_step(box->program, batch.images, batch.labels, batch.n, step, &update, &result));
+  bind_check(L, mptl_program_step(box->program, batch.images, &batch.targets, batch.n, step, &update, &result));
   push_result(L, &result);
   bind_set_boolean(L, "applied", result.applied);
   return 1;

@@ -46,12 +46,4 @@ typedef struct mptl_rounding {
   mptl_exponents *exponents; /* adds those of the elements before they are rounded; NULL: not counted */
 } mptl_rounding;
 
-/* What nll_loss finds out of a batch. */
-typedef struct mptl_loss {
-  double sum;      /* of the rounded losses of the valid samples, in order */
-  int32_t correct; /* valid samples whose largest input, the first of equals, is the label's */
-  int32_t
-      bad_label; /* of kernels alone, programs check labels before: the first valid sample whose label is out of range; -1: none */
-} mptl_loss;
-
 #endif

@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "kernels/cpu/layers.h"
+#include "kernels/losses.h"
 #include "kernels/operands.h"
 #include "mptl/device.h"
 #include "mptl/graph.h"
@@ -65,9 +66,9 @@ typedef struct mptl_operands {
   float *buffers[MPTL_MAX_PARAMS];     /* writable, for buffers only */
   float *dtheta[MPTL_MAX_PARAMS];      /* backward: unrounded gradients of the parameters */
 
-  float *saved;          /* kind->saved_by_channel vectors by channel that keep their contents from forward to backward */
-  const int32_t *labels; /* nll_loss: the valid samples' are in range */
-  mptl_loss *loss;       /* nll_loss: set by forward */
+  float *saved;         /* kind->saved_by_channel vectors by channel that keep their contents from forward to backward */
+  mptl_targets targets; /* of a loss, in its input's order; the valid samples' labels are in range */
+  mptl_loss *loss;      /* set by a loss's forward */
 } mptl_operands;
 
 /* What this step is. step.c makes it. */
@@ -122,7 +123,7 @@ typedef struct mptl_call {
   float *const *dtheta;
   float *saved;
   void *scratch; /* the backend's */
-  const int32_t *labels;
+  mptl_targets targets;
   mptl_loss *loss;
 
   int n_valid;

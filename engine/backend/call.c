@@ -45,7 +45,7 @@ static void add_operands(mptl_call *c, const mptl_operands *on, const mptl_step 
   c->buffers = on->buffers;
   c->dtheta = on->dtheta;
   c->saved = on->saved;
-  c->labels = on->labels;
+  c->targets = on->targets;
   c->loss = on->loss;
 }
 

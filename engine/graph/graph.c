@@ -9,7 +9,9 @@
 
 mptl_status mptl_graph_create(mptl_graph **graph) {
   *graph = calloc(1, sizeof **graph);
-  return *graph ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  if (*graph == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  (*graph)->loss = -1;
+  return MPTL_OK;
 }
 
 void mptl_graph_destroy(mptl_graph *graph) {
@@ -19,6 +21,7 @@ void mptl_graph_destroy(mptl_graph *graph) {
   free(graph->ops);
   free(graph->values);
   free(graph->params);
+  free(graph->outputs);
   free(graph);
 }
 
@@ -88,6 +91,8 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
                      several ? MPTL_MAX_INPUTS : kind->n_in);
   if (kind != &mptl_op_input && g->n_ops == 0)
     return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
+  if (kind->loss && g->loss >= 0)
+    return mptl_fail(MPTL_EINVAL, "%s (%s): a second loss, the first one is %s", name, kind->name, g->ops[g->loss].name);
   for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));
   MPTL_TRY(grow((void **)&g->ops, g->n_ops, sizeof *g->ops));
 
@@ -108,6 +113,7 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
     return status;
   }
   op.n_param = g->n_params - op.first_param;
+  if (kind->loss) g->loss = g->n_ops;
   g->ops[g->n_ops++] = op;
   *value = op.out;
   return flat.ndim == 0 ? MPTL_OK : add_value(g, value, g->n_ops - 1, op.out, flat);
@@ -131,6 +137,22 @@ mptl_status mptl_graph_view(mptl_graph *g, int *value, int of, mptl_shape shape)
                      mptl_shape_print(from, b));
   }
   return add_value(g, value, g->values[of].op, g->values[of].base, shape);
+}
+
+mptl_status mptl_graph_mark_output(mptl_graph *g, int value) {
+  MPTL_TRY(check_value(g, value));
+  MPTL_TRY(grow((void **)&g->outputs, g->n_outputs, sizeof *g->outputs));
+  g->outputs[g->n_outputs++] = value;
+  return MPTL_OK;
+}
+
+bool mptl_graph_is_output(const mptl_graph *g, int op) {
+  if (op == g->loss) return true;
+  for (int k = 0; g->loss >= 0 && k < g->ops[g->loss].n_in; k++)
+    if (mptl_producer(g, &g->ops[g->loss], k) == op) return true;
+  for (int i = 0; i < g->n_outputs; i++)
+    if (g->values[g->values[g->outputs[i]].base].op == op) return true;
+  return false;
 }
 
 mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,

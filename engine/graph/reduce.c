@@ -23,8 +23,8 @@ static mptl_status infer_mean(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
-/* One loss a sample; the batch's loss is their mean. Labels come with the batch. */
-static mptl_status infer_nll_loss(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+/* One loss a sample; the batch's loss is their mean. Targets come with the batch. */
+static mptl_status infer_loss(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 1));
   *out = (mptl_shape){.ndim = 1, .c = 1, .h = 1, .w = 1};
   return MPTL_OK;
@@ -53,4 +53,5 @@ const mptl_op_kind mptl_op_maxpool = {
 
 const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
-const mptl_op_kind mptl_op_nll_loss = {.id = MPTL_OP_NLL_LOSS, .name = "nll_loss", .n_in = 1, .infer = infer_nll_loss};
+const mptl_op_kind mptl_op_nll_loss = {
+    .id = MPTL_OP_NLL_LOSS, .name = "nll_loss", .n_in = 1, .loss = true, .metric = "correct", .infer = infer_loss};

@@ -73,7 +73,7 @@ static size_t trained_arrays(const mptl_program *p) {
 mptl_status mptl_program_compile(mptl_program *p) {
   size_t n = (size_t)p->graph->n_ops;
   p->backend = p->device->backend;
-  p->loss = p->graph->n_ops - 1;
+  p->loss = p->graph->loss;
   p->nodes = calloc(n, sizeof *p->nodes);
   p->stages = calloc(n, sizeof *p->stages);
   p->members = calloc(n, sizeof *p->members);
@@ -93,9 +93,9 @@ mptl_status mptl_program_compile(mptl_program *p) {
     p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? trained_arrays(p) : 1);
     if (mptl_is_kept(p, param)) p->kept_bytes += mptl_theta_bytes(param);
   }
-  p->memory.record = mptl_aligned(mptl_record_bytes(p)) + (size_t)p->options.batch * sizeof *p->labels;
   p->memory.images = mptl_value_numel(p, 0) * sizeof(float);
   MPTL_TRY(find_stages(p));
+  p->memory.record = mptl_aligned(mptl_record_bytes(p)) + mptl_target_bytes(p);
   MPTL_TRY(create_operators(p));
   p->memory.state += p->kept_bytes;
   return mptl_program_follow_assignment(p);

@@ -52,19 +52,19 @@ struct mptl_program {
   mptl_device *device; /* the model's, or that of the options; kept open */
   const mptl_backend *backend;
   mptl_program_options options;
-  int loss;         /* operator index */
+  int loss;         /* the graph's */
   mptl_node *nodes; /* by operator */
   int n_stages;
   mptl_program_stage *stages;
-  mptl_member *members;                             /* of the stages, stage after stage */
-  mptl_block *blocks;                               /* value and gradient of each operator, for placing them */
-  int *in_place;                                    /* the block that a block shares its place with, or -1 */
-  mptl_rounder (*rounders)[MPTL_ROLES];             /* of the formats that it is laid out for */
-  mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of what is sent to an input, where that has a bias shift of its own */
-  mptl_param_rounding *params;                      /* by parameter */
-  mptl_rounding_list theta, dtheta;                 /* parameters of the stage under way, gradients of parameters */
-  mptl_record record;                               /* of the step under way, in the device's memory, with the labels behind it */
-  mptl_record fetched;                              /* of the last step, the host's copy */
+  mptl_member *members;                         /* of the stages, stage after stage */
+  mptl_block *blocks;                           /* value and gradient of each operator, for placing them */
+  int *in_place;                                /* the block that a block shares its place with, or -1 */
+  mptl_rounder (*rounders)[MPTL_ROLES];         /* of the formats that it is laid out for */
+  mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS]; /* of what is sent to an input, where that has a bias shift of its own */
+  mptl_param_rounding *params;                  /* by parameter */
+  mptl_rounding_list theta, dtheta;             /* parameters of the stage under way, gradients of parameters */
+  mptl_record record;                           /* of the step under way, in the device's memory, with the targets behind it */
+  mptl_record fetched;                          /* of the last step, the host's copy */
   mptl_op_exponents *exponents, *fetched_exponents; /* likewise; NULL until they are first wanted */
   bool want_exponents;                              /* from the next forward on */
   bool time_stages;
@@ -76,7 +76,7 @@ struct mptl_program {
   char *arena, *scratch; /* the workspace's, as they were when the operands were connected */
   float *saved;          /* what operators keep from forward to backward beside their values, then the parameters that are kept */
   size_t kept_bytes;     /* of these */
-  int32_t *labels;       /* of the last forward, batch of them; the device's */
+  void *targets;         /* of the last forward, for a batch; the device's */
   mptl_step step;        /* the step under way */
   bool forward_done;
   mptl_memory_plan memory;
@@ -120,6 +120,14 @@ static inline bool mptl_is_kept(const mptl_program *p, const mptl_param *param) 
 /* Whether the operator rounds a parameter itself. */
 static inline bool mptl_is_weights(const mptl_program *p, const mptl_param *param) {
   return p->backend->rounds_weights && !param->buffer && param->ndim > 1;
+}
+
+/* Numbers of a sample's targets, and the bytes of a batch's. */
+static inline size_t mptl_target_count(const mptl_program *p) {
+  return p->options.targets == MPTL_LABELS ? 1 : mptl_shape_numel(mptl_input_shape(p->graph, &p->graph->ops[p->graph->loss], 0));
+}
+static inline size_t mptl_target_bytes(const mptl_program *p) {
+  return (size_t)p->options.batch * mptl_target_count(p) * sizeof(float); /* labels are as large */
 }
 
 /* Bytes of the record that come to the host. */

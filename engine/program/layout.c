@@ -265,7 +265,10 @@ static void connect_operands(mptl_program *p) {
     connect_values(p, i);
     on->saved = (float *)saved;
     saved += mptl_saved_bytes(p->graph, &p->graph->ops[i]);
-    on->labels = p->labels;
+    if (p->options.targets == MPTL_LABELS)
+      on->targets.labels = p->targets;
+    else
+      on->targets.values = p->targets;
     on->loss = &p->record.facts->loss;
   }
   for (int i = 0; i < p->n_stages; i++) {
@@ -287,7 +290,7 @@ static mptl_status allocate(mptl_program *p) {
     return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
   p->record.stats = (mptl_op_stats *)(p->record.facts + 1);
   p->fetched.stats = (mptl_op_stats *)(p->fetched.facts + 1);
-  p->labels = (int32_t *)((char *)p->record.facts + mptl_aligned(bytes));
+  p->targets = (char *)p->record.facts + mptl_aligned(bytes);
   return MPTL_OK;
 }
 

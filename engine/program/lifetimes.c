@@ -2,26 +2,21 @@
 
 #include <string.h>
 
-#include "graph/ops.h"
-
 static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
-  int loss = g->n_ops - 1;
-  if (g->n_ops == 0 || g->ops[loss].kind != &mptl_op_nll_loss)
-    return mptl_fail(MPTL_EINVAL, "program: the graph's last operator is %s, must be nll_loss",
-                     g->n_ops ? g->ops[loss].kind->name : "missing");
-  t[loss].live = true;
-  for (int i = loss; i >= 0; i--)
+  if (g->loss < 0) return mptl_fail(MPTL_EINVAL, "program: the graph has no loss");
+  t[g->loss].live = true;
+  for (int i = g->loss; i >= 0; i--)
     for (int k = 0; t[i].live && k < g->ops[i].n_in; k++) t[mptl_producer(g, &g->ops[i], k)].live = true;
   return MPTL_OK;
 }
 
 /* A pointwise operator joins the stage of its only consumer, if that is pointwise too and nothing reads its output later: neither
- * a backward formula nor, of the last two operators, whoever looks at the network's output. */
+ * a backward formula nor, of outputs, whoever looks at them after the step. */
 static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_options options) {
   for (int i = g->n_ops - 1; i >= 0; i--) {
     const mptl_op_kind *kind = g->ops[i].kind;
     int consumers = 0, consumer = -1;
-    bool read_later = options.keep_all || i >= g->n_ops - 2 || (options.train && kind->backward_reads_out);
+    bool read_later = options.keep_all || mptl_graph_is_output(g, i) || (options.train && kind->backward_reads_out);
     for (int j = i + 1; j < g->n_ops; j++) {
       for (int k = 0; k < g->ops[j].n_in; k++) {
         if (mptl_producer(g, &g->ops[j], k) != i) continue;
@@ -66,14 +61,14 @@ mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, mptl_life
   find_stages(t, g, options);
   for (int i = 0; i < g->n_ops; i++) {
     int backward = mptl_backward_time(g, t[i].stage);
-    t[i].wants_gradient = options.train && t[i].live && (g->ops[i].kind != &mptl_op_input || options.input_gradient);
+    t[i].wants_gradient = options.train && t[i].live && (g->ops[i].kind->id != MPTL_OP_INPUT || options.input_gradient);
     t[i].value.first = t[i].value.last = t[i].stage;
     t[i].gradient.first = t[i].gradient.last = backward;
     t[i].in_parts = t[i].wants_gradient && in_parts(t, g, i);
     if (options.train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
-    /* What is read after the step: the last two outputs, which are small, and the input's gradient. */
-    if (i >= g->n_ops - 2) t[i].value.last = 2 * g->n_ops;
-    if (g->ops[i].kind == &mptl_op_input) t[i].gradient.last = 2 * g->n_ops;
+    /* What is read after the step: outputs, and the input's gradient. */
+    if (mptl_graph_is_output(g, i)) t[i].value.last = 2 * g->n_ops;
+    if (g->ops[i].kind->id == MPTL_OP_INPUT) t[i].gradient.last = 2 * g->n_ops;
   }
   for (int stage = g->n_ops - 1; stage >= 0; stage--)
     for (int i = stage; i >= 0; i--)

@@ -32,7 +32,7 @@ typedef struct mptl_lifetime_options {
 
 static inline int mptl_backward_time(const mptl_graph *graph, int stage) { return 2 * graph->n_ops - 1 - stage; }
 
-/* Fills lifetimes[n_ops]. Fails unless the graph ends in nll_loss. */
+/* Fills lifetimes[n_ops]. Fails unless the graph has a loss. */
 mptl_status mptl_find_lifetimes(mptl_lifetime *lifetimes, const mptl_graph *graph, mptl_lifetime_options options);
 
 #endif

@@ -164,7 +164,7 @@ mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out
   if (op < 0 || op >= p->graph->n_ops)
     return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
   const mptl_node *node = &p->nodes[op];
-  bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && op >= p->loss - 1);
+  bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && mptl_graph_is_output(p->graph, op));
   if (gradient && !node->life.wants_gradient)
     return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient", p->graph->ops[op].name);
   if (!kept)

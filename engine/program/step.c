@@ -131,34 +131,58 @@ static double stage_seconds(const mptl_program *p, double since) {
   return mptl_now() - since;
 }
 
-static mptl_status check_labels(const mptl_program *p, const int32_t *labels, int n) {
+static mptl_status check_targets(const mptl_program *p, const mptl_targets *t, int n) {
   const mptl_op *op = &p->graph->ops[p->loss];
   int classes = mptl_input_shape(p->graph, op, 0).c;
-  for (int i = 0; i < n; i++)
-    if (labels[i] < 0 || labels[i] >= classes)
+  bool labels = p->options.targets == MPTL_LABELS;
+  if ((labels ? (const void *)t->labels : t->values) == NULL)
+    return mptl_fail(MPTL_EINVAL, "%s (%s): targets are %s, the program takes %s", op->name, op->kind->name,
+                     labels ? "values" : "labels", labels ? "labels" : "values");
+  for (int i = 0; labels && i < n; i++)
+    if (t->labels[i] < 0 || t->labels[i] >= classes)
       return mptl_fail(MPTL_EINVAL, "%s (%s): label of sample %d: %d, accepted are 0 to %d", op->name, op->kind->name, i,
-                       (int)labels[i], classes - 1);
+                       (int)t->labels[i], classes - 1);
   return MPTL_OK;
 }
 
-/* Where the classes are in memory: those of a flattened image lie there pixel by pixel. */
-static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n) {
-  enum { PIECE = 256 };
-  const mptl_graph *g = p->graph;
-  mptl_shape image = g->values[g->values[p->graph->ops[p->loss].in[0]].base].shape;
+enum { PIECE = 256 }; /* targets uploaded at a time */
+
+/* Labels as places in memory: a flattened image lies there pixel by pixel. */
+static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n, mptl_shape image) {
   int area = image.h * image.w;
   for (int at = 0; at < n; at += PIECE) {
     int32_t places[PIECE];
     int count = n - at < PIECE ? n - at : PIECE;
     for (int i = 0; i < count; i++) places[i] = labels[at + i] % area * image.c + labels[at + i] / area;
-    MPTL_TRY(p->backend->upload(p->device, p->labels + at, places, (size_t)count * sizeof *places));
+    MPTL_TRY(p->backend->upload(p->device, (int32_t *)p->targets + at, places, (size_t)count * sizeof *places));
   }
   return MPTL_OK;
 }
 
+/* Values in the order of memory. */
+static mptl_status take_values(mptl_program *p, const float *values, int n, mptl_shape image) {
+  size_t channels = (size_t)image.c, area = (size_t)image.h * (size_t)image.w, each = channels * area, count = (size_t)n * each;
+  for (size_t at = 0; at < count; at += PIECE) {
+    float piece[PIECE];
+    size_t here = count - at < PIECE ? count - at : PIECE;
+    for (size_t i = 0; i < here; i++) {
+      size_t sample = (at + i) / each, place = (at + i) % each;
+      piece[i] = values[sample * each + place % channels * area + place / channels];
+    }
+    MPTL_TRY(p->backend->upload(p->device, (float *)p->targets + at, piece, here * sizeof *piece));
+  }
+  return MPTL_OK;
+}
+
+static mptl_status take_targets(mptl_program *p, const mptl_targets *t, int n) {
+  const mptl_graph *g = p->graph;
+  mptl_shape image = g->values[g->values[g->ops[p->loss].in[0]].base].shape;
+  return p->options.targets == MPTL_LABELS ? take_labels(p, t->labels, n, image) : take_values(p, t->values, n, image);
+}
+
 /* Gives the first stage the batch: where it is, or a copy in the device's memory. */
-static mptl_status take_batch(mptl_program *p, const float *images, const int32_t *labels, int n) {
-  MPTL_TRY(take_labels(p, labels, n));
+static mptl_status take_batch(mptl_program *p, const float *images, const mptl_targets *targets, int n) {
+  MPTL_TRY(take_targets(p, targets, n));
   p->step.images = images;
   if (p->backend->is_host) return MPTL_OK;
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
@@ -172,18 +196,18 @@ static mptl_status run_stage(mptl_program *p, const mptl_program_stage *s, bool 
   return p->backend->run(p->device, &s->run, &p->step, forward);
 }
 
-static mptl_status run_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step) {
+static mptl_status run_forward(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step) {
   int batch = p->options.batch;
   if (n < 1 || n > batch || (p->options.train && n != batch))
     return mptl_fail(MPTL_EINVAL, "batch of %d samples, the program takes %s%d", n, p->options.train ? "" : "1 to ", batch);
-  MPTL_TRY(check_labels(p, labels, n));
+  MPTL_TRY(check_targets(p, targets, n));
   p->forward_done = false;
   p->theta.count = p->dtheta.count = 0; /* a step that failed half way leaves something in them */
   MPTL_TRY(mptl_program_follow_assignment(p));
   MPTL_TRY(mptl_program_acquire(p));
   MPTL_TRY(set_step(p, step, n));
   MPTL_TRY(p->backend->zero(p->device, p->record.facts, mptl_record_bytes(p)));
-  MPTL_TRY(take_batch(p, images, labels, n));
+  MPTL_TRY(take_batch(p, images, targets, n));
   p->step.counts_parameters = true;
   MPTL_TRY(round_kept(p));
   for (int i = 0; i < p->n_stages; i++) {
@@ -197,9 +221,9 @@ static mptl_status run_forward(mptl_program *p, const float *images, const int32
   return MPTL_OK;
 }
 
-mptl_status mptl_program_forward(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
+mptl_status mptl_program_forward(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step,
                                  mptl_result *result) {
-  MPTL_TRY(finish(p, run_forward(p, images, labels, n, step)));
+  MPTL_TRY(finish(p, run_forward(p, images, targets, n, step)));
   *result = forward_result(p, n);
   return MPTL_OK;
 }
@@ -300,9 +324,9 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
   return MPTL_OK;
 }
 
-mptl_status mptl_program_step(mptl_program *p, const float *images, const int32_t *labels, int n, uint32_t step,
+mptl_status mptl_program_step(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step,
                               const mptl_update *update, mptl_result *result) {
-  mptl_status status = run_forward(p, images, labels, n, step);
+  mptl_status status = run_forward(p, images, targets, n, step);
   if (status == MPTL_OK) status = run_backward(p, update->loss_scale);
   MPTL_TRY(finish(p, status));
   *result = forward_result(p, n);

@@ -22,6 +22,7 @@
 extern "C" { /* the headers of C, too */
 #endif
 
+#include "kernels/losses.h"
 #include "kernels/operands.h"
 #include "kernels/operators.h"
 #include "kernels/optimizers.h"
@@ -210,11 +211,12 @@ int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size
 int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
                                    mptl_cuda_stream stream);
 
-/* One loss a sample, -x[label]; samples from `valid` on have loss 0. */
-int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch, size_t classes,
-                               size_t valid, mptl_loss *loss, mptl_cuda_stream stream);
-int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch, size_t classes,
-                                mptl_cuda_stream stream);
+/* A loss (kernels/losses.h), by its operator: one number a sample. x of backward may be anything where the loss's gradient does not read
+ * it; with size 0 it is not read. */
+int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x, const mptl_targets *targets,
+                           const mptl_loss_shape *shape, mptl_loss *loss, mptl_cuda_stream stream);
+int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                            const mptl_targets *targets, const mptl_loss_shape *shape, mptl_cuda_stream stream);
 
 /* ---- Checks of matrix products (check.cu) ---- */
 

@@ -1,4 +1,4 @@
-/* log_softmax and nll_loss: a row of classes a sample, a warp for each. */
+/* log_softmax and the losses: a row of classes a sample, a warp for each. */
 #include <math.h>
 
 #include "kernels/cuda/elements.h"
@@ -119,7 +119,30 @@ int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, co
   return mptl_launched();
 }
 
-/* ---- nll_loss ---- */
+/* ---- Losses (kernels/losses.h) ---- */
+
+template <int ID>
+struct loss_of;
+#define LOSS(name, NAME)                                                                                                \
+  template <>                                                                                                           \
+  struct loss_of<MPTL_OP_##NAME> {                                                                                      \
+    static __device__ __forceinline__ double term(float x, float t, size_t n) { return mptl_term_##name(x, t, n); }     \
+    static __device__ __forceinline__ float gradient(float x, float t, float dy, size_t n) {                            \
+      return mptl_gradient_##name(x, t, dy, n);                                                                         \
+    }                                                                                                                   \
+  };
+MPTL_LOSSES(LOSS)
+#undef LOSS
+
+/* The larger of a lane's and the others' numbers, of equals the first, and where it is; in all lanes. */
+MPTL_DEVICE uint32_t place_of_maximum(float largest, uint32_t at) {
+  for (unsigned d = 16; d > 0; d /= 2) {
+    float other = __shfl_xor_sync(0xffffffffu, largest, d);
+    uint32_t other_at = __shfl_xor_sync(0xffffffffu, at, d);
+    if (other > largest || (other == largest && other_at < at)) largest = other, at = other_at;
+  }
+  return at;
+}
 
 /* The place of a row's largest element, of equals the first; in all lanes. Nothing is larger than a NaN in front, and no other NaN is. */
 MPTL_DEVICE uint32_t find_largest(const mptl_source_arg &x, size_t row, size_t classes) {
@@ -133,44 +156,53 @@ MPTL_DEVICE uint32_t find_largest(const mptl_source_arg &x, size_t row, size_t c
     for (unsigned k = 0; k < MPTL_WIDE; k++)
       if (k < n && values[k] > largest) largest = values[k], at = (uint32_t)i + k;
   }
-  for (unsigned d = 16; d > 0; d /= 2) {
-    float other = __shfl_xor_sync(0xffffffffu, largest, d);
-    uint32_t other_at = __shfl_xor_sync(0xffffffffu, at, d);
-    if (other > largest || (other == largest && other_at < at)) largest = other, at = other_at;
-  }
-  return at;
+  return place_of_maximum(largest, at);
 }
 
-/* The samples' losses. What is told of the batch is zeros before; bad_label becomes the complement of the number, none being the largest:
- * nll_sum_kernel puts it right. */
+/* The same of a sample's targets. */
+MPTL_DEVICE uint32_t find_target(const mptl_targets &t, size_t sample, size_t n) {
+  if (t.labels != NULL) return (uint32_t)t.labels[sample];
+  const float *row = t.values + sample * n;
+  float largest = row[0];
+  uint32_t at = 0;
+  for (size_t i = mptl_lane(); i < n; i += 32)
+    if (row[i] > largest) largest = row[i], at = (uint32_t)i;
+  return place_of_maximum(largest, at);
+}
+
+MPTL_DEVICE bool has_label(const mptl_targets &t, size_t sample, size_t n) {
+  return t.labels == NULL || (t.labels[sample] >= 0 && (size_t)t.labels[sample] < n);
+}
+
+/* The samples' losses, a warp each. What is found of the batch is zeros before; bad_label becomes the complement of the number, none being the
+ * largest: loss_sum_kernel puts it right. */
+template <int ID>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    nll_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, const int32_t *labels, size_t batch,
-                       size_t classes, size_t valid, mptl_loss *loss) {
+    loss_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_targets targets,
+                        MPTL_PARAM mptl_loss_shape shape, mptl_loss *loss) {
   mptl_counts counts = mptl_no_counts();
   int32_t correct = 0;
-  for (size_t r = first_row(); r < batch; r += row_step()) {
-    uint32_t largest = r < valid ? find_largest(x, r * classes, classes) : 0;
-    if (mptl_lane() != 0) continue;
+  for (size_t r = first_row(); r < shape.batch; r += row_step()) {
     float value = 0;
-    if (r < valid) {
-      int32_t label = labels[r];
-      if (label < 0 || (size_t)label >= classes) {
-        value = __uint_as_float(MPTL_F32_INF | MPTL_F32_QUIET);
-        atomicMax((uint32_t *)&loss->bad_label, ~(uint32_t)r);
-      } else {
-        value = -mptl_read_one(x, r * classes + (size_t)label);
-        correct += largest == (uint32_t)label;
-      }
+    if (r < shape.valid && has_label(targets, r, shape.n)) {
+      double sum = -0.0;
+      for (size_t k = mptl_lane(); k < shape.n; k += 32)
+        sum += loss_of<ID>::term(mptl_read_one(x, r * shape.n + k), mptl_target(&targets, &shape, r, k), shape.n);
+      value = mptl_rounded_sum(sum_of_lanes(sum));
+      correct += find_largest(x, r * shape.n, shape.n) == find_target(targets, r, shape.n);
+    } else if (r < shape.valid) {
+      value = __uint_as_float(MPTL_F32_INF | MPTL_F32_QUIET);
+      if (mptl_lane() == 0) atomicMax((uint32_t *)&loss->bad_label, ~(uint32_t)r);
     }
-    mptl_put(y, r, r, value, &counts);
+    if (mptl_lane() == 0) mptl_put(y, r, r, value, &counts);
   }
-  if (correct > 0) atomicAdd(&loss->correct, correct);
-  mptl_add_counts(y.stats, counts, batch);
+  if (correct > 0 && mptl_lane() == 0) atomicAdd(&loss->correct, correct);
+  mptl_add_counts(y.stats, counts, shape.batch);
 }
 
 /* One block: all threads read, one adds, in order. losses: y as it is read. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
-    nll_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_loss *loss) {
+    loss_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_loss *loss) {
   MPTL_SHARED(double, values, [MPTL_THREADS]);
   double sum = 0;
   for (size_t at = 0; at < valid; at += MPTL_THREADS) {
@@ -184,40 +216,64 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   if (threadIdx.x == 0) loss->sum = sum, loss->bad_label = ~loss->bad_label;
 }
 
+template <int ID>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    nll_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg dy, const int32_t *labels, size_t batch,
-                        size_t classes) {
+    loss_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
+                         MPTL_PARAM mptl_targets targets, MPTL_PARAM mptl_loss_shape shape) {
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < batch; r += row_step()) {
-    size_t row = r * classes, label = (size_t)labels[r];
-    float gradient = -mptl_read_one(dy, r);
-    for (size_t i = mptl_lane() * MPTL_WIDE; i < classes; i += 32 * MPTL_WIDE) {
+  for (size_t r = first_row(); r < shape.batch; r += row_step()) {
+    size_t row = r * shape.n;
+    float gradient = mptl_read_one(dy, r);
+    for (size_t i = mptl_lane() * MPTL_WIDE; i < shape.n; i += 32 * MPTL_WIDE) {
+      unsigned n = mptl_count_at(i, shape.n);
       float values[MPTL_WIDE];
+      if (x.as != MPTL_AS_NOTHING) mptl_read_wide(values, x, row + i, n);
 #pragma unroll
-      for (unsigned k = 0; k < MPTL_WIDE; k++) values[k] = i + k == label ? gradient : 0.0f;
-      mptl_put_wide(dx, row + i, row + i, mptl_count_at(i, classes), values, &counts);
+      for (unsigned k = 0; k < MPTL_WIDE; k++) {
+        float t = k < n ? mptl_target(&targets, &shape, r, i + k) : 0.0f;
+        values[k] = loss_of<ID>::gradient(x.as != MPTL_AS_NOTHING ? values[k] : 0.0f, t, gradient, shape.n);
+      }
+      mptl_put_wide(dx, row + i, row + i, n, values, &counts);
     }
   }
-  mptl_add_counts(dx.stats, counts, batch * classes);
+  mptl_add_counts(dx.stats, counts, shape.batch * shape.n);
 }
 
-int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch,
-                               size_t classes, size_t valid, mptl_loss *loss, mptl_cuda_stream stream) {
+int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x, const mptl_targets *targets,
+                           const mptl_loss_shape *s, mptl_loss *loss, mptl_cuda_stream stream) {
   if (y->accumulate) return MPTL_INVALID_VALUE;
-  if (batch * classes == 0) return 0;
+  if (s->batch * s->n == 0) return 0;
   mptl_source losses = {y->data, y->size, y->rounder};
   int status = mptl_clear_bytes(loss, sizeof *loss, stream);
   if (status != 0) return status;
-  MPTL_LAUNCH(nll_forward_kernel, blocks_of(batch), ROW_THREADS, 0, stream)
-  (mptl_sink_of(y, 0), mptl_source_of(x, classes), labels, batch, classes, valid, loss);
-  MPTL_LAUNCH(nll_sum_kernel, 1, MPTL_THREADS, 0, stream)(mptl_source_of(&losses, 0), valid, loss);
+  switch (id) {
+#define FORWARD(name, NAME)                                                                        \
+  case MPTL_OP_##NAME:                                                                             \
+    MPTL_LAUNCH(loss_forward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream)  \
+    (mptl_sink_of(y, 0), mptl_source_of(x, s->n), *targets, *s, loss);                             \
+    break;
+    MPTL_LOSSES(FORWARD)
+#undef FORWARD
+    default:
+      return MPTL_INVALID_VALUE;
+  }
+  MPTL_LAUNCH(loss_sum_kernel, 1, MPTL_THREADS, 0, stream)(mptl_source_of(&losses, 0), s->valid, loss);
   return mptl_launched();
 }
 
-int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch,
-                                size_t classes, mptl_cuda_stream stream) {
-  if (batch * classes == 0) return 0;
-  MPTL_LAUNCH(nll_backward_kernel, blocks_of(batch), ROW_THREADS, 0, stream)
-  (mptl_sink_of(dx, classes), mptl_source_of(dy, 0), labels, batch, classes);
+int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                            const mptl_targets *targets, const mptl_loss_shape *s, mptl_cuda_stream stream) {
+  if (s->batch * s->n == 0) return 0;
+  switch (id) {
+#define BACKWARD(name, NAME)                                                                        \
+  case MPTL_OP_##NAME:                                                                              \
+    MPTL_LAUNCH(loss_backward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream)  \
+    (mptl_sink_of(dx, s->n), mptl_source_of(x, s->n), mptl_source_of(dy, 0), *targets, *s);         \
+    break;
+    MPTL_LOSSES(BACKWARD)
+#undef BACKWARD
+    default:
+      return MPTL_INVALID_VALUE;
+  }
   return mptl_launched();
 }

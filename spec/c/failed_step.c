@@ -91,7 +91,7 @@ static mptl_status step(training *t, uint32_t number, mptl_result *result) {
   for (int i = 0; i < BATCH * SIDE * SIDE * CHANNELS; i++) images[i] = (float)((i * 37 + (int)number) % 64) / 64 - 0.5f;
   for (int i = 0; i < BATCH; i++) labels[i] = i % CLASSES;
   mptl_update update = mptl_update_default(t->model->optimizer);
-  return mptl_program_step(t->program, images, labels, BATCH, number, &update, result);
+  return mptl_program_step(t->program, images, &(mptl_targets){.labels = labels}, BATCH, number, &update, result);
 }
 
 /* Of running statistics, a failed step's forward has done its part already. */

@@ -74,7 +74,7 @@ static int steps(training *t, mptl_program *program) {
     mptl_result result;
     for (int i = 0; i < BATCH * SIDE * SIDE * CHANNELS; i++) images[i] = (float)((i * 37 + n) % 64) / 64 - 0.5f;
     t->waited = n == 0;
-    CHECK(mptl_program_step(program, images, labels, BATCH, (uint32_t)n, &update, &result) == MPTL_OK);
+    CHECK(mptl_program_step(program, images, &(mptl_targets){.labels = labels}, BATCH, (uint32_t)n, &update, &result) == MPTL_OK);
     t->loss[n] = result.loss;
     sem_post(&t->stepped);
   }

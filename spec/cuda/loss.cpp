@@ -82,13 +82,15 @@ static void nll_forward(const value &x, const std::vector<int32_t> &labels, size
   mptl_sink sink = sink_of(&y, true);
   mptl_source source = x.source();
   mptl_loss got = {77, 77, 77};
-  CHECK(mptl_cuda_nll_loss_forward(&sink, &source, labels.data(), batch, classes, valid, &got, NULL) == 0, "forward is refused");
+  mptl_targets targets = {labels.data(), NULL};
+  mptl_loss_shape shape = {batch, classes, valid};
+  CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &got, NULL) == 0, "forward is refused");
   std::vector<float> losses(batch);
   int32_t correct = 0, bad = -1;
   double sum = 0;
   for (size_t r = 0; r < valid; r++) {
     bool known = labels[r] >= 0 && (size_t)labels[r] < classes;
-    losses[r] = known ? -x.x[r * classes + (size_t)labels[r]] : NAN;
+    losses[r] = known && !isnan(x.x[r * classes + (size_t)labels[r]]) ? -x.x[r * classes + (size_t)labels[r]] : NAN;
     correct += known && place_of_largest(&x.x[r * classes], classes) == (size_t)labels[r];
     if (!known && bad < 0) bad = (int32_t)r;
   }
@@ -107,8 +109,10 @@ static void nll_backward(const value &dy, const std::vector<int32_t> &labels, si
   size_t batch = labels.size();
   result dx = make_result(batch * classes, format, mode, accumulate, start);
   mptl_sink sink = sink_of(&dx, true);
-  mptl_source source = dy.source();
-  CHECK(mptl_cuda_nll_loss_backward(&sink, &source, labels.data(), batch, classes, NULL) == 0, "backward is refused");
+  mptl_source source = dy.source(), nothing = {NULL, 0, NULL};
+  mptl_targets targets = {labels.data(), NULL};
+  mptl_loss_shape shape = {batch, classes, batch};
+  CHECK(mptl_cuda_loss_backward(MPTL_OP_NLL_LOSS, &sink, &nothing, &source, &targets, &shape, NULL) == 0, "backward is refused");
   std::vector<float> want(batch * classes);
   for (size_t r = 0; r < batch; r++) want[r * classes + (size_t)labels[r]] = -dy.x[r];
   expect(&dx, want);
@@ -204,7 +208,9 @@ static void bad_labels(void) {
   mptl_sink sink = sink_of(&sum, true);
   mptl_source source = x.source();
   mptl_loss loss;
-  CHECK(mptl_cuda_nll_loss_forward(&sink, &source, labels.data(), batch, classes, batch, &loss, NULL) != 0,
+  mptl_targets targets = {labels.data(), NULL};
+  mptl_loss_shape shape = {batch, classes, batch};
+  CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &loss, NULL) != 0,
         "losses are not added to others");
 }
 

@@ -1,6 +1,5 @@
-/* log_softmax and nll_loss: a row of classes a sample. */
+/* log_softmax, and the losses: a row of classes a sample. */
 #include <math.h>
-#include <string.h>
 
 #include "backend/cpu/cpu.h"
 
@@ -46,43 +45,81 @@ static mptl_status softmax_backward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-/* One loss a sample, -x[label]; samples beyond the valid ones have loss 0. In order, so that the sum does not depend on threads. */
-static mptl_status nll_forward(const mptl_call *call) {
-  size_t c = classes(call);
+/* ---- Losses (kernels/losses.h) ---- */
+
+static mptl_loss_shape loss_shape(const mptl_call *call) {
+  return (mptl_loss_shape){.batch = (size_t)call->batch, .n = classes(call), .valid = (size_t)call->n_valid};
+}
+
+static size_t place_of_largest(const float *x, size_t n) {
+  size_t best = 0;
+  for (size_t k = 1; k < n; k++)
+    if (x[k] > x[best]) best = k;
+  return best;
+}
+
+/* Whether a sample's largest x is where its target says. */
+static bool is_correct(const mptl_targets *t, const mptl_loss_shape *s, size_t sample, const float *x) {
+  size_t target = t->labels != NULL ? (size_t)t->labels[sample] : place_of_largest(t->values + sample * s->n, s->n);
+  return place_of_largest(x, s->n) == target;
+}
+
+/* A loss's sum for a sample, and its gradients. */
+typedef double sum_fn(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample);
+typedef void gradients_fn(float *dx, const float *x, float dy, const mptl_targets *t, const mptl_loss_shape *s, size_t sample);
+
+/* One loss a sample; samples beyond the valid ones have loss 0. In order, so that the sum does not depend on threads. */
+static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
+  const mptl_loss_shape s = loss_shape(call);
   float *buffer = call->scratch;
   *call->loss = (mptl_loss){0};
-  for (int i = 0; i < call->batch; i++) {
-    const float *x = mptl_read(&call->in[0], (size_t)i * c, c, buffer);
-    float loss = 0.0f;
-    if (i < call->n_valid) {
-      int32_t label = call->labels[i];
-      size_t best = 0;
-      for (size_t k = 1; k < c; k++)
-        if (x[k] > x[best]) best = k;
-      loss = -x[label];
-      call->loss->correct += best == (size_t)label;
+  for (size_t i = 0; i < s.batch; i++) {
+    float loss = 0.0f, rounded;
+    if (i < s.valid) {
+      const float *x = mptl_read(&call->in[0], i * s.n, s.n, buffer);
+      loss = mptl_rounded_sum(sum(x, &call->targets, &s, i));
+      call->loss->correct += is_correct(&call->targets, &s, i, x);
     }
-    float rounded;
-    mptl_write(&call->y, (size_t)i, 1, &loss, call->y.stats);
-    rounded = *mptl_read(&(mptl_source){call->y.data, call->y.size, call->y.rounder}, (size_t)i, 1, &rounded);
-    if (i < call->n_valid) call->loss->sum += (double)rounded;
+    mptl_write(&call->y, i, 1, &loss, call->y.stats);
+    rounded = *mptl_read(&(mptl_source){call->y.data, call->y.size, call->y.rounder}, i, 1, &rounded);
+    if (i < s.valid) call->loss->sum += (double)rounded;
   }
   return MPTL_OK;
 }
 
-static void nll_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats) {
-  size_t c = classes(call), at = sample * c;
+/* A row of results, then the row of x where backward reads it. */
+static void loss_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats,
+                              gradients_fn *gradients) {
+  const mptl_loss_shape s = loss_shape(call);
+  size_t at = sample * s.n;
   float *dx = mptl_results(&call->dx[0], at, buffer), dy;
-  memset(dx, 0, c * sizeof *dx);
-  dx[call->labels[sample]] = -*mptl_read(&call->dy, sample, 1, &dy);
-  mptl_write(&call->dx[0], at, c, dx, stats);
+  const float *x = call->op->kind->backward_reads_in ? mptl_read(&call->in[0], at, s.n, buffer + s.n) : NULL;
+  gradients(dx, x, *mptl_read(&call->dy, sample, 1, &dy), &call->targets, &s, sample);
+  mptl_write(&call->dx[0], at, s.n, dx, stats);
 }
 
-static mptl_status nll_backward(const mptl_call *call) {
-  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, (size_t)call->batch, row_floats(call), nll_backward_row, &call->dx[0], 1);
-  return MPTL_OK;
-}
+#define LOSS(name, NAME)                                                                                             \
+  static double name##_sum(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample) {         \
+    double sum = -0.0;                                                                                               \
+    for (size_t k = 0; k < s->n; k++) sum += mptl_term_##name(x[k], mptl_target(t, s, sample, k), s->n);             \
+    return sum;                                                                                                      \
+  }                                                                                                                  \
+  static void name##_gradients(float *dx, const float *x, float dy, const mptl_targets *t, const mptl_loss_shape *s, \
+                               size_t sample) {                                                                      \
+    for (size_t k = 0; k < s->n; k++)                                                                                \
+      dx[k] = mptl_gradient_##name(x != NULL ? x[k] : 0.0f, mptl_target(t, s, sample, k), dy, s->n);                 \
+  }                                                                                                                  \
+  static mptl_status name##_forward(const mptl_call *call) { return loss_forward(call, name##_sum); }                \
+  static void name##_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats) {    \
+    loss_backward_row(call, sample, buffer, stats, name##_gradients);                                                \
+  }                                                                                                                  \
+  static mptl_status name##_backward(const mptl_call *call) {                                                        \
+    if (mptl_wanted(&call->dx[0]))                                                                                   \
+      mptl_run_rows(call, (size_t)call->batch, row_floats(call), name##_backward_row, &call->dx[0], 1);              \
+    return MPTL_OK;                                                                                                  \
+  }                                                                                                                  \
+  const mptl_cpu_op mptl_cpu_##name = {.scratch_bytes = scratch_bytes, .forward = name##_forward, .backward = name##_backward};
+MPTL_LOSSES(LOSS)
 
 const mptl_cpu_op mptl_cpu_log_softmax = {
     .scratch_bytes = scratch_bytes, .forward = softmax_forward, .backward = softmax_backward};
-const mptl_cpu_op mptl_cpu_nll_loss = {.scratch_bytes = scratch_bytes, .forward = nll_forward, .backward = nll_backward};

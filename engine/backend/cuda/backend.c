@@ -36,7 +36,8 @@ static void check_addresses(const mptl_call *c) {
   mptl_cuda_address(d, c->weights.exponents);
   mptl_cuda_address(d, c->saved);
   mptl_cuda_address(d, c->scratch);
-  mptl_cuda_address(d, c->labels);
+  mptl_cuda_address(d, c->targets.labels);
+  mptl_cuda_address(d, c->targets.values);
   mptl_cuda_address(d, c->loss);
 }
 

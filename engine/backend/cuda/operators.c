@@ -93,17 +93,26 @@ static mptl_status softmax_backward(const mptl_call *call) {
                                                                        classes(call), stream(call)));
 }
 
-static mptl_status nll_forward(const mptl_call *call) {
-  return MPTL_CUDA_LAUNCH(device(call),
-                          mptl_cuda_nll_loss_forward(&call->y, &call->in[0], call->labels, (size_t)call->batch, classes(call),
-                                                     (size_t)call->n_valid, call->loss, stream(call)));
+static mptl_loss_shape loss_shape(const mptl_call *call) {
+  return (mptl_loss_shape){.batch = (size_t)call->batch, .n = classes(call), .valid = (size_t)call->n_valid};
 }
 
-static mptl_status nll_backward(const mptl_call *call) {
-  if (!call->dx[0].wanted) return MPTL_OK;
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_nll_loss_backward(&call->dx[0], &call->dy, call->labels, (size_t)call->batch,
-                                                                    classes(call), stream(call)));
+static mptl_status loss_forward(const mptl_call *call) {
+  mptl_loss_shape shape = loss_shape(call);
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_forward(call->op->kind->id, &call->y, &call->in[0], &call->targets, &shape,
+                                                               call->loss, stream(call)));
 }
+
+static mptl_status loss_backward(const mptl_call *call) {
+  mptl_loss_shape shape = loss_shape(call);
+  if (!call->dx[0].wanted) return MPTL_OK;
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_backward(call->op->kind->id, &call->dx[0], &call->in[0], &call->dy,
+                                                                &call->targets, &shape, stream(call)));
+}
+
+#define LOSS(name, NAME) const mptl_cuda_row mptl_cuda_op_##name = {.forward = loss_forward, .backward = loss_backward};
+MPTL_LOSSES(LOSS)
+#undef LOSS
 
 const mptl_cuda_row mptl_cuda_op_avgpool = {.forward = avgpool_forward, .backward = avgpool_backward};
 const mptl_cuda_row mptl_cuda_op_mean = {.forward = avgpool_forward, .backward = avgpool_backward};
@@ -111,4 +120,3 @@ const mptl_cuda_row mptl_cuda_op_maxpool = {.prepare = maxpool_prepare, .forward
 const mptl_cuda_row mptl_cuda_op_concat = {.forward = concat_forward, .backward = concat_backward};
 const mptl_cuda_row mptl_cuda_op_slice = {.forward = slice_forward, .backward = slice_backward};
 const mptl_cuda_row mptl_cuda_op_log_softmax = {.forward = softmax_forward, .backward = softmax_backward};
-const mptl_cuda_row mptl_cuda_op_nll_loss = {.forward = nll_forward, .backward = nll_backward};

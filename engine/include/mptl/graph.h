@@ -74,7 +74,9 @@ typedef struct mptl_op {
 } mptl_op;
 
 typedef struct mptl_graph {
-  int n_ops, n_values, n_params;
+  int n_ops, n_values, n_params, n_outputs;
+  int loss;     /* the operator that is the loss; -1: there is none yet */
+  int *outputs; /* values that are read after a step: mptl_graph_mark_output */
   mptl_op *ops; /* in execution order */
   mptl_value *values;
   mptl_param *params;
@@ -89,6 +91,8 @@ struct mptl_op_kind {
   bool follows_inputs;           /* `amp`: low when all inputs are low */
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
   bool keeps_places;             /* flat values only; output elements are in memory where the input's are */
+  bool loss;                     /* a number for each sample, of its input and the sample's targets (kernels/losses.h) */
+  const char *metric;            /* of a loss: what it counts of the samples */
   bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */
@@ -122,6 +126,12 @@ MPTL_API mptl_status mptl_graph_input(mptl_graph *graph, int *value, mptl_shape 
 
 /* A view of a value with another shape of as many elements: flatten. No operator. */
 MPTL_API mptl_status mptl_graph_view(mptl_graph *graph, int *value, int of, mptl_shape shape);
+
+/* Has a value kept to be read after a step, as the loss and its inputs are. */
+MPTL_API mptl_status mptl_graph_mark_output(mptl_graph *graph, int value);
+
+/* Whether an operator's output is read after a step. */
+MPTL_API bool mptl_graph_is_output(const mptl_graph *graph, int op);
 
 /* How a parameter (by name) is to be initialised; the default is PyTorch's for the layer. */
 MPTL_API mptl_status mptl_graph_set_init(mptl_graph *graph, const char *param, mptl_init init);

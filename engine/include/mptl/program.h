@@ -8,6 +8,7 @@
 #define MPTL_PROGRAM_H
 
 #include "kernels/exponents.h"
+#include "kernels/losses.h"
 #include "mptl/device.h"
 #include "mptl/graph.h"
 #include "mptl/optimizer.h"
@@ -69,6 +70,9 @@ typedef enum mptl_compute_setting {
                         products are not the same */
 } mptl_compute_setting;
 
+/* What a batch's targets are: a label for each sample, or a number for each of its outputs. */
+typedef enum mptl_target_type { MPTL_LABELS, MPTL_VALUES } mptl_target_type;
+
 typedef struct mptl_program_options {
   int batch;           /* samples a step */
   bool train;          /* with backward; batch norm by batch statistics. Else by running statistics. */
@@ -76,6 +80,7 @@ typedef struct mptl_program_options {
   mptl_compute_setting compute;
   bool keep_all; /* give every output and gradient memory of its own, so that mptl_program_read sees it */
   mptl_value_storage storage;
+  mptl_target_type targets;        /* what the samples' targets are */
   mptl_rounding_mode rounding;     /* of every tensor */
   uint64_t seed;                   /* of stochastic rounding and dropout */
   mptl_workspace *workspace;       /* shared with other programs on the device, borrowed; NULL: one of its own */
@@ -83,7 +88,7 @@ typedef struct mptl_program_options {
   const mptl_optimizer *optimizer; /* likewise; NULL: SGD */
 } mptl_program_options;
 
-/* The graph must end in one nll_loss. The assignment is read at every step, so that promotions are seen at once. Model and
+/* The graph must have a loss. The assignment is read at every step, so that promotions are seen at once. Model and
  * assignment are borrowed and must outlive the program. */
 MPTL_API mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
                                          const mptl_program_options *options);
@@ -91,15 +96,16 @@ MPTL_API void mptl_program_destroy(mptl_program *program);
 
 typedef struct mptl_result {
   double loss;  /* sum of the samples' losses (rounded, as the assignment says) */
-  int correct;  /* samples whose largest output is their label's */
+  int correct;  /* samples whose largest output is their label's, or where their largest target is */
   int count;    /* samples */
   bool applied; /* mptl_program_step: the update was made (gradients were finite) */
 } mptl_result;
 
-/* Forward on n samples: images in NHWC, labels in 0 .. outputs - 1. A training program takes exactly its batch, an evaluating one
+/* Forward on n samples: images in NHWC, targets as the program's options say: labels in 0 .. outputs - 1, or as many values for each sample
+ * as the loss's input has, in its order. A training program takes exactly its batch, an evaluating one
  * at most that. step numbers the random bits of stochastic rounding and dropout. */
-MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
-                                          mptl_result *result);
+MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images, const mptl_targets *targets, int n,
+                                          uint32_t step, mptl_result *result);
 
 /* Backward of the last forward: the gradient of loss_scale * mean loss, into the model's grads. *finite is false when a
  * gradient overflowed or held inf or NaN. */
@@ -120,8 +126,8 @@ MPTL_API mptl_update mptl_update_default(const mptl_optimizer *optimizer);
 MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
 
 /* Forward, backward and update. */
-MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const int32_t *labels, int n, uint32_t step,
-                                       const mptl_update *update, mptl_result *result);
+MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const mptl_targets *targets, int n,
+                                       uint32_t step, const mptl_update *update, mptl_result *result);
 
 /* Operators run in stages: pointwise ones together with the pointwise consumer of their output (batch norm, add, ReLU). The operator with
  * which an operator's stage ends. */
@@ -200,7 +206,7 @@ typedef struct mptl_memory_plan {
   size_t images;     /* the batch that a step reads: the caller's */
   size_t parameters; /* masters, buffers, optimizer state, gradients */
   size_t state;      /* what operators keep beside their outputs: statistics of batch normalisation */
-  size_t record;     /* what a step tells: its loss, the statistics of each tensor; and its labels */
+  size_t record;     /* what a step reports: its loss, the statistics of each tensor; and its targets */
   size_t arena;      /* outputs, gradients of outputs, by lifetime */
   size_t saved;      /* of arena and state: what lives from forward to backward */
   size_t scratch;    /* of the stage that needs most: rounded parameters, operands and results of matrix products */
