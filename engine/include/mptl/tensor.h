@@ -31,9 +31,6 @@ MPTL_API mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *d
 /* The same in a device's memory. */
 mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims);
 
-/* Another tensor over the same storage, offset elements into base; numel must fit. */
-MPTL_API mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims);
-
 MPTL_API void mptl_tensor_retain(mptl_tensor *tensor);
 MPTL_API void mptl_tensor_release(mptl_tensor *tensor); /* NULL is allowed */
 MPTL_API size_t mptl_tensor_numel(const mptl_tensor *tensor);
