@@ -15,13 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Writes the directory of this program to dir (of PATH_MAX bytes); returns 0, or -1 when it cannot be told. */
-static int program_dir(char *dir) {
+/* Writes the directory of this program to dir; returns 0, or -1 when the system does not report
+ * it. */
+static int program_dir(char dir[PATH_MAX]) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
   if (n < 0) return -1;
   path[n] = '\0';
-  strcpy(dir, dirname(path));
+  snprintf(dir, PATH_MAX, "%s", dirname(path));
   return 0;
 }
 

@@ -130,10 +130,10 @@ static mptl_status find_files(file_list *list, const char *dir, const cifar_layo
   size_t longest = sizeof list->dir - strlen(layout->subdir) - 2;
   if (strlen(dir) > longest)
     return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %zu are accepted", strlen(dir), longest);
-  strcpy(list->dir, dir);
+  snprintf(list->dir, sizeof list->dir, "%s", dir);
   MPTL_TRY(list_files(list, layout, split));
   if (list->count > 0) return MPTL_OK;
-  strcat(strcat(list->dir, "/"), layout->subdir);
+  snprintf(list->dir, sizeof list->dir, "%s/%s", dir, layout->subdir);
   return list_files(list, layout, split);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,11 +32,14 @@ typedef struct reader {
 
 static mptl_status no_memory(void) { return mptl_fail(MPTL_ENOMEM, "no memory for its header"); }
 
-/* A name for messages: no control characters, and not too long. */
-static const char *shown(char out[104], mptl_text name) {
-  size_t n = name.size < 100 ? name.size : 100;
+/* Room for a name in messages: at most LONGEST_SHOWN bytes of it, then "...", then a zero. */
+enum { LONGEST_SHOWN = 100, SHOWN_SIZE = LONGEST_SHOWN + 4 };
+
+/* Writes a name for messages to out, cut off when it is long, with ? for control characters. */
+static const char *shown(char out[SHOWN_SIZE], mptl_text name) {
+  size_t n = name.size < LONGEST_SHOWN ? name.size : LONGEST_SHOWN;
   for (size_t i = 0; i < n; i++) out[i] = (unsigned char)name.bytes[i] < 0x20 || name.bytes[i] == 0x7f ? '?' : name.bytes[i];
-  strcpy(out + n, name.size > n ? "..." : "");
+  snprintf(out + n, SHOWN_SIZE - n, "%s", name.size > n ? "..." : "");
   return out;
 }
 
@@ -47,7 +51,7 @@ static mptl_status take_text(reader *r, mptl_text *text) { return mptl_json_stri
 
 static mptl_status take_dtype(reader *r, mptl_safetensor *t) {
   mptl_text text;
-  char name[104];
+  char name[SHOWN_SIZE];
   MPTL_TRY(take_text(r, &text));
   for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
     t->dtype = dtypes[i].name;
@@ -134,7 +138,7 @@ static mptl_status take_metadata(reader *r) {
 static mptl_status take_entry(reader *r, bool *has_metadata) {
   mptl_safetensors *file = r->file;
   mptl_text name;
-  char text[104];
+  char text[SHOWN_SIZE];
   MPTL_TRY(take_text(r, &name));
   MPTL_TRY(mptl_json_take(&r->json, ':'));
   if (is(name, "__metadata__")) {
@@ -180,7 +184,7 @@ static int by_name(const void *a, const void *b) {
 
 static int by_key(const void *a, const void *b) { return compare_texts(*(const mptl_text *)a, *(const mptl_text *)b); }
 
-static int by_place(const void *a, const void *b) {
+static int by_offsets(const void *a, const void *b) {
   const mptl_safetensor *x = a, *y = b;
   if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
   if (x->end != y->end) return x->end < y->end ? -1 : 1;
@@ -188,7 +192,7 @@ static int by_place(const void *a, const void *b) {
 }
 
 static mptl_status check_names(mptl_safetensors *file) {
-  char text[104];
+  char text[SHOWN_SIZE];
   if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_name);
   for (size_t i = 1; i < file->count; i++)
     if (by_name(&file->tensors[i - 1], &file->tensors[i]) == 0)
@@ -214,7 +218,7 @@ static mptl_status count_bytes(uint64_t *bytes, const mptl_safetensor *t) {
   return MPTL_OK;
 }
 
-static mptl_status check_place(const mptl_safetensor *t, uint64_t expected) {
+static mptl_status check_offsets(const mptl_safetensor *t, uint64_t expected) {
   uint64_t bytes = 0;
   MPTL_TRY(count_bytes(&bytes, t));
   if (t->end < t->begin || t->end - t->begin != bytes)
@@ -225,12 +229,13 @@ static mptl_status check_place(const mptl_safetensor *t, uint64_t expected) {
   return MPTL_OK;
 }
 
-static mptl_status check_places(mptl_safetensors *file, size_t header_size, uint64_t data_size) {
-  char text[104];
+/* Sorts the tensors by their offsets, and checks that they fill the data without gaps. */
+static mptl_status check_data(mptl_safetensors *file, size_t header_size, uint64_t data_size) {
+  char text[SHOWN_SIZE];
   uint64_t expected = 0, before = 8 + (uint64_t)header_size;
-  if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_place);
+  if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_offsets);
   for (size_t i = 0; i < file->count; i++) {
-    mptl_status status = check_place(&file->tensors[i], expected);
+    mptl_status status = check_offsets(&file->tensors[i], expected);
     if (status != MPTL_OK) return mptl_fail_in(status, "tensor %s", shown(text, file->tensors[i].name));
     expected = file->tensors[i].end;
   }
@@ -254,7 +259,7 @@ mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, s
   for (size_t i = 0; i < file->count; at += file->tensors[i++].rank)
     if (file->tensors[i].rank > 0) file->tensors[i].shape = file->sizes + at;
   if (status == MPTL_OK) status = check_names(file);
-  if (status == MPTL_OK) status = check_places(file, size, data_size);
+  if (status == MPTL_OK) status = check_data(file, size, data_size);
   if (status != MPTL_OK) mptl_safetensors_free(file);
   return status;
 }
