@@ -110,12 +110,7 @@ static void fail_write(lua_State *L, const char *path) {
   bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
 }
 
-static int close_stream(lua_State *L) {
-  luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
-  return luaL_fileresult(L, fclose(file->f) == 0, NULL);
-}
-
-/* The current entry's archive. */
+/* The archive, which must have a current entry. */
 static struct archive *check_entry(lua_State *L) {
   archive_box *box;
   struct archive *archive = check_archive(L, &box);
@@ -152,12 +147,10 @@ static int archive_save(lua_State *L) {
   lua_Integer limit = luaL_checkinteger(L, 3), total = 0;
   size_t n;
   char block[BLOCK_SIZE];
-  luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0); /* Lua closes it if an error comes */
-  *file = (luaL_Stream){0};
-  luaL_setmetatable(L, LUA_FILEHANDLE);
+  luaL_Stream *file = bind_push_stream(L); /* Lua closes it after an error */
   file->f = fopen(path, "wbe");
   if (file->f == NULL) fail_write(L, path);
-  file->closef = close_stream;
+  file->closef = bind_close_stream;
   while ((n = read_block(L, archive, block, &total, limit)) > 0)
     if (fwrite(block, 1, n, file->f) != n) fail_write(L, path);
   if (fflush(file->f) != 0 || fsync(fileno(file->f)) != 0) fail_write(L, path);

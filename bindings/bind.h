@@ -40,8 +40,9 @@ void bind_set_number(lua_State *L, const char *field, lua_Number value);
 void bind_set_boolean(lua_State *L, const char *field, int value);
 void bind_set_string(lua_State *L, const char *field, const char *value);
 
-/* Pushes a list of integers. */
+/* Push a list of integers, or of numbers. */
 void bind_push_integers(lua_State *L, const int64_t *values, int n);
+void bind_push_numbers(lua_State *L, const float *values, size_t n);
 
 /* Makes the metatable of a userdata type: its methods (those named __X become the metatable's) and its finaliser, which must accept a
  * half-made object. */
@@ -118,7 +119,11 @@ void mptl_bind_safetensors(lua_State *L);
 void mptl_bind_process(lua_State *L);
 void mptl_bind_editline(lua_State *L);
 
-/* The descriptor of a file of Lua's that is open. */
-int bind_check_file(lua_State *L, int arg);
+/* Files of Lua's io library. check returns the descriptor of an open one. push pushes one that is
+ * not open yet, so that no error can leave a file open; whoever opens it sets f, and closef to
+ * bind_close_stream. */
+int bind_check_file(lua_State *L, int arg); /* bindings/files.c */
+luaL_Stream *bind_push_stream(lua_State *L);
+int bind_close_stream(lua_State *L);
 
 #endif

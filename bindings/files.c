@@ -21,7 +21,7 @@
 #include "core/lock.h"
 #include "mptl/file.h"
 
-static int close_stream(lua_State *L) {
+int bind_close_stream(lua_State *L) {
   luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
   return luaL_fileresult(L, fclose(file->f) == 0, NULL);
 }
@@ -32,8 +32,7 @@ int bind_check_file(lua_State *L, int arg) {
   return fileno(file->f);
 }
 
-/* Pushes a file of Lua's that is not open yet, so that no error leaves one open. */
-static luaL_Stream *push_stream(lua_State *L) {
+luaL_Stream *bind_push_stream(lua_State *L) {
   luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0);
   *file = (luaL_Stream){0};
   luaL_setmetatable(L, LUA_FILEHANDLE);
@@ -48,13 +47,13 @@ static bool adopt(luaL_Stream *file, int fd, const char *mode) {
     errno = ENOMEM;
     return false;
   }
-  file->closef = close_stream;
+  file->closef = bind_close_stream;
   return true;
 }
 
 static int files_open(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  luaL_Stream *file = push_stream(L);
+  luaL_Stream *file = bind_push_stream(L);
   int fd;
   if (mptl_file_open(&fd, NULL, path) != MPTL_OK) {
     lua_pushnil(L);
@@ -69,7 +68,7 @@ static bool is_held(int error) { return error == EAGAIN || error == EACCES; }
 
 static int files_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  luaL_Stream *file = push_stream(L);
+  luaL_Stream *file = bind_push_stream(L);
   int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (fd < 0 || !adopt(file, fd, "r+")) bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};

@@ -47,12 +47,7 @@ static int format_describe(lua_State *L) {
 }
 
 static int format_names(lua_State *L) {
-  lua_newtable(L);
-  const char *name;
-  for (size_t i = 0; (name = mptl_format_name(i)) != NULL; i++) {
-    lua_pushstring(L, name);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  bind_push_names(L, mptl_format_name);
   return 1;
 }
 

@@ -118,17 +118,9 @@ static void push_stats(lua_State *L, const rounded *r) {
   bind_set_string(L, "format", mptl_format_print(r->options.rounder.format, name, sizeof name));
 }
 
-static void push_list(lua_State *L, const float *x, size_t n) {
-  lua_createtable(L, (int)n, 0);
-  for (size_t i = 0; i < n; i++) {
-    lua_pushnumber(L, (lua_Number)x[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
-}
-
 static int round_values(lua_State *L) {
   rounded r = round_arguments(L);
-  if (lua_type(L, 1) == LUA_TTABLE) push_list(L, r.y->data, r.n);
+  if (lua_type(L, 1) == LUA_TTABLE) bind_push_numbers(L, r.y->data, r.n);
   push_stats(L, &r);
   return 2;
 }
@@ -159,7 +151,7 @@ static int decode_values(lua_State *L) {
   bind_check(L, mptl_tensor_create(&y, 1, &n));
   bind_push_tensor(L, y);
   mptl_decode_f32(y->data, codes, (size_t)n, &rounder);
-  push_list(L, y->data, (size_t)n);
+  bind_push_numbers(L, y->data, (size_t)n);
   return 1;
 }
 

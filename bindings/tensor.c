@@ -103,12 +103,7 @@ static int tensor_numel(lua_State *L) {
 
 static int tensor_totable(lua_State *L) {
   mptl_tensor *t = bind_host_tensor(L, 1);
-  size_t n = mptl_tensor_numel(t);
-  lua_createtable(L, (int)n, 0);
-  for (size_t i = 0; i < n; i++) {
-    lua_pushnumber(L, (lua_Number)t->data[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  bind_push_numbers(L, t->data, mptl_tensor_numel(t));
   return 1;
 }
 

@@ -11,11 +11,13 @@
 #include <unistd.h>
 
 #include "data/images.h"
+#include "core/memory.h"
 #include "mptl/file.h"
 
 typedef struct names { /* texts, each of its own memory */
   char **list;
-  int64_t count, capacity;
+  int64_t count;
+  size_t capacity;
 } names;
 
 typedef struct folder {
@@ -29,15 +31,7 @@ typedef struct folder {
 static const char *const split_dirs[] = {"train", "val"};
 
 static mptl_status names_add(names *n, char *text) {
-  if (text != NULL && n->count == n->capacity) {
-    int64_t capacity = n->capacity == 0 ? 64 : 2 * n->capacity;
-    char **list = realloc(n->list, (size_t)capacity * sizeof *list);
-    if (list != NULL) {
-      n->list = list;
-      n->capacity = capacity;
-    }
-  }
-  if (text == NULL || n->count == n->capacity) {
+  if (text == NULL || !mptl_grow(&n->list, &n->capacity, (size_t)n->count, sizeof *n->list)) {
     free(text);
     return mptl_fail(MPTL_ENOMEM, "no memory for the names of images");
   }
