@@ -89,7 +89,7 @@ static const char *entry_name(struct archive_entry *entry) {
   return name != NULL ? name : archive_entry_pathname(entry);
 }
 
-static int archive_step(lua_State *L) {
+static int archive_next(lua_State *L) {
   archive_box *box;
   struct archive *archive = check_archive(L, &box);
   box->entry = NULL;
@@ -174,7 +174,7 @@ static int archive_gc(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"next", archive_step}, {"read", archive_read},  {"save", archive_save}, {"done", archive_done},
+    {"next", archive_next}, {"read", archive_read},  {"save", archive_save}, {"done", archive_done},
     {"close", archive_gc},  {"__close", archive_gc}, {NULL, NULL},
 };
 

@@ -187,7 +187,7 @@ static int loader_new(lua_State *L) {
   const mptl_dataset *dataset = check_dataset(L, 1);
   bind_check_fields(L, 2, fields);
   mptl_loader_options o = {.std = {1, 1, 1}};
-  o.batch = field_int(L, 2, "batch", 128);
+  o.batch_size = field_int(L, 2, "batch", 128);
   o.threads = field_int(L, 2, "threads", 0);
   o.slots = field_int(L, 2, "slots", 0);
   o.shuffle = bind_opt_boolean(L, 2, "shuffle", 0);
@@ -214,7 +214,7 @@ static loader_box *check_loader(lua_State *L, int index) {
 
 const mptl_batch *bind_check_batch(lua_State *L, int index) {
   const mptl_batch *batch = &check_loader(L, index)->batch;
-  if (batch->n == 0) luaL_error(L, "loader: no current batch, loader:next() has to give one first");
+  if (batch->n == 0) luaL_error(L, "loader: no current batch, call loader:next() first");
   return batch;
 }
 

@@ -30,9 +30,10 @@ static inline MPTL_HD mptl_key mptl_make_key(uint64_t seed, uint32_t purpose, ui
   return key;
 }
 
-/* The four words of Philox4x32-10 for a counter; plane picks one of two independent sequences of an index. */
-static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t block, uint32_t plane) {
-  uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32) | plane << 31, c2 = key.stream, c3 = key.step;
+/* Computes the four words of Philox4x32-10 for a counter; plane selects one of two independent
+ * sequences. */
+static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t counter, uint32_t plane) {
+  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32) | plane << 31, c2 = key.stream, c3 = key.step;
   uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
   for (int round = 0; round < 10; round++) {
     uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;

@@ -51,7 +51,7 @@ describe("loader", function()
   end)
 
   it("normalises as (p/255 - mean) / std, channels last", function()
-    local image = files.record({ 1 }, function(c, y, x) return ({ 0, 128, 255 })[c + 1] - (c > 0 and y == 1 and x or 0) end)
+    local image = files.entry({ 1 }, function(c, y, x) return ({ 0, 128, 255 })[c + 1] - (c > 0 and y == 1 and x or 0) end)
     files.write(dir .. "/data_batch_1.bin", image)
     local loader = core.loader(core.dataset_cifar{ path = dir }, { batch = 1, mean = MEAN, std = STD })
     loader:start(0)

@@ -16,7 +16,7 @@ describe("data sets", function()
 
   describe("CIFAR-10", function()
     it("is read from files in the directory itself, planes in order", function()
-      local pattern = files.record({ 3 }, function(c, y, x) return c * 64 + y + (x == 5 and 1 or 0) end)
+      local pattern = files.entry({ 3 }, function(c, y, x) return c * 64 + y + (x == 5 and 1 or 0) end)
       write(dir .. "/data_batch_1.bin", pattern, flat(9, 7))
       local ds = cifar{}
       assert.equal(2, ds:count())
@@ -68,7 +68,7 @@ describe("data sets", function()
       assert.equal(4, cifar{ limit = 100 }:count())
     end)
 
-    it("holds more records than are read at once", function()
+    it("may have more records than are read at once", function()
       local records = {}
       for i = 0, 599 do records[i + 1] = flat(i % 10, i % 251) end
       write(dir .. "/data_batch_1.bin", table.concat(records))

@@ -10,8 +10,8 @@ enum { MPTL_AUGMENT_CROP = 0, MPTL_AUGMENT_SYNTHETIC_TRAIN = 1, MPTL_AUGMENT_SYN
 /* A data set in memory of min(count, limit) images, images and labels not filled in yet. */
 mptl_status mptl_dataset_allocate(mptl_dataset **dataset, int64_t count, int classes, int side, mptl_split split, int64_t limit);
 
-/* The place among d->encoded of the data set's image index. */
-int64_t mptl_dataset_place(const mptl_dataset *d, int32_t index);
+/* The number, among d->encoded, of the data set's image number index. */
+int64_t mptl_dataset_index(const mptl_dataset *d, int32_t index);
 
 /* "training" or "test", for messages. */
 const char *mptl_split_name(mptl_split split);

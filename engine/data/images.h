@@ -4,16 +4,16 @@
 
 #include "mptl/images.h"
 
-typedef struct mptl_images_kind {
+typedef struct mptl_images_reader {
   const char *(*class_name)(const mptl_images *images, int label);
   int32_t (*label)(const mptl_images *images, int64_t i);
   const char *(*name)(const mptl_images *images, int64_t i);
   mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* by any number of threads at once */
   void (*destroy)(mptl_images *images);
-} mptl_images_kind;
+} mptl_images_reader;
 
 struct mptl_images {
-  const mptl_images_kind *kind;
+  const mptl_images_reader *reader;
   int64_t count;
   int classes;
   char *where; /* freed by the kind's destroy */

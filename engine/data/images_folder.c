@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/images.h"
 #include "core/memory.h"
 #include "mptl/file.h"
+#include "data/images.h"
 
 typedef struct names { /* texts, each of its own memory */
   char **list;
@@ -193,7 +193,7 @@ static void folder_destroy(mptl_images *images) {
   free(f);
 }
 
-static const mptl_images_kind folder_kind = {
+static const mptl_images_reader folder_reader = {
     .class_name = folder_class_name,
     .label = folder_label,
     .name = folder_name,
@@ -226,7 +226,7 @@ mptl_status mptl_images_open_folder(mptl_images **images, const char *dir, mptl_
   *images = NULL;
   folder *f = calloc(1, sizeof *f);
   if (f == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", dir);
-  f->base.kind = &folder_kind;
+  f->base.reader = &folder_reader;
   f->root = -1;
   mptl_status status = open_folder(f, dir, split);
   if (status == MPTL_OK)

@@ -68,7 +68,7 @@ static void packed_destroy(mptl_images *images) {
   free(p);
 }
 
-static const mptl_images_kind packed_kind = {
+static const mptl_images_reader packed_reader = {
     .class_name = packed_class_name,
     .label = packed_label,
     .name = packed_name,
@@ -173,7 +173,7 @@ mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl
     free(where);
     return mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
   }
-  p->base.kind = &packed_kind;
+  p->base.reader = &packed_reader;
   p->base.where = where;
   p->file = -1;
   mptl_status status = open_packed(p, path, split);

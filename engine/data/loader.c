@@ -82,8 +82,8 @@ struct mptl_loader {
 };
 
 static int batch_count(const mptl_loader *l, int64_t batch) {
-  int64_t left = l->dataset->count - batch * l->options.batch;
-  return left < l->options.batch ? (int)left : l->options.batch;
+  int64_t left = l->dataset->count - batch * l->options.batch_size;
+  return left < l->options.batch_size ? (int)left : l->options.batch_size;
 }
 
 static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *result) {
@@ -91,7 +91,7 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   int first = piece * l->piece, end = s->n - first < l->piece ? s->n : first + l->piece;
   *result = (outcome){.status = MPTL_OK};
   for (int i = first; i < end; i++) {
-    int32_t index = l->order[batch * l->options.batch + i];
+    int32_t index = l->order[batch * l->options.batch_size + i];
     float *image = s->images + (size_t)i * mptl_image_size(l->dataset);
     mptl_status status = mptl_sample(w->sampler, image, index, &l->table, l->options.augment, l->options.seed, l->epoch);
     s->labels[i] = status == MPTL_OK ? l->dataset->labels[index] : BAD;
@@ -105,8 +105,8 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   }
 }
 
-/* Whether image a's failure is to be told rather than image b's. */
-static bool told_before(const outcome *a, const slot *b) {
+/* Whether the batch's message comes from a, rather than from what b has. */
+static bool comes_before(const outcome *a, const slot *b) {
   if (b->bad == 0) return true;
   bool a_contents = a->status == MPTL_EDATA, b_contents = b->status == MPTL_EDATA;
   return a_contents == b_contents ? a->first_bad < b->first_bad : b_contents;
@@ -114,7 +114,7 @@ static bool told_before(const outcome *a, const slot *b) {
 
 static void add_outcome(slot *s, const outcome *result) {
   if (result->bad == 0) return;
-  if (told_before(result, s)) {
+  if (comes_before(result, s)) {
     s->first_bad = result->first_bad;
     s->status = result->status;
     memcpy(s->why, result->why, sizeof s->why);
@@ -122,8 +122,8 @@ static void add_outcome(slot *s, const outcome *result) {
   s->bad += result->bad;
 }
 
-/* Closes the gaps that bad images leave. */
-static void take_out_bad(slot *s, size_t image_size) {
+/* Removes the bad images from a batch. */
+static void remove_bad(slot *s, size_t image_size) {
   int kept = 0;
   for (int i = 0; i < s->n; i++) {
     if (s->labels[i] == BAD) continue;
@@ -174,7 +174,7 @@ static void *worker(void *argument) {
     add_outcome(s, &result);
     l->busy--;
     if (--s->pieces == 0) {
-      if (s->bad > 0) take_out_bad(s, mptl_image_size(l->dataset));
+      if (s->bad > 0) remove_bad(s, mptl_image_size(l->dataset));
       s->ready = batch;
     }
     if (s->pieces == 0 || l->busy == 0) pthread_cond_signal(&l->done);
@@ -184,16 +184,16 @@ static void *worker(void *argument) {
 }
 
 static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *dataset) {
-  return (size_t)o->batch * mptl_image_size(dataset) * sizeof(float);
+  return (size_t)o->batch_size * mptl_image_size(dataset) * sizeof(float);
 }
 
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
-  if (o->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch);
-  if (o->batch > dataset->count)
-    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch, mptl_split_name(dataset->split),
-                     (long long)dataset->count, dataset->count == 1 ? "" : "s");
+  if (o->batch_size < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch_size);
+  if (o->batch_size > dataset->count)
+    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch_size,
+                     mptl_split_name(dataset->split), (long long)dataset->count, dataset->count == 1 ? "" : "s");
   if (o->threads < 1 || o->threads > MAX_THREADS)
     return mptl_fail(MPTL_EINVAL, "loader threads: %d, accepted are 1 to %d", o->threads, MAX_THREADS);
   if (o->slots == 0) o->slots = batch_bytes(o, dataset) > MANY_BYTES ? 2 : 4;
@@ -208,7 +208,7 @@ static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dat
 }
 
 static bool allocate(mptl_loader *l) {
-  size_t batch = (size_t)l->options.batch;
+  size_t n = (size_t)l->options.batch_size;
   l->order = malloc((size_t)l->dataset->count * sizeof *l->order);
   l->workers = calloc((size_t)l->options.threads, sizeof *l->workers);
   l->slots = calloc((size_t)l->options.slots, sizeof *l->slots);
@@ -216,8 +216,8 @@ static bool allocate(mptl_loader *l) {
   for (int i = 0; i < l->options.slots; i++) {
     slot *s = &l->slots[i];
     s->images = mptl_device_host_alloc(l->options.device, batch_bytes(&l->options, l->dataset));
-    s->labels = malloc(batch * sizeof *s->labels);
-    s->indices = malloc(batch * sizeof *s->indices);
+    s->labels = malloc(n * sizeof *s->labels);
+    s->indices = malloc(n * sizeof *s->indices);
     if (s->images == NULL || s->labels == NULL || s->indices == NULL) return false;
   }
   for (int i = 0; i < l->options.threads; i++) {
@@ -246,7 +246,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   mptl_loader *l = calloc(1, sizeof *l);
   if (l == NULL) return mptl_fail(MPTL_ENOMEM, "loader: no memory");
   l->dataset = dataset;
-  l->batches = (dataset->count + (o.drop_last ? 0 : o.batch - 1)) / o.batch;
+  l->batches = (dataset->count + (o.drop_last ? 0 : o.batch_size - 1)) / o.batch_size;
   if (o.slots > l->batches) o.slots = (int)l->batches;
   l->options = o;
   mptl_device_retain(o.device);
@@ -258,7 +258,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   pthread_cond_init(&l->done, NULL);
   mptl_status status = MPTL_OK;
   if (!allocate(l))
-    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots, o.batch);
+    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots, o.batch_size);
   else if (!start_workers(l))
     status = mptl_fail(MPTL_ENOMEM, "loader: only %d of %d threads could be started", l->running, o.threads);
   if (status == MPTL_OK)

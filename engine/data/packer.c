@@ -24,8 +24,8 @@ typedef struct added {     /* an image that was added */
 } added;
 
 typedef struct added_class {
-  uint32_t name; /* where it begins in the texts */
-  uint32_t came; /* its place in the order in which the classes came */
+  uint32_t name;  /* where it begins in the texts */
+  uint32_t index; /* among the classes in the order in which they were added */
 } added_class;
 
 struct mptl_packer {
@@ -75,7 +75,7 @@ static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name)
   }
   if (!mptl_grow(&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
   MPTL_TRY(add_text(p, &p->classes[p->class_count].name, name, "", ""));
-  p->classes[p->class_count].came = *label = (uint32_t)p->class_count;
+  p->classes[p->class_count].index = *label = (uint32_t)p->class_count;
   p->class_count++;
   return MPTL_OK;
 }
@@ -156,16 +156,17 @@ static int by_name(const void *a, const void *b, void *texts) {
 
 /* Sorts the classes by name, and makes the images' labels places in that order. */
 static mptl_status sort_classes(mptl_packer *p) {
-  uint32_t *places = malloc(p->class_count * sizeof *places);
-  if (places == NULL) return no_memory(p);
+  uint32_t *sorted = malloc(p->class_count * sizeof *sorted); /* index as added -> sorted index */
+  if (sorted == NULL) return no_memory(p);
   qsort_r(p->classes, p->class_count, sizeof *p->classes, by_name, p->texts);
-  for (size_t c = 0; c < p->class_count; c++) places[p->classes[c].came] = (uint32_t)c;
-  for (size_t i = 0; i < p->count; i++) p->images[i].entry.label = places[p->images[i].entry.label];
-  free(places);
+  for (size_t c = 0; c < p->class_count; c++) sorted[p->classes[c].index] = (uint32_t)c;
+  for (size_t i = 0; i < p->count; i++) p->images[i].entry.label = sorted[p->images[i].entry.label];
+  free(sorted);
   return MPTL_OK;
 }
 
-static int by_place(const void *a, const void *b, void *texts) {
+/* Orders images as the directory does: by split, class, name. */
+static int by_order(const void *a, const void *b, void *texts) {
   const added *x = a, *y = b;
   if (x->split != y->split) return x->split < y->split ? -1 : 1;
   if (x->entry.label != y->entry.label) return x->entry.label < y->entry.label ? -1 : 1;
@@ -182,7 +183,7 @@ static mptl_status check_images(const mptl_packer *p, bool *trained) {
   for (size_t i = 0; i < p->count; i++) {
     const added *image = &p->images[i];
     const char *name = p->texts + image->entry.name, *set = image->split == MPTL_TRAIN ? "training" : "test";
-    if (i > 0 && by_place(image - 1, image, p->texts) == 0)
+    if (i > 0 && by_order(image - 1, image, p->texts) == 0)
       return mptl_fail(MPTL_EDATA, "%s: two images of the %s set are named %s", p->path, set, name);
     if (image->split == MPTL_TRAIN)
       trained[image->entry.label] = true;
@@ -198,7 +199,7 @@ static mptl_status sort_images(mptl_packer *p) {
   if (trained == NULL) return no_memory(p);
   mptl_status status = sort_classes(p);
   if (status == MPTL_OK) {
-    qsort_r(p->images, p->count, sizeof *p->images, by_place, p->texts);
+    qsort_r(p->images, p->count, sizeof *p->images, by_order, p->texts);
     status = check_images(p, trained);
   }
   free(trained);

@@ -7,8 +7,8 @@
 
 #include "kernels/cpu/table.h"
 
-typedef struct axis { /* the weights of one direction, in memory that is kept for the next image */
-  mptl_weights weights;
+typedef struct axis { /* the filter weights of one direction, in memory that the next image reuses */
+  mptl_filter_weights weights;
   int32_t *memory;
   size_t capacity; /* numbers */
 } axis;
@@ -71,7 +71,7 @@ static bool make_weights(axis *a, int size, int scaled, int first, int n) {
     firsts[i] = from;
     counts[i] = to - from;
   }
-  a->weights = (mptl_weights){.stride = stride, .firsts = firsts, .counts = counts, .values = counts + n};
+  a->weights = (mptl_filter_weights){.stride = stride, .firsts = firsts, .counts = counts, .values = counts + n};
   return true;
 }
 
@@ -89,7 +89,7 @@ mptl_status mptl_resample(mptl_resampler *r, const uint8_t **out, const mptl_rgb
                      window.y, width, height);
   bool enough = make_weights(&r->columns, from.width, width, window.x, window.width) &&
                 make_weights(&r->rows, from.height, height, window.y, window.height);
-  const mptl_weights *rows = &r->rows.weights;
+  const mptl_filter_weights *rows = &r->rows.weights;
   int top = enough ? rows->firsts[0] : 0;
   int count = enough ? rows->firsts[window.height - 1] + rows->counts[window.height - 1] - top : 0;
   size_t pitch = 3 * (size_t)window.width;

@@ -28,7 +28,8 @@ void mptl_sampler_destroy(mptl_sampler *sampler); /* NULL is allowed */
 mptl_status mptl_sample(mptl_sampler *sampler, float *out, int32_t index, const mptl_pixel_table *table, int augment,
                         uint64_t seed, uint32_t epoch);
 
-/* The part of an image of width x height that RandomResizedCrop takes for the data set's image index in an epoch. */
-MPTL_API mptl_box mptl_part_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index);
+/* The crop that RandomResizedCrop takes of an image of width x height, in an epoch, for the data
+ * set's image number index; *flip says whether it is mirrored. */
+MPTL_API mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index);
 
 #endif

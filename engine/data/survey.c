@@ -59,7 +59,7 @@ static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, in
       if (failed) continue;
       if (encoded != NULL)
         survey_encoded(&facts[i], decoder, encoded[i].data, encoded[i].size);
-      else if (images->kind->read(images, first + i, &read) == MPTL_OK) /* its messages do not name the image */
+      else if (images->reader->read(images, first + i, &read) == MPTL_OK) /* mptl_images_read would name the image */
         survey_encoded(&facts[i], decoder, read.data, read.size);
       else
         snprintf(facts[i].problem, sizeof facts[i].problem, "%s", mptl_error());

@@ -11,9 +11,9 @@
 #include "data/dataset.h"
 #include "kernels/random.h"
 
-#define SIDE 32.0f         /* of a picture in its own units, whatever the number of pixels */
-#define PARAMETER_BLOCKS 4 /* of four random words */
-#define NOISE 18.0f        /* standard deviation, in units of a byte */
+#define SIDE 32.0f           /* side of an image in its own units, for any number of pixels */
+#define PARAMETER_COUNTERS 4 /* of four random words */
+#define NOISE 18.0f          /* standard deviation, in units of a byte */
 
 static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 and 90 degrees */
                                        {1.0f, 0.0f},
@@ -28,7 +28,7 @@ typedef struct grating {
 } grating;
 
 typedef struct parameters {
-  float uniform[4 * PARAMETER_BLOCKS]; /* in [0, 1) */
+  float uniform[4 * PARAMETER_COUNTERS]; /* in [0, 1) */
   int next;
 } parameters;
 
@@ -43,8 +43,8 @@ static float wave(uint32_t phase) {
   return 4.0f * t * (1.0f - (t < 0 ? -t : t));
 }
 
-static grating make_grating(float cosine, float sine, float step, float phase) {
-  return (grating){.phase = turn(phase), .dx = turn(step * cosine), .dy = turn(step * sine)};
+static grating make_grating(float cosine, float sine, float pitch, float phase) {
+  return (grating){.phase = turn(phase), .dx = turn(pitch * cosine), .dy = turn(pitch * sine)};
 }
 
 static grating class_grating(parameters *p, int label, int side) {
@@ -73,11 +73,11 @@ typedef struct scene {
   float colour[MPTL_IMAGE_CHANNELS], background[MPTL_IMAGE_CHANNELS];
 } scene;
 
-static scene make_scene(mptl_key key, uint64_t first_block, int label, int side) {
+static scene make_scene(mptl_key key, uint64_t first_counter, int label, int side) {
   parameters p = {.next = 0};
-  for (int b = 0; b < PARAMETER_BLOCKS; b++) {
+  for (int b = 0; b < PARAMETER_COUNTERS; b++) {
     uint32_t words[4];
-    mptl_philox(words, key, first_block + (uint64_t)b, 0);
+    mptl_philox(words, key, first_counter + (uint64_t)b, 0);
     for (int i = 0; i < 4; i++) p.uniform[4 * b + i] = (float)(words[i] >> 8) * 0x1p-24f;
   }
   scene s;
@@ -96,17 +96,18 @@ static scene make_scene(mptl_key key, uint64_t first_block, int label, int side)
   return s;
 }
 
-/* Blocks of random words for an image: the parameters', then one a pixel for the noise; the rest stay unused. */
-static uint64_t blocks_an_image(int side) {
-  uint64_t needed = PARAMETER_BLOCKS + (uint64_t)side * (uint64_t)side, blocks = 1;
-  while (blocks < needed) blocks *= 2;
-  return blocks;
+/* Random counters reserved for an image, a power of two: first those of the parameters, then one
+ * for the noise of each pixel; the rest are unused. */
+static uint64_t counters_an_image(int side) {
+  uint64_t needed = PARAMETER_COUNTERS + (uint64_t)side * (uint64_t)side, counters = 1;
+  while (counters < needed) counters *= 2;
+  return counters;
 }
 
 static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int side) {
-  uint64_t first_block = index * blocks_an_image(side);
+  uint64_t first_counter = index * counters_an_image(side);
   uint32_t n = (uint32_t)side;
-  scene s = make_scene(key, first_block, label, side);
+  scene s = make_scene(key, first_counter, label, side);
   float unit = SIDE / (float)side;
   for (uint32_t y = 0; y < n; y++) {
     for (uint32_t x = 0; x < n; x++) {
@@ -115,7 +116,7 @@ static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int s
       float pattern = s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
       float grey = s.other_contrast * wave(s.other.phase + x * s.other.dx + y * s.other.dy);
       uint32_t pixel = y * n + x, words[4];
-      mptl_philox(words, key, first_block + PARAMETER_BLOCKS + pixel, 0);
+      mptl_philox(words, key, first_counter + PARAMETER_COUNTERS + pixel, 0);
       for (uint32_t c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
         uint32_t w = words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
         int sum = (int)((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));

@@ -68,19 +68,19 @@ static bool read_exponent(const char **text, const char *end, char letter, int64
 }
 
 static void add_hexadecimal(mptl_exact *x, mantissa m, int64_t exponent) {
-  int64_t place = 4 * ((int64_t)m.whole - 1) + exponent + MPTL_EXACT_PLACES;
+  int64_t bit = 4 * ((int64_t)m.whole - 1) + exponent + MPTL_EXACT_FRACTION_BITS;
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 16);
     if (digit < 0) continue; /* the point */
-    if (digit > 0) mptl_exact_add(x, (uint64_t)digit, place < -64 ? -64 : place > 1024 ? 1024 : (int)place);
-    place -= 4;
+    if (digit > 0) mptl_exact_add(x, (uint64_t)digit, bit < -64 ? -64 : bit > 1024 ? 1024 : (int)bit);
+    bit -= 4;
   }
 }
 
 /* x += the fraction whose decimal digits, nine a word, are given. The carry of a product by 2^32 is the next 32 binary digits. */
 static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   int used = FRACTION;
-  for (int word = MPTL_EXACT_PLACES / 32 - 1; word >= 0; word--) {
+  for (int word = MPTL_EXACT_FRACTION_BITS / 32 - 1; word >= 0; word--) {
     uint64_t carry = 0;
     while (used > 0 && fraction[used - 1] == 0) used--;
     for (int i = used - 1; i >= 0; i--) {
@@ -96,7 +96,7 @@ static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
 /* x's whole part = 10 * it + digit. */
 static void push_digit(mptl_exact *x, int digit) {
   uint64_t carry = (uint64_t)digit;
-  for (int word = MPTL_EXACT_PLACES / 32; word < MPTL_EXACT_WORDS; word++) {
+  for (int word = MPTL_EXACT_FRACTION_BITS / 32; word < MPTL_EXACT_WORDS; word++) {
     uint64_t product = (uint64_t)x->words[word] * 10 + carry;
     x->words[word] = (uint32_t)product;
     carry = product >> 32;
@@ -107,26 +107,26 @@ static void push_digit(mptl_exact *x, int digit) {
 static void add_decimal(mptl_exact *x, mantissa m, int64_t exponent) {
   static const uint32_t weights[GROUP] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
   uint32_t fraction[FRACTION] = {0};
-  int64_t place = (int64_t)m.whole - 1 + exponent;
-  int64_t next = -1; /* the place below the whole part's last digit so far, where there is one */
+  int64_t power = (int64_t)m.whole - 1 + exponent; /* of ten, of the next digit */
+  int64_t missing = -1;                            /* the power of the digit that the whole part needs next; -1: none */
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 10);
     if (digit < 0) continue;
-    if (digit > 0 && place > FIRST) {
+    if (digit > 0 && power > FIRST) {
       mptl_exact_set_huge(x);
       return;
     }
-    if (place >= 0 && place <= FIRST) {
+    if (power >= 0 && power <= FIRST) {
       push_digit(x, digit);
-      next = place - 1;
-    } else if (place < 0 && place >= -GROUP * FRACTION) {
-      fraction[(-place - 1) / GROUP] += (uint32_t)digit * weights[(-place - 1) % GROUP];
+      missing = power - 1;
+    } else if (power < 0 && power >= -GROUP * FRACTION) {
+      fraction[(-power - 1) / GROUP] += (uint32_t)digit * weights[(-power - 1) % GROUP];
     } else if (digit > 0) {
       x->sticky = true;
     }
-    place--;
+    power--;
   }
-  for (; next >= 0; next--) push_digit(x, 0); /* "12e3" */
+  for (; missing >= 0; missing--) push_digit(x, 0); /* the zeros of "12e3" */
   add_fraction(x, fraction);
 }
 

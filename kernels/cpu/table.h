@@ -26,7 +26,7 @@
   X(void, dropout_f32,                                                                                                        \
     (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0)) /* kept where random_uniform >= p */   \
   X(void, resample_row,                                                                                                       \
-    (uint8_t * dst, const uint8_t *src, int n, const mptl_weights *w,                                                         \
+    (uint8_t * dst, const uint8_t *src, int n, const mptl_filter_weights *w,                                                  \
      int32_t *scratch)) /* n pixels; scratch for those of both and 2 */                                                       \
   X(void, resample_column,                                                                                                    \
     (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */

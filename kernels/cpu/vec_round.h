@@ -219,17 +219,17 @@ static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magi
   const unsigned normal_drop = (unsigned)(23 - r->m);
   const uint32_t min_field = (uint32_t)(r->emin + 127);
   vu code = v_sub(v_shr(a, normal_drop), v_set((min_field - 1) << r->m));
-  if (min_field > 1) { /* below the smallest normal value the code counts steps of the smallest */
-    vu steps;
+  if (min_field > 1) { /* below the smallest normal value the code counts units of the smallest */
+    vu units;
     if (magic) {
-      steps = v_sub(v_fadd(a, v_set(magic)), v_set(magic));
+      units = v_sub(v_fadd(a, v_set(magic)), v_set(magic));
     } else {
       vu field = v_max(v_shr(a, 23), v_set(1)), drop = v_sub(v_set(min_field + normal_drop), field);
       vu below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
       vu sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), v_set(MPTL_F32_IMPLICIT)));
-      steps = v_shrv(sig, drop);
+      units = v_shrv(sig, drop);
     }
-    code = v_select(v_gt(v_set(min_field << 23), a), steps, code);
+    code = v_select(v_gt(v_set(min_field << 23), a), units, code);
   }
   if (v_any(v_gt(a, v_set(r->max_bits)))) {
     code = v_select(v_eq(a, v_set(MPTL_F32_INF)), v_set(r->inf_code), code);
@@ -281,13 +281,13 @@ enum { VEC_WORDS = 128, VEC_CHAINS = VN / 8 };
 static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t index) {
   static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
   const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u);
-  const uint64_t block = index / 64 * 16; /* 32 counters from here on, with no carry into the upper half */
+  const uint64_t first = index / 64 * 16; /* of 32 counters; adding to it never carries into the upper half */
   vu even[VEC_CHAINS][4], odd[VEC_CHAINS][4];
   for (uint32_t j = 0; j < VEC_WORDS / 4; j += VEC_CHAINS * VN) {
     for (uint32_t c = 0; c < VEC_CHAINS; c++) {
-      even[c][0] = v64_add(v64_set((uint32_t)block + j + c * VN), v_load(evens));
+      even[c][0] = v64_add(v64_set((uint32_t)first + j + c * VN), v_load(evens));
       odd[c][0] = v64_add(even[c][0], v64_set(1));
-      even[c][1] = odd[c][1] = v64_set(block >> 32);
+      even[c][1] = odd[c][1] = v64_set(first >> 32);
       even[c][2] = odd[c][2] = v64_set(key.stream);
       even[c][3] = odd[c][3] = v64_set(key.step);
     }

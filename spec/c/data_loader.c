@@ -10,8 +10,8 @@
 #include "mptl/data.h"
 #include "mptl/jpeg.h"
 
-static mptl_loader_options options(int batch, int threads, int slots) {
-  return (mptl_loader_options){.batch = batch,
+static mptl_loader_options options(int batch_size, int threads, int slots) {
+  return (mptl_loader_options){.batch_size = batch_size,
                                .threads = threads,
                                .slots = slots,
                                .shuffle = 1,
@@ -97,7 +97,8 @@ static int batch_is_stable(const mptl_dataset *dataset) {
   return 0;
 }
 
-static int destroyed_under_way(const mptl_dataset *dataset) {
+/* A loader may be destroyed at any time. */
+static int destroyed_early(const mptl_dataset *dataset) {
   for (int taken = -1; taken < 12; taken++) {
     mptl_loader_options o = options(8, 1 + (taken + 1) % 5, 4);
     mptl_loader *loader;
@@ -247,7 +248,7 @@ int main(void) {
   mptl_dataset *dataset;
   CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 32, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
   int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) || batch_is_stable(dataset) ||
-               destroyed_under_way(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
+               destroyed_early(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
   mptl_dataset_destroy(dataset);
   return failed;
 }

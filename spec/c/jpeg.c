@@ -108,7 +108,7 @@ static int names_other_kinds(mptl_decoder *decoder) {
   return refuses(decoder, file, file_size, "a JPEG image of 32767 x 32767 pixels, at most 67108864 pixels are accepted");
 }
 
-static int passes_over_stray_bytes(mptl_decoder *decoder) {
+static int skips_stray_bytes(mptl_decoder *decoder) {
   mptl_rgb rgb;
   encode(TJPF_RGB, TJSAMP_420, 0);
   memcpy(file + file_size, "trailing", 8);
@@ -133,8 +133,8 @@ static void insert(size_t at, const void *bytes, size_t size) {
   file_size += size;
 }
 
-/* Whether file is decoded into the pixels of want, with warnings or without. */
-static int is_picture(mptl_decoder *decoder, const uint8_t *want, int warns) {
+/* Checks that file is decoded into the pixels of want, with warnings or without. */
+static int decodes_as(mptl_decoder *decoder, const uint8_t *want, int warns) {
   mptl_rgb rgb;
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK);
   CHECK(memcmp(rgb.pixels, want, WIDTH * HEIGHT * 3) == 0);
@@ -142,8 +142,9 @@ static int is_picture(mptl_decoder *decoder, const uint8_t *want, int warns) {
   return 0;
 }
 
-/* Fields that no standard has, which other readers take: the pixels are those of the image as it was, and there is a warning. */
-static int takes_what_others_take(mptl_decoder *decoder) {
+/* Fields outside of the standards that other readers accept: the pixels do not change, and there is a
+ * warning. */
+static int accepts_what_others_accept(mptl_decoder *decoder) {
   static const uint8_t adobe[] = {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 2};
   static uint8_t want[WIDTH * HEIGHT * 3];
   mptl_rgb rgb;
@@ -151,23 +152,23 @@ static int takes_what_others_take(mptl_decoder *decoder) {
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
   memcpy(want, rgb.pixels, sizeof want);
   find("JFIF")[5] = 2; /* its major version */
-  if (is_picture(decoder, want, 1)) return 1;
-  memcpy(find("JFIF"), "none", 4); /* a decoder that has seen JFIF does not look at Adobe's */
+  if (decodes_as(decoder, want, 1)) return 1;
+  memcpy(find("JFIF"), "none", 4); /* after a JFIF marker the decoder ignores Adobe's */
   insert(2, adobe, sizeof adobe);
-  if (is_picture(decoder, want, 1)) return 1;
+  if (decodes_as(decoder, want, 1)) return 1;
   find("Adobe")[11] = 1;
-  if (is_picture(decoder, want, 0)) return 1;
+  if (decodes_as(decoder, want, 0)) return 1;
   encode(TJPF_CMYK, TJSAMP_444, 0);
   size_t at = (size_t)(find("Adobe") - file) + 11;
   file[at] = 2; /* YCCK */
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
   memcpy(want, rgb.pixels, sizeof want);
   file[at] = 1;
-  return is_picture(decoder, want, 1);
+  return decodes_as(decoder, want, 1);
 }
 
-/* A harmless warning comes first, damage later. */
-static int refuses_damage_behind_a_warning(mptl_decoder *decoder) {
+/* A harmless warning must not hide later damage. */
+static int refuses_damage_after_a_warning(mptl_decoder *decoder) {
   encode(TJPF_RGB, TJSAMP_420, 0);
   insert(frame_at(), "\1\2", 2);
   mptl_rgb rgb;
@@ -178,7 +179,7 @@ static int refuses_damage_behind_a_warning(mptl_decoder *decoder) {
   return refuses(decoder, file, file_size, "a damaged JPEG image (Corrupt JPEG data: premature end of data segment)");
 }
 
-static int tells_every_truncation(mptl_decoder *decoder) {
+static int finds_every_truncation(mptl_decoder *decoder) {
   for (int progressive = 0; progressive < 2; progressive++) {
     encode(TJPF_RGB, TJSAMP_420, progressive ? TJFLAG_PROGRESSIVE : 0);
     for (size_t size = 0; size < file_size; size++) {
@@ -251,8 +252,8 @@ int main(void) {
   mptl_decoder *decoder;
   CHECK(mptl_decoder_create(&decoder) == MPTL_OK);
   int failed = takes_colour(decoder) || takes_grey(decoder) || takes_inverted_cmyk(decoder) || names_other_kinds(decoder) ||
-               passes_over_stray_bytes(decoder) || takes_what_others_take(decoder) || refuses_damage_behind_a_warning(decoder) ||
-               tells_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
+               skips_stray_bytes(decoder) || accepts_what_others_accept(decoder) || refuses_damage_after_a_warning(decoder) ||
+               finds_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
   mptl_decoder_destroy(decoder);
   mptl_decoder_destroy(NULL);
   return failed;

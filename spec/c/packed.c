@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mptl/packed.h"
 #include "check.h"
 
+#include "mptl/packed.h"
 static char dir[] = "/tmp/mptl-packed-XXXXXX", path[64], temporary[72];
 
 static uint32_t crc32c(const uint8_t *bytes, size_t size) {

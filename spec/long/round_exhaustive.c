@@ -36,7 +36,7 @@ static double power_of_two(double x) {
 /* The definition in binary64, where scaling by powers of two and the integers up to 2^53 are exact. */
 static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format_info *info, uint32_t word, mptl_key key,
                             uint64_t index, mptl_round_stats *stats) {
-  double x = (double)mptl_bits_f32(u), size = fabs(x), steps, kept = 0;
+  double x = (double)mptl_bits_f32(u), size = fabs(x), units, kept = 0;
   bool negative = signbit(x);
   stats->elements++;
   if (isnan(x)) {
@@ -50,27 +50,27 @@ static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format
   }
   if (size > (double)stats->max_abs) stats->max_abs = (float)size;
   double spacing = power_of_two(size < info->min_normal ? info->min_normal : size) * info->epsilon;
-  steps = size / spacing;
+  units = size / spacing;
   switch (r->mode) {
     case MPTL_NEAREST_EVEN:
-      kept = nearbyint(steps);
+      kept = nearbyint(units);
       break;
     case MPTL_NEAREST_AWAY:
-      kept = floor(steps + 0.5);
-      break; /* exact: steps has at most 24 digits */
+      kept = floor(units + 0.5);
+      break; /* exact: units has at most 24 bits */
     case MPTL_TOWARD_ZERO:
-      kept = floor(steps);
+      kept = floor(units);
       break;
     case MPTL_UP:
-      kept = negative ? floor(steps) : ceil(steps);
+      kept = negative ? floor(units) : ceil(units);
       break;
     case MPTL_DOWN:
-      kept = negative ? ceil(steps) : floor(steps);
+      kept = negative ? ceil(units) : floor(units);
       break;
     case MPTL_STOCHASTIC: {
-      double first = (steps - floor(steps)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
+      double first = (units - floor(units)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
       bool up = word < floor(first) || (word == floor(first) && mptl_random_u32(key, index, 1) < floor(second));
-      kept = floor(steps) + up;
+      kept = floor(units) + up;
       break;
     }
   }

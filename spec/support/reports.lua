@@ -13,7 +13,7 @@ function M.write(dir, files)
     if type(content) == "table" then
       local lines = {}
       if name:match "%.jsonl$" then
-        for i, record in ipairs(content) do lines[i] = json.encode(record) .. "\n" end
+        for i, line in ipairs(content) do lines[i] = json.encode(line) .. "\n" end
       else
         lines[1] = json.encode(content)
       end

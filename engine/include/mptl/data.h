@@ -44,7 +44,7 @@ static inline size_t mptl_image_size(const mptl_dataset *d) { return MPTL_IMAGE_
  * missing or empty, or, where the file of the classes' names is that of the published set, there are not as many images.
  * Errors: MPTL_EINVAL classes, limit; MPTL_EIO not there or not readable; MPTL_EDATA truncated, empty, label out of range, not whole. */
 MPTL_API mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit,
-                                        bool part);
+                                        bool incomplete);
 
 /* Writes to found (of size bytes) the directory that mptl_dataset_cifar would read from, "" when there is none. */
 MPTL_API mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes, mptl_split split);
@@ -78,10 +78,10 @@ MPTL_API void mptl_dataset_destroy(mptl_dataset *dataset); /* NULL is allowed */
  * Images are scaled as mptl/resample.h says, and then normalised. What is drawn is a function of (seed, epoch, the image's place in the
  * data set). */
 typedef struct mptl_loader_options {
-  int batch;   /* images a batch, 1 to the data set's count */
-  int threads; /* workers, 1 to 64; 0 means 1 */
-  int slots;   /* batches made ahead or in use, 1 to 256; 0 means 4, or 2 when a batch takes more than 128 MiB */
-  int shuffle; /* a fresh permutation each epoch (Fisher-Yates), else the data set's order */
+  int batch_size; /* images in a batch, 1 to the data set's count */
+  int threads;    /* workers, 1 to 64; 0 means 1 */
+  int slots;      /* batches made ahead or in use, 1 to 256; 0: 4, or 2 when a batch takes more than 128 MiB */
+  int shuffle;    /* a new permutation each epoch (Fisher-Yates), else the data set's order */
   int augment;
   int drop_last; /* leave out the smaller batch at the end */
   uint64_t seed;

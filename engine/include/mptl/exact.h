@@ -9,7 +9,7 @@
 
 #include "mptl/round.h"
 
-enum { MPTL_EXACT_WORDS = 12, MPTL_EXACT_PLACES = 224 };
+enum { MPTL_EXACT_WORDS = 12, MPTL_EXACT_FRACTION_BITS = 224 };
 
 typedef struct mptl_exact {
   uint32_t words[MPTL_EXACT_WORDS]; /* the magnitude in units of 2^-224, least significant word first */

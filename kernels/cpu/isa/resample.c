@@ -12,7 +12,7 @@ static inline uint8_t rounded(int32_t sum) {
   return (uint8_t)(value > 255 ? 255 : value);
 }
 
-void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_weights *w, int32_t *scratch) {
+void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_filter_weights *w, int32_t *scratch) {
   size_t first = 3 * (size_t)w->firsts[0], end = 3 * (size_t)(w->firsts[n - 1] + w->counts[n - 1]), size = end - first;
   int32_t *sums = scratch + size + 1, *pixels = scratch; /* wide already, since that is what takes the time */
   for (size_t i = 0; i < size; i++) pixels[i] = src[first + i];
