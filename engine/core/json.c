@@ -113,7 +113,7 @@ mptl_status mptl_json_number(mptl_json *j, uint64_t *number) {
   if (!is_digit(j)) return mptl_json_fail(j, "a whole number");
   *number = 0;
   for (; is_digit(j); j->at++) {
-    if (j->at > from && j->text[from] == '0') return mptl_json_fail(j, "a number without zeros in front");
+    if (j->at > from && j->text[from] == '0') return mptl_json_fail(j, "a number without leading zeros");
     if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, (uint64_t)(j->text[j->at] - '0'), number))
       return mptl_json_fail(j, "a number below 2^64");
   }

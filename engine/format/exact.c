@@ -1,4 +1,5 @@
-/* Exact numbers as fixed-point integers: from binary, and rounding them. Text is in exact_text.c. */
+/* Exact numbers as fixed-point integers: making them of binary numbers, and rounding them.
+ * exact_text.c makes them of text. */
 #include "mptl/exact.h"
 
 #include <math.h>
@@ -75,7 +76,7 @@ static bool any_below(const mptl_exact *x, int bit) {
   return bit % 32 && (x->words[bit / 32] & ((1u << bit % 32) - 1)) != 0;
 }
 
-/* As mptl_round_magnitude, of a magnitude above 0. */
+/* Rounds a magnitude above 0, as mptl_round_magnitude does. */
 static uint32_t round_magnitude(const mptl_exact *x, const mptl_rounder *r, mptl_key key, uint64_t index) {
   int top = leading_bit(x), exponent = top - MPTL_EXACT_FRACTION_BITS;
   if (top >= 0 && exponent >= 128) return MPTL_F32_INF;

@@ -1,4 +1,4 @@
-/* Inside exact numbers: putting them together. */
+/* Inside exact numbers: building them up. */
 #ifndef MPTL_FORMAT_EXACT_H
 #define MPTL_FORMAT_EXACT_H
 
@@ -8,7 +8,7 @@
  * above its highest bit makes it huge. */
 void mptl_exact_add(mptl_exact *x, uint64_t digits, int bit);
 
-/* The largest magnitude, which overflows every format. */
+/* Makes the magnitude the largest one, which overflows every format. */
 void mptl_exact_set_huge(mptl_exact *x);
 
 #endif

@@ -1,27 +1,28 @@
-/* Exact numbers from text, in time that grows with its length.
+/* Exact numbers from text, in time that is proportional to its length.
  *
- * A decimal digit counts if it stands at 10^48 or below (numbers above that are huge) and at 10^-225 or above: fractions of 224 binary
- * places have no more than 224 decimal ones, so a cut after these meets every such fraction, and what is below only makes a number larger
- * than the one it is cut to. */
+ * Decimal digits from 10^48 down to 10^-225 are kept. A number with a digit above 10^48 is huge: it
+ * overflows every format. A digit below 10^-225 only sets the sticky bit: a fraction of 224 bits
+ * has at most 224 decimal digits, so cutting the text off there never changes the bits, only
+ * whether something is below them. */
 #include <string.h>
 #include <strings.h>
 
 #include "format/exact.h"
 
 enum {
-  FIRST = 48,    /* place of the first digit that counts */
-  GROUP = 9,     /* decimal digits a word */
+  FIRST = 48,    /* power of ten of the highest digit that is kept */
+  GROUP = 9,     /* decimal digits in a word */
   FRACTION = 25, /* words of the fraction */
 };
 
 static const uint32_t group_size = 1000000000;
-static const int64_t far = (int64_t)1 << 48; /* exponents are cut to this: texts are shorter */
+static const int64_t far = (int64_t)1 << 48; /* the largest exponent: longer texts do not exist */
 
-/* A text's mantissa: where its digits are, and how many of them stand in front of the point. */
+/* The mantissa of a text. */
 typedef struct mantissa {
   const char *digits;
-  size_t n, whole; /* bytes, the point included; digits in front of the point */
-  bool any;
+  size_t n, whole; /* bytes, with the point; digits before the point */
+  bool any;        /* whether there is a digit */
 } mantissa;
 
 static int digit_value(char c, int base) {
@@ -48,7 +49,8 @@ static mantissa read_mantissa(const char **text, const char *end, int base) {
   return m;
 }
 
-/* Reads a letter of either case, a sign and digits; false where there is anything else. */
+/* Reads an exponent, which is the rest of the text: the letter in either case, an optional sign and
+ * digits; false for anything else. */
 static bool read_exponent(const char **text, const char *end, char letter, int64_t *exponent) {
   const char *p = *text;
   if (p == end || (*p | 0x20) != letter) return false;
@@ -77,7 +79,8 @@ static void add_hexadecimal(mptl_exact *x, mantissa m, int64_t exponent) {
   }
 }
 
-/* x += the fraction whose decimal digits, nine a word, are given. The carry of a product by 2^32 is the next 32 binary digits. */
+/* Adds a decimal fraction, nine digits in each word, to x, whose fraction is 0. Multiplying by 2^32
+ * makes the carry the next 32 bits. */
 static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   int used = FRACTION;
   for (int word = MPTL_EXACT_FRACTION_BITS / 32 - 1; word >= 0; word--) {
@@ -93,7 +96,7 @@ static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   for (int i = 0; i < used; i++) x->sticky |= fraction[i] != 0;
 }
 
-/* x's whole part = 10 * it + digit. */
+/* Appends a decimal digit to x's whole part. */
 static void push_digit(mptl_exact *x, int digit) {
   uint64_t carry = (uint64_t)digit;
   for (int word = MPTL_EXACT_FRACTION_BITS / 32; word < MPTL_EXACT_WORDS; word++) {

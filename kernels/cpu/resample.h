@@ -1,4 +1,5 @@
-/* What the scaling kernels read: for each place of a scaled row or column, which source places it is the weighted sum of. */
+/* What the scaling kernels read: for each pixel of a scaled row or column, which source pixels it
+ * is the weighted sum of. */
 #ifndef MPTL_KERNELS_CPU_RESAMPLE_H
 #define MPTL_KERNELS_CPU_RESAMPLE_H
 

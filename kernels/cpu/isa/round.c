@@ -1,9 +1,10 @@
-/* Rounding, encoding and decoding of arrays: vectors where there are any, the scalar definition for the rest. */
+/* Rounding, encoding and decoding of arrays: whole vectors in vector code, the rest by the scalar
+ * definition. */
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
 #include "mptl/round.h"
 
-/* What a pass writes for each element. */
+/* What a loop writes for each element. */
 typedef enum output { AS_F32, AS_CODE8, AS_CODE16, AS_CODE32 } output;
 
 /* One loop over an array. It has a copy of the rounder, so that the compiler can keep the fields in
@@ -44,10 +45,11 @@ static void loop_scalar(const loop *l, size_t begin, size_t end, const output as
 
 #if MPTL_VEC
 
-/* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
+/* When more bytes than this are written, stores bypass the caches, which could not keep them until
+ * they are read. */
 #define STREAM_BYTES ((size_t)8 << 20)
 
-/* Stores rounded magnitudes, or codes without sign, and the signs of the patterns u. */
+/* Stores rounded magnitudes, or codes without sign, with the signs of the patterns u. */
 static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as, const bool stream) {
   vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
   if (as == AS_F32 && stream) v_stream((float *)dst + i, value);
@@ -57,7 +59,7 @@ static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rou
   if (as == AS_CODE32) v_store((uint32_t *)dst + i, value);
 }
 
-/* What a pass counts: in vectors, and in elements by the scalar definition. */
+/* What a loop counts: in vectors, and in elements that the scalar definition rounds. */
 typedef struct counts {
   vec_stats in_vectors;
   mptl_round_stats by_hand;
@@ -240,7 +242,8 @@ void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_ro
 
 #if defined(MPTL_ISA_avx512)
 
-/* Codes of at most 8 bits by table, 32 at a time: to binary32 or its upper half; returns how many elements. */
+/* Decodes codes of at most 8 bits by a table, 32 at a time, to binary32 or its upper half; returns
+ * how many. */
 static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r, const bool bf16) {
   const unsigned bits = (unsigned)(r->format.e + r->format.m);
   const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32), _mm512_loadu_si512(r->halves + 64),
@@ -276,7 +279,8 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
   return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
 }
 
-/* Whole vectors of codes of a size, to binary32 or its upper half; returns how many elements. */
+/* Decodes whole vectors of codes of a size to binary32 or its upper half; returns how many
+ * codes. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes, size_t n,
                                                                    const mptl_rounder *given, const size_t size,
                                                                    const bool bf16) {
@@ -294,7 +298,7 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 
 enum { PIECE = 32 }; /* codes that decode_whole takes at a time, or half as many */
 
-/* Whole vectors in the quickest way; returns how many elements. */
+/* Decodes whole vectors by the fastest method; returns how many codes. */
 static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes, size_t n, const mptl_rounder *r,
                                                                  size_t size, const bool bf16) {
 #if defined(MPTL_ISA_avx512)
