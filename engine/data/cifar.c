@@ -1,4 +1,6 @@
-/* CIFAR-10 and CIFAR-100 in their binary layout (Krizhevsky, "Learning multiple layers of features from tiny images", 2009). */
+/* CIFAR-10 and CIFAR-100 in their binary layout (Krizhevsky, "Learning multiple layers of features
+ * from tiny images", 2009). An entry is one image with its label bytes; the layout's page, and so
+ * the messages, call it a record. */
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -20,10 +22,10 @@
 typedef struct cifar_layout {
   const char *name, *subdir;
   int classes, label_bytes;       /* the last label byte is the class */
-  const char *patterns[2][2];     /* by split, in order of preference: the files of the first pattern that has any are read */
-  const char *names, *first_name; /* the file that names the classes, and its first line, of the published set */
-  int published_files;            /* numbered ones of the training set, there */
-  int64_t published[2];           /* images, by split */
+  const char *patterns[2][2];     /* by split: the first pattern that matches any file is taken */
+  const char *names, *first_name; /* the published set's file of class names, and its first line */
+  int published_files;            /* numbered training files of the published set */
+  int64_t published[2];           /* images of the published set, by split */
 } cifar_layout;
 
 static const cifar_layout layouts[] = {
@@ -70,7 +72,8 @@ static mptl_status find_layout(const cifar_layout **found, int classes) {
   return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 10 (CIFAR-10) and 100 (CIFAR-100)", classes);
 }
 
-/* Drops the entries that do not match the pattern; returns how many match. When none does, the list stays as it is. */
+/* Drops the files that do not match the pattern and returns how many match. When none matches, the
+ * list is not changed. */
 static int keep_matching(file_list *list, const char *pattern) {
   int kept = 0;
   for (int i = 0; i < list->count; i++) kept += fnmatch(pattern, list->files[i]->d_name, 0) == 0;
@@ -86,7 +89,7 @@ static int keep_matching(file_list *list, const char *pattern) {
   return kept;
 }
 
-/* Size of the list's i-th file, -1 when it cannot be told. */
+/* Size of the list's i-th file, -1 when it is not a regular file. */
 static off_t file_size(const file_list *list, int i) {
   char path[FILE_PATH_MAX];
   struct stat st;
@@ -94,7 +97,8 @@ static off_t file_size(const file_list *list, int i) {
   return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
 }
 
-/* Whether the files hold whole records of another layout and not of this one: the two data sets share some file names. */
+/* Whether the files hold whole entries of another layout and not of this one: the two data sets
+ * share some file names. */
 static bool holds_another(const file_list *list, const cifar_layout *layout) {
   for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++) {
     int fitting = 0;
@@ -107,7 +111,8 @@ static bool holds_another(const file_list *list, const cifar_layout *layout) {
   return false;
 }
 
-/* The split's files in list->dir; list->count is 0 when there are none or no such directory. */
+/* Lists the split's files in list->dir. list->count is 0 when the directory does not exist or has
+ * none of them. */
 static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_split split) {
   list->files = NULL;
   list->count = scandir(list->dir, &list->files, NULL, versionsort);
@@ -204,7 +209,8 @@ static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t entries, const
 
 /* ---- Whether all of a set is there ---- */
 
-/* Whether the directory holds the published set, as its classes' names tell. */
+/* Whether the directory holds the published set: its file of class names begins as the published
+ * one does. */
 static bool is_published(const char *dir, const cifar_layout *layout) {
   char path[FILE_PATH_MAX], line[64];
   int fd;
@@ -217,13 +223,14 @@ static bool is_published(const char *dir, const cifar_layout *layout) {
   return strcmp(line, layout->first_name) == 0;
 }
 
-/* The number in "data_batch_NUMBER.bin"; 0 for other names. */
+/* NUMBER of "data_batch_NUMBER.bin"; 0 for other names. */
 static int batch_number(const char *name) {
   int number = 0, length = 0;
   return sscanf(name, "data_batch_%9d.bin%n", &number, &length) == 1 && length > 0 && name[length] == '\0' ? number : 0;
 }
 
-/* Which numbered file is missing, from 1 to the highest of the list or to least; 0 for none. The list is in the order of numbers. */
+/* The lowest number, up to the highest in the list and at least up to `least`, of which there is no
+ * file; 0 for none. The list is in the order of numbers. */
 static int missing_batch(const file_list *list, int least) {
   int next = 1;
   for (int i = 0; i < list->count; i++) {
@@ -235,7 +242,7 @@ static int missing_batch(const file_list *list, int least) {
   return next <= least ? next : 0;
 }
 
-/* An error for a set of which a part is missing; there is the number of its images that are there. */
+/* An error for a set of which a part is missing; `there` is how many of its images exist. */
 static mptl_status check_whole(const file_list *list, const cifar_layout *layout, mptl_split split, int64_t there) {
   bool published = is_published(list->dir, layout);
   char what[NAME_MAX + 64] = "";
@@ -250,8 +257,8 @@ static mptl_status check_whole(const file_list *list, const cifar_layout *layout
                    mptl_split_name(split), what, (long long)there);
 }
 
-/* Reads the listed files one after the other until the limit. All sizes are checked first, so that a truncated file is told
- * even when the limit ends before it. */
+/* Reads the listed files one after the other until the limit. All sizes are checked first, so that
+ * a truncated file is an error even if the limit ends before it. */
 static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
                               int64_t limit, bool incomplete) {
   char path[FILE_PATH_MAX];

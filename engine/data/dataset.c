@@ -1,4 +1,5 @@
-/* Data sets: memory and names. Those in memory come from cifar.c and synthetic.c, encoded ones are read by sample.c. */
+/* Data sets: memory and names. cifar.c and synthetic.c fill data sets in memory; sample.c decodes
+ * the images of encoded ones. */
 #include "data/dataset.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Collections of encoded images: what all kinds share. The kinds are in images_*.c. */
+/* Collections of encoded images: what all of them share. images_*.c hold the readers. */
 #include "data/images.h"
 
 #include <stdlib.h>

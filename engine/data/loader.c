@@ -1,12 +1,14 @@
 /* The loader: workers fill a ring of batches ahead of the one thread that takes them, in order.
  *
- * Batch b of an epoch lives in slot b % slots, and is made in pieces of a few images, so that all workers can be at one batch. A
- * worker claims the next piece of the lowest batch that has one left, as long as the batch's slot is free: batches below `needed`
- * have been given back, so those below needed + slots have a slot of their own. What a batch holds depends only on its number and
- * the epoch, so which worker makes it does not matter.
+ * Batch b of an epoch is in slot b % slots. It is made in pieces of a few images, so that all
+ * workers can work at one batch. A worker claims the next piece of the lowest batch that has one
+ * left, as long as the batch's slot is free: batches below `needed` have been given back, so the
+ * batches below needed + slots have different slots. The contents of a batch depend only on its
+ * number and the epoch, so any worker may make any piece.
  *
- * An image that cannot be read is noted in its piece. When the last piece of a batch is there, the bad images are taken out of it, or,
- * unless they may be skipped, the batch becomes an error for the thread that takes it.
+ * An image that cannot be read is noted with its piece. When the last piece of a batch is done, the
+ * bad images are removed from the batch if they may be skipped; else the thread that takes the
+ * batch gets an error.
  */
 #include <math.h>
 #include <pthread.h>
@@ -21,30 +23,30 @@
 
 #define MAX_THREADS 64
 #define MAX_SLOTS 256
-#define MANY_BYTES ((size_t)128 << 20) /* of a batch: then two slots must do */
+#define MANY_BYTES ((size_t)128 << 20) /* of a batch: larger ones get two slots by default */
 #define WHY_SIZE 512
 
-/* Images of a piece: decoding takes milliseconds, copying microseconds. */
+/* Images in a piece: decoding one takes milliseconds, copying one microseconds. */
 enum { PIECE_ENCODED = 4, PIECE_IN_MEMORY = 64 };
 
 typedef struct slot {
   float *images;
-  int32_t *labels, *indices; /* a bad image's label is BAD until it is taken out */
+  int32_t *labels, *indices; /* a bad image's label is BAD until it is removed */
   int n;
-  int64_t ready; /* the batch it holds, -1 if none or not finished; under the lock, as what follows */
-  int pieces;    /* not finished yet */
-  int bad;       /* images */
-  int first_bad; /* place of the first of them */
+  int64_t ready; /* the finished batch in it, else -1; the lock protects this and what follows */
+  int pieces;    /* that are not finished yet */
+  int bad;       /* bad images */
+  int first_bad; /* where in the batch the first of them is */
   mptl_status status;
   char why[WHY_SIZE]; /* the first bad image's message */
 } slot;
 
 enum { BAD = -1 };
 
-/* What became of a piece. */
+/* The outcome of a piece. */
 typedef struct outcome {
   int bad, first_bad;
-  mptl_status status; /* the first bad image's, or, rather than that, one that does not come from the image's contents */
+  mptl_status status; /* of the first bad image; failures other than MPTL_EDATA come first */
   char why[WHY_SIZE];
 } outcome;
 
@@ -58,23 +60,23 @@ struct mptl_loader {
   const mptl_dataset *dataset;
   mptl_loader_options options;
   mptl_pixel_table table;
-  int64_t batches; /* an epoch */
-  int piece;       /* images */
+  int64_t batches; /* in an epoch */
+  int piece;       /* images in a piece */
   slot *slots;
 
   /* Written by start while no worker is busy, read by busy workers. */
   uint32_t epoch;
   int32_t *order;
 
-  pthread_mutex_t lock; /* of everything below but the workers */
-  pthread_cond_t work;  /* something may be claimed, or the workers are to stop */
+  pthread_mutex_t lock; /* protects everything below except the workers */
+  pthread_cond_t work;  /* something may be claimed, or the workers must stop */
   pthread_cond_t done;  /* a batch has been finished */
   bool started, quit;
   int busy;          /* workers filling a slot */
   int64_t claimed;   /* the batch whose pieces are being claimed */
-  int claimed_piece; /* the next one of them */
+  int claimed_piece; /* its next piece */
   int64_t position;  /* the next batch to be given out */
-  int64_t needed;    /* the lowest batch that is still to be kept: position, or the one given out last */
+  int64_t needed;    /* the lowest batch that must be kept: position, or the one given out last */
   char skipped[WHY_SIZE];
 
   worker_data *workers;
@@ -137,7 +139,7 @@ static void remove_bad(slot *s, size_t image_size) {
 
 static bool may_claim(const mptl_loader *l) { return l->claimed < l->batches && l->claimed < l->needed + l->options.slots; }
 
-/* The next piece; may_claim holds. The first one of a batch prepares the slot. */
+/* Claims the next piece; may_claim must hold. The first piece of a batch prepares the slot. */
 static slot *claim(mptl_loader *l, int64_t *batch, int *piece) {
   slot *s = &l->slots[l->claimed % l->options.slots];
   *batch = l->claimed;
@@ -227,7 +229,8 @@ static bool allocate(mptl_loader *l) {
   return true;
 }
 
-/* Signals are blocked in the workers, so that an interrupt reaches a thread of the program. */
+/* Signals are blocked in the workers, so that an interrupt reaches one of the program's own
+ * threads. */
 static bool start_workers(mptl_loader *l) {
   sigset_t all, before;
   sigfillset(&all);
@@ -316,7 +319,8 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
   return MPTL_OK;
 }
 
-/* Waits for the batch at the position and returns its slot; NULL at the end. Gives back the batch before. Under the lock. */
+/* Gives back the batch before the position, waits for the one at the position and returns its slot;
+ * NULL at the end of the epoch. The lock must be held. */
 static slot *wait_for_batch(mptl_loader *l) {
   l->needed = l->position;
   pthread_cond_signal(&l->work);

@@ -16,8 +16,9 @@ void mptl_pixel_table_init(mptl_pixel_table *table, const float *mean, const flo
     for (int p = 0; p < 256; p++) table->value[c][p] = ((float)p / 255.0f - mean[c]) / std[c];
 }
 
-/* Uniform in 0 .. bound-1: the high word of a product, drawn again in the rare case that would favour some values
- * (Lemire, "Fast random integer generation in an interval", TOMACS 2019). Takes one or more numbers from *index on. */
+/* Uniform in 0 .. bound-1: the high word of a product. In the rare case that would favour some
+ * values it draws again (Lemire, "Fast random integer generation in an interval", TOMACS 2019).
+ * Takes the random words from *index on, and moves *index behind them. */
 static uint32_t random_below(uint32_t bound, mptl_key key, uint64_t *index) {
   uint32_t unfair = -bound % bound; /* 2^32 mod bound */
   for (;;) {
@@ -40,8 +41,9 @@ void mptl_permutation(int32_t *order, int32_t count, uint64_t seed, uint32_t epo
 
 struct mptl_sampler {
   const mptl_dataset *dataset;
-  uint8_t *rows; /* in memory: [3][side + 2 * PADDING], a row of each channel; the padding at both ends stays zero */
-  mptl_encoded file;
+  uint8_t *rows;     /* for images in memory: [3][side + 2 * PADDING], a row of each channel; the
+                        padding at both ends stays zero */
+  mptl_encoded file; /* for encoded images, as what follows */
   mptl_decoder *decoder;
   mptl_resampler *resampler;
 };
@@ -113,7 +115,7 @@ static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, 
   }
 }
 
-/* Mirrors, normalises: pixels [side][side][3] to out of the same shape. */
+/* Mirrors and normalises pixels [side][side][3] to out, which has the same shape. */
 static void load_pixels(float *out, const uint8_t *pixels, int side, int flip, const mptl_pixel_table *table) {
   ptrdiff_t stride = flip ? -CHANNELS : CHANNELS;
   for (int y = 0; y < side; y++, pixels += side * CHANNELS) {
@@ -132,7 +134,8 @@ static mptl_status decode(mptl_sampler *s, mptl_rgb *rgb, int32_t index) {
   return status;
 }
 
-/* Resize and CenterCrop: the shorter side becomes d->resize, the other is cut to whole pixels. */
+/* torchvision's Resize and CenterCrop: the shorter side becomes d->resize, the longer one is
+ * rounded down to whole pixels. */
 static mptl_status scale_middle(mptl_sampler *s, const uint8_t **bytes, const mptl_rgb *image) {
   int side = s->dataset->side, resize = s->dataset->resize, width = resize, height = resize;
   if (image->width < image->height)
@@ -150,7 +153,7 @@ mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_p
   if (d->encoded == NULL) {
     padded_crop c = augment ? draw_padded_crop(seed, epoch, index) : (padded_crop){PADDING, PADDING, 0};
     const uint8_t *image = d->images + (size_t)index * mptl_image_size(d);
-    if (d->side == MPTL_CIFAR_SIDE) /* compiled for the size that is used most */
+    if (d->side == MPTL_CIFAR_SIDE) /* the compiler specialises the most used size */
       load_planes(out, image, s->rows, MPTL_CIFAR_SIDE, c, table);
     else
       load_planes(out, image, s->rows, d->side, c, table);

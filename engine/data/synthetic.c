@@ -1,12 +1,15 @@
-/* The built-in data set: coloured gratings behind a soft window, to be told apart by orientation and pitch.
+/* The built-in data set: coloured gratings behind a soft window. Orientation and pitch distinguish
+ * the classes.
  *
- * A class is one of 5 orientations and one of 4 pitches, and has a range of hues, half the circle wide: beyond 20 classes the
- * hue is all that differs. Phase, window, contrast, background, a second grating that means nothing and noise vary from image
- * to image, so single pixels say little and a linear classifier stays near chance, while a small convolutional network learns
- * it in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a left-right flip keeps the class.
+ * A class is one of 5 orientations and one of 4 pitches, and has a range of hues that is half the
+ * colour circle wide: beyond 20 classes only the hue differs. Phase, window, contrast, background,
+ * noise and a second grating without meaning vary from image to image. So single pixels say little,
+ * and a linear classifier stays near chance, while a small convolutional network learns the classes
+ * in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a
+ * left-right flip keeps the class.
  *
- * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola stands in for the sine), so that
- * every machine makes the same bytes.
+ * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola
+ * replaces the sine), so that every machine makes the same bytes.
  */
 #include "data/dataset.h"
 #include "kernels/random.h"
@@ -34,10 +37,10 @@ typedef struct parameters {
 
 static float draw(parameters *p, float low, float high) { return low + (high - low) * p->uniform[p->next++]; }
 
-/* A turn as the integer that wraps around with it; |turns| < 0.5 or so per pixel, any phase in [0, 1). */
+/* A number of turns in units of 2^-32 turns; whole turns wrap around to 0. */
 static uint32_t turn(float turns) { return (uint32_t)(int64_t)(turns * 0x1p32f); }
 
-/* Close to the sine of a turn, in [-1, 1]. */
+/* Close to the sine of a phase, in [-1, 1]. */
 static float wave(uint32_t phase) {
   float t = (float)(int32_t)phase * 0x1p-31f;
   return 4.0f * t * (1.0f - (t < 0 ? -t : t));
@@ -65,7 +68,7 @@ static grating distracting_grating(parameters *p, int side) {
   return make_grating(wave(angle + (1u << 30)), wave(angle), pitch / (float)side, phase);
 }
 
-/* Everything of an image but its noise. */
+/* Everything that describes an image, except its noise. */
 typedef struct scene {
   grating main, other;
   float contrast, other_contrast;      /* amplitudes, in units of a byte */
