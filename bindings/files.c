@@ -1,13 +1,14 @@
 /* Files that users name, locks, checksums.
  *
- *   core.open(path) -> a file of Lua's, for reading; nil and "PATH: why". Only regular files are opened: a pipe could keep its reader
- *                      waiting for ever
- *   core.lock(path) -> a file of Lua's, made if need be, that this process alone has until it is closed; nil when another process
- *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
- *                      (the name may be removed only where whoever locks it anew sees that all is done)
- *   core.is_locked(path) -> whether another process has it; it need not be there
+ *   core.open(path) -> a Lua file, for reading; nil and "PATH: why" after a failure. Only regular files are opened:
+ *                      reading a pipe may never end
+ *   core.lock(path) -> a Lua file, created if it does not exist, that this process has locked until it closes it; nil
+ *                      when another process has locked it. An error, with the reason, when it cannot be opened or
+ *                      locked; MPTL_LOCKS=none works without locks where the file system has none. (Remove a locked
+ *                      file only if a process that creates and locks it again sees that the work is finished)
+ *   core.is_locked(path) -> whether another process has locked it; the file need not exist
  *   core.crc32c(string | Tensor) -> its CRC-32C
- *   core.crc32c_in(file, path, offset, size) -> that of bytes in a file of Lua's; path is its name in messages
+ *   core.crc32c_in(file, path, offset, size) -> the CRC-32C of bytes in a Lua file; path is its name in messages
  *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset
  */
 #include <errno.h>
@@ -39,7 +40,8 @@ luaL_Stream *bind_push_stream(lua_State *L) {
   return file;
 }
 
-/* Makes it the file that is open as fd; false, with fd closed and errno, when there is no memory. */
+/* Makes it the file that is open as fd; when there is no memory, closes fd and returns false with
+ * errno. */
 static bool adopt(luaL_Stream *file, int fd, const char *mode) {
   file->f = fdopen(fd, mode);
   if (file->f == NULL) {
@@ -74,7 +76,7 @@ static int files_lock(lua_State *L) {
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   if (fcntl(fd, F_SETLK, &whole) == 0) return 1;
   int error = errno;
-  if (is_held(error)) return 0; /* the collector closes it */
+  if (is_held(error)) return 0; /* the garbage collector closes the file */
   if (!mptl_locks_optional()) bind_check(L, mptl_fail_lock(path, error));
   return 1;
 }
