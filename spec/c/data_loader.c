@@ -1,5 +1,6 @@
-/* The loader from C, for what Lua does not reach: many threads, abandoned epochs, destruction under way; run it under the
- * thread and address sanitizers. Exits 0, or 1 after one line that says what failed. */
+/* The loader, in cases that Lua cannot test: many threads, abandoned epochs, destruction during an
+ * epoch. Also for the thread and address sanitizers. Exits 0, or 1 after one line that says what
+ * failed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static uint64_t hash(uint64_t h, const void *data, size_t bytes) {
   return h;
 }
 
-/* One number for all that a loader gives in an epoch from first_batch on; 0 on failure. */
+/* A hash of everything that a loader returns in an epoch from first_batch on; 0 after a failure. */
 static uint64_t hash_epoch(mptl_loader *loader, int64_t epoch, int64_t first_batch) {
   uint64_t h = 0xcbf29ce484222325u;
   mptl_batch batch;
@@ -61,7 +62,7 @@ static int same_with_any_threads(const mptl_dataset *dataset) {
   return 0;
 }
 
-/* Epochs left at every place, begun again and gone through: what was abandoned must not show. */
+/* Abandons epochs after any number of batches: a later epoch must not be affected. */
 static int abandoned_epochs(const mptl_dataset *dataset) {
   mptl_loader_options o = options(16, 4, 3);
   mptl_loader *loader;
@@ -80,7 +81,7 @@ static int abandoned_epochs(const mptl_dataset *dataset) {
   return 0;
 }
 
-/* A batch stays as it is while the workers go on, until the next one is asked for. */
+/* Workers do not change a batch before the next one is asked for. */
 static int batch_is_stable(const mptl_dataset *dataset) {
   mptl_loader_options o = options(16, 4, 2);
   mptl_loader *loader;
@@ -133,7 +134,8 @@ static int misuse(const mptl_dataset *dataset) {
 
 enum { CLASSES = 4, FILES = 11 };
 
-/* Writes DIR/train/CLASS/FILE, or removes all that it writes: CLASSES * FILES images of many sizes, bad ones (no JPEG) among them. */
+/* Writes DIR/train/CLASS/FILE, or removes these files: CLASSES * FILES images of many sizes, of which
+ * every bad_every-th is truncated. */
 static int make_folder(const char *dir, int bad_every, int removing) {
   static uint8_t pixels[90 * 70 * 3];
   char path[256];
@@ -166,7 +168,7 @@ static int make_folder(const char *dir, int bad_every, int removing) {
   return 0;
 }
 
-/* Encoded images, of which every fifth is bad: 9 of 44. */
+/* Encoded images, every fifth of them bad: 9 of 44. */
 static int encoded(const char *dir) {
   mptl_images *images;
   mptl_dataset *dataset;
@@ -215,7 +217,7 @@ static int encoded(const char *dir) {
   return 0;
 }
 
-/* Batches that are all bad are passed over, and counted. */
+/* Batches of bad images only are skipped, and their images counted. */
 static int all_bad(const char *dir) {
   mptl_images *images;
   mptl_dataset *dataset;

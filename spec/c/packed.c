@@ -1,5 +1,6 @@
-/* Packed data sets: what is written is read, in order; a file that is cut off, damaged at any byte, or made to mislead is refused or
- * harmless (run it under the address sanitizer); a file that is not finished is not there. Exits 0, or 1 after one line. */
+/* Packed data sets: what was written is read back, in order; a file that is cut off, damaged at any byte
+ * or constructed to mislead is refused or harmless (run it with the address sanitizer); an unfinished
+ * file does not appear. Exits 0, or 1 after one line that says what failed. */
 #include <endian.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,8 +10,8 @@
 #include <unistd.h>
 
 #include "check.h"
-
 #include "mptl/packed.h"
+
 static char dir[] = "/tmp/mptl-packed-XXXXXX", path[64], temporary[72];
 
 static uint32_t crc32c(const uint8_t *bytes, size_t size) {
@@ -89,7 +90,7 @@ static void spit(const uint8_t *bytes, size_t size) {
   MUST(file != NULL && fwrite(bytes, 1, size, file) == size && fclose(file) == 0);
 }
 
-/* Opens both sets and uses all that can be used; false when something was refused. */
+/* Opens both sets and uses everything in them; returns false if something is refused. */
 static bool is_sound(void) {
   bool sound = true;
   for (int split = 0; split < 2; split++) {
@@ -139,12 +140,12 @@ static void every_damage_is_found(const uint8_t *bytes, size_t size) {
   }
   memcpy(copy, bytes, size);
   copy[size] = 0;
-  spit(copy, size + 1); /* something behind the end */
+  spit(copy, size + 1); /* a byte after the end */
   MUST(!is_sound());
   free(copy);
 }
 
-/* Every word of header and directory takes values that mislead, under checksums that are right again. */
+/* Replaces every word of header and directory by misleading values, and corrects the checksums. */
 static void no_directory_leads_outside(const uint8_t *bytes, size_t size) {
   uint32_t values[] = {0,           1,           63,          64,         (uint32_t)size - 1, (uint32_t)size, (uint32_t)size + 1,
                        0x20202020u, 0x7fffffffu, 0x80000000u, 0xfffffff0, 0xffffffffu};
@@ -177,7 +178,7 @@ static void fails(mptl_status status, mptl_status expected, const char *message)
   }
 }
 
-/* Somebody cuts the file off while it is open: an error that names it, not the end of the process. */
+/* A file that is cut off while it is open gives an error that names it; it does not end the process. */
 static void cut_off_while_open(void) {
   mptl_images *images;
   mptl_encoded encoded = {0};
