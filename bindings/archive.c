@@ -1,10 +1,11 @@
-/* mptl.Archive: what is in a tar or zip file, one entry after the other (libarchive), without unpacking it.
+/* mptl.Archive: what is in a tar or zip file, one entry after the other (libarchive), without
+ * unpacking it.
  *
  *   core.archive(path), core.archive_of(bytes)   tar (also compressed by gzip, bzip2, xz, zstd) or zip
  *   archive:next() -> name, kind                 "file", "directory" or "other" (links, devices); nil at the end
- *   archive:read(limit) -> bytes                 of the entry that next told; an error beyond limit bytes
- *   archive:save(path, limit)                    the same into a file, which replaces what was there
- *   archive:done() -> bytes of the file that have been read, for progress
+ *   archive:read(limit) -> bytes                 of the entry that next returned; an error beyond limit bytes
+ *   archive:save(path, limit)                    writes them to a file, which is replaced
+ *   archive:done() -> bytes of the file that have been read, for showing progress
  *   archive:close()
  */
 #include <archive.h>
@@ -18,11 +19,11 @@
 #include "mptl/file.h"
 
 #define ARCHIVE "mptl.Archive"
-#define BLOCK_SIZE 65536 /* bytes a read */
+#define BLOCK_SIZE 65536 /* bytes in a read */
 
-typedef struct archive_box { /* its user values are the name for messages and, for archives in memory, their bytes */
+typedef struct archive_box { /* user values: the name for messages; of an archive in memory its bytes */
   struct archive *archive;
-  struct archive_entry *entry; /* the archive's */
+  struct archive_entry *entry; /* the current one, which belongs to archive; NULL when there is none */
   int fd;                      /* of the file, or -1 */
 } archive_box;
 
@@ -32,7 +33,7 @@ static struct archive *check_archive(lua_State *L, archive_box **box) {
   return (*box)->archive;
 }
 
-/* Raises the first line of the library's message, behind the archive's name. */
+/* Raises the first line of the library's message, after the archive's name. */
 static int fail(lua_State *L, struct archive *archive) {
   const char *text = archive_error_string(archive);
   if (text == NULL) text = "cannot be read";
@@ -42,7 +43,7 @@ static int fail(lua_State *L, struct archive *archive) {
   return lua_error(L);
 }
 
-/* An archive that is not open yet, in place of what is on the stack; the name stays below it as argument 1. */
+/* Pushes an archive that is not open yet. */
 static archive_box *new_archive(lua_State *L, const char *name) {
   archive_box *box = lua_newuserdatauv(L, sizeof *box, 2);
   *box = (archive_box){.fd = -1};
@@ -83,13 +84,14 @@ static int archive_open_bytes(lua_State *L) {
   return 1;
 }
 
-/* The entry's name: what tar has as UTF-8 does not depend on the locale, and what it has as plain bytes stays those. */
+/* The entry's name. Names that tar has as UTF-8 do not depend on the locale; others are its plain
+ * bytes. */
 static const char *entry_name(struct archive_entry *entry) {
   const char *name = archive_entry_pathname_utf8(entry);
   return name != NULL ? name : archive_entry_pathname(entry);
 }
 
-static int archive_step(lua_State *L) {
+static int archive_next(lua_State *L) {
   archive_box *box;
   struct archive *archive = check_archive(L, &box);
   box->entry = NULL;
@@ -110,20 +112,16 @@ static void fail_write(lua_State *L, const char *path) {
   bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
 }
 
-static int close_stream(lua_State *L) {
-  luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
-  return luaL_fileresult(L, fclose(file->f) == 0, NULL);
-}
-
-/* The current entry's archive. */
+/* The archive, which must have a current entry. */
 static struct archive *check_entry(lua_State *L) {
   archive_box *box;
   struct archive *archive = check_archive(L, &box);
-  if (box->entry == NULL) luaL_error(L, "archive: no entry to read, next has to tell one first");
+  if (box->entry == NULL) luaL_error(L, "archive: no entry to read, call next first");
   return archive;
 }
 
-/* Reads up to BLOCK_SIZE bytes of the entry into block; 0 at its end. *total counts them. */
+/* Reads up to BLOCK_SIZE bytes of the entry into block and adds their number to *total; 0 at the
+ * end. */
 static size_t read_block(lua_State *L, struct archive *archive, char *block, lua_Integer *total, lua_Integer limit) {
   la_ssize_t n = archive_read_data(archive, block, BLOCK_SIZE);
   if (n < 0) fail(L, archive);
@@ -152,16 +150,14 @@ static int archive_save(lua_State *L) {
   lua_Integer limit = luaL_checkinteger(L, 3), total = 0;
   size_t n;
   char block[BLOCK_SIZE];
-  luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0); /* Lua closes it if an error comes */
-  *file = (luaL_Stream){0};
-  luaL_setmetatable(L, LUA_FILEHANDLE);
+  luaL_Stream *file = bind_push_stream(L); /* Lua closes it after an error */
   file->f = fopen(path, "wbe");
   if (file->f == NULL) fail_write(L, path);
-  file->closef = close_stream;
+  file->closef = bind_close_stream;
   while ((n = read_block(L, archive, block, &total, limit)) > 0)
     if (fwrite(block, 1, n, file->f) != n) fail_write(L, path);
   if (fflush(file->f) != 0 || fsync(fileno(file->f)) != 0) fail_write(L, path);
-  file->closef = NULL; /* closed from here on, for Lua */
+  file->closef = NULL; /* Lua must not close it again */
   if (fclose(file->f) != 0) fail_write(L, path);
   return 0;
 }
@@ -181,7 +177,7 @@ static int archive_gc(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"next", archive_step}, {"read", archive_read},  {"save", archive_save}, {"done", archive_done},
+    {"next", archive_next}, {"read", archive_read},  {"save", archive_save}, {"done", archive_done},
     {"close", archive_gc},  {"__close", archive_gc}, {NULL, NULL},
 };
 

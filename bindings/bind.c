@@ -1,4 +1,5 @@
 /* Helpers of the binding files: see bind.h. */
+#include <limits.h>
 #include <string.h>
 
 #include "bindings/bind.h"
@@ -73,6 +74,14 @@ void bind_check_fields(lua_State *L, int index, const char *const *names) {
     }
     luaL_pushresult(&b);
     lua_error(L);
+  }
+}
+
+void bind_push_numbers(lua_State *L, const float *values, size_t n) {
+  lua_createtable(L, n < INT_MAX ? (int)n : 0, 0);
+  for (size_t i = 0; i < n; i++) {
+    lua_pushnumber(L, (lua_Number)values[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
 }
 

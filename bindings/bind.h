@@ -1,5 +1,6 @@
-/* Shared by the binding files (bind.c): one file per userdata type, each with a function mptl_bind_X(L) that adds its functions to
- * the table of mptl.core on top of the stack. Engine statuses become Lua errors in one place, bind_check.
+/* What the binding files share (bind.c). There is a file for each userdata type, with a function
+ * mptl_bind_X(L) that adds its functions to the table of mptl.core on top of the stack. Engine
+ * statuses become Lua errors in one place, bind_check.
  */
 #ifndef MPTL_BIND_H
 #define MPTL_BIND_H
@@ -16,7 +17,7 @@
 #include "mptl/status.h"
 #include "mptl/tensor.h"
 
-/* Raises mptl_error() as a Lua error (a string, with no position) unless status is MPTL_OK. */
+/* Raises mptl_error() as a Lua error (a string without position) unless status is MPTL_OK. */
 void bind_check(lua_State *L, mptl_status status);
 
 /* Optional fields of the options table at index (which may be none or nil): the default where the field is nil. */
@@ -28,34 +29,38 @@ const char *bind_opt_string(lua_State *L, int index, const char *field, const ch
 /* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
-/* Names that the engine gives by index from 0 on, NULL beyond the last. push pushes them as a list; check returns the index of one, or
- * raises an error that lists them. */
+/* A function of the engine that returns names by index from 0 on, NULL after the last. push pushes
+ * the names as a list; check returns the index of a name, or raises an error that lists all
+ * names. */
 typedef const char *bind_names(size_t index);
 void bind_push_names(lua_State *L, bind_names *names);
 size_t bind_check_name(lua_State *L, const char *what, const char *name, bind_names *names);
 
-/* Fields of the table on top of the stack. */
+/* Set fields of the table on top of the stack. */
 void bind_set_integer(lua_State *L, const char *field, lua_Integer value);
 void bind_set_number(lua_State *L, const char *field, lua_Number value);
 void bind_set_boolean(lua_State *L, const char *field, int value);
 void bind_set_string(lua_State *L, const char *field, const char *value);
 
-/* Pushes a list of integers. */
+/* Push a list of integers, or of numbers. */
 void bind_push_integers(lua_State *L, const int64_t *values, int n);
+void bind_push_numbers(lua_State *L, const float *values, size_t n);
 
-/* Makes the metatable of a userdata type: its methods (those named __X become the metatable's) and its finaliser, which must accept a
- * half-made object. */
+/* Makes the metatable of a userdata type, with its methods (methods named __X go into the metatable
+ * itself) and its finaliser, which must accept an object that is not completely made. */
 void bind_new_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
 
-/* A tensor userdata (metatable "mptl.Tensor"): push takes over one reference. check is for one whose data the host can use, and an
- * error for others; check_any for one in whatever memory; host puts a copy in the place at index of one that is a device's. */
+/* A tensor userdata (metatable "mptl.Tensor"). push takes over one reference. check accepts a
+ * tensor whose data the host can access, and raises an error for others; check_any accepts tensors
+ * in any memory; host replaces a tensor in a device's memory, at index, by a copy in the host's. */
 void bind_push_tensor(lua_State *L, mptl_tensor *tensor);
 mptl_tensor *bind_check_tensor(lua_State *L, int index);
 mptl_tensor *bind_check_any_tensor(lua_State *L, int index);
 mptl_tensor *bind_host_tensor(lua_State *L, int index);
 
-/* The state's device of that name, opened when it is first asked for; an error that says what is missing. The state keeps it open, but for the
- * CPU after core.set_threads: retain what is kept longer than a call. */
+/* The state's device of that name, which is opened when it is first asked for; an error says what
+ * is missing. The state keeps devices open, except the CPU after core.set_threads: retain a device
+ * that is kept longer than a call. */
 mptl_device *bind_device(lua_State *L, const char *name); /* bindings/device.c */
 
 /* The device that the string at index names; the CPU where there is none. */
@@ -79,17 +84,18 @@ mptl_update bind_read_update(lua_State *L, int index, const mptl_optimizer *opti
 /* A setting of --compute. */
 mptl_compute_setting bind_check_compute(lua_State *L, const char *name);
 
-/* What stands in front of /proc and /sys: "" but in tests. */
+/* What is put before /proc and /sys; "" except in tests. */
 const char *bind_system_root(void); /* bindings/machine.c */
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
 mptl_format bind_check_format(lua_State *L, int index); /* bindings/format.c */
 
-/* The graph and the assignment at index; errors for anything else. */
+/* The graph or assignment at index; an error for anything else. */
 mptl_graph *bind_check_graph(lua_State *L, int index);
 mptl_assignment *bind_check_assignment(lua_State *L, int index);
 
-/* Encoded images (metatable BIND_IMAGES): a box to be filled, and what is in the one at index. */
+/* Encoded images (metatable BIND_IMAGES): new pushes an empty userdata and returns where its images
+ * go; check returns the images at index. */
 #define BIND_IMAGES "mptl.Images"
 mptl_images **bind_new_images(lua_State *L); /* bindings/images.c */
 mptl_images *bind_check_images(lua_State *L, int index);
@@ -128,7 +134,11 @@ void mptl_bind_safetensors(lua_State *L);
 void mptl_bind_process(lua_State *L);
 void mptl_bind_editline(lua_State *L);
 
-/* The descriptor of a file of Lua's that is open. */
-int bind_check_file(lua_State *L, int arg);
+/* Files of Lua's io library. check returns the descriptor of an open one. push pushes one that is
+ * not open yet, so that no error can leave a file open; whoever opens it sets f, and closef to
+ * bind_close_stream. */
+int bind_check_file(lua_State *L, int arg); /* bindings/files.c */
+luaL_Stream *bind_push_stream(lua_State *L);
+int bind_close_stream(lua_State *L);
 
 #endif

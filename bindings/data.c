@@ -1,16 +1,17 @@
-/* mptl.Dataset and mptl.Loader: images, and batches of them made ahead of time. Images are numbered from 1; classes, epochs and
- * batches from 0, so that the first batch to be made is the number of those already done.
+/* mptl.Dataset and mptl.Loader: images, and batches of them that are made ahead of time. Images are
+ * numbered from 1; classes, epochs and batches from 0, so that after k batches the next one has
+ * number k.
  *
  *   core.dataset_find{path=, classes=10|100, split="train"|"test"} -> directory or nil
- *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: also one of which files are missing
+ *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: accept a set with missing files
  *   core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
  *   core.dataset_encoded(images, {side=, resize=, skip_bad=, split=, limit=})   of core.images_folder or the like
  *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
  *   ds:image(i) -> tensor 3 x side x side of 0 .. 255, an encoded one scaled as for a test
  *
  *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=, slots=, drop_last=, device=})
- *   loader:start(epoch [, first_batch])   loader:batches() -> an epoch's   loader:position() -> the next batch's number
- *   loader:next() -> images in the batch (nil at the end), bad images skipped for it   loader:skipped() -> name and reason of the last
+ *   loader:start(epoch [, first_batch])   loader:batches() -> how many an epoch has   loader:position() -> the next one
+ *   loader:next() -> images in the batch (nil at the end), bad images skipped   loader:skipped() -> name of the last, why
  *   loader:images() -> tensor n x side x side x 3, a copy   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
  */
 #include <limits.h>
@@ -22,7 +23,7 @@
 #define DATASET "mptl.Dataset"
 #define LOADER "mptl.Loader"
 
-typedef struct loader_box { /* its user value is the data set, which it keeps alive */
+typedef struct loader_box { /* its user value keeps the data set alive */
   mptl_loader *loader;
   mptl_batch batch;
   int side;
@@ -129,7 +130,7 @@ static int dataset_shape(lua_State *L) {
   return 1;
 }
 
-/* The place, from 0, of the image whose number is argument 2. */
+/* The index, from 0, of the image whose number, from 1, is argument 2. */
 static size_t check_image(lua_State *L, const mptl_dataset *d) {
   lua_Integer i = luaL_checkinteger(L, 2);
   if (i < 1 || i > d->count) luaL_error(L, "data set: image %I, accepted are 1 to %I", i, (lua_Integer)d->count);
@@ -167,7 +168,8 @@ static int dataset_gc(lua_State *L) {
   return 0;
 }
 
-/* Optional list of one number a channel; values keeps its defaults where the field is nil. */
+/* Reads an optional list of one number for each channel; values does not change when the field is
+ * nil. */
 static void field_channels(lua_State *L, int index, const char *field, float *values) {
   if (lua_isnoneornil(L, index) || lua_getfield(L, index, field) == LUA_TNIL) return;
   if (!lua_istable(L, -1) || luaL_len(L, -1) != MPTL_IMAGE_CHANNELS) luaL_error(L, "%s: must be a list of 3 numbers", field);
@@ -187,7 +189,7 @@ static int loader_new(lua_State *L) {
   const mptl_dataset *dataset = check_dataset(L, 1);
   bind_check_fields(L, 2, fields);
   mptl_loader_options o = {.std = {1, 1, 1}};
-  o.batch = field_int(L, 2, "batch", 128);
+  o.batch_size = field_int(L, 2, "batch", 128);
   o.threads = field_int(L, 2, "threads", 0);
   o.slots = field_int(L, 2, "slots", 0);
   o.shuffle = bind_opt_boolean(L, 2, "shuffle", 0);
@@ -214,7 +216,7 @@ static loader_box *check_loader(lua_State *L, int index) {
 
 const mptl_batch *bind_check_batch(lua_State *L, int index) {
   const mptl_batch *batch = &check_loader(L, index)->batch;
-  if (batch->n == 0) luaL_error(L, "loader: no current batch, loader:next() has to give one first");
+  if (batch->n == 0) luaL_error(L, "loader: no current batch, call loader:next() first");
   return batch;
 }
 

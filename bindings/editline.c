@@ -1,14 +1,16 @@
-/* Line editing for the interactive Lua, through libedit; and running Lua code that Ctrl-C interrupts.
+/* Line editing for the interactive Lua, through libedit; and running Lua code that Ctrl-C
+ * interrupts.
  *
  *   core.editline.read(prompt) -> line; nil at the end (Ctrl-D); false when interrupted (Ctrl-C)
  *   core.editline.add(line)  core.editline.load(path)  core.editline.save(path, max)    history; load and save -> success
- *   core.editline.completer(function (text before the cursor) -> list of words for its last word, bytes in that word); one that
- *                                                          takes too long has none
- *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in it, and goes on to where f's own code catches it
- *   core.editline.guard(on)           whether a SIGINT between read and call, where nothing is to be stopped, is ignored
+ *   core.editline.completer(f)        sets the completer: f(text before the cursor, bytes in its last word) -> list of
+ *                                     candidates for that word; a completer that takes too long has no candidates
+ *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in f, and again if f's code catches it
+ *   core.editline.guard(on)           whether SIGINT is ignored between read and call, when no code runs
  *   core.editline.interrupted() -> whether the last call was interrupted
  *
- * libedit and signals are one per process, so this file keeps its state in variables of the file: one reader at a time.
+ * A process has one libedit and one set of signal handlers, so the state is in static variables:
+ * there can be one reader at a time.
  */
 #include <editline/readline.h>
 #include <errno.h>
@@ -22,39 +24,42 @@
 #include "bindings/bind.h"
 
 static volatile sig_atomic_t interrupted;
-static pthread_t reader; /* the thread that reads a line, or runs one */
+static pthread_t reader; /* the thread that reads or runs a line */
 
-static lua_State *completing; /* the state whose completer is to be asked; NULL outside of read */
+static lua_State *completing; /* the state that has the completer; NULL outside of read */
 static int completer_ref = LUA_NOREF;
 
-static char word_breaks[] = " \t\n\"'><=;{}()[],+-*/%^#~&|"; /* what a chain of names (mptl.nn) does not contain */
+static char word_breaks[] = " \t\n\"'><=;{}()[],+-*/%^#~&|"; /* characters that a chain of names (mptl.nn) cannot have */
 
-static char *line; /* what libedit handed over */
+static char *line; /* the line that libedit returned */
 static int line_done;
 
 static void on_line(char *text) {
   line = text;
   line_done = 1;
-  rl_callback_handler_remove(); /* puts the terminal back before the line runs */
+  rl_callback_handler_remove(); /* restores the terminal before the line runs */
 }
 
-/* The engine's own threads may be the ones that the signal comes to; the reader has to wake up. */
+/* One of the engine's threads may receive the signal; it passes it on, since the reader must wake
+ * up. */
 static void on_interrupt(int signal) {
   interrupted = 1;
   if (!pthread_equal(pthread_self(), reader)) pthread_kill(reader, signal);
 }
 
-static const int patience = 20 * 1000 * 1000; /* instructions of Lua that completion may take: some tenths of a second */
+static const int patience = 20 * 1000 * 1000; /* Lua instructions that completion may take: some tenths of a second */
 
-/* A completer that takes too long: fields of a user's value may be computed, and without an end. It is told so from now on at each
- * instruction, in case it catches errors. */
+/* Ends a completer that takes too long: a user's code may compute the fields of a value, and may
+ * never end. From then on the error is raised at every instruction, in case the completer catches
+ * errors. */
 static void give_up(lua_State *L, lua_Debug *ar) {
   (void)ar;
   lua_sethook(L, give_up, LUA_MASKCOUNT, 1);
   luaL_error(L, "takes too long");
 }
 
-/* The candidates for the word before the cursor: a list as libedit wants it, the common prefix first; NULL for none. */
+/* The candidates for the word before the cursor, as libedit expects them: a list that begins with
+ * the common prefix; NULL for none. */
 static char **complete(const char *word, int start, int end) {
   lua_State *L = completing;
   (void)word;
@@ -99,7 +104,7 @@ static int editline_read(lua_State *L) {
   sigemptyset(&block);
   sigaddset(&block, SIGINT);
   reader = pthread_self();
-  /* SIGINT comes through only while ppoll waits, so none is missed between the test and the wait. */
+  /* SIGINT is unblocked only while ppoll waits, so none is missed between the test and the wait. */
   pthread_sigmask(SIG_BLOCK, &block, &mask);
   sigaction(SIGINT, &action, &old);
   sigset_t waiting = mask;
@@ -159,13 +164,14 @@ static int editline_save(lua_State *L) {
 
 /* ---- Code that Ctrl-C interrupts ---- */
 
-static volatile sig_atomic_t stopping; /* whether what runs is to stop */
-static volatile sig_atomic_t unheard;  /* Ctrl-C of which no Lua code has taken note yet */
+static volatile sig_atomic_t stopping; /* whether the running code must stop */
+static volatile sig_atomic_t unheard;  /* how often Ctrl-C was pressed since Lua code last noticed */
 
-static const int between = 1000; /* instructions of Lua between two looks at the flag */
+static const int between = 1000; /* Lua instructions between two tests of the flag */
 
-/* Runs in the state and, because they take it over from whoever makes them, in its coroutines. From the first time on it raises at
- * each instruction: a loop that catches errors ends too. */
+/* A hook of the state and, since coroutines inherit the hook of the thread that creates them, of
+ * its coroutines. After its first error it raises one at every instruction, so that a loop that
+ * catches errors ends too. */
 static void stop(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!stopping) return;
@@ -174,8 +180,8 @@ static void stop(lua_State *L, lua_Debug *ar) {
   luaL_error(L, "interrupted!");
 }
 
-/* Lua calls no hook while C code runs, in __gc, nor where a hook's error is being handled by xpcall's handler: of what hears nothing
- * twice, the third Ctrl-C ends the process. */
+/* Lua calls no hook while C code runs, in __gc, nor while xpcall's handler handles a hook's error.
+ * So when the code has not reacted to two Ctrl-C, a third one ends the process. */
 static void on_interrupt_running(int signal) {
   if (!pthread_equal(pthread_self(), reader)) {
     pthread_kill(reader, signal);
@@ -183,7 +189,7 @@ static void on_interrupt_running(int signal) {
   }
   stopping = 1;
   if (++unheard < 2) return;
-  static const char warning[] = "\nmptl: what runs now does not hear Ctrl-C; once more ends the program\n";
+  static const char warning[] = "\nmptl: the running code does not react to Ctrl-C; another one ends the program\n";
   if (write(STDERR_FILENO, warning, sizeof warning - 1) < 0) return;
   struct sigaction usual = {.sa_handler = SIG_DFL};
   sigaction(signal, &usual, NULL);

@@ -1,13 +1,14 @@
 /* Files that users name, locks, checksums.
  *
- *   core.open(path) -> a file of Lua's, for reading; nil and "PATH: why". Only regular files are opened: a pipe could keep its reader
- *                      waiting for ever
- *   core.lock(path) -> a file of Lua's, made if need be, that this process alone has until it is closed; nil when another process
- *                      has it. An error, with the reason, where it cannot be opened or locked; MPTL_LOCKS=none does without locks
- *                      (the name may be removed only where whoever locks it anew sees that all is done)
- *   core.is_locked(path) -> whether another process has it; it need not be there
+ *   core.open(path) -> a Lua file, for reading; nil and "PATH: why" after a failure. Only regular files are opened:
+ *                      reading a pipe may never end
+ *   core.lock(path) -> a Lua file, created if it does not exist, that this process has locked until it closes it; nil
+ *                      when another process has locked it. An error, with the reason, when it cannot be opened or
+ *                      locked; MPTL_LOCKS=none works without locks where the file system has none. (Remove a locked
+ *                      file only if a process that creates and locks it again sees that the work is finished)
+ *   core.is_locked(path) -> whether another process has locked it; the file need not exist
  *   core.crc32c(string | Tensor) -> its CRC-32C
- *   core.crc32c_in(file, path, offset, size) -> that of bytes in a file of Lua's; path is its name in messages
+ *   core.crc32c_in(file, path, offset, size) -> the CRC-32C of bytes in a Lua file; path is its name in messages
  *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset
  */
 #include <errno.h>
@@ -21,7 +22,7 @@
 #include "core/lock.h"
 #include "mptl/file.h"
 
-static int close_stream(lua_State *L) {
+int bind_close_stream(lua_State *L) {
   luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
   return luaL_fileresult(L, fclose(file->f) == 0, NULL);
 }
@@ -32,15 +33,15 @@ int bind_check_file(lua_State *L, int arg) {
   return fileno(file->f);
 }
 
-/* Pushes a file of Lua's that is not open yet, so that no error leaves one open. */
-static luaL_Stream *push_stream(lua_State *L) {
+luaL_Stream *bind_push_stream(lua_State *L) {
   luaL_Stream *file = lua_newuserdatauv(L, sizeof *file, 0);
   *file = (luaL_Stream){0};
   luaL_setmetatable(L, LUA_FILEHANDLE);
   return file;
 }
 
-/* Makes it the file that is open as fd; false, with fd closed and errno, when there is no memory. */
+/* Makes it the file that is open as fd; when there is no memory, closes fd and returns false with
+ * errno. */
 static bool adopt(luaL_Stream *file, int fd, const char *mode) {
   file->f = fdopen(fd, mode);
   if (file->f == NULL) {
@@ -48,13 +49,13 @@ static bool adopt(luaL_Stream *file, int fd, const char *mode) {
     errno = ENOMEM;
     return false;
   }
-  file->closef = close_stream;
+  file->closef = bind_close_stream;
   return true;
 }
 
 static int files_open(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  luaL_Stream *file = push_stream(L);
+  luaL_Stream *file = bind_push_stream(L);
   int fd;
   if (mptl_file_open(&fd, NULL, path) != MPTL_OK) {
     lua_pushnil(L);
@@ -69,13 +70,13 @@ static bool is_held(int error) { return error == EAGAIN || error == EACCES; }
 
 static int files_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  luaL_Stream *file = push_stream(L);
+  luaL_Stream *file = bind_push_stream(L);
   int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (fd < 0 || !adopt(file, fd, "r+")) bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   if (fcntl(fd, F_SETLK, &whole) == 0) return 1;
   int error = errno;
-  if (is_held(error)) return 0; /* the collector closes it */
+  if (is_held(error)) return 0; /* the garbage collector closes the file */
   if (!mptl_locks_optional()) bind_check(L, mptl_fail_lock(path, error));
   return 1;
 }

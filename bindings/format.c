@@ -3,7 +3,7 @@
  *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan,
  *                                 values, max_code, code_size }
  *   core.formats()           -> names of the named formats
- *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) is for a tensor of that largest magnitude
+ *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) becomes for a tensor of that largest magnitude
  */
 #include "bindings/bind.h"
 #include "mptl/round.h"
@@ -47,12 +47,7 @@ static int format_describe(lua_State *L) {
 }
 
 static int format_names(lua_State *L) {
-  lua_newtable(L);
-  const char *name;
-  for (size_t i = 0; (name = mptl_format_name(i)) != NULL; i++) {
-    lua_pushstring(L, name);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  bind_push_names(L, mptl_format_name);
   return 1;
 }
 

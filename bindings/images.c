@@ -1,15 +1,17 @@
-/* mptl.Images and mptl.Decoder: encoded images with labels, and what decodes them. Images are numbered from 1, classes from 0.
+/* mptl.Images and mptl.Decoder: encoded images with labels, and decoding them. Images are numbered
+ * from 1, classes from 0.
  *
- *   core.images_folder{path=, split="train"|"test"}   core.images_folder_classes(path) -> number, 0 when it is no such folder
- *   core.images_packed{path=, split=}   core.images_packed_classes(path) -> number, 0 when it is no packed data set
+ *   core.images_folder{path=, split="train"|"test"}   core.images_folder_classes(path) -> number, 0 for another folder
+ *   core.images_packed{path=, split=}   core.images_packed_classes(path) -> number, 0 for another file
  *   images:count()  images:classes()  images:class_name(label)  images:label(i)  images:name(i) -> "CLASS/FILE"  images:where()
  *   images:read(i) -> string; nil and why when it cannot be read
  *
  *   core.decoder()
- *   decoder:check(bytes) -> width, height; nil and why when the image is not taken
+ *   decoder:check(bytes) -> width, height; nil and why when the image is refused
  *   decoder:decode(bytes) -> tensor height x width x 3 of 0 .. 255; nil and why
- *   core.resample(tensor height x width x 3, {width=, height=, from={x, y, width, height}, window={x, y, width, height}}) -> tensor:
- *     window, or all, of the part from, or all, of the image scaled to width x height; values are rounded to 0 .. 255
+ *   core.resample(tensor height x width x 3, {width=, height=, from=, window=}) -> tensor: the box from of the image (default:
+ *     all of it), scaled to width x height, of which the box window (default: all); boxes are {x, y, width, height}; values are
+ *     rounded to 0 .. 255
  *   core.jpeg_encode(tensor height x width x 3 [, quality]) -> string
  */
 #include <limits.h>
@@ -22,7 +24,7 @@
 #include "mptl/resample.h"
 
 #define DECODER "mptl.Decoder"
-#define RESAMPLER "mptl.Resampler" /* never seen by a script: freed with the stack, errors or not */
+#define RESAMPLER "mptl.Resampler" /* internal: a userdata, so that it is freed after errors, too */
 
 mptl_images **bind_new_images(lua_State *L) {
   mptl_images **box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -80,7 +82,7 @@ static int images_class_name(lua_State *L) {
   return 1;
 }
 
-/* The place, from 0, of the image whose number is argument 2. */
+/* The number in the engine, from 0, of the image whose number in Lua, from 1, is argument 2. */
 static int64_t check_image(lua_State *L, const mptl_images *images) {
   lua_Integer i = luaL_checkinteger(L, 2), count = mptl_images_count(images);
   if (i < 1 || i > count) luaL_error(L, "images: image %I, accepted are 1 to %I", i, count);
@@ -104,7 +106,7 @@ static int images_where(lua_State *L) {
   return 1;
 }
 
-/* nil and the engine's message. */
+/* Pushes nil and the engine's message. */
 static int push_failure(lua_State *L) {
   lua_pushnil(L);
   lua_pushstring(L, mptl_error());
@@ -170,7 +172,7 @@ static int decoder_gc(lua_State *L) {
   return 0;
 }
 
-/* The image at index as bytes, in a userdata that is pushed. */
+/* The image at index as bytes, which are in a userdata that this function pushes. */
 static mptl_rgb check_pixels(lua_State *L, int index, const char *function) {
   const mptl_tensor *t = bind_check_tensor(L, index);
   if (t->ndim != 3 || t->dims[2] != 3 || t->dims[0] > INT_MAX || t->dims[1] > INT_MAX)
@@ -199,7 +201,8 @@ static int decoder_decode(lua_State *L) {
   return push_pixels(L, rgb.pixels, rgb.width, rgb.height);
 }
 
-/* Optional list of x, y, width, height in the options at index 2. */
+/* Reads an optional box {x, y, width, height} of the options at index 2; the default is width x
+ * height at 0, 0. */
 static mptl_box field_box(lua_State *L, const char *field, int width, int height) {
   int values[4] = {0, 0, width, height};
   if (lua_getfield(L, 2, field) != LUA_TNIL) {

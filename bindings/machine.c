@@ -1,12 +1,11 @@
-/* The machine: its processor, and what this process may use of it.
+/* The machine: its processor, and what this process may use.
  *
  *   core.cpu() -> {model=, features={avx2=true, ...}}
  *   core.processors([root]) -> {online =, allowed = by affinity, quota = of control groups, or nil, quota_file =, usable =,
  *     asked = by OMP_NUM_THREADS, or nil}
- *   core.memory_limit([root]) -> bytes that can be taken in addition, what leaves no more; nil when nothing is known
- *   core.threads() -> threads to compute with;  core.set_threads(n), as far as OMP_THREAD_LIMIT allows
+ *   core.memory_limit([root]) -> bytes that can be allocated in addition, where that limit comes from; nil when nothing is known
  *
- * root stands in front of /proc and /sys, for tests; else it is MPTL_SYSTEM_ROOT's value.
+ * root is put before /proc and /sys, for tests; the default is MPTL_SYSTEM_ROOT of the environment.
  */
 #include <omp.h>
 #include <stdio.h>
@@ -22,7 +21,7 @@ static const char *const features[] = {"sse4_2",      "avx2",     "fma",      "f
                                        "avx512bw",    "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
                                        "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",    NULL};
 
-/* Sets field of the table on top of the stack for every word of the line that is a feature. */
+/* Sets a field of the table on top of the stack for every word of the line that is in features. */
 static void set_features(lua_State *L, char *words) {
   char *save, *word = strtok_r(words, " \t\n", &save);
   for (; word; word = strtok_r(NULL, " \t\n", &save))
@@ -58,7 +57,7 @@ static int machine_cpu(lua_State *L) {
   return 1;
 }
 
-/* ---- What may be used of it ---- */
+/* ---- What this process may use ---- */
 
 const char *bind_system_root(void) {
   const char *root = getenv("MPTL_SYSTEM_ROOT");
@@ -67,7 +66,7 @@ const char *bind_system_root(void) {
 
 static const char *opt_root(lua_State *L) { return luaL_optstring(L, 1, bind_system_root()); }
 
-/* The number that OMP_NUM_THREADS begins with; 0 when it is not set. OpenMP reads it by itself. */
+/* The number that OMP_NUM_THREADS begins with; 0 when it is not set. */
 static long asked_threads(void) {
   const char *text = getenv("OMP_NUM_THREADS");
   long n = text != NULL ? strtol(text, NULL, 10) : 0;

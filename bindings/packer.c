@@ -1,4 +1,5 @@
-/* mptl.Packer: writes a packed data set (mptl/packed.h). What is not finished leaves nothing behind.
+/* mptl.Packer: writes a packed data set (mptl/packed.h). A packer that is not finished leaves no
+ * file.
  *
  *   core.packer(path)
  *   packer:add(split, class, file, bytes)   packer:finish()   packer:close()

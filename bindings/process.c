@@ -1,11 +1,12 @@
-/* Child processes, for programs that run other programs (Debian's luaposix is not built for Lua 5.4).
+/* Child processes (Debian's luaposix is not built for Lua 5.4).
  *
  *   core.executable() -> path of the running executable
- *   core.spawn({program, argument...}, output) -> pid     stdin is /dev/null; what the child says is appended to the file output
- *   core.wait_child(seconds) -> pid, code                 of one that has ended; nil when none did in that time or the process was
- *                                                         interrupted. code: exit status, or 128 + the signal that ended it
- *   core.interrupt(pid)                                   sends SIGINT to a child
- * A child has a process group of its own: the terminal's Ctrl-C reaches only the parent, which decides what becomes of its children.
+ *   core.spawn({program, argument...}, output) -> pid   its input is /dev/null; its output and errors are appended to output
+ *   core.wait_child(seconds) -> pid, code               of a child that ended; nil when none ended in that time, or when this
+ *                                                       process was interrupted. code: exit status, or 128 + signal
+ *   core.interrupt(pid)                                 sends SIGINT to a child
+ * Each child has its own process group: the terminal's Ctrl-C reaches only the parent, which then
+ * ends its children.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,12 +26,12 @@ static int process_executable(lua_State *L) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path);
   if (n < 0 || n == sizeof path)
-    luaL_error(L, "cannot tell the path of this program: %s", strerror(n < 0 ? errno : ENAMETOOLONG));
+    luaL_error(L, "cannot find the path of this program: %s", strerror(n < 0 ? errno : ENAMETOOLONG));
   lua_pushlstring(L, path, (size_t)n);
   return 1;
 }
 
-/* 0, or an error number. */
+/* Starts a program. Returns 0, or an error number. */
 static int spawn(pid_t *pid, char **argv, const char *output) {
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
@@ -65,12 +66,12 @@ static int process_spawn(lua_State *L) {
   luaL_argcheck(L, n >= 1 && n < 4096, 1, "a program and at most 4095 arguments");
   char **argv = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *argv, 0);
   for (lua_Integer i = 0; i < n; i++) {
-    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "spawn: argument %I is no string", i);
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "spawn: argument %I is not a string", i);
     argv[i] = (char *)lua_tostring(L, -1); /* the table keeps it */
     lua_pop(L, 1);
   }
   argv[n] = NULL;
-  signal(SIGCHLD, SIG_DFL); /* a process started with it ignored would never be told how its children ended */
+  signal(SIGCHLD, SIG_DFL); /* if it were ignored, the system would not report how children end */
   pid_t pid;
   int error = spawn(&pid, argv, output);
   if (error) luaL_error(L, "cannot start %s: %s", argv[0], strerror(error));
@@ -95,7 +96,7 @@ static int process_wait_child(lua_State *L) {
 
 static int process_interrupt(lua_State *L) {
   lua_Integer pid = luaL_checkinteger(L, 1);
-  luaL_argcheck(L, pid > 1, 1, "no child's process number");
+  luaL_argcheck(L, pid > 1, 1, "not the process number of a child");
   if (kill((pid_t)pid, SIGINT) != 0 && errno != ESRCH) luaL_error(L, "cannot interrupt process %I: %s", pid, strerror(errno));
   return 0;
 }

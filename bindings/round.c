@@ -3,11 +3,13 @@
  *   core.round(x, format, options) -> rounded (a tensor for a tensor, a list for a list), statistics
  *   core.encode(x, format, options) -> string of little-endian codes, statistics
  *   core.decode(codes, format) -> list of numbers
- *   core.rounding_modes() -> names      core.isa() -> name      core.isa(name) chooses (mptl/isa.h)      core.isas() -> names
+ *   core.rounding_modes() -> names
+ *   core.isa() -> name of the instruction set in use   core.isa(name) chooses one (mptl/isa.h)   core.isas() -> names
  *
- * options: mode (nearest_even), overflow ("saturate" or "inf"), seed, stream, step (the random bits' key), index (of the first
- * element). FP(e,m,auto) takes its bias shift from x; the statistics name the format that it became. The numbers of a list are
- * rounded once, as they are: not to binary32 first.
+ * options: mode (nearest_even), overflow ("saturate" or "inf"), seed, stream, step (which select
+ * the random bits), index (of the first element). FP(e,m,auto) takes its bias shift from x; the
+ * statistics name the resulting format. The numbers of a list are rounded directly to the format,
+ * not to binary32 first.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -37,13 +39,13 @@ void bind_check_rounding(lua_State *L, bind_rounding *o, mptl_format format, int
   o->index = (uint64_t)bind_opt_integer(L, index, "index", 0);
 }
 
-/* What a rounding of values gave: a tensor, which is on the stack, and what happened. */
+/* Rounded values, and what happened. */
 typedef struct rounded {
-  mptl_tensor *y;
+  mptl_tensor *y; /* it is on the stack */
   size_t n;
-  bind_rounding options; /* for the format that values were fitted to */
+  bind_rounding options; /* with the format after fitting */
   mptl_round_stats stats;
-  double max_abs, fit; /* of the values as they came; for mptl_format_fit */
+  double max_abs, fit; /* largest magnitude before rounding; the same for mptl_format_fit */
 } rounded;
 
 static mptl_tensor *push_tensor(lua_State *L, int ndim, const int64_t *dims) {
@@ -53,7 +55,7 @@ static mptl_tensor *push_tensor(lua_State *L, int ndim, const int64_t *dims) {
   return t;
 }
 
-/* Element i, from 0, of the list at index. */
+/* Element i, from 0, of the list at index; *magnitude is its magnitude, 0 unless it is finite. */
 static mptl_exact list_element(lua_State *L, int index, size_t i, double *magnitude) {
   lua_geti(L, index, (lua_Integer)i + 1);
   if (lua_type(L, -1) != LUA_TNUMBER)
@@ -94,7 +96,7 @@ static void round_tensor(lua_State *L, rounded *r, mptl_format format) {
   r->max_abs = (double)r->stats.max_abs;
 }
 
-/* Rounds what arguments 1 to 3 say and pushes the tensor of it. */
+/* Rounds argument 1 as arguments 2 and 3 say, and pushes a tensor of the results. */
 static rounded round_arguments(lua_State *L) {
   rounded r = {0};
   lua_settop(L, 3);
@@ -118,22 +120,14 @@ static void push_stats(lua_State *L, const rounded *r) {
   bind_set_string(L, "format", mptl_format_print(r->options.rounder.format, name, sizeof name));
 }
 
-static void push_list(lua_State *L, const float *x, size_t n) {
-  lua_createtable(L, (int)n, 0);
-  for (size_t i = 0; i < n; i++) {
-    lua_pushnumber(L, (lua_Number)x[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
-}
-
 static int round_values(lua_State *L) {
   rounded r = round_arguments(L);
-  if (lua_type(L, 1) == LUA_TTABLE) push_list(L, r.y->data, r.n);
+  if (lua_type(L, 1) == LUA_TTABLE) bind_push_numbers(L, r.y->data, r.n);
   push_stats(L, &r);
   return 2;
 }
 
-/* Rounded values are on the format's grid: to encode them rounds them no more. */
+/* Rounded values are on the format's grid, so encoding them does not change them. */
 static int encode_values(lua_State *L) {
   rounded r = round_arguments(L);
   luaL_Buffer b;
@@ -159,7 +153,7 @@ static int decode_values(lua_State *L) {
   bind_check(L, mptl_tensor_create(&y, 1, &n));
   bind_push_tensor(L, y);
   mptl_decode_f32(y->data, codes, (size_t)n, &rounder);
-  push_list(L, y->data, (size_t)n);
+  bind_push_numbers(L, y->data, (size_t)n);
   return 1;
 }
 

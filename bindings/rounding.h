@@ -1,4 +1,4 @@
-/* The options of rounding, as lists, tensors and lines of text take them: see round.c. */
+/* The options of rounding, which lists, tensors and lines of text share: see round.c. */
 #ifndef MPTL_BIND_ROUNDING_H
 #define MPTL_BIND_ROUNDING_H
 
@@ -11,7 +11,7 @@ typedef struct bind_rounding {
   uint64_t index; /* of the first element */
 } bind_rounding;
 
-/* Reads the options table at index (which may be none or nil), for a format that is fitted already. */
+/* Reads the options table at index (which may be none or nil); the format must be fitted. */
 void bind_check_rounding(lua_State *L, bind_rounding *o, mptl_format format, int index);
 
 #endif

@@ -1,7 +1,10 @@
 /* The header of safetensors files (mptl/safetensors.h).
  *
- *   core.safetensors(path) -> {path =, header_size =, names = {name, ...} in the order of the data, metadata = {key = value},
- *     tensors = {name = {dtype =, shape = {size, ...}, offset = bytes from the file's beginning, size = bytes}}}, the header's text
+ *   core.safetensors(file, path) -> {path =, header_size =, names = {name, ...} in the order of the data,
+ *     metadata = {key = value}, tensors = {name = {dtype =, shape = {size, ...}, offset = bytes from the file's beginning,
+ *     size = bytes}}}, the header's text
+ *
+ * file is an open Lua file, path its name in messages.
  */
 #include <stdlib.h>
 
@@ -10,7 +13,7 @@
 
 #define HEADER "mptl.SafetensorsHeader"
 
-typedef struct header_box { /* so that an error of Lua's leaves no memory behind */
+typedef struct header_box { /* a userdata, so that its memory is freed after an error of Lua's */
   char *text;
   mptl_safetensors file;
 } header_box;
@@ -31,8 +34,8 @@ static void push_text(lua_State *L, mptl_text text) { lua_pushlstring(L, text.by
 static void push_tensor(lua_State *L, const mptl_safetensor *t, size_t header_size) {
   lua_createtable(L, 0, 4);
   bind_set_string(L, "dtype", t->dtype);
-  lua_createtable(L, (int)(t->rank < INT32_MAX ? t->rank : 0), 0);
-  for (size_t i = 0; i < t->rank; i++) {
+  lua_createtable(L, (int)(t->ndim < INT32_MAX ? t->ndim : 0), 0);
+  for (size_t i = 0; i < t->ndim; i++) {
     lua_pushinteger(L, (lua_Integer)t->shape[i]);
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }

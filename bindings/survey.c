@@ -1,9 +1,9 @@
-/* What is in images (mptl/survey.h), for `mptl data check` and `import`.
+/* Facts about images (mptl/survey.h), for `mptl data check` and `import`.
  *
  *   core.survey(images or dataset, first, n), core.survey_bytes{string, ...} -> {
  *     pixels =, sum = {r, g, b}, squares = {r, g, b},                 of the bytes of all images that can be decoded
- *     min = {width, height}, max = {width, height},                   of those images; nil when there are none
- *     warned =,                                                       those that a decoder warned of, and decoded
+ *     min = {width, height}, max = {width, height},                   of these images; nil when there are none
+ *     warned =,                                                       how many of these had a warning of the decoder
  *     bad = {{number, why}, ...}, hashes = {integer, ...}}            of all images
  */
 #include <stdlib.h>
@@ -11,9 +11,9 @@
 #include "bindings/bind.h"
 #include "mptl/survey.h"
 
-#define MOST 65536 /* images a call */
+#define MOST 65536 /* images in a call */
 
-/* Memory of the Lua state for n facts, on top of the stack. */
+/* Pushes memory for the facts of n images. */
 static mptl_image_facts *new_facts(lua_State *L, lua_Integer n) {
   if (n < 1 || n > MOST) luaL_error(L, "survey: %I images, accepted are 1 to %d", n, MOST);
   return lua_newuserdatauv(L, (size_t)n * sizeof(mptl_image_facts), 0);
@@ -51,7 +51,7 @@ static void set_lists(lua_State *L, const mptl_image_facts *facts, lua_Integer f
   lua_setfield(L, -2, "hashes");
 }
 
-/* Pushes the table that the facts come to; first is the number of the first one's image. */
+/* Pushes a table that summarises the facts; first is the number of the first image. */
 static int push_summary(lua_State *L, const mptl_image_facts *facts, lua_Integer first, lua_Integer n) {
   uint64_t pixels = 0, sum[3] = {0}, squares[3] = {0};
   lua_Integer warned = 0;
@@ -101,7 +101,7 @@ static int survey_bytes(lua_State *L) {
   mptl_image_facts *facts = new_facts(L, n);
   mptl_bytes *encoded = lua_newuserdatauv(L, (size_t)n * sizeof *encoded, 0);
   for (lua_Integer i = 0; i < n; i++) { /* the table keeps what they point to */
-    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "survey: image %I is no string", i + 1);
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "survey: image %I is not a string", i + 1);
     encoded[i].data = lua_tolstring(L, -1, &encoded[i].size);
     lua_pop(L, 1);
   }

@@ -15,7 +15,7 @@ static int field(lua_State *L, const char *name, int def, int most) {
   return (int)value;
 }
 
-/* The planes of the image that the table at 1 describes, in memory on top of the stack. */
+/* Pushes memory with the planes of the image that the table at 1 describes. */
 static uint8_t *paint(lua_State *L, int side) {
   int classes = field(L, "classes", 10, 100);
   lua_Integer index = bind_opt_integer(L, 1, "index", 0), seed = bind_opt_integer(L, 1, "seed", 0);

@@ -1,12 +1,13 @@
-/* What Lua's own library lacks: time, files that are replaced whole, the interrupt flag and the terminal.
+/* What Lua's own library lacks: time, files that are replaced at once, the interrupt flag and the
+ * terminal.
  *
- *   core.time() -> seconds since some fixed moment, monotonic
+ *   core.time() -> seconds since an arbitrary moment, monotonic
  *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
- *   core.rename(from, to)                           of files and folders that are on the disk; the new name is, then, too
- *   core.sync_folder(path)                          brings the names in a folder to the disk
- *   core.appender(path)                             -> mptl.Appender, a file to add to: append(text), sync(), close()
- *   core.catch_interrupt([on])  SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what it did before
- *                               (in most programs: ends the process); false: as before
+ *   core.rename(from, to)                           renames a file or folder, and syncs the new name to the disk
+ *   core.sync_folder(path)                          syncs the names in a folder to the disk
+ *   core.appender(path)                             -> mptl.Appender, a file to append to: append(text), sync(), close()
+ *   core.catch_interrupt([on])  true: SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what
+ *                               it did before (it usually ends the process); false: restores the former handlers
  *   core.interrupted() -> boolean
  *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
  */
@@ -41,7 +42,7 @@ static int system_write_file(lua_State *L) {
       chunks[i].data = lua_tolstring(L, -1, &chunks[i].size);
     } else if (type == LUA_TUSERDATA) {
       mptl_tensor *t = bind_host_tensor(L, -1);
-      lua_pushvalue(L, -1); /* a copy of a device's tensor is kept until it is written */
+      lua_pushvalue(L, -1); /* keeps the copy of a device's tensor until it is written */
       lua_rawseti(L, 4, i + 1);
       chunks[i] = (mptl_bytes){t->data, mptl_tensor_numel(t) * sizeof(float)};
     } else {
@@ -116,23 +117,27 @@ static const luaL_Reg appender_methods[] = {
 /* ---- Interrupts ---- */
 
 static volatile sig_atomic_t interrupted;
-static struct sigaction before_int, before_term, before_hup; /* what they did before they were caught */
+static struct sigaction before_int, before_term, before_hup; /* the former handlers */
 static int catching;
 
-/* Each kind counts on its own: Slurm sends SIGTERM to a sweep and to its children, and the sweep SIGINT to its children; they are to
- * write their checkpoints all the same. A terminal that is closed sends SIGHUP more than once: through its shell, and by itself. */
+/* SIGINT and SIGTERM are counted separately: Slurm sends SIGTERM to a sweep and to its children,
+ * and the sweep sends SIGINT to its children, which must still write their checkpoints. SIGHUP
+ * never ends the process: closing a terminal sends it more than once, from the shell and from the
+ * system. */
 static void on_interrupt(int sig) {
   interrupted = 1;
   if (sig == SIGINT) sigaction(SIGINT, &before_int, NULL);
   if (sig == SIGTERM) sigaction(SIGTERM, &before_term, NULL);
 }
 
-/* Shells start what is to run in the background with SIGINT ignored: a second one is to end it none the less. */
+/* Shells start background processes with SIGINT ignored; a second SIGINT shall end them
+ * nevertheless. */
 static void never_ignored(struct sigaction *action) {
   if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN) action->sa_handler = SIG_DFL;
 }
 
-/* The limit on file sizes as an error of whoever writes, not a signal that ends the process. */
+/* Makes exceeding a limit on file sizes an error of write(2), instead of a signal that ends the
+ * process. */
 static void ignore_size_limit(int on) {
   static void (*before)(int) = SIG_DFL;
   void (*was)(int) = signal(SIGXFSZ, on ? SIG_IGN : before);

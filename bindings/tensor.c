@@ -1,13 +1,13 @@
 /* mptl.Tensor: a handle on a dense binary32 tensor.
  *
  *   core.tensor({2, 3})          zeros            core.tensor({2, 3}, {values...})   row-major values
- *   core.tensor({2, 3}, values or nil, device)   in memory of the host that the device of that name reads by itself
+ *   core.tensor({2, 3}, values or nil, device)   in memory of the host that the device of that name can read itself
  *   t:get(i) t:set(i, x)         1-based, over the elements in row-major order
  *   t:size() -> {2, 3}   t:numel()   t:totable() -> flat table   t:fill(x)   t:copy(other)
  *   t:tostring() -> raw little-endian bytes       t:fromstring(bytes)
  *   t:finite() -> whether no element is inf or NaN
  *
- * All of them work on tensors in a device's memory, too, through copies.
+ * All methods also work on tensors in a device's memory, through copies.
  */
 #include <math.h>
 #include <string.h>
@@ -103,12 +103,7 @@ static int tensor_numel(lua_State *L) {
 
 static int tensor_totable(lua_State *L) {
   mptl_tensor *t = bind_host_tensor(L, 1);
-  size_t n = mptl_tensor_numel(t);
-  lua_createtable(L, (int)n, 0);
-  for (size_t i = 0; i < n; i++) {
-    lua_pushnumber(L, (lua_Number)t->data[i]);
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
-  }
+  bind_push_numbers(L, t->data, mptl_tensor_numel(t));
   return 1;
 }
 
@@ -158,7 +153,7 @@ static int tensor_fromstring(lua_State *L) {
   if (n != want) luaL_error(L, "tensor fromstring: %I bytes, the tensor has %I", (lua_Integer)n, (lua_Integer)want);
   if (mptl_tensor_on_host(t))
     memcpy(t->data, bytes, n);
-  else /* strings are aligned as anything is */
+  else /* Lua aligns its strings for any type */
     bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), (const float *)(const void *)bytes));
   lua_settop(L, 1);
   return 1;

@@ -1,10 +1,10 @@
-/* Numbers as lines of text, for filters: a line is a number as mptl_exact_parse reads it or 0x and the eight digits of a binary32
- * pattern.
+/* Numbers as lines of text, for filters: a line is a number as mptl_exact_parse reads it, or 0x and
+ * the eight digits of a binary32 pattern.
  *
- *   core.read_input(max)   -> what standard input has ready, at most max bytes (waiting for the first); nil at its end
- *   core.round_lines(text, format, options) -> the rounded numbers, a line each: patterns for patterns, else the shortest decimals that
- *     read back exactly; how many; and at a line that is no number its text, whatever follows it left out. options as for core.round.
- *     FP(e,m,auto) takes its bias shift from the text
+ *   core.read_input(max)   -> bytes from standard input, at most max, after waiting for the first; nil at its end
+ *   core.round_lines(text, format, options) -> the rounded numbers, one on each line; how many; and the text of the first line
+ *     that is not a number, where it stops. Patterns become patterns, other numbers the shortest decimals that read back
+ *     exactly. options as for core.round. FP(e,m,auto) takes its bias shift from the text
  */
 #include <errno.h>
 #include <math.h>
@@ -32,7 +32,7 @@ static int read_input(lua_State *L) {
 
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
-/* 0x and eight hexadecimal digits. */
+/* Reads a pattern: 0x and eight hexadecimal digits; false for other text. */
 static bool parse_pattern(const char *text, size_t n, uint32_t *bits) {
   if (n != 10 || text[0] != '0' || (text[1] != 'x' && text[1] != 'X')) return false;
   *bits = 0;
@@ -45,13 +45,13 @@ static bool parse_pattern(const char *text, size_t n, uint32_t *bits) {
   return true;
 }
 
-/* A line without the space around it. */
+/* A line without the white space around it. */
 typedef struct line {
   const char *text;
   size_t n;
 } line;
 
-/* Takes the next line off the text from *p to end. */
+/* Takes the next line of the text from *p to end. */
 static line next_line(const char **p, const char *end) {
   const char *from = *p, *newline = memchr(from, '\n', (size_t)(end - from)), *stop = newline ? newline : end;
   *p = newline ? newline + 1 : end;
@@ -68,7 +68,8 @@ static bool parse_line(line l, mptl_exact *x, bool *pattern) {
   return true;
 }
 
-/* What FP(e,m,auto) is fitted to: the numbers up to a line that is none. */
+/* The largest magnitude, for fitting FP(e,m,auto), of the numbers before the first line that is not
+ * one. */
 static double largest_of(const char *p, const char *end) {
   double largest = 0;
   mptl_exact x;

@@ -1,9 +1,9 @@
-# Libraries that bring no file for CMake: what cmake/FindNAME.cmake calls.
+# Finds libraries that have no CMake files of their own; the files cmake/FindNAME.cmake call it.
 #
 # mptl_find_library(NAME TARGET HEADER header LIBRARY name... [NVIDIA] [VERSION prefix header...])
-# sets NAME_FOUND, NAME_INCLUDE_DIR, NAME_LIBRARY and NAME::TARGET. Of several library names the first that a folder has is taken.
-# NVIDIA: looked for in $NAME_ROOT, beside CUDA's toolkit, among the system's libraries and in Python's packages; else among the system's.
-# VERSION: sets NAME_VERSION from the first of the headers that defines prefixMAJOR and so on.
+# sets NAME_FOUND, NAME_INCLUDE_DIR, NAME_LIBRARY and NAME::TARGET. In a folder, the first library name that exists is taken.
+# NVIDIA: searches $NAME_ROOT, the folder of the CUDA toolkit, the system's folders and Python's packages; without it only the
+# system's folders. VERSION: sets NAME_VERSION from the first of the headers that defines prefixMAJOR and so on.
 include(FindPackageHandleStandardArgs)
 include(${CMAKE_CURRENT_LIST_DIR}/PythonNvidia.cmake)
 
@@ -16,7 +16,7 @@ function(mptl_find_library name target)
   find_path(${name}_INCLUDE_DIR NAMES ${arg_HEADER} ${header_places})
   set(include_dir ${${name}_INCLUDE_DIR})
   if(arg_NVIDIA)
-    get_filename_component(folder "${include_dir}" DIRECTORY) # the library beside the headers first: of one version
+    get_filename_component(folder "${include_dir}" DIRECTORY) # first beside the headers: the same version
     set(library_places HINTS ${folder} ${CUDAToolkit_LIBRARY_DIR} PATHS ${python_folders} PATH_SUFFIXES lib64 lib)
   endif()
   find_library(${name}_LIBRARY NAMES ${arg_LIBRARY} NAMES_PER_DIR ${library_places})

@@ -1,5 +1,5 @@
-# NVIDIA's Python packages (nvidia-cudnn-cu13, nvidia-cublas, ...), which PyTorch brings along, have headers and libraries in folders of
-# their own. mptl_python_nvidia(VARIABLE) sets a list of these folders, empty when there are none. It asks $PYTHON, else python3.
+# NVIDIA's Python packages (nvidia-cudnn-cu13, nvidia-cublas, ...), on which PyTorch depends, have their own folders for headers
+# and libraries. mptl_python_nvidia(VARIABLE) sets a list of these folders, empty when there are none. It runs $PYTHON, or python3.
 function(mptl_python_nvidia variable)
   set(python $ENV{PYTHON})
   if(NOT python)

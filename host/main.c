@@ -1,7 +1,9 @@
 /* The program mptl: a Lua 5.4 host that runs the command line in lua/mptl/cli.lua.
  *
- * It finds its Lua files beside itself: in the source tree when run from a build (MPTL_SOURCE_FROM_BIN, so that tree and build may be
- * moved together), else in PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in a stock Lua 5.4 with require "mptl".
+ * It finds its Lua files relative to itself. Run from a build, it uses the source tree (at
+ * MPTL_SOURCE_FROM_BIN, a relative path, so that tree and build may be moved together); installed,
+ * it uses PREFIX/share/lua/5.4, PREFIX/lib/lua/5.4 and PREFIX/share/mptl. The same module works in
+ * a stock Lua 5.4 with require "mptl".
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -15,13 +17,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Writes the directory of this program to dir (of PATH_MAX bytes); returns 0, or -1 when it cannot be told. */
-static int program_dir(char *dir) {
+/* Writes the directory of this program to dir; returns 0, or -1 when the system does not report
+ * it. */
+static int program_dir(char dir[PATH_MAX]) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
   if (n < 0) return -1;
   path[n] = '\0';
-  strcpy(dir, dirname(path));
+  snprintf(dir, PATH_MAX, "%s", dirname(path));
   return 0;
 }
 
@@ -36,7 +39,8 @@ static void prepend(lua_State *L, const char *field, const char *pattern) {
 
 static void set_paths(lua_State *L) {
   char dir[PATH_MAX], path[2 * PATH_MAX + 64];
-  /* A LUA_PATH that was set for something else adds places, but takes none away and comes last. */
+  /* A LUA_PATH that was set for another program adds folders, which are searched last, and removes
+   * none. */
   if (getenv("LUA_PATH_5_4") || getenv("LUA_PATH")) prepend(L, "path", LUA_PATH_DEFAULT);
   if (getenv("LUA_CPATH_5_4") || getenv("LUA_CPATH")) prepend(L, "cpath", LUA_CPATH_DEFAULT);
   if (program_dir(dir) != 0) return;
@@ -46,7 +50,7 @@ static void set_paths(lua_State *L) {
     snprintf(path, sizeof path, "%s/../lib/?.so", dir);
     prepend(L, "cpath", path);
     snprintf(path, sizeof path, "%s/" MPTL_SOURCE_FROM_BIN, dir);
-    if (realpath(path, dir) == NULL) return; /* nothing to find there */
+    if (realpath(path, dir) == NULL) return; /* the source tree does not exist */
     snprintf(path, sizeof path, "%s/lua/?.lua;%s/lua/?/init.lua", dir, dir);
     prepend(L, "path", path);
     lua_pushfstring(L, "%s/models", dir);
@@ -71,7 +75,8 @@ static int traceback(lua_State *L) {
   return 1;
 }
 
-/* Prints an error on one line; of a module that is missing without the list of all files that were tried. */
+/* Prints an error on one line; for a missing module without the list of all files that were
+ * tried. */
 static void complain(const char *message) {
   static const char missing[] = "' not found:\n";
   fputs("mptl: ", stderr);
@@ -91,7 +96,8 @@ static void complain(const char *message) {
   fputc('\n', stderr);
 }
 
-/* main(argv) inside the protected call: require "mptl.cli".main(arg) returns the exit status. */
+/* Runs, inside of the protected call, require "mptl.cli".main(arg), which returns the exit
+ * status. */
 static int protected_main(lua_State *L) {
   int argc = (int)lua_tointeger(L, 1);
   char **argv = lua_touserdata(L, 2);
@@ -112,25 +118,27 @@ static int protected_main(lua_State *L) {
   return 1;
 }
 
-/* Threads that wait for others spin for some 50 microseconds and then sleep. GNU OpenMP's own default, milliseconds, makes a training run
- * crawl when anything else runs on its cores. Must be set before the OpenMP library is loaded (with mptl.core). */
+/* Makes waiting threads spin for some 50 microseconds and then sleep. GNU OpenMP's default,
+ * milliseconds, makes a training very slow when another program uses the same cores. Must be set
+ * before the OpenMP library is loaded (with mptl.core). */
 static void limit_spinning(void) {
   if (getenv("OMP_WAIT_POLICY") == NULL) setenv("GOMP_SPINCOUNT", "20000", 0);
 }
 
-/* The status of a command that ended well, unless something that it printed is nowhere: on a full disk the last of it fails here. */
+/* Flushes standard output and returns the exit status of a command that succeeded: 1 when something
+ * that it printed could not be written, for example because the disk is full. */
 static int finish_output(void) {
   int failed = ferror(stdout);
   errno = 0;
   if (fflush(stdout) != 0) failed = 1;
-  if (!failed && fclose(stdout) != 0 && errno != EBADF) failed = 1; /* EBADF: it was closed from the start, and not needed */
+  if (!failed && fclose(stdout) != 0 && errno != EBADF) failed = 1; /* EBADF: mptl was started with it closed */
   if (failed) fprintf(stderr, "mptl: cannot write standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
   return failed;
 }
 
 int main(int argc, char **argv) {
   limit_spinning();
-  signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of whoever writes */
+  signal(SIGXFSZ, SIG_IGN); /* exceeding a limit on file sizes shall be an error of write(2) */
   lua_State *L = luaL_newstate();
   if (L == NULL) {
     fprintf(stderr, "mptl: out of memory\n");
@@ -143,7 +151,7 @@ int main(int argc, char **argv) {
   int status = lua_pcall(L, 2, 1, 1);
   int code = 1;
   if (status != LUA_OK)
-    complain(lua_isstring(L, -1) ? lua_tostring(L, -1) : "an error that is no text");
+    complain(lua_isstring(L, -1) ? lua_tostring(L, -1) : "an error that is not a string");
   else
     code = (int)luaL_optinteger(L, -1, 0);
   lua_close(L);

@@ -1,7 +1,9 @@
-/* How large values are before they are rounded: counts by binary exponent. The one scalar definition, for C and CUDA.
+/* How large values are before they are rounded: counts by binary exponent. The one scalar
+ * definition, for C and CUDA.
  *
- * A finite value other than zero counts under floor(log2 |x|), which is -149 (binary32's smallest subnormal) to 127. Zeros of either
- * sign, infinities and NaNs are counted apart, so that all the counts of a tensor add up to its elements.
+ * A finite value other than zero counts under floor(log2 |x|), which is -149 (binary32's smallest
+ * subnormal) to 127. Zeros of either sign, infinities and NaNs are counted separately, so the
+ * counts of a tensor add up to the number of its elements.
  */
 #ifndef MPTL_KERNELS_EXPONENTS_H
 #define MPTL_KERNELS_EXPONENTS_H
@@ -14,7 +16,7 @@
 
 /* Reset by zeroing; merge by adding the counts and taking the larger max_abs. */
 typedef struct mptl_exponents {
-  uint64_t counts[MPTL_EXPONENT_COUNTS]; /* by exponent, from MPTL_EXPONENT_FIRST up */
+  uint64_t counts[MPTL_EXPONENT_COUNTS]; /* by exponent, from MPTL_EXPONENT_FIRST on */
   uint64_t zeros, inf, nan;
   float max_abs; /* largest finite magnitude */
 } mptl_exponents;

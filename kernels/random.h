@@ -1,9 +1,11 @@
-/* Random bits as a pure function of (seed, stream, step, index): Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random
- * numbers: as easy as 1, 2, 3", SC 2011), the generator of cuRAND and PyTorch. No state, so the bits do not depend on threads,
- * vector width or device. One definition for C and CUDA.
+/* Random bits as a pure function of (seed, stream, step, index): Philox4x32-10 (Salmon, Moraes,
+ * Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), the generator of cuRAND and
+ * PyTorch. It has no state, so the bits do not depend on threads, vector width or device. One
+ * definition for C and CUDA.
  *
- * The key is the seed. The counter is (index / 64 and index % 16, word plane, stream, step), laid out so that 16 neighbouring
- * elements take the same word of 16 neighbouring counters: element i uses counter block (i / 64) * 16 + i % 16, word i / 16 % 4.
+ * Philox's key is the seed; its 128-bit counter is made of a number, the plane, stream and step.
+ * Element i of a stream uses word i / 16 % 4 of counter number (i / 64) * 16 + i % 16, so that 16
+ * neighbouring elements use the same word of 16 neighbouring counters, which suits vectors.
  */
 #ifndef MPTL_KERNELS_RANDOM_H
 #define MPTL_KERNELS_RANDOM_H
@@ -16,7 +18,8 @@
 #define MPTL_HD
 #endif
 
-/* What a stream is for, in the top byte of its number; the rest numbers the tensor, parameter or data set. */
+/* The purpose of a stream, in the top byte of its number; the rest is the number of the tensor,
+ * parameter or data set. */
 enum { MPTL_STREAM_ROUND = 0, MPTL_STREAM_INIT = 1, MPTL_STREAM_SHUFFLE = 2, MPTL_STREAM_AUGMENT = 3, MPTL_STREAM_DROPOUT = 4 };
 
 typedef struct mptl_key {
@@ -30,9 +33,10 @@ static inline MPTL_HD mptl_key mptl_make_key(uint64_t seed, uint32_t purpose, ui
   return key;
 }
 
-/* The four words of Philox4x32-10 for a counter; plane picks one of two independent sequences of an index. */
-static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t block, uint32_t plane) {
-  uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32) | plane << 31, c2 = key.stream, c3 = key.step;
+/* Computes the four words of Philox4x32-10 for a counter; plane selects one of two independent
+ * sequences. */
+static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t counter, uint32_t plane) {
+  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32) | plane << 31, c2 = key.stream, c3 = key.step;
   uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
   for (int round = 0; round < 10; round++) {
     uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;

@@ -1,12 +1,15 @@
-/* Rounding binary32 to a format FP(e,m,b), encoding and decoding: the one scalar definition, for C and CUDA.
+/* Rounding binary32 to a format FP(e,m,b), encoding and decoding: the one scalar definition, for C
+ * and CUDA.
  *
- * The format's values are multiples of 2^(emin-m) below 2^emin and floating-point numbers of m+1 bits above. A value is rounded
- * once, straight from its binary32 bits, with all arithmetic on integers. Overflow is decided after rounding, as if the exponent
- * had no upper end. mptl_rounder_init (engine/include/mptl/round.h) fills the rounder; the vector versions in kernels/cpu/isa equal
- * these functions bit for bit, NaN payloads and statistics included.
+ * Below 2^emin a format's values are the multiples of 2^(emin-m), above it floating-point numbers
+ * of m+1 bits. A value is rounded once, directly from its binary32 bits, by integer arithmetic.
+ * Overflow is decided after rounding with an unbounded exponent. mptl_rounder_init
+ * (engine/include/mptl/round.h) fills the rounder. The vector versions in kernels/cpu/isa equal
+ * these functions bit for bit, with NaN payloads and statistics.
  *
- * Ties: nearest_even takes the neighbour whose last digit is even; with m = 0 all normal numbers end in an odd digit, and then the
- * larger magnitude is delivered (IEEE 754-2019, 4.3.1). Between 0 and the smallest value 0 is the even one.
+ * Ties: nearest_even takes the neighbour whose last bit is 0. With m = 0 the last bit of all normal
+ * numbers is 1; then the larger magnitude is taken (IEEE 754-2019, 4.3.1). Of 0 and the smallest
+ * value, 0 is the even one.
  */
 #ifndef MPTL_KERNELS_ROUND_H
 #define MPTL_KERNELS_ROUND_H
@@ -29,20 +32,22 @@ typedef enum mptl_rounding_mode {
 
 typedef enum mptl_overflow {
   MPTL_SATURATE, /* overflows and infinities become the largest finite value */
-  MPTL_INF,      /* they become (stay) infinity */
+  MPTL_INF,      /* overflows become infinity, infinities stay */
 } mptl_overflow;
 
-/* What happened to an array. Reset by zeroing; merge by adding the counts and taking the larger max_abs. */
+/* Statistics of rounding an array. Reset by zeroing; merge by adding the counts and taking the
+ * larger max_abs. */
 typedef struct mptl_round_stats {
   uint64_t elements;
   uint64_t underflow; /* not zero before, zero after */
-  uint64_t overflow;  /* finite before, beyond the largest finite value after rounding (in a direction that overflows) */
-  uint64_t inf_in;    /* infinities that came in */
-  uint64_t nan_in;    /* NaNs that came in */
-  float max_abs;      /* largest finite magnitude that came in */
+  uint64_t overflow;  /* finite before, beyond the largest finite value after rounding */
+  uint64_t inf_in;    /* infinities before rounding */
+  uint64_t nan_in;    /* NaNs before rounding */
+  float max_abs;      /* largest finite magnitude before rounding */
 } mptl_round_stats;
 
-/* A format, a mode and an overflow rule, with everything per-element code needs. "Bits" are binary32 patterns without sign. */
+/* A format, a mode and an overflow rule, and what rounding an element needs. "Bits" are binary32
+ * patterns without sign. */
 typedef struct mptl_rounder {
   mptl_format format;
   mptl_rounding_mode mode;
@@ -50,7 +55,7 @@ typedef struct mptl_rounder {
   int32_t emin;       /* exponent of the smallest normal value, 1 - B */
   int32_t m;          /* mantissa bits */
   uint32_t max_bits;  /* largest finite value */
-  uint32_t min_bits;  /* smallest positive value; 1 when the format's are finer than binary32's */
+  uint32_t min_bits;  /* smallest positive value; 1, binary32's smallest, when the format's is below that */
   uint32_t over_bits; /* what overflows and infinities become: max_bits, or infinity */
   uint32_t up_above;  /* magnitudes below min_bits become min_bits above this (not for the stochastic mode) */
   uint32_t code_sign; /* sign bit of a code, 2^(e+m) */
@@ -58,10 +63,10 @@ typedef struct mptl_rounder {
   uint32_t inf_code;  /* code of infinity; max_code where the format has none */
   uint32_t nan_code;  /* code written for NaN; max_code where the format has none */
   bool has_infinity, has_nan;
-  bool is_identity;     /* every value but a signalling NaN comes out as it came in, infinity under the overflow rule included */
+  bool is_identity;     /* rounding changes nothing except signalling NaNs */
   bool is_regular;      /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
-  bool has_halves;      /* at most 8 bits, and no value below binary32's normal range: */
-  uint16_t halves[128]; /* then, the upper halves of the binary32 patterns of the codes without sign; the lower are zero */
+  bool has_halves;      /* at most 8 bits, and no value below binary32's normal range; then halves is set */
+  uint16_t halves[128]; /* upper halves of the patterns of the codes without sign; the lower halves are zero */
 } mptl_rounder;
 
 /* What happened to one element: at most one of these. */
@@ -106,9 +111,10 @@ static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder 
   return p;
 }
 
-/* Whether rest * 2^-drop, a fraction below 1, goes up: exactly when a 64-bit random fraction is smaller. Its upper half is word,
- * its lower half the index's word of plane 1, looked at only when the upper half leaves it open (so never for drop <= 32).
- * Fractions are cut to multiples of 2^-64: what is below 2^-64 of the format's spacing never goes up. */
+/* Whether rest * 2^-drop, a fraction below 1, is rounded up: when a 64-bit random fraction is
+ * smaller. The upper half of the random fraction is word; its lower half, the index's word of plane
+ * 1, is computed only when the upper half does not decide (never for drop <= 32). rest is cut to a
+ * multiple of 2^-64: a magnitude below 2^-64 of the format's spacing is never rounded up. */
 static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint32_t word, mptl_key key, uint64_t index) {
   if (drop <= 32) return word < (uint64_t)rest << (32 - drop);
   uint32_t high = drop < 64 ? rest >> (drop - 32) : 0;
@@ -117,8 +123,8 @@ static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint3
   return mptl_random_u32(key, index, 1) < low;
 }
 
-/* Rounds a finite magnitude above 0 with no upper end of the exponent; 2^128 comes out as the pattern of infinity. word: see
- * mptl_round_bits_word. */
+/* Rounds a finite magnitude above 0 with an unbounded exponent; 2^128 becomes the pattern of
+ * infinity. word: see mptl_round_bits_word. */
 static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, uint32_t word, mptl_key key,
                                                     uint64_t index) {
   mptl_parts p = mptl_take_apart(a, r);
@@ -146,10 +152,11 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
       break;
   }
   if (p.drop > 23) return up ? r->min_bits : 0; /* between 0 and the smallest value */
-  return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry moves on into the exponent, as it should */
+  return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry increases the exponent, as it should */
 }
 
-/* What becomes of a magnitude above 0 that was rounded with no upper end of the exponent: the pattern, and what happened. */
+/* Applies the overflow rule to a magnitude above 0 that was rounded with an unbounded exponent;
+ * returns the pattern, and what happened in *event. */
 static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t sign, const mptl_rounder *r, uint32_t *event) {
   *event = rounded == 0 ? MPTL_EVENT_UNDERFLOW : 0;
   if (rounded <= r->max_bits) return sign | rounded;
@@ -176,13 +183,14 @@ static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_round
   return mptl_deliver_magnitude(mptl_round_magnitude(a, sign != 0, r, word, key, index), sign, r, event);
 }
 
-/* Rounds the binary32 pattern u, element index of the tensor whose random stream is key. */
+/* Rounds the binary32 pattern u; it is element `index` of the tensor whose random bits key
+ * selects. */
 static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key, uint64_t index, uint32_t *event) {
   uint32_t word = r->mode == MPTL_STOCHASTIC ? mptl_random_u32(key, index, 0) : 0;
   return mptl_round_bits_word(u, r, word, key, index, event);
 }
 
-/* Counts one element: u is what came in, event what mptl_round_bits said. */
+/* Counts one element: u is its pattern before rounding, event what mptl_round_bits set. */
 static inline MPTL_HD void mptl_count(mptl_round_stats *stats, uint32_t u, uint32_t event) {
   uint32_t a = u & ~MPTL_F32_SIGN;
   stats->elements++;
@@ -202,7 +210,8 @@ static inline MPTL_HD void mptl_stats_merge(mptl_round_stats *stats, const mptl_
   if (more->max_abs > stats->max_abs) stats->max_abs = more->max_abs;
 }
 
-/* The code of a pattern that mptl_round_bits gave: sign, exponent field, mantissa field, from bit e+m down. */
+/* The code of a pattern that mptl_round_bits returned: sign, exponent field, mantissa field, from
+ * bit e+m down. */
 static inline MPTL_HD uint32_t mptl_encode_bits(uint32_t u, const mptl_rounder *r) {
   uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN ? r->code_sign : 0;
   if (a == 0) return sign;
@@ -210,11 +219,11 @@ static inline MPTL_HD uint32_t mptl_encode_bits(uint32_t u, const mptl_rounder *
   if (a > MPTL_F32_INF) return sign | r->nan_code;
   mptl_parts p = mptl_take_apart(a, r);
   uint32_t digits = p.drop > 0 ? p.sig >> p.drop : p.sig << -p.drop;
-  return sign | (((uint32_t)(p.exponent - r->emin) << r->m) + digits); /* a leading digit 1 adds one to the exponent field */
+  return sign | (((uint32_t)(p.exponent - r->emin) << r->m) + digits); /* the leading bit adds 1 to the exponent field */
 }
 
-/* The binary32 pattern of a code (bits beyond the format's are ignored). Codes finer than binary32, which no rounded value has,
- * are cut toward zero. */
+/* The binary32 pattern of a code; bits above the format's are ignored. Values finer than
+ * binary32's, which no rounded value has, are rounded toward zero. */
 static inline MPTL_HD uint32_t mptl_decode_code(uint32_t code, const mptl_rounder *r) {
   uint32_t sign = code & r->code_sign ? MPTL_F32_SIGN : 0, magnitude = code & (r->code_sign - 1);
   if (magnitude > r->max_code) {
@@ -224,7 +233,7 @@ static inline MPTL_HD uint32_t mptl_decode_code(uint32_t code, const mptl_rounde
   uint32_t field = magnitude >> r->m, sig = magnitude - (field ? (field - 1) << r->m : 0);
   int32_t exponent = (field ? (int32_t)field - 1 : 0) + r->emin - r->m; /* the value is sig * 2^exponent */
   if (sig == 0) return sign;
-  while (sig < MPTL_F32_IMPLICIT) { /* normalize to 24 digits */
+  while (sig < MPTL_F32_IMPLICIT) { /* normalize to 24 bits */
     sig <<= 1;
     exponent--;
   }

@@ -1,11 +1,12 @@
-/* Whole numbers to check matrix products with: the same everywhere, and so few bits that sums of their products are exact. One definition
- * for C and CUDA. */
+/* Integers for checking matrix products: the same on every device, and of so few bits that sums of
+ * their products are exact. One definition for C and CUDA. */
 #ifndef MPTL_KERNELS_WHOLE_H
 #define MPTL_KERNELS_WHOLE_H
 
 #include "kernels/random.h"
 
-/* An array's numbers: from -largest to largest, all alike often; of 2^thinning numbers all but one, on average, are 0 instead. */
+/* The numbers of an array: uniform in -largest to largest; on average, of 2^thinning numbers all
+ * but one are replaced by 0. */
 typedef struct mptl_whole {
   uint32_t largest, thinning;
   mptl_key key;

@@ -8,7 +8,7 @@ local precision = require "mptl.precision"
 local runs = require "support.runs"
 local storage = require "support.storage"
 
---- The shift of the definition: the largest b for which 2^(2^(e-1)-b), where the top binade begins, is not below the magnitude.
+--- The shift by its definition: the largest b for which 2^(2^(e-1)-b), where the top binade begins, is at least the magnitude.
 local function shift_for(e, largest)
   local b, size = 127, math.max(largest, 2.0 ^ -100)
   while b > -127 and 2.0 ^ (2 ^ (e - 1) - b) < size do b = b - 1 end
@@ -48,7 +48,7 @@ describe("FP(e,m,auto)", function()
   local largest = { 1.0, 1 - 2.0 ^ -24, 1 + 2.0 ^ -23, 1.9, 448, 2.0 ^ 127, 1.5 * 2.0 ^ -100, 2.0 ^ -126, 2.0 ^ -149, 0 }
 
   for _, mode in ipairs { "nearest_even", "nearest_away", "toward_zero", "up", "down" } do
-    it("fits the largest magnitude, and that overflows in no case: " .. mode, function()
+    it("is fitted to the largest magnitude, which then never overflows: " .. mode, function()
       for _, f in ipairs { { 4, 3 }, { 5, 2 }, { 1, 0 }, { 1, 4 }, { 2, 1 }, { 3, 0 }, { 6, 9 }, { 8, 7 }, { 7, 0 } } do
         local e, m = f[1], f[2]
         for _, max in ipairs(largest) do
@@ -69,7 +69,7 @@ describe("FP(e,m,auto)", function()
     end)
   end
 
-  it("does not look at infinities and NaN", function()
+  it("ignores infinities and NaN", function()
     local got, stats = round_images({ math.huge, 3.0, -math.huge, 0 / 0, 0.3 }, 4, 3, "nearest_even")
     assert.same({ 6 }, stats.shifts)
     assert.same({ 7.5, 3.0, -7.5, 0.3125 }, { got[1], got[2], got[3], got[5] })
@@ -77,7 +77,7 @@ describe("FP(e,m,auto)", function()
     assert.same({ 2, 1, 3.0 }, { stats.inf_in, stats.nan_in, stats.max_abs })
   end)
 
-  it("gives each parameter, and each gradient that comes to a value, a shift of its own", function()
+  it("gives each parameter, and each gradient that is sent to a value, its own shift", function()
     local g = core.graph()
     local x = g:add("relu", "x", { g:input { 1, 1, 1 } })
     local a = g:add("conv2d", "a", { x }, { out = 1 })
@@ -99,7 +99,7 @@ describe("FP(e,m,auto)", function()
     assert.is_nil(stats_of(program, 0, "dv"))
   end)
 
-  it("has other shifts at every step, and leaves other formats alone", function()
+  it("finds new shifts in every step, and does not change other formats", function()
     local g = core.graph()
     g:add("nll_loss", "loss", { g:add("linear", "fc", { g:input { 2 } }, { out = 2 }) })
     local assignment = core.assignment(g, 1, net.hfp8)
@@ -112,7 +112,7 @@ describe("FP(e,m,auto)", function()
     end
   end)
 
-  it("fits operators that run as one in their order: none cuts off what the next one looks at", function()
+  it("fits the operators of a stage in their order: none cuts off values that the next one uses", function()
     local g = core.graph()
     local r = g:add("relu", "relu", { g:input { 4, 2, 2 } })
     local x = r
@@ -141,7 +141,7 @@ describe("FP(e,m,auto)", function()
     assert.equal(core.predict_memory(eight.assignment, options).saved, core.predict_memory(plan.assignment, options).saved)
   end)
 
-  it("multiplies in bf16 only what that loses nothing of, by the shifts of the step", function()
+  it("multiplies in bf16 only where that is exact, which depends on the shifts of the step", function()
     local g, labels = core.graph(), {}
     g:add("nll_loss", "loss", { g:add("linear", "fc", { g:input { 64 } }, { out = 16, bias = false }) })
     local model, assignment = core.model(g), core.assignment(g, 16, uniform "FP(5,3,auto)")
@@ -157,7 +157,7 @@ describe("FP(e,m,auto)", function()
     local f32 = core.program(model, assignment, { train = false, compute = "f32" })
     local narrow = core.program(model, assignment, { train = false, compute = "narrow" })
     net.assert_close(outputs(f32, 1), outputs(narrow, 1), 1e-6, "outputs")
-    assert.same(outputs(f32, 2.0 ^ -56), outputs(narrow, 2.0 ^ -56)) -- bf16 units take products below 2^-126 for zero
+    assert.same(outputs(f32, 2.0 ^ -56), outputs(narrow, 2.0 ^ -56)) -- bf16 units treat products below 2^-126 as zero
     net.assert_close(outputs(f32, 1), outputs(narrow, 1), 1e-6, "outputs")
   end)
 end)
@@ -243,7 +243,7 @@ describe("a run in FP(e,m,auto)", function()
     assert.matches('"operator":"4","role":"dtheta","format":"FP%(6,9,auto%)","shifts":%[%-?%d+,%-?%d+%]', lines)
   end)
 
-  it("goes on after an interruption to the very same files", function()
+  it("continues after an interruption and writes the same files", function()
     assert.equal(130, (runs.mptl(dir, train .. "again", "KILL=4")))
     assert.equal(0, (runs.mptl(dir, train .. "again --resume")))
     assert_same "again"

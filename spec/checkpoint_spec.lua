@@ -33,7 +33,7 @@ describe("checkpoint", function()
   before_each(function() path = os.tmpname() end)
   after_each(function() os.remove(path) end)
 
-  it("names tensors as PyTorch does, momentum and the batch norms' counter beside them", function()
+  it("names tensors as PyTorch does, and has momentum and the batch norms' counters besides", function()
     local graph, model = small_training()
     checkpoint.save(path, graph, model, { step = 7 })
     local file = safetensors.open(path)
@@ -66,7 +66,7 @@ describe("checkpoint", function()
     assert.equal(model:state("momentum", "fc.weight"):tostring(), model2:state("momentum", "fc.weight"):tostring())
   end)
 
-  it("gives back every number of the state exactly", function()
+  it("restores every number of the state exactly", function()
     local graph, model = small_training()
     local saved = {
       step = 3, third = 1 / 3, tiny = 5e-324, whole = 65536.0, big = math.huge, list = { 1, 2.5, { x = "y" } }, yes = true,
@@ -112,7 +112,7 @@ describe("checkpoint", function()
     assert.equal(before, model:tensor("conv.weight"):tostring())
   end)
 
-  it("passes over tensors of types that are not used here", function()
+  it("skips tensors of types that mptl does not use", function()
     local graph, model = small_training()
     local tensors = { { name = "conv.scales", dtype = "F8_E4M3", shape = { 3 }, bytes = "abc" } }
     for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
@@ -121,7 +121,7 @@ describe("checkpoint", function()
     checkpoint.load(file, graph, model)
   end)
 
-  describe("of another network is refused, and the model stays as it was:", function()
+  describe("of another network is refused, and the model does not change:", function()
     local function load_into(graph, model, training)
       local before = model:tensor("conv.weight"):tostring()
       local _, file = checkpoint.state(path)
@@ -145,7 +145,7 @@ describe("checkpoint", function()
       assert.equal(path .. ": not a checkpoint of this network: bn.weight is missing", load_into(graph, model))
     end)
 
-    it("a tensor too many", function()
+    it("a surplus tensor", function()
       local graph, model = small_training()
       local tensors = { { name = "extra.weight", tensor = core.tensor { 1 } } }
       for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
@@ -160,7 +160,7 @@ describe("checkpoint", function()
       assert.equal(path .. ": not a checkpoint of this network: conv.weight is of type F16, must be F32", load_into(graph, model))
     end)
 
-    it("momentum missing where training is to continue", function()
+    it("no momentum, when training shall continue", function()
       local graph, model = small_training()
       local tensors = {}
       for _, name in ipairs(model:names()) do tensors[#tensors + 1] = { name = name, tensor = model:tensor(name) } end
@@ -182,7 +182,7 @@ describe("checkpoint", function()
     assert.equal(model:tensor("fc.weight"):tostring(), model2:tensor("fc.weight"):tostring())
   end)
 
-  it("with counts that no training gives says so", function()
+  it("with impossible counts is refused", function()
     local resume = require "mptl.resume"
     local function state(name, value)
       local all = { epoch = 1, batch = 2, step = 7, updates = 6, promotions = 0, formats = {},
@@ -204,7 +204,7 @@ describe("checkpoint", function()
     refuses("c: damaged: its state: sums is 7, accepted are objects", "sums", 7)
   end)
 
-  it("with settings that are none is not evaluated by them", function()
+  it("with invalid settings is not evaluated with them", function()
     local eval = require "mptl.cmd.eval"
     local graph, model = small_training()
     for name, case in pairs {
@@ -219,7 +219,7 @@ describe("checkpoint", function()
     end
   end)
 
-  it("with a damaged state says so", function()
+  it("with a damaged state is refused", function()
     safetensors.write(path, {}, { mptl = "{" })
     assert.error_matches(function() checkpoint.state(path) end, "damaged: its state is no JSON object")
   end)

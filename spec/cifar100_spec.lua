@@ -11,7 +11,7 @@ describe("training on CIFAR-100", function()
     local list = {}
     for i = 1, count do
       local fine = (first + 7 * i) % 100
-      list[i] = files.record({ fine // 5, fine }, function(c, y, x) return (fine * 2 + c * 20 + x + y * i) % 256 end)
+      list[i] = files.entry({ fine // 5, fine }, function(c, y, x) return (fine * 2 + c * 20 + x + y * i) % 256 end)
     end
     return table.concat(list)
   end

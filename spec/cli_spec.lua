@@ -23,7 +23,7 @@ describe("mptl", function()
     assert.equal(result.out, process.mptl({ "--help" }).out)
   end)
 
-  it("tells its version", function()
+  it("prints its version", function()
     assert.matches("^mptl %d+%.%d+%.%d+\n$", process.mptl({ "--version" }).out)
   end)
 
@@ -76,7 +76,7 @@ describe("mptl", function()
       "operator", "--ratio", "0.3")
   end)
 
-  it("says where threads are chosen what depends on their number", function()
+  it("says in the help of --threads what depends on their number", function()
     for _, command in ipairs { "train", "eval", "bench step" } do
       local words = { "--help" }
       for word in command:gmatch "%a+" do table.insert(words, #words, word) end
@@ -93,15 +93,15 @@ end)
 
 describe("standard output that cannot be written", function()
   for _, command in ipairs { "formats", "--version", "--help", "plan resnet18_cifar", "doctor" } do
-    it("is told: " .. command, function()
+    it("is an error: " .. command, function()
       local pipe = io.popen(("{ %s %s >/dev/full; echo $?; } 2>&1"):format(os.getenv "MPTL_BIN", command))
-      -- why, only where all of it was to be written at the end
+      -- the reason is known only when all output is written at the end
       assert.matches("^mptl: cannot write standard output[^\n]*\n1\n$", pipe:read "a")
       pipe:close()
     end)
   end
 
-  it("does not matter where nothing is printed", function()
+  it("does not matter when nothing is printed", function()
     local pipe = io.popen(("{ %s round --format fp16 </dev/null >&-; echo $?; } 2>&1"):format(os.getenv "MPTL_BIN"))
     assert.equal("0\n", pipe:read "a")
     pipe:close()
@@ -109,7 +109,7 @@ describe("standard output that cannot be written", function()
 end)
 
 describe("what a newcomer types", function()
-  it("is told apart in one line", function()
+  it("gets an answer of one line", function()
     fails_matching(2, '^mptl: command trian: unknown %(did you mean "train"%?%), ', "trian")
     fails_matching(2, '^mptl: command trian: unknown %(did you mean "train"%?%), ', "help", "trian")
     fails(2, "mptl plan: --epochs: -1, accepted are whole numbers from 1 to 1000000", "plan", "resnet18_cifar", "--epochs", "-1")
@@ -138,14 +138,14 @@ describe("what a newcomer types", function()
     end
   end)
 
-  it("works under a LUA_PATH that was set for something else", function()
+  it("works with a LUA_PATH that was set for another program", function()
     local env = { LUA_PATH = "/nonexistent/?.lua", LUA_CPATH = "/nonexistent/?.so" }
     assert.equal(0, process.mptl({ "formats", "bf16" }, { env = env }).status)
     local other = process.file("argparse.lua", "error 'for another Lua'"):gsub("argparse", "?")
     assert.equal(0, process.mptl({ "formats", "bf16" }, { env = { LUA_PATH = other, LUA_PATH_5_4 = other } }).status)
   end)
 
-  it("is told in one line that parts of the program are missing", function()
+  it("gets one line when parts of the program are missing", function()
     local copy = process.file("mptl", "")
     local command = ("cp '%s' '%s' && chmod +x '%s' && LUA_PATH=/nonexistent/?.lua '%s' doctor 2>&1"):format(os.getenv "MPTL_BIN",
       copy, copy, copy)
@@ -156,7 +156,7 @@ describe("what a newcomer types", function()
 end)
 
 describe("mptl doctor", function()
-  it("tells the machine and what is missing", function()
+  it("describes the machine and says what is missing", function()
     local result = process.mptl { "doctor", "--data", "/nonexistent" }
     assert.equal(0, result.status)
     assert.matches("processor  .+, %d+ cores", result.out)

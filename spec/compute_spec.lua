@@ -163,7 +163,7 @@ local function add(s, at, product)
   s.value[at], s.size[at] = s.value[at] + product, s.size[at] + math.abs(product)
 end
 
---- The three passes of a layer for four square images, from the very operands that the program had, summed in binary64.
+--- The three passes of a layer for four square images, summed in binary64 from the program's own operands.
 -- @return sums: of the output, of the gradients of the input and of the weights
 local function passes_of(l)
   local x, w, dy, bias = l.x:totable(), l.w:totable(), l.dy:totable(), l.bias:totable()

@@ -2,7 +2,7 @@ local configuration = require "mptl.configuration"
 local options = require "mptl.options"
 local resume = require "mptl.resume"
 
--- The configuration of a script without a model, which is not looked at here.
+-- The configuration of a script without a model: these specs do not use one.
 local function make(args)
   return configuration.make({ path = "net.lua", name = "net", dataset = "synthetic", width = 2 }, args or {})
 end
@@ -101,7 +101,7 @@ describe("an option's row", function()
     "sweep", "type",
   }
 
-  it("has columns of these names only, since another one would be without effect", function()
+  it("has columns of these names only, since any other would have no effect", function()
     local known = {}
     for _, name in ipairs(columns) do known[name] = true end
     for _, row in ipairs(options.rows) do
@@ -120,7 +120,7 @@ describe("an option's row", function()
     end
   end)
 
-  it("is all that a new option needs, which changes results", function()
+  it("is all that a new option needs, and the option changes results", function()
     local row = { "new", "whole", min = 1, max = 9, default = 3, help = "new", name = "new", type = "whole" }
     table.insert(options.rows, row)
     package.loaded["mptl.configuration"] = nil

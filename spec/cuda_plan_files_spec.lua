@@ -1,10 +1,10 @@
--- cuDNN's plans in files, without a GPU: how a process uses the files of another one.
+-- cuDNN's plans in files, without a GPU: how a process uses the files of another process.
 local convolutions = require "support.convolutions"
 local core = require "mptl.core"
 local lfs = require "lfs"
 local runs = require "support.runs"
 
--- Its plans need no compiler; two of three passes need workspace.
+-- A convolution whose plans need no compiler, and workspace in two of three passes.
 local shape = { 2, 8, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
 
 --- Plans of all passes, with variables of the environment; options of convolutions.plans.
@@ -44,11 +44,11 @@ describe("cuDNN's plans in files", function()
   after_each(function() os.execute("rm -rf " .. dir) end)
 
   if not convolutions.can_plan() then
-    it("exist where cuDNN is", function() pending "no CUDA toolkit and cuDNN here" end)
+    it("exist where cuDNN does", function() pending "no CUDA toolkit and cuDNN here" end)
     return
   end
 
-  it("are taken by a later process instead of searching", function()
+  it("are used by a later process, which does not search", function()
     local first = plans(kept_in(dir))
     assert.equal(3, #files(dir))
     for _, path in ipairs(files(dir)) do
@@ -60,7 +60,7 @@ describe("cuDNN's plans in files", function()
     end
   end)
 
-  it("are ignored and written anew when something is wrong with them", function()
+  it("are ignored and written again when something is wrong with them", function()
     local function rewritten(change)
       return function(path)
         local head, _, text = parts(path)
@@ -118,7 +118,7 @@ describe("cuDNN's plans in files", function()
       assert.matches(", 0$", line)
       if not line:find "engine of a file" then assert.equal(expected[i], line) end
     end
-    local left = 0 -- files whose plan needs no workspace with any limit
+    local left = 0 -- plans that need no workspace under any limit
     for _, path in ipairs(files(dir .. "/none")) do
       local _, engine = parts(path)
       if engine == "engine of a file" then left = left + 1 end
@@ -126,7 +126,7 @@ describe("cuDNN's plans in files", function()
     assert.equal(1, left)
   end)
 
-  it("record for which passes there is none, so that it is not searched again", function()
+  it("record for which passes there is no engine, so that no process searches again", function()
     local shapes = { { 2, 4, 8, 8, 8, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 2 } } -- in groups
     local function narrow() return convolutions.plans("h100", "bf16", shapes, { environment = kept_in(dir) }) end
     local first, refused = narrow(), {}
@@ -148,7 +148,7 @@ describe("cuDNN's plans in files", function()
     assert.same(first, narrow())
   end)
 
-  it("do not record a refusal that may have another reason than missing engines", function()
+  it("do not record failures that may have other reasons than the engines", function()
     local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" } -- compiles an empty kernel, not cuDNN's
     local environment = kept_in(dir) .. " MPTL_SPEC_COMPILES=little"
     local lines = convolutions.plans("h100", "bf16", { shape }, { environment = environment, libraries = libraries })
@@ -156,7 +156,7 @@ describe("cuDNN's plans in files", function()
     assert.is_nil(lfs.attributes(dir))
   end)
 
-  it("belong to one device each", function()
+  it("are separate for each device", function()
     plans(kept_in(dir))
     plans(kept_in(dir), { device = "a100" })
     assert.equal(6, #files(dir))
@@ -183,7 +183,7 @@ describe("cuDNN's plans in files", function()
     assert.equal(3, #files(dir .. "/.cache/mptl/plans"))
   end)
 
-  it("are not used when there is no place for them", function()
+  it("are not written when there is no folder for them", function()
     local expected = plans "MPTL_CUDA_PLANS=none"
     assert.same(expected, plans "-u MPTL_CUDA_PLANS -u XDG_CACHE_HOME -u HOME")
     runs.spill(dir, "a file")
@@ -192,13 +192,13 @@ describe("cuDNN's plans in files", function()
     assert.equal("a file", runs.slurp(dir))
   end)
 
-  it("are not used when they are switched off", function()
+  it("are not written when they are switched off", function()
     plans(("MPTL_CUDA_PLANS=none XDG_CACHE_HOME=%s HOME=%s"):format(dir, dir))
     assert.is_nil(lfs.attributes(dir))
     assert.is_nil(lfs.attributes "none")
   end)
 
-  it("leave a folder in their place alone", function()
+  it("do not replace a folder that has their name", function()
     local expected = plans(kept_in(dir))
     local names = files(dir)
     for _, path in ipairs(names) do

@@ -29,8 +29,8 @@ describe("cuDNN", function()
     end)
   end
 
-  -- ResNet-18's first convolution reads images of 3 channels, which are filled up to 8 in bf16.
-  it("compiles engines for any number of channels, which the backend fills up: h100, bf16", function()
+  -- The images of ResNet-18's first convolution have 3 channels: 8 in bf16.
+  it("compiles engines for any number of channels, which the backend pads: h100, bf16", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local stem = { 128, 3, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1 }
     local shapes = { stem, { 2, 6, 8, 8, 5, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1 } }
@@ -41,7 +41,7 @@ describe("cuDNN", function()
     end
   end)
 
-  it("makes plans that take long on several threads, the same ones, each once", function()
+  it("makes slow plans on several threads: the same plans, each once", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local dir = os.tmpname()
     os.remove(dir)
@@ -56,7 +56,7 @@ describe("cuDNN", function()
     os.execute("rm -r " .. dir)
   end)
 
-  it("is not said to have no engines where it cannot compile them", function()
+  it("is not recorded as without engines when it cannot compile them", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local libraries = { os.getenv "MPTL_BUILD" .. "/spec/compiler" }
     for _, line in ipairs(convolutions.plans("h100", "bf16", { shape_of(8) }, { libraries = libraries, threads = 2 })) do
@@ -67,7 +67,7 @@ describe("cuDNN", function()
     end
   end)
 
-  it("makes no plans on threads that are kept already or that it has no engine for", function()
+  it("makes no plans on threads for passes that are ready or have no engine", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local shapes = { shape_of(16) }
     local _, made = convolutions.plans("h100", "tf32", shapes, { threads = 2 })

@@ -1,10 +1,10 @@
--- What the CUDA kernels use of a multiprocessor. Two blocks of 256 threads fit with at most 128 registers for each thread; a
--- stack is slow memory, for rare cases only. cuobjdump reads both from the plug-in; without it, the largest kernels are
--- compiled once more.
+-- What the CUDA kernels use of a multiprocessor: two blocks of 256 threads fit with at most 128
+-- registers a thread, and a stack is slow memory, for rare cases. cuobjdump reports both for the
+-- plug-in; if there is only a compiler, the largest kernels are compiled once more.
 local lfs = require "lfs"
 
 local MOST_REGISTERS = 128
-local MOST_STACK = 192 -- bytes: for vectors with special values, which are rounded one by one
+local MOST_STACK = 192 -- bytes: for vectors with special values, whose elements are rounded one by one
 
 local build, root = os.getenv "MPTL_BUILD", os.getenv "MPTL_ROOT"
 local plugin = build .. "/lib/libmptl_cuda.so"
@@ -43,7 +43,7 @@ local function read_dump(lines)
   return kernels
 end
 
--- The same from ptxas -v. The line with a kernel's stack is the second one after its name.
+-- The same from ptxas -v, where a kernel's stack is in the second line after its name.
 local function read_compilation(lines)
   local kernels = {}
   for i, line in ipairs(lines) do
@@ -77,7 +77,7 @@ local function find_kernels()
 end
 
 describe("a CUDA kernel", function()
-  it("leaves room for two blocks of a multiprocessor and keeps its numbers in registers", function()
+  it("lets a multiprocessor hold two blocks and keeps its numbers in registers", function()
     local kernels, missing = find_kernels()
     if not kernels then return pending(missing) end
     local found = {}

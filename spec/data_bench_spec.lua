@@ -9,7 +9,7 @@ describe("bench loader", function()
 
   before_each(function()
     local now = 0
-    core.time = function() -- a second passes between two looks at the clock
+    core.time = function() -- a second passes between two readings of the clock
       now = now + 1
       return now
     end
@@ -31,7 +31,7 @@ describe("bench loader", function()
     local ok, args = parse("--limit-train", "70", "--batch", "32", "--seconds", "6", "--json")
     assert.is_true(ok)
     assert.equal(0, bench.run(args))
-    -- 8 batches of 32, 32, 6 are left out, then 6 come: 6, 32, 32, 6, 32, 32
+    -- An epoch has batches of 32, 32, 6. 8 batches warm up, then 6 are counted: 6, 32, 32, 6, 32, 32
     local result = dkjson.decode(printed[1])
     assert.near(140 / 6, result.images_per_s, 1e-9)
     assert.same({ "synthetic", 1 }, { result.dataset, result.threads })
@@ -44,7 +44,7 @@ describe("bench loader", function()
     assert.same({ "synthetic: 64 images/s, 2 threads, batch 64" }, printed)
   end)
 
-  it("names an option that is wrong", function()
+  it("names a wrong option", function()
     assert.same({ false, "--threads: 0, must be a positive integer" }, { parse("--threads", "0") })
     assert.same({ false, "--batch: 1.5, must be a positive integer" }, { parse("--batch", "1.5") })
     assert.same({ false, "--seconds: soon, must be a positive number" }, { parse("--seconds", "soon") })

@@ -35,7 +35,7 @@ describe("mptl data check", function()
     files.write(dir .. "/val/dog/1.jpg", jpeg(52, 8, 10))
   end
 
-  it("tells counts, sizes, mean and deviation of a folder of images", function()
+  it("reports counts, sizes, mean and deviation of a folder of images", function()
     folder()
     local out, status = check(dir)
     assert.equal([[
@@ -51,7 +51,7 @@ nothing is wrong
     assert.equal(0, status)
   end)
 
-  it("tells them of a packed file and of CIFAR's layout, and as JSON", function()
+  it("reports them for a packed file and for CIFAR's layout, and as JSON", function()
     folder()
     local packed = dir .. "/set.mptl"
     assert.equal(0, process.mptl({ "data", "import", dir, packed }).status)
@@ -74,7 +74,7 @@ nothing is wrong
     assert.same({ 1, "class 2: no training images" }, { status, c.problems[1] })
   end)
 
-  it("counts images that a decoder warns of, and that are whole all the same", function()
+  it("counts images with a decoder's warning, which are usable nevertheless", function()
     folder()
     files.write(dir .. "/train/dog/3.jpg", (jpeg(51, 8, 9):gsub("JFIF\0\1", "JFIF\0\2")))
     local out, status = check(dir)
@@ -97,7 +97,7 @@ nothing is wrong
     assert.equal(1, status)
   end)
 
-  it("names a file of CIFAR's that is missing, and looks at the others; a training stops there", function()
+  it("names a missing file of CIFAR and checks the others; a training stops", function()
     for _, i in ipairs { 1, 2, 4 } do files.write(dir .. "/data_batch_" .. i .. ".bin", files.flat(i, i):rep(4)) end
     files.write(dir .. "/test_batch.bin", files.flat(9, 7))
     local problem = ": the training set is not whole: data_batch_3.bin is missing; a limit of up to 12 images takes a part of it"
@@ -126,7 +126,7 @@ nothing is wrong
       :format(#bytes - 1, #bytes), 1 }, { check(packed) })
   end)
 
-  it("finds an image under two labels, and tells images that come again", function()
+  it("finds an image under two labels, and reports images that appear twice", function()
     folder()
     files.write(dir .. "/train/dog/9.jpg", jpeg(51, 8, 8))
     files.write(dir .. "/val/dog/9.jpg", jpeg(153, 8, 8))
@@ -168,7 +168,7 @@ nothing is wrong
     assert.same(table_of(dir, "--threads", "1"), table_of(dir, "--threads", "4"))
   end)
 
-  it("names a path that is no data set", function()
+  it("names a path that is not a data set", function()
     local function fails(message, ...)
       local result = process.mptl { "data", "check", ... }
       assert.same({ "", (message:gsub("DIR", dir)), 2 }, { result.out, result.err, result.status })
@@ -186,12 +186,12 @@ nothing is wrong
 end)
 
 describe("a survey", function()
-  it("refuses images that are not there", function()
+  it("refuses images that do not exist", function()
     local set = core.dataset_synthetic { count = 20 }
     assert.has_error(function() core.survey(set, 1, 21) end, "survey: images 1 to 21, there are 20")
     assert.has_error(function() core.survey(set, 0, 1) end, "survey: images 0 to 0, there are 20")
     assert.has_error(function() core.survey(set, 1, 0) end, "survey: 0 images, accepted are 1 to 65536")
-    assert.has_error(function() core.survey_bytes { "x", 1 } end, "survey: image 2 is no string")
+    assert.has_error(function() core.survey_bytes { "x", 1 } end, "survey: image 2 is not a string")
     assert.same({ { 1, "not a JPEG image: begins with the byte 0x78, must begin with 0xff 0xd8" } },
       core.survey_bytes({ "x" }).bad)
   end)

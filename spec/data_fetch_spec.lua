@@ -66,7 +66,7 @@ describe("mptl data fetch", function()
     assert.matches("^[^\n]*CIFAR%-100 in binary layout, 100 classes\ntrain 1 images", result.out)
   end)
 
-  it("goes on with a part", function()
+  it("continues a partial download", function()
     cifar100()
     local bytes = files.read(archive)
     files.write(data .. "/cifar-100-binary.tar.gz.part", bytes:sub(1, 100))
@@ -77,7 +77,7 @@ describe("mptl data fetch", function()
     assert.is_not_nil(lfs.attributes(data .. "/cifar-100-binary/test.bin"))
   end)
 
-  it("starts again when a part does not lead to the sum", function()
+  it("starts again when a continued download has the wrong sum", function()
     cifar100()
     files.write(data .. "/cifar-100-binary.tar.gz.part", "of another file")
     assert.equal(0, fetch({}).status)
@@ -95,7 +95,7 @@ describe("mptl data fetch", function()
     assert.equal(2, calls)
   end)
 
-  it("keeps what came before the connection broke", function()
+  it("keeps what was received before the connection broke", function()
     cifar100()
     local env = with_curl [[
       head -c 50 "$ARCHIVE" > "$OUT"
@@ -108,7 +108,7 @@ describe("mptl data fetch", function()
     assert.equal(0, fetch({}).status)
   end)
 
-  it("that is interrupted stops curl, and the next time goes on", function()
+  it("that is interrupted stops curl, and continues the next time", function()
     cifar100()
     local env = with_curl [[
       head -c 50 "$ARCHIVE" > "$OUT"
@@ -124,7 +124,7 @@ describe("mptl data fetch", function()
     assert.equal(0, fetch({}).status)
   end)
 
-  it("without a network says how to get it by hand", function()
+  it("without a network says how to download by hand", function()
     cifar100()
     local by_hand = "; without a network, bring the file from https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz and give "
       .. "--url file:///PATH/cifar-100-binary.tar.gz\n"
@@ -155,14 +155,14 @@ describe("mptl data fetch", function()
     assert.equal(0, fetch({ "--sha256", sum:upper() }).status)
   end)
 
-  it("knows both sums of what it downloads", function()
+  it("knows both sums of every download", function()
     for _, origin in pairs(require "mptl.dataset.fetch".origins) do
       assert.matches("^%x+$", origin.sha256)
       assert.same({ 32, 64 }, { #origin.md5, #origin.sha256 })
     end
   end)
 
-  it("follows nothing from https to http", function()
+  it("follows no redirection from https to http", function()
     cifar100()
     local env = with_curl 'cp "$ARCHIVE" "$OUT"'
     fetch({ "--url", "https://example.org/x" }, env)
@@ -173,7 +173,7 @@ describe("mptl data fetch", function()
     assert.is_truthy(files.read(dir .. "/calls"):find("--proto-redir =https,http --", 1, true))
   end)
 
-  it("that is interrupted while it compares removes nothing", function()
+  it("that is interrupted while it computes the sum removes nothing", function()
     cifar100()
     local md5sum = process.file("md5sum", "#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
     os.execute("chmod +x " .. md5sum)
@@ -185,7 +185,7 @@ describe("mptl data fetch", function()
     assert.equal(0, fetch({}).status)
   end)
 
-  it("unpacks nothing but the set's files, whatever the archive holds", function()
+  it("unpacks only the set's files, whatever else the archive holds", function()
     cifar100()
     local accepted = ", accepted are plain files in cifar-100-binary\n"
     local function refuses(name, kind, ...)
@@ -204,7 +204,7 @@ describe("mptl data fetch", function()
     assert.is_nil(lfs.attributes(dir .. "/evil.bin"))
   end)
 
-  it("refuses an archive that lacks files, and one that is none", function()
+  it("refuses an archive that lacks files, and a file that is not an archive", function()
     files.write(dir .. "/in/cifar-100-binary/train.bin", "x")
     pack "cifar-100-binary"
     fails("mptl: DIR/data/cifar-100-binary.tar.gz.part: lacks some of train.bin, test.bin in cifar-100-binary\n", fetch {})
@@ -212,7 +212,7 @@ describe("mptl data fetch", function()
     fails("mptl: DIR/data/cifar-100-binary.tar.gz.part: Unrecognized archive format\n", fetch {})
   end)
 
-  it("leaves a folder alone to which another process fetches", function()
+  it("does not touch a folder into which another process downloads", function()
     cifar100()
     local env = with_curl(([[
       '%s' data fetch cifar100 --data %s --quiet 2>&1 | sed 's/^/curl: /' >&2
@@ -222,7 +222,7 @@ describe("mptl data fetch", function()
     assert.matches("curl: mptl: cifar100: another process is fetching it into " .. data, result.err, 1, true)
   end)
 
-  it("leaves a folder alone that it has not made", function()
+  it("does not touch a folder that it has not made", function()
     cifar100()
     files.write(data .. "/cifar-100-binary/mine.bin", "mine")
     local result = fetch {}

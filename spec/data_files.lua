@@ -12,7 +12,7 @@ function M.directory()
   return path
 end
 
---- Removes a directory and all that is in it.
+--- Removes a directory and everything in it.
 function M.remove(path)
   for name in lfs.dir(path) do
     local inside = path .. "/" .. name
@@ -31,13 +31,13 @@ function M.write(path, ...)
   file:close()
 end
 
---- The bytes that are written in hexadecimal.
+--- Decodes bytes that are written in hexadecimal.
 function M.bytes(hexadecimal)
   return (hexadecimal:gsub("%x%x", function(two) return string.char(tonumber(two, 16)) end))
 end
 
---- A record: the label bytes, then 3072 bytes of an image made by pixel(channel, y, x), all from 0.
-function M.record(labels, pixel)
+--- An entry of a CIFAR file: the label bytes, then 3072 bytes of an image made by pixel(channel, y, x), all from 0.
+function M.entry(labels, pixel)
   local bytes = { string.char(table.unpack(labels)) }
   for c = 0, 2 do
     for y = 0, 31 do
@@ -47,12 +47,12 @@ function M.record(labels, pixel)
   return table.concat(bytes)
 end
 
---- A record whose image is one byte all over, all of its channels.
+--- An entry whose image has the same byte everywhere.
 function M.flat(label, value)
   return string.char(label) .. string.char(value):rep(3072)
 end
 
---- A JPEG image of one colour all over, 0 .. 255 for each channel.
+--- A JPEG image of a single colour, 0 .. 255 for each channel.
 function M.jpeg(colour, width, height)
   local values = {}
   for i = 0, width * height - 1 do table.move(colour, 1, 3, 3 * i + 1, values) end

@@ -36,7 +36,7 @@ describe("mptl data import", function()
     return dir .. "/" .. name
   end
 
-  -- "CLASS/FILE" of all images of a split; the classes behind, when there is such a split.
+  -- "CLASS/FILE" of all images of a split, then the classes; nil when there is no such split.
   local function listed(split)
     local set = core.images_packed { path = out, split = split }
     local names, classes = {}, {}
@@ -45,7 +45,7 @@ describe("mptl data import", function()
     return names, classes
   end
 
-  it("packs train and test as they are in a folder, in its order", function()
+  it("packs training and test set of a folder, in the folder's order", function()
     images("in/train/b/2.jpg", "in/train/b/10.JPEG", "in/train/a/x.jpg", "in/val/b/y.jpg")
     files.write(dir .. "/in/readme.txt", "not an image")
     files.write(dir .. "/in/train/b/._2.jpg", "neither is this")
@@ -63,7 +63,7 @@ describe("mptl data import", function()
     assert.is_nil(lfs.attributes(out .. ".tmp"))
   end)
 
-  it("takes CLASS/FILE for training images", function()
+  it("reads CLASS/FILE as training images", function()
     images("in/flowers/rose/1.jpg", "in/flowers/aster/1.jpg")
     assert.equal(0, import(dir .. "/in", out).status)
     assert.same({ { "0 aster/1.jpg", "1 rose/1.jpg" }, { "aster", "rose" } }, { listed "train" })
@@ -84,7 +84,7 @@ describe("mptl data import", function()
     end)
   end
 
-  it("takes a tar of tars for classes, and a flat one with a file of labels for the test set", function()
+  it("reads a tar that holds a tar for each class, and for the test set a flat tar with a file of labels", function()
     images("n02/n02_1.JPEG", "n01/n01_7.JPEG", "n01/n01_8.JPEG", "val_00000002.JPEG", "val_00000001.JPEG")
     for _, class in ipairs { "n01", "n02" } do tar(class .. ".tar", "-C " .. class, ".") end
     local train, val = tar("train.tar", "", "n01.tar n02.tar"), tar("val.tar", "", "val_00000002.JPEG val_00000001.JPEG")
@@ -98,7 +98,7 @@ describe("mptl data import", function()
       train, out, "--test", val, "--test-labels", dir .. "/labels.csv", "--force")
   end)
 
-  it("leaves out what begins with a dot, of folders and archives alike, and says so", function()
+  it("leaves out names that begin with a dot, in folders and archives, and says so", function()
     images("in/train/cat/1.jpg", "in/train/cat/.1.jpg", "in/train/.cache/2.jpg", "in/train/.cache/3.jpg",
       "in/.trash/train/x/4.jpg", "in/val/cat/5.jpg", "one/6.jpg")
     tar("in/.hidden.tar", "-C one", ".")
@@ -122,7 +122,7 @@ describe("mptl data import", function()
     assert.is_nil(lfs.attributes(out))
   end)
 
-  it("leaves such images out where asked to, naming each", function()
+  it("leaves such images out when asked to, and names each", function()
     images("in/a/1.jpg", "in/b/2.jpg")
     files.write(dir .. "/in/a/0.jpg", "GIF87a")
     files.write(dir .. "/in/b/9.jpg", "")
@@ -143,7 +143,7 @@ describe("mptl data import", function()
     assert.same({ "0 a/1.jpg", "1 b/2.jpg" }, (listed "train"))
   end)
 
-  it("keeps an archive's paths from leading out of it", function()
+  it("refuses paths in archives that lead outside", function()
     images("a/1.jpg")
     local path = tar("odd.tar", "--transform s,a/1,../../1,", "a/1.jpg")
     fails(1, "mptl: ../../1.jpg: its path leads out of the source; --on-bad-image skip leaves such images out\n", path, out)
@@ -151,7 +151,7 @@ describe("mptl data import", function()
     fails(1, "mptl: a/1?2.jpg: its path has control characters; --on-bad-image skip leaves such images out\n", dir .. "/in", out)
   end)
 
-  it("refuses sets that do not fit together", function()
+  it("refuses a test set that does not fit the training set", function()
     images("in/train/a/1.jpg", "in/test/b/1.jpg")
     fails(1, "mptl: DIR/set.mptl: the test set's b/1.jpg is of a class that the training set has not\n", dir .. "/in", out)
     images("mixed/a/1.jpg", "mixed/train/a/1.jpg")
@@ -205,7 +205,7 @@ describe("mptl data import", function()
     return how, code, files.read(dir .. "/err")
   end
 
-  it("that is killed leaves no file of that name, and the next one does its work", function()
+  it("that is killed leaves no file of that name, and works the next time", function()
     assert.same({ "signal", 9, "" }, { with_signal "KILL" })
     assert.is_nil(lfs.attributes(out))
     assert.is_not_nil(lfs.attributes(out .. ".tmp"))
@@ -219,7 +219,7 @@ describe("mptl data import", function()
     assert.is_nil(lfs.attributes(out .. ".tmp"))
   end)
 
-  it("that finds no room says so", function()
+  it("reports a full disk", function()
     for i = 1, 200 do files.write(("%s/in/a/%d.jpg"):format(dir, i), red) end
     local command = ("ulimit -f 16; exec '%s' data import %s/in %s 2> %s/err"):format(os.getenv "MPTL_BIN", dir, out, dir)
     assert.is_nil((os.execute(command)))
@@ -229,12 +229,12 @@ describe("mptl data import", function()
   end)
 end)
 
-describe("the place of an image", function()
+describe("the class and split of an image", function()
   local function place(path, options)
     return { origin.place(path, options or {}) }
   end
 
-  it("is told by its path", function()
+  it("come from its path", function()
     assert.same({ "train", "train", "1.jpg" }, place "train/train/1.jpg")
     assert.same({ "test", "train", "1.jpg" }, place "val/train/1.jpg")
     assert.same({ nil, "train", "1.jpg" }, place "./train/1.jpg")
@@ -242,7 +242,7 @@ describe("the place of an image", function()
     assert.same({ nil, nil, nil, "no class: it is not in a folder" }, place "1.jpg")
   end)
 
-  it("is what the options say", function()
+  it("are what the options say", function()
     assert.same({ "test", "cat", "1.jpg" }, place("train/cat/1.jpg", { split = "test" }))
     assert.same({ "test", "cat", "1.jpg" }, place("x/1.jpg", { split = "test", labels = { ["1"] = "cat" } }))
   end)

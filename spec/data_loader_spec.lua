@@ -3,7 +3,7 @@ local files = require "data_files"
 
 local MEAN, STD = { 0.4914, 0.4822, 0.4465 }, { 0.2023, 0.1994, 0.2010 }
 
---- What a loader gives from where it stands: list of {n=, labels=, indices=, bytes=}.
+--- The rest of a loader's epoch: list of {n=, labels=, indices=, bytes=}.
 local function rest(loader)
   local batches = {}
   local n = loader:next()
@@ -51,7 +51,7 @@ describe("loader", function()
   end)
 
   it("normalises as (p/255 - mean) / std, channels last", function()
-    local image = files.record({ 1 }, function(c, y, x) return ({ 0, 128, 255 })[c + 1] - (c > 0 and y == 1 and x or 0) end)
+    local image = files.entry({ 1 }, function(c, y, x) return ({ 0, 128, 255 })[c + 1] - (c > 0 and y == 1 and x or 0) end)
     files.write(dir .. "/data_batch_1.bin", image)
     local loader = core.loader(core.dataset_cifar{ path = dir }, { batch = 1, mean = MEAN, std = STD })
     loader:start(0)
@@ -66,7 +66,7 @@ describe("loader", function()
     assert.same({ 1 }, loader:labels())
   end)
 
-  it("leaves bytes as p/255 without mean and std", function()
+  it("returns p/255 without mean and std", function()
     files.write(dir .. "/data_batch_1.bin", files.flat(0, 51))
     local loader = core.loader(core.dataset_cifar{ path = dir }, { batch = 1 })
     loader:start(0)
@@ -87,7 +87,7 @@ describe("loader", function()
     assert.not_same(want, first)
   end)
 
-  it("shuffles without favour", function()
+  it("makes every order equally likely", function()
     local three, counts = core.dataset_synthetic{ count = 3 }, {}
     local loader = core.loader(three, { batch = 3, shuffle = true })
     for number = 1, 1200 do
@@ -99,7 +99,7 @@ describe("loader", function()
     end
   end)
 
-  it("gives the images and labels of the indices", function()
+  it("gives the images and labels that belong to the indices", function()
     local loader = core.loader(ds, { batch = 50, shuffle = true })
     local batch = epoch(loader, 3)[1]
     local images = core.tensor({ 50, 32, 32, 3 }):fromstring(batch.bytes)
@@ -145,7 +145,7 @@ describe("loader", function()
 
     local places = { { 0, 0 }, { 0, 31 }, { 31, 0 }, { 31, 31 }, { 3, 17 }, { 16, 9 }, { 20, 28 } }
 
-    --- The crop that made the i-th image of the tensor out of image: top, left, flip; nil when none did.
+    --- The crop of image that is the i-th image of the tensor: top, left, flip; nil when no crop is.
     local function find_crop(images, i, image)
       local function fits(top, left, flip, points)
         for _, p in ipairs(points) do
@@ -167,7 +167,7 @@ describe("loader", function()
       end
     end
 
-    it("is a crop of the padded image, mirrored or not, all of them in use", function()
+    it("is a crop of the padded image, mirrored or not, and all crops occur", function()
       local loader = core.loader(ds, { batch = 50, augment = true, mean = MEAN, std = STD, seed = 8 })
       local tops, lefts, flips = {}, {}, { [true] = 0, [false] = 0 }
       for number = 0, 3 do
@@ -184,7 +184,7 @@ describe("loader", function()
       assert.is_true(flips[true] > 70 and flips[false] > 70) -- of 200: deviation 7
     end)
 
-    it("differs between epochs and seeds, not between orders", function()
+    it("depends on epoch and seed, not on the order of images", function()
       local function images(seed, number, shuffle)
         local loader = core.loader(ds, { batch = 50, augment = true, seed = seed, shuffle = shuffle })
         local batch, by_index = epoch(loader, number)[1], {}
@@ -224,7 +224,7 @@ describe("loader", function()
     assert.has_error(function() loader:start(-1) end, "epoch: -1, accepted are 0 to 2^32-1")
     assert.has_error(function() loader:start(0, 9) end, "first batch: 9, accepted are 0 to 8")
     loader:start(0)
-    assert.has_error(function() loader:images() end, "loader: no current batch, loader:next() has to give one first")
+    assert.has_error(function() loader:images() end, "loader: no current batch, call loader:next() first")
     assert.has_error(function() core.loader(core.dataset_synthetic{ count = 1, split = "test" }) end,
       "batch 128 is larger than the test set (1 image)")
   end)

@@ -16,7 +16,7 @@ describe("data sets", function()
 
   describe("CIFAR-10", function()
     it("is read from files in the directory itself, planes in order", function()
-      local pattern = files.record({ 3 }, function(c, y, x) return c * 64 + y + (x == 5 and 1 or 0) end)
+      local pattern = files.entry({ 3 }, function(c, y, x) return c * 64 + y + (x == 5 and 1 or 0) end)
       write(dir .. "/data_batch_1.bin", pattern, flat(9, 7))
       local ds = cifar{}
       assert.equal(2, ds:count())
@@ -42,7 +42,7 @@ describe("data sets", function()
       assert.equal(dir .. "/cifar-10-batches-bin", core.dataset_find{ path = dir .. "/cifar-10-batches-bin" })
     end)
 
-    it("takes the files in the order of their numbers", function()
+    it("reads the files in the order of their numbers", function()
       for i = 1, 11 do write(dir .. "/data_batch_" .. i .. ".bin", flat(i % 10, i)) end
       write(dir .. "/data_batch_12.txt", "not one of them")
       local ds = cifar{}
@@ -68,7 +68,7 @@ describe("data sets", function()
       assert.equal(4, cifar{ limit = 100 }:count())
     end)
 
-    it("holds more records than are read at once", function()
+    it("may have more records than are read at once", function()
       local records = {}
       for i = 0, 599 do records[i + 1] = flat(i % 10, i % 251) end
       write(dir .. "/data_batch_1.bin", table.concat(records))
@@ -81,7 +81,7 @@ describe("data sets", function()
   end)
 
   describe("CIFAR-100", function()
-    it("counts the fine label", function()
+    it("uses the fine label", function()
       write(dir .. "/cifar-100-binary/train.bin", string.char(19, 99), ("\1"):rep(3072))
       local ds = cifar{ classes = 100 }
       assert.equal(100, ds:classes())
@@ -97,7 +97,7 @@ describe("data sets", function()
       return err
     end
 
-    it("say what was looked for when nothing is there", function()
+    it("say what was looked for when nothing was found", function()
       assert.equal(dir .. ": no CIFAR-10 test set: looked for test_batch.bin and test.bin in " .. dir .. " and " .. dir
         .. "/cifar-10-batches-bin (the binary version of CIFAR-10 is at https://www.cs.toronto.edu/~kriz/cifar.html)",
         message{ split = "test" })
@@ -114,7 +114,7 @@ describe("data sets", function()
       assert.equal(want, message{ limit = 1 })
     end)
 
-    it("name what is missing of a set, unless a part of it was asked for", function()
+    it("name what a set lacks, unless a part of it was asked for", function()
       for _, i in ipairs{ 1, 2, 4, 5 } do write(dir .. "/data_batch_" .. i .. ".bin", flat(i, 0), flat(i, 1)) end
       local want = dir .. ": the training set is not whole: data_batch_3.bin is missing; "
         .. "a limit of up to 8 images takes a part of it"
@@ -130,7 +130,7 @@ describe("data sets", function()
       assert.matches("data_batch_1.bin is missing", message{})
     end)
 
-    it("name what is missing of the published sets, also where what is left looks whole", function()
+    it("name what a published set lacks, even if the rest looks complete", function()
       write(dir .. "/batches.meta.txt", "airplane\nautomobile\n")
       for i = 1, 4 do write(dir .. "/data_batch_" .. i .. ".bin", flat(i, 0)) end
       assert.matches("the training set is not whole: data_batch_5.bin is missing;", message{})
@@ -153,7 +153,7 @@ describe("data sets", function()
       assert.equal(dir .. "/train.bin: record 1 has label 100, accepted are 0 to 99", message{ classes = 100 })
     end)
 
-    it("tell an empty set, a directory in a file's place, a file in the directory's place", function()
+    it("name an empty set, a directory instead of a file, a file instead of a directory", function()
       write(dir .. "/data_batch_1.bin", "")
       assert.equal(dir .. "/data_batch_1.bin: the training set is empty, at least one record is needed", message{})
       write(dir .. "/test_batch.bin/x", "")
@@ -177,7 +177,7 @@ describe("data sets", function()
   end)
 
   describe("synthetic", function()
-    it("is the same for the same seed, and another for another seed or split", function()
+    it("is the same for the same seed, and different for another seed or split", function()
       local function bytes(options)
         options.count = 3
         return core.dataset_synthetic(options):image(2):tostring()
@@ -195,7 +195,7 @@ describe("data sets", function()
       assert.equal(902437228, sum)
     end)
 
-    it("has as many images of each class, whatever the limit keeps", function()
+    it("has equally many images of each class under any limit", function()
       local ds = core.dataset_synthetic{ count = 100, classes = 4, limit = 12 }
       assert.equal(12, ds:count())
       local counts = {}
@@ -255,7 +255,7 @@ describe("data sets", function()
       assert.is_nil(opened.dir)
     end)
 
-    it("says where it looked, how to get the data and how to do without", function()
+    it("says where it looked, how to download the data and how to work without", function()
       assert.has_error(function() data.open{ dataset = "cifar10", dir = dir } end,
         "dataset cifar10: not found: looked in " .. dir .. " for *.bin or cifar-10-batches-bin/*.bin; "
         .. "mptl data fetch cifar10 --data " .. dir .. " downloads it; or get the binary version of CIFAR-10 at "
@@ -294,7 +294,7 @@ describe("data sets", function()
         assert.is_nil(data.find("cifar100"))
       end)
 
-      it("past the other data set's files of the same names", function()
+      it("and ignores files of the other data set that have the same names", function()
         environment = { MPTL_DATA = dir .. "/100", XDG_DATA_HOME = dir }
         write(dir .. "/100/train.bin", string.char(1, 1), ("\0"):rep(3072))
         write(dir .. "/mptl/train.bin", flat(0, 0))
@@ -312,7 +312,7 @@ describe("data sets", function()
     end)
   end)
 
-  it("reads the real CIFAR-10 where there is one", function()
+  it("reads the real CIFAR-10 if it exists here", function()
     if not data.find("cifar10") then
       return pending("no CIFAR-10 in " .. table.concat(data.places(), " or ") .. ": set MPTL_DATA to try it")
     end

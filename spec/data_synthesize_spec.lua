@@ -43,7 +43,7 @@ describe("mptl data synthesize", function()
     assert.same({ "class9", 0 }, { t.classes[10], status })
   end)
 
-  it("writes whole files of 10000 records, as the published set has them", function()
+  it("writes files of 10000 records, as the published set has", function()
     synthesize("--train", "10010", "--test", "1")
     assert.equal(10000 * 3073, lfs.attributes(out .. "/cifar-10-batches-bin/data_batch_1.bin", "size"))
     assert.equal(10 * 3073, lfs.attributes(out .. "/cifar-10-batches-bin/data_batch_2.bin", "size"))
@@ -90,7 +90,7 @@ describe("mptl data synthesize", function()
   end)
 
   for layout, made in pairs { folder = "/train", packed = ".tmp" } do
-    it("leaves a " .. layout .. " alone that another process is writing", function()
+    it("does not touch a " .. layout .. " that another process is writing", function()
       local pipe = io.popen(("echo $$; exec '%s' data synthesize '%s' --layout %s --train 2000 --test 10 2>&1")
         :format(os.getenv "MPTL_BIN", out, layout))
       local pid = pipe:read "l"
@@ -107,7 +107,7 @@ describe("mptl data synthesize", function()
     end)
   end
 
-  it("takes up what another process has left", function()
+  it("continues what an interrupted process left", function()
     files.write(out .. ".lock", "")
     files.write(out .. ".tmp/train/class0/0000009.jpg", "")
     synthesize("--layout", "folder", "--train", "10", "--test", "10")
@@ -139,7 +139,7 @@ describe("mptl data synthesize", function()
 end)
 
 describe("synthetic images", function()
-  it("are the built-in set's, one at a time", function()
+  it("are those of the built-in set, one at a time", function()
     local planes = core.synthetic_planes { index = 3, classes = 7, side = 20, seed = 5, split = "test" }
     local image = core.dataset_synthetic({ count = 4, classes = 7, side = 20, seed = 5, split = "test" }):image(4)
     for _, i in ipairs { 1, 500, 1200 } do assert.equal(image:get(i), planes:byte(i)) end

@@ -1,4 +1,4 @@
--- 8-bit tensor cores: where they are taken, and that their operands are the formats' codes. On the CUDA backend's build for the
+-- 8-bit tensor cores: where they are used, and that their operands are the formats' codes. On the CUDA backend's build for the
 -- host, which pretends to be a device of any compute capability (MPTL_CUDA_HOST_CAPABILITY; 9.0 in this process).
 local core = require "mptl.core"
 local net = require "support.network"
@@ -46,12 +46,12 @@ local function compile(setting, formats, channels, storage, values)
 end
 
 describe("8-bit tensor cores", function()
-  it("are not there on Ampere: its bf16 units are as exact", function()
+  it("are not used on Ampere, whose bf16 units are as exact", function()
     local line = "bf16 bf16 bf16 tf32 bf16 tf32"
     assert.same({ "f32: f32 f32 f32 f32 f32 f32", "auto: " .. line, "narrow: " .. line, "fp8: " .. line }, passes(80))
   end)
 
-  it("are taken on Ada and Hopper only when asked for: they sum in fewer bits there", function()
+  it("are used on Ada and Hopper only when asked for: they sum in fewer bits there", function()
     local line = "bf16 bf16 bf16 tf32 bf16 tf32"
     for _, capability in ipairs { 89, 90 } do
       assert.same({ "f32: f32 f32 f32 f32 f32 f32", "auto: " .. line, "narrow: " .. line, "fp8: fp8 fp8 fp8 tf32 bf16 tf32" },
@@ -59,18 +59,18 @@ describe("8-bit tensor cores", function()
     end
   end)
 
-  it("are taken from 10.0 on wherever both formats are OCP's, but for groups, unless binary32 is asked for", function()
+  it("are used from 10.0 on wherever both formats are OCP's, except for channel groups, unless binary32 is asked for", function()
     local line = "fp8 fp8 fp8 tf32 bf16 tf32"
     assert.same({ "f32: f32 f32 f32 f32 f32 f32", "auto: " .. line, "narrow: " .. line, "fp8: " .. line }, passes(100))
   end)
 
-  it("are those of no setting on the CPU", function()
+  it("are used by no setting on the CPU", function()
     for _, formats in ipairs { { "fp8_e4m3fn", "fp8_e4m3fn" }, { "FP(6,9,0)", "fp8_e4m3fn" }, { "fp32", "fp32" } } do
       assert.equal(core.compute(formats[1], formats[2], "auto"), core.compute(formats[1], formats[2], "fp8"))
     end
   end)
 
-  -- 20 channels, and E5M2 by E5M2, are not there in 8 bits, so that the next wider type is taken.
+  -- The library has no 8-bit products of 20 channels, nor of E5M2 by E5M2: the next wider type is used.
   for _, case in ipairs {
     { "16 channels", ocp, 16 }, { "20 channels", ocp, 20 },
     { "gradients and inputs only", { v = "fp8_e4m3fn", dv = "fp8_e5m2", theta = "FP(4,3,4)" }, 16 },
@@ -83,7 +83,7 @@ describe("8-bit tensor cores", function()
         local function any(x) return x * 4 end
         local _, f32 = compile("f32", formats, channels, storage, any)
         local _, fp8 = compile("fp8", formats, channels, storage, any)
-        local want, got = f32(), fp8() -- the host sums in one order in all types: to the bit
+        local want, got = f32(), fp8() -- the host sums in one order in all types: the same bits
         for result, values in pairs(want) do
           local nonzero = 0
           for i, x in ipairs(values) do
@@ -96,7 +96,7 @@ describe("8-bit tensor cores", function()
     end
   end
 
-  it("multiply packed values where they are, without a copy", function()
+  it("multiply packed values without copying them", function()
     local function scratch(setting, channels)
       return compile(setting, ocp, channels, "packed", math.abs):memory().scratch
     end

@@ -1,4 +1,4 @@
--- A GPU, or the CUDA backend's build for the host, beside the CPU: operators, training, checkpoints.
+-- A GPU, or the CUDA backend's build for the host, compared with the CPU: operators, training, checkpoints.
 local bench_step = require "mptl.cmd.bench_step"
 local core = require "mptl.core"
 local net = require "support.network"
@@ -75,7 +75,7 @@ local function run(device, build, options)
   return results, table.concat(stats, "\n"), types
 end
 
--- Element by element, to the bit.
+-- Compares element by element, bit for bit.
 local function assert_equal(want, got, what)
   for i = 1, #want do
     if ("%a"):format(want[i]) ~= ("%a"):format(got[i]) then
@@ -97,7 +97,8 @@ local function unary(kind, attributes)
   return function(g, x) return g:add(kind, "op", { x }, attributes) end
 end
 
--- What an operator's results may differ by, of the largest: 0 where no sum is taken in another order and nothing is approximated.
+-- How far an operator's results may differ, relative to the largest: 0 unless sums have another order
+-- or something is approximated.
 local operators = {
   { "relu", 0, unary "relu" },
   { "relu6", 0, unary "relu6" },
@@ -200,7 +201,7 @@ end
 
 describe("training on the GPU", function()
   for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
-    it("is the CPU's in binary32 but for the order of sums: " .. network, function()
+    it("is the CPU's in binary32, except for the order of sums: " .. network, function()
       local graph = net[network]()
       local want, want_elements, want_parameters = train("cpu", graph, "fp32", 8, 7)
       local got, got_elements, got_parameters = train(cuda, graph, "fp32", 8, 7)
@@ -218,7 +219,7 @@ describe("training on the GPU", function()
       for name, values in pairs(want_parameters) do net.assert_close(values, got_parameters[name], 2e-3, name) end
     end)
 
-    it("has the CPU's first loss in low precision, and goes its way: " .. network, function()
+    it("has the CPU's first loss in low precision, and stays near it: " .. network, function()
       local graph = net[network]()
       local want, want_elements = train("cpu", graph, "demotion", 8, 7)
       local got, got_elements = train(cuda, graph, "demotion", 8, 7)
@@ -228,7 +229,7 @@ describe("training on the GPU", function()
     end)
   end
 
-  it("is the same when it is done again", function()
+  it("is the same when it is repeated", function()
     local graph = net.tiny_mixture()
     local losses, _, parameters = train(cuda, graph, "uniform_low", 5, 6)
     local again, _, parameters_again = train(cuda, graph, "uniform_low", 5, 6)
@@ -247,7 +248,7 @@ describe("training on the GPU", function()
     assert.equal(want_elements, got_elements)
   end)
 
-  it("refuses a label that is none, and a batch norm of one value", function()
+  it("refuses a label out of range, and a batch norm of one value", function()
     local g = core.graph()
     local x = g:add("batchnorm2d", "bn", { g:input { 5, 1, 1 } })
     g:add("nll_loss", "loss", { g:view(x, { 5 }) })
@@ -257,7 +258,7 @@ describe("training on the GPU", function()
     for _ = 1, 2 do
       assert.has_error(function() program:forward(images, { 0, 5 }) end,
         "loss (nll_loss): label of sample 1: 5, accepted are 0 to 4")
-      images:fill(0) -- the device has done with it: its build for the host looks whether that is so
+      images:fill(0) -- the device no longer needs it, which its build for the host checks
     end
     assert.has_error(function() core.program(model, core.assignment(g, 1, net.fp32)) end,
       "bn (batchnorm2d): batch 1: it normalises one value per channel, accepted are batches of at least 2")
@@ -279,7 +280,7 @@ describe("a launch that fails", function()
 end)
 
 describe("a model on the GPU", function()
-  it("begins with the CPU's parameters", function()
+  it("starts with the CPU's parameters", function()
     local graph = net.tiny_mixture()
     local here, there = core.model(graph, { seed = 8, device = "cpu" }), core.model(graph, { seed = 8, device = cuda })
     assert.equal("cpu", here:device())
@@ -287,7 +288,7 @@ describe("a model on the GPU", function()
     for _, name in ipairs(here:names()) do assert.equal(here:tensor(name):tostring(), there:tensor(name):tostring()) end
   end)
 
-  it("is looked at and changed through copies", function()
+  it("is read and written through copies", function()
     local graph = net.tiny_resnet()
     local t = core.model(graph, { device = cuda }):tensor "linear.bias"
     t:fill(2)
@@ -314,7 +315,7 @@ describe("a model on the GPU", function()
     assert.is_true(after - before >= bytes)
   end)
 
-  it("takes images from memory of the host that its device reads, which is not counted", function()
+  it("reads images from memory of the host that its device can read, which is not counted", function()
     local numel = 1 << 20
     local before = core.memory()
     local images = core.tensor({ numel }, nil, cuda)
@@ -339,7 +340,7 @@ describe("a model on the GPU", function()
     assert.is_true(result.ms_median > 0)
   end)
 
-  it("has programs with its device's workspace only", function()
+  it("accepts programs with its device's workspace only", function()
     local graph = net.tiny_resnet()
     assert.has_error(function()
       core.program(core.model(graph, { device = cuda }), core.assignment(graph, 2, net.fp32),
@@ -370,7 +371,7 @@ describe("mptl train --device cuda", function()
     return code, err
   end
 
-  it("trains, is interrupted, and goes on to the same bits", function()
+  it("trains, is interrupted, and continues bit for bit", function()
     assert.equal(0, (mptl "train tiny.lua --quiet --device cuda --out whole"))
     assert.equal(130, (mptl("train tiny.lua --quiet --device cuda --out parts", "KILL=4")))
     assert.equal(0, (mptl "train tiny.lua --quiet --device cuda --out parts --resume"))
@@ -378,7 +379,7 @@ describe("mptl train --device cuda", function()
     assert.same(runs.reproducible(dir .. "/whole"), runs.reproducible(dir .. "/parts"))
   end)
 
-  it("goes on with what the CPU began, and the CPU with what it began", function()
+  it("continues what the CPU began, and the CPU what it began", function()
     runs.spill(dir .. "/fp32.lua", (runs.script:gsub("formats = {.-} },", 'formats = { high = "fp32", low = "fp32" },')))
     assert.equal(0, (mptl "train fp32.lua --quiet --device cpu --out cpu"))
     local want = runs.metrics(dir .. "/cpu")
@@ -406,7 +407,7 @@ describe("mptl train --device cuda", function()
     assert.near(results.cpu, results.cuda, 1e-5 * results.cpu)
   end)
 
-  it("is asked by mptl plan how it multiplies, pass by pass", function()
+  it("is used by mptl plan to say how each pass is multiplied", function()
     local code, out = runs.mptl(dir, "plan tiny.lua --device cuda --policy fp32")
     assert.equal(0, code)
     assert.matches("\noperator +product +type +workspace MB +engine\n", out)

@@ -21,8 +21,8 @@ local function on(capability, setting, ...)
   return (pipe:read "a":gsub("%s+$", ""):gsub("\t", " "))
 end
 
---- The results, as bytes by name, of a step of a convolution in groups or not and a linear layer, everything in one format but
--- what they make.
+--- The results, as bytes by name, of a step of a convolution, grouped or not, and a linear layer.
+-- Everything is in one format, except their results.
 local function compile(setting, format, groups)
   local n, channels = 3, 6
   local g = core.graph()
@@ -52,7 +52,7 @@ local function compile(setting, format, groups)
 end
 
 describe("--compute tf32", function()
-  it("takes TF32 where auto takes binary32, and what auto takes elsewhere", function()
+  it("uses TF32 where auto uses binary32, and elsewhere what auto uses", function()
     local products = {
       { "fp32", "fp32" }, { "fp32", "FP(4,3,4)" }, { "FP(5,11,0)", "FP(4,3,4)" }, { "FP(4,3,auto)", "FP(4,3,auto)" },
       { "FP(4,3,4)", "FP(4,3,4)" }, { "FP(6,9,0)", "FP(4,3,4)" }, { "fp32", "fp32", 6 },
@@ -63,11 +63,11 @@ describe("--compute tf32", function()
     end
   end)
 
-  it("is auto on devices that have no TF32", function()
+  it("is the same as auto on devices without TF32", function()
     assert.equal("f32 f32", on(75, "tf32", { "fp32", "fp32" }, { "FP(4,3,4)", "FP(4,3,4)" }))
   end)
 
-  it("takes sums of gradients, which are in binary32", function()
+  it("applies to sums of gradients, which are in binary32", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 4, 2, 2 } }, { out = 4 })
     x = g:add("add", "add", { g:add("relu", "relu", { x }), x })
@@ -78,7 +78,7 @@ describe("--compute tf32", function()
   end)
 
   for _, groups in ipairs { 1, 2 } do
-    it(("multiplies what TF32 holds of the operands, in all passes: %d groups"):format(groups), function()
+    it(("multiplies operands rounded to TF32, in all passes: %d groups"):format(groups), function()
       local fp32, rounded = compile("f32", "fp32", groups), compile("f32", "FP(8,10,0)", groups)
       local tf32, exact = compile("tf32", "fp32", groups), compile("tf32", "FP(8,10,0)", groups)
       for _, name in ipairs { "conv", "linear", "dx", "drelu", "dconv.weight", "dlinear.weight" } do
@@ -89,7 +89,7 @@ describe("--compute tf32", function()
     end)
   end
 
-  it("is auto on the CPU", function()
+  it("is the same as auto on the CPU", function()
     for _, formats in ipairs { { "fp8_e4m3fn", "fp8_e4m3fn" }, { "FP(6,9,0)", "FP(4,3,4)" }, { "fp32", "fp32" } } do
       assert.equal(core.compute(formats[1], formats[2], "auto"), core.compute(formats[1], formats[2], "tf32"))
     end

@@ -1,5 +1,5 @@
--- Counts of values by exponent, before they are rounded. Where one tensor alone is low, what comes to be rounded is what it
--- is in binary32: so a training in binary32 that keeps everything tells what has to be counted.
+-- Counts of values by exponent, before they are rounded. If only one tensor is low, its values before rounding are what they
+-- are in binary32: so a training in binary32 that keeps everything gives the expected counts.
 local core = require "mptl.core"
 local net = require "support.network"
 local precision = require "mptl.precision"
@@ -120,7 +120,7 @@ describe("exponents", function()
     end)
   end
 
-  it("tell infinities and NaNs apart from numbers", function()
+  it("count infinities and NaNs separately", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 1, 1, 1 } }, { out = 1, bias = false })
     local set_head, given = net.cotangent_head(g, x, 4, { 1, 1, 1, 1 })
@@ -135,7 +135,7 @@ describe("exponents", function()
     }, program:exponents()[1])
   end)
 
-  it("are there for steps that were to count them", function()
+  it("exist for the steps in which counting is switched on", function()
     local graph = net.tiny_resnet()
     local program = core.program(core.model(graph), precision.plan(precision.named "demotion", graph, batch).assignment)
     program:forward(images, labels)

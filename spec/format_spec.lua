@@ -6,7 +6,7 @@ local format = require "mptl.format"
 local function bytes_of(n, size) return ("<I" .. size):pack(n) end
 
 describe("format", function()
-  it("knows what the paper's formats hold", function()
+  it("knows the limits of the paper's formats", function()
     local f = format "FP(4,3,4)"
     assert.same({ 4, 3, 4, 8 }, { f.e, f.m, f.b, f.bits })
     assert.same({ 30.0, 2.0 ^ -10, 2.0 ^ -13, 0.125 }, { f.max, f.min_normal, f.min_subnormal, f.epsilon })
@@ -18,7 +18,7 @@ describe("format", function()
     assert.equal(2.0 ^ 124 * (2 - 2.0 ^ -7), format("FP(8,7,4)").max)
   end)
 
-  it("knows what the named formats hold", function()
+  it("knows the limits of the named formats", function()
     local function facts(name)
       local f = format(name)
       return { f.bits, f.max, f.min_subnormal, f.has_infinity, f.has_nan, f.values }
@@ -31,7 +31,7 @@ describe("format", function()
     assert.same({ 32, exact.value(0x7f7fffff), 2.0 ^ -149, true, true, 2 * (255 * 2 ^ 23) - 1 }, facts "fp32")
   end)
 
-  it("has infinity where 2^128 has a code, and NaN where there is one beyond", function()
+  it("has infinity if 2^128 has a code, and NaN if there are codes above it", function()
     local function specials(name) return { format(name).has_infinity, format(name).has_nan } end
     assert.same({ true, true }, specials "FP(8,3,0)")
     assert.same({ true, false }, specials "FP(8,0,0)")
@@ -41,7 +41,7 @@ describe("format", function()
     assert.same({ false, false }, specials "FP(4,3,-119)")
   end)
 
-  it("stays sane at the edge where 0 is the only finite value", function()
+  it("works when 0 is the only finite value", function()
     local f = format "FP(1,0,-127)"
     assert.same({ 0.0, 1, true, false }, { f.max, f.values, f.has_infinity, f.has_nan })
     assert.same({ 0.0, 0.0 }, (f:round { 3e38, 1.0 }))
@@ -49,7 +49,7 @@ describe("format", function()
     assert.same({ 0.0, math.huge }, f:decode "\0\1")
   end)
 
-  it("reads names in either case and with spaces, and prints them so that they read back", function()
+  it("reads names in either case and with spaces, and prints names that it can read", function()
     assert.equal("FP(4,3,4)", format("fp( 4, 3 ,+4 )").name)
     assert.equal("FP(4,3,auto)", format("Fp(4,3, AUTO)").name)
     assert.equal("fp8_e4m3fn", format("FP8_E4M3FN").name)
@@ -67,7 +67,7 @@ describe("format", function()
     end
   end)
 
-  it("names the limit that is broken", function()
+  it("names the limit that is exceeded", function()
     local function refuses(text, message)
       local ok, err = pcall(core.format, text)
       assert.same({ false, message }, { ok, err })
@@ -92,7 +92,7 @@ describe("format", function()
     assert.equal("FP(4,3,2)", f:fit(32.000004).name)
     assert.equal("FP(4,3,8)", f:fit(1).name)
     assert.equal("FP(4,3,108)", f:fit(0).name) -- floored at 2^-100
-    assert.equal("FP(8,3,127)", format("FP(8,3,auto)"):fit(2 ^ -100).name) -- 228, cut to the limit
+    assert.equal("FP(8,3,127)", format("FP(8,3,auto)"):fit(2 ^ -100).name) -- 228, reduced to the limit
     assert.equal("FP(4,3,-120)", f:fit(exact.value(0x7f7fffff)).name)
     assert.equal("FP(5,2,0)", format("FP(5,2,0)"):fit(1).name)
     local y, stats = f:round { 0.3, -20, 1e-3 }
@@ -108,7 +108,7 @@ describe("format", function()
 end)
 
 describe("codes", function()
-  it("have the values that the definition gives them, and come back from them", function()
+  it("have the values of the definition, and these values have the codes", function()
     for _, c in ipairs { { "FP(4,3,4)", 4, 3, 4 }, { "FP(5,2,0)", 5, 2, 0 }, { "FP(6,9,0)", 6, 9, 0 }, { "bf16", 8, 7, 0 },
       { "FP(8,7,4)", 8, 7, 4 }, { "fp16", 5, 10, 0, 1024 }, { "fp8_e4m3fn", 4, 3, 0, 1 }, { "fp8_e5m2", 5, 2, 0, 4 },
       { "FP(1,0,0)", 1, 0, 0 }, { "FP(1,2,5)", 1, 2, 5 }, { "FP(3,0,-2)", 3, 0, -2 }, { "FP(4,3,-120)", 4, 3, -120 },
@@ -137,7 +137,7 @@ describe("codes", function()
     end
   end)
 
-  it("hold infinity and NaN where the format does", function()
+  it("include infinity and NaN if the format does", function()
     local nan = 0 / 0
     assert.equal("\x00\x7c\x00\xfc", (format("fp16"):encode({ math.huge, -math.huge }, { overflow = "inf" })))
     assert.same({ math.huge, -math.huge }, format("fp16"):decode "\x00\x7c\x00\xfc")
@@ -154,7 +154,7 @@ describe("codes", function()
     for _, x in ipairs(wide) do assert.is_true(x ~= x) end
   end)
 
-  it("are the largest finite ones where the format has none for infinity or NaN", function()
+  it("are the largest finite ones if the format has none for infinity or NaN", function()
     local codes, stats = format("FP(4,3,4)"):encode({ math.huge, -math.huge, exact.value(0x7fc00000), 1e6 }, { overflow = "inf" })
     assert.equal("\x7f\xff\x7f\x7f", codes)
     assert.same({ 2, 1, 1 }, { stats.inf_in, stats.nan_in, stats.overflow })

@@ -1,4 +1,4 @@
--- The gradient-error measure against arithmetic by hand: on numbers, on a network of two weights, on the checkpoint of a run.
+-- The gradient error against independent arithmetic: on numbers, on a network of two weights, on the checkpoint of a run.
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local data = require "mptl.data"
@@ -19,7 +19,7 @@ local function difference(x, y)
   return d
 end
 
--- What SGD makes of a gradient before the learning rate, in binary64: method.md 5.
+-- SGD's update before it is multiplied by the learning rate, in binary64: method.md 5.
 local function update_of(g, p, buf, sgd, first)
   local u = {}
   for i = 1, #g do
@@ -36,7 +36,7 @@ local function scaled(list, factor)
 end
 
 describe("compare_gradients", function()
-  local n = 5000 -- more than are looked at together
+  local n = 5000 -- more than are processed at a time
   local g, r, p, buf = net.numbers(n, 1), net.numbers(n, 2), net.numbers(n, 3), net.numbers(n, 4)
   local function tensor(list) return core.tensor({ #list }, list) end
 
@@ -55,7 +55,7 @@ describe("compare_gradients", function()
     end)
   end
 
-  it("leaves what it is given as it is", function()
+  it("does not change its arguments", function()
     local t = { gradient = tensor(g), reference = tensor(r), parameter = tensor(p), momentum = tensor(buf) }
     local before = {}
     for name, x in pairs(t) do before[name] = x:tostring() end
@@ -63,7 +63,7 @@ describe("compare_gradients", function()
     for name, x in pairs(t) do assert.equal(before[name], x:tostring()) end
   end)
 
-  it("says what it was given wrongly", function()
+  it("names wrong arguments", function()
     local one, two = tensor { 1 }, tensor { 1, 2 }
     assert.has_error(function() core.compare_gradients({ gradient = one, reference = one, parameter = one }, {}) end,
       "compare_gradients: momentum must be a tensor")
@@ -122,7 +122,7 @@ describe("the gradient error", function()
     assert.near((30 * w.absolute + 10 * b.absolute) / (30 * w.size + 10 * b.size), result.gradient.relative, 1e-12)
   end)
 
-  it("is none in binary32", function()
+  it("is zero in binary32", function()
     local result = gradient_error.create(trainer(small(), precision.fp32(), 1), 2):compute()
     assert.same({ 2, 16, 0 }, { result.batches, result.images, result.skipped })
     for _, p in ipairs { result, table.unpack(result.parameters) } do
@@ -140,7 +140,7 @@ describe("the gradient error", function()
     assert.equal(high, relative(precision.uniform "FP(6,9,0)", 2048))
   end)
 
-  it("changes nothing of the model and is the same again", function()
+  it("does not change the model and is reproducible", function()
     local t = trainer(small(), precision.uniform_low(), 64)
     local images, labels = core.tensor({ 8, 32, 32, 3 }, net.numbers(8 * 3072, 2)), { 1, 2, 3, 4, 5, 6, 7, 8 }
     t.program:step(images, labels, { step = 0, lr = 0.1, momentum = 0.9, weight_decay = 0.01, loss_scale = 64 })
@@ -160,7 +160,7 @@ describe("the gradient error", function()
     assert.same(first, measure:compute())
   end)
 
-  it("leaves the model as it was when it is interrupted", function()
+  it("does not change the model when it is interrupted", function()
     local t = trainer(small(), precision.uniform_low(), 64)
     local variance = t.model:tensor("1.running_var"):tostring()
     local interrupted, asked = core.interrupted, 0
@@ -174,7 +174,7 @@ describe("the gradient error", function()
     assert.equal(variance, t.model:tensor("1.running_var"):tostring())
   end)
 
-  it("is not told of a gradient that is not finite", function()
+  it("is not reported for a gradient that is not finite", function()
     local result = gradient_error.create(trainer(small(), precision.uniform_low(), 2 ^ 40), 2):compute()
     assert.equal(2, result.skipped)
     local line = json.encode(gradient_error.line(3, result))
@@ -213,7 +213,7 @@ describe("the gradient error of a run", function()
     return batches, model
   end
 
-  it("is what its checkpoint gives when it is worked out by hand", function()
+  it("is what independent arithmetic on its checkpoint gives", function()
     runs.spill(dir .. "/tiny.lua", runs.script:gsub("nn.ReLU%(%),", "nn.ReLU(), nn.Dropout(0.2),"):gsub("2 %^ 24", "2 ^ 10"))
     assert.equal(0, (runs.mptl(dir, "train tiny.lua --epochs 2 --quiet --gradient-error 2 --out a")))
     local lines = {}

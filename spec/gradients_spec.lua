@@ -3,7 +3,7 @@ local core = require "mptl.core"
 local isas = require "support.isas"
 local net = require "support.network"
 
---- A residual network with everything in it: conv (grouped, strided, dilated, biased), batch norm, relu, add, pooling, linear,
+--- A residual network with all of conv (grouped, strided, dilated, biased), batch norm, relu, add, pooling, linear,
 -- loss.
 local function residual_network()
   local g = core.graph()
@@ -20,7 +20,7 @@ local function residual_network()
   return g
 end
 
--- Batch norms whose outputs keep their sign, so that no difference steps over the corner of a relu.
+-- Gives batch norms parameters with which outputs keep their sign: no difference then crosses the corner of a relu.
 local function tame(model, name, channels, biases)
   model:tensor(name .. ".weight"):fill(0.5)
   for i = 1, channels do model:tensor(name .. ".bias"):set(i, biases[i % #biases + 1]) end

@@ -1,4 +1,4 @@
--- Data sets of encoded images: what a loader makes of them, and training on a folder from the command line.
+-- Data sets of encoded images: batches of a loader, and training on a folder from the command line.
 local core = require "mptl.core"
 local data = require "mptl.data"
 local files = require "data_files"
@@ -65,7 +65,7 @@ describe("encoded images", function()
     end
   end)
 
-  -- A picture whose colours tell the place, and what part of it is in an image of 16 x 16: x, y, width, height, flipped or not.
+  -- An image whose colours encode positions, and the crop of it in an image of 16 x 16: x, y, width, height, flipped or not.
   local function placed(x, y) return 2 * x, 2 * y, 128 end
 
   local function part(images, i)
@@ -75,7 +75,7 @@ describe("encoded images", function()
     return at(flip and 15 or 0, 8, 0) - math.abs(across) / 32, at(8, 0, 1) - down / 32, math.abs(across), down, flip
   end
 
-  it("are random parts, scaled and mirrored, for training", function()
+  it("are random crops, scaled and mirrored, for training", function()
     write("train/a/1.jpg", pictures.jpeg(120, 110, placed))
     for i = 2, 40 do write(("train/a/%d.jpg"):format(i), (core.images_folder { path = dir }):read(1)) end
     local loader = core.loader(dataset { side = 16 }, { batch = 40, augment = true })
@@ -98,7 +98,7 @@ describe("encoded images", function()
     assert.is_true(first[0] ~= first[1] and first[1] ~= first[2])
   end)
 
-  it("are spread evenly by a limit", function()
+  it("are chosen evenly by a limit", function()
     pictures.folder(dir, { train = { a = 4, b = 4, c = 4 } })
     local ds = dataset { side = 8, limit = 6 }
     local labels = {}
@@ -107,7 +107,7 @@ describe("encoded images", function()
     assert.equal(12, dataset({ side = 8, limit = 100 }):count())
   end)
 
-  it("that are bad are named, or left out without a change to the others", function()
+  it("that are bad are named, or left out without changing the others", function()
     pictures.folder(dir, { train = { a = 9 } })
     local function epoch(options)
       local loader = core.loader(dataset(options), { batch = 4, augment = true, shuffle = true, seed = 3, threads = 2 })
@@ -137,14 +137,14 @@ describe("encoded images", function()
     assert.has_error(function() dataset({ side = 8 }):image(5) end, path .. ": not a JPEG image but a PNG image")
   end)
 
-  it("have limits that are named", function()
+  it("have limits, which errors name", function()
     pictures.folder(dir, { train = { a = 1 } })
     assert.has_error(function() dataset { side = 8, resize = 7 } end, "resize: 7, accepted are the images' side, 8, to 2048")
     assert.has_error(function() dataset { side = 1025 } end, "side of the images: 1025, accepted are 1 to 1024")
     assert.has_error(function() dataset { limit = 0 } end, "limit: 0 images, must be positive")
   end)
 
-  it("are found in a folder or a packed file, directly or by name in a place", function()
+  it("are found in a folder or a packed file, by path or by name", function()
     pictures.folder(dir, { train = { a = 2, b = 2 }, val = { b = 1 } })
     assert.same({ dir, 2 }, { data.find("imagenet", dir) })
     local parent = files.directory()
@@ -206,7 +206,7 @@ describe("training on a folder of images", function()
     assert.same({ 0, 9, last.test_loss, last.test_acc }, { code, result.images, result.test_loss, result.test_acc })
   end)
 
-  it("can be from a packed file: the same training", function()
+  it("is the same from a packed file", function()
     assert.equal(0, (runs.mptl(dir, "data import images packed.mptl --quiet")))
     assert.equal(0, (runs.mptl(dir, "train small.lua --quiet --data packed.mptl --image-size 24 --out packed")))
     assert.is_true(runs.same_files(dir .. "/whole/last.safetensors", dir .. "/packed/last.safetensors"))
@@ -245,7 +245,7 @@ describe("training on a folder of images", function()
         .. "out\n", err)
     end)
 
-    it("leaves them out when asked, and says how many", function()
+    it("leaves them out when asked to, and says how many", function()
       local code, _, err = train "--out skipped --epochs 2 --on-bad-image skip"
       assert.equal(0, code)
       assert.equal([[
@@ -261,7 +261,7 @@ mptl: epoch 2: 1 test image left out; the last: images/val/a/02.JPEG: not a JPEG
       assert.equal("mptl: 1 test image left out; the last: images/val/a/02.JPEG: not a JPEG image but a PNG image\n", complaint)
     end)
 
-    it("makes no step of a batch that they leave too small for an operator", function()
+    it("skips a batch that becomes too small for an operator", function()
       runs.spill(dir .. "/pixel.lua", [[
         local nn = require("mptl").nn
         return {
@@ -300,7 +300,7 @@ mptl: epoch 2: 1 test image left out; the last: images/val/a/02.JPEG: not a JPEG
     fails("train two.lua " .. options, "dataset imagenet: 3 classes, the network has 2")
   end)
 
-  it("may have synthetic images of its size instead", function()
+  it("can use synthetic images of the same size instead", function()
     local code, _, err = runs.mptl(dir, "train small.lua --quiet --dataset synthetic --image-size 40 --epochs 1 --limit-train 16 "
       .. "--limit-test 8 --out synthetic --data images")
     assert.same({ 0, "" }, { code, err })

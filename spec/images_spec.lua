@@ -46,7 +46,7 @@ describe("images in a folder", function()
     assert.equal("bytes of val/d/2.jpg", images:read(3))
   end)
 
-  it("may be links, and have other files beside them", function()
+  it("may be links, and other files may be beside them", function()
     make("elsewhere/1.jpg", "train/a/1.jpg", "train/a/.2.jpg", "train/a/notes.txt", "train/a/jpg", "train/list.jpg",
       "train/.cache/1.jpg")
     lfs.link(dir .. "/elsewhere", dir .. "/train/b", true)
@@ -113,7 +113,7 @@ describe("scaling", function()
     end)
   end
 
-  it("names parts that are not there", function()
+  it("names boxes that are not within the image", function()
     local image = painted(4, 3)
     assert.has_error(function() core.resample(image, { from = { 1, 0, 4, 3 } }) end,
       "resample: 4 x 3 at 1, 0 of 4 x 3 pixels to 4 x 3 at 0, 0 of 4 x 3: not within it")
@@ -126,7 +126,7 @@ describe("scaling", function()
 end)
 
 describe("decoder", function()
-  it("takes what Pillow writes", function()
+  it("decodes what Pillow writes", function()
     for _, case in ipairs(fixtures.jpegs) do
       local bytes = files.bytes(case.jpeg)
       assert.same({ case.width, case.height }, { core.decoder():check(bytes) })
@@ -134,13 +134,13 @@ describe("decoder", function()
     end
   end)
 
-  it("says what it does not take", function()
+  it("says what it does not accept", function()
     assert.same({ nil, "not a JPEG image but a PNG image" }, { core.decoder():check(files.bytes(fixtures.png)) })
     local bytes = files.bytes(fixtures.jpegs[1].jpeg)
     assert.same({ nil, "a truncated JPEG image (Premature end of JPEG file)" }, { core.decoder():decode(bytes:sub(1, -40)) })
   end)
 
-  it("reads what is encoded", function()
+  it("decodes what core.jpeg_encode writes", function()
     local image = core.tensor { 20, 30, 3 }
     image:fill(77)
     local decoded = core.decoder():decode(core.jpeg_encode(image, 95))

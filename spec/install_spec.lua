@@ -1,4 +1,4 @@
--- What `cmake --install` leaves behind works without the source tree and the build.
+-- What `cmake --install` installs works without the source tree and the build.
 local build, lua = os.getenv("MPTL_BUILD"), os.getenv("MPTL_LUA")
 
 -- Runs a command; returns whether it succeeded, and all that it printed.

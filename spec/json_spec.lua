@@ -8,13 +8,13 @@ describe("json.encode", function()
       json.encode(json.object({ "second", "first" }, { first = inner, second = 1 })))
   end)
 
-  it("writes null for what JSON does not have, and lists that are empty", function()
+  it("writes null for values that JSON does not have, and empty lists", function()
     assert.equal("[null,null,[]]", json.encode { 1 / 0, 0 / 0, json.array {} })
   end)
 end)
 
 describe("json.decode", function()
-  it("tells the place of a mistake", function()
+  it("says where a mistake is", function()
     assert.same({ a = { 1, 2 } }, json.decode '{"a":[1,2]}')
     local value, message = json.decode '{"a":[1,}'
     assert.is_nil(value)

@@ -1,9 +1,9 @@
--- The library stands by itself: the commands use it, and it uses none of them.
+-- The library does not depend on the commands, which use it.
 local lfs = require "lfs"
 
 local root = os.getenv "MPTL_ROOT" .. "/lua/mptl"
 
--- Calls take(path below lua/mptl, text) for every Lua file but those of the command line.
+-- Calls take(path below lua/mptl, text) for every Lua file except those of the command line.
 local function each_file(dir, take)
   for name in lfs.dir(root .. dir) do
     local path = dir .. "/" .. name

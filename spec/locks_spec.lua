@@ -1,4 +1,4 @@
--- File systems without locks: the reason is told, and how to go on.
+-- File systems without locks: messages give the reason and what to do.
 local files = require "data_files"
 local lfs = require "lfs"
 local runs = require "support.runs"
@@ -19,13 +19,13 @@ describe("without locks", function()
   end
 
   local function reason(path, number)
-    return ("mptl: cannot lock %s: %s; a file system without locks will do if no other process works there: "
+    return ("mptl: cannot lock %s: %s; if no other process uses these files, "
       .. "set MPTL_LOCKS=none\n")
       :format(path, errors[number])
   end
 
   for number in pairs(errors) do
-    it("a training says so: " .. errors[number], function()
+    it("a training reports it: " .. errors[number], function()
       local out = "train" .. number
       local code, _, err = mptl(number, "train tiny.lua --quiet --epochs 1 --out " .. out)
       assert.equal(1, code)
@@ -36,7 +36,7 @@ describe("without locks", function()
     end)
   end
 
-  it("a sweep says so, and trains when it may", function()
+  it("a sweep reports it, and trains if it may work without locks", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 1 }, runs = { { script = "tiny", policy = "fp32" } } }')
     local code, out = mptl(37, "sweep s.lua --out sweep")
     assert.equal(1, code)
@@ -46,7 +46,7 @@ describe("without locks", function()
     assert.matches("done      tiny%-fp32  epoch 1/1", out)
   end)
 
-  it("what writes data sets says so", function()
+  it("commands that write data sets report it", function()
     for _, layout in ipairs { "folder", "packed" } do
       local arguments = ("data synthesize set --layout %s --train 10 --test 10 --size 8 --quiet"):format(layout)
       local code, _, err = mptl(37, arguments)
@@ -61,7 +61,7 @@ describe("without locks", function()
     assert.equal("file", lfs.attributes(dir .. "/set.mptl", "mode"))
   end)
 
-  it("other errors of a lock are told as they are", function()
+  it("other errors of a lock are reported unchanged", function()
     runs.spill(dir .. "/target", "")
     assert(lfs.link(dir .. "/target", dir .. "/linked.tmp", true))
     local code, _, err = runs.mptl(dir, "data import in linked")

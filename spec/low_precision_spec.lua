@@ -1,5 +1,5 @@
--- Trainings in low precision against an independent implementation (spec/make_low_fixture.py). No value there is near a
--- tie, so that every rounded tensor must be the very same.
+-- Trainings in low precision against an independent implementation (spec/make_low_fixture.py). No value in them is near a
+-- tie, so every rounded tensor must be identical.
 local core = require "mptl.core"
 local net = require "support.network"
 
@@ -74,7 +74,7 @@ describe("training in low precision", function()
     compare_training(require "fixtures.resnet_tiny_mixed", net.hfp8)
   end)
 
-  it("gives every rounding a bias shift of its own in formats FP(e,m,auto)", function()
+  it("gives every rounding its own bias shift in formats FP(e,m,auto)", function()
     local low = { v = "FP(3,3,auto)", dv = "FP(4,1,auto)", theta = "FP(3,2,auto)", dtheta = "FP(3,4,auto)" }
     compare_training(require "fixtures.resnet_tiny_auto", { high = net.hfp8.high, low = low })
   end)

@@ -1,12 +1,12 @@
-/* usage: lua SCRIPT ARGS...   A Lua interpreter for the specs of sanitizer builds: a sanitizer's runtime has to be in the program
- * itself, which the system's lua5.4 is not built with, and preloading it would reach every child process too.
+/* usage: lua SCRIPT ARGS...   A Lua interpreter for the specs of sanitizer builds. A sanitizer's runtime must be
+ * linked into the program. The system's lua5.4 does not have it, and preloading it would affect every child process.
  */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
 #include <stdio.h>
 
-/* Modules stay mapped after lua_close, so that a leak report at exit can name their functions. */
+/* Keeps modules mapped after lua_close, so that a leak report at exit can name their functions. */
 int dlclose(void *handle);
 int dlclose(void *handle) { return handle == NULL; }
 

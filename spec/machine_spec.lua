@@ -1,4 +1,4 @@
--- What the process may use of the machine, with control groups that are made up: files below a folder that stands in front of
+-- What the process may use of the machine, with invented control groups: files in a folder that is put before
 -- /proc and /sys.
 local core = require "mptl.core"
 local json = require "mptl.json"
@@ -32,7 +32,7 @@ describe("the machine", function()
     return p.quota, p.quota_file and p.quota_file:sub(#root + 1)
   end
 
-  it("without control groups leaves all processors", function()
+  it("offers all processors when there are no control groups", function()
     local p = core.processors(root)
     assert.is_nil(p.quota)
     assert.equal(p.allowed, p.usable)
@@ -40,7 +40,7 @@ describe("the machine", function()
   end)
 
   describe("in version 2 of control groups", function()
-    it("limits by the group of the process, or by one around it", function()
+    it("limits by the group of the process, or by a group that contains it", function()
       write {
         ["/proc/self/cgroup"] = "0::/a.slice/b\n", ["/proc/self/mountinfo"] = v2_mount,
         ["/sys/fs/cgroup/a.slice/b/cpu.max"] = "max 100000\n",
@@ -55,7 +55,7 @@ describe("the machine", function()
       assert.equal(1, core.processors(root).usable)
     end)
 
-    it("finds the limit of a container that sees its own part of the tree", function()
+    it("finds the limit of a container that sees only its part of the tree", function()
       write {
         ["/proc/self/cgroup"] = "0::/docker/0123\n", ["/sys/fs/cgroup/cpu.max"] = "150000 100000\n",
         ["/proc/self/mountinfo"] = v2_mount:gsub(" / ", " /docker/0123 ", 1),
@@ -65,7 +65,7 @@ describe("the machine", function()
       assert.same({ 1.5, "/sys/fs/cgroup/cpu.max" }, { quota() })
     end)
 
-    it("leaves whole processors", function()
+    it("rounds down to whole processors", function()
       write {
         ["/proc/self/cgroup"] = "0::/\n", ["/proc/self/mountinfo"] = v2_mount,
         ["/sys/fs/cgroup/cpu.max"] = ("%d 100000\n"):format(100000 * core.processors().allowed - 50000),
@@ -75,7 +75,7 @@ describe("the machine", function()
       assert.equal(core.processors().allowed, core.processors(root).usable)
     end)
 
-    it("passes over what cannot be read", function()
+    it("ignores what cannot be read", function()
       for _, text in ipairs { "", "max", "x y\n", "-1 100000\n", "100000 0\n", "nan nan\n" } do
         write { ["/proc/self/cgroup"] = "0::/\n", ["/proc/self/mountinfo"] = v2_mount, ["/sys/fs/cgroup/cpu.max"] = text }
         assert.is_nil(quota())
@@ -103,7 +103,7 @@ describe("the machine", function()
       write { ["/proc/meminfo"] = ("MemTotal: %d kB\nMemFree: 1 kB\nSwapTotal: %d kB\n"):format(kilobytes, swap or 0) }
     end
 
-    -- What is left, and what the process has taken of it by now, told apart with the help of a larger limit.
+    -- Memory that is left under a limit, and memory that the process has used, found with the help of a larger limit.
     local function left()
       local bytes, limiter = core.memory_limit(root)
       return bytes, limiter:gsub("^" .. root:gsub("%p", "%%%0"), "")
@@ -187,7 +187,7 @@ describe("the machine", function()
       return "env -u OMP_NUM_THREADS MPTL_SYSTEM_ROOT=" .. root
     end
 
-    it("that the CPU quota pays for, and doctor says so", function()
+    it("as many as the CPU quota allows, and doctor says so", function()
       local before = half_a_processor()
       local _, out = runs.mptl(dir, "doctor", before)
       assert.matches("\nthreads    1, by the CPU quota of 0.5 processors (" .. root .. "/sys/fs/cgroup/cpu.max)\n", out, 1, true)
@@ -198,14 +198,14 @@ describe("the machine", function()
       assert.matches("\nthreads    %d, by OMP_NUM_THREADS; 1 can run at once, by the CPU quota of 0.5 processors", out)
     end)
 
-    it("that its affinity allows", function()
+    it("as many as its affinity allows", function()
       local _, out = runs.mptl(dir, "doctor --json", "env -u OMP_NUM_THREADS taskset -c 0")
       local t = json.decode(out)
       assert.same({ 1, 1, 1 }, { t.threads, t.processors.allowed, t.processors.usable })
       assert.equal(t.processors.online > 1 and "affinity" or "processors", t.processors.decides)
     end)
 
-    it("and keeps to OpenMP's limit, however many are asked for", function()
+    it("and never exceeds OpenMP's limit, however many are asked for", function()
       local script = 'local c = require "mptl.core" local n = c.threads() c.set_threads(5) print(n, c.threads())'
       runs.spill(dir .. "/count.lua", script)
       local cases = { { "OMP_NUM_THREADS=4 OMP_THREAD_LIMIT=2", "2\t2\n" }, { "OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=3", "1\t3\n" } }
@@ -213,7 +213,7 @@ describe("the machine", function()
         local pipe <close> = io.popen(("cd %s && %s '%s' count.lua"):format(dir, case[1], os.getenv "MPTL_LUA"))
         assert.equal(case[2], pipe:read "a")
       end
-      -- oneDNN would wait for threads that there are not
+      -- else oneDNN would wait for threads that do not exist
       assert.equal(0, (runs.mptl(dir, "train tiny.lua --epochs 1 --quiet --policy fp32 --out l --threads 2",
         "OMP_THREAD_LIMIT=1 timeout 60")))
     end)

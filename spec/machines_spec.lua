@@ -1,4 +1,4 @@
--- Machines with less: the same numbers, but for the order of sums. Environment variables stand in for other processors.
+-- Smaller machines give the same numbers, except for the order of sums. Environment variables simulate other processors.
 local runs = require "support.runs"
 
 local script = [[
@@ -49,7 +49,7 @@ describe("a machine", function()
       assert.near(here_low.train_loss, there.train_loss, 0.02)
     end)
 
-    it(machine .. " is told apart by mptl doctor", function()
+    it(machine .. " is recognised by mptl doctor", function()
       local _, out = runs.mptl(dir, "doctor", environment)
       assert.matches("kernels +" .. environment:match "MPTL_ISA=(%w+)", out)
       assert.matches("products +in f32 up to 8 significant bits, in f32 up to 16", out)

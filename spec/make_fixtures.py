@@ -2,8 +2,8 @@
 
 usage: make_fixtures.py [DIRECTORY]     (needs bench/requirements.txt; the format is described in spec/fixtures/README.md)
 
-Inputs are decimals with two digits, taken to binary32 and then to binary64; everything else is computed from them in binary64, so
-that what is compared with has no rounding errors of its own, and printed with eight digits.
+Inputs are decimals with two digits, rounded to binary32. Everything else is computed from them in binary64, so that the expected
+numbers have no rounding errors that matter, and printed with eight digits.
 """
 import pathlib
 import re
@@ -73,7 +73,7 @@ def lua(value, indent=0):
 
 
 def case(name, attributes, inputs, parameters, run, rand, **extra):
-    """One case: run(inputs, parameters) -> output, and the gradients of all that went in for a random cotangent dy."""
+    """One case: run(inputs, parameters) -> output, and the gradients of inputs and parameters for a random cotangent dy."""
     y = run(*inputs.values(), *parameters.values())
     dy = rand(*y.shape, grad=False)
     y.backward(dy)
@@ -244,7 +244,7 @@ class Block(nn.Module):
 
 
 class KinkGuard:
-    """relu that remembers how near to 0 its inputs came: nearer than binary32's errors, and the gradients could differ."""
+    """relu that records how near to 0 its inputs are: within binary32's errors the gradients could differ."""
     nearest = float("inf")
 
     @classmethod
@@ -313,7 +313,7 @@ def adamw(rand):
             "p_after": p.detach(), "exp_avg_after": state["exp_avg"], "exp_avg_sq_after": state["exp_avg_sq"]}
 
 
-# In this order, which seeds them: new ones at the end.
+# The order determines the seeds: add new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
             mean, concat, adamw]
 

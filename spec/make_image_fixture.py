@@ -1,4 +1,4 @@
-"""Writes spec/fixtures/images.lua: what Pillow makes of images, for images_spec.lua to compare with.
+"""Writes spec/fixtures/images.lua: images that Pillow scales and decodes, with which images_spec.lua compares.
 
 usage: make_image_fixture.py [DIRECTORY]     (needs Pillow; the format is described in spec/fixtures/README.md)
 """
@@ -11,7 +11,7 @@ from PIL import Image
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# name, size of the image, part that is taken or None, size it is scaled to, part of that or None; parts are x, y, width, height
+# name, size of the image, crop of it or None, size after scaling, crop of that or None; crops are x, y, width, height
 CASES = [
     ("smaller", (13, 9), None, (5, 4), None),
     ("larger", (5, 4), None, (8, 7), None),
@@ -26,7 +26,7 @@ CASES = [
 
 
 def painted(width, height):
-    """Bytes without much sense, which the spec can make too."""
+    """Irregular bytes that the spec can compute, too."""
     image = Image.new("RGB", (width, height))
     for y in range(height):
         for x in range(width):
@@ -35,7 +35,7 @@ def painted(width, height):
 
 
 def smooth(width, height):
-    """A picture that JPEG leaves nearly as it is."""
+    """An image that JPEG hardly changes."""
     image = Image.new("RGB", (width, height))
     for y in range(height):
         for x in range(width):
@@ -69,7 +69,7 @@ def scaling_case(name, size, taken, scaled, window):
 
 
 def jpeg_case(name, image, **options):
-    """The file in hexadecimal, and what torchvision makes of it for a test: Resize(16), CenterCrop(14), on Pillow's images."""
+    """The file in hexadecimal, and torchvision's Resize(16) and CenterCrop(14) of it, on Pillow's images."""
     file = io.BytesIO()
     image.save(file, "JPEG", **options)
     read = Image.open(file).convert("RGB")

@@ -1,12 +1,11 @@
-"""Writes spec/fixtures/resnet_tiny_low.lua, resnet_tiny_mixed.lua and resnet_tiny_auto.lua: trainings in low precision that
-low_precision_spec.lua compares with.
+"""Writes spec/fixtures/resnet_tiny_low.lua, resnet_tiny_mixed.lua and resnet_tiny_auto.lua: trainings in low precision with
+which low_precision_spec.lua compares.
 
 usage: make_low_fixture.py [DIRECTORY]     (needs bench/requirements.txt; the format is described in spec/fixtures/README.md)
 
-The method (Lee, Sharma, Aiken, TMLR 2023, sections 2 and 3) with a backward written by hand, since every tensor is rounded in between.
-What is rounded is computed in binary64, together with a bound on how far a computation in binary32 can be off, whatever its order.
-Images are drawn anew for a step until no value is that near to where its rounding changes: then binary32 must give the very same
-rounded tensors.
+The method (Lee, Sharma, Aiken, TMLR 2023, sections 2 and 3) with a backward of our own, which rounds every tensor. Values are computed
+in binary64, with a bound on the error of a computation in binary32 in any order. For each step images are drawn until no value is
+within this bound of a point where its rounding changes: then binary32 must give identical rounded tensors.
 """
 import copy
 import math
@@ -24,7 +23,7 @@ MOMENTUM_BN, EPS = 0.1, 1e-5
 
 
 class Unsafe(Exception):
-    """A value so near to a tie that binary32 could round it differently."""
+    """A value is so near to a tie that binary32 could round it differently."""
 
 
 class Format:
@@ -85,7 +84,7 @@ def exactly(x):
 
 
 class Op:
-    """One operator: a forward from rounded inputs and parameters, and what it sends back. Both give (value, error) pairs."""
+    """One operator: forward from rounded inputs and parameters, and the gradients of both. All are (value, error) pairs."""
 
     def __init__(self, name, inputs, **attributes):
         self.name, self.inputs = name, inputs
@@ -273,7 +272,7 @@ class Net:
         return {name: y.numel() for name, y in v.items()}
 
     def find_groups(self):
-        """method.md 3: an operator's group; of theta and dtheta: the group of what produced its input. Returns the groups' sizes."""
+        """method.md 3: an operator's group; for theta and dtheta the group of its input's producer. Returns the groups' sizes."""
         group, groups, sizes = 0, [], self.sizes()
         self.group, self.theta_group = {}, {}
         for op in self.ops:
@@ -346,7 +345,7 @@ def demoted(sizes, ratio):
 
 
 def digest(t):
-    """A sum that also sees exchanged places; in this order, so that it is the same to the bit wherever it is computed."""
+    """A weighted sum, which exchanged elements change; its order is fixed, so that it is the same bits everywhere."""
     s = 0.0
     for i, x in enumerate(t.reshape(-1).tolist()):
         s += x * (i % 31 + 1)
@@ -354,7 +353,7 @@ def digest(t):
 
 
 def number(x):
-    """As few digits as name a binary32 number; all of them where it is not one."""
+    """The fewest digits that identify a binary32 number; for other numbers all digits."""
     for digits in range(1, 18):
         text = f"{x:.{digits}g}"
         if float(text) == x or digits >= 9 and torch.tensor(float(text)).float() == torch.tensor(x).float() == x:
@@ -364,7 +363,7 @@ def number(x):
 
 
 def tensor(t, short=False):
-    """A tensor's dims and numbers, without spaces, in lines of the usual width."""
+    """A tensor's dims and numbers, without spaces, in lines of at most COLUMNS characters."""
     lines, line = [], ""
     for x in t.reshape(-1).tolist():
         n = (lua_number(x, True) if short else number(x)) + ","
@@ -392,7 +391,7 @@ def records(net):
 
 
 def safe_step(net, low, pixel_scale, sgd, first_draw):
-    """A step on the first images that are no risk: the net after it, its loss, the draw."""
+    """A step on the first images without unsafe values: the net after it, its loss, the draw."""
     reasons = {}
     for draw in range(first_draw, first_draw + DRAWS):
         after = copy.deepcopy(net)
@@ -400,13 +399,13 @@ def safe_step(net, low, pixel_scale, sgd, first_draw):
             return after, after.step(Inputs(draw)(*net.images.shape, scale=pixel_scale, grad=False), low, sgd), draw
         except Unsafe as reason:
             if str(reason).startswith("theta"):
-                break  # whatever the images are
+                break  # independent of the images
             reasons[str(reason)] = reasons.get(str(reason), 0) + 1
     raise SystemExit(f"no safe images, take another seed: {reason}; {sorted(reasons.items(), key=lambda r: -r[1])}")
 
 
 def train(seed, draws, loss_scales, ratio, labels, pixel_scale, whole, formats=LOW):
-    """The fixture's text. draws: where the search for each step's images begins; formats: of what is low."""
+    """The fixture's text. draws: where the search for each step's images begins; formats: of low tensors."""
     net, text = Net(Inputs(seed), labels), ""
     net.formats = formats
     parameters, low = dict(net.masters), demoted(net.find_groups(), ratio)
@@ -431,15 +430,15 @@ DRAWS = 20000
 WHOLE = ("layer1.0.relu_2",)  # written whole, as all smaller ones are: its gradient is a sum of two
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
 FIXTURES = {
-    # Pixels of standard deviation 8, so that some of what conv1 gives saturates; three samples, so that scale / N is rounded; a small
+    # Pixels of standard deviation 8, so that some outputs of conv1 saturate; three samples, so that scale / N is rounded; a small
     # loss scale, so that gradients are subnormal and underflow.
     "resnet_tiny_low": dict(seed=1, draws=[2, 1, 1], loss_scales=[256, 0.125, 4096], ratio=1, labels=[1, 4, 0], pixel_scale=8.0,
                             whole=True),
-    # Where FP(6,9,0) is, few images are safe: one step.
+    # With FP(6,9,0) few images are safe: one step.
     "resnet_tiny_mixed": dict(seed=2, draws=[8078], loss_scales=[256], ratio=0.5, labels=[3, 0, 2], pixel_scale=1.0,
                               whole=False),
-    # Every rounding with a bias shift of its own: of each parameter, and of each gradient that is sent to a value of several consumers.
-    # Formats of so few exponents that values underflow.
+    # Every rounding has its own bias shift: of each parameter, and of each gradient that is sent to a value with several consumers.
+    # Formats with so few exponents that values underflow.
     "resnet_tiny_auto": dict(seed=3, draws=[1, 1], loss_scales=[256, 1024], ratio=1, labels=[2, 4, 1], pixel_scale=8.0, whole=False,
                              formats=AUTO),
 }

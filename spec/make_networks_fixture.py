@@ -4,7 +4,7 @@ usage: make_networks_fixture.py            (needs bench/requirements.txt; the fo
        make_networks_fixture.py --whole DIR   into DIR: the whole networks' state_dicts, images and outputs,
                                               for spec/long/torchvision_spec.lua
 
-Images and parameters are pseudo-random numbers that the spec draws, too, so the file has the results only: computed in binary64.
+Images and parameters are pseudo-random numbers that the spec computes, too, so the file has only the results, in binary64.
 """
 import pathlib
 import sys
@@ -48,7 +48,7 @@ class NarrowResNet50(torchvision.models.ResNet):
 
 
 def fill(net):
-    """Weights within about 1/sqrt(fan-in), a power of two; those of normalisations around 1."""
+    """Weights up to about 1/sqrt(fan-in), a power of two; weights of normalisations around 1."""
     for seed, p in enumerate(net.parameters(), start=1):
         x = numbers(p.numel(), seed).view(p.shape)
         scale = 2.0 ** -(((p.numel() // p.shape[0]).bit_length() - 1) // 2) if p.dim() > 1 else 0.25

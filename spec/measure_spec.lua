@@ -28,7 +28,7 @@ describe("measures of a run", function()
   end)
   teardown(function() runs.remove(dir) end)
 
-  it("change nothing of the training, and are not there when they are off", function()
+  it("do not change the training, and are not written when they are off", function()
     assert.same(runs.reproducible(dir .. "/off"), runs.reproducible(dir .. "/on"))
     assert.is_true(runs.same_files(dir .. "/off/last.safetensors", dir .. "/on/last.safetensors"))
     assert.is_true(runs.same_files(dir .. "/off/best.safetensors", dir .. "/on/best.safetensors"))
@@ -39,7 +39,7 @@ describe("measures of a run", function()
   end)
 
   for _, policy in ipairs(precision.names) do
-    it("change nothing under " .. policy, function()
+    it("do not change a training under " .. policy, function()
       local off, on = dir .. "/off-" .. policy, dir .. "/on-" .. policy
       local name = "train tiny.lua --epochs 1 --policy " .. policy .. (policy == "random" and " --ratio 0.23" or "")
       assert.equal(0, (runs.mptl(dir, name .. " --quiet --out off-" .. policy)))
@@ -52,7 +52,7 @@ describe("measures of a run", function()
 
   -- 3 steps an epoch: after 4 in the second epoch's middle, after 6 at its end before the test
   for _, step in ipairs { 1, 4, 6 } do
-    it(("go on after an interruption after step %d, to the very same files"):format(step), function()
+    it(("continue after an interruption after step %d, and write the same files"):format(step), function()
       local out = "at" .. step
       assert.equal(130, (runs.mptl(dir, "train tiny.lua --out " .. out .. all_on, "KILL=" .. step)))
       assert.equal(0, (runs.mptl(dir, "train tiny.lua --resume --out " .. out .. all_on)))
@@ -62,7 +62,7 @@ describe("measures of a run", function()
     end)
   end
 
-  it("are cut back to the checkpoint when a run goes on, even without them", function()
+  it("are cut back to the checkpoint when a run continues, even with measures off", function()
     runs.mptl(dir, "train tiny.lua --out cut" .. all_on, "KILL=4")
     local more = { ["tensors.jsonl"] = '{"step":5,"epoch":2}\n{"step":6,', ["gradient_error.jsonl"] = '{"epoch":2}\n' }
     for file, text in pairs(more) do
@@ -75,7 +75,7 @@ describe("measures of a run", function()
     assert.equal(1, #lines_of(dir .. "/cut/gradient_error.jsonl"))
   end)
 
-  it("are the same in emulated storage, but for the gradients of steps that were skipped", function()
+  it("are the same in emulated storage, except for the gradients of skipped steps", function()
     assert.equal(0, (runs.mptl(dir, "train tiny.lua --out emulated --storage emulated --steps-every 1" .. all_on)))
     assert.is_true(runs.same_files(dir .. "/on/gradient_error.jsonl", dir .. "/emulated/gradient_error.jsonl"))
     local applied, compared = {}, 0
@@ -92,7 +92,7 @@ describe("measures of a run", function()
   end)
 
   describe("tensors.jsonl", function()
-    it("has a line a tensor, every Nth step, with these fields in this order", function()
+    it("has a line for each tensor in every Nth step, with these fields in this order", function()
       runs.mptl(dir, "train tiny.lua --quiet --tensors-every 2 --out every")
       local names, steps = {}, {}
       for field in runs.slurp(dir .. "/every/tensors.jsonl"):match "[^\n]+":gmatch '"(%l+)":' do names[#names + 1] = field end
@@ -106,7 +106,7 @@ describe("measures of a run", function()
       assert.same({ "2 1", "4 2", "6 2", "8 3" }, steps)
     end)
 
-    it("has every tensor but the gradient of the images", function()
+    it("has every tensor except the gradient of the images", function()
       local count, input = 0, {}
       for _, line in ipairs(lines_of(dir .. "/on/tensors.jsonl")) do
         if line.step == 2 then count = count + 1 end
@@ -117,7 +117,7 @@ describe("measures of a run", function()
       assert.same({ v = true }, input)
     end)
 
-    it("tells the format of the step's rounding, and then the one that promotion gave", function()
+    it("gives the format in which the step rounded, and later the one after promotion", function()
       local log, seen = runs.slurp(dir .. "/on/run.log"), 0
       for step, role, name in log:gmatch "step (%d+): promoted (%a+) of ([%w_.]+) to FP%(6,9,0%)" do
         for _, line in ipairs(lines_of(dir .. "/on/tensors.jsonl")) do
@@ -147,7 +147,7 @@ describe("measures of a run", function()
   describe("of a step", function()
     local graph = net.tiny_mixture()
 
-    -- Statistics of a step, and what is told of it, by operator and role.
+    -- Statistics of a step, and what is reported of it, by operator and role.
     local function step(policy, exponents)
       local plan = precision.plan(policy, graph, 4)
       local program = core.program(core.model(graph), plan.assignment)
@@ -179,7 +179,7 @@ describe("measures of a run", function()
       assert.same(without, with)
     end)
 
-    it("are not looked for in binary32, unless exponents are counted", function()
+    it("are not counted in binary32, unless exponents are counted", function()
       local _, without = step(precision.fp32(), false)
       local _, with = step(precision.fp32(), true)
       local t = without["conv1theta"]
@@ -191,7 +191,7 @@ describe("measures of a run", function()
       assert.is_true(t.max > 0)
     end)
 
-    it("come down to the largest share of a tensor by role", function()
+    it("are summarised by the largest share of a tensor for each role", function()
       local list = {
         { role = "v", elements = 10, overflow = 1, underflow = 0 }, { role = "v", elements = 100, overflow = 50, underflow = 1 },
         { role = "dv", elements = 4, overflow = 0, underflow = 3 },
@@ -205,7 +205,7 @@ describe("measures of a run", function()
     end)
   end)
 
-  it("that do not go together are refused", function()
+  it("that exclude each other are refused", function()
     local code, _, err = runs.mptl(dir, "train tiny.lua --out bad --exponents")
     assert.same({ 2, "mptl train: --exponents: needs --tensors-every N, the steps for which they are counted\n" }, { code, err })
     code, _, err = runs.mptl(dir, "train tiny.lua --out bad --gradient-error 3")
@@ -241,12 +241,12 @@ describe("a file of JSON lines", function()
     assert.equal('{"step":1,"a":2}\n{"step":2}\n', text)
   end)
 
-  it("drops what is cut short, or not one of its lines", function()
+  it("drops incomplete lines, and lines that are not its own", function()
     local _, text = cut('{"step":1}\nstep\n{"epoch":1}\n{"step":2}', 5)
     assert.equal('{"step":1}\n', text)
   end)
 
-  it("that is not there has no lines", function()
+  it("that does not exist has no lines", function()
     os.remove(path)
     assert.same({}, jsonl.keep_until(path, "step", 5))
     assert.is_false(runs.exists(path))

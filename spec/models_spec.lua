@@ -82,7 +82,7 @@ describe("model", function()
     end)
   end
 
-  it("refuses widths that are none, and says what it accepts", function()
+  it("refuses invalid widths, and says what it accepts", function()
     for _, width in ipairs { "0", "17", "wide", "nan" } do
       local result = process.mptl { "plan", "shufflenetv2_imagenet", "--width", width }
       assert.same({ 2, ("mptl plan: --width: %s, accepted are numbers above 0 to 16\n"):format(width) },
@@ -110,7 +110,7 @@ describe("model", function()
     assert.same({ 2048, 1392, 1, 1 }, dims(record("shufflenetv2_imagenet", 3, 10), "conv5.0.weight"))
   end)
 
-  it("a shuffle unit says what channels it takes", function()
+  it("a shuffle unit says what channels it accepts", function()
     local function message(options)
       local _, m = pcall(function() return nn.ShuffleUnit(options) end)
       return m

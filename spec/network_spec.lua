@@ -72,11 +72,11 @@ describe("network", function()
       return model:tensor("linear.weight"):tostring(), program, eval
     end
 
-    it("without a change of any number", function()
+    it("without changing any number", function()
       assert.equal((train()), (train(core.workspace())))
     end)
 
-    it("and takes memory for one program only", function()
+    it("and needs memory for one program only", function()
       collectgarbage()
       local before = core.memory()
       local _, p1, e1 = train(core.workspace())

@@ -8,7 +8,7 @@ local fixtures = require "fixtures.networks_imagenet"
 
 local n, size, labels = 4, 64, { 3, 0, 7, 3 }
 
--- Width, and how far a gradient may be from binary64's, of its norm: some of the many inputs of relus are so near to 0 that
+-- Width, and how far a gradient may be from binary64's, relative to its norm: some of the many inputs of relus are so near 0 that
 -- binary32 takes the other branch. PyTorch in binary32 is as far off.
 local networks = { shufflenetv2 = { 0.5, 1e-3 }, resnet50 = { 0.125, 2e-2 } }
 
@@ -61,7 +61,7 @@ describe("a step of torchvision's network", function()
           seed = seed + 1
           local expected = assert(fixture.gradients[p.name], p.name)
           local norm, sum = digest(model:grad(p.name):totable(), 2000 + seed)
-          local most = tolerance * expected[1] + 1e-5 -- a bias in front of a batch norm has the gradient 0
+          local most = tolerance * expected[1] + 1e-5 -- a bias before a batch norm has the gradient 0
           assert.near(expected[1], norm, most, p.name)
           assert.near(expected[2], sum, most, p.name)
         end

@@ -74,7 +74,7 @@ describe("operator", function()
       end
     end)
 
-    it("keeps its accuracy when the mean is large beside the deviation", function()
+    it("keeps its accuracy when the mean is much larger than the deviation", function()
       local g = core.graph()
       local x = g:input { 1, 16, 16 }
       local y = g:add("batchnorm2d", "bn", { x }, {})

@@ -1,4 +1,4 @@
--- Files that users name: a pipe in the place of one is an error, and nobody waits for what never comes.
+-- Files that users name: a pipe instead of a file is an error; no command waits for data that never arrives.
 local files = require "data_files"
 local runs = require "support.runs"
 

@@ -87,7 +87,7 @@ describe("mptl plan", function()
     assert.matches("\n    5     33554432       82048     67272960  12.38%%  low\n", result.out)
     local products = result.out:match("\n   23 layer2.0.shortcut.0 conv2d           8  "
       .. "FP%(6,9,0%)  FP%(6,9,0%)  FP%(4,3,4%)  FP%(6,9,0%)   (%S+)\n")
-    -- its input in FP(4,3,4) by FP(4,3,4); the incoming gradient in FP(6,9,0) by one of these, for either gradient
+    -- forward its input times its weights, both FP(4,3,4); backward the incoming gradient, FP(6,9,0), times one of these
     local expected = { none = "f32", bf16 = "bf16/f32/f32", amx = "bf16/2xbf16/2xbf16" }
     assert.equal(expected[units.units()], products)
     assert.matches("\ndemoted, in this order: 5 3 1 2 4\n", result.out)

@@ -1,5 +1,5 @@
--- The planner on random graphs: what holds of any graph, ratio and policy that demotes by groups. The graphs branch, join and
--- share values; what is expected of them is counted while they are made, from the method's text alone.
+-- The planner on random graphs: what holds for any graph, ratio and policy that demotes by groups. The graphs branch, join and
+-- share values; expected results are counted while they are made, from the method's text only.
 local core = require "mptl.core"
 local nn = require "mptl.nn"
 local precision = require "mptl.precision"
@@ -109,7 +109,7 @@ local function groups_of(made, batch)
   return groups, group_of
 end
 
--- Calls check(graph, made, draw) for random graphs, and tells which one an error is about.
+-- Calls check(graph, made, draw) for random graphs, and adds to an error which graph it is about.
 local function each_graph(check)
   for seed = 1, graphs do
     local draw = generator(seed * 7919)
@@ -140,7 +140,7 @@ local by_size = {
   increasing = function(a, b) return a < b end,
 }
 
--- Ratios that matter: any, the ends, and those at which exactly so many groups are enough, and a hair beyond.
+-- Ratios to try: any, 0 and 1, those for which exactly some number of groups is enough, and slightly larger ones.
 local function ratios_of(list, total, draw)
   local ratios, low = { 0, 1, draw(1000) / 1000, draw(1000) / 1000 }, 0
   for i = 1, #list - 1 do

@@ -1,4 +1,4 @@
--- Which device a command runs on, and what it says when that cannot be had.
+-- Which device a command runs on, and what it says when that is not available.
 local json = require "mptl.json"
 local lfs = require "lfs"
 local process = require "support.process"
@@ -28,12 +28,12 @@ describe("the plug-in for CUDA", function()
     refused(build .. "/lib/libmptl.so is no plug-in of mptl", "cuda", build .. "/lib/libmptl.so")
   end)
 
-  it("is no library", function()
+  it("is not a library", function()
     local result = plan("cuda", "/etc/passwd")
     assert.matches("^mptl plan: %-%-device cuda: the plug%-in cannot be opened: /etc/passwd: [^\n]+\n$", result.err)
   end)
 
-  it("is of another version", function()
+  it("has another version", function()
     local result = plan("cuda", build .. "/lib/other_interface.so")
     assert.matches("/other_interface.so was built for another version of mptl %(interface %d+, this one has %d+%)\n$", result.err)
     assert.equal(2, result.status)

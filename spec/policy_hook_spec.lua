@@ -1,4 +1,4 @@
--- Policies that change formats while training: what they are shown, what becomes of their changes, their mistakes.
+-- Policies that change formats while training: what they see, the effect of their changes, their mistakes.
 local json = require "mptl.json"
 local runs = require "support.runs"
 
@@ -78,7 +78,7 @@ describe("a policy's after_step", function()
     assert.same(changes(dir .. "/packed"), changes(dir .. "/emulated"))
   end)
 
-  it("is taken back to the checkpoint by --resume", function()
+  it("continues from the checkpoint's formats after --resume", function()
     local code = runs.mptl(dir, "train tiny.lua --out kept --quiet", "KILL=5")
     assert.equal(130, code)
     assert.equal(0, (runs.mptl(dir, "train tiny.lua --out kept --quiet --resume")))
@@ -90,7 +90,7 @@ describe("a policy's after_step", function()
     assert.equal(#list, runs.metrics(dir .. "/whole")[3].promotions)
   end)
 
-  it("measures the gradient's error in formats of the moment, and trains on as if it had not", function()
+  it("measures the gradient error in the current formats, and does not change the training", function()
     runs.spill(dir .. "/calm.lua", (runs.script:gsub("2 %^ 24", "2 ^ 10")))
     runs.spill(dir .. "/without.lua", policy)
     runs.spill(dir .. "/with.lua", (policy:gsub("%-%- HERE", [[
@@ -111,7 +111,7 @@ describe("a policy's after_step", function()
     assert.same(changes(dir .. "/without"), changes(dir .. "/with"))
   end)
 
-  it("is told its mistakes with its own line", function()
+  it("gets errors with its own line", function()
     local function mistake(code)
       local text = policy:gsub("%-%- HERE", code)
       runs.spill(dir .. "/wrong.lua", text)
@@ -127,7 +127,7 @@ describe("a policy's after_step", function()
     assert.matches("AT attempt to index a nil value", mistake "stats.nothing.here = 1", 1, true)
   end)
 
-  it("that never returns is stopped at its line", function()
+  it("that never returns is stopped, and the error has its line", function()
     for _, text in ipairs {
       "return require('mptl').precision.policy(function(graph)\nwhile true do graph:groups() end\nend, { time_limit = 0.2 })",
       "return require('mptl').precision.policy(function() end, { time_limit = 0.2, after_step = function()\n"

@@ -39,7 +39,7 @@ end
 
 describe("precision groups", function()
   for _, model in ipairs { "resnet18", "squeezenet" } do
-    it("are those of the published sizes, orders and ratios for " .. model, function()
+    it("have the published sizes, orders and ratios for " .. model, function()
       local file <close> = assert(io.open(("%s/spec/fixtures/groups_%s.json"):format(root, model)))
       local expected = assert(json.decode(file:read "a"))
       local cfg = script.configure(model .. "_cifar.lua", {})
@@ -89,7 +89,7 @@ describe("precision.demotion", function()
     assert.equal(#plan.graph:tensors(), #low_tensors(plan))
   end)
 
-  it("takes the larger group, the lower index among equals", function()
+  it("demotes the larger group first, of equal ones that with the lower index", function()
     assert.same({ 2 }, plan_small(precision.demotion { ratio = 0.3 }).order)
     assert.same({ 2, 3 }, plan_small(precision.demotion { ratio = 0.5 }).order)
   end)
@@ -146,7 +146,7 @@ describe("precision.operator and amp", function()
     }, low_tensors(plan_small(precision.amp())))
   end)
 
-  it("leave everything high where first and last layer are all there is", function()
+  it("leave everything high when there are only a first and a last layer", function()
     local graph = nn.record(nn.Sequential { nn.Conv2d { 3, 2, kernel = 4 }, nn.Flatten(), nn.Linear { 2, 2 } },
       { input = { 3, 4, 4 } })
     assert.same({}, low_tensors(precision.plan(precision.operator(), graph, 2)))
@@ -190,7 +190,7 @@ describe("precision.policy()", function()
     assert.is_false(plan.graph:group(2).low)
   end)
 
-  it("can change its mind", function()
+  it("can undo what it did", function()
     local plan = plan_small(precision.policy(function(graph)
       graph:group(1):demote()
       graph:group(2):demote()
@@ -202,7 +202,7 @@ describe("precision.policy()", function()
     assert.equal(4, plan.graph:changes())
   end)
 
-  it("is told its mistakes with its own line", function()
+  it("gets errors with its own line", function()
     local function mistake(choose)
       local ok, message = pcall(plan_small, precision.policy(choose))
       assert.is_false(ok)
@@ -222,7 +222,7 @@ describe("precision.policy()", function()
       graph:operator("relu").theta:low() end))
   end)
 
-  it("cannot assign to what is read-only, and is told what to call", function()
+  it("cannot assign to fields that are read-only, and the error says what to call", function()
     local graph
     local function refuses(message, change)
       local ok, told = pcall(plan_small, precision.policy(function(...)

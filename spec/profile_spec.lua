@@ -14,7 +14,7 @@ describe("profile", function()
     return profile.create(graph, p or plan, { compute = "auto", peaks = peaks, optimizer = "sgd" })
   end
 
-  -- The program, but for the times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.
+  -- The program, with invented times: every stage took 1 ms forward and 2 ms backward, the update 3 ms.
   local function fake(products)
     local costs = program:costs()
     for i, cost in ipairs(costs) do
@@ -72,7 +72,7 @@ describe("profile", function()
     assert.near(1000 * 2 * (2 * batch * 64 * 3 * 27) / 2e9, by_name(p).conv1.floor_ms, 1e-9)
   end)
 
-  it("says how the device's library multiplies, where it tells", function()
+  it("says how the device's library multiplies, if the library reports it", function()
     local conv1
     for _, op in ipairs(plan.graph:operators()) do conv1 = op.name == "conv1" and op.index or conv1 end
     local p = create()
@@ -91,7 +91,7 @@ describe("profile", function()
     assert.matches("conv1 +backward weights +tf32 +0%.00 +cuDNN engine 40\n$", text)
     p:add(fake {}, 1)
     assert.is_nil(p:text():find("workspace MB", 1, true))
-    assert.same({}, program:products()) -- the CPU does not tell
+    assert.same({}, program:products()) -- the CPU reports none
   end)
 
   it("explains nearly all of a real step", function()
@@ -114,7 +114,7 @@ describe("core.floor", function()
     assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", peaks.bf16_gflop_per_s ~= nil)
   end)
 
-  it("leaves the number of threads and the memory as they were", function()
+  it("does not change the number of threads and the memory in use", function()
     local threads, memory = core.threads(), core.memory()
     core.floor { threads = 2, seconds = 0.001 }
     assert.equal(threads, core.threads())

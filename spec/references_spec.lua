@@ -1,4 +1,4 @@
--- No comment and no document refers to a section, a file or a heading that is not there.
+-- Comments and documents refer only to sections, files and headings that exist.
 local references = require "support.references"
 
 local languages = { c = "c", h = "c", cu = "c", cpp = "c", lua = "lua" }

@@ -12,11 +12,11 @@ describe("mptl repl", function()
     assert.same({ "", 0 }, { result.err, result.status })
   end)
 
-  it("takes input of several lines", function()
+  it("accepts input of several lines", function()
     assert.equal("1\n2\n", repl("for i = 1, 2 do\nprint(i)\nend\n").out)
   end)
 
-  it("tells errors, goes on, and exits with 1", function()
+  it("prints errors, continues, and exits with 1", function()
     local result = repl 'error "boom"\nx = = 1\nnil + 1\n5\nfor'
     assert.equal("5\n", result.out)
     assert.matches("^stdin:1: boom\nstdin:1: unexpected symbol near '='\nstdin:1: attempt to perform arithmetic on a nil value\n"
@@ -54,7 +54,7 @@ describe("mptl repl", function()
     assert.matches("^4.5 %(its __tostring fails: .*%)\n$", repl("_ = debug.setmetatable(1, { __tostring = error })\n4.5\n").out)
   end)
 
-  it("tells errors that are no text", function()
+  it("prints errors that are not strings", function()
     for thrown, said in pairs {
       ["{ code = 1 }"] = "^{ code = 1 }\n$", ["nil"] = "^nil\n$", ["setmetatable({}, { __metatable = 42 })"] = "^{  }\n$",
       ["setmetatable({}, { __tostring = error })"] = "^table: 0x%x+ %(its __tostring fails: .*%)\n$",
@@ -65,7 +65,7 @@ describe("mptl repl", function()
     end
   end)
 
-  it("goes on without what the user took away", function()
+  it("works without functions that the user removed", function()
     for _, text in ipairs { "string.find, string.match, string.format, string.gsub, table.concat = nil", "_G.print = error",
       "_G.tostring = nil", "_G.pcall = nil", "getmetatable('').__index = error", "io.stdout, io.stdin, io.stderr = nil" } do
       local result = repl(text .. "\n1 + 1, { 2 }\nerror 'boom'\n'next'\n")
@@ -104,8 +104,8 @@ describe("mptl repl", function()
   end)
 end)
 
-describe("mptl repl, interrupted in what hears nothing", function()
-  it("says so, and ends the third time", function()
+describe("mptl repl, interrupted in code that does not react", function()
+  it("says so, and ends at the third Ctrl-C", function()
     if os.getenv "MPTL_SANITIZE" == "thread" then
       pending "TSan keeps a signal back until the program calls its C library, which an empty loop in Lua does not"
       return
@@ -113,7 +113,7 @@ describe("mptl repl, interrupted in what hears nothing", function()
     local result = repl("pid = io.popen('echo $PPID'):read 'n'\n"
       .. "os.execute('(for i in 1 2 3; do sleep 0.3; kill -INT '..pid..'; done) &')\n"
       .. "setmetatable({}, { __gc = function() while true do end end }) collectgarbage()\n")
-    assert.matches("what runs now does not hear Ctrl%-C; once more ends the program\n$", result.err)
+    assert.matches("the running code does not react to Ctrl%-C; another one ends the program\n$", result.err)
     assert.is_true(result.status == 130 or result.status == 2)
   end)
 end)
@@ -122,7 +122,7 @@ describe("mptl repl on a terminal", function()
   -- Types through a pseudo-terminal (script is in Debian's bsdutils). Before each piece of typing waits until the terminal has
   -- shown the pattern beside it.
   local function typing(state, pieces)
-    -- libedit keeps its one editor to the end of the process: no leak, though LeakSanitizer says so
+    -- libedit keeps its editor until the process ends: not a leak, though LeakSanitizer reports one
     local env = ("ASAN_OPTIONS=detect_leaks=0 TERM=xterm XDG_STATE_HOME='%s'"):format(state)
     local shown = os.tmpname()
     local commands = { 'await() { n=0; until grep -q "$1" "$shown" || [ $n = 600 ]; do sleep 0.05; n=$((n + 1)); done; }' }
@@ -147,7 +147,7 @@ describe("mptl repl on a terminal", function()
     assert.matches("\nfp32\nmptl> ", typing(state, { { "mptl> ", "\\033[A\\n\\004" } }))
   end)
 
-  it("gives up completing a value that computes its fields without end", function()
+  it("stops completing a value that computes its fields endlessly", function()
     local value = "loop = setmetatable({}, { __index = function() while true do pcall(function() while 1 do end end) end end })"
     assert.matches("\nstill here\n", typing(state, { { "mptl> ", value .. "\\n" }, { "mptl> $", "loop.x.y\\t" },
       { "loop.x.y$", "\\003" }, { "mptl> $", '"still " .. "here"\\n\\004' } }))
@@ -160,7 +160,7 @@ describe("mptl repl on a terminal", function()
     assert.matches("\nstill here\n", output)
   end)
 
-  it("drops the line on Ctrl-C, and stops what runs", function()
+  it("drops the line on Ctrl-C, and stops running code", function()
     if os.getenv "MPTL_SANITIZE" == "thread" then
       pending "TSan keeps a signal back until the program calls its C library, which an empty loop in Lua does not"
       return
@@ -221,7 +221,7 @@ describe("completion.candidates()", function()
     assert.same({ "graph:operators" }, completion.candidates(env, "graph:op"))
   end)
 
-  it("runs none of a value's code", function()
+  it("does not run a value's code", function()
     env.odd = setmetatable({ a1 = 1, parts = 7 },
       { __pairs = error, __eq = error, __metatable = 42, __index = error, accepted = 7 })
     env.a, env.b = {}, {}
@@ -232,7 +232,7 @@ describe("completion.candidates()", function()
     assert.same({}, completion.candidates(env, "odd.field.x"))
   end)
 
-  it("gives nothing where there is nothing", function()
+  it("gives nothing when there are no candidates", function()
     assert.same({}, completion.candidates(env, "value.b"))
     assert.same({}, completion.candidates(env, "nothing.at.all"))
   end)

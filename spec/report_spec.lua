@@ -3,7 +3,7 @@ local process = require "support.process"
 local reports = require "support.reports"
 local runs = require "support.runs"
 
--- How often a text stands in another.
+-- How often a text appears in another.
 local function count(text, plain)
   local n, at = 0, 1
   while true do
@@ -38,7 +38,7 @@ describe("mptl report", function()
   end
 
   describe("finds runs", function()
-    it("at any depth, once each, and tells apart those of one name", function()
+    it("at any depth, once each, and distinguishes runs of the same name", function()
       reports.run(dir .. "/a/one", { policy = "demotion", ratio = 0.5, threshold = 0.01 }, 80)
       reports.run(dir .. "/b/deep/one", {}, 81)
       reports.run(dir .. "/b/two", { policy = "operator" }, 82)
@@ -66,7 +66,7 @@ describe("mptl report", function()
     end)
   end)
 
-  describe("shows what became of a run", function()
+  describe("shows the outcome of a run", function()
     local function state(config, epochs)
       reports.write(dir, { ["config.json"] = reports.config(config), ["metrics.jsonl"] = epochs })
       local out = report(dir, "--csv", "-").out
@@ -79,7 +79,7 @@ describe("mptl report", function()
       assert.equal("no epoch yet", state({}, {}))
     end)
 
-    it("diverged, when a loss is no number or accuracy fell back to chance", function()
+    it("diverged, when a loss is NaN or the accuracy fell back to chance", function()
       local json = require "mptl.json"
       assert.equal("diverged", state({}, { reports.epoch(1, 70, { train_loss = json.null }) }))
       assert.equal("diverged", state({}, { reports.epoch(1, 70), reports.epoch(2, 10) }))
@@ -87,8 +87,8 @@ describe("mptl report", function()
     end)
   end)
 
-  describe("passes over damage", function()
-    it("naming the line", function()
+  describe("ignores damage", function()
+    it("and names the line", function()
       reports.run(dir .. "/run", {}, 80)
       local path = dir .. "/run/metrics.jsonl"
       runs.spill(path, runs.slurp(path) .. ("["):rep(100000) .. '\n{"epoch":-1}\n{"epoch":3,"test_a')
@@ -100,7 +100,7 @@ describe("mptl report", function()
       contains(html, "1 run: 1 finished.")
     end)
 
-    it("counting lines when there are many", function()
+    it("and counts the lines when there are many", function()
       reports.run(dir, {}, 80)
       runs.spill(dir .. "/tensors.jsonl", ("x\n"):rep(10))
       local _, errors = page()
@@ -108,7 +108,7 @@ describe("mptl report", function()
       contains(errors, "tensors.jsonl: 7 more damaged lines skipped")
     end)
 
-    it("of counts that no training gives", function()
+    it("in impossible counts", function()
       local huge = "9223372036854775807"
       local tensor = '{"step":%s,"operator":"fc","role":"v","elements":8,"exponents":{"first":%s,"counts":[%s]}}\n'
       local many = "1" .. (",1"):rep(276)
@@ -129,7 +129,7 @@ describe("mptl report", function()
       contains(html, "1 run: 1 unfinished.")
     end)
 
-    it("of settings and of values of the wrong kind", function()
+    it("in settings and in values of the wrong type", function()
       reports.write(dir .. "/a", { ["config.json"] = "{", ["metrics.jsonl"] = { reports.epoch(1, 70) } })
       reports.write(dir .. "/b", {
         ["config.json"] = '{"script":[1],"policy":7,"width":"wide","epochs":-3,"seed":1e999}',
@@ -144,7 +144,7 @@ describe("mptl report", function()
     end)
   end)
 
-  it("draws a curve per policy, with means over seeds and promotion off apart", function()
+  it("draws a curve for each policy, with means over seeds, and promotion off separately", function()
     for _, r in ipairs { 0.25, 0.5 } do
       reports.run(("%s/d%g"):format(dir, r), { policy = "demotion", ratio = r, threshold = 0.01 }, 80, { ratio_lo = r })
       reports.run(("%s/n%g"):format(dir, r), { policy = "demotion", ratio = r, threshold = false }, 79, { ratio_lo = r })
@@ -257,7 +257,7 @@ describe("mptl report", function()
     assert.is_nil(svg:find "[\0-\8]")
   end)
 
-  it("needs nothing beside the page", function()
+  it("writes a page that needs no other file", function()
     reports.run(dir, {}, 80)
     local html = page():gsub('xmlns="[^"]*"', "")
     assert.is_nil(html:find "https?://")
@@ -290,7 +290,7 @@ describe("mptl report", function()
         .. '"a,""b""",2,0.1,1.5,50,1.25,80,80,15,16,1,0,0.5,0.4,2500000,10,1.5\r\n', runs.slurp(dir .. "/t-epochs.csv"))
     end)
 
-    it("no more than one thing to stdout, and what it says to stderr then", function()
+    it("at most one thing to stdout, and then its messages to stderr", function()
       reports.run(dir .. "/run", {}, 80)
       local code, out, errors = runs.mptl(dir, "report run --svg - --csv -")
       assert.same({ 2, "", "mptl report: -: only one of --output, --svg and --csv can go to stdout\n" }, { code, out, errors })

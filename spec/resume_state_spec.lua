@@ -1,4 +1,4 @@
--- Checkpoints whose state is not what it must be, as no checksum tells: one line that names the field.
+-- Checkpoints with a right checksum but an invalid state: one line that names the field.
 local json = require "mptl.json"
 local runs = require "support.runs"
 
@@ -44,7 +44,7 @@ describe("a checkpoint's state", function()
     assert.same({ 1, "mptl: run/last.safetensors: " .. message .. "\n" }, { code, err })
   end
 
-  it("goes on when it is sound", function()
+  it("is accepted when it is valid", function()
     write(copy(state))
     assert.equal(0, (runs.mptl(dir, "eval tiny.lua run/last.safetensors")))
   end)
@@ -66,7 +66,7 @@ describe("a checkpoint's state", function()
     ["settings is false, accepted are objects"] = function(s) s.settings = false end,
   }
   for message, damage in pairs(damages) do
-    it("is told when " .. message, function()
+    it("is refused when " .. message, function()
       local changed = copy(state)
       damage(changed)
       write(changed)
@@ -77,7 +77,7 @@ describe("a checkpoint's state", function()
     end)
   end
 
-  it("is told when formats are none", function()
+  it("is refused when its formats are invalid", function()
     local changed = copy(state)
     changed.formats[1].v = { "fp99", true }
     write(changed)
@@ -89,7 +89,7 @@ describe("a checkpoint's state", function()
     assert.matches("^mptl: run/last.safetensors: damaged, or of another network: no format for v of %S+\n$", err)
   end)
 
-  it("is told when a setting that an evaluation takes is none", function()
+  it("is refused when a setting that an evaluation uses is invalid", function()
     local changed = copy(state)
     changed.settings.batch = { 1 }
     write(changed)
@@ -97,7 +97,7 @@ describe("a checkpoint's state", function()
     assert.matches("^mptl: run/last.safetensors: damaged: its state: settings.batch is a table, accepted are [^\n]+\n$", err)
   end)
 
-  it("is told when it is no object, or nested without end", function()
+  it("is refused when it is not an object, or nested too deeply", function()
     write "[1,"
     local _, _, err = runs.mptl(dir, "train tiny.lua --out run --quiet --resume")
     assert.matches("^mptl: run/last.safetensors: damaged: its state is no JSON object: [^\n]+\n$", err)
@@ -107,7 +107,7 @@ describe("a checkpoint's state", function()
     fails("eval tiny.lua run/last.safetensors", "damaged: its state is no JSON object: nested too deep")
   end)
 
-  it("that lost its checksums is not trusted", function()
+  it("without its checksums is refused", function()
     local changed = copy(state)
     changed.sealed = true
     write(changed)

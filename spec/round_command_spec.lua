@@ -15,7 +15,7 @@ local function succeeds(want, ...)
 end
 
 describe("mptl round", function()
-  it("answers decimals with decimals and patterns with patterns", function()
+  it("prints decimals for decimals and patterns for patterns", function()
     succeeds("1\n30\n0.00012207031\n-0\n", "1.0625\n100\n1e-4\n-1e-10\n", "FP(4,3,4)")
     succeeds("0x3F800000\n0x80000000\n2\n0x7FC00000\n", "0x3F880000\n0xAEDBE6FF\n2\n0x7fc00000\n", "FP(4,3,0)")
     succeeds("1\n", "  1.01\t\r\n", "FP(4,3,0)")
@@ -23,7 +23,7 @@ describe("mptl round", function()
     succeeds("", "", "fp16")
   end)
 
-  it("reads a decimal to the nearest binary32, and prints what reads back to the same", function()
+  it("reads a decimal to the nearest binary32, and prints a decimal that reads back as the same", function()
     -- halfway between two binary32 values, and just above it, where going through binary64 would tie
     succeeds("0x3F800000\n", "0x3F800000\n", "fp32")
     succeeds("1\n1.0000001\n", "1.000000059604644775390625\n1.000000059604644775390625000000000001\n", "fp32")
@@ -39,12 +39,12 @@ describe("mptl round", function()
     assert.equal(300, i)
   end)
 
-  it("knows infinity and NaN", function()
+  it("reads and prints infinity and NaN", function()
     succeeds("30\n-30\nnan\n", "inf\n-Infinity\nNaN\n", "FP(4,3,4)")
     succeeds("inf\n-inf\ninf\n", "inf\n-1e30\n1e999\n", "FP(4,3,4)", "--overflow", "inf")
   end)
 
-  it("takes a mode and a seed", function()
+  it("accepts a mode and a seed", function()
     succeeds("1.125\n", "1.0625\n", "FP(4,3,0)", "--rounding", "nearest_away")
     succeeds("1.125\n-1\n", "1.01\n-1.01\n", "FP(4,3,0)", "--rounding", "up")
     local input = ("1.0625\n"):rep(200)
@@ -68,7 +68,7 @@ describe("mptl round", function()
     assert.same({ ("<f"):pack(1.0), message, 1 }, { out, err, status })
   end)
 
-  it("gives the same for a long input as for its parts", function()
+  it("gives the same for a long input as for its pieces", function()
     local lines = {}
     for i = 1, 30000 do lines[i] = ("%.8g"):format(math.sin(i) * 2 ^ (i % 30 - 20)) end
     local text = table.concat(lines, "\n") .. "\n" -- many blocks
@@ -89,7 +89,7 @@ describe("mptl round", function()
     succeeds("0.375\n96\n", "0.37\n100\n", "FP(4,3,auto)")
   end)
 
-  it("names the line that is no number, after what came before it", function()
+  it("names a line that is not a number, after printing the lines before it", function()
     local accepted = ", accepted are a decimal number, a hexadecimal one such as 0x1.8p-3, or 0x and 8 hexadecimal digits\n"
     local function refuses(stdin, before, message)
       assert.same({ before, "mptl: " .. message, 1 }, { round(stdin, "fp16") })

@@ -1,4 +1,5 @@
--- Text, binary64 and integers are rounded once, not to binary32 first: against fractions of whole numbers (support/rational.lua).
+-- Text, binary64 and integers are rounded once, not to binary32 first: compared with fractions of
+-- integers (support/rational.lua).
 local core = require "mptl.core"
 local exact = require "support.exact"
 local process = require "support.process"
@@ -59,7 +60,7 @@ local function random_bits(index)
   return random.word(seed, 0, 0, index, 0) << 32 | random.word(seed, 0, 0, index, 1)
 end
 
--- Compares results with what the fractions give; counts events.
+-- Compares results with those of the fractions; counts events.
 local function check(name, f, mode, overflow, inputs, got, told)
   local counts = { overflow = 0, underflow = 0 }
   for i, x in ipairs(inputs) do
@@ -72,7 +73,7 @@ local function check(name, f, mode, overflow, inputs, got, told)
   return counts
 end
 
-describe("what is wider than binary32 is rounded once", function()
+describe("a number wider than binary32 is rounded once", function()
   it("in the cases where two roundings go wrong", function()
     local function round(x, name, mode) return (core.round({ x }, name, { mode = mode }))[1] end
     assert.equal(-416.0, round(-431.99999999999994, "fp8_e4m3fn"))
@@ -132,7 +133,7 @@ describe("what is wider than binary32 is rounded once", function()
     end)
   end
 
-  it("equals the rounding of arrays for what binary32 holds", function()
+  it("as arrays are, if binary32 holds it", function()
     local bits = {}
     for i = 1, 3000 do bits[i] = next_random(1 << 31) | next_random(2) << 31 end
     local texts, packed = {}, {}
@@ -158,7 +159,7 @@ describe("what is wider than binary32 is rounded once", function()
     end
   end)
 
-  it("fits FP(e,m,auto) to what binary32 would cut to a power of two", function()
+  it("and FP(e,m,auto) is fitted to it, even if binary32 would round it to a power of two", function()
     local format = require "mptl.format"
     assert.equal(8 - 1, format("FP(4,3,auto)"):fit(1 + 2.0 ^ -40).b)
     assert.equal(8, format("FP(4,3,auto)"):fit(1).b)
@@ -197,7 +198,7 @@ describe("mptl round reads text of any shape", function()
     end
   end)
 
-  it("in time that grows with its length", function()
+  it("in time that is proportional to its length", function()
     local before = os.clock()
     local long = ("7"):rep(1 << 22)
     local _, count, bad = core.round_lines("1\n" .. long .. "\n0." .. long, "fp16", {})

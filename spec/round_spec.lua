@@ -1,4 +1,4 @@
--- Rounding against binary64 arithmetic (support/exact.lua) at every place where something changes.
+-- Rounding compared with binary64 arithmetic (support/exact.lua) at every number where the result changes.
 local core = require "mptl.core"
 local exact = require "support.exact"
 local isas = require "support.isas"
@@ -89,7 +89,7 @@ describe("round", function()
                   hex(want[i])))
               end
             end
-            if f.max == 0 then counts.underflow = stats.underflow end -- every result is 0: what it came from is not seen here
+            if f.max == 0 then counts.underflow = stats.underflow end -- every result is 0, so underflow cannot be seen in it
             for field, count in pairs(counts) do assert.equal(count, stats[field], field) end
             assert.equal(exact.value(0x7f7fffff), stats.max_abs)
           end
@@ -98,11 +98,11 @@ describe("round", function()
     end)
   end
 
-  it("gives the correct results where published code does not", function()
+  it("is correct in cases where published code is not", function()
     local function check(input, name, options, want)
       for _, isa in ipairs(isas) do
         core.isa(isa)
-        -- 40 copies, so that the vectors see it too
+        -- 40 copies, so that vectors round it too
         local copies = {}
         for i = 1, 40 do copies[i] = input end
         local got = round_bits(copies, name, options)
@@ -129,7 +129,7 @@ describe("round", function()
       check(0xFFFFFFFF, "FP(4,3,0)", overflow, 0xFFFFFFFF)
       check(0x7F800001, "FP(4,3,0)", overflow, 0x7FC00001)
     end
-    check(0x40400000, "FP(8,23,0)", even, 0x40400000) -- nothing to drop
+    check(0x40400000, "FP(8,23,0)", even, 0x40400000) -- fp32 drops nothing
     check(0x47800000, "fp16", infinite, 0x7F800000)
     check(0x47800000, "fp16", even, 0x477FE000)
     check(0x7F7FFFFF, "FP(8,7,0)", even, 0x7F7F0000) -- saturates also where binary32 ends
@@ -138,7 +138,7 @@ describe("round", function()
     check(0x43EB0000, "fp8_e4m3fn", even, 0x43E00000)
   end)
 
-  it("sends overflows only in the mode's own direction", function()
+  it("overflows only in the mode's direction", function()
     local x = { 1e6, -1e6 }
     local function both(mode) return core.round(x, "FP(4,3,4)", { mode = mode, overflow = "inf" }) end
     assert.same({ inf, -inf }, (both "nearest_even"))
@@ -150,7 +150,7 @@ describe("round", function()
     assert.same({ 30.0, 30.0, inf }, (core.round({ 30.9999, 30.5, 31 }, "FP(4,3,4)", { overflow = "inf" })))
   end)
 
-  it("counts NaN and infinity apart from overflow", function()
+  it("counts NaN and infinity separately from overflow", function()
     local _, stats = core.round({ 0 / 0, inf, -inf, 100, 1e-9, -1e-9, 0.0, 1, -7 }, "FP(4,3,4)")
     assert.same({
       elements = 9, nan_in = 1, inf_in = 2, overflow = 1, underflow = 2, max_abs = 100.0, format = "FP(4,3,4)",
@@ -158,7 +158,7 @@ describe("round", function()
     assert.equal(0.0, select(2, core.round({ 0 / 0, inf }, "fp16")).max_abs)
   end)
 
-  it("leaves fp32 alone, but for infinity when it saturates", function()
+  it("does not change fp32, except infinity when it saturates", function()
     local x = { 1e-45, 3e38, -1.1754942e-38 }
     for i, v in ipairs(x) do x[i] = (("<f"):unpack(("<f"):pack(v))) end
     for _, mode in ipairs(core.rounding_modes()) do assert.same(x, (core.round(x, "fp32", { mode = mode }))) end
@@ -166,7 +166,7 @@ describe("round", function()
     assert.same({ inf }, (core.round({ inf }, "fp32", { overflow = "inf" })))
   end)
 
-  it("takes the shape of a tensor along and leaves the tensor", function()
+  it("keeps the shape of a tensor and does not change the tensor", function()
     local x = core.tensor({ 2, 2 }, { 1.06, 2, 3, 1000 })
     local y = core.round(x, "FP(4,3,4)")
     assert.same({ 2, 2 }, y:size())
@@ -188,7 +188,7 @@ end)
 describe("every instruction set", function()
   after_each(function() core.isa "auto" end)
 
-  -- Random patterns, many of them in the range where formats end.
+  -- Random patterns, many of them near the limits of formats.
   local function mixed(n)
     local values = {}
     local x = 12345
@@ -204,7 +204,7 @@ describe("every instruction set", function()
 
   local bytes = mixed(3001)
 
-  it("rounds, encodes, decodes and counts alike, for any length and place", function()
+  it("rounds, encodes, decodes and counts in the same way, for any length and alignment", function()
     for _, name in ipairs { "FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp16", "fp8_e4m3fn", "bf16", "tf32", "fp32", "FP(8,7,4)",
       "FP(3,0,0)", "FP(7,23,62)", "FP(5,10,115)", "FP(4,3,-125)" } do
       for _, mode in ipairs(core.rounding_modes()) do
@@ -234,7 +234,7 @@ describe("every instruction set", function()
     end
   end)
 
-  it("writes large arrays, which go past the caches, alike", function()
+  it("writes large arrays, which bypass the caches, in the same way", function()
     local n, piece = (1 << 21) + 37, bytes:sub(1, 4 * 3000) -- above 8 MiB
     local large = core.tensor({ n }):fromstring(piece:rep(n // 3000 + 1):sub(1, 4 * n))
     local small = core.tensor({ 3000 }):fromstring(piece)
@@ -260,7 +260,8 @@ describe("every instruction set", function()
     assert.same({ false, "instruction set mmx: accepted are " .. accepted }, { pcall(core.isa, "mmx") })
     for _, isa in ipairs { "avx2", "avx512" } do
       local ok, why = pcall(core.isa, isa)
-      assert.is_true(ok or why == ("instruction set %s: not here, accepted are %s"):format(isa, accepted))
+      local lacking = "instruction set %s: this processor or build does not have it, accepted are %s"
+      assert.is_true(ok or why == lacking:format(isa, accepted))
     end
   end)
 

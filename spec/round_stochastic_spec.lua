@@ -3,7 +3,7 @@ local exact = require "support.exact"
 local isas = require "support.isas"
 local random = require "support.random"
 
--- Lists go as tensors, so that the vectors see them.
+-- Lists are passed as tensors, so that vectors round them.
 local function stochastic(x, name, options)
   options.mode = "stochastic"
   if type(x) ~= "table" then return core.round(x, name, options) end
@@ -13,7 +13,7 @@ end
 
 local function constant(x, n) return core.tensor({ n }):fill(x) end
 
--- How many of n copies of x become y.
+-- What share of n copies of x become y.
 local function share(x, y, name, n, seed)
   local hits = 0
   for _, v in ipairs(stochastic(constant(x, n), name, { seed = seed }):totable()) do
@@ -26,7 +26,7 @@ describe("stochastic rounding", function()
   after_each(function() core.isa "auto" end)
 
   it("draws from Philox4x32-10", function()
-    -- the known answers of its authors
+    -- the known answers published by its authors
     assert.same({ 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 }, random.philox(0, 0, 0, 0, 0, 0))
     local ones = 0xffffffff
     assert.same({ 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd }, random.philox(ones, ones, ones, ones, ones, ones))
@@ -47,7 +47,7 @@ describe("stochastic rounding", function()
     end
   end)
 
-  it("looks at a second word when the first leaves it open", function()
+  it("uses a second word when the first does not decide", function()
     -- A value of 24 digits between 2^-10 and 2^-9 of the smallest one has a fraction of 33 bits. Where the first word equals its
     -- upper 32 (an element whose word lies between 2^22 and 2^23), the last bit, worth half of the second word's range, decides.
     local seed, ups, found = 77, 0, 0
@@ -73,7 +73,7 @@ describe("stochastic rounding", function()
     assert.is_true(found > 20 and ups > 0 and ups < found)
   end)
 
-  it("goes up as often as the value is far from below", function()
+  it("goes up with a probability that is the distance from below", function()
     local n = 40000
     local function near(want, got) assert.near(want, got, 4 * math.sqrt(want * (1 - want) / n)) end
     near(0.25, share(1.03125, 1.125, "FP(4,3,4)", n, 1))
@@ -85,7 +85,7 @@ describe("stochastic rounding", function()
     near(0x4000 / 0x10000, share(exact.value(0x00014000), exact.value(0x00020000), "bf16", n, 7)) -- among binary32's subnormals
   end)
 
-  it("overflows as a step up beyond the largest value would", function()
+  it("overflows with the probability of rounding up from the largest value", function()
     local function overflows(x)
       local _, stats = stochastic(constant(x, 10000), "FP(4,3,4)", { seed = 8 })
       return stats.overflow / stats.elements
@@ -98,7 +98,7 @@ describe("stochastic rounding", function()
     for _, v in ipairs(y) do assert.is_true(v == 30 or v == math.huge) end
   end)
 
-  it("never moves what the format holds, and keeps zeros", function()
+  it("does not change values of the format, nor zeros", function()
     local x = { 1.0, -30.0, 2.0 ^ -13, 0.0, -0.0, 1.125 }
     for seed = 1, 20 do
       local y = stochastic(x, "FP(4,3,4)", { seed = seed })
@@ -129,7 +129,7 @@ describe("stochastic rounding", function()
     end
   end)
 
-  it("lets tiny values up with their tiny probability", function()
+  it("rounds tiny values up with their tiny probability", function()
     -- 2^-13 / 2^20: once in a million; a million draws almost surely have between 0 and 12 of them, 4 million at least one
     local _, stats = stochastic(constant(2.0 ^ -33, 1 << 22), "FP(4,3,4)", { seed = 11 })
     local ups = stats.elements - stats.underflow

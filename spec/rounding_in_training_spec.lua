@@ -1,4 +1,4 @@
--- What is rounded, when, and what an overflow does, in a training step (method: tensors v, dv, theta, dtheta).
+-- What is rounded, when, and the effects of overflow, in a training step (method.md 3).
 local core = require "mptl.core"
 local net = require "support.network"
 
@@ -37,7 +37,7 @@ end
 local one = core.tensor({ 1, 1, 1, 1 }, { 1 })
 
 describe("a training step in low precision", function()
-  it("leaves every output and gradient on its format's grid", function()
+  it("rounds every output and gradient to its format", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 3, 6, 6 } }, { out = 8, kernel = 3, padding = 1 })
     x = g:add("relu", "relu", { g:add("batchnorm2d", "bn", { x }) })
@@ -66,7 +66,7 @@ describe("a training step in low precision", function()
     assert.equal(1.0625 + 2 ^ -10, model:tensor("a.weight"):get(1))
   end)
 
-  it("moves the masters by less than the rounded copies can show", function()
+  it("can change the masters by less than the spacing of their rounded copies", function()
     local g, model, labels = fork(1, 1)
     local program = core.program(model, all_low(g, 1))
     program:step(one, labels, { lr = 2 ^ -12, weight_decay = 0 })
@@ -91,7 +91,7 @@ describe("a training step in low precision", function()
     return program:read(1, "gradient"):totable(), stats_of(program, 1, "dv").elements
   end
 
-  it("writes the gradient of a value that slices share out once", function()
+  it("writes each part of the gradient of a value that slices divide once", function()
     local gradient, elements = sliced { { 0, 1 }, { 1, 3 } }
     local whole = sliced {}
     assert.equal(12, elements)
@@ -107,7 +107,7 @@ describe("a training step in low precision", function()
     end
   end)
 
-  it("gives no gradient to channels whose slice does not come to the loss", function()
+  it("gives a zero gradient to channels whose slice does not reach the loss", function()
     local gradient = sliced({ { 1, 3 }, { 0, 1 } }, 1)
     for pixel = 0, 2 do
       assert.equal(0, gradient[4 * pixel + 1])
@@ -115,7 +115,7 @@ describe("a training step in low precision", function()
     end
   end)
 
-  it("rounds each contribution to a gradient and leaves their sum as it is", function()
+  it("rounds each contribution to a gradient and does not round their sum", function()
     local g, model, labels = fork(1.25, 0.0625)
     local program = core.program(model, all_low(g, 1), { input_gradient = true })
     program:forward(one, labels)
@@ -123,7 +123,7 @@ describe("a training step in low precision", function()
     assert.equal(1.3125, program:read(0, "gradient"):get(1)) -- FP(5,2,0) has 1.25 and 1.5
   end)
 
-  it("multiplies gradients by the loss scale and updates with it taken out", function()
+  it("multiplies gradients by the loss scale and divides by it in the update", function()
     local g, model, labels = fork(1, 1)
     local program = core.program(model, all_low(g, 1))
     local result = program:step(one, labels, { lr = 0.5, weight_decay = 0, loss_scale = 1024 })
@@ -132,7 +132,7 @@ describe("a training step in low precision", function()
     assert.equal(0.5, model:tensor("a.weight"):get(1))
   end)
 
-  -- Codes of FP(5,2,0) know no infinity: packed storage has the largest value in its place, and skips the step all the same.
+  -- FP(5,2,0) has no code for infinity: packed storage has the largest value instead, and skips the step nevertheless.
   for storage, overflowed in pairs { emulated = math.huge, packed = 114688 } do
     it("skips the update when a gradient overflows, in " .. storage .. " storage", function()
       local g, model, labels = fork(1, 1)
@@ -147,7 +147,7 @@ describe("a training step in low precision", function()
       assert.is_true(program:step(one, labels, { lr = 1, loss_scale = 2 ^ 16 }).applied)
     end)
 
-    it("has a NaN loss and skips the update when a NaN comes up, unless told to go on, in " .. storage .. " storage", function()
+    it("has a NaN loss and skips the update after a NaN, unless updates are always made, in " .. storage .. " storage", function()
       local g, model, labels = fork(0 / 0, 1)
       local program = core.program(model, all_low(g, 1), { storage = storage })
       local result = program:step(one, labels, { lr = 1 })
@@ -184,7 +184,7 @@ describe("a training step in low precision", function()
     assert.has_error(function() program:promote(0) end, "threshold: 0, must be above 0 and at most 1")
   end)
 
-  it("leaves binary32 as it was computed, infinities included", function()
+  it("does not change values in binary32, not even infinities", function()
     local g, model, labels = fork(3e38, 3e38)
     local program = core.program(model, core.assignment(g, 1, net.fp32), { keep_all = true })
     program:forward(one, labels)

@@ -25,7 +25,7 @@ describe("safetensors", function()
     spill(string.pack("<I8", #header) .. header .. (data or ""))
   end
 
-  it("writes the format to the letter", function()
+  it("writes exactly the format", function()
     safetensors.write(path, {
       { name = "b", tensor = core.tensor({ 1, 2 }, { 1, -2 }) },
       { name = "a", dtype = "I64", shape = {}, bytes = string.pack("<i8", 7) },
@@ -77,7 +77,7 @@ describe("safetensors", function()
       fails "not a safetensors file, or damaged: a header of 100 bytes in a file of 10"
     end)
 
-    it("a header that is no JSON", function()
+    it("a header that is not JSON", function()
       make '{"a": }'
       assert.error_matches(function() safetensors.open(path) end, "tensor a: its description is not an object$")
       make '{"a"'
@@ -93,7 +93,7 @@ describe("safetensors", function()
       fails(("truncated: the header promises %d bytes, the file has %d"):format(#text, #text - 2))
     end)
 
-    it("data behind the last tensor", function()
+    it("data after the last tensor", function()
       make('{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', "ab")
       assert.error_matches(function() safetensors.open(path) end, "damaged: the header promises")
     end)
@@ -122,17 +122,17 @@ describe("safetensors", function()
       fails "tensor x: shape: 12 bits of F4 are no whole number of bytes"
     end)
 
-    it("names that stand twice", function()
+    it("names that appear twice", function()
       local entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
       make(('{"x":%s,"y":%s,"\\u0078":%s}'):format(entry, entry, entry))
-      fails "tensor x: stands twice"
+      fails "tensor x: appears twice"
       make '{"__metadata__":{"a":"1","b":"2","a":"3"}}'
-      fails "__metadata__: a stands twice"
+      fails "__metadata__: a appears twice"
       make '{"x":{"dtype":"U8","dtype":"I8","shape":[0],"data_offsets":[0,0]}}'
       fails "tensor x: has dtype twice"
     end)
 
-    it("offsets that are no pair", function()
+    it("offsets that are not a pair", function()
       make '{"x":{"dtype":"U8","shape":[0],"data_offsets":[0,0,0]}}'
       fails "tensor x: data_offsets: at byte 50: expected ], found ,"
       make '{"x":{"dtype":"U8","shape":[0],"data_offsets":[0]}}'
@@ -146,8 +146,8 @@ describe("safetensors", function()
     end)
   end)
 
-  -- What the format's own reader takes and what it refuses, but for names that stand twice (the format forbids them).
-  describe("takes a header to the letter:", function()
+  -- What the format's own reader accepts and refuses, except for names that appear twice, which the format forbids.
+  describe("reads headers strictly:", function()
     local empty = '"dtype":"U8","shape":[0],"data_offsets":[0,0]'
     local function is_taken(header, data)
       make(header, data)
@@ -158,7 +158,7 @@ describe("safetensors", function()
       "{}", " { } ", '{"__metadata__":null}', '{"__metadata__":{}}', '{"x":{' .. empty .. '}}\n',
       '{"x":{' .. empty .. ',"more":[1,-2.5e3,{"a":null,"b":[true,false,"\\n"]}]}}',
       '{"x":{"data_offsets":[0,0],"shape":[0,18446744073709551615],"dtype":"I64"}}',
-      '{"\\ud83d\\ude00":{' .. empty .. '}}', '{"":{' .. empty .. '}}',
+      '{"\\ud83d\\ude00":{' .. empty .. '}}', '{"":{' .. empty .. '}}', '{"a\\u0000b":{' .. empty .. '}}',
     } do
       it("takes " .. header, function() assert.is_true(is_taken(header)) end)
     end
@@ -169,7 +169,7 @@ describe("safetensors", function()
       '{"x":{"dtype":"U8","shape":[0.0],"data_offsets":[0,0]}}', '{"x":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}',
       '{"x":{"dtype":"U8","shape":[00],"data_offsets":[0,0]}}', '{"x":{"dtype":"U8","shape":[0],"data_offsets":[0e0,0]}}',
       '{"x":{"dtype":"U8","shape":[18446744073709551616,0],"data_offsets":[0,0]}}',
-      '{"x":{"dtype":"U8","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}', -- the product of the first two
+      '{"x":{"dtype":"U8","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}', -- the product of the first two wraps
       '{"x":{"dtype":"u8","shape":[0],"data_offsets":[0,0]}}', '{"x":{"dtype":8,"shape":[0],"data_offsets":[0,0]}}',
       '{"x":{"dtype":"U8","shape":0,"data_offsets":[0,0]}}', '{"x\n":{' .. empty .. "}}", '{"\\ud83d":{' .. empty .. "}}",
       '{"\\ude00\\ud83d":{' .. empty .. "}}", '{"\\x":{' .. empty .. "}}", '{"\xff":{' .. empty .. "}}",
@@ -195,7 +195,7 @@ describe("safetensors", function()
       assert.equal(6, safetensors.open(path).tensors.F6_E2M3.size)
     end)
 
-    it("in time that grows with it, not faster", function()
+    it("in time that is proportional to their length", function()
       local function seconds(n)
         local entries = {}
         for i = 1, n do entries[i] = ('"t%d":{%s}'):format(i, empty) end
@@ -217,7 +217,7 @@ describe("safetensors", function()
       return slurp()
     end
 
-    it("reads what it reads of another one", function()
+    it("reads the same as from another one", function()
       write()
       local file = safetensors.open(path)
       safetensors.check(file)
@@ -232,7 +232,7 @@ describe("safetensors", function()
         for bit = 0, 7 do
           spill(text:sub(1, at - 1) .. string.char(text:byte(at) ~ 1 << bit) .. text:sub(at + 1))
           local ok, message = pcall(function() safetensors.check(safetensors.open(path)) end)
-          assert.is_true(not ok or (at > first and at < last), at) -- the key's own bits: checkpoints find these
+          assert.is_true(not ok or (at > first and at < last), at) -- damage of the key itself: checkpoints find it
           assert.is_true(ok or (message:sub(1, #path) == path and not message:find "\n"), message)
           if at > #text - 16 then
             local name = at > #text - 8 and "b" or "a"
@@ -243,7 +243,7 @@ describe("safetensors", function()
     end)
   end)
 
-  it("is one file, whatever comes in its place while it is read", function()
+  it("is read from one file, even if another replaces it meanwhile", function()
     local function save(value)
       safetensors.write(path, { { name = "a", tensor = core.tensor({ 2 }, { value, value }) } }, {}, true)
     end

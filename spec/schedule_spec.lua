@@ -17,7 +17,7 @@ describe("schedule", function()
     assert_near({ 0.1, 0.05 * (1 + math.sqrt(0.5)), 0.05, 0.05 * (1 - math.sqrt(0.5)) }, rates(schedule.cosine {}, 4, 0.1))
   end)
 
-  it("cosine takes a length of its own", function()
+  it("cosine can have its own length", function()
     assert_near({ 1, 0.75, 0.25, 0 }, rates(schedule.cosine { epochs = 3 }, 4))
   end)
 
@@ -29,7 +29,7 @@ describe("schedule", function()
     assert_near({ 1, 0.1, 0.1, 0.01 }, rates(schedule.step { milestones = { 1, 3 } }, 4))
   end)
 
-  it("constant stays", function()
+  it("constant does not change", function()
     assert_near({ 1, 1, 1 }, rates(schedule.constant(), 3))
   end)
 
@@ -43,7 +43,7 @@ describe("schedule", function()
       "schedule: the function gave x for epoch 1, must be a number of at least 0")
   end)
 
-  it("refuses what it does not know", function()
+  it("refuses unknown schedules and fields", function()
     assert.error_matches(function() schedule.cosine { tmax = 3 } end, "schedule.cosine: unknown option tmax")
     assert.error_matches(function() schedule.step {} end, "must have one of every and milestones")
     assert.error_matches(function() schedule.step { every = 0 } end, "schedule.step: every = 0, must be a number above 0")
@@ -58,7 +58,7 @@ describe("optim.sgd", function()
     assert.equal(s, optim.check(s))
   end)
 
-  it("keeps what it is given, zeros too", function()
+  it("keeps its arguments, also zeros", function()
     local s = optim.sgd { lr = 0.5, momentum = 0, weight_decay = 0 }
     assert.same({ 0.5, 0, 0 }, { s.lr, s.momentum, s.weight_decay })
   end)

@@ -29,7 +29,7 @@ describe("script.configure()", function()
     assert.equal(0.1, cfg.optimizer.lr)
   end)
 
-  it("takes the script's fields, and the command line's over them", function()
+  it("uses the script's fields, which the command line overrides", function()
     local text = head .. "return { batch = 64, epochs = 3, dataset = 'cifar100', seed = 7, model = " .. net
       .. ", optimizer = mptl.optim.sgd { lr = 0.4 }, precision = mptl.precision.demotion { ratio = 0.25, threshold = 0.02 } }"
     local cfg = configure(text)
@@ -40,7 +40,7 @@ describe("script.configure()", function()
     assert.is_nil(cfg.precision.threshold)
   end)
 
-  it("keeps the script's policy options for another policy, where it has them", function()
+  it("keeps the script's policy options for another policy that has them", function()
     local text = head .. "return { model = " .. net .. ", precision = mptl.precision.demotion { ratio = 0.25, formats = 'fp8' } }"
     local cfg = configure(text, { policy = "increasing" })
     assert.same({ "increasing", 0.25, "fp8" }, { cfg.policy, cfg.ratio, cfg.formats })
@@ -78,7 +78,7 @@ describe("script.configure()", function()
     assert.same({ 1 }, script.plan(cfg, script.record(cfg)).order)
   end)
 
-  it("settles every option for config.json", function()
+  it("gives config.json every option", function()
     local json = require "mptl.json"
     local text = json.encode(configuration.settings(configure(plain, { batch = 32, policy = "demotion" })))
     local settings = assert(json.decode(text))
@@ -90,14 +90,14 @@ describe("script.configure()", function()
 end)
 
 describe("script.find()", function()
-  it("takes paths and names of the installed models, with or without .lua", function()
+  it("accepts paths and names of the installed models, with or without .lua", function()
     local installed = os.getenv "MPTL_ROOT" .. "/models/resnet18_cifar.lua"
     assert.equal(installed, script.find "resnet18_cifar.lua")
     assert.equal(installed, script.find "resnet18_cifar")
     assert.equal(installed, script.find(installed))
   end)
 
-  it("says what there is", function()
+  it("lists what exists", function()
     local result = process.mptl { "plan", "resnet18_cifra" }
     assert.equal(2, result.status)
     assert.matches('^mptl plan: script resnet18_cifra: no such file %(did you mean "resnet18_cifar"%?%); accepted are a path or '
@@ -112,7 +112,7 @@ describe("a script's mistakes", function()
     assert.equal(1, status)
   end
 
-  it("are told with file and line", function()
+  it("are reported with file and line", function()
     expect("net.lua:2: boom", "\nerror 'boom'")
     expect("net.lua:1: unexpected symbol near '}'", "return }")
     expect("net.lua:2: attempt to call a nil value (field 'Conv9d')",
@@ -135,7 +135,7 @@ describe("a script's mistakes", function()
     assert.matches('^mptl: net%.lua: unknown field epoch %(did you mean "epochs"%?%), accepted are ', err)
   end)
 
-  it("in the model are told too", function()
+  it("in the model are reported, too", function()
     expect("net.lua: model: function (cfg) returned a nil, must return a module or a function (x, cfg)",
       "return { model = function(cfg) end }")
     expect("0 (conv2d): input of 3 channels, declared for 4",

@@ -4,7 +4,7 @@ local runs = require "support.runs"
 local shell = require "mptl.shell"
 
 describe("shell", function()
-  it("quotes words that a shell gives back", function()
+  it("quotes words so that a shell reads them back", function()
     for _, word in ipairs {
       "plain", "", "two words", "it's", '"$(x)" `y` \\ * ~ #', "--out=a b", "a\nb\tc\\'\1", "\240\159\152\128",
     } do
@@ -51,7 +51,7 @@ return {
     return list
   end
 
-  it("submits what is to be done as a job array", function()
+  it("submits the remaining runs as a job array", function()
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only ratio1")))
     local code, out, err = sweep "--out o --slurm --jobs 4 --sbatch='--time=1:00:00 -p cpu --comment=\"a b;\"'"
     assert.same({ "submitted job 7: 2 runs\n", "", 0 }, { out, err, code })
@@ -70,7 +70,7 @@ return {
     assert.matches("stopped   tiny%-fp32", runs.slurp(dir .. "/o/slurm-7_1.log"))
   end)
 
-  it("submits more runs than an array may have as several, one after the other under a limit", function()
+  it("submits more runs than an array may have as several arrays, in sequence under a limit", function()
     runs.spill(dir .. "/s.lua", [[
 local sweep = require "mptl.sweep"
 return { runs = { { script = "tiny", policy = "fp32", seed = sweep.range(1, 1200, 1) } } }
@@ -94,7 +94,7 @@ return { runs = { { script = "tiny", policy = "fp32", seed = sweep.range(1, 1200
     assert.matches("done      tiny%-demotion%-ratio1", runs.slurp(dir .. "/o/slurm-8_1.log"))
   end)
 
-  it("takes any --out without control characters and backslashes", function()
+  it("accepts any --out without control characters and backslashes", function()
     local name = [[--it's "100%A" #1 $(touch injected)]]
     local out = "'" .. name:gsub("'", "'\\''") .. "'"
     local code, _, err = sweep(("--out=%s --slurm --only fp32"):format(out))
@@ -114,7 +114,7 @@ return { runs = { { script = "tiny", policy = "fp32", seed = sweep.range(1, 1200
     assert.is_false(runs.exists(dir .. "/sweeps"))
   end)
 
-  it("says where sbatch is missing", function()
+  it("says that sbatch is missing", function()
     local code, _, err = runs.mptl(dir, "sweep s.lua --out o --slurm", "PATH=/usr/bin:/bin")
     if os.execute "command -v sbatch >/dev/null" then return end
     assert.same({ "mptl: sbatch o/sweep.sbatch: there is no sbatch here; a cluster's login node has it\n", 1 }, { err, code })

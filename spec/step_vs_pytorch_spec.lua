@@ -4,7 +4,7 @@ local process = require "support.process"
 
 local root = os.getenv "MPTL_ROOT"
 
--- Prints what it was told and fails where one of its arguments is --channels-last.
+-- Prints its arguments and fails if one of them is --channels-last.
 local peer = process.file("python", [[#!/bin/sh
 echo "peer $*" >> "$SEEN"
 case "$*" in *--channels-last*) echo "something before" >&2; echo "RuntimeError: no such layout" >&2; exit 3 ;; esac
@@ -15,7 +15,7 @@ echo '{"ms_median": 4, "ms_min": 3, "peak_bytes": 1000000}'
 ]])
 os.execute(("chmod +x '%s' '%s'"):format(peer, mptl))
 
--- Output, errors, exit status and what the peer was told.
+-- Output, errors, exit status and the peer's arguments.
 local function compare(arguments, ours)
   local seen, errors = process.file("seen", ""), process.file("errors", "")
   local pipe = assert(io.popen(("SEEN='%s' PYTHON='%s' MPTL_BIN='%s' lua5.4 '%s/bench/step_vs_pytorch' %s 2>'%s'"):format(
@@ -30,7 +30,7 @@ local function compare(arguments, ours)
 end
 
 describe("bench/step_vs_pytorch", function()
-  it("goes on after a failure, names it, and fails", function()
+  it("continues after a failure, names it, and fails", function()
     local output, errors, code, seen = compare "--rounds 2 --json"
     local result = json.decode(output)
     assert.equal(1, code)
@@ -42,7 +42,7 @@ describe("bench/step_vs_pytorch", function()
     assert.equal(2, select(2, seen:gsub("%-%-steps 5 %-%-json\n", "")))
   end)
 
-  it("tells what PyTorch takes where mptl fails", function()
+  it("reports PyTorch's time when mptl fails", function()
     local output, _, code = compare("--rounds 1", "/nowhere/mptl")
     assert.equal(1, code)
     assert.matches("mptl +failed: .*/nowhere/mptl.*not found", output)
@@ -64,7 +64,7 @@ describe("bench/step_vs_pytorch", function()
     assert.matches("resident in PyTorch", compare "--rounds 1 --device cuda --data resident", 1, true)
   end)
 
-  it("refuses a way that is none, or not the CPU's", function()
+  it("refuses an unknown way of running, and one that the CPU does not have", function()
     local _, errors, code = compare "--variants eager,jit"
     assert.is_true(code ~= 0)
     assert.matches('--variants: "jit", accepted are eager, graph and compile', errors, 1, true)

@@ -3,12 +3,12 @@ local configuration = require "mptl.configuration"
 local script = require "mptl.script"
 local storage = require "support.storage"
 
-require("mptl.core").set_threads(1) -- such small tensors take many times as long on threads that have to share a processor
+require("mptl.core").set_threads(1) -- such small tensors take much longer on threads that share a processor
 
 describe("packed storage gives the bits of emulated storage", function()
   for _, model in ipairs(script.models()) do
     for _, policy in ipairs { "fp32", "operator", "demotion", "uniform_low" } do
-      local steps = model:find "imagenet" and 5 or 20 -- these have no operator that the others have not
+      local steps = model:find "imagenet" and 5 or 20 -- these have no operator that the others do not have
       it(("after %d steps of %s under %s"):format(steps, model, policy), function()
         local fields = script.load(model)
         fields.input, fields.classes = { 3, 32, 32 }, 10 -- the ImageNet networks', too

@@ -19,7 +19,7 @@ describe("packed storage gives the bits of emulated storage", function()
       end)
     end
 
-    it("in formats of 4 to 32 bits, with stochastic rounding, and promotions that move everything: " .. network, function()
+    it("in formats of 4 to 32 bits, with stochastic rounding, and promotions that change all sizes: " .. network, function()
       local formats = { "FP(2,1,1)", "fp8_e5m2", "fp16", "bf16", "FP(8,12,0)", "FP(4,3,120)", "fp32", "FP(4,3,4)" }
       local function plan()
         local p = precision.plan(precision.demotion { ratio = 1, threshold = 1e-3 }, graph, 6)
@@ -42,7 +42,7 @@ describe("packed storage gives the bits of emulated storage", function()
 end)
 
 describe("memory", function()
-  -- What a step takes, as planned and as counted: bytes above those before.
+  -- The memory of a step, as planned and as counted: bytes in addition to those before.
   local function measure(policy, kind, batch)
     local cfg = script.configure("resnet18_cifar", { width = 0.25, batch = batch, policy = policy, dataset = "synthetic" })
     local graph = script.record(cfg)
@@ -69,13 +69,13 @@ describe("memory", function()
     end
   end
 
-  it("that is kept from forward to backward takes the formats' bits", function()
+  it("that is kept from forward to backward has the formats' size", function()
     local fp32, low = measure("fp32", "packed", 32), measure("uniform_low", "packed", 32)
     assert.is_true(low.saved < 0.26 * fp32.saved)
     assert.equal(fp32.saved, (measure("uniform_low", "emulated", 32)).saved)
   end)
 
-  it("of an output is that of its operator's input, where nothing else reads that", function()
+  it("of an operator's input is reused for its output, if nothing else reads the input", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 1, 8, 8 } }, { out = 4, kernel = 1 })
     x = g:add("avgpool", "pool", { g:add("relu", "relu", { x }) }, { kernel = 8, stride = 8 })

@@ -1,4 +1,4 @@
--- Sweeps: what a file stands for, and running it through the program, with interruptions.
+-- Sweeps: what a file describes, and running it by the program, with interruptions.
 local core = require "mptl.core"
 local json = require "mptl.json"
 local process = require "support.process"
@@ -35,7 +35,7 @@ describe("a sweep file", function()
     }, expand '{ common = { script = "net", epochs = 2 }, runs = { { policy = "fp32" }, { policy = "demotion", ratio = 0.5 } } }')
   end)
 
-  it("stands for every combination of its lists", function()
+  it("describes every combination of its lists", function()
     assert.same({
       "a-width0.5-demotion-ratio0.3", "a-width0.5-demotion-ratio0.6", "a-width1-demotion-ratio0.3", "a-width1-demotion-ratio0.6",
       "b-width0.5-demotion-ratio0.3", "b-width0.5-demotion-ratio0.6", "b-width1-demotion-ratio0.3", "b-width1-demotion-ratio0.6",
@@ -57,7 +57,7 @@ describe("a sweep file", function()
       expand '{ common = { script = "net" }, runs = { { policy = "demotion", threshold = false } } }')
   end)
 
-  it("gives way to the command line, but for what it varies", function()
+  it("is overridden by the command line, except in what it varies", function()
     local text = '{ common = { script = "net", epochs = 9 }, runs = { { policy = { "fp32", "amp" } } } }'
     assert.same({ "net-fp32: --epochs 1 --policy fp32 --threads 2", "net-amp: --epochs 1 --policy amp --threads 2" },
       expand(text, { epochs = 1, threads = 2 }))
@@ -132,7 +132,7 @@ return {
     return runs.slurp(dir .. "/code"):match "%d+"
   end
 
-  it("trains every run, as mptl train would, and none twice", function()
+  it("trains every run once, as mptl train would", function()
     assert.same({ "tiny-fp32 new 0", "tiny-demotion-ratio0.3 new 0", "tiny-demotion-ratio1 new 0" }, states())
     local code, out, err = runs.mptl(dir, "sweep s.lua --out o --jobs 2")
     assert.equal("", err)
@@ -161,7 +161,7 @@ return {
     assert.equal("script dataset width batch epochs lr seed policy ratio storage threads", table.concat(names, " "))
   end)
 
-  it("goes on where it was interrupted: the same bits", function()
+  it("continues after an interruption bit for bit", function()
     -- KILL works on the script's own policy
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", seed = { 1, 2 } } } }')
     local code, out = runs.mptl(dir, "sweep s.lua --out o --jobs 1", "KILL=4")
@@ -175,7 +175,7 @@ return {
     assert.is_true(runs.same_files(dir .. "/alone/last.safetensors", dir .. "/o/tiny-seed2/last.safetensors"))
   end)
 
-  it("tells how far a run is from its checkpoint, whatever became of the lines", function()
+  it("reports a run's progress from its checkpoint, even if lines are missing", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", seed = 1 } } }')
     local run = dir .. "/o/tiny-seed1"
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
@@ -215,7 +215,7 @@ return {
     assert.matches("interrupted at epoch", runs.slurp(dir .. "/o/tiny-fp32/run.log"))
   end)
 
-  it("stops its runs though they get the signal, too", function() -- as scancel does it
+  it("stops its runs when they get the signal, too", function() -- as scancel does it
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background("sweep s.lua --out o >out.txt 2>err.txt")
     process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
@@ -226,7 +226,7 @@ return {
     assert.matches("interrupted at epoch", runs.slurp(dir .. "/o/tiny-fp32/run.log"))
   end)
 
-  it("counts a run as trained elsewhere, not as finished, that a sweep left behind that was killed", function()
+  it("counts a run that a killed sweep left as trained elsewhere, not as finished", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background("sweep s.lua --out o >out.txt 2>err.txt")
     process.wait_for(dir .. "/o/tiny-fp32/last.safetensors")
@@ -248,7 +248,7 @@ return {
     assert.matches(" begun ", states()[1])
   end)
 
-  it("takes a run for done when its last checkpoint is written, not before", function()
+  it("counts a run as done when its last checkpoint is written, not before", function()
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", policy = "fp32" } } }')
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
     assert.same({ "tiny-fp32 done 2" }, states())
@@ -267,12 +267,12 @@ return {
     assert.same({ "tiny-fp32 done 2" }, states()) -- removed to save room
   end)
 
-  it("notices how its runs end where children are not waited for", function()
+  it("notices how its runs end if it was started with SIGCHLD ignored", function()
     local code, out = runs.mptl(dir, "sweep s.lua --out o --only ratio1 --epochs 1", "trap '' CHLD; timeout 60")
     assert.same({ 0, "1 of 1 runs finished" }, { code, out:match "1 of 1 runs finished" })
   end)
 
-  it("shares the work with another sweep that is started together with it", function()
+  it("divides the work with another sweep that starts at the same time", function()
     for trial = 1, 3 do
       local out = "o" .. trial
       background(("sweep s.lua --out %s --jobs 1 >other.txt 2>others_err.txt"):format(out))
@@ -291,7 +291,7 @@ return {
     end
   end)
 
-  it("leaves a run alone that another process trains", function()
+  it("does not touch a run that another process trains", function()
     local train = "train tiny.lua --policy fp32 --epochs 100000 --threads 1 --out o/tiny-fp32"
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 100000 }, runs = { { script = "tiny", policy = "fp32" } } }')
     background(train .. " --quiet 2>/dev/null")
@@ -305,7 +305,7 @@ return {
     assert.equal("mptl train: --out o/tiny-fp32: another process trains into it\n", twice)
   end)
 
-  it("tells what failed, goes on with the others, and tries it again only when told to", function()
+  it("reports what failed, continues with the others, and tries again only when asked to", function()
     runs.spill(dir .. "/tiny.lua", (runs.script:gsub("model = function%(cfg%)",
       'model = function(cfg) if cfg.policy == "fp32" and not io.open "well" and cfg.out then error("no luck", 0) end')))
     local code, out = runs.mptl(dir, "sweep s.lua --out o --jobs 2")
@@ -319,7 +319,7 @@ return {
     assert.equal("tiny-fp32 done 2", states()[1])
   end)
 
-  it("passes over damaged lines of metrics", function()
+  it("ignores damaged lines of metrics", function()
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32")))
     local metrics = runs.slurp(dir .. "/o/tiny-fp32/metrics.jsonl")
     runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", metrics .. '{"epoch":3}\n[1]\n{"epoch":4,"test_acc":"x"}\n')
@@ -333,7 +333,7 @@ return {
     assert.equal("mptl sweep: o/tiny-fp32: was begun with other settings: lr is 0.5, was 0.1; another --out begins anew\n", err)
   end)
 
-  it("goes on with runs where the settings that differ do not change results", function()
+  it("continues runs if the settings that differ do not change results", function()
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32 --on-nan stop")))
     local code, out = runs.mptl(dir, "sweep s.lua --out o --only fp32 --on-nan continue --list")
     assert.equal(0, code)
@@ -354,7 +354,7 @@ return {
     runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", '{"epoch":1}\n{"test_acc":"high"}\n')
     local out
     code, out, err = runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")
-    local from = core.time() -- a line without an end is passed over, however long
+    local from = core.time() -- a line without an end is ignored, however long
     runs.spill(dir .. "/o/tiny-fp32/metrics.jsonl", ("x"):rep(1 << 20))
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o --only fp32 --list")))
     assert.is_true(core.time() - from < 20)
@@ -362,7 +362,7 @@ return {
     assert.matches("begun +tiny%-fp32", out)
   end)
 
-  it("says what it does not know", function()
+  it("names unknown fields and values", function()
     for arguments, said in pairs {
       ["sweep none.lua"] = "mptl sweep: sweep none.lua: no such file\n",
       ["sweep s.lua --only x"] = "mptl sweep: --only x: no run of s.lua has a name with that in it\n",

@@ -44,7 +44,7 @@ describe("system", function()
   end
 
   describe("an appender", function()
-    it("adds to a file, which it makes", function()
+    it("appends to a file, which it creates", function()
       for _, text in ipairs { "one\n", "two\n" } do
         local appender = core.appender(path)
         appender:append(text)
@@ -56,7 +56,7 @@ describe("system", function()
       assert.equal("one\none\ntwo\ntwo\n", slurp(path))
     end)
 
-    it("keeps nothing back", function()
+    it("does not buffer", function()
       local appender = core.appender(path)
       appender:append "x"
       assert.equal("x", slurp(path))
@@ -71,10 +71,10 @@ describe("system", function()
       assert.has_error(function() full:append "x" end, "appender: already closed")
     end)
 
-    it("leaves no part of what could not be added", function()
+    it("leaves no part of text that could not be appended", function()
       local how, code, said = child("ulimit -f 1;", ([[
         local core = require "mptl.core"
-        core.catch_interrupt() -- the limit is an error then
+        core.catch_interrupt() -- then exceeding the limit is an error
         local appender = core.appender %q
         appender:append(("x"):rep(300))
         local ok, message = pcall(appender.append, appender, ("y"):rep(1000))
@@ -87,7 +87,7 @@ describe("system", function()
   end)
 
   describe("rename", function()
-    it("renames files and folders, and names what it cannot", function()
+    it("renames files and folders, and names the file after a failure", function()
       core.write_file(path, { "x" })
       core.rename(path, dir .. "/other")
       assert.equal("x", slurp(dir .. "/other"))
@@ -99,7 +99,7 @@ describe("system", function()
   end)
 
   describe("sync_folder", function()
-    it("names a folder that is not there", function()
+    it("names a folder that does not exist", function()
       core.sync_folder(dir)
       assert.has_error(function() core.sync_folder(dir .. "/none") end,
         "cannot write " .. dir .. "/none: No such file or directory")
@@ -118,7 +118,7 @@ describe("system", function()
       assert.equal("", slurp(path))
     end)
 
-    it("replaces what was there", function()
+    it("replaces an existing file", function()
       core.write_file(path, { "a longer text" })
       core.write_file(path, { "new" })
       assert.equal("new", slurp(path))
@@ -131,7 +131,7 @@ describe("system", function()
       assert.same({}, names())
     end)
 
-    it("follows no link, and opens nothing that is there already", function()
+    it("follows no link, and opens no existing file", function()
       files.write(dir .. "/other", "precious")
       assert(lfs.link(dir .. "/other", path .. ".tmp", true))
       assert(lfs.link(dir .. "/other", path, true))
@@ -141,7 +141,7 @@ describe("system", function()
       assert.equal("file", lfs.symlinkattributes(path, "mode"))
     end)
 
-    it("lets several processes write a file at a time", function()
+    it("lets several processes write a file at the same time", function()
       local writer = ([[
         local core = require "mptl.core"
         for i = 1, 100 do core.write_file(%q, { ("x"):rep(20000) }) end
@@ -161,7 +161,7 @@ describe("system", function()
       assert.is_nil(lfs.attributes(path))
     end)
 
-    it("keeps the old file when the new one has no room", function()
+    it("keeps the old file when the disk has no room for the new one", function()
       core.write_file(path, { "old" })
       -- 8 blocks of 1024 bytes (dash: 512) are less than the 100000 to be written
       local how, code, said = child("ulimit -f 8;", ([[
@@ -190,7 +190,7 @@ describe("system", function()
         path .. ": ends at byte 5, 10 are needed")
     end)
 
-    it("wants an open file", function()
+    it("needs an open file", function()
       core.write_file(path, { "12345" })
       local file = assert(core.open(path))
       file:close()
@@ -201,7 +201,7 @@ describe("system", function()
 
   describe("interrupts", function()
     -- io.popen's sh has the child's pid as its parent when it is exec'ed from Lua: kill $PPID signals the Lua process
-    it("set a flag, and nothing else happens", function()
+    it("set a flag and do nothing else", function()
       local how, code, said = child("", [[
         local core = require "mptl.core"
         core.catch_interrupt()
@@ -223,19 +223,19 @@ describe("system", function()
       return code % 128
     end
 
-    it("end the process the second time, each kind on its own", function()
+    it("end the process the second time, where each signal is counted separately", function()
       assert.is_true(after "INT INT" <= 2) -- 1 in the program lua, where SIGINT was an error before
       assert.equal(15, after "TERM TERM")
       assert.equal(7, after "TERM INT")
     end)
 
-    it("are those of a terminal that is closed, too, as often as they come, but not under nohup", function()
+    it("include closing a terminal, however often the signal comes, but not under nohup", function()
       assert.equal(7, after "HUP")
       assert.equal(7, after "HUP HUP TERM HUP")
       assert.equal(0, after("HUP HUP", "trap '' HUP;"))
     end)
 
-    it("do what they did before when they are no longer caught", function()
+    it("do what they did before, after catching ends", function()
       local function released(signal, before)
         local _, code = child(before or "", ([[
           local core = require "mptl.core"
@@ -252,13 +252,13 @@ describe("system", function()
     end)
   end)
 
-  it("has a clock that goes forward", function()
+  it("has a clock that never goes back", function()
     local a = core.time()
     local b = core.time()
     assert.is_true(b >= a and b - a < 60)
   end)
 
-  it("knows a terminal from a file", function()
+  it("distinguishes a terminal from a file", function()
     local _, _, said = child("", [[
       local core = require "mptl.core"
       io.write(tostring(core.isatty(1)), " ", core.terminal_width(1))

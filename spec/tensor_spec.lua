@@ -9,7 +9,7 @@ describe("tensor", function()
     assert.equal(0.5, t:get(4))
   end)
 
-  it("goes through raw bytes unchanged", function()
+  it("is unchanged by writing and reading raw bytes", function()
     local t = core.tensor({ 3 }, { 1, -0.0, 2 ^ -149 })
     assert.same(t:totable(), core.tensor({ 3 }):fromstring(t:tostring()):totable())
   end)

@@ -35,18 +35,18 @@ describe("mptl train", function()
       assert.equal(0, (runs.mptl(dir, "train pixel.lua --out well --batch 19 --epochs 1 --quiet")))
     end)
 
-    it("to go on without the data set, and says where to get it", function()
+    it("to continue without the data set, and says where to get it", function()
       local err = fails(2, "train tiny.lua --out x --dataset cifar10 --data .")
       assert.matches("dataset cifar10: not found: looked in %. .*https://www.cs.toronto.edu.*%-%-dataset synthetic", err)
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)
 
-    it("a device that is not there", function()
+    it("a device that does not exist", function()
       assert.equal("mptl train: --device cuda:1: switched off by MPTL_CUDA_PLUGIN=none\n",
         fails(2, "train tiny.lua --out x --device cuda:1"))
     end)
 
-    it("a schedule that fails in a late epoch, before the first one", function()
+    it("a schedule that fails in a later epoch, before the first one", function()
       runs.spill(dir .. "/late.lua", (runs.script:gsub('dataset = "synthetic"',
         'schedule = function(epoch) return epoch < 3 and 0.1 or -1 end, %0')))
       assert.equal("mptl: schedule: the function gave -1 for epoch 3, must be a number of at least 0\n",
@@ -54,18 +54,18 @@ describe("mptl train", function()
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)
 
-    it("settings that are none", function()
+    it("invalid settings", function()
       runs.spill(dir .. "/wrong.lua", (runs.script:gsub('dataset = "synthetic"', "optimizer = { lr = 1 }, %0")))
       assert.equal("mptl: wrong.lua: optimizer: table, must be made by mptl.optim.adamw, mptl.optim.sgd\n", fails(1, "train wrong.lua --out x"))
     end)
 
-    it("an output directory that cannot be made", function()
+    it("an output directory that cannot be created", function()
       runs.spill(dir .. "/file", "")
       assert.matches("cannot make the directory file/x: Not a directory", fails(1, "train tiny.lua --out file/x"))
     end)
   end)
 
-  it("tells the line of a hook that raises, and keeps the last checkpoint", function()
+  it("names the line of a hook that raises an error, and keeps the last checkpoint", function()
     runs.spill(dir .. "/hook.lua", (runs.script:gsub('if steps == tonumber', 'if steps == 5 then error "my mistake" end\n%0')))
     assert.matches("^mptl: hook.lua:%d+: my mistake\n$", fails(1, "train hook.lua --out hook --quiet"))
     assert.equal(1, #runs.metrics(dir .. "/hook"))
@@ -106,7 +106,7 @@ describe("mptl train", function()
       assert.is_false(runs.exists(dir .. "/nan1/last.safetensors"))
     end)
 
-    it("goes on while loss scaling keeps the parameters finite, and says so once an epoch", function()
+    it("continues while loss scaling keeps the parameters finite, and says so once an epoch", function()
       local code, _, err = runs.mptl(dir, "train huge.lua --quiet --out nan2")
       assert.equal(0, code)
       local said = {}
@@ -120,7 +120,7 @@ describe("mptl train", function()
       assert.same({ 15, 13 }, { list[1].loss_scale_log2_min, list[2].loss_scale_log2_min })
     end)
 
-    it("stops or goes on as told", function()
+    it("stops or continues as the option says", function()
       fails(1, "train huge.lua --quiet --out nan3 --on-nan stop")
       assert.equal(0, (runs.mptl(dir, "train huge.lua --quiet --out nan4 --policy fp32 --on-nan continue")))
       assert.equal(2, #runs.metrics(dir .. "/nan4"))
@@ -156,7 +156,7 @@ describe("mptl train", function()
     local what = "none of its 10 steps was applied, the gradients were not finite; the loss scale is 2^12, and does not fall any "
       .. "more; most overflows: dv of nll_loss (FP(4,3,8), 100 %); "
 
-    it("stops, names the tensors, and keeps a checkpoint from which it goes on", function()
+    it("stops, names the tensors, and keeps a checkpoint from which it can continue", function()
       assert.equal("mptl: epoch 1: " .. what .. "stopped, over1/last.safetensors is of this epoch; "
         .. "--on-skipped continue goes on\n", fails(1, "train over.lua --quiet --out over1"))
       assert.equal(1, #runs.metrics(dir .. "/over1"))
@@ -167,13 +167,13 @@ describe("mptl train", function()
       assert.equal(2, #runs.metrics(dir .. "/over1"))
     end)
 
-    it("goes on when told to, and says so", function()
+    it("continues when asked to, and says so", function()
       local code, _, err = runs.mptl(dir, "train over.lua --quiet --out over2 --on-skipped continue")
       assert.same({ 0, "mptl: epoch 1: " .. what .. "going on\nmptl: epoch 2: " .. what .. "going on\n" }, { code, err })
       assert.matches("epoch 2: none of its 10 steps was applied", runs.slurp(dir .. "/over2/run.log"))
     end)
 
-    it("does not count an epoch of which one step was", function()
+    it("does not count an epoch of which one step was applied", function()
       assert.equal(0, (runs.mptl(dir, "train tiny.lua --quiet --out some --epochs 1")))
       assert.is_true(runs.metrics(dir .. "/some")[1].skipped_steps > 0)
     end)
@@ -216,7 +216,7 @@ describe("mptl eval", function()
       .. "the network's is 8x3x4x4\n", err)
   end)
 
-  it("names a file that is missing or none of its kind", function()
+  it("names a file that is missing or not a checkpoint", function()
     local code, _, err = runs.mptl(dir, "eval tiny.lua none.safetensors")
     assert.equal(2, code)
     assert.equal("mptl eval: checkpoint none.safetensors: no such file\n", err)

@@ -1,4 +1,4 @@
--- What a run shows while it runs, and the TensorBoard events it leaves.
+-- What a run prints, and the TensorBoard events that it writes.
 local core = require "mptl.core"
 local events = require "support.events"
 local files = require "data_files"
@@ -70,7 +70,7 @@ describe("tensorboard", function()
       writer:close()
     end)
 
-    it("keeps what it is told to, and changes nothing where that is all", function()
+    it("keeps the events up to a step, and does not write the file when these are all", function()
       local inode = lfs.attributes(path, "ino")
       local whole = { "step 100", "more 100", "epoch 1", "step 200", "more 200", "step 300", "more 300", "epoch 2" }
       assert.same(whole, points(epochs_to(2)))
@@ -81,7 +81,7 @@ describe("tensorboard", function()
       assert.same(whole, points(epochs_to(0)))
     end)
 
-    it("removes a file that is left with nothing, and leaves files of others alone", function()
+    it("removes a file without events, and does not touch files of other programs", function()
       runs.spill(dir .. "/events.out.tfevents.1.host.2", "not ours")
       assert.same({}, points(function() return false end))
       local names = {}
@@ -89,7 +89,7 @@ describe("tensorboard", function()
       assert.same({ "events.out.tfevents.1.host.2" }, names)
     end)
 
-    it("drops a record cut short or damaged, and what follows it", function()
+    it("drops an incomplete or damaged event, and what follows it", function()
       local text = runs.slurp(path)
       local all = function() return true end
       for _, damaged in ipairs { text:sub(1, -2), text:sub(1, -30) .. ("\0"):rep(29), text .. "\0\0\0" } do
@@ -124,13 +124,13 @@ describe("progress", function()
       display(103):text(state))
   end)
 
-  it("leaves the bar out, and cuts the end, where there is no room", function()
+  it("leaves out the bar, and cuts off the end, when there is no room", function()
     local text = display(60):text(state)
     assert.equal("epoch 3/15  50/200  loss 1.2500  acc 45.68%  1234 img/s  ET", text)
     assert.equal(59, #text)
   end)
 
-  it("takes the bar away before a line", function()
+  it("removes the bar before a line", function()
     local d, out = display(60)
     d:step(state)
     d:line("done %d", 1)
@@ -144,7 +144,7 @@ describe("progress", function()
     assert.is_true(n < 10)
   end)
 
-  it("tells an epoch in a line", function()
+  it("prints an epoch in a line", function()
     local d, out = display(60)
     d:epoch {
       epoch = 3, lr = 0.1, train_loss = 1.5, train_acc = 50, test_loss = 1.25, test_acc = 55.5, test_acc_fp32 = 56,

@@ -13,14 +13,14 @@ describe("mptl train", function()
 
     setup(function() code, out = runs.mptl(dir, "train tiny.lua --out a --steps-every 2") end)
 
-    it("ends well and says a line an epoch", function()
+    it("succeeds and prints a line for each epoch", function()
       assert.equal(0, code)
       assert.matches("run directory a\n", out)
       assert.matches("\nepoch 3/3  lr 0.025  train %d+%.%d+ %d+%.%d+%%  test %d", out)
       assert.is_nil(out:find("\27", 1, true)) -- no bar where there is no terminal
     end)
 
-    it("writes a line an epoch to metrics.jsonl, with these fields in this order", function()
+    it("writes a line for each epoch to metrics.jsonl, with these fields in this order", function()
       local fields = {}
       for field in runs.slurp(dir .. "/a/metrics.jsonl"):match "[^\n]+":gmatch '"([%w_]+)":' do fields[#fields + 1] = field end
       assert.same({
@@ -29,7 +29,7 @@ describe("mptl train", function()
       }, fields)
     end)
 
-    it("measures what it says", function()
+    it("has the right metrics", function()
       local list = runs.metrics(dir .. "/a")
       assert.equal(3, #list)
       for i, m in ipairs(list) do
@@ -65,13 +65,13 @@ describe("mptl train", function()
       assert.equal(runs.metrics(dir .. "/a")[3].promotions, n)
     end)
 
-    it("writes every N-th step when asked", function()
+    it("writes every N-th step when asked to", function()
       local steps = {}
       for line in runs.slurp(dir .. "/a/steps.jsonl"):gmatch "[^\n]+" do steps[#steps + 1] = json.decode(line).step end
       assert.same({ 2, 4, 6, 8 }, steps)
     end)
 
-    it("can be evaluated: the same accuracies again", function()
+    it("can be evaluated, with the same accuracies", function()
       local c, text = runs.mptl(dir, "eval tiny.lua a/last.safetensors --json")
       local result, last = json.decode(text), runs.metrics(dir .. "/a")[3]
       assert.equal(0, c)
@@ -82,7 +82,7 @@ describe("mptl train", function()
       assert.equal(last.ratio_lo, result.ratio_lo)
     end)
 
-    it("is the same again from the same seed, and another from another", function()
+    it("is the same for the same seed, and different for another", function()
       runs.mptl(dir, "train tiny.lua --out again --quiet")
       assert.same(runs.reproducible(dir .. "/a"), runs.reproducible(dir .. "/again"))
       assert.is_true(runs.same_files(dir .. "/a/last.safetensors", dir .. "/again/last.safetensors"))
@@ -115,7 +115,7 @@ describe("mptl train", function()
     end
   end)
 
-  it("tells a command to go on with that works as it stands", function()
+  it("prints a command that continues the run", function()
     local arguments = "train tiny.lua --lr 0.07 --width 2 --seed 5 --steps-every 2 --quiet --epochs 2"
     for _, name in ipairs { [[it's "a" $(name)]], "--odd" } do
       local quoted = "--out='" .. name:gsub("'", "'\\''") .. "'"
@@ -126,7 +126,7 @@ describe("mptl train", function()
       assert.equal("", runs.slurp(dir .. "/pasted.txt"))
       assert.equal(2, #runs.metrics(dir .. "/" .. name))
     end
-    -- where the directory was chosen by the program
+    -- when the program chose the directory
     local _, _, err = runs.mptl(dir, "train tiny.lua --epochs 2 --batch 8 --quiet", "MPTL_PROGRAM=./mptl KILL=4")
     assert.matches("go on with: %./mptl train tiny.lua %-%-batch 8 %-%-epochs 2 %-%-quiet %-%-out runs/%S+ %-%-resume\n$", err)
     runs.remove(dir .. "/runs")
@@ -143,7 +143,7 @@ describe("mptl train", function()
   end)
 
   describe("--resume", function()
-    it("drops the lines after the checkpoint, and a line cut short", function()
+    it("drops the lines after the checkpoint, and an incomplete line", function()
       runs.mptl(dir, "train tiny.lua --out cut --quiet", "KILL=4")
       local text = runs.slurp(dir .. "/cut/metrics.jsonl")
       runs.spill(dir .. "/cut/metrics.jsonl", text .. text:gsub('"epoch":1', '"epoch":2') .. '{"epoch":3,"lr')
@@ -163,10 +163,10 @@ describe("mptl train", function()
       assert.same(runs.reproducible(dir .. "/a"), runs.reproducible(dir .. "/runs/" .. names:sub(1, -2)))
     end)
 
-    describe("misses what the checkpoint counts on", function()
+    describe("finds files that lack lines before the checkpoint", function()
       local options = "train tiny.lua --quiet --steps-every 1 --tensors-every 2 --gradient-error 1 --out "
 
-      -- Trains 7 of 9 steps, changes a file, goes on; returns the errors.
+      -- Trains 7 of 9 steps, changes a file, continues; returns the errors.
       local function go_on(out, file, change)
         assert.equal(130, (runs.mptl(dir, options .. out, "KILL=7")))
         local path = ("%s/%s/%s"):format(dir, out, file)
@@ -182,7 +182,7 @@ describe("mptl train", function()
         return function(text) return text:gsub(pattern, "") end
       end
 
-      it("says what, and goes on", function()
+      it("and says what is missing, and continues", function()
         local changes = select(2, runs.slurp(dir .. "/a/changes.jsonl"):gsub("\n", ""))
         assert.is_true(changes > 1)
         for file, case in pairs {
@@ -202,7 +202,7 @@ describe("mptl train", function()
         end
       end)
 
-      it("nothing where nothing is missing, or more is there", function()
+      it("and says nothing when no line is missing", function()
         assert.equal("", go_on("more", "metrics.jsonl", function(text) return text .. '{"epoch":3}\n' end))
       end)
     end)
@@ -214,7 +214,7 @@ describe("mptl train", function()
         .. "batch is 8, was 16; epochs is 5, was 3\n", err)
     end)
 
-    it("of a finished run changes nothing", function()
+    it("does not change a finished run", function()
       local before = runs.slurp(dir .. "/a/metrics.jsonl")
       assert.equal(0, (runs.mptl(dir, "train tiny.lua --resume --out a --quiet")))
       assert.equal(before, runs.slurp(dir .. "/a/metrics.jsonl"))

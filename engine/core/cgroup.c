@@ -1,11 +1,13 @@
-/* Which group this process is in comes from /proc/self/cgroup, where groups are mounted from /proc/self/mountinfo. */
+/* /proc/self/cgroup says which group this process is in, /proc/self/mountinfo where groups are
+ * mounted. */
 #include "core/cgroup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A line of a file, in pieces between separators, which become ends of text; those beyond the last wanted one stay in it. */
+/* Splits a line at separators into at most `most` pieces, in place; the last piece keeps the
+ * separators that are left. Returns the number of pieces. */
 static int split(char *line, char separator, char **pieces, int most) {
   int n = 0;
   for (char *p = line; p != NULL && n < most; n++) {
@@ -16,7 +18,7 @@ static int split(char *line, char separator, char **pieces, int most) {
   return n;
 }
 
-/* Whether a word is in a list with commas. */
+/* Whether a word is in a list that is separated by commas. */
 static bool has_word(const char *list, const char *word) {
   size_t n = strlen(word);
   for (const char *p = list; (p = strstr(p, word)) != NULL; p += n)
@@ -24,7 +26,7 @@ static bool has_word(const char *list, const char *word) {
   return false;
 }
 
-/* mountinfo writes space, tab, newline and backslash as \ooo. */
+/* Decodes, in place, \ooo: as such, mountinfo writes space, tab, newline and backslash. */
 static void unescape(char *text) {
   char *to = text;
   for (const char *p = text; *p != '\0'; p++) {
@@ -41,7 +43,7 @@ static FILE *open_proc(const char *root, const char *name) {
   return fopen(path, "r");
 }
 
-/* The group's path in its hierarchy; false when this process is in none. */
+/* Finds the path of this process's group in its hierarchy; false when it is in none. */
 static bool find_group(const char *root, const char *controller, bool version2, char path[MPTL_PATH_BYTES]) {
   char *line = NULL, *pieces[3];
   size_t size = 0;
@@ -58,7 +60,8 @@ static bool find_group(const char *root, const char *controller, bool version2, 
   return found;
 }
 
-/* Where the hierarchy is mounted, and which of its paths that shows; false when it is not. */
+/* Finds where the hierarchy is mounted, `at`, and which of its paths is visible there, `shows`;
+ * false when it is not mounted. */
 static bool find_mount(const char *root, const char *controller, bool version2, char at[MPTL_PATH_BYTES],
                        char shows[MPTL_PATH_BYTES]) {
   char *line = NULL, *front[6], *back[3];
@@ -83,7 +86,8 @@ static bool find_mount(const char *root, const char *controller, bool version2, 
   return found;
 }
 
-/* What is below the mount point of a group's path: the path without what the mount shows, or nothing where it lies elsewhere. */
+/* A group's path relative to the mount point: the path without the part that the mount shows, or ""
+ * when the group is outside of that part. */
 static const char *below(const char *path, const char *shows) {
   size_t n = strlen(shows);
   if (strcmp(shows, "/") == 0) return path;
@@ -97,7 +101,8 @@ void mptl_cgroup_visit(const char *root, const char *controller, void (*visit)(v
     if (!find_group(root, controller, version == 2, path) || !find_mount(root, controller, version == 2, at, shows)) continue;
     size_t mount = (size_t)snprintf(folder, sizeof folder, "%s%s", root, at);
     snprintf(folder + mount, sizeof folder - mount, "%s", below(path, shows));
-    for (size_t n = strlen(folder); n > mount && folder[n - 1] == '/';) folder[--n] = '\0';
+    size_t n = strlen(folder);
+    while (n > mount && folder[n - 1] == '/') folder[--n] = '\0';
     while (true) {
       visit(context, folder, version == 2);
       if (strlen(folder) <= mount) break;

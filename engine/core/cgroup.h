@@ -1,4 +1,4 @@
-/* Control groups of Linux, versions 1 and 2: the folders whose limits hold for this process. */
+/* Control groups of Linux, versions 1 and 2: the folders whose limits apply to this process. */
 #ifndef MPTL_CORE_CGROUP_H
 #define MPTL_CORE_CGROUP_H
 
@@ -6,12 +6,13 @@
 
 enum { MPTL_PATH_BYTES = 4096 };
 
-/* Calls visit for the folders of a controller ("cpu", "memory"): this process's own group, then those around it. Where a container
- * shows only part of the tree, those that it shows. root stands in front of /proc and the mount points. */
+/* Calls visit for the folders of a controller ("cpu", "memory"): this process's own group, then the
+ * groups that contain it, as far as a container makes them visible. root is put before /proc and
+ * the mount points. */
 void mptl_cgroup_visit(const char *root, const char *controller, void (*visit)(void *context, const char *folder, bool version2),
                        void *context);
 
-/* The first line of FOLDER/NAME in text, without its end; false when there is none. */
+/* Reads the first line of FOLDER/NAME into text, without the newline; false when there is none. */
 bool mptl_cgroup_read(const char *folder, const char *name, char *text, int size);
 
 #endif

@@ -1,10 +1,10 @@
-/* Time that has passed. */
+/* A clock for measuring durations. */
 #ifndef MPTL_CORE_CLOCK_H
 #define MPTL_CORE_CLOCK_H
 
 #include <time.h>
 
-/* Seconds since some moment, never back. */
+/* Seconds since an arbitrary moment; never decreases. */
 static inline double mptl_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

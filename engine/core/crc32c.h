@@ -7,7 +7,8 @@
 
 #include "mptl/status.h"
 
-/* The checksum of what crc is the checksum of, followed by the bytes; crc is 0 for nothing. "123456789" has 0xe3069283. */
+/* Extends a checksum: crc is the checksum of what comes before the bytes, 0 if nothing does. The
+ * checksum of "123456789" is 0xe3069283. */
 MPTL_API uint32_t mptl_crc32c(uint32_t crc, const void *bytes, size_t size);
 
 #endif

@@ -25,8 +25,9 @@ static int write_all(int fd, const char *data, size_t size) {
   return 0;
 }
 
-/* Makes a new file beside path, under a name that no process on any machine has: where several write the same file, each has its own,
- * and one of them has the last word. Nothing that is there already is opened, links least of all. -1 with errno. */
+/* Makes a new file beside path, under a name that no other process uses, on any machine: processes
+ * that write the same path do not disturb each other, and the last rename wins. Never opens a file
+ * or link that exists. -1 with errno. */
 static int make_temporary(char temporary[PATH_MAX], const char *path) {
   for (int tries = 0;; tries++) {
     uint64_t number;
@@ -40,7 +41,7 @@ static int make_temporary(char temporary[PATH_MAX], const char *path) {
   }
 }
 
-/* 0, or -1 with errno: the file fd, which is closed, holds the chunks and is on the disk. */
+/* Writes the chunks to fd, syncs it to the disk and closes it. 0, or -1 with errno. */
 static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
   int status = 0;
   for (size_t i = 0; i < n && status == 0; i++) status = write_all(fd, chunks[i].data, chunks[i].size);
@@ -54,9 +55,9 @@ static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
 /* 0, or -1 with errno. */
 static int sync_folder(const char *path) {
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno == EACCES ? 0 : -1; /* names can be made in a folder that cannot be read */
+  if (fd < 0) return errno == EACCES ? 0 : -1; /* a folder may be writable without being readable */
   int status = fsync(fd), error = errno;
-  if (status != 0 && (error == EINVAL || error == ENOTSUP)) status = 0; /* a file system that has no such thing */
+  if (status != 0 && (error == EINVAL || error == ENOTSUP)) status = 0; /* this file system cannot sync folders */
   if (close(fd) != 0 && status == 0) return -1;
   errno = error;
   return status;
@@ -128,7 +129,7 @@ mptl_status mptl_appender_append(mptl_appender *a, const void *data, size_t size
     return MPTL_OK;
   }
   mptl_status status = write_failed(a->path);
-  if (ftruncate(a->fd, a->size) != 0) return status; /* whoever reads such a file leaves a part of a line or record out */
+  if (ftruncate(a->fd, a->size) != 0) return status; /* readers ignore an incomplete line at the end */
   return status;
 }
 
@@ -153,7 +154,7 @@ void mptl_appender_destroy(mptl_appender *a) {
 
 mptl_status mptl_file_open(int *fd, uint64_t *size, const char *path) {
   struct stat st;
-  *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* which is for pipes alone */
+  *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* so that opening a pipe does not wait */
   if (*fd < 0 || fstat(*fd, &st) != 0) {
     mptl_status status = mptl_fail(MPTL_EIO, "%s", strerror(errno));
     if (*fd >= 0) close(*fd);

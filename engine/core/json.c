@@ -30,7 +30,8 @@ mptl_status mptl_json_take(mptl_json *j, char c) {
 
 /* ---- Strings ---- */
 
-/* The four hexadecimal digits at j->at, taken; -1 when they are none. */
+/* Takes four hexadecimal digits and returns their value; -1 when the next four characters are
+ * not. */
 static int take_hex(mptl_json *j) {
   int value = 0;
   for (int i = 0; i < 4; i++, j->at++) {
@@ -54,7 +55,7 @@ static void put_utf8(mptl_json *j, uint32_t c) {
   j->out_at += (size_t)n;
 }
 
-/* What follows \u; halves of a pair have to come together. */
+/* Takes what follows \u. A surrogate is accepted only as part of a pair. */
 static mptl_status take_unicode(mptl_json *j) {
   int c = take_hex(j);
   if (c < 0) return mptl_json_fail(j, "four hexadecimal digits");
@@ -112,7 +113,7 @@ mptl_status mptl_json_number(mptl_json *j, uint64_t *number) {
   if (!is_digit(j)) return mptl_json_fail(j, "a whole number");
   *number = 0;
   for (; is_digit(j); j->at++) {
-    if (j->at > from && j->text[from] == '0') return mptl_json_fail(j, "a number without zeros in front");
+    if (j->at > from && j->text[from] == '0') return mptl_json_fail(j, "a number without leading zeros");
     if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, (uint64_t)(j->text[j->at] - '0'), number))
       return mptl_json_fail(j, "a number below 2^64");
   }
@@ -141,7 +142,7 @@ static mptl_status skip_number(mptl_json *j) {
     has(j, "+-");
     MPTL_TRY(skip_digits(j));
   }
-  char digits[512]; /* a number has to be finite as one of 64 bits; longer ones are let pass */
+  char digits[512]; /* a number must be finite in binary64; longer texts are not checked */
   size_t length = j->at - from;
   if (length >= sizeof digits) return MPTL_OK;
   memcpy(digits, j->text + from, length);
@@ -161,7 +162,8 @@ static bool takes_word(mptl_json *j, const char *word) {
 
 bool mptl_json_null(mptl_json *j) { return takes_word(j, "null"); }
 
-/* A value that holds no others, or the beginning of one that may: then *opened is what ends it, else 0. */
+/* Takes a number, string or word, or the beginning of an object or list; then *opened is the
+ * character that ends it, else 0. */
 static mptl_status skip_one(mptl_json *j, char *opened) {
   const char *bytes;
   size_t size;
@@ -194,7 +196,7 @@ mptl_status mptl_json_skip(mptl_json *j) {
       if (opened == '}') MPTL_TRY(skip_key(j));
       continue;
     }
-    while (depth > 0 && mptl_json_takes(j, ends[depth - 1])) depth--; /* each value ends those that it is the last one of */
+    while (depth > 0 && mptl_json_takes(j, ends[depth - 1])) depth--; /* objects and lists that end here */
     if (depth == 0) return MPTL_OK;
     MPTL_TRY(mptl_json_take(j, ','));
     if (ends[depth - 1] == '}') MPTL_TRY(skip_key(j));

@@ -1,4 +1,10 @@
-/* Inside readers of JSON (RFC 8259): steps through a text, to the letter and without recursion of its own. */
+/* Reading JSON (RFC 8259) strictly, without recursion: the caller takes one token or value at a
+ * time.
+ *
+ * Jansson does not replace it: that library refuses integers above 2^63-1 and zero bytes in names,
+ * accepts -0 as an integer and allows a fixed 2048 levels of nesting, and in each of these the
+ * reader of safetensors headers must do otherwise (spec/safetensors_spec.lua).
+ */
 #ifndef MPTL_CORE_JSON_H
 #define MPTL_CORE_JSON_H
 
@@ -11,11 +17,11 @@
 typedef struct mptl_json {
   const char *text;
   size_t size, at;
-  char *out; /* where decoded strings go, one behind the other; as large as the text */
+  char *out; /* decoded strings are written here, one after the other; as large as the text */
   size_t out_at;
 } mptl_json;
 
-/* The next character that is no space; 0 at the end. It is not taken. */
+/* Returns the next character that is not white space, without taking it; 0 at the end. */
 char mptl_json_peek(mptl_json *j);
 
 /* Takes c, or fails: "at byte N: expected X, found Y". */
@@ -24,10 +30,10 @@ mptl_status mptl_json_take(mptl_json *j, char c);
 /* Takes c if it comes next. */
 bool mptl_json_takes(mptl_json *j, char c);
 
-/* Takes a string, decoded: the text's own encoding has to be UTF-8, which mptl_utf8_is_valid tells. */
+/* Takes a string and decodes it. The text must be UTF-8: check it by mptl_utf8_is_valid. */
 mptl_status mptl_json_string(mptl_json *j, const char **bytes, size_t *size);
 
-/* Takes a whole number of 64 bits without a sign. */
+/* Takes an unsigned 64-bit integer. */
 mptl_status mptl_json_number(mptl_json *j, uint64_t *number);
 
 /* Takes "null" if it comes next. */
@@ -36,7 +42,7 @@ bool mptl_json_null(mptl_json *j);
 /* Takes any value, at most 128 levels deep. */
 mptl_status mptl_json_skip(mptl_json *j);
 
-/* An error at the place where the text stands. */
+/* Fails with "at byte N: expected X, found Y" for the current position. */
 mptl_status mptl_json_fail(const mptl_json *j, const char *expected);
 
 bool mptl_utf8_is_valid(const char *bytes, size_t size);

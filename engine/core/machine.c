@@ -1,4 +1,4 @@
-/* Processors and memory that the system leaves to this process. */
+/* Processors and memory that this process may use. */
 #include "mptl/machine.h"
 
 #include <omp.h>
@@ -14,7 +14,7 @@
 
 /* ---- Processors ---- */
 
-/* Processors in the affinity mask; 0 when it cannot be had. */
+/* Processors in the affinity mask; 0 when the system does not report it. */
 static int count_allowed(void) {
   for (int bits = 1024; bits <= 1 << 20; bits *= 2) { /* EINVAL: the machine has more */
     cpu_set_t *set = CPU_ALLOC(bits);
@@ -55,7 +55,7 @@ mptl_processors mptl_find_processors(const char *root) {
   return p;
 }
 
-/* OpenMP reads OMP_NUM_THREADS by itself; its own default looks at affinity alone. */
+/* OpenMP reads OMP_NUM_THREADS by itself; its own default considers affinity only. */
 int mptl_default_threads(const char *root) {
   const char *text = getenv("OMP_NUM_THREADS");
   bool asked = text != NULL && strtol(text, NULL, 10) > 0;
@@ -68,7 +68,7 @@ int mptl_default_threads(const char *root) {
 
 typedef struct memory_search {
   mptl_memory_limit limit;
-  uint64_t resident, swap; /* of the process; of the machine, as much as it may use */
+  uint64_t resident, swap; /* resident memory of the process; swap space of the machine */
 } memory_search;
 
 static void lower_memory(memory_search *s, uint64_t most, uint64_t taken, const char *limiter) {
@@ -78,12 +78,13 @@ static void lower_memory(memory_search *s, uint64_t most, uint64_t taken, const 
   snprintf(s->limit.limiter, sizeof s->limit.limiter, "%.511s", limiter);
 }
 
-/* A group's file with a number of bytes; false where there is none, or no limit in it. */
+/* Reads a number of bytes from a group's file; false when there is no such file, or no limit in
+ * it. */
 static bool read_bytes(const char *folder, const char *name, uint64_t *bytes) {
   char text[128], *end;
   if (!mptl_cgroup_read(folder, name, text, sizeof text)) return false;
   *bytes = strtoull(text, &end, 10);
-  return end != text && *bytes < (uint64_t)1 << 60; /* version 1 has no word for no limit, but a number beyond any machine */
+  return end != text && *bytes < (uint64_t)1 << 60; /* version 1 writes "no limit" as a huge number */
 }
 
 static void visit_memory(void *context, const char *folder, bool version2) {
@@ -101,7 +102,7 @@ static void visit_memory(void *context, const char *folder, bool version2) {
   lower_memory(s, most + swap, s->resident, file);
 }
 
-/* The number of kilobytes behind a name in meminfo; 0 when it is not there. */
+/* The bytes that /proc/meminfo gives for a name; 0 when it does not. */
 static uint64_t meminfo(const char *root, const char *name) {
   char path[MPTL_PATH_BYTES], line[256];
   unsigned long long kilobytes = 0;

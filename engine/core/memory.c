@@ -1,4 +1,4 @@
-/* Aligned and counted allocation. The size stands in a header in front of the block. */
+/* Aligned and counted allocation. A header before the memory that is handed out keeps its size. */
 #include "core/memory.h"
 
 #include <stdatomic.h>
@@ -10,7 +10,7 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 typedef struct header {
-  size_t bytes; /* whole block, header included */
+  size_t bytes; /* of the whole allocation, with the header */
   void *block;
 } header;
 

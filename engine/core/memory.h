@@ -7,19 +7,20 @@
 
 #include "mptl/status.h"
 
-/* bytes, up to a multiple of what memory is aligned to. */
+/* bytes, rounded up to a multiple of the alignment. */
 static inline size_t mptl_aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* bytes of memory, 64-byte aligned (2 MiB where that helps the page tables), uninitialised; NULL when it cannot be had. 0 bytes give
- * a pointer that may be freed. */
+/* Allocates uninitialised memory, aligned to 64 bytes (large blocks to 2 MiB, for huge pages); NULL
+ * when there is not enough. 0 bytes give a pointer that may be freed. */
 void *mptl_memory_alloc(size_t bytes);
 void mptl_memory_free(void *p); /* NULL is allowed */
 
-/* Makes room for one more element in a list from malloc that holds count of them; list is the address of its pointer, size an element's in
- * bytes. false, with all as it was, when there is no memory. */
+/* Makes room for one more element in a list from malloc that holds count of them; list is the
+ * address of its pointer, size the bytes of an element. When there is no memory it returns false
+ * and changes nothing. */
 bool mptl_grow(void *list, size_t *capacity, size_t count, size_t size);
 
-/* Counts bytes that were taken (or, negative, given back) elsewhere: a device's. */
+/* Counts bytes that were allocated (or, negative, freed) elsewhere: in a device's memory. */
 MPTL_API void mptl_memory_count(ptrdiff_t bytes);
 
 #endif

@@ -1,4 +1,5 @@
-/* Data sets: memory and names. Those in memory come from cifar.c and synthetic.c, encoded ones are read by sample.c. */
+/* Data sets: memory and names. cifar.c and synthetic.c fill data sets in memory; sample.c decodes
+ * the images of encoded ones. */
 #include "data/dataset.h"
 
 #include <stdlib.h>
@@ -48,11 +49,11 @@ mptl_status mptl_dataset_encoded(mptl_dataset **dataset, const mptl_images *imag
   d->encoded = images;
   d->resize = resize;
   d->skip_bad = skip_bad;
-  for (int32_t i = 0; i < d->count; i++) d->labels[i] = mptl_images_label(images, mptl_dataset_place(d, i));
+  for (int32_t i = 0; i < d->count; i++) d->labels[i] = mptl_images_label(images, mptl_dataset_index(d, i));
   return MPTL_OK;
 }
 
-int64_t mptl_dataset_place(const mptl_dataset *d, int32_t index) { return index * mptl_images_count(d->encoded) / d->count; }
+int64_t mptl_dataset_index(const mptl_dataset *d, int32_t index) { return index * mptl_images_count(d->encoded) / d->count; }
 
 void mptl_dataset_destroy(mptl_dataset *dataset) {
   if (dataset == NULL) return;

@@ -1,24 +1,24 @@
-/* Collections of encoded images: what all kinds share. The kinds are in images_*.c. */
+/* Collections of encoded images: what all of them share. images_*.c hold the readers. */
 #include "data/images.h"
 
 #include <stdlib.h>
 
 void mptl_images_destroy(mptl_images *images) {
-  if (images != NULL) images->kind->destroy(images);
+  if (images != NULL) images->reader->destroy(images);
 }
 
 int64_t mptl_images_count(const mptl_images *images) { return images->count; }
 int mptl_images_classes(const mptl_images *images) { return images->classes; }
 const char *mptl_images_where(const mptl_images *images) { return images->where; }
 
-const char *mptl_images_class_name(const mptl_images *images, int label) { return images->kind->class_name(images, label); }
-int32_t mptl_images_label(const mptl_images *images, int64_t i) { return images->kind->label(images, i); }
-const char *mptl_images_name(const mptl_images *images, int64_t i) { return images->kind->name(images, i); }
+const char *mptl_images_class_name(const mptl_images *images, int label) { return images->reader->class_name(images, label); }
+int32_t mptl_images_label(const mptl_images *images, int64_t i) { return images->reader->label(images, i); }
+const char *mptl_images_name(const mptl_images *images, int64_t i) { return images->reader->name(images, i); }
 
 mptl_status mptl_images_read(const mptl_images *images, int64_t i, mptl_encoded *encoded) {
   encoded->data = NULL;
   encoded->size = 0;
-  mptl_status status = images->kind->read(images, i, encoded);
+  mptl_status status = images->reader->read(images, i, encoded);
   if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", images->where, mptl_images_name(images, i));
   return status;
 }

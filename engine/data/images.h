@@ -1,25 +1,26 @@
-/* Inside the collections of encoded images: what each kind is made of. A kind puts a struct mptl_images first in its own struct. */
+/* Inside the collections of encoded images: the functions that read one kind of collection. A
+ * reader's own struct begins with a struct mptl_images. */
 #ifndef MPTL_DATA_IMAGES_H
 #define MPTL_DATA_IMAGES_H
 
 #include "mptl/images.h"
 
-typedef struct mptl_images_kind {
+typedef struct mptl_images_reader {
   const char *(*class_name)(const mptl_images *images, int label);
   int32_t (*label)(const mptl_images *images, int64_t i);
   const char *(*name)(const mptl_images *images, int64_t i);
   mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* by any number of threads at once */
   void (*destroy)(mptl_images *images);
-} mptl_images_kind;
+} mptl_images_reader;
 
 struct mptl_images {
-  const mptl_images_kind *kind;
+  const mptl_images_reader *reader;
   int64_t count;
   int classes;
-  char *where; /* freed by the kind's destroy */
+  char *where; /* freed by the reader's destroy */
 };
 
-/* Makes encoded->buffer at least size bytes large, which for a size beyond MPTL_ENCODED_MAX is an error. */
+/* Makes encoded->buffer at least size bytes large. A size above MPTL_ENCODED_MAX is an error. */
 mptl_status mptl_encoded_reserve(mptl_encoded *encoded, uint64_t size);
 
 #endif

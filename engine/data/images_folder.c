@@ -1,4 +1,5 @@
-/* A folder of images: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE. Files are listed when it is opened, and read when asked for. */
+/* A folder of images: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE. Opening it lists the files; they
+ * are read when a caller asks for them. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,12 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/memory.h"
 #include "data/images.h"
 #include "mptl/file.h"
 
-typedef struct names { /* texts, each of its own memory */
+typedef struct names { /* a list of strings, each allocated by itself */
   char **list;
-  int64_t count, capacity;
+  int64_t count;
+  size_t capacity;
 } names;
 
 typedef struct folder {
@@ -23,21 +26,14 @@ typedef struct folder {
   int root;        /* the split's directory, open */
   names classes;   /* sorted */
   names files;     /* "CLASS/FILE", sorted by class, then by file */
-  int64_t *firsts; /* [classes + 1]: the first file of each class, and their number */
+  int64_t *firsts; /* [classes + 1]: the first file of each class, then the number of files */
 } folder;
 
 static const char *const split_dirs[] = {"train", "val"};
 
+/* Adds a string from malloc, which the list then owns; NULL counts as no memory. */
 static mptl_status names_add(names *n, char *text) {
-  if (text != NULL && n->count == n->capacity) {
-    int64_t capacity = n->capacity == 0 ? 64 : 2 * n->capacity;
-    char **list = realloc(n->list, (size_t)capacity * sizeof *list);
-    if (list != NULL) {
-      n->list = list;
-      n->capacity = capacity;
-    }
-  }
-  if (text == NULL || n->count == n->capacity) {
+  if (text == NULL || !mptl_grow(&n->list, &n->capacity, (size_t)n->count, sizeof *n->list)) {
     free(text);
     return mptl_fail(MPTL_ENOMEM, "no memory for the names of images");
   }
@@ -69,7 +65,8 @@ static bool is_image(const char *name) {
   return end != NULL && (strcasecmp(end, ".jpeg") == 0 || strcasecmp(end, ".jpg") == 0);
 }
 
-/* Appends the classes (directories) or images ("CLASS/FILE", with class_name) of the directory dir, which is closed, to found. */
+/* Appends what is in the directory dir to found, and closes dir: without class_name the directories
+ * (classes), else the images, as "CLASS/FILE". */
 static mptl_status list_directory(names *found, int dir, const char *class_name) {
   DIR *stream = fdopendir(dir);
   if (stream == NULL) {
@@ -95,10 +92,10 @@ static mptl_status list_directory(names *found, int dir, const char *class_name)
   return status;
 }
 
-/* The directory name inside the directory parent (or AT_FDCWD); -1 with errno. */
+/* Opens the directory `name` inside the directory parent (or AT_FDCWD); -1 with errno. */
 static int open_directory(int parent, const char *name) { return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
-/* Opens the directory of a split as *root, for the caller to close, and lists the classes in it. */
+/* Opens the directory of a split as *root, which the caller closes, and lists the classes in it. */
 static mptl_status list_classes(names *classes, int *root, const char *dir, mptl_split split) {
   char *path;
   if (asprintf(&path, "%s/%s", dir, split_dirs[split]) < 0) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its path", dir);
@@ -182,7 +179,7 @@ static mptl_status read_all(int file, mptl_encoded *encoded) {
 
 static mptl_status folder_read(const mptl_images *images, int64_t i, mptl_encoded *encoded) {
   const folder *f = (const folder *)images;
-  int file = openat(f->root, f->files.list[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is no reason to wait */
+  int file = openat(f->root, f->files.list[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not wait */
   if (file < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
   mptl_status status = read_all(file, encoded);
   close(file);
@@ -199,7 +196,7 @@ static void folder_destroy(mptl_images *images) {
   free(f);
 }
 
-static const mptl_images_kind folder_kind = {
+static const mptl_images_reader folder_reader = {
     .class_name = folder_class_name,
     .label = folder_label,
     .name = folder_name,
@@ -207,7 +204,7 @@ static const mptl_images_kind folder_kind = {
     .destroy = folder_destroy,
 };
 
-/* Fills in the folder, of which nothing but kind and root = -1 is set. */
+/* Fills in the folder, of which only reader and root = -1 are set. */
 static mptl_status open_folder(folder *f, const char *dir, mptl_split split) {
   if (asprintf(&f->base.where, "%s/%s", dir, split_dirs[split]) < 0) {
     f->base.where = NULL;
@@ -232,7 +229,7 @@ mptl_status mptl_images_open_folder(mptl_images **images, const char *dir, mptl_
   *images = NULL;
   folder *f = calloc(1, sizeof *f);
   if (f == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", dir);
-  f->base.kind = &folder_kind;
+  f->base.reader = &folder_reader;
   f->root = -1;
   mptl_status status = open_folder(f, dir, split);
   if (status == MPTL_OK)

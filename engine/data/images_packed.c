@@ -1,5 +1,6 @@
-/* Collections of encoded images in a packed file (mptl/packed.h). Its directory is kept in memory, images are read when asked for: of a
- * file that is mapped, what somebody cuts off would be no error but the end of the process (SIGBUS). */
+/* Collections of encoded images in a packed file (mptl/packed.h). The directory is kept in memory;
+ * images are read when a caller asks for them. The file is not mapped: if somebody shortened a
+ * mapped file, the process would end by SIGBUS instead of getting an error. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ typedef struct packed {
   int file;               /* open; -1 when there is none */
   uint64_t size;          /* of the file, when it was opened */
   uint8_t *directory;     /* all of it; NULL when there is none */
-  const uint8_t *entries; /* of the split; in the directory, as are the others */
+  const uint8_t *entries; /* of the split; this and the following point into the directory */
   const uint8_t *classes;
   const char *texts;
 } packed;
@@ -38,7 +39,8 @@ static const char *packed_name(const mptl_images *images, int64_t i) {
   return ((const packed *)images)->texts + entry_of(images, i).name;
 }
 
-/* Reads size bytes at a place of the file. That it ends before is no fault of an image, which could be left out. */
+/* Reads size bytes from offset `at` of the file. A file that ends too early is MPTL_EIO, not
+ * MPTL_EDATA: skipping bad images must not hide it. */
 static mptl_status read_bytes(const packed *p, uint8_t *bytes, uint64_t at, size_t size) {
   ptrdiff_t n = mptl_file_read_some(p->file, at, bytes, size);
   if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
@@ -68,7 +70,7 @@ static void packed_destroy(mptl_images *images) {
   free(p);
 }
 
-static const mptl_images_kind packed_kind = {
+static const mptl_images_reader packed_reader = {
     .class_name = packed_class_name,
     .label = packed_label,
     .name = packed_name,
@@ -98,9 +100,9 @@ static mptl_status check_header(mptl_packed_header *h, const packed *p) {
   return MPTL_OK;
 }
 
-/* Reads the directory and sets the places of its parts; *texts_size is that of its last part. */
+/* Reads the directory and finds its parts; *texts_size is the size of the last part, the texts. */
 static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed_header *h, mptl_split split) {
-  uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* images and classes that it has room for, so sums do not wrap */
+  uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* this limit keeps the sums below from wrapping */
   if (h->counts[0] > most || h->counts[1] > most || h->counts[0] > INT32_MAX || h->counts[1] > INT32_MAX ||
       h->classes > INT32_MAX)
     return mptl_fail(MPTL_EDATA, "damaged: %" PRIu64 " and %" PRIu64 " images of %" PRIu32 " classes", h->counts[0], h->counts[1],
@@ -123,14 +125,15 @@ static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed
   return MPTL_OK;
 }
 
-/* A checksum keeps accidents away, not intent: every place that the directory names is looked at. */
+/* A checksum finds accidental damage only. A file may be made to mislead, so every offset in the
+ * directory is checked. */
 static mptl_status check_classes(const packed *p, uint64_t texts_size) {
   for (int c = 0; c < p->base.classes; c++) {
     uint32_t at = mptl_packed_get_text(p->classes + (size_t)c * MPTL_PACKED_CLASS_SIZE);
     if (at >= texts_size || !mptl_packed_printable(p->texts + at))
       return mptl_fail(MPTL_EDATA, "damaged: the name of class %d", c);
     if (c > 0 && strcmp(packed_class_name(&p->base, c - 1), p->texts + at) >= 0)
-      return mptl_fail(MPTL_EDATA, "damaged: class %d is not behind class %d in the order of names", c, c - 1);
+      return mptl_fail(MPTL_EDATA, "damaged: classes %d and %d are not sorted by name", c - 1, c);
   }
   return MPTL_OK;
 }
@@ -151,7 +154,7 @@ static mptl_status check_entries(const packed *p, const mptl_packed_header *h, u
   return MPTL_OK;
 }
 
-/* Fills in a struct that is zero but for file = -1. */
+/* Fills in a struct that is zero except for base.reader, base.where and file = -1. */
 static mptl_status open_packed(packed *p, const char *path, mptl_split split) {
   mptl_packed_header header;
   uint64_t texts_size = 0;
@@ -173,7 +176,7 @@ mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl
     free(where);
     return mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
   }
-  p->base.kind = &packed_kind;
+  p->base.reader = &packed_reader;
   p->base.where = where;
   p->file = -1;
   mptl_status status = open_packed(p, path, split);

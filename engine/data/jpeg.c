@@ -1,5 +1,5 @@
-/* JPEG images into RGB and back. libjpeg decodes: its interface tells every complaint, where TurboJPEG, by which images are encoded, tells
- * the first one alone, harmless or not. */
+/* JPEG images into RGB and back. libjpeg decodes, because it reports every warning; TurboJPEG,
+ * which encodes, reports only the first one, harmless or not. */
 #include "mptl/jpeg.h"
 
 #include <limits.h>
@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h> /* behind stdio.h */
+#include <jpeglib.h> /* must follow stdio.h */
 
 #include <jerror.h>
 #include <turbojpeg.h>
 
-#define MOST_SCANS 500 /* of a progressive image: a few bytes may ask for scans without end */
+#define MOST_SCANS 500 /* of a progressive image: a small file may ask for an endless number */
 #define ROWS_A_READ 16
 
 struct mptl_decoder {
@@ -33,7 +33,7 @@ void mptl_decoder_destroy(mptl_decoder *decoder) {
   free(decoder);
 }
 
-/* What the bytes are if they are no JPEG. */
+/* An error that says what the bytes are, when they are not a JPEG image. */
 static mptl_status fail_not_jpeg(const uint8_t *data, size_t size) {
   static const struct {
     const char *name, *bytes;
@@ -48,7 +48,7 @@ static mptl_status fail_not_jpeg(const uint8_t *data, size_t size) {
   return mptl_fail(MPTL_EDATA, "not a JPEG image: begins with the byte 0x%02x, must begin with 0xff 0xd8", data[0]);
 }
 
-/* What the frame header says, of which TurboJPEG tells only a part. */
+/* What the frame header says. */
 typedef struct frame {
   int marker; /* its second byte, 0xc0 to 0xcf */
   int bits;
@@ -74,7 +74,8 @@ static bool find_frame(frame *f, const uint8_t *data, size_t size) {
   return false;
 }
 
-/* An error for the kinds of JPEG that are not taken; what cannot be told here, the decoder tells. */
+/* An error for the kinds of JPEG that are not accepted. The decoder finds whatever is wrong
+ * besides. */
 static mptl_status check_frame(const uint8_t *data, size_t size) {
   frame f;
   if (!find_frame(&f, data, size)) return MPTL_OK;
@@ -94,18 +95,19 @@ static mptl_status reserve(mptl_decoder *d, size_t bytes) {
   return d->pixels != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory for an image of %zu bytes", bytes);
 }
 
-/* ---- Complaints of the decoder ---- */
+/* ---- Warnings and errors of the decoder ---- */
 
 typedef struct complaints {
   struct jpeg_error_mgr base;
-  jmp_buf out;                  /* where an error leads */
-  int harmless;                 /* warnings that leave the pixels whole */
+  jmp_buf out;                  /* where an error jumps to */
+  int harmless;                 /* warnings that do not affect the pixels */
   bool truncated;               /* the data ended too early */
-  char damage[JMSG_LENGTH_MAX]; /* the first warning that does not, or the error; "" when there was none */
+  char damage[JMSG_LENGTH_MAX]; /* the first other warning, or the error; "" when there was none */
 } complaints;
 
-/* Whether a warning leaves the pixels whole: fields of values that no standard has, with one meaning all the same, and bytes that no
- * part of the image claims. Every other reader takes such images. */
+/* Whether a warning leaves the pixels intact: fields with values outside of the standard but with
+ * one obvious meaning, and bytes that belong to no part of the image. Other readers accept such
+ * images. */
 static bool is_harmless(int code) {
   return code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_EXTRANEOUS_DATA || code == JWRN_NOT_SEQUENTIAL;
 }
@@ -141,13 +143,14 @@ static mptl_status fail_corrupt(const complaints *c) {
 
 /* ---- Decoding ---- */
 
-/* x y / 255 to the nearest, exact for bytes. */
+/* x y / 255, rounded to nearest; exact for bytes. */
 static inline uint8_t times(unsigned x, unsigned y) {
   unsigned product = x * y + 128;
   return (uint8_t)((product + (product >> 8)) >> 8);
 }
 
-/* Inverted CMYK to RGB, in place: the first 3 n of the 4 n bytes. Pillow takes black minus the product of black and ink. */
+/* Inverted CMYK to RGB, in place: the result is the first 3 n of the 4 n bytes. As in Pillow, a
+ * colour is black minus the product of black and ink. */
 static void cmyk_to_rgb(uint8_t *pixels, size_t n) {
   for (size_t i = 0; i < n; i++) {
     const uint8_t *p = pixels + 4 * i;
@@ -157,7 +160,7 @@ static void cmyk_to_rgb(uint8_t *pixels, size_t n) {
   }
 }
 
-/* Reads the header and makes room. */
+/* Reads the header and allocates the pixels. */
 static mptl_status begin(mptl_decoder *d, j_decompress_ptr info, const uint8_t *data, size_t size) {
   jpeg_mem_src(info, data, (unsigned long)size);
   jpeg_read_header(info, TRUE);
@@ -181,7 +184,7 @@ static void read_rows(mptl_decoder *d, j_decompress_ptr info) {
   jpeg_finish_decompress(info); /* reads on to the end marker */
 }
 
-/* Decodes what begins like a JPEG image, by a decoder that has been made. */
+/* Decodes bytes that begin like a JPEG image; info has been created. */
 static mptl_status decode(mptl_decoder *d, j_decompress_ptr info, complaints *c, const uint8_t *data, size_t size,
                           mptl_rgb *rgb) {
   if (setjmp(c->out) != 0) return fail_corrupt(c);
@@ -200,7 +203,8 @@ mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size, mp
   if (size < 2 || bytes[0] != 0xff || bytes[1] != 0xd8) return fail_not_jpeg(bytes, size);
   if (size > ULONG_MAX) return mptl_fail(MPTL_EDATA, "a file of %zu bytes", size);
   MPTL_TRY(check_frame(bytes, size));
-  /* A state of its own: tables that an image lacks, and what an error leaves, stay in one from one image to the next. */
+  /* Each image gets a new state: else tables of the image before, or the remains of an error, would
+   * affect it. */
   struct jpeg_decompress_struct info = {0};
   struct jpeg_progress_mgr progress = {.progress_monitor = limit_scans};
   complaints c = {.harmless = 0};

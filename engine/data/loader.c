@@ -1,12 +1,14 @@
 /* The loader: workers fill a ring of batches ahead of the one thread that takes them, in order.
  *
- * Batch b of an epoch lives in slot b % slots, and is made in pieces of a few images, so that all workers can be at one batch. A
- * worker claims the next piece of the lowest batch that has one left, as long as the batch's slot is free: batches below `needed`
- * have been given back, so those below needed + slots have a slot of their own. What a batch holds depends only on its number and
- * the epoch, so which worker makes it does not matter.
+ * Batch b of an epoch is in slot b % slots. It is made in pieces of a few images, so that all
+ * workers can work at one batch. A worker claims the next piece of the lowest batch that has one
+ * left, as long as the batch's slot is free: batches below `needed` have been given back, so the
+ * batches below needed + slots have different slots. The contents of a batch depend only on its
+ * number and the epoch, so any worker may make any piece.
  *
- * An image that cannot be read is noted in its piece. When the last piece of a batch is there, the bad images are taken out of it, or,
- * unless they may be skipped, the batch becomes an error for the thread that takes it.
+ * An image that cannot be read is noted with its piece. When the last piece of a batch is done, the
+ * bad images are removed from the batch if they may be skipped; else the thread that takes the
+ * batch gets an error.
  */
 #include <math.h>
 #include <pthread.h>
@@ -21,30 +23,30 @@
 
 #define MAX_THREADS 64
 #define MAX_SLOTS 256
-#define MANY_BYTES ((size_t)128 << 20) /* of a batch: then two slots must do */
+#define MANY_BYTES ((size_t)128 << 20) /* of a batch: larger ones get two slots by default */
 #define WHY_SIZE 512
 
-/* Images of a piece: decoding takes milliseconds, copying microseconds. */
+/* Images in a piece: decoding one takes milliseconds, copying one microseconds. */
 enum { PIECE_ENCODED = 4, PIECE_IN_MEMORY = 64 };
 
 typedef struct slot {
   float *images;
-  int32_t *labels, *indices; /* a bad image's label is BAD until it is taken out */
+  int32_t *labels, *indices; /* a bad image's label is BAD until it is removed */
   int n;
-  int64_t ready; /* the batch it holds, -1 if none or not finished; under the lock, as what follows */
-  int pieces;    /* not finished yet */
-  int bad;       /* images */
-  int first_bad; /* place of the first of them */
+  int64_t ready; /* the finished batch in it, else -1; the lock protects this and what follows */
+  int pieces;    /* that are not finished yet */
+  int bad;       /* bad images */
+  int first_bad; /* where in the batch the first of them is */
   mptl_status status;
   char why[WHY_SIZE]; /* the first bad image's message */
 } slot;
 
 enum { BAD = -1 };
 
-/* What became of a piece. */
+/* The outcome of a piece. */
 typedef struct outcome {
   int bad, first_bad;
-  mptl_status status; /* the first bad image's, or, rather than that, one that does not come from the image's contents */
+  mptl_status status; /* of the first bad image; failures other than MPTL_EDATA come first */
   char why[WHY_SIZE];
 } outcome;
 
@@ -58,23 +60,23 @@ struct mptl_loader {
   const mptl_dataset *dataset;
   mptl_loader_options options;
   mptl_pixel_table table;
-  int64_t batches; /* an epoch */
-  int piece;       /* images */
+  int64_t batches; /* in an epoch */
+  int piece;       /* images in a piece */
   slot *slots;
 
   /* Written by start while no worker is busy, read by busy workers. */
   uint32_t epoch;
   int32_t *order;
 
-  pthread_mutex_t lock; /* of everything below but the workers */
-  pthread_cond_t work;  /* something may be claimed, or the workers are to stop */
+  pthread_mutex_t lock; /* protects everything below except the workers */
+  pthread_cond_t work;  /* something may be claimed, or the workers must stop */
   pthread_cond_t done;  /* a batch has been finished */
   bool started, quit;
   int busy;          /* workers filling a slot */
   int64_t claimed;   /* the batch whose pieces are being claimed */
-  int claimed_piece; /* the next one of them */
+  int claimed_piece; /* its next piece */
   int64_t position;  /* the next batch to be given out */
-  int64_t needed;    /* the lowest batch that is still to be kept: position, or the one given out last */
+  int64_t needed;    /* the lowest batch that must be kept: position, or the one given out last */
   char skipped[WHY_SIZE];
 
   worker_data *workers;
@@ -82,8 +84,8 @@ struct mptl_loader {
 };
 
 static int batch_count(const mptl_loader *l, int64_t batch) {
-  int64_t left = l->dataset->count - batch * l->options.batch;
-  return left < l->options.batch ? (int)left : l->options.batch;
+  int64_t left = l->dataset->count - batch * l->options.batch_size;
+  return left < l->options.batch_size ? (int)left : l->options.batch_size;
 }
 
 static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *result) {
@@ -91,7 +93,7 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   int first = piece * l->piece, end = s->n - first < l->piece ? s->n : first + l->piece;
   *result = (outcome){.status = MPTL_OK};
   for (int i = first; i < end; i++) {
-    int32_t index = l->order[batch * l->options.batch + i];
+    int32_t index = l->order[batch * l->options.batch_size + i];
     float *image = s->images + (size_t)i * mptl_image_size(l->dataset);
     mptl_status status = mptl_sample(w->sampler, image, index, &l->table, l->options.augment, l->options.seed, l->epoch);
     s->labels[i] = status == MPTL_OK ? l->dataset->labels[index] : BAD;
@@ -105,8 +107,8 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   }
 }
 
-/* Whether image a's failure is to be told rather than image b's. */
-static bool told_before(const outcome *a, const slot *b) {
+/* Whether the batch's message comes from a, rather than from what b has. */
+static bool comes_before(const outcome *a, const slot *b) {
   if (b->bad == 0) return true;
   bool a_contents = a->status == MPTL_EDATA, b_contents = b->status == MPTL_EDATA;
   return a_contents == b_contents ? a->first_bad < b->first_bad : b_contents;
@@ -114,7 +116,7 @@ static bool told_before(const outcome *a, const slot *b) {
 
 static void add_outcome(slot *s, const outcome *result) {
   if (result->bad == 0) return;
-  if (told_before(result, s)) {
+  if (comes_before(result, s)) {
     s->first_bad = result->first_bad;
     s->status = result->status;
     memcpy(s->why, result->why, sizeof s->why);
@@ -122,8 +124,8 @@ static void add_outcome(slot *s, const outcome *result) {
   s->bad += result->bad;
 }
 
-/* Closes the gaps that bad images leave. */
-static void take_out_bad(slot *s, size_t image_size) {
+/* Removes the bad images from a batch. */
+static void remove_bad(slot *s, size_t image_size) {
   int kept = 0;
   for (int i = 0; i < s->n; i++) {
     if (s->labels[i] == BAD) continue;
@@ -137,7 +139,7 @@ static void take_out_bad(slot *s, size_t image_size) {
 
 static bool may_claim(const mptl_loader *l) { return l->claimed < l->batches && l->claimed < l->needed + l->options.slots; }
 
-/* The next piece; may_claim holds. The first one of a batch prepares the slot. */
+/* Claims the next piece; may_claim must hold. The first piece of a batch prepares the slot. */
 static slot *claim(mptl_loader *l, int64_t *batch, int *piece) {
   slot *s = &l->slots[l->claimed % l->options.slots];
   *batch = l->claimed;
@@ -174,7 +176,7 @@ static void *worker(void *argument) {
     add_outcome(s, &result);
     l->busy--;
     if (--s->pieces == 0) {
-      if (s->bad > 0) take_out_bad(s, mptl_image_size(l->dataset));
+      if (s->bad > 0) remove_bad(s, mptl_image_size(l->dataset));
       s->ready = batch;
     }
     if (s->pieces == 0 || l->busy == 0) pthread_cond_signal(&l->done);
@@ -184,16 +186,16 @@ static void *worker(void *argument) {
 }
 
 static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *dataset) {
-  return (size_t)o->batch * mptl_image_size(dataset) * sizeof(float);
+  return (size_t)o->batch_size * mptl_image_size(dataset) * sizeof(float);
 }
 
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
-  if (o->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch);
-  if (o->batch > dataset->count)
-    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch, mptl_split_name(dataset->split),
-                     (long long)dataset->count, dataset->count == 1 ? "" : "s");
+  if (o->batch_size < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch_size);
+  if (o->batch_size > dataset->count)
+    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch_size,
+                     mptl_split_name(dataset->split), (long long)dataset->count, dataset->count == 1 ? "" : "s");
   if (o->threads < 1 || o->threads > MAX_THREADS)
     return mptl_fail(MPTL_EINVAL, "loader threads: %d, accepted are 1 to %d", o->threads, MAX_THREADS);
   if (o->slots == 0) o->slots = batch_bytes(o, dataset) > MANY_BYTES ? 2 : 4;
@@ -208,7 +210,7 @@ static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dat
 }
 
 static bool allocate(mptl_loader *l) {
-  size_t batch = (size_t)l->options.batch;
+  size_t n = (size_t)l->options.batch_size;
   l->order = malloc((size_t)l->dataset->count * sizeof *l->order);
   l->workers = calloc((size_t)l->options.threads, sizeof *l->workers);
   l->slots = calloc((size_t)l->options.slots, sizeof *l->slots);
@@ -216,8 +218,8 @@ static bool allocate(mptl_loader *l) {
   for (int i = 0; i < l->options.slots; i++) {
     slot *s = &l->slots[i];
     s->images = mptl_device_host_alloc(l->options.device, batch_bytes(&l->options, l->dataset));
-    s->labels = malloc(batch * sizeof *s->labels);
-    s->indices = malloc(batch * sizeof *s->indices);
+    s->labels = malloc(n * sizeof *s->labels);
+    s->indices = malloc(n * sizeof *s->indices);
     if (s->images == NULL || s->labels == NULL || s->indices == NULL) return false;
   }
   for (int i = 0; i < l->options.threads; i++) {
@@ -227,7 +229,8 @@ static bool allocate(mptl_loader *l) {
   return true;
 }
 
-/* Signals are blocked in the workers, so that an interrupt reaches a thread of the program. */
+/* Signals are blocked in the workers, so that an interrupt reaches one of the program's own
+ * threads. */
 static bool start_workers(mptl_loader *l) {
   sigset_t all, before;
   sigfillset(&all);
@@ -246,7 +249,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   mptl_loader *l = calloc(1, sizeof *l);
   if (l == NULL) return mptl_fail(MPTL_ENOMEM, "loader: no memory");
   l->dataset = dataset;
-  l->batches = (dataset->count + (o.drop_last ? 0 : o.batch - 1)) / o.batch;
+  l->batches = (dataset->count + (o.drop_last ? 0 : o.batch_size - 1)) / o.batch_size;
   if (o.slots > l->batches) o.slots = (int)l->batches;
   l->options = o;
   mptl_device_retain(o.device);
@@ -258,7 +261,7 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   pthread_cond_init(&l->done, NULL);
   mptl_status status = MPTL_OK;
   if (!allocate(l))
-    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots, o.batch);
+    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots, o.batch_size);
   else if (!start_workers(l))
     status = mptl_fail(MPTL_ENOMEM, "loader: only %d of %d threads could be started", l->running, o.threads);
   if (status == MPTL_OK)
@@ -316,7 +319,8 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
   return MPTL_OK;
 }
 
-/* Waits for the batch at the position and returns its slot; NULL at the end. Gives back the batch before. Under the lock. */
+/* Gives back the batch before the position, waits for the one at the position and returns its slot;
+ * NULL at the end of the epoch. The lock must be held. */
 static slot *wait_for_batch(mptl_loader *l) {
   l->needed = l->position;
   pthread_cond_signal(&l->work);

@@ -1,4 +1,4 @@
-/* Inside packed files: their layout (mptl/packed.h) as structs, for the reader and the writer. */
+/* Inside packed files: their layout (mptl/packed.h) as structs, shared by reader and writer. */
 #ifndef MPTL_DATA_PACKED_H
 #define MPTL_DATA_PACKED_H
 
@@ -31,7 +31,7 @@ mptl_packed_entry mptl_packed_get_entry(const uint8_t *bytes);
 void mptl_packed_put_text(uint8_t *bytes, uint32_t text); /* of the list of classes */
 uint32_t mptl_packed_get_text(const uint8_t *bytes);
 
-/* Whether a name has no control characters, which would spoil messages. */
+/* Whether a name has no control characters: messages must be one line of text. */
 bool mptl_packed_printable(const char *name);
 
 #endif

@@ -1,4 +1,5 @@
-/* Writes packed files (mptl/packed.h): images as they come, then the directory, sorted, and at last the header. */
+/* Writes packed files (mptl/packed.h): images in the order in which they are added, then the sorted
+ * directory, and last the header. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -16,16 +17,16 @@
 #include "mptl/file.h"
 #include "mptl/packed.h"
 
-#define BUFFER_SIZE (1 << 20) /* bytes a write */
+#define BUFFER_SIZE (1 << 20) /* bytes in a write */
 
 typedef struct added {     /* an image that was added */
-  mptl_packed_entry entry; /* its label is the place of its class in the order in which they came */
+  mptl_packed_entry entry; /* until sort_classes its label is an index into the packer's classes */
   mptl_split split;
 } added;
 
 typedef struct added_class {
-  uint32_t name; /* where it begins in the texts */
-  uint32_t came; /* its place in the order in which the classes came */
+  uint32_t name;  /* where it begins in the texts */
+  uint32_t index; /* among the classes in the order in which they were added */
 } added_class;
 
 struct mptl_packer {
@@ -52,7 +53,7 @@ static mptl_status put_bytes(mptl_packer *p, const void *data, size_t size) {
   return MPTL_OK;
 }
 
-/* Appends the parts as one text; *where is where it begins. */
+/* Appends the three parts as one text; *where is its offset in the texts. */
 static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, const char *separator, const char *second) {
   size_t size = strlen(first) + strlen(separator) + strlen(second) + 1;
   if (p->texts_size + size > UINT32_MAX) return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
@@ -64,7 +65,8 @@ static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, 
   return MPTL_OK;
 }
 
-/* The place of a class, which is added if it is new. Images of a class tend to come together. */
+/* Finds the index of a class, which is added if it is new. The search begins at the class of the
+ * last image, because images of a class tend to come together. */
 static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name) {
   size_t last = p->count > 0 ? p->images[p->count - 1].entry.label : 0;
   for (size_t i = 0; i < p->class_count; i++) {
@@ -75,7 +77,7 @@ static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name)
   }
   if (!mptl_grow(&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
   MPTL_TRY(add_text(p, &p->classes[p->class_count].name, name, "", ""));
-  p->classes[p->class_count].came = *label = (uint32_t)p->class_count;
+  p->classes[p->class_count].index = *label = (uint32_t)p->class_count;
   p->class_count++;
   return MPTL_OK;
 }
@@ -85,15 +87,16 @@ static bool is_file_name(const char *file) {
   return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
 }
 
-/* Takes the temporary file for this process; *alone is false when another one has it. */
+/* Locks the temporary file; *alone is false when another process has it. */
 static mptl_status lock_temporary(const mptl_packer *p, int file, bool *alone) {
   struct stat opened, named;
   bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
-  if (!locked && errno != EWOULDBLOCK) { /* not held: it cannot be locked */
+  if (!locked && errno != EWOULDBLOCK) { /* nobody holds it: the file system cannot lock it */
     if (!mptl_locks_optional()) return mptl_fail_lock(p->temporary, errno);
     locked = true;
   }
-  /* The lock may come when the one who had it has renamed the file, which then is a data set. */
+  /* The process that held the lock may have renamed the file before releasing it: then the open
+   * file is a finished data set. */
   *alone = locked && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 && opened.st_dev == named.st_dev &&
            opened.st_ino == named.st_ino;
   return MPTL_OK;
@@ -154,18 +157,19 @@ static int by_name(const void *a, const void *b, void *texts) {
   return strcmp((char *)texts + ((const added_class *)a)->name, (char *)texts + ((const added_class *)b)->name);
 }
 
-/* Sorts the classes by name, and makes the images' labels places in that order. */
+/* Sorts the classes by name, and makes the images' labels indices of the sorted list. */
 static mptl_status sort_classes(mptl_packer *p) {
-  uint32_t *places = malloc(p->class_count * sizeof *places);
-  if (places == NULL) return no_memory(p);
+  uint32_t *sorted = malloc(p->class_count * sizeof *sorted); /* index as added -> sorted index */
+  if (sorted == NULL) return no_memory(p);
   qsort_r(p->classes, p->class_count, sizeof *p->classes, by_name, p->texts);
-  for (size_t c = 0; c < p->class_count; c++) places[p->classes[c].came] = (uint32_t)c;
-  for (size_t i = 0; i < p->count; i++) p->images[i].entry.label = places[p->images[i].entry.label];
-  free(places);
+  for (size_t c = 0; c < p->class_count; c++) sorted[p->classes[c].index] = (uint32_t)c;
+  for (size_t i = 0; i < p->count; i++) p->images[i].entry.label = sorted[p->images[i].entry.label];
+  free(sorted);
   return MPTL_OK;
 }
 
-static int by_place(const void *a, const void *b, void *texts) {
+/* Orders images as the directory does: by split, class, name. */
+static int by_order(const void *a, const void *b, void *texts) {
   const added *x = a, *y = b;
   if (x->split != y->split) return x->split < y->split ? -1 : 1;
   if (x->entry.label != y->entry.label) return x->entry.label < y->entry.label ? -1 : 1;
@@ -176,13 +180,14 @@ static mptl_status fail_untrained(const mptl_packer *p) {
   return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed", p->path);
 }
 
-/* Each class has to have training images; no name may stand twice in a split. The images are sorted; trained is zero, one a class. */
+/* Checks the sorted images: each class must have training images, and no name may appear twice in a
+ * split. `trained` has one element for each class, all false. */
 static mptl_status check_images(const mptl_packer *p, bool *trained) {
   if (p->images[0].split != MPTL_TRAIN) return fail_untrained(p);
   for (size_t i = 0; i < p->count; i++) {
     const added *image = &p->images[i];
     const char *name = p->texts + image->entry.name, *set = image->split == MPTL_TRAIN ? "training" : "test";
-    if (i > 0 && by_place(image - 1, image, p->texts) == 0)
+    if (i > 0 && by_order(image - 1, image, p->texts) == 0)
       return mptl_fail(MPTL_EDATA, "%s: two images of the %s set are named %s", p->path, set, name);
     if (image->split == MPTL_TRAIN)
       trained[image->entry.label] = true;
@@ -198,14 +203,14 @@ static mptl_status sort_images(mptl_packer *p) {
   if (trained == NULL) return no_memory(p);
   mptl_status status = sort_classes(p);
   if (status == MPTL_OK) {
-    qsort_r(p->images, p->count, sizeof *p->images, by_place, p->texts);
+    qsort_r(p->images, p->count, sizeof *p->images, by_order, p->texts);
     status = check_images(p, trained);
   }
   free(trained);
   return status;
 }
 
-/* Writes bytes of the directory, and takes them into its checksum. */
+/* Writes bytes of the directory, and adds them to its checksum. */
 static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const void *data, size_t size) {
   h->directory_crc = mptl_crc32c(h->directory_crc, data, size);
   h->directory_size += size;
@@ -244,7 +249,7 @@ mptl_status mptl_packer_finish(mptl_packer *p) {
   MPTL_TRY(mptl_file_rename(p->temporary, p->path));
   free(p->temporary);
   p->temporary = NULL;  /* nothing is left to remove */
-  FILE *file = p->file; /* open, and so locked, until it had its name */
+  FILE *file = p->file; /* open, and so locked, until after the rename */
   p->file = NULL;
   if (fclose(file) != 0) return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
   return MPTL_OK;

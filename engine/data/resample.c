@@ -1,4 +1,5 @@
-/* Scaling of RGB images: the weights and the two passes. The sums are in kernels/cpu/isa/resample.c. */
+/* Scaling of RGB images: the filter weights, then horizontal scaling, then vertical scaling. The
+ * sums are in kernels/cpu/isa/resample.c. */
 #include "mptl/resample.h"
 
 #include <math.h>
@@ -7,17 +8,17 @@
 
 #include "kernels/cpu/table.h"
 
-typedef struct axis { /* the weights of one direction, in memory that is kept for the next image */
-  mptl_weights weights;
+typedef struct axis { /* the filter weights of one direction, in memory that the next image reuses */
+  mptl_filter_weights weights;
   int32_t *memory;
   size_t capacity; /* numbers */
 } axis;
 
 struct mptl_resampler {
   axis columns, rows;
-  uint8_t *scaled; /* [rows needed][window width][3]: after the first pass */
+  uint8_t *scaled; /* [rows needed][window width][3]: after horizontal scaling */
   uint8_t *out;
-  int32_t *wide; /* scratch of the first pass */
+  int32_t *wide; /* scratch of horizontal scaling */
   size_t scaled_capacity, out_capacity, wide_capacity;
 };
 
@@ -36,7 +37,7 @@ void mptl_resampler_destroy(mptl_resampler *resampler) {
   free(resampler);
 }
 
-/* Makes the memory at *memory at least size times n large; what it held is lost. */
+/* Makes the memory at *memory at least size times n bytes large. Its contents are lost. */
 static bool reserve(void *memory, size_t *capacity, size_t n, size_t size) {
   void **m = memory;
   if (*capacity >= n) return true;
@@ -51,8 +52,8 @@ static double triangle(double x) {
   return x < 1 ? 1 - x : 0;
 }
 
-/* The weights of the places first to first + n - 1 when size source places become scaled ones. Step by step as Pillow computes them, so
- * that every weight comes out the same. */
+/* The filter weights of the scaled pixels first to first + n - 1, when `size` source pixels become
+ * `scaled` ones. Every operation is the one that Pillow does, so that every weight is the same. */
 static bool make_weights(axis *a, int size, int scaled, int first, int n) {
   double scale = (double)size / scaled, width = scale < 1 ? 1 : scale;
   int stride = (int)ceil(width) * 2 + 1;
@@ -71,7 +72,7 @@ static bool make_weights(axis *a, int size, int scaled, int first, int n) {
     firsts[i] = from;
     counts[i] = to - from;
   }
-  a->weights = (mptl_weights){.stride = stride, .firsts = firsts, .counts = counts, .values = counts + n};
+  a->weights = (mptl_filter_weights){.stride = stride, .firsts = firsts, .counts = counts, .values = counts + n};
   return true;
 }
 
@@ -89,7 +90,7 @@ mptl_status mptl_resample(mptl_resampler *r, const uint8_t **out, const mptl_rgb
                      window.y, width, height);
   bool enough = make_weights(&r->columns, from.width, width, window.x, window.width) &&
                 make_weights(&r->rows, from.height, height, window.y, window.height);
-  const mptl_weights *rows = &r->rows.weights;
+  const mptl_filter_weights *rows = &r->rows.weights;
   int top = enough ? rows->firsts[0] : 0;
   int count = enough ? rows->firsts[window.height - 1] + rows->counts[window.height - 1] - top : 0;
   size_t pitch = 3 * (size_t)window.width;

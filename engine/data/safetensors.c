@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,21 +22,24 @@ static const struct {
     {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 };
 
-/* Where reading a header stands. */
+/* The state of reading a header. */
 typedef struct reader {
   mptl_json json;
   mptl_safetensors *file;
-  bool named; /* the error tells the tensor */
+  bool named; /* the error message names a tensor */
   size_t capacity, metadata_capacity, sizes_count, sizes_capacity;
 } reader;
 
 static mptl_status no_memory(void) { return mptl_fail(MPTL_ENOMEM, "no memory for its header"); }
 
-/* A name for messages: no control characters, and not too long. */
-static const char *shown(char out[104], mptl_text name) {
-  size_t n = name.size < 100 ? name.size : 100;
+/* Room for a name in messages: at most LONGEST_SHOWN bytes of it, then "...", then a zero. */
+enum { LONGEST_SHOWN = 100, SHOWN_SIZE = LONGEST_SHOWN + 4 };
+
+/* Writes a name for messages to out, cut off when it is long, with ? for control characters. */
+static const char *shown(char out[SHOWN_SIZE], mptl_text name) {
+  size_t n = name.size < LONGEST_SHOWN ? name.size : LONGEST_SHOWN;
   for (size_t i = 0; i < n; i++) out[i] = (unsigned char)name.bytes[i] < 0x20 || name.bytes[i] == 0x7f ? '?' : name.bytes[i];
-  strcpy(out + n, name.size > n ? "..." : "");
+  snprintf(out + n, SHOWN_SIZE - n, "%s", name.size > n ? "..." : "");
   return out;
 }
 
@@ -47,25 +51,27 @@ static mptl_status take_text(reader *r, mptl_text *text) { return mptl_json_stri
 
 static mptl_status take_dtype(reader *r, mptl_safetensor *t) {
   mptl_text text;
-  char name[104];
+  char name[SHOWN_SIZE];
   MPTL_TRY(take_text(r, &text));
   for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
     t->dtype = dtypes[i].name;
+    t->bits = dtypes[i].bits;
     if (is(text, dtypes[i].name)) return MPTL_OK;
   }
   return mptl_fail(MPTL_EDATA, "unknown type %s", shown(name, text));
 }
 
-/* The sizes of the tensor's dimensions, in r's list: t->shape is set when all have come, as the list moves. */
+/* Appends the sizes of the tensor's dimensions to the file's list. t->shape is set after the whole
+ * header is read, because the list moves when it grows. */
 static mptl_status take_shape(reader *r, mptl_safetensor *t) {
   MPTL_TRY(mptl_json_take(&r->json, '['));
-  t->rank = 0;
+  t->ndim = 0;
   if (mptl_json_takes(&r->json, ']')) return MPTL_OK;
   do {
     if (!mptl_grow(&r->file->sizes, &r->sizes_capacity, r->sizes_count, sizeof *r->file->sizes)) return no_memory();
     MPTL_TRY(mptl_json_number(&r->json, &r->file->sizes[r->sizes_count]));
     r->sizes_count++;
-    t->rank++;
+    t->ndim++;
   } while (mptl_json_takes(&r->json, ','));
   return mptl_json_take(&r->json, ']');
 }
@@ -87,7 +93,8 @@ static const struct {
 
 enum { FIELDS = sizeof fields / sizeof *fields };
 
-/* One field of a description; seen has a bit for each that has come. Fields of other names are passed over. */
+/* Takes one field of a description; *seen has a bit for each field that was taken. Unknown fields
+ * are skipped. */
 static mptl_status take_one(reader *r, mptl_safetensor *t, unsigned *seen) {
   mptl_text key;
   MPTL_TRY(take_text(r, &key));
@@ -130,15 +137,15 @@ static mptl_status take_metadata(reader *r) {
   return mptl_json_take(&r->json, '}');
 }
 
-/* One name of the header, and what it stands for. */
+/* Takes one member of the header: a tensor's name and description, or the metadata. */
 static mptl_status take_entry(reader *r, bool *has_metadata) {
   mptl_safetensors *file = r->file;
   mptl_text name;
-  char text[104];
+  char text[SHOWN_SIZE];
   MPTL_TRY(take_text(r, &name));
   MPTL_TRY(mptl_json_take(&r->json, ':'));
   if (is(name, "__metadata__")) {
-    if (*has_metadata) return mptl_fail(MPTL_EDATA, "__metadata__ stands twice");
+    if (*has_metadata) return mptl_fail(MPTL_EDATA, "__metadata__ appears twice");
     *has_metadata = true;
     mptl_status status = take_metadata(r);
     return status == MPTL_EDATA ? mptl_fail_in(status, "__metadata__") : status;
@@ -180,7 +187,7 @@ static int by_name(const void *a, const void *b) {
 
 static int by_key(const void *a, const void *b) { return compare_texts(*(const mptl_text *)a, *(const mptl_text *)b); }
 
-static int by_place(const void *a, const void *b) {
+static int by_offsets(const void *a, const void *b) {
   const mptl_safetensor *x = a, *y = b;
   if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
   if (x->end != y->end) return x->end < y->end ? -1 : 1;
@@ -188,33 +195,30 @@ static int by_place(const void *a, const void *b) {
 }
 
 static mptl_status check_names(mptl_safetensors *file) {
-  char text[104];
+  char text[SHOWN_SIZE];
   if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_name);
   for (size_t i = 1; i < file->count; i++)
     if (by_name(&file->tensors[i - 1], &file->tensors[i]) == 0)
-      return mptl_fail(MPTL_EDATA, "tensor %s: stands twice", shown(text, file->tensors[i].name));
+      return mptl_fail(MPTL_EDATA, "tensor %s: appears twice", shown(text, file->tensors[i].name));
   if (file->metadata_count > 1) qsort(file->metadata, file->metadata_count, sizeof *file->metadata, by_key);
   for (size_t i = 1; i < file->metadata_count; i++)
     if (by_key(file->metadata[i - 1], file->metadata[i]) == 0)
-      return mptl_fail(MPTL_EDATA, "__metadata__: %s stands twice", shown(text, file->metadata[i][0]));
+      return mptl_fail(MPTL_EDATA, "__metadata__: %s appears twice", shown(text, file->metadata[i][0]));
   return MPTL_OK;
 }
 
-/* Bytes of a tensor's elements. */
+/* Computes how many bytes a tensor's elements take. */
 static mptl_status count_bytes(uint64_t *bytes, const mptl_safetensor *t) {
   uint64_t n = 1;
-  for (size_t i = 0; i < t->rank; i++)
+  for (size_t i = 0; i < t->ndim; i++)
     if (__builtin_mul_overflow(n, t->shape[i], &n)) return mptl_fail(MPTL_EDATA, "shape: more than 2^64 elements");
-  unsigned bits = 0;
-  for (size_t i = 0; bits == 0; i++)
-    if (dtypes[i].name == t->dtype) bits = dtypes[i].bits;
-  if (__builtin_mul_overflow(n, bits, &n)) return mptl_fail(MPTL_EDATA, "shape: more than 2^64 bits");
+  if (__builtin_mul_overflow(n, t->bits, &n)) return mptl_fail(MPTL_EDATA, "shape: more than 2^64 bits");
   if (n % 8 != 0) return mptl_fail(MPTL_EDATA, "shape: %" PRIu64 " bits of %s are no whole number of bytes", n, t->dtype);
   *bytes = n / 8;
   return MPTL_OK;
 }
 
-static mptl_status check_place(const mptl_safetensor *t, uint64_t expected) {
+static mptl_status check_offsets(const mptl_safetensor *t, uint64_t expected) {
   uint64_t bytes = 0;
   MPTL_TRY(count_bytes(&bytes, t));
   if (t->end < t->begin || t->end - t->begin != bytes)
@@ -225,12 +229,13 @@ static mptl_status check_place(const mptl_safetensor *t, uint64_t expected) {
   return MPTL_OK;
 }
 
-static mptl_status check_places(mptl_safetensors *file, size_t header_size, uint64_t data_size) {
-  char text[104];
+/* Sorts the tensors by their offsets, and checks that they fill the data without gaps. */
+static mptl_status check_data(mptl_safetensors *file, size_t header_size, uint64_t data_size) {
+  char text[SHOWN_SIZE];
   uint64_t expected = 0, before = 8 + (uint64_t)header_size;
-  if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_place);
+  if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_offsets);
   for (size_t i = 0; i < file->count; i++) {
-    mptl_status status = check_place(&file->tensors[i], expected);
+    mptl_status status = check_offsets(&file->tensors[i], expected);
     if (status != MPTL_OK) return mptl_fail_in(status, "tensor %s", shown(text, file->tensors[i].name));
     expected = file->tensors[i].end;
   }
@@ -251,10 +256,10 @@ mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, s
     if (status == MPTL_EDATA && !r.named) mptl_fail_in(status, "not a safetensors file, or damaged: its header");
   }
   size_t at = 0;
-  for (size_t i = 0; i < file->count; at += file->tensors[i++].rank)
-    if (file->tensors[i].rank > 0) file->tensors[i].shape = file->sizes + at;
+  for (size_t i = 0; i < file->count; at += file->tensors[i++].ndim)
+    if (file->tensors[i].ndim > 0) file->tensors[i].shape = file->sizes + at;
   if (status == MPTL_OK) status = check_names(file);
-  if (status == MPTL_OK) status = check_places(file, size, data_size);
+  if (status == MPTL_OK) status = check_data(file, size, data_size);
   if (status != MPTL_OK) mptl_safetensors_free(file);
   return status;
 }

@@ -16,8 +16,9 @@ void mptl_pixel_table_init(mptl_pixel_table *table, const float *mean, const flo
     for (int p = 0; p < 256; p++) table->value[c][p] = ((float)p / 255.0f - mean[c]) / std[c];
 }
 
-/* Uniform in 0 .. bound-1: the high word of a product, drawn again in the rare case that would favour some values
- * (Lemire, "Fast random integer generation in an interval", TOMACS 2019). Takes one or more numbers from *index on. */
+/* Uniform in 0 .. bound-1: the high word of a product. In the rare case that would favour some
+ * values it draws again (Lemire, "Fast random integer generation in an interval", TOMACS 2019).
+ * Takes the random words from *index on, and moves *index behind them. */
 static uint32_t random_below(uint32_t bound, mptl_key key, uint64_t *index) {
   uint32_t unfair = -bound % bound; /* 2^32 mod bound */
   for (;;) {
@@ -40,8 +41,9 @@ void mptl_permutation(int32_t *order, int32_t count, uint64_t seed, uint32_t epo
 
 struct mptl_sampler {
   const mptl_dataset *dataset;
-  uint8_t *rows; /* in memory: [3][side + 2 * PADDING], a row of each channel; the padding at both ends stays zero */
-  mptl_encoded file;
+  uint8_t *rows;     /* for images in memory: [3][side + 2 * PADDING], a row of each channel; the
+                        padding at both ends stays zero */
+  mptl_encoded file; /* for encoded images, as what follows */
   mptl_decoder *decoder;
   mptl_resampler *resampler;
 };
@@ -77,23 +79,26 @@ void mptl_sampler_destroy(mptl_sampler *sampler) {
   free(sampler);
 }
 
-/* Where a crop of side x side begins in the padded image, 0 to 2 * PADDING, and whether it is mirrored afterwards. */
-typedef struct crop {
+/* Where a crop of side x side begins in the padded image, 0 to 2 * PADDING, and whether it is
+ * mirrored afterwards. */
+typedef struct padded_crop {
   int x, y, flip;
-} crop;
+} padded_crop;
 
-static crop draw_crop(uint64_t seed, uint32_t epoch, int32_t index) {
-  /* Three words of the image's own counter; a word favours some of the 9 places by less than 2^-28. */
-  uint32_t words[4], places = 2 * PADDING + 1;
+static padded_crop draw_padded_crop(uint64_t seed, uint32_t epoch, int32_t index) {
+  /* Three words of the image's own counter. A word favours some of the 9 offsets by less than
+   * 2^-28. */
+  uint32_t words[4], offsets = 2 * PADDING + 1;
   mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
-  return (crop){.x = (int)((uint64_t)words[0] * places >> 32),
-                .y = (int)((uint64_t)words[1] * places >> 32),
-                .flip = (int)(words[2] >> 31)};
+  return (padded_crop){.x = (int)((uint64_t)words[0] * offsets >> 32),
+                       .y = (int)((uint64_t)words[1] * offsets >> 32),
+                       .flip = (int)(words[2] >> 31)};
 }
 
-/* Crops, mirrors, normalises: image [3][side][side] of bytes to out [side][side][3]. The padding is the byte 0, so it comes out as
- * (0 - mean) / std. */
-static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, crop c, const mptl_pixel_table *table) {
+/* Crops, mirrors and normalises bytes, image [3][side][side], to out [side][side][3]. The padding
+ * is the byte 0, so it becomes (0 - mean) / std. */
+static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, padded_crop c,
+                               const mptl_pixel_table *table) {
   size_t n = (size_t)side, pitch = n + 2 * PADDING;
   for (int y = 0; y < side; y++, out += n * CHANNELS) {
     int from = y + c.y - PADDING;
@@ -104,32 +109,33 @@ static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, 
         memset(rows + p * pitch + PADDING, 0, n);
     }
     const uint8_t *pixel = rows + (c.flip ? c.x + side - 1 : c.x);
-    ptrdiff_t step = c.flip ? -1 : 1;
-    for (size_t x = 0; x < n; x++, pixel += step)
+    ptrdiff_t stride = c.flip ? -1 : 1;
+    for (size_t x = 0; x < n; x++, pixel += stride)
       for (size_t p = 0; p < CHANNELS; p++) out[x * CHANNELS + p] = table->value[p][pixel[p * pitch]];
   }
 }
 
-/* Mirrors, normalises: pixels [side][side][3] to out of the same shape. */
+/* Mirrors and normalises pixels [side][side][3] to out, which has the same shape. */
 static void load_pixels(float *out, const uint8_t *pixels, int side, int flip, const mptl_pixel_table *table) {
-  ptrdiff_t step = flip ? -CHANNELS : CHANNELS;
+  ptrdiff_t stride = flip ? -CHANNELS : CHANNELS;
   for (int y = 0; y < side; y++, pixels += side * CHANNELS) {
     const uint8_t *pixel = flip ? pixels + (side - 1) * CHANNELS : pixels;
-    for (int x = 0; x < side; x++, pixel += step, out += CHANNELS)
+    for (int x = 0; x < side; x++, pixel += stride, out += CHANNELS)
       for (int c = 0; c < CHANNELS; c++) out[c] = table->value[c][pixel[c]];
   }
 }
 
 static mptl_status decode(mptl_sampler *s, mptl_rgb *rgb, int32_t index) {
   const mptl_images *images = s->dataset->encoded;
-  int64_t place = mptl_dataset_place(s->dataset, index);
-  MPTL_TRY(mptl_images_read(images, place, &s->file));
+  int64_t number = mptl_dataset_index(s->dataset, index);
+  MPTL_TRY(mptl_images_read(images, number, &s->file));
   mptl_status status = mptl_decode(s->decoder, s->file.data, s->file.size, rgb);
-  if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", mptl_images_where(images), mptl_images_name(images, place));
+  if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", mptl_images_where(images), mptl_images_name(images, number));
   return status;
 }
 
-/* Resize and CenterCrop: the shorter side becomes d->resize, the other is cut to whole pixels. */
+/* torchvision's Resize and CenterCrop: the shorter side becomes d->resize, the longer one is
+ * rounded down to whole pixels. */
 static mptl_status scale_middle(mptl_sampler *s, const uint8_t **bytes, const mptl_rgb *image) {
   int side = s->dataset->side, resize = s->dataset->resize, width = resize, height = resize;
   if (image->width < image->height)
@@ -145,9 +151,9 @@ mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_p
                         uint32_t epoch) {
   const mptl_dataset *d = s->dataset;
   if (d->encoded == NULL) {
-    crop c = augment ? draw_crop(seed, epoch, index) : (crop){PADDING, PADDING, 0};
+    padded_crop c = augment ? draw_padded_crop(seed, epoch, index) : (padded_crop){PADDING, PADDING, 0};
     const uint8_t *image = d->images + (size_t)index * mptl_image_size(d);
-    if (d->side == MPTL_CIFAR_SIDE) /* compiled for the size that is used most */
+    if (d->side == MPTL_CIFAR_SIDE) /* the compiler specialises the most used size */
       load_planes(out, image, s->rows, MPTL_CIFAR_SIDE, c, table);
     else
       load_planes(out, image, s->rows, d->side, c, table);
@@ -158,9 +164,9 @@ mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_p
   int flip = 0;
   MPTL_TRY(decode(s, &image, index));
   if (augment) {
-    mptl_box part = mptl_part_draw(&flip, image.width, image.height, seed, epoch, index);
+    mptl_box crop = mptl_crop_draw(&flip, image.width, image.height, seed, epoch, index);
     mptl_box all = {.width = d->side, .height = d->side};
-    MPTL_TRY(mptl_resample(s->resampler, &bytes, &image, part, d->side, d->side, all));
+    MPTL_TRY(mptl_resample(s->resampler, &bytes, &image, crop, d->side, d->side, all));
   } else {
     MPTL_TRY(scale_middle(s, &bytes, &image));
   }

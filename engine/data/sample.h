@@ -1,4 +1,5 @@
-/* Inside the loader: the order of an epoch, and one image's way into a batch. No threads here. */
+/* Inside the loader: the order of an epoch, and how one image gets into a batch. No threads
+ * here. */
 #ifndef MPTL_DATA_SAMPLE_H
 #define MPTL_DATA_SAMPLE_H
 
@@ -17,18 +18,21 @@ void mptl_pixel_table_init(mptl_pixel_table *table, const float *mean, const flo
 /* Writes a permutation of 0 .. count-1 to order, each equally likely. */
 void mptl_permutation(int32_t *order, int32_t count, uint64_t seed, uint32_t epoch);
 
-/* What is needed beside the data set to make a sample; a worker's own. */
+/* What a worker needs besides the data set to make samples: buffers and decoders. Used by one
+ * thread at a time. */
 typedef struct mptl_sampler mptl_sampler;
 
 mptl_status mptl_sampler_create(mptl_sampler **sampler, const mptl_dataset *dataset);
 void mptl_sampler_destroy(mptl_sampler *sampler); /* NULL is allowed */
 
-/* Writes the image index of the sampler's data set, as mptl_loader_options says, to out: [side][side][3]. MPTL_EDATA, MPTL_EIO or
- * MPTL_ENOMEM with the image's name; never for one in memory. */
+/* Writes image number index of the sampler's data set to out, [side][side][3], as
+ * mptl_loader_options says. MPTL_EDATA, MPTL_EIO or MPTL_ENOMEM with the image's name, for encoded
+ * images only. */
 mptl_status mptl_sample(mptl_sampler *sampler, float *out, int32_t index, const mptl_pixel_table *table, int augment,
                         uint64_t seed, uint32_t epoch);
 
-/* The part of an image of width x height that RandomResizedCrop takes for the data set's image index in an epoch. */
-MPTL_API mptl_box mptl_part_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index);
+/* The crop that RandomResizedCrop takes of an image of width x height, in an epoch, for the data
+ * set's image number index; *flip says whether it is mirrored. */
+MPTL_API mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index);
 
 #endif

@@ -6,7 +6,8 @@
 #include "data/images.h"
 #include "mptl/jpeg.h"
 
-/* Not for adversaries: FNV-1a over eight bytes at a time, each step followed by a mix of high bits into low ones. */
+/* FNV-1a over eight bytes at a time, where high bits are mixed into low ones after each. Finds
+ * equal images; no protection against people who construct collisions. */
 static uint64_t hash_bytes(const uint8_t *bytes, size_t size) {
   uint64_t h = 0xcbf29ce484222325u ^ size, word;
   for (; size >= 8; size -= 8, bytes += 8) {
@@ -44,7 +45,7 @@ static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const voi
     snprintf(f->problem, sizeof f->problem, "%s", mptl_error());
 }
 
-/* Facts of n images of the collection, or of encoded when that is not NULL. */
+/* Finds facts of n images: of `encoded` unless it is NULL, else of the collection. */
 static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first, const mptl_bytes *encoded, int64_t n,
                           int threads) {
   int failed = 0;
@@ -59,7 +60,7 @@ static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, in
       if (failed) continue;
       if (encoded != NULL)
         survey_encoded(&facts[i], decoder, encoded[i].data, encoded[i].size);
-      else if (images->kind->read(images, first + i, &read) == MPTL_OK) /* its messages do not name the image */
+      else if (images->reader->read(images, first + i, &read) == MPTL_OK) /* mptl_images_read would name the image */
         survey_encoded(&facts[i], decoder, read.data, read.size);
       else
         snprintf(facts[i].problem, sizeof facts[i].problem, "%s", mptl_error());

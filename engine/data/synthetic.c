@@ -1,19 +1,22 @@
-/* The built-in data set: coloured gratings behind a soft window, to be told apart by orientation and pitch.
+/* The built-in data set: coloured gratings behind a soft window. Orientation and pitch distinguish
+ * the classes.
  *
- * A class is one of 5 orientations and one of 4 pitches, and has a range of hues, half the circle wide: beyond 20 classes the
- * hue is all that differs. Phase, window, contrast, background, a second grating that means nothing and noise vary from image
- * to image, so single pixels say little and a linear classifier stays near chance, while a small convolutional network learns
- * it in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a left-right flip keeps the class.
+ * A class is one of 5 orientations and one of 4 pitches, and has a range of hues that is half the
+ * colour circle wide: beyond 20 classes only the hue differs. Phase, window, contrast, background,
+ * noise and a second grating without meaning vary from image to image. So single pixels say little,
+ * and a linear classifier stays near chance, while a small convolutional network learns the classes
+ * in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a
+ * left-right flip keeps the class.
  *
- * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola stands in for the sine), so that
- * every machine makes the same bytes.
+ * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola
+ * replaces the sine), so that every machine makes the same bytes.
  */
 #include "data/dataset.h"
 #include "kernels/random.h"
 
-#define SIDE 32.0f         /* of a picture in its own units, whatever the number of pixels */
-#define PARAMETER_BLOCKS 4 /* of four random words */
-#define NOISE 18.0f        /* standard deviation, in units of a byte */
+#define SIDE 32.0f           /* side of an image in its own units, for any number of pixels */
+#define PARAMETER_COUNTERS 4 /* of four random words */
+#define NOISE 18.0f          /* standard deviation, in units of a byte */
 
 static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 and 90 degrees */
                                        {1.0f, 0.0f},
@@ -28,23 +31,23 @@ typedef struct grating {
 } grating;
 
 typedef struct parameters {
-  float uniform[4 * PARAMETER_BLOCKS]; /* in [0, 1) */
+  float uniform[4 * PARAMETER_COUNTERS]; /* in [0, 1) */
   int next;
 } parameters;
 
 static float draw(parameters *p, float low, float high) { return low + (high - low) * p->uniform[p->next++]; }
 
-/* A turn as the integer that wraps around with it; |turns| < 0.5 or so per pixel, any phase in [0, 1). */
+/* A number of turns in units of 2^-32 turns; whole turns wrap around to 0. */
 static uint32_t turn(float turns) { return (uint32_t)(int64_t)(turns * 0x1p32f); }
 
-/* Close to the sine of a turn, in [-1, 1]. */
+/* Close to the sine of a phase, in [-1, 1]. */
 static float wave(uint32_t phase) {
   float t = (float)(int32_t)phase * 0x1p-31f;
   return 4.0f * t * (1.0f - (t < 0 ? -t : t));
 }
 
-static grating make_grating(float cosine, float sine, float step, float phase) {
-  return (grating){.phase = turn(phase), .dx = turn(step * cosine), .dy = turn(step * sine)};
+static grating make_grating(float cosine, float sine, float pitch, float phase) {
+  return (grating){.phase = turn(phase), .dx = turn(pitch * cosine), .dy = turn(pitch * sine)};
 }
 
 static grating class_grating(parameters *p, int label, int side) {
@@ -65,7 +68,7 @@ static grating distracting_grating(parameters *p, int side) {
   return make_grating(wave(angle + (1u << 30)), wave(angle), pitch / (float)side, phase);
 }
 
-/* Everything of an image but its noise. */
+/* Everything that describes an image, except its noise. */
 typedef struct scene {
   grating main, other;
   float contrast, other_contrast;      /* amplitudes, in units of a byte */
@@ -73,11 +76,11 @@ typedef struct scene {
   float colour[MPTL_IMAGE_CHANNELS], background[MPTL_IMAGE_CHANNELS];
 } scene;
 
-static scene make_scene(mptl_key key, uint64_t first_block, int label, int side) {
+static scene make_scene(mptl_key key, uint64_t first_counter, int label, int side) {
   parameters p = {.next = 0};
-  for (int b = 0; b < PARAMETER_BLOCKS; b++) {
+  for (int b = 0; b < PARAMETER_COUNTERS; b++) {
     uint32_t words[4];
-    mptl_philox(words, key, first_block + (uint64_t)b, 0);
+    mptl_philox(words, key, first_counter + (uint64_t)b, 0);
     for (int i = 0; i < 4; i++) p.uniform[4 * b + i] = (float)(words[i] >> 8) * 0x1p-24f;
   }
   scene s;
@@ -96,17 +99,18 @@ static scene make_scene(mptl_key key, uint64_t first_block, int label, int side)
   return s;
 }
 
-/* Blocks of random words for an image: the parameters', then one a pixel for the noise; the rest stay unused. */
-static uint64_t blocks_an_image(int side) {
-  uint64_t needed = PARAMETER_BLOCKS + (uint64_t)side * (uint64_t)side, blocks = 1;
-  while (blocks < needed) blocks *= 2;
-  return blocks;
+/* Random counters reserved for an image, a power of two: first those of the parameters, then one
+ * for the noise of each pixel; the rest are unused. */
+static uint64_t counters_an_image(int side) {
+  uint64_t needed = PARAMETER_COUNTERS + (uint64_t)side * (uint64_t)side, counters = 1;
+  while (counters < needed) counters *= 2;
+  return counters;
 }
 
 static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int side) {
-  uint64_t first_block = index * blocks_an_image(side);
+  uint64_t first_counter = index * counters_an_image(side);
   uint32_t n = (uint32_t)side;
-  scene s = make_scene(key, first_block, label, side);
+  scene s = make_scene(key, first_counter, label, side);
   float unit = SIDE / (float)side;
   for (uint32_t y = 0; y < n; y++) {
     for (uint32_t x = 0; x < n; x++) {
@@ -115,7 +119,7 @@ static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int s
       float pattern = s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
       float grey = s.other_contrast * wave(s.other.phase + x * s.other.dx + y * s.other.dy);
       uint32_t pixel = y * n + x, words[4];
-      mptl_philox(words, key, first_block + PARAMETER_BLOCKS + pixel, 0);
+      mptl_philox(words, key, first_counter + PARAMETER_COUNTERS + pixel, 0);
       for (uint32_t c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
         uint32_t w = words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
         int sum = (int)((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));

@@ -1,13 +1,14 @@
-/* Inside exact numbers: putting them together. */
+/* Inside exact numbers: building them up. */
 #ifndef MPTL_FORMAT_EXACT_H
 #define MPTL_FORMAT_EXACT_H
 
 #include "mptl/exact.h"
 
-/* Adds digits * 2^(place - 224) to the magnitude. What is below its last place makes it sticky, what is above its first one huge. */
-void mptl_exact_add(mptl_exact *x, uint64_t digits, int place);
+/* Adds digits * 2^(bit - 224) to the magnitude. What is below its lowest bit sets sticky, what is
+ * above its highest bit makes it huge. */
+void mptl_exact_add(mptl_exact *x, uint64_t digits, int bit);
 
-/* The largest magnitude, which overflows every format. */
+/* Makes the magnitude the largest one, which overflows every format. */
 void mptl_exact_set_huge(mptl_exact *x);
 
 #endif

@@ -1,27 +1,28 @@
-/* Exact numbers from text, in time that grows with its length.
+/* Exact numbers from text, in time that is proportional to its length.
  *
- * A decimal digit counts if it stands at 10^48 or below (numbers above that are huge) and at 10^-225 or above: fractions of 224 binary
- * places have no more than 224 decimal ones, so a cut after these meets every such fraction, and what is below only makes a number larger
- * than the one it is cut to. */
+ * Decimal digits from 10^48 down to 10^-225 are kept. A number with a digit above 10^48 is huge: it
+ * overflows every format. A digit below 10^-225 only sets the sticky bit: a fraction of 224 bits
+ * has at most 224 decimal digits, so cutting the text off there never changes the bits, only
+ * whether something is below them. */
 #include <string.h>
 #include <strings.h>
 
 #include "format/exact.h"
 
 enum {
-  FIRST = 48,    /* place of the first digit that counts */
-  GROUP = 9,     /* decimal digits a word */
+  FIRST = 48,    /* power of ten of the highest digit that is kept */
+  GROUP = 9,     /* decimal digits in a word */
   FRACTION = 25, /* words of the fraction */
 };
 
 static const uint32_t group_size = 1000000000;
-static const int64_t far = (int64_t)1 << 48; /* exponents are cut to this: texts are shorter */
+static const int64_t far = (int64_t)1 << 48; /* the largest exponent: longer texts do not exist */
 
-/* A text's mantissa: where its digits are, and how many of them stand in front of the point. */
+/* The mantissa of a text. */
 typedef struct mantissa {
   const char *digits;
-  size_t n, whole; /* bytes, the point included; digits in front of the point */
-  bool any;
+  size_t n, whole; /* bytes, with the point; digits before the point */
+  bool any;        /* whether there is a digit */
 } mantissa;
 
 static int digit_value(char c, int base) {
@@ -48,7 +49,8 @@ static mantissa read_mantissa(const char **text, const char *end, int base) {
   return m;
 }
 
-/* Reads a letter of either case, a sign and digits; false where there is anything else. */
+/* Reads an exponent, which is the rest of the text: the letter in either case, an optional sign and
+ * digits; false for anything else. */
 static bool read_exponent(const char **text, const char *end, char letter, int64_t *exponent) {
   const char *p = *text;
   if (p == end || (*p | 0x20) != letter) return false;
@@ -68,19 +70,20 @@ static bool read_exponent(const char **text, const char *end, char letter, int64
 }
 
 static void add_hexadecimal(mptl_exact *x, mantissa m, int64_t exponent) {
-  int64_t place = 4 * ((int64_t)m.whole - 1) + exponent + MPTL_EXACT_PLACES;
+  int64_t bit = 4 * ((int64_t)m.whole - 1) + exponent + MPTL_EXACT_FRACTION_BITS;
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 16);
     if (digit < 0) continue; /* the point */
-    if (digit > 0) mptl_exact_add(x, (uint64_t)digit, place < -64 ? -64 : place > 1024 ? 1024 : (int)place);
-    place -= 4;
+    if (digit > 0) mptl_exact_add(x, (uint64_t)digit, bit < -64 ? -64 : bit > 1024 ? 1024 : (int)bit);
+    bit -= 4;
   }
 }
 
-/* x += the fraction whose decimal digits, nine a word, are given. The carry of a product by 2^32 is the next 32 binary digits. */
+/* Adds a decimal fraction, nine digits in each word, to x, whose fraction is 0. Multiplying by 2^32
+ * makes the carry the next 32 bits. */
 static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   int used = FRACTION;
-  for (int word = MPTL_EXACT_PLACES / 32 - 1; word >= 0; word--) {
+  for (int word = MPTL_EXACT_FRACTION_BITS / 32 - 1; word >= 0; word--) {
     uint64_t carry = 0;
     while (used > 0 && fraction[used - 1] == 0) used--;
     for (int i = used - 1; i >= 0; i--) {
@@ -93,10 +96,10 @@ static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   for (int i = 0; i < used; i++) x->sticky |= fraction[i] != 0;
 }
 
-/* x's whole part = 10 * it + digit. */
+/* Appends a decimal digit to x's whole part. */
 static void push_digit(mptl_exact *x, int digit) {
   uint64_t carry = (uint64_t)digit;
-  for (int word = MPTL_EXACT_PLACES / 32; word < MPTL_EXACT_WORDS; word++) {
+  for (int word = MPTL_EXACT_FRACTION_BITS / 32; word < MPTL_EXACT_WORDS; word++) {
     uint64_t product = (uint64_t)x->words[word] * 10 + carry;
     x->words[word] = (uint32_t)product;
     carry = product >> 32;
@@ -107,26 +110,26 @@ static void push_digit(mptl_exact *x, int digit) {
 static void add_decimal(mptl_exact *x, mantissa m, int64_t exponent) {
   static const uint32_t weights[GROUP] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
   uint32_t fraction[FRACTION] = {0};
-  int64_t place = (int64_t)m.whole - 1 + exponent;
-  int64_t next = -1; /* the place below the whole part's last digit so far, where there is one */
+  int64_t power = (int64_t)m.whole - 1 + exponent; /* of ten, of the next digit */
+  int64_t missing = -1;                            /* the power of the digit that the whole part needs next; -1: none */
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 10);
     if (digit < 0) continue;
-    if (digit > 0 && place > FIRST) {
+    if (digit > 0 && power > FIRST) {
       mptl_exact_set_huge(x);
       return;
     }
-    if (place >= 0 && place <= FIRST) {
+    if (power >= 0 && power <= FIRST) {
       push_digit(x, digit);
-      next = place - 1;
-    } else if (place < 0 && place >= -GROUP * FRACTION) {
-      fraction[(-place - 1) / GROUP] += (uint32_t)digit * weights[(-place - 1) % GROUP];
+      missing = power - 1;
+    } else if (power < 0 && power >= -GROUP * FRACTION) {
+      fraction[(-power - 1) / GROUP] += (uint32_t)digit * weights[(-power - 1) % GROUP];
     } else if (digit > 0) {
       x->sticky = true;
     }
-    place--;
+    power--;
   }
-  for (; next >= 0; next--) push_digit(x, 0); /* "12e3" */
+  for (; missing >= 0; missing--) push_digit(x, 0); /* the zeros of "12e3" */
   add_fraction(x, fraction);
 }
 

@@ -1,4 +1,5 @@
-/* Number formats: one table of names, from which parser, printer and `mptl formats` work; limits; derived facts. */
+/* Number formats: one table of names, which parser, printer and `mptl formats` use; limits; derived
+ * facts. */
 #include "mptl/format.h"
 
 #include <ctype.h>
@@ -31,7 +32,8 @@ bool mptl_format_equal(mptl_format a, mptl_format b) {
 
 int mptl_format_bits(mptl_format format) { return 1 + format.e + format.m; }
 
-/* Skips spaces, reads an integer of any length into *value (cut to +-9999) and skips spaces again; false if there is none. */
+/* Skips spaces, reads an integer of any length into *value (limited to +-9999) and skips spaces
+ * again; false if there is none. */
 static bool read_integer(const char **text, long *value) {
   char *end;
   while (isspace((unsigned char)**text)) ++*text;

@@ -1,4 +1,4 @@
-/* Where a format's codes and values end; shared by the description and the rounder. */
+/* The limits of a format's codes and values, which its description and the rounder share. */
 #ifndef MPTL_FORMAT_LIMITS_H
 #define MPTL_FORMAT_LIMITS_H
 
@@ -7,9 +7,9 @@
 typedef struct mptl_format_limits {
   int emin;          /* exponent of the smallest normal value */
   double max;        /* largest finite value */
-  uint32_t max_code; /* its code; codes are magnitudes, without the sign bit */
-  uint32_t inf_code; /* 0 without infinity */
-  uint32_t nan_code; /* the quiet NaN to write, 0 without NaN */
+  uint32_t max_code; /* code of max; all codes here are without the sign bit */
+  uint32_t inf_code; /* 0 when the format has no infinity */
+  uint32_t nan_code; /* the quiet NaN to write; 0 when the format has no NaN */
   bool has_infinity, has_nan;
 } mptl_format_limits;
 

@@ -1,4 +1,4 @@
-/* The rounder, and the public array functions: they hand over to the kernels chosen for this machine. */
+/* The rounder, and the public array functions, which call the kernels chosen for this machine. */
 #include "mptl/round.h"
 
 #include <math.h>
@@ -24,7 +24,7 @@ mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name)
                    name);
 }
 
-/* The pattern of a power of two; 0 below binary32's smallest, infinity beyond its largest. */
+/* The binary32 pattern of a power of two; 0 below binary32's range, infinity above it. */
 static uint32_t power_bits(int exponent) { return mptl_f32_bits((float)ldexp(1, exponent)); }
 
 void mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow) {

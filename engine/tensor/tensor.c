@@ -8,9 +8,8 @@
 #include "core/memory.h"
 
 struct mptl_storage {
-  int refs;
-  mptl_device *device; /* NULL: none is asked for the host's memory */
-  bool in_device;      /* data is in its memory; else in the host's, pinned for it */
+  mptl_device *device; /* NULL for ordinary memory of the host */
+  bool in_device;      /* data is in the device's memory, else in the host's, allocated for the device */
   size_t bytes;
   float *data;
 };
@@ -28,13 +27,13 @@ static mptl_status check_dims(size_t *numel, int ndim, const int64_t *dims) {
   return MPTL_OK;
 }
 
-static mptl_tensor *new_header(mptl_storage *storage, float *data, int ndim, const int64_t *dims) {
+static mptl_tensor *new_header(mptl_storage *storage, int ndim, const int64_t *dims) {
   mptl_tensor *t = calloc(1, sizeof *t);
   if (t == NULL) return NULL;
   t->refs = 1;
   t->ndim = ndim;
   if (ndim > 0) memcpy(t->dims, dims, (size_t)ndim * sizeof *dims);
-  t->data = data;
+  t->data = storage->data;
   t->storage = storage;
   return t;
 }
@@ -72,9 +71,9 @@ static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_dev
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
   if (s != NULL) {
-    *s = (mptl_storage){.refs = 1, .device = mptl_device_retain(device), .in_device = in_device, .bytes = bytes};
+    *s = (mptl_storage){.device = mptl_device_retain(device), .in_device = in_device, .bytes = bytes};
     s->data = allocate(s);
-    if (s->data != NULL) *tensor = new_header(s, s->data, ndim, dims);
+    if (s->data != NULL) *tensor = new_header(s, ndim, dims);
   }
   if (*tensor == NULL) {
     if (s != NULL) release(s);
@@ -100,22 +99,11 @@ mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, in
   return create(tensor, device->backend->is_host ? NULL : device, false, ndim, dims);
 }
 
-mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims) {
-  size_t numel = 0, available = base->storage->bytes / sizeof(float) - (size_t)(base->data - base->storage->data);
-  MPTL_TRY(check_dims(&numel, ndim, dims));
-  if (offset > available || numel > available - offset)
-    return mptl_fail(MPTL_EINVAL, "tensor view: %zu elements at %zu do not fit into %zu", numel, offset, available);
-  *tensor = new_header(base->storage, base->data + offset, ndim, dims);
-  if (*tensor == NULL) return mptl_fail(MPTL_ENOMEM, "tensor view: no memory");
-  base->storage->refs++;
-  return MPTL_OK;
-}
-
 void mptl_tensor_retain(mptl_tensor *tensor) { tensor->refs++; }
 
 void mptl_tensor_release(mptl_tensor *tensor) {
   if (tensor == NULL || --tensor->refs > 0) return;
-  if (--tensor->storage->refs == 0) release(tensor->storage);
+  release(tensor->storage);
   free(tensor);
 }
 

@@ -1,6 +1,8 @@
-/* Element-wise and reducing kernels of the layers, compiled once per instruction set from isa/layers.c; all give the same bits.
+/* Element-wise and reducing kernels of the layers. isa/layers.c is compiled once per instruction
+ * set; all give the same bits.
  *
- * Arrays are binary32. [rows][c] is a slice of an NHWC value: rows pixels of c channels each, without gaps.
+ * Arrays are binary32. [rows][c] is a part of an NHWC value: rows pixels of c channels each,
+ * without gaps.
  */
 #ifndef MPTL_KERNELS_CPU_LAYERS_H
 #define MPTL_KERNELS_CPU_LAYERS_H
@@ -28,7 +30,7 @@ typedef struct mptl_layer_kernels {
   void (*larger)(float *best, int32_t *index, const float *x, int32_t at, size_t n);
   void (*add_where)(float *y, const float *x, const int32_t *index, int32_t at, size_t n); /* y += x where index is at */
 
-  /* sum[c] += over rows of x - shift; sum2[c] += of its square. */
+  /* Over all rows: sum[c] += x - shift[c]; sum2[c] += (x - shift[c])^2. */
   void (*moments)(float *sum, float *sum2, const float *x, const float *shift, size_t rows, size_t c);
   /* y = x * scale[c] + shift[c] */
   void (*normalize)(float *y, const float *x, const float *scale, const float *shift, size_t rows, size_t c);
@@ -38,7 +40,8 @@ typedef struct mptl_layer_kernels {
   void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *a, const float *b,
                              const float *scale, size_t rows, size_t c);
 
-  /* The largest magnitude's pattern: infinity's is above all numbers', a NaN's above that. */
+  /* The pattern of the largest magnitude, where infinity counts as larger than every number, and
+   * NaN as larger than infinity. */
   uint32_t (*largest)(const float *x, size_t n);
   bool (*all_finite)(const float *x, size_t n);
 } mptl_layer_kernels;

@@ -1,4 +1,5 @@
-/* What the scaling kernels read: for each place of a scaled row or column, which source places it is the weighted sum of. */
+/* What the scaling kernels read: for each pixel of a scaled row or column, which source pixels it
+ * is the weighted sum of. */
 #ifndef MPTL_KERNELS_CPU_RESAMPLE_H
 #define MPTL_KERNELS_CPU_RESAMPLE_H
 
@@ -6,11 +7,11 @@
 
 enum { MPTL_WEIGHT_BITS = 22 }; /* a weight of 1 is 2^22 */
 
-typedef struct mptl_weights {
-  int stride;            /* of values */
-  const int32_t *firsts; /* [n] the first source place */
-  const int32_t *counts; /* [n] how many */
+typedef struct mptl_filter_weights {
+  int stride;            /* of values, from one scaled pixel to the next */
+  const int32_t *firsts; /* [n] the first source pixel */
+  const int32_t *counts; /* [n] how many source pixels */
   const int32_t *values; /* [n][stride] */
-} mptl_weights;
+} mptl_filter_weights;
 
 #endif

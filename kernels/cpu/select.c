@@ -1,5 +1,7 @@
-/* Chooses the instruction set of the CPU kernels, once, by MPTL_ISA in the environment, else by what the processor reports. */
+/* Chooses the instruction set of the CPU kernels, once: what the environment variable MPTL_ISA
+ * names, else the widest that the processor reports. */
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,23 +14,69 @@ extern const mptl_cpu_kernels mptl_cpu_kernels_scalar;
 extern const mptl_cpu_kernels mptl_cpu_kernels_avx2, mptl_cpu_kernels_avx512;
 #endif
 
-static _Atomic(const mptl_cpu_kernels *) chosen;
+/* ---- The instruction sets ---- */
 
-/* The table of that name if this processor can run it, else NULL; "auto" gives the widest. */
-static const mptl_cpu_kernels *find(const char *name) {
-  int any = strcmp(name, "auto") == 0;
+static bool has_scalar(void) { return true; }
+
+static bool has_avx2(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  int avx2 = __builtin_cpu_supports("avx2");
-  int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
-  if (avx512 && (any || strcmp(name, "avx512") == 0)) return &mptl_cpu_kernels_avx512;
-  if (avx2 && (any || strcmp(name, "avx2") == 0)) return &mptl_cpu_kernels_avx2;
+  return __builtin_cpu_supports("avx2");
+#else
+  return false;
 #endif
-  return any || strcmp(name, "scalar") == 0 ? &mptl_cpu_kernels_scalar : NULL;
 }
 
-/* What "auto" stands for: the name in MPTL_ISA, where that is set. */
+static bool has_avx512(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+#else
+  return false;
+#endif
+}
+
+/* From the narrowest to the widest. */
+static const struct {
+  const char *name;
+  bool (*is_here)(void);
+  const mptl_cpu_kernels *kernels; /* NULL when the build has none */
+} isas[] = {
+    {"scalar", has_scalar, &mptl_cpu_kernels_scalar},
+#if defined(__x86_64__)
+    {"avx2", has_avx2, &mptl_cpu_kernels_avx2},
+    {"avx512", has_avx512, &mptl_cpu_kernels_avx512},
+#else
+    {"avx2", has_avx2, NULL},
+    {"avx512", has_avx512, NULL},
+#endif
+};
+
+enum { ISAS = sizeof isas / sizeof *isas };
+
+/* The index of a name in isas; -1 for other names. */
+static int index_of(const char *name) {
+  for (int i = 0; i < ISAS; i++)
+    if (strcmp(name, isas[i].name) == 0) return i;
+  return -1;
+}
+
+/* The kernels of that name if this processor can run them, else NULL; "auto" gives the widest. */
+static const mptl_cpu_kernels *find(const char *name) {
+  int i = index_of(name);
+  if (i >= 0) return isas[i].is_here() ? isas[i].kernels : NULL;
+  if (strcmp(name, "auto") != 0) return NULL;
+  i = ISAS - 1;
+  while (!isas[i].is_here()) i--;
+  return isas[i].kernels;
+}
+
+/* ---- The choice ---- */
+
+static _Atomic(const mptl_cpu_kernels *) chosen;
+
+/* The name that is meant: for "auto" the one in MPTL_ISA, if that is set. */
 static const char *meant(const char *name) {
   const char *wish = strcmp(name, "auto") == 0 ? getenv("MPTL_ISA") : NULL;
   return wish != NULL && wish[0] != '\0' ? wish : name;
@@ -38,15 +86,14 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void) {
   const mptl_cpu_kernels *table = atomic_load_explicit(&chosen, memory_order_acquire);
   if (table != NULL) return table;
   table = find(meant("auto"));
-  if (table == NULL) table = find("auto");                     /* mptl_isa_select tells what is wrong */
-  atomic_store_explicit(&chosen, table, memory_order_release); /* threads that race here all find the same */
+  if (table == NULL) table = find("auto");                     /* mptl_isa_select reports a wrong MPTL_ISA */
+  atomic_store_explicit(&chosen, table, memory_order_release); /* threads that get here together find the same */
   return table;
 }
 
 const char *mptl_isa_here(size_t index) {
-  static const char *const known[] = {"scalar", "avx2", "avx512"};
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (find(known[i]) != NULL && index-- == 0) return known[i];
+  for (int i = 0; i < ISAS; i++)
+    if (isas[i].is_here() && index-- == 0) return isas[i].name;
   return NULL;
 }
 
@@ -67,8 +114,9 @@ mptl_status mptl_isa_select(const char *name) {
   }
   char accepted[64];
   list_accepted(accepted, sizeof accepted);
-  if (strcmp(wish, "avx2") == 0 || strcmp(wish, "avx512") == 0)
-    return mptl_fail(MPTL_EUNSUPPORTED, "%sinstruction set %s: not here, accepted are %s", from, wish, accepted);
+  if (index_of(wish) >= 0)
+    return mptl_fail(MPTL_EUNSUPPORTED, "%sinstruction set %s: this processor or build does not have it, accepted are %s", from,
+                     wish, accepted);
   return mptl_fail(MPTL_EINVAL, "%sinstruction set %.60s: accepted are %s", from, wish, accepted);
 }
 

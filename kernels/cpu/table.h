@@ -14,7 +14,8 @@
 #include "kernels/optimizers.h"
 #include "kernels/round.h"
 
-/* X(result, name, parameters); the array functions of mptl/round.h say what each does, isa/dropout.c and isa/resample.c the last ones. stats is never NULL. */
+/* X(result, name, parameters). The array functions of mptl/round.h describe the first ones,
+ * isa/dropout.c and isa/resample.c the last ones. stats is never NULL. */
 #define MPTL_CPU_KERNELS(X)                                                                                                   \
   X(void, round_f32,                                                                                                          \
     (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
@@ -27,8 +28,8 @@
   X(void, dropout_f32,                                                                                                        \
     (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0)) /* kept where random_uniform >= p */   \
   X(void, resample_row,                                                                                                       \
-    (uint8_t * dst, const uint8_t *src, int n, const mptl_weights *w,                                                         \
-     int32_t *scratch)) /* n pixels; scratch for those of both and 2 */                                                       \
+    (uint8_t * dst, const uint8_t *src, int n, const mptl_filter_weights *w,                                                  \
+     int32_t *scratch)) /* n pixels; scratch: 3 numbers for each source and scaled pixel, and 2 */                            \
   X(void, resample_column,                                                                                                    \
     (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */
 
@@ -47,7 +48,7 @@ typedef struct mptl_cpu_kernels {
 /* The kernels in use: chosen at the first call (mptl/isa.h). */
 const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 
-/* Inside kernels/cpu/isa: the name with the instruction set appended, and the prototypes. */
+/* For kernels/cpu/isa only: names with the instruction set appended, and the prototypes. */
 #ifdef MPTL_ISA
 #define MPTL_CPU_PASTE(name, isa) mptl_cpu_##name##_##isa
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)

@@ -1,7 +1,9 @@
-/* Vectors of 32-bit lanes: the few operations that the bit-level kernels need, for AVX2 (8 lanes) and AVX-512 (16 lanes).
+/* Vectors of 32-bit lanes: the operations that the bit-level kernels need, for AVX2 (8 lanes) and
+ * AVX-512 (16 lanes).
  *
- * vu is a vector of VN lanes, vm a choice of lanes. Shifts by per-lane counts give 0 for counts outside 0..31. In the scalar build
- * MPTL_VEC is 0 and nothing is defined: the kernels then run the scalar definition.
+ * vu is a vector of VN lanes, vm a mask of lanes. Shifts by a count for each lane give 0 for counts
+ * outside 0..31. In the scalar build MPTL_VEC is 0 and nothing else is defined: the kernels run the
+ * scalar definition.
  */
 #ifndef MPTL_KERNELS_CPU_VEC_H
 #define MPTL_KERNELS_CPU_VEC_H
@@ -12,7 +14,7 @@
 
 #include <immintrin.h>
 #define MPTL_VEC 1
-#define MPTL_VEC_UNSIGNED 1 /* v_unsigned is there */
+#define MPTL_VEC_UNSIGNED 1 /* v_unsigned is defined */
 enum { VN = 16 };
 typedef __m512i vu;
 typedef __mmask16 vm;
@@ -42,7 +44,7 @@ static inline vu v_fmul(vu a, vu b) { return _mm512_castps_si512(_mm512_mul_ps(_
 static inline vu v_ffloor(vu a) { /* of patterns that are not negative */
   return _mm512_castps_si512(_mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
 }
-static inline vu v_unsigned(vu a) { return _mm512_cvttps_epu32(_mm512_castsi512_ps(a)); } /* integers, cut off */
+static inline vu v_unsigned(vu a) { return _mm512_cvttps_epu32(_mm512_castsi512_ps(a)); } /* to integers, toward zero */
 static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); }               /* signed */
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
@@ -53,7 +55,7 @@ static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m,
 static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                           /* m ? a : 0 */
 static inline vu v_count(vu n, vm m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); } /* m ? n + 1 : n */
 
-/* Stores the low bytes or halves of all lanes; loads them, filled with zeros. */
+/* Store the low bytes or halves of all lanes; load bytes or halves and extend them by zeros. */
 static inline void v_store8(uint8_t *p, vu x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
 static inline void v_store16(uint16_t *p, vu x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x)); }
 static inline vu v_load8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
@@ -64,7 +66,7 @@ static inline vu v64_set(uint64_t x) { return _mm512_set1_epi64((long long)x); }
 static inline vu v64_add(vu a, vu b) { return _mm512_add_epi64(a, b); }
 static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lanes' lower halves */
 static inline vu v64_high(vu a) { return _mm512_srli_epi64(a, 32); }
-static inline vu v64_join(vu a, vu b) { /* the lower halves of a, and those of b above them */
+static inline vu v64_join(vu a, vu b) { /* lower halves from a, upper halves from the lower halves of b */
   return _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xaaaa, _mm512_castsi512_ps(b)));
 }
 

@@ -1,8 +1,10 @@
-/* The vector form of kernels/round.h, equal to it bit for bit: for regular formats (no normal value below binary32's normal range).
+/* The vector version of kernels/round.h, equal to it bit for bit, for regular formats (no normal
+ * value below binary32's normal range).
  *
- * Rounding is an addition to the bit pattern and a mask, with the carry flowing into the exponent; magnitudes below the format's
- * smallest value, where the pattern's leading digit itself is dropped, are decided by a comparison. To nearest even there are
- * quicker ways. Vectors with overflows, infinities or NaNs take a branch.
+ * Rounding adds to the bit pattern and masks it; a carry increases the exponent. Magnitudes below
+ * the format's smallest value, of which the leading bit itself is dropped, are rounded by a
+ * comparison. Nearest even has faster methods. Vectors with overflows, infinities or NaNs take a
+ * branch.
  */
 #ifndef MPTL_KERNELS_CPU_VEC_ROUND_H
 #define MPTL_KERNELS_CPU_VEC_ROUND_H
@@ -12,7 +14,7 @@
 
 #if MPTL_VEC
 
-/* Counts per lane, of fewer than 2^32 vectors: a pass over 128 GiB. */
+/* Counts in each lane. They are right for fewer than 2^32 vectors: 128 GiB in one loop. */
 typedef struct vec_stats {
   vu underflow, overflow, inf_in, nan_in, max_abs;
 } vec_stats;
@@ -43,8 +45,9 @@ static inline void vec_stats_add(mptl_round_stats *stats, const vec_stats *v, ui
   mptl_stats_merge(stats, &more);
 }
 
-/* The fraction that a lane drops, as a threshold for 32 random bits: below it goes up. *open are lanes whose fraction has more
- * than 32 bits and equals word so far. */
+/* The fraction that a lane drops, as a threshold for 32 random bits: words below it round up. *open
+ * are the lanes that these bits do not decide: fractions of more than 32 bits whose first 32 equal
+ * word. */
 static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
   vu c32 = v_set(32), short_of = v_sub(c32, drop), over = v_sub(drop, c32);
   vu threshold = v_or(v_shlv(sig, short_of), v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
@@ -55,31 +58,34 @@ static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
 /* How magnitudes below the smallest normal value are rounded to nearest even. */
 typedef enum vec_small {
   SMALL_BITS,   /* on the bit pattern, with a shift per lane: any mode, any regular format */
-  SMALL_LINEAR, /* as the normal ones: emin is binary32's own */
-  SMALL_MAGIC, /* adding 2^(emin-m+23) leaves no digits below the format's last place: binary32 addition rounds once, and exactly so */
-  SMALL_SCALE, /* stochastic mode: in units of the smallest value, an integer and a fraction, both exact in binary32 */
+  SMALL_LINEAR, /* like normal values: emin is binary32's own */
+  SMALL_MAGIC,  /* by adding 2^(emin-m+23): binary32's addition rounds to the format's spacing */
+  SMALL_SCALE,  /* stochastic mode: in units of the smallest value, an integer and a fraction, both exact in binary32 */
 } vec_small;
 
-/* The power of two for SMALL_MAGIC, or 0 where it would leave binary32's normal range or meet its subnormal numbers. */
+/* The power of two for SMALL_MAGIC; 0 when it, or the format's smallest value, is outside of
+ * binary32's normal range. */
 static inline uint32_t vec_magic(const mptl_rounder *r) {
   int smallest = r->emin - r->m;
   return smallest > -126 && smallest + 23 <= 127 ? (uint32_t)(smallest + 23 + 127) << 23 : 0;
 }
 
-/* Which way is best: everything but nearest even needs the bits, and so does m = 0, where every normal number is odd. */
+/* The fastest method. Modes other than nearest even need SMALL_BITS (or SMALL_SCALE), and so does m
+ * = 0, where every normal number is odd. */
 static inline vec_small vec_small_for(const mptl_rounder *r) {
 #ifdef MPTL_VEC_UNSIGNED
   if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0) return SMALL_SCALE;
 #endif
   if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
   if (r->emin == -126) return SMALL_LINEAR;
-  /* vec_magnitude_finite's power of two has to be one of binary32's, and larger than the value. */
+  /* vec_magnitude_finite's power of two must be a binary32 number, and larger than the value. */
   uint32_t drop = (uint32_t)(23 - r->m);
   return vec_magic(r) && drop > 0 && (r->max_bits >> 23) + drop < 255 ? SMALL_MAGIC : SMALL_BITS;
 }
 
-/* mptl_round_magnitude by bits. sign is 0 or the sign bit; *open as in vec_stochastic_threshold. What comes out for infinities and
- * NaNs is not zero and otherwise of no use. */
+/* mptl_round_magnitude on bit patterns. sign is 0 or the sign bit; *open as in
+ * vec_stochastic_threshold. The results for infinities and NaNs are not zero and otherwise
+ * meaningless. */
 static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign, vu word, const mptl_rounder *r,
                                                                    const mptl_rounding_mode mode, vm *open) {
   const vu zero = v_set(0), one = v_set(1), implicit = v_set(MPTL_F32_IMPLICIT), below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
@@ -89,7 +95,7 @@ static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign
   vu drop = v_add(v_max(v_sub(min_field, field), zero), v_set((uint32_t)(23 - r->m)));
   vu mask = v_sub(v_shlv(one, drop), one);
   vu sig = zero, add = zero;
-  vm up = v_gt(a, v_set(r->up_above)); /* what is below min_bits: whether it becomes min_bits */
+  vm up = v_gt(a, v_set(r->up_above)); /* whether a magnitude below min_bits becomes min_bits */
   if (mode == MPTL_NEAREST_EVEN || mode == MPTL_STOCHASTIC)
     sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), implicit));
   switch (mode) {
@@ -117,7 +123,8 @@ static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign
   return v_select(v_gt(min_bits, a), v_keep(up, min_bits), v_andnot(mask, v_add(a, add)));
 }
 
-/* mptl_round_magnitude to nearest even, m > 0, the two quick ways. */
+/* mptl_round_magnitude to nearest even, m > 0, by the two fast methods, SMALL_LINEAR and
+ * SMALL_MAGIC. */
 static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const mptl_rounder *r, const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t mask = (1u << drop) - 1;
@@ -128,27 +135,30 @@ static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const m
   return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
 }
 
-/* The same up to the largest value. Where there is a power of two for SMALL_MAGIC, by its addition for all: of one that is 2^(23-m) times as
- * large as the value's own, or as the smallest normal value's. */
+/* The same for magnitudes up to the largest value. With SMALL_MAGIC all of them are rounded by
+ * adding a power of two: 2^(23-m) times the value's own power of two, or that of the smallest
+ * normal value. */
 static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const mptl_rounder *r, const vec_small small) {
   if (small == SMALL_LINEAR) return vec_magnitude_even(a, r, small);
   vu power = v_add(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(23 - r->m) << 23)), added = v_max(power, v_set(vec_magic(r)));
   return v_fsub(v_fadd(a, added), added);
 }
 
-/* Likewise, but straight to the code without sign: the upper bits of the rounded pattern, whose exponent field begins so much lower. */
+/* The same, but directly to the code without sign: the upper bits of the rounded pattern, less the
+ * difference of the exponent fields. */
 static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r, const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t half = ((1u << drop) - 1) >> 1, min_field = (uint32_t)(r->emin + 127);
   vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
   vu code = v_shr(v_add(v_add(a, v_set(half - ((min_field - 1) << 23))), last), drop);
   if (small == SMALL_LINEAR) return code;
-  const vu magic = v_set(vec_magic(r)); /* below the smallest normal value the code counts steps of the smallest */
+  const vu magic = v_set(vec_magic(r)); /* below the smallest normal value the code counts units of the smallest */
   return v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), code);
 }
 
 #ifdef MPTL_VEC_UNSIGNED
-/* mptl_round_magnitude in the stochastic mode, the quick way. *open as in vec_stochastic_threshold. */
+/* mptl_round_magnitude in the stochastic mode, by SMALL_SCALE. *open as in
+ * vec_stochastic_threshold. */
 static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, vu word, const mptl_rounder *r, vm *open) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t mask = (1u << drop) - 1, unit = (uint32_t)(r->emin - r->m + 127) << 23;
@@ -163,7 +173,8 @@ static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, v
 }
 #endif
 
-/* Finishes and counts VN lanes of which some exceed the largest value, or are infinite or NaN. */
+/* Finishes and counts VN lanes when some of them exceed the largest value, or are infinite or
+ * NaN. */
 static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded, const mptl_rounder *r,
                                                                    const mptl_rounding_mode mode, vec_stats *stats) {
   const vu zero = v_set(0), inf = v_set(MPTL_F32_INF), max_bits = v_set(r->max_bits), over_bits = v_set(r->over_bits);
@@ -185,9 +196,10 @@ static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu r
   stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, v_set(0)), v_gt(a, v_set(0))));
 }
 
-/* Rounds the VN patterns u to *magnitude, without sign. mode and small are constants where this is inlined, so only their own case
- * remains. word are the lanes' random bits (stochastic mode). Returns false, with nothing counted, when a lane needs the second
- * word of random bits: the caller then runs the scalar definition on these lanes. */
+/* Rounds the VN patterns u to *magnitude, without sign. mode and small are constants where this is
+ * inlined, so the compiler keeps only their case. word are the lanes' random bits (stochastic
+ * mode). When a lane needs a second random word, it returns false and counts nothing: the caller
+ * then runs the scalar definition on these lanes. */
 static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word, const mptl_rounder *r,
                                                             const mptl_rounding_mode mode, const vec_small small,
                                                             vec_stats *stats) {
@@ -214,22 +226,22 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
   return true;
 }
 
-/* The codes, without sign, of VN magnitudes that vec_round gave. */
+/* The codes, without sign, of VN magnitudes that vec_round returned. */
 static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magic) {
   const unsigned normal_drop = (unsigned)(23 - r->m);
   const uint32_t min_field = (uint32_t)(r->emin + 127);
   vu code = v_sub(v_shr(a, normal_drop), v_set((min_field - 1) << r->m));
-  if (min_field > 1) { /* below the smallest normal value the code counts steps of the smallest */
-    vu steps;
+  if (min_field > 1) { /* below the smallest normal value the code counts units of the smallest */
+    vu units;
     if (magic) {
-      steps = v_sub(v_fadd(a, v_set(magic)), v_set(magic));
+      units = v_sub(v_fadd(a, v_set(magic)), v_set(magic));
     } else {
       vu field = v_max(v_shr(a, 23), v_set(1)), drop = v_sub(v_set(min_field + normal_drop), field);
       vu below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
       vu sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), v_set(MPTL_F32_IMPLICIT)));
-      steps = v_shrv(sig, drop);
+      units = v_shrv(sig, drop);
     }
-    code = v_select(v_gt(v_set(min_field << 23), a), steps, code);
+    code = v_select(v_gt(v_set(min_field << 23), a), units, code);
   }
   if (v_any(v_gt(a, v_set(r->max_bits)))) {
     code = v_select(v_eq(a, v_set(MPTL_F32_INF)), v_set(r->inf_code), code);
@@ -238,13 +250,14 @@ static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magi
   return code;
 }
 
-/* Moves the sign bits of u to where codes have theirs. */
+/* Moves the sign bits of u to the codes' sign bit. */
 static inline vu vec_code_sign(vu u, const mptl_rounder *r) {
   return v_shr(v_and(u, v_set(MPTL_F32_SIGN)), 31 - (unsigned)(r->format.e + r->format.m));
 }
 
-/* Whether vec_decode knows the format: its subnormal values are binary32's own, or normal in binary32; and 2^emin, which it
- * subtracts, is a number there. (It is 2^128 for FP(1,m,-127), whose finite values are all subnormal.) */
+/* Whether vec_decode can decode the format: its subnormal values are binary32's own, or normal in
+ * binary32; and 2^emin, which vec_decode subtracts, is a binary32 number. (It is 2^128 for
+ * FP(1,m,-127), whose finite values are all subnormal.) */
 static inline bool vec_decodes(const mptl_rounder *r) {
   return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126 && r->emin <= 127);
 }
@@ -253,11 +266,11 @@ static inline vu vec_decode(vu code, const mptl_rounder *r) {
   unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
   vu sign = v_and(v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN)), magnitude = v_and(code, v_set(r->code_sign - 1));
   vu value = v_add(v_shl(magnitude, normal_drop), v_set((uint32_t)(r->emin + 126) << 23));
-  if (r->emin != -126) { /* subnormal values are normal in binary32: with a leading digit, less that digit */
+  if (r->emin != -126) { /* subnormal values are normal in binary32: add a leading bit, then subtract its value */
     vu small = v_fsub(v_add(value, v_set(MPTL_F32_IMPLICIT)), v_set((uint32_t)(r->emin + 127) << 23));
     value = v_select(v_gt(v_set(1u << r->m), magnitude), small, value);
   }
-  if (r->max_code < r->code_sign - 1) { /* some codes are no numbers */
+  if (r->max_code < r->code_sign - 1) { /* some codes are infinity or NaN */
     vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
     if (r->has_infinity) special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
     value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
@@ -273,21 +286,23 @@ static inline void vec_philox_round(vu c[4], vu m0, vu m1, vu k0, vu k1) {
   c[3] = p0;
 }
 
-/* How many words vec_random makes at once, and how many vectors of them side by side (their chains of multiplications are long). */
+/* How many words vec_random makes, and how many vectors of them it computes side by side, since
+ * each is a long chain of multiplications. */
 enum { VEC_WORDS = 128, VEC_CHAINS = VN / 8 };
 
-/* out[i] = mptl_random_u32(key, index + i, 0), index a multiple of VEC_WORDS. Counters sit in 64-bit lanes, even ones in one
- * register and odd ones in another; the products then need no shuffles, and what is left in upper halves is never read. */
+/* out[i] = mptl_random_u32(key, index + i, 0), index a multiple of VEC_WORDS. Counters are in
+ * 64-bit lanes, even ones in one register and odd ones in another: so products need no shuffles.
+ * The upper halves are never read. */
 static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t index) {
   static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
   const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u);
-  const uint64_t block = index / 64 * 16; /* 32 counters from here on, with no carry into the upper half */
+  const uint64_t first = index / 64 * 16; /* of 32 counters; adding to it never carries into the upper half */
   vu even[VEC_CHAINS][4], odd[VEC_CHAINS][4];
   for (uint32_t j = 0; j < VEC_WORDS / 4; j += VEC_CHAINS * VN) {
     for (uint32_t c = 0; c < VEC_CHAINS; c++) {
-      even[c][0] = v64_add(v64_set((uint32_t)block + j + c * VN), v_load(evens));
+      even[c][0] = v64_add(v64_set((uint32_t)first + j + c * VN), v_load(evens));
       odd[c][0] = v64_add(even[c][0], v64_set(1));
-      even[c][1] = odd[c][1] = v64_set(block >> 32);
+      even[c][1] = odd[c][1] = v64_set(first >> 32);
       even[c][2] = odd[c][2] = v64_set(key.stream);
       even[c][3] = odd[c][3] = v64_set(key.step);
     }

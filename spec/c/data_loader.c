@@ -1,5 +1,6 @@
-/* The loader from C, for what Lua does not reach: many threads, abandoned epochs, destruction under way; run it under the
- * thread and address sanitizers. Exits 0, or 1 after one line that says what failed. */
+/* The loader, in cases that Lua cannot test: many threads, abandoned epochs, destruction during an
+ * epoch. Also for the thread and address sanitizers. Exits 0, or 1 after one line that says what
+ * failed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,8 @@
 #include "mptl/data.h"
 #include "mptl/jpeg.h"
 
-static mptl_loader_options options(int batch, int threads, int slots) {
-  return (mptl_loader_options){.batch = batch,
+static mptl_loader_options options(int batch_size, int threads, int slots) {
+  return (mptl_loader_options){.batch_size = batch_size,
                                .threads = threads,
                                .slots = slots,
                                .shuffle = 1,
@@ -27,7 +28,7 @@ static uint64_t hash(uint64_t h, const void *data, size_t bytes) {
   return h;
 }
 
-/* One number for all that a loader gives in an epoch from first_batch on; 0 on failure. */
+/* A hash of everything that a loader returns in an epoch from first_batch on; 0 after a failure. */
 static uint64_t hash_epoch(mptl_loader *loader, int64_t epoch, int64_t first_batch) {
   uint64_t h = 0xcbf29ce484222325u;
   mptl_batch batch;
@@ -61,7 +62,7 @@ static int same_with_any_threads(const mptl_dataset *dataset) {
   return 0;
 }
 
-/* Epochs left at every place, begun again and gone through: what was abandoned must not show. */
+/* Abandons epochs after any number of batches: a later epoch must not be affected. */
 static int abandoned_epochs(const mptl_dataset *dataset) {
   mptl_loader_options o = options(16, 4, 3);
   mptl_loader *loader;
@@ -80,7 +81,7 @@ static int abandoned_epochs(const mptl_dataset *dataset) {
   return 0;
 }
 
-/* A batch stays as it is while the workers go on, until the next one is asked for. */
+/* Workers do not change a batch before the next one is asked for. */
 static int batch_is_stable(const mptl_dataset *dataset) {
   mptl_loader_options o = options(16, 4, 2);
   mptl_loader *loader;
@@ -97,7 +98,8 @@ static int batch_is_stable(const mptl_dataset *dataset) {
   return 0;
 }
 
-static int destroyed_under_way(const mptl_dataset *dataset) {
+/* A loader may be destroyed at any time. */
+static int destroyed_early(const mptl_dataset *dataset) {
   for (int taken = -1; taken < 12; taken++) {
     mptl_loader_options o = options(8, 1 + (taken + 1) % 5, 4);
     mptl_loader *loader;
@@ -132,7 +134,8 @@ static int misuse(const mptl_dataset *dataset) {
 
 enum { CLASSES = 4, FILES = 11 };
 
-/* Writes DIR/train/CLASS/FILE, or removes all that it writes: CLASSES * FILES images of many sizes, bad ones (no JPEG) among them. */
+/* Writes DIR/train/CLASS/FILE, or removes these files: CLASSES * FILES images of many sizes, of which
+ * every bad_every-th is truncated. */
 static int make_folder(const char *dir, int bad_every, int removing) {
   static uint8_t pixels[90 * 70 * 3];
   char path[256];
@@ -165,7 +168,7 @@ static int make_folder(const char *dir, int bad_every, int removing) {
   return 0;
 }
 
-/* Encoded images, of which every fifth is bad: 9 of 44. */
+/* Encoded images, every fifth of them bad: 9 of 44. */
 static int encoded(const char *dir) {
   mptl_images *images;
   mptl_dataset *dataset;
@@ -214,7 +217,7 @@ static int encoded(const char *dir) {
   return 0;
 }
 
-/* Batches that are all bad are passed over, and counted. */
+/* Batches of bad images only are skipped, and their images counted. */
 static int all_bad(const char *dir) {
   mptl_images *images;
   mptl_dataset *dataset;
@@ -247,7 +250,7 @@ int main(void) {
   mptl_dataset *dataset;
   CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 32, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
   int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) || batch_is_stable(dataset) ||
-               destroyed_under_way(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
+               destroyed_early(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
   mptl_dataset_destroy(dataset);
   return failed;
 }

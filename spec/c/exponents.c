@@ -1,5 +1,5 @@
-/* Counting exponents, against the C library's idea of an exponent: every sign and exponent field with mantissas at their ends and in
- * between, all subnormals' leading bits, what is no number; and merging. */
+/* Counting exponents, compared with the C library's ilogbf: every sign and exponent field with extreme
+ * and other mantissas, subnormals with every leading bit, infinities and NaNs; and merging. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

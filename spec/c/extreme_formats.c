@@ -1,5 +1,5 @@
-/* Rounding, encoding and decoding in every FP(e,m,b) with bias shifts at and near their ends, where values reach to binary32's limits and
- * beyond them: all instruction sets against the scalar one, bit for bit. */
+/* Rounding, encoding and decoding in every FP(e,m,b) with bias shifts at and near their limits, where
+ * values reach or exceed binary32's limits: all instruction sets must equal the scalar one bit for bit. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ enum { N = 240, CODES = 2048 };
 
 static float input[N];
 
-/* Patterns of all kinds: half of them near the format's smallest and largest normal values. */
+/* Patterns of all kinds, half of them near the format's smallest and largest normal values. */
 static void make_input(const mptl_rounder *r, uint32_t *random) {
   for (int i = 0; i < N; i++) {
     *random = *random * 1664525u + 1013904223u;
@@ -26,7 +26,7 @@ static void make_input(const mptl_rounder *r, uint32_t *random) {
   }
 }
 
-/* What one instruction set makes of the input, and of the first and last codes. */
+/* What one instruction set computes from the input, and from the first and last codes. */
 typedef struct result {
   float rounded[N], back[N], decoded[CODES];
   uint32_t codes[N];
@@ -42,7 +42,7 @@ static void run(result *out, const mptl_rounder *r, size_t n) {
   mptl_round_f32(out->rounded, input, n, r, key, 3, &out->round_stats);
   mptl_encode_f32(out->codes, input, n, r, key, 3, &out->encode_stats);
   mptl_decode_f32(out->back, out->codes, n, r);
-  for (uint64_t i = 0; i < count; i++) { /* around 0, the top, and the same with the sign */
+  for (uint64_t i = 0; i < count; i++) { /* all codes, or the lowest and highest ones of either sign */
     uint64_t code = all <= CODES ? i
                     : i % 4 == 0 ? i / 4
                     : i % 4 == 1 ? r->code_sign - 1 - i / 4

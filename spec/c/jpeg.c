@@ -1,4 +1,5 @@
-/* Decoding JPEG images: every kind that is taken, those that are not, and damaged ones: cut off at every length, with bits flipped. */
+/* Decoding JPEG images: every kind that is accepted, kinds that are refused, and damaged images: cut off
+ * at every length, and with flipped bits. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,17 +10,17 @@
 
 enum { WIDTH = 37, HEIGHT = 22 };
 
-static uint8_t file[1 << 16]; /* the image at hand */
+static uint8_t file[1 << 16]; /* the current image */
 static size_t file_size;
 
-/* A smooth picture, so that coding changes it little: channels bytes a pixel. */
+/* Paints a smooth image of `channels` bytes a pixel, which encoding changes little. */
 static void paint(uint8_t *pixels, int channels) {
   for (int y = 0; y < HEIGHT; y++)
     for (int x = 0; x < WIDTH; x++)
       for (int c = 0; c < channels; c++) pixels[(y * WIDTH + x) * channels + c] = (uint8_t)(30 + 3 * x + c * y);
 }
 
-/* Encodes the picture into file. */
+/* Encodes that image into file. */
 static void encode(int format, int sampling, int flags) {
   static uint8_t pixels[WIDTH * HEIGHT * 4];
   tjhandle turbo = tjInitCompress();
@@ -59,7 +60,7 @@ static int takes_grey(mptl_decoder *decoder) {
   return 0;
 }
 
-/* The four channels hold what is left of the light: red, green, blue, and black for all. */
+/* The four channels say how much light remains: of red, green and blue, and of all (black). */
 static int takes_inverted_cmyk(mptl_decoder *decoder) {
   static uint8_t ink[WIDTH * HEIGHT * 4];
   paint(ink, 4);
@@ -71,7 +72,7 @@ static int takes_inverted_cmyk(mptl_decoder *decoder) {
   return 0;
 }
 
-/* Where the frame header's marker is in file. */
+/* The offset of the frame header's marker in file. */
 static size_t frame_at(void) {
   for (size_t i = 2; i + 1 < file_size; i++)
     if (file[i] == 0xff && file[i + 1] == 0xc0) return i;
@@ -108,7 +109,7 @@ static int names_other_kinds(mptl_decoder *decoder) {
   return refuses(decoder, file, file_size, "a JPEG image of 32767 x 32767 pixels, at most 67108864 pixels are accepted");
 }
 
-static int passes_over_stray_bytes(mptl_decoder *decoder) {
+static int skips_stray_bytes(mptl_decoder *decoder) {
   mptl_rgb rgb;
   encode(TJPF_RGB, TJSAMP_420, 0);
   memcpy(file + file_size, "trailing", 8);
@@ -116,7 +117,7 @@ static int passes_over_stray_bytes(mptl_decoder *decoder) {
   memmove(file + file_size, file + file_size - 2, 2); /* two bytes more before the end marker */
   memcpy(file + file_size - 2, "\1\2", 2);
   CHECK(mptl_decode(decoder, file, file_size + 2, &rgb) == MPTL_OK);
-  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_EDATA); /* and no end marker */
+  CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_EDATA); /* without the end marker */
   return 0;
 }
 
@@ -126,15 +127,15 @@ static uint8_t *find(const char *text) {
   return found;
 }
 
-/* Puts bytes in front of place at of file. */
+/* Inserts bytes at an offset of file. */
 static void insert(size_t at, const void *bytes, size_t size) {
   memmove(file + at + size, file + at, file_size - at);
   memcpy(file + at, bytes, size);
   file_size += size;
 }
 
-/* Whether file is decoded into the pixels of want, with warnings or without. */
-static int is_picture(mptl_decoder *decoder, const uint8_t *want, int warns) {
+/* Checks that file is decoded into the pixels of want, with warnings or without. */
+static int decodes_as(mptl_decoder *decoder, const uint8_t *want, int warns) {
   mptl_rgb rgb;
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK);
   CHECK(memcmp(rgb.pixels, want, WIDTH * HEIGHT * 3) == 0);
@@ -142,8 +143,9 @@ static int is_picture(mptl_decoder *decoder, const uint8_t *want, int warns) {
   return 0;
 }
 
-/* Fields that no standard has, which other readers take: the pixels are those of the image as it was, and there is a warning. */
-static int takes_what_others_take(mptl_decoder *decoder) {
+/* Fields outside of the standards that other readers accept: the pixels do not change, and there is a
+ * warning. */
+static int accepts_what_others_accept(mptl_decoder *decoder) {
   static const uint8_t adobe[] = {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 2};
   static uint8_t want[WIDTH * HEIGHT * 3];
   mptl_rgb rgb;
@@ -151,39 +153,39 @@ static int takes_what_others_take(mptl_decoder *decoder) {
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
   memcpy(want, rgb.pixels, sizeof want);
   find("JFIF")[5] = 2; /* its major version */
-  if (is_picture(decoder, want, 1)) return 1;
-  memcpy(find("JFIF"), "none", 4); /* a decoder that has seen JFIF does not look at Adobe's */
+  if (decodes_as(decoder, want, 1)) return 1;
+  memcpy(find("JFIF"), "none", 4); /* after a JFIF marker the decoder ignores Adobe's */
   insert(2, adobe, sizeof adobe);
-  if (is_picture(decoder, want, 1)) return 1;
+  if (decodes_as(decoder, want, 1)) return 1;
   find("Adobe")[11] = 1;
-  if (is_picture(decoder, want, 0)) return 1;
+  if (decodes_as(decoder, want, 0)) return 1;
   encode(TJPF_CMYK, TJSAMP_444, 0);
   size_t at = (size_t)(find("Adobe") - file) + 11;
   file[at] = 2; /* YCCK */
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 0);
   memcpy(want, rgb.pixels, sizeof want);
   file[at] = 1;
-  return is_picture(decoder, want, 1);
+  return decodes_as(decoder, want, 1);
 }
 
-/* A harmless warning comes first, damage later. */
-static int refuses_damage_behind_a_warning(mptl_decoder *decoder) {
+/* A harmless warning must not hide later damage. */
+static int refuses_damage_after_a_warning(mptl_decoder *decoder) {
   encode(TJPF_RGB, TJSAMP_420, 0);
   insert(frame_at(), "\1\2", 2);
   mptl_rgb rgb;
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK && rgb.warnings == 1);
   file_size -= 100;
-  memcpy(file + file_size, "\xff\xd9", 2); /* it ends, but lacks a part of its pixels */
+  memcpy(file + file_size, "\xff\xd9", 2); /* it has an end marker, but lacks pixels */
   file_size += 2;
   return refuses(decoder, file, file_size, "a damaged JPEG image (Corrupt JPEG data: premature end of data segment)");
 }
 
-static int tells_every_truncation(mptl_decoder *decoder) {
+static int finds_every_truncation(mptl_decoder *decoder) {
   for (int progressive = 0; progressive < 2; progressive++) {
     encode(TJPF_RGB, TJSAMP_420, progressive ? TJFLAG_PROGRESSIVE : 0);
     for (size_t size = 0; size < file_size; size++) {
       mptl_rgb rgb;
-      uint8_t *copy = malloc(size + 1); /* of its very size, so that a sanitizer sees reads beyond it */
+      uint8_t *copy = malloc(size + 1); /* so that a sanitizer finds reads beyond it; never malloc(0) */
       memcpy(copy, file, size);
       mptl_status status = mptl_decode(decoder, copy, size, &rgb);
       free(copy);
@@ -193,14 +195,14 @@ static int tells_every_truncation(mptl_decoder *decoder) {
   return 0;
 }
 
-/* One number for an image's pixels; 0 for none. */
+/* A hash of an image's pixels; 0 when there are none. */
 static uint64_t hash(const mptl_rgb *rgb) {
   uint64_t h = (uint64_t)rgb->width << 32 | (uint64_t)rgb->height;
   for (int64_t i = 0; i < (int64_t)rgb->width * rgb->height * 3; i++) h = (h ^ rgb->pixels[i]) * 0x100000001b3u;
   return h;
 }
 
-/* Nothing can be said of the pixels; but nothing may crash, and a failure has a message. */
+/* The pixels are undefined, but decoding must not crash, and a failure must have a message. */
 static int survives_flipped_bits(mptl_decoder *decoder) {
   static const int kinds[][3] = {
       {TJPF_RGB, TJSAMP_420, 0}, {TJPF_RGB, TJSAMP_420, TJFLAG_PROGRESSIVE}, {TJPF_CMYK, TJSAMP_444, 0}};
@@ -220,7 +222,7 @@ static int survives_flipped_bits(mptl_decoder *decoder) {
       }
       mptl_status status = mptl_decode(decoder, copy, size, &rgb);
       uint64_t pixels = hash(&rgb);
-      mptl_decode(fresh, copy, size, &rgb); /* what came before must not show */
+      mptl_decode(fresh, copy, size, &rgb); /* earlier images must not affect the result */
       CHECK(hash(&rgb) == pixels);
       free(copy);
       CHECK(status == MPTL_OK || (status == MPTL_EDATA && mptl_error()[0] != '\0'));
@@ -251,8 +253,8 @@ int main(void) {
   mptl_decoder *decoder;
   CHECK(mptl_decoder_create(&decoder) == MPTL_OK);
   int failed = takes_colour(decoder) || takes_grey(decoder) || takes_inverted_cmyk(decoder) || names_other_kinds(decoder) ||
-               passes_over_stray_bytes(decoder) || takes_what_others_take(decoder) || refuses_damage_behind_a_warning(decoder) ||
-               tells_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
+               skips_stray_bytes(decoder) || accepts_what_others_accept(decoder) || refuses_damage_after_a_warning(decoder) ||
+               finds_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
   mptl_decoder_destroy(decoder);
   mptl_decoder_destroy(NULL);
   return failed;

@@ -1,5 +1,6 @@
-/* Packed data sets: what is written is read, in order; a file that is cut off, damaged at any byte, or made to mislead is refused or
- * harmless (run it under the address sanitizer); a file that is not finished is not there. Exits 0, or 1 after one line. */
+/* Packed data sets: what was written is read back, in order; a file that is cut off, damaged at any byte
+ * or constructed to mislead is refused or harmless (run it with the address sanitizer); an unfinished
+ * file does not appear. Exits 0, or 1 after one line that says what failed. */
 #include <endian.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -8,15 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "mptl/packed.h"
-
-#define CHECK(condition)                                                                           \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, #condition, mptl_error()); \
-      exit(1);                                                                                     \
-    }                                                                                              \
-  } while (0)
 
 static char dir[] = "/tmp/mptl-packed-XXXXXX", path[64], temporary[72];
 
@@ -36,73 +30,73 @@ static uint64_t get64(const uint8_t *bytes) {
 }
 
 static void add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file, const char *data) {
-  CHECK(mptl_packer_add(packer, split, class_name, file, data, strlen(data)) == MPTL_OK);
+  MUST(mptl_packer_add(packer, split, class_name, file, data, strlen(data)) == MPTL_OK);
 }
 
 static void write_sample(void) {
   mptl_packer *packer;
-  CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
+  MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   add(packer, MPTL_TEST, "pear", "9.jpg", "test pear nine");
   add(packer, MPTL_TRAIN, "pear", "b.jpg", "pear b");
   add(packer, MPTL_TRAIN, "apple", "2.jpg", "second apple");
   add(packer, MPTL_TRAIN, "pear", "a/c.jpg", "pear a c");
   add(packer, MPTL_TRAIN, "apple", "10.jpg", "tenth apple, a longer one");
-  CHECK(access(path, F_OK) != 0); /* not before it is finished */
-  CHECK(mptl_packer_finish(packer) == MPTL_OK);
+  MUST(access(path, F_OK) != 0); /* not before it is finished */
+  MUST(mptl_packer_finish(packer) == MPTL_OK);
   mptl_packer_destroy(packer);
-  CHECK(access(path, F_OK) == 0 && access(temporary, F_OK) != 0);
+  MUST(access(path, F_OK) == 0 && access(temporary, F_OK) != 0);
 }
 
 static void is_image(const mptl_images *images, int64_t i, int32_t label, const char *name, const char *data) {
   mptl_encoded encoded = {0};
-  CHECK(mptl_images_label(images, i) == label);
-  CHECK(strcmp(mptl_images_name(images, i), name) == 0);
-  CHECK(mptl_images_read(images, i, &encoded) == MPTL_OK);
-  CHECK(encoded.size == strlen(data) && memcmp(encoded.data, data, encoded.size) == 0);
+  MUST(mptl_images_label(images, i) == label);
+  MUST(strcmp(mptl_images_name(images, i), name) == 0);
+  MUST(mptl_images_read(images, i, &encoded) == MPTL_OK);
+  MUST(encoded.size == strlen(data) && memcmp(encoded.data, data, encoded.size) == 0);
   mptl_encoded_free(&encoded);
 }
 
 static void reads_what_was_written(void) {
   mptl_images *images;
-  CHECK(mptl_images_packed_classes(path) == 2);
-  CHECK(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
-  CHECK(mptl_images_count(images) == 4 && mptl_images_classes(images) == 2);
-  CHECK(strcmp(mptl_images_class_name(images, 0), "apple") == 0 && strcmp(mptl_images_class_name(images, 1), "pear") == 0);
-  CHECK(strcmp(mptl_images_where(images), path) == 0);
+  MUST(mptl_images_packed_classes(path) == 2);
+  MUST(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
+  MUST(mptl_images_count(images) == 4 && mptl_images_classes(images) == 2);
+  MUST(strcmp(mptl_images_class_name(images, 0), "apple") == 0 && strcmp(mptl_images_class_name(images, 1), "pear") == 0);
+  MUST(strcmp(mptl_images_where(images), path) == 0);
   is_image(images, 0, 0, "apple/10.jpg", "tenth apple, a longer one");
   is_image(images, 1, 0, "apple/2.jpg", "second apple");
   is_image(images, 2, 1, "pear/a/c.jpg", "pear a c");
   is_image(images, 3, 1, "pear/b.jpg", "pear b");
   mptl_images_destroy(images);
-  CHECK(mptl_images_open_packed(&images, path, MPTL_TEST) == MPTL_OK);
-  CHECK(mptl_images_count(images) == 1 && mptl_images_classes(images) == 2);
+  MUST(mptl_images_open_packed(&images, path, MPTL_TEST) == MPTL_OK);
+  MUST(mptl_images_count(images) == 1 && mptl_images_classes(images) == 2);
   is_image(images, 0, 1, "pear/9.jpg", "test pear nine");
   mptl_images_destroy(images);
 }
 
 static uint8_t *slurp(size_t *size) {
   FILE *file = fopen(path, "rb");
-  CHECK(file != NULL && fseek(file, 0, SEEK_END) == 0);
+  MUST(file != NULL && fseek(file, 0, SEEK_END) == 0);
   *size = (size_t)ftell(file);
   rewind(file);
   uint8_t *bytes = malloc(*size);
-  CHECK(bytes != NULL && fread(bytes, 1, *size, file) == *size);
+  MUST(bytes != NULL && fread(bytes, 1, *size, file) == *size);
   fclose(file);
   return bytes;
 }
 
 static void spit(const uint8_t *bytes, size_t size) {
   FILE *file = fopen(path, "wb");
-  CHECK(file != NULL && fwrite(bytes, 1, size, file) == size && fclose(file) == 0);
+  MUST(file != NULL && fwrite(bytes, 1, size, file) == size && fclose(file) == 0);
 }
 
-/* Opens both sets and uses all that can be used; false when something was refused. */
+/* Opens both sets and uses everything in them; returns false if something is refused. */
 static bool is_sound(void) {
   bool sound = true;
   for (int split = 0; split < 2; split++) {
     mptl_images *images;
     if (mptl_images_open_packed(&images, path, (mptl_split)split) != MPTL_OK) {
-      CHECK(images == NULL && strncmp(mptl_error(), path, strlen(path)) == 0 && strchr(mptl_error(), '\n') == NULL);
+      MUST(images == NULL && strncmp(mptl_error(), path, strlen(path)) == 0 && strchr(mptl_error(), '\n') == NULL);
       sound = false;
       continue;
     }
@@ -111,13 +105,13 @@ static bool is_sound(void) {
     for (int64_t i = 0; i < mptl_images_count(images); i++) {
       mptl_encoded encoded = {0};
       length += strlen(mptl_images_name(images, i));
-      CHECK(mptl_images_label(images, i) >= 0 && mptl_images_label(images, i) < mptl_images_classes(images));
+      MUST(mptl_images_label(images, i) >= 0 && mptl_images_label(images, i) < mptl_images_classes(images));
       mptl_status status = mptl_images_read(images, i, &encoded);
-      CHECK(status == MPTL_OK || status == MPTL_EDATA);
+      MUST(status == MPTL_OK || status == MPTL_EDATA);
       sound = sound && status == MPTL_OK;
       mptl_encoded_free(&encoded);
     }
-    CHECK(length > 0);
+    MUST(length > 0);
     mptl_images_destroy(images);
   }
   return sound;
@@ -126,38 +120,38 @@ static bool is_sound(void) {
 static void has_the_layout_of_its_header(const uint8_t *bytes, size_t size) {
   static const uint8_t begin[] = {'M', 'P', 'T', 'L', 'P', 'A', 'C', 'K', 1, 0, 0, 0, 2, 0, 0, 0,
                                   4,   0,   0,   0,   0,   0,   0,   0,   1, 0, 0, 0, 0, 0, 0, 0};
-  CHECK(memcmp(bytes, begin, sizeof begin) == 0);
-  CHECK(memcmp(bytes + 64, "test pear nine", 14) == 0);
-  CHECK(get64(bytes + 32) + get64(bytes + 40) == size && bytes[size - 1] == 0);
+  MUST(memcmp(bytes, begin, sizeof begin) == 0);
+  MUST(memcmp(bytes + 64, "test pear nine", 14) == 0);
+  MUST(get64(bytes + 32) + get64(bytes + 40) == size && bytes[size - 1] == 0);
 }
 
 static void every_damage_is_found(const uint8_t *bytes, size_t size) {
   uint8_t *copy = malloc(size + 1);
-  CHECK(copy != NULL);
+  MUST(copy != NULL);
   for (size_t n = 0; n < size; n++) { /* cut off */
     spit(bytes, n);
-    CHECK(!is_sound());
+    MUST(!is_sound());
   }
   for (size_t i = 0; i < size; i++) { /* a byte changed */
     memcpy(copy, bytes, size);
     copy[i] ^= (uint8_t)(1 + i % 255);
     spit(copy, size);
-    CHECK(!is_sound());
+    MUST(!is_sound());
   }
   memcpy(copy, bytes, size);
   copy[size] = 0;
-  spit(copy, size + 1); /* something behind the end */
-  CHECK(!is_sound());
+  spit(copy, size + 1); /* a byte after the end */
+  MUST(!is_sound());
   free(copy);
 }
 
-/* Every word of header and directory takes values that mislead, under checksums that are right again. */
+/* Replaces every word of header and directory by misleading values, and corrects the checksums. */
 static void no_directory_leads_outside(const uint8_t *bytes, size_t size) {
   uint32_t values[] = {0,           1,           63,          64,         (uint32_t)size - 1, (uint32_t)size, (uint32_t)size + 1,
                        0x20202020u, 0x7fffffffu, 0x80000000u, 0xfffffff0, 0xffffffffu};
   uint8_t *copy = malloc(size);
   uint64_t directory = get64(bytes + 32);
-  CHECK(copy != NULL);
+  MUST(copy != NULL);
   for (size_t at = 8; at + 4 <= size; at += at == 56 ? directory - 56 : 4) {
     for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
       uint32_t value = htole32(values[v]), crc;
@@ -177,33 +171,33 @@ static void no_directory_leads_outside(const uint8_t *bytes, size_t size) {
 }
 
 static void fails(mptl_status status, mptl_status expected, const char *message) {
-  CHECK(status == expected);
+  MUST(status == expected);
   if (strstr(mptl_error(), message) == NULL) {
     fprintf(stderr, "expected: %s\ngot: %s\n", message, mptl_error());
     exit(1);
   }
 }
 
-/* Somebody cuts the file off while it is open: an error that names it, not the end of the process. */
+/* A file that is cut off while it is open gives an error that names it; it does not end the process. */
 static void cut_off_while_open(void) {
   mptl_images *images;
   mptl_encoded encoded = {0};
-  CHECK(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
-  CHECK(mptl_images_read(images, 0, &encoded) == MPTL_OK);
-  CHECK(truncate(path, 0) == 0);
+  MUST(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
+  MUST(mptl_images_read(images, 0, &encoded) == MPTL_OK);
+  MUST(truncate(path, 0) == 0);
   char message[128];
   snprintf(message, sizeof message, "%s/apple/10.jpg: was cut off while it was open: byte ", path);
-  CHECK(strcmp(mptl_images_name(images, 3), "pear/b.jpg") == 0 && mptl_images_label(images, 3) == 1);
+  MUST(strcmp(mptl_images_name(images, 3), "pear/b.jpg") == 0 && mptl_images_label(images, 3) == 1);
   mptl_status status = mptl_images_read(images, 0, &encoded);
-  CHECK(status == MPTL_EIO && strncmp(mptl_error(), message, strlen(message)) == 0);
+  MUST(status == MPTL_EIO && strncmp(mptl_error(), message, strlen(message)) == 0);
   mptl_encoded_free(&encoded);
   mptl_images_destroy(images);
 }
 
-static void refuses_what_is_no_set(void) {
+static void refuses_incomplete_sets(void) {
   mptl_packer *packer;
   unlink(path);
-  CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
+  MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   fails(mptl_packer_add(packer, MPTL_TRAIN, "a/b", "1.jpg", "x", 1), MPTL_EINVAL, "the name of the class");
   fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "//1.jpg", "x", 1), MPTL_EINVAL, "the image's name");
   fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "1\n.jpg", "x", 1), MPTL_EINVAL, "the image's name");
@@ -213,41 +207,41 @@ static void refuses_what_is_no_set(void) {
   add(packer, MPTL_TEST, "b", "1.jpg", "x");
   fails(mptl_packer_finish(packer), MPTL_EDATA, "the test set's b/1.jpg is of a class that the training set has not");
   mptl_packer_destroy(packer);
-  CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
+  MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   add(packer, MPTL_TRAIN, "a", "1.jpg", "x");
   add(packer, MPTL_TRAIN, "a", "1.jpg", "y");
   fails(mptl_packer_finish(packer), MPTL_EDATA, "two images of the training set are named a/1.jpg");
-  CHECK(access(temporary, F_OK) == 0);
+  MUST(access(temporary, F_OK) == 0);
   mptl_packer_destroy(packer);
-  CHECK(access(path, F_OK) != 0 && access(temporary, F_OK) != 0); /* and leaves nothing behind */
+  MUST(access(path, F_OK) != 0 && access(temporary, F_OK) != 0); /* no file is left */
 }
 
 static void names_the_file_and_the_reason(void) {
   mptl_images *images;
   mptl_packer *packer;
-  CHECK(mptl_images_packed_classes("/nonexistent/x") == 0);
+  MUST(mptl_images_packed_classes("/nonexistent/x") == 0);
   fails(mptl_images_open_packed(&images, "/nonexistent/x", MPTL_TRAIN), MPTL_EIO, "/nonexistent/x: No such file or directory");
   fails(mptl_images_open_packed(&images, "/tmp", MPTL_TRAIN), MPTL_EIO, "/tmp: Is a directory");
-  CHECK(mkfifo(path, 0600) == 0); /* nobody writes into it */
+  MUST(mkfifo(path, 0600) == 0); /* nobody writes into it */
   fails(mptl_images_open_packed(&images, path, MPTL_TRAIN), MPTL_EIO, "set.mptl: a pipe, must be a regular file");
-  CHECK(mptl_images_packed_classes(path) == 0 && unlink(path) == 0);
+  MUST(mptl_images_packed_classes(path) == 0 && unlink(path) == 0);
   fails(mptl_packer_create(&packer, "/nonexistent/x"), MPTL_EIO, "cannot write /nonexistent/x.tmp: No such file or directory");
-  CHECK(packer == NULL && images == NULL);
-  CHECK(mptl_packer_create(&packer, path) == MPTL_OK);
+  MUST(packer == NULL && images == NULL);
+  MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   mptl_packer *second;
   fails(mptl_packer_create(&second, path), MPTL_EIO, "set.mptl.tmp: another process is writing it");
-  CHECK(second == NULL && access(temporary, F_OK) == 0);
+  MUST(second == NULL && access(temporary, F_OK) == 0);
   add(packer, MPTL_TRAIN, "a", "1.jpg", "x");
-  CHECK(mptl_packer_finish(packer) == MPTL_OK);
+  MUST(mptl_packer_finish(packer) == MPTL_OK);
   mptl_packer_destroy(packer);
   fails(mptl_images_open_packed(&images, path, MPTL_TEST), MPTL_EDATA, "no test images in it");
   spit((const uint8_t *)"a text of more than sixty-four bytes, as some other file may have it\n", 69);
-  CHECK(mptl_images_packed_classes(path) == 0);
+  MUST(mptl_images_packed_classes(path) == 0);
   fails(mptl_images_open_packed(&images, path, MPTL_TEST), MPTL_EDATA, "not a packed data set");
 }
 
 int main(void) {
-  CHECK(mkdtemp(dir) != NULL);
+  MUST(mkdtemp(dir) != NULL);
   snprintf(path, sizeof path, "%s/set.mptl", dir);
   snprintf(temporary, sizeof temporary, "%s.tmp", path);
   write_sample();
@@ -260,10 +254,10 @@ int main(void) {
   spit(bytes, size);
   cut_off_while_open();
   free(bytes);
-  refuses_what_is_no_set();
+  refuses_incomplete_sets();
   names_the_file_and_the_reason();
   unlink(path);
   rmdir(dir);
-  printf("packed: all well\n");
+  printf("packed: no failures\n");
   return 0;
 }

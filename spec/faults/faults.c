@@ -1,16 +1,20 @@
-/* A library to preload (LD_PRELOAD) into a program whose files are to fail it. It counts what the program does to files below a folder,
- *   open (for writing), write, fsync, rename, close (of what was written to)
- * and lets the n-th of these operations go wrong. For glibc. Files of stdio count too: they become streams whose writes come here.
+/* A library to preload (LD_PRELOAD) into a program, to make operations on its files fail. It counts what
+ * the program does to files below a folder,
+ *   open (for writing), write, fsync, rename, close (of a file that was written to)
+ * and makes the n-th of these operations fail. For glibc. Files of stdio are counted, too: they become
+ * streams whose writes come here.
  *
- * FAULTS_BELOW   the folder, as realpath tells it
+ * FAULTS_BELOW   the folder, as realpath returns it
  * FAULTS_LOG     a file elsewhere that gets a line for each operation: "write metrics.jsonl"
  * FAULTS_AT      n, from 1
- * FAULTS_KIND    ENOSPC, EIO   the operation fails; a file is closed all the same
- *                full          the disk is full from here on: half of this write is made, later ones and new files fail
+ * FAULTS_KIND    ENOSPC, EIO   the operation fails; close closes the file nevertheless
+ *                full          the disk is full from then on: half of this write is made; later writes
+ *                              and new files fail
  *                short         half of this write is made, which write(2) may do at any time: no failure
- *                kill          the process ends before it, by SIGKILL
- *                torn          the process ends when half of the write is made
- *                power         the process ends before it, and whatever was not synced is lost: bytes, and names of new files
+ *                kill          the process ends before the operation, by SIGKILL
+ *                torn          the process ends after half of the write
+ *                power         the process ends before the operation, and everything that was not synced
+ *                              is lost: bytes, and names of new files
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -29,25 +33,33 @@
 
 enum { MOST_FDS = 1024, MOST_FILES = 256 };
 
+typedef enum operation_kind { OPEN, WRITE, FSYNC, RENAME, CLOSE } operation_kind;
+
+static const char *const operation_names[] = {"open", "write", "fsync", "rename", "close"};
+
+typedef enum fault_kind { NO_FAULT, FULL, SHORT, KILL, TORN, POWER, FAILS_ENOSPC, FAILS_EIO } fault_kind;
+
+static const char *const fault_names[] = {"", "full", "short", "kill", "torn", "power", "ENOSPC", "EIO"};
+
 typedef struct known_file { /* below the folder, written by this process */
   char path[PATH_MAX];
-  off_t synced; /* bytes that a loss of power leaves */
+  off_t synced; /* bytes that survive a loss of power */
   bool name_synced;
 } known_file;
 
 static struct {
   pthread_mutex_t lock;
   bool ready;
-  const char *kind;
+  fault_kind kind;
   char below[PATH_MAX];
   int log;
   long at, count;
   bool full;
   known_file files[MOST_FILES];
   size_t n_files;
-  bool wrote[MOST_FDS];   /* something, since it was opened */
-  int of_fd[MOST_FDS];    /* 1 + the place in files of what is open for writing, or 0 */
-  FILE *stream[MOST_FDS]; /* that stands for it */
+  bool wrote[MOST_FDS];   /* by descriptor: whether something was written since it was opened */
+  int of_fd[MOST_FDS];    /* by descriptor: 1 + the index in files; 0 when it is not open for writing */
+  FILE *stream[MOST_FDS]; /* by descriptor: its stream, if it has one */
 } faults = {.lock = PTHREAD_MUTEX_INITIALIZER, .log = -1};
 
 static int (*real_open)(const char *, int, ...);
@@ -61,13 +73,22 @@ static FILE *(*real_fdopen)(int, const char *);
 
 #define REAL(name) *(void **)&real_##name = dlsym(RTLD_NEXT, #name)
 
+/* The kind of fault of that name; the program ends if there is none. */
+static fault_kind kind_of(const char *name) {
+  for (size_t i = 0; i < sizeof fault_names / sizeof *fault_names; i++)
+    if (strcmp(fault_names[i], name) == 0) return (fault_kind)i;
+  dprintf(STDERR_FILENO, "faults: FAULTS_KIND=%s is unknown\n", name);
+  abort();
+}
+
 static void prepare(void) {
   if (faults.ready) return;
   faults.ready = true;
   REAL(open), REAL(fopen), REAL(write), REAL(fsync), REAL(rename), REAL(close), REAL(fileno), REAL(fdopen);
   const char *below = getenv("FAULTS_BELOW"), *log = getenv("FAULTS_LOG"), *at = getenv("FAULTS_AT");
+  const char *kind = getenv("FAULTS_KIND");
   snprintf(faults.below, sizeof faults.below, "%s", below ? below : "");
-  faults.kind = getenv("FAULTS_KIND") ? getenv("FAULTS_KIND") : "";
+  faults.kind = kind_of(kind ? kind : "");
   faults.at = at ? atol(at) : 0;
   if (log) faults.log = real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 }
@@ -83,17 +104,17 @@ static void leave(void) {
   errno = error;
 }
 
-/* Writes the path without links to full (of PATH_MAX bytes); whether it is below the folder. */
-static bool is_below(const char *path, char *full) {
+/* Writes the path without links to full; returns whether it is below the folder. */
+static bool is_below(const char *path, char full[PATH_MAX]) {
   char parent[PATH_MAX], name[PATH_MAX];
   size_t length = strlen(faults.below);
   if (length == 0 || strlen(path) >= PATH_MAX) return false;
-  if (realpath(path, full) == NULL) { /* it is not there yet */
-    strcpy(parent, path);
-    strcpy(name, path);
-    if (realpath(dirname(parent), full) == NULL || strlen(full) + strlen(basename(name)) + 2 > PATH_MAX) return false;
-    strcpy(name, path);
-    strcat(strcat(full, "/"), basename(name));
+  if (realpath(path, full) == NULL) { /* it does not exist yet */
+    snprintf(parent, sizeof parent, "%s", path);
+    snprintf(name, sizeof name, "%s", path);
+    if (realpath(dirname(parent), full) == NULL) return false;
+    size_t used = strlen(full), room = PATH_MAX - used;
+    if (snprintf(full + used, room, "/%s", basename(name)) >= (int)room) return false;
   }
   return strncmp(full, faults.below, length) == 0 && (full[length] == '/' || full[length] == '\0');
 }
@@ -108,10 +129,9 @@ static known_file *find(const char *path) {
   return NULL;
 }
 
-static bool is(const char *kind) { return strcmp(faults.kind, kind) == 0; }
-
+/* Ends the process, after a loss of power without what was not synced. */
 static void end(void) {
-  if (is("power"))
+  if (faults.kind == POWER)
     for (known_file *f = faults.files; f < faults.files + faults.n_files; f++) {
       if (f->path[0] == '\0') continue;
       if (f->name_synced ? truncate(f->path, f->synced) != 0 : unlink(f->path) != 0) continue;
@@ -120,29 +140,44 @@ static void end(void) {
   pause();
 }
 
-/* Counts an operation. 0 to do it, or an error; whether to write only half. */
-static int operation(const char *name, const char *path, bool *half) {
+/* Counts an operation. Returns 0 to do it, or the error with which it fails; *half says whether to write
+ * only half. */
+static int operation(operation_kind kind, const char *path, bool *half) {
   *half = false;
   faults.count++;
   if (faults.log >= 0) {
     const char *inside = path + strlen(faults.below);
-    dprintf(faults.log, "%s %s\n", name, inside[0] == '/' ? inside + 1 : ".");
+    dprintf(faults.log, "%s %s\n", operation_names[kind], inside[0] == '/' ? inside + 1 : ".");
   }
-  bool is_write = strcmp(name, "write") == 0;
-  if (faults.full && (is_write || strcmp(name, "open") == 0)) return ENOSPC;
+  if (faults.full && (kind == WRITE || kind == OPEN)) return ENOSPC;
   if (faults.count != faults.at) return 0;
-  if (is("kill") || is("power")) end();
-  if (is("ENOSPC")) return ENOSPC;
-  if (is("EIO")) return EIO;
-  faults.full = is("full");
-  *half = is_write && (is("full") || is("short") || is("torn"));
+  switch (faults.kind) {
+    case NO_FAULT:
+      return 0;
+    case FULL:
+      faults.full = true;
+      *half = kind == WRITE;
+      return 0;
+    case SHORT:
+    case TORN:
+      *half = kind == WRITE;
+      return 0;
+    case KILL:
+    case POWER:
+      end();
+      return 0;
+    case FAILS_ENOSPC:
+      return ENOSPC;
+    case FAILS_EIO:
+      return EIO;
+  }
   return 0;
 }
 
 /* Opens a file below the folder for writing. */
 static int open_known(const char *path, const char *full, int flags, mode_t mode) {
   bool half;
-  int error = operation("open", full, &half);
+  int error = operation(OPEN, full, &half);
   if (error) return errno = error, -1;
   struct stat about;
   bool existed = stat(full, &about) == 0;
@@ -151,7 +186,7 @@ static int open_known(const char *path, const char *full, int flags, mode_t mode
   if (fd < 0 || fd >= MOST_FDS || (!f && faults.n_files == MOST_FILES)) return fd;
   if (!f) {
     f = &faults.files[faults.n_files++];
-    strcpy(f->path, full);
+    snprintf(f->path, sizeof f->path, "%s", full);
     f->synced = existed ? about.st_size : 0;
     f->name_synced = existed;
   }
@@ -174,16 +209,16 @@ int open(const char *path, int flags, ...) {
   return fd;
 }
 
-/* A write of which the lock is held. */
+/* Writes; the lock must be held. */
 static ssize_t write_known(int fd, const void *data, size_t size) {
   known_file *f = file_of(fd);
   if (!f) return real_write(fd, data, size);
   bool half;
-  int error = operation("write", f->path, &half);
+  int error = operation(WRITE, f->path, &half);
   if (error) return errno = error, -1;
   faults.wrote[fd] = true;
   ssize_t n = real_write(fd, data, half && size > 1 ? size / 2 : size);
-  if (half && is("torn")) end();
+  if (half && faults.kind == TORN) end();
   return n;
 }
 
@@ -199,7 +234,7 @@ int fsync(int fd) {
   char link[64], full[PATH_MAX] = "";
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   bool half, below = is_below(link, full);
-  int error = below ? operation("fsync", full, &half) : 0;
+  int error = below ? operation(FSYNC, full, &half) : 0;
   int status = error ? (errno = error, -1) : real_fsync(fd);
   struct stat about;
   if (below && status == 0 && fstat(fd, &about) == 0) {
@@ -222,13 +257,13 @@ int rename(const char *from, const char *to) {
   enter();
   char full[PATH_MAX], old[PATH_MAX];
   bool half, below = is_below(to, full) && is_below(from, old);
-  int error = below ? operation("rename", full, &half) : 0;
+  int error = below ? operation(RENAME, full, &half) : 0;
   int status = error ? (errno = error, -1) : real_rename(from, to);
   if (below && status == 0) {
     known_file *f = find(old), *replaced = find(full);
     if (replaced) replaced->path[0] = '\0';
-    if (f) strcpy(f->path, full);
-    if (f) f->name_synced = true; /* a loss of power may bring the old file back, which is as if it came before the rename */
+    if (f) snprintf(f->path, sizeof f->path, "%s", full);
+    if (f) f->name_synced = true; /* the old file could come back: the same as a loss of power before the rename */
   }
   leave();
   return status;
@@ -237,7 +272,7 @@ int rename(const char *from, const char *to) {
 static int close_known(int fd) {
   known_file *f = file_of(fd);
   bool half;
-  int error = f && faults.wrote[fd] ? operation("close", f->path, &half) : 0;
+  int error = f && faults.wrote[fd] ? operation(CLOSE, f->path, &half) : 0;
   if (f) faults.of_fd[fd] = 0;
   int status = real_close(fd);
   return error ? (errno = error, -1) : status;
@@ -250,11 +285,11 @@ int close(int fd) {
   return status;
 }
 
-/* ---- Files of stdio: the C library writes them by calls of its own, which cannot be caught ---- */
+/* ---- Files of stdio: the C library writes them by internal calls, which cannot be replaced ---- */
 
 static ssize_t write_stream(void *cookie, const char *data, size_t size) {
   ssize_t n = write((int)(intptr_t)cookie, data, size);
-  return n < 0 ? 0 : n; /* as fopencookie has it */
+  return n < 0 ? 0 : n; /* fopencookie's convention */
 }
 
 static int seek_stream(void *cookie, off64_t *offset, int whence) {

@@ -1,5 +1,6 @@
-/* A library to preload (LD_PRELOAD) into a program that is to get no memory. It counts what mptl's own modules allocate (libmptl and the
- * Lua module; not Lua, nor the libraries) and lets the n-th allocation fail. For glibc.
+/* A library to preload (LD_PRELOAD) into a program, to make its allocations fail. It counts the
+ * allocations of mptl's own modules (libmptl and the Lua module; not Lua, nor the libraries) and makes
+ * the n-th one fail. For glibc.
  *
  * FAULTS_MEMORY  n, from 1; 0 only counts
  * FAULTS_LOG     a file that gets a line at the end: "allocations 1234"
@@ -26,7 +27,7 @@ enum { CALLERS = 4096 };
 static bool on;
 static long at;
 static atomic_long count;
-static atomic_uintptr_t callers[CALLERS]; /* twice an address that called, + 1 if it is mptl's */
+static atomic_uintptr_t callers[CALLERS]; /* a cache: twice the address of a caller, + 1 if it is mptl's */
 
 __attribute__((constructor)) static void prepare(void) {
   const char *n = getenv("FAULTS_MEMORY");
@@ -34,7 +35,7 @@ __attribute__((constructor)) static void prepare(void) {
   at = on ? atol(n) : 0;
 }
 
-__attribute__((destructor)) static void tell(void) {
+__attribute__((destructor)) static void report(void) {
   const char *log = getenv("FAULTS_LOG");
   if (!on || count == 0 || log == NULL) return;
   int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -54,7 +55,7 @@ static bool is_mptl(const void *caller) {
   return is;
 }
 
-/* Whether this allocation is to fail. */
+/* Whether this allocation fails. */
 static bool fails(const void *caller) {
   if (!on || !is_mptl(caller) || atomic_fetch_add(&count, 1) + 1 != at) return false;
   errno = ENOMEM;

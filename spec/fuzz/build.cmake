@@ -1,5 +1,5 @@
-# Targets of libFuzzer, one a reader: cmake --preset fuzz && cmake --build --preset fuzz. spec/fuzz/run runs them. Only the readers are
-# compiled for them, with what they need.
+# Targets of libFuzzer, one for each reader: cmake --preset fuzz && cmake --build --preset fuzz. spec/fuzz/run runs
+# them. They are linked to the readers and what these need, not to the whole library.
 if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
   message(FATAL_ERROR "mptl: MPTL_FUZZ: the compiler is ${CMAKE_C_COMPILER_ID}, must be Clang: CC=clang, or the preset fuzz")
 endif()
@@ -7,7 +7,7 @@ set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-
 add_library(mptl_readers STATIC EXCLUDE_FROM_ALL
   engine/core/crc32c.c engine/core/file.c engine/core/json.c engine/core/lock.c engine/core/memory.c engine/core/status.c
   engine/data/cifar.c engine/data/dataset.c engine/data/images.c engine/data/images_packed.c engine/data/jpeg.c
-  engine/data/packed.c engine/data/part.c engine/data/safetensors.c)
+  engine/data/packed.c engine/data/crop.c engine/data/safetensors.c)
 target_link_libraries(mptl_readers PUBLIC mptl_flags TurboJPEG::turbojpeg JPEG::JPEG)
 target_compile_options(mptl_readers PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)
 add_custom_target(fuzz)

@@ -1,4 +1,5 @@
-/* CIFAR's binary files. The first byte chooses layout, split and limit, the second how many bytes go to the file of the classes' names. */
+/* CIFAR's binary files. The first byte of the input chooses layout, split and limit, the second how many
+ * bytes become the file of class names. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@ static char dir[] = "/tmp/mptl-fuzz-XXXXXX";
 static void clean_up(void) {
   char command[64];
   snprintf(command, sizeof command, "rm -rf %s", dir);
-  if (system(command) != 0) fprintf(stderr, "%s is left\n", dir);
+  if (system(command) != 0) fprintf(stderr, "%s could not be removed\n", dir);
 }
 
 static void spill(const char *name, const uint8_t *bytes, size_t size) {
@@ -37,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   mptl_dataset *set;
   mptl_status status = mptl_dataset_cifar(&set, dir, hundred ? 100 : 10, options & 4 ? MPTL_TEST : MPTL_TRAIN,
                                           options & 8 ? MPTL_NO_LIMIT : options >> 4, options & 16);
-  is_told(status);
+  has_message(status);
   HOLDS((status == MPTL_OK) == (set != NULL));
   if (set != NULL)
     for (int64_t i = 0; i < set->count; i++) HOLDS(set->labels[i] >= 0 && set->labels[i] < set->classes);

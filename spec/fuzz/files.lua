@@ -1,6 +1,6 @@
 -- usage: spec/run build lua5.4 spec/fuzz/files.lua SECONDS DIR    damaged files of the formats that Lua reads, by the functions
--- that commands call: whatever the bytes are, either all is well or there is one line of error, which names the file and shows
--- nothing of the inside of Lua. What breaks this rule is written to DIR. FUZZ_SEED in the environment repeats a run.
+-- that commands call. For any bytes they must succeed, or fail with one line that names the file and shows nothing of the inside
+-- of Lua. Inputs that break this rule are written to DIR. FUZZ_SEED in the environment repeats a run.
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"
 local data_check = require "mptl.dataset.check"
@@ -27,7 +27,7 @@ local function places(t)
   return math.min(a, b), math.max(a, b)
 end
 
--- text -> another text, of what is found by a pattern behind some place.
+-- Makes a function text -> text that replaces one match of a pattern, after a random position.
 local function replaces(pattern)
   return function(t)
     local first, last = t:find(pattern, math.random(#t))

@@ -1,4 +1,4 @@
-/* For the targets of libFuzzer: what has to hold whatever the bytes are. */
+/* For libFuzzer's targets: checks that must hold for any input. */
 #ifndef MPTL_SPEC_FUZZ_H
 #define MPTL_SPEC_FUZZ_H
 
@@ -16,8 +16,8 @@
     }                                                                                              \
   } while (0)
 
-/* A failure tells what is wrong, on one line. */
-static inline void is_told(mptl_status status) {
+/* A failure has a message of one line. */
+static inline void has_message(mptl_status status) {
   if (status != MPTL_OK) HOLDS(mptl_error()[0] != '\0' && strchr(mptl_error(), '\n') == NULL);
 }
 

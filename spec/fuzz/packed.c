@@ -1,4 +1,5 @@
-/* Packed data sets. The checksums of header and directory are made right, so that what is behind them is reached. */
+/* Packed data sets. The checksums of header and directory are corrected, so that the code after their
+ * checks is reached. */
 #include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,7 +37,7 @@ static size_t use(const mptl_images *images) {
     sum += strlen(mptl_images_name(images, i));
     HOLDS(mptl_images_label(images, i) >= 0 && mptl_images_label(images, i) < mptl_images_classes(images));
     mptl_status status = mptl_images_read(images, i, &encoded);
-    is_told(status);
+    has_message(status);
     if (status == MPTL_OK) sum += encoded.data[encoded.size - 1];
   }
   mptl_encoded_free(&encoded);
@@ -57,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   for (int split = 0; split < 2; split++) {
     mptl_images *images;
     mptl_status status = mptl_images_open_packed(&images, path, (mptl_split)split);
-    is_told(status);
+    has_message(status);
     HOLDS((status == MPTL_OK) == (images != NULL));
     if (images != NULL) sum += use(images);
     mptl_images_destroy(images);

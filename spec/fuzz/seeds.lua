@@ -1,5 +1,5 @@
--- usage: spec/run build lua5.4 spec/fuzz/seeds.lua DIR    writes the first inputs of the targets, a folder each; those for jpeg
--- come from fuzz_jpeg_seeds. Found inputs that show a mended fault stay in spec/fuzz/found.
+-- usage: spec/run build lua5.4 spec/fuzz/seeds.lua DIR    writes the first inputs of the targets, in a folder for each; those for
+-- jpeg come from fuzz_jpeg_seeds. Inputs that showed a fault which has been fixed are kept in spec/fuzz/found.
 local core = require "mptl.core"
 local files = require "data_files"
 local safetensors = require "mptl.safetensors"

@@ -1,4 +1,4 @@
---- A small network of every operator, some of them in stages: see spec/golden/run.
+--- A small network with every operator, some of them in one stage: see spec/golden/run.
 local mptl = require "mptl"
 local nn = mptl.nn
 

@@ -1,4 +1,4 @@
--- cuDNN compiles engines for bf16 and 8-bit operands, seconds for each pass: see spec/cuda_plans_spec.lua.
+-- cuDNN compiles engines for bf16 and 8-bit operands, which takes seconds for each pass: see spec/cuda_plans_spec.lua.
 local convolutions = require "support.convolutions"
 
 local passes = { "forward", "backward data", "backward weights" }
@@ -15,7 +15,7 @@ describe("cuDNN", function()
     end)
   end
 
-  -- The pairs of types that the passes have: e4m3, then dy in e5m2 by weights, input by dy in e5m2.
+  -- The types of the passes: e4m3 forward; dy in e5m2 times weights; input times dy in e5m2.
   for _, kind in ipairs { "e4m3", "e5m2:e4m3", "e4m3:e5m2" } do
     it("multiplies 8-bit operands forward only on an H100, in all passes on a B200: " .. kind, function()
       if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end

@@ -1,10 +1,12 @@
-/* Rounding on all 2^32 binary32 inputs: every instruction set against the scalar definition, and the scalar definition against
- * binary64 arithmetic that knows nothing of bit patterns. Statistics, codes and decoding are checked on the way.
+/* Rounding of all 2^32 binary32 inputs: compares every instruction set with the scalar definition, and
+ * the scalar definition with binary64 arithmetic that does not use bit patterns. Statistics, codes and
+ * decoding are compared, too.
  *
  *   round_exhaustive [FORMAT[:MODE[:OVERFLOW]]...]      e.g.  round_exhaustive 'FP(4,3,4)' fp16:up:inf
  *
- * MODE `all`, the default, runs all six; without arguments a list of telling formats. Exit 1 at the first difference, which is printed with bit
- * patterns. A format and mode takes one to two minutes on two cores.
+ * MODE `all`, the default, runs all six modes; without arguments it runs a list of selected formats. It
+ * prints differences with bit patterns and exits with 1. A format and mode takes one to two minutes on
+ * two cores.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +26,7 @@ static uint32_t *expected, *expected_code, *expected_back;
 static mptl_round_stats expected_stats[BLOCK / CHUNK];
 static void *codes;
 
-/* The largest power of two up to x > 0. */
+/* The largest power of two that is not above x > 0. */
 static double power_of_two(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -33,10 +35,10 @@ static double power_of_two(double x) {
   return x;
 }
 
-/* The definition in binary64, where scaling by powers of two and the integers up to 2^53 are exact. */
+/* The definition in binary64, which is exact for scaling by powers of two and integers up to 2^53. */
 static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format_info *info, uint32_t word, mptl_key key,
                             uint64_t index, mptl_round_stats *stats) {
-  double x = (double)mptl_bits_f32(u), size = fabs(x), steps, kept = 0;
+  double x = (double)mptl_bits_f32(u), size = fabs(x), units, kept = 0;
   bool negative = signbit(x);
   stats->elements++;
   if (isnan(x)) {
@@ -50,27 +52,27 @@ static uint32_t by_binary64(uint32_t u, const mptl_rounder *r, const mptl_format
   }
   if (size > (double)stats->max_abs) stats->max_abs = (float)size;
   double spacing = power_of_two(size < info->min_normal ? info->min_normal : size) * info->epsilon;
-  steps = size / spacing;
+  units = size / spacing;
   switch (r->mode) {
     case MPTL_NEAREST_EVEN:
-      kept = nearbyint(steps);
+      kept = nearbyint(units);
       break;
     case MPTL_NEAREST_AWAY:
-      kept = floor(steps + 0.5);
-      break; /* exact: steps has at most 24 digits */
+      kept = floor(units + 0.5);
+      break; /* exact: units has at most 24 bits */
     case MPTL_TOWARD_ZERO:
-      kept = floor(steps);
+      kept = floor(units);
       break;
     case MPTL_UP:
-      kept = negative ? floor(steps) : ceil(steps);
+      kept = negative ? floor(units) : ceil(units);
       break;
     case MPTL_DOWN:
-      kept = negative ? ceil(steps) : floor(steps);
+      kept = negative ? ceil(units) : floor(units);
       break;
     case MPTL_STOCHASTIC: {
-      double first = (steps - floor(steps)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
+      double first = (units - floor(units)) * 0x1p32, second = (first - floor(first)) * 0x1p32;
       bool up = word < floor(first) || (word == floor(first) && mptl_random_u32(key, index, 1) < floor(second));
-      kept = floor(steps) + up;
+      kept = floor(units) + up;
       break;
     }
   }
@@ -99,7 +101,8 @@ static uint32_t code_at(size_t size, size_t i) {
   return size == 1 ? ((uint8_t *)codes)[i] : size == 2 ? ((uint16_t *)codes)[i] : ((uint32_t *)codes)[i];
 }
 
-/* Fills a chunk's expectations from binary64 and compares the scalar definition with it; counts differences. */
+/* Computes the expected results of a chunk in binary64 and compares the scalar definition with them; returns
+ * the number of differences. */
 static int check_scalar(size_t at, const mptl_rounder *r, const mptl_format_info *info, mptl_key key, uint64_t index0) {
   int wrong = 0;
   bool random = r->mode == MPTL_STOCHASTIC;
@@ -121,7 +124,8 @@ static int check_scalar(size_t at, const mptl_rounder *r, const mptl_format_info
   return wrong;
 }
 
-/* Compares the array functions of the chosen instruction set with the expectations, on a chunk cut at odd places. */
+/* Compares the array functions of the chosen instruction set with the expected results, on a chunk that is cut
+ * into pieces of unaligned sizes; returns the number of differences. */
 static int check_vector(const char *isa, size_t at, const mptl_rounder *r, mptl_key key, uint64_t index0) {
   int wrong = 0;
   size_t size = mptl_code_size(r->format);
@@ -164,7 +168,7 @@ static int run(mptl_format format, mptl_rounding_mode mode, mptl_overflow overfl
     }
     for (size_t k = 0; k < sizeof isas / sizeof isas[0]; k++) {
       if (mptl_isa_select(isas[k]) != MPTL_OK) continue;
-      if (k == 0 && base >> 24 & 15) continue; /* the scalar array functions run what check_scalar ran: a sixteenth is enough */
+      if (k == 0 && base >> 24 & 15) continue; /* check_scalar ran the same code: a sixteenth is enough */
 #pragma omp parallel for reduction(+ : wrong) schedule(dynamic)
       for (size_t at = 0; at < BLOCK; at += CHUNK) wrong += check_vector(isas[k], at, &r, key, base);
     }

@@ -1,9 +1,9 @@
-/* Rounding on a GPU on all 2^32 binary32 inputs: values, statistics, codes and decoded codes against the CPU's, which round_exhaustive
- * holds to the definition.
+/* Rounding of all 2^32 binary32 inputs on a GPU: compares values, statistics, codes and decoded codes with
+ * the CPU's, which round_exhaustive compares with the definition.
  *
- *   round_on_gpu [FORMAT...]      all six modes of each; without arguments a list of telling formats
+ *   round_on_gpu [FORMAT...]      all six modes of each; without arguments a list of selected formats
  *
- * Exit 1 at a difference, which is printed with bit patterns; 77 where there is no GPU.
+ * Prints differences with bit patterns and exits with 1; exits with 77 if there is no GPU.
  */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ static bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {
          a->nan_in == b->nan_in && mptl_f32_bits(a->max_abs) == mptl_f32_bits(b->max_abs);
 }
 
-/* What the GPU makes of a block of inputs, brought to the host. */
+/* Rounds, encodes and decodes a block of inputs on the GPU, and copies the results to the host. */
 static void run_device(const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats stats[2]) {
   size_t bytes = BLOCK * sizeof(float), code_bytes = BLOCK * mptl_code_size(r->format);
   must(cudaMemcpy(device_input, input, bytes, cudaMemcpyHostToDevice));
@@ -48,7 +48,7 @@ static void run_device(const mptl_rounder *r, mptl_key key, uint64_t index0, mpt
   must(cudaMemcpy(stats, device_stats, 2 * sizeof *stats, cudaMemcpyDeviceToHost));
 }
 
-/* Compares a chunk; counts what differs. */
+/* Compares a chunk; returns the number of differences. */
 static int check_chunk(size_t at, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats) {
   size_t size = mptl_code_size(r->format);
   int wrong = 0;

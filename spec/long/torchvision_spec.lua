@@ -1,4 +1,4 @@
--- Whole networks with torchvision's parameters: their outputs. By hand, for what that takes is too large to be kept:
+-- Outputs of whole networks with torchvision's parameters. Run by hand, because the files are too large for the tree:
 --   python spec/make_networks_fixture.py --whole DIR && MPTL_TORCHVISION=DIR spec/run build spec/long/torchvision_spec.lua
 local checkpoint = require "mptl.checkpoint"
 local core = require "mptl.core"

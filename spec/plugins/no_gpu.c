@@ -1,4 +1,4 @@
-/* A plug-in that finds no GPU. */
+/* A plug-in that reports that there is no GPU. */
 #include "backend/plugin.h"
 
 static const char *libraries(void) { return "no library"; }

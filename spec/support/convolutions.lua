@@ -1,4 +1,4 @@
---- The convolutions of models, each once, as plain tables; their plans for NVIDIA GPUs.
+--- The different convolutions of models, as plain tables, and their plans for NVIDIA GPUs.
 local Recorder = require "mptl.nn.recorder"
 local lfs = require "lfs"
 local script = require "mptl.script"
@@ -32,7 +32,7 @@ end
 local rows = { conv2d = shape } -- by kind of operator
 function rows.linear(batch, input, output) return { batch, input[1], input[2] or 1, input[3] or 1, output[1] } end
 
--- Adds the operators of a model, of some kinds, that are not there yet.
+-- Adds those operators of a model, of some kinds, that have not been found yet.
 local function add(found, seen, model, batch, kinds)
   local call = Recorder.call
   function Recorder:call(kind, inputs, options)
@@ -70,20 +70,20 @@ function M.layers(model, batch)
   return found
 end
 
---- Whether cuDNN was there when this was built.
+--- Whether mptl was built with cuDNN.
 function M.can_plan()
   return lfs.attributes(os.getenv "MPTL_BUILD" .. "/bin/cuda_plans") ~= nil
 end
 
---- cuDNN's plans of convolutions on a described device (spec/cuda/plans.c). For operands of 16 and 8 bits it compiles engines
--- and wants NVIDIA's driver to load the code: a stand-in takes its place (spec/cuda/driver).
+--- Has cuDNN make plans of convolutions for a described device (spec/cuda/plans.c). For operands of 16 and 8 bits it
+-- compiles engines and calls NVIDIA's driver to load the code; spec/cuda/driver replaces the driver.
 -- @param device a100, h100 or b200
 -- @param kind f32, tf32, bf16, e4m3, e5m2:e4m3
 -- @param shapes as from M.of
--- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace, else the usual limit, threads = to make some
--- plans on in front, libraries = {folders of libraries to take before others} }
--- @return list of lines as spec/cuda/plans.c prints them, "ok ..." or "no ...", one for each pass of each shape
--- @return how many were made in front
+-- @param options { environment = "NAME=VALUE ...", mib = most MiB of workspace (default: the usual limit), threads = number of
+-- threads that make slow plans in advance, libraries = {folders of libraries, searched first} }
+-- @return list of lines that spec/cuda/plans.c prints, "ok ..." or "no ...", one for each pass of each shape
+-- @return how many plans were made in advance
 function M.plans(device, kind, shapes, options)
   options = options or {}
   local build = os.getenv "MPTL_BUILD"

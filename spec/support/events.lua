@@ -1,4 +1,4 @@
---- Reads TensorBoard event files, independently of what writes them.
+--- Reads TensorBoard event files, without using the code that writes them.
 local core = require "mptl.core"
 local lfs = require "lfs"
 
@@ -36,7 +36,7 @@ local function masked(s)
   return ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff
 end
 
---- The events of a file, as their fields; raises unless all is whole.
+--- The events of a file, as their fields; raises an error unless all are complete.
 function M.read(path)
   local f <close> = assert(io.open(path, "rb"))
   local text, at, list = f:read "a", 1, {}

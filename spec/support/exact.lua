@@ -1,5 +1,5 @@
---- Rounding in binary64, where everything up to a format's limits is exact: knows nothing of bit patterns and shares no code with
--- the engine. And binary32 patterns as numbers and back.
+--- Rounding in binary64, which is exact for all values of formats. It does not use bit patterns, nor any code of the engine.
+-- Also converts binary32 patterns to numbers and back.
 local M = {}
 
 --- The number of a binary32 pattern.
@@ -12,7 +12,7 @@ function M.bits(x)
   return (("<I4"):unpack(("<f"):pack(x)))
 end
 
---- What FP(e,m,b) can hold, by its definition; `reserved` codes at the top hold no finite value.
+--- The values of FP(e,m,b), by its definition; the `reserved` highest codes are not finite values.
 function M.format(e, m, b, reserved)
   local bias = 2 ^ (e - 1) - 1 + b
   local f = { e = e, m = m, b = b, emin = math.tointeger(1 - bias), codes = {}, bits = 1 + e + m }
@@ -36,8 +36,8 @@ end
 
 local function even(n) return n % 2 == 0 end
 
--- Steps of a magnitude, a number >= 0 -> a whole number.
-local steppers = {
+-- By mode: a magnitude in units of the spacing, >= 0 -> an integer.
+local to_integer = {
   toward_zero = function(s) return math.floor(s) end,
   nearest_away = function(s) return math.floor(s) + (s - math.floor(s) >= 0.5 and 1 or 0) end,
   nearest_even = function(s)
@@ -58,7 +58,7 @@ function M.round(x, f, mode, overflow)
   if size == math.huge then return sign * over, false end
   if size == 0 then return x, false end
   local spacing = 2.0 ^ (math.max(exponent(size), f.emin) - f.m)
-  local y = steppers[mode](size / spacing, negative) * spacing
+  local y = to_integer[mode](size / spacing, negative) * spacing
   if y <= f.max then return sign * y, false end
   if mode == "toward_zero" or (mode == "up" and negative) or (mode == "down" and not negative) then return sign * f.max, false end
   return sign * over, true

@@ -1,6 +1,7 @@
---- Training runs whose files or allocations fail (spec/faults): what has to hold whichever it was.
+--- Training runs whose files or allocations fail (spec/faults): checks that must hold after any failure.
 local checkpoint = require "mptl.checkpoint"
 local events = require "support.events"
+local lfs = require "lfs"
 local runs = require "support.runs"
 
 local M = {}
@@ -8,14 +9,14 @@ local M = {}
 local library = os.getenv "MPTL_BUILD" .. "/lib/libmptl_faults.so"
 local memory_library = os.getenv "MPTL_BUILD" .. "/lib/libmptl_memory.so"
 
---- Whether there is the library: not under sanitizers.
+--- Whether the library was built: not with sanitizers.
 M.available = runs.exists(library)
 
 M.kinds = { "ENOSPC", "EIO", "full", "short", "kill", "torn", "power" }
 
 local train = "train tiny.lua --quiet --threads 1 --epochs 2 --steps-every 1 --tensors-every 2 --gradient-error 1 --out "
 
--- What the figures are that depend on the clock, or on the process.
+-- Fields that depend on the clock or on the process.
 local unsteady = { "peak_bytes", "images_per_s", "seconds" }
 
 local function text_of(path)
@@ -28,7 +29,7 @@ local function metrics_text(dir)
   return text
 end
 
--- Scalars as lines of text, in order of tag and step; raises where there are two for a tag and step.
+-- Scalars as lines of text, in order of tag and step; raises an error if a tag and step appear twice.
 local function points_text(dir)
   local lines, seen = {}, {}
   for _, p in ipairs(events.points(dir)) do
@@ -41,7 +42,7 @@ local function points_text(dir)
   return table.concat(lines, "\n")
 end
 
--- A run as {what = text}, without what depends on the clock.
+-- The contents of a run's files as {name = text}, without what depends on the clock.
 local function contents(dir)
   local result = { ["metrics.jsonl"] = metrics_text(dir), ["points of TensorBoard"] = points_text(dir) }
   for _, name in ipairs {
@@ -52,8 +53,8 @@ local function contents(dir)
   return result
 end
 
---- A directory with the script, and a run in it of which nothing failed.
--- @return {dir =, operations = list of {name =, file =}, whole = its contents}; the directory is the caller's to remove
+--- Makes a directory with the script, and a run in it without failures.
+-- @return {dir =, operations = list of {name =, file =}, whole = the run's contents}; the caller removes the directory
 function M.create()
   local self = { dir = runs.directory(), operations = {} }
   assert(os.execute(("mkdir %s/below"):format(self.dir)))
@@ -62,7 +63,7 @@ function M.create()
   assert(code == 0 and err == "", err)
   for line in runs.slurp(self.dir .. "/log"):gmatch "[^\n]+" do
     local name, file = line:match "^(%a+) (.*)$"
-    file = file:gsub("^whole/", ""):gsub("tfevents.*", "tfevents"):gsub("%.tmp%-%x+$", ".tmp") -- which has a number of its own
+    file = file:gsub("^whole/", ""):gsub("tfevents.*", "tfevents"):gsub("%.tmp%-%x+$", ".tmp") -- without its random number
     self.operations[#self.operations + 1] = { name = name, file = file }
   end
   self.whole = contents(self.dir .. "/below/whole")
@@ -75,11 +76,11 @@ local function environment(self, kind, at)
     kind, at)
 end
 
---- Trains, or goes on where there is something to go on from.
+--- Trains, or continues a run that exists.
 -- @param self what M.create returned
 -- @param out the run's directory, in dir/below
--- @param kind of fault, "" for none, "memory" for an allocation
--- @param at which operation, which allocation (0 counts them)
+-- @param kind of fault; "" for none, "memory" for an allocation, nil to run without the library
+-- @param at which operation or allocation fails (0 counts them)
 -- @return exit status, output, errors
 function M.run(self, out, kind, at)
   local below = self.dir .. "/below"
@@ -88,24 +89,24 @@ function M.run(self, out, kind, at)
   return runs.mptl(below, train .. out .. resume, kind and environment(self, kind, at))
 end
 
--- Exit statuses, and the line of error, if there is one.
+-- Exit status and line of error by kind of fault; nil for no line.
 local outcomes = { short = { 0 }, kill = { 137 }, torn = { 137 }, power = { 137 } }
 local cannot_write = { 1, "^mptl: cannot write [^\n]+\n$" }
 
--- Whether a command that got no memory ended as it has to: with a line that names what it was for, or, where it was not
--- needed, well.
+-- Whether a command that got no memory ended as it must: with a line that says what the memory was for, or, if it was not
+-- needed, with success.
 local function ended_well(code, err)
   local line = err:match "^mptl: ([^\n]*no memory[^\n]*)\n$"
   return code == 1 and line and line ~= "no memory" or code == 0 and err == ""
 end
 
---- Whether a kind of fault differs from others at an operation.
+--- Whether a kind of fault has an effect of its own at an operation.
 function M.applies(kind, operation)
   if kind == "short" or kind == "torn" then return operation.name == "write" end
   return kind ~= "full" or operation.name == "write" or operation.name == "open"
 end
 
--- Raises unless all checkpoints are whole.
+-- Raises an error unless all checkpoints of a run are complete.
 local function check_checkpoints(dir)
   for _, name in ipairs { "last", "best" } do
     local path = ("%s/%s.safetensors"):format(dir, name)
@@ -113,7 +114,7 @@ local function check_checkpoints(dir)
   end
 end
 
---- Raises unless the run is the one of which nothing failed.
+--- Raises an error unless a run has the same contents as the one without failures.
 function M.check_same(self, out)
   local now = contents(("%s/below/%s"):format(self.dir, out))
   for what, text in pairs(self.whole) do
@@ -121,12 +122,12 @@ function M.check_same(self, out)
   end
 end
 
---- Lets operations of a command fail, one after the other. It has to end with one line and status 1 each time, and to leave
--- nothing under the name that it writes, or something whole: its last operations come when it has the name.
+--- Lets operations of a command fail, one after the other. Each time it must end with one line and status 1, and under the
+-- name that it writes there must be nothing or a complete result: the last operations come after the rename.
 -- @param dir of M.command_directory
 -- @param case of M.commands
 -- @param most the most operations to try with each kind of fault
--- @return list of messages: what is not as it has to be
+-- @return list of messages: what is wrong
 function M.check_command(dir, case, most)
   local pipe <close> = io.popen(("md5sum %s/archive.tar.gz"):format(dir))
   local sum = pipe:read("l"):match "^%x+"
@@ -142,12 +143,12 @@ function M.check_command(dir, case, most)
   local code, _, err = run("", 0)
   assert(code == 0 and err == "", err)
   local operations = select(2, runs.slurp(dir .. "/log"):gsub("\n", "")) - (case.curl or 0)
-  assert(operations > 4, "it writes next to nothing")
+  assert(operations > 4, "it writes hardly anything")
   for _, kind in ipairs { "ENOSPC", "EIO", "full" } do
     for i = 1, math.min(most, operations) do
       local at = most < operations and i * operations // most or i
       code, _, err = run(kind, at)
-      -- a disk that becomes full when all is written does not matter
+      -- a disk that becomes full after everything is written does not matter
       local well = code == 1 and err:find "^mptl: [^\n]+\n$" or kind == "full" and code == 0 and err == ""
       if well and runs.exists(("%s/%s"):format(below, case[3] or out)) then
         well = type(whole) == "function" and whole(below) or type(whole) == "string" and runs.mptl(below, whole) == 0
@@ -158,8 +159,8 @@ function M.check_command(dir, case, most)
   return wrong
 end
 
---- Commands but train that write a file or folder out, what looks at what they made (a command line, a function), and its
--- name, if that is not out.
+--- Commands other than train that write a file or folder `out`; what checks the result (a command line or a function); the
+-- result's name, if it is not `out`.
 M.commands = {
   { "data import ../images out --quiet", "data check out" },
   { "data synthesize out --layout cifar10 --train 20 --test 10 --quiet", "data check out/cifar-10-batches-bin" },
@@ -167,13 +168,13 @@ M.commands = {
   { "data synthesize out --layout packed --train 12 --test 10 --size 32 --quiet", "data check out" },
   { "data fetch cifar100 --data out --url file://DIR/archive.tar.gz --md5 SUM --quiet",
     function(below) return #runs.slurp(below .. "/out/cifar-100-binary/test.bin") == 3074 end, "out/cifar-100-binary",
-    curl = 3 }, -- operations of the program that it starts, which counts for itself
+    curl = 3 }, -- operations of curl, a process of its own, which counts them separately
   { "report ../run --output out", "--version" },
   { "report ../run --csv out", "--version" },
 }
 
---- A directory in which these run.
--- @return its path; the caller's to remove
+--- Makes a directory in which these commands run.
+-- @return its path; the caller removes it
 function M.command_directory()
   local dir = runs.directory()
   assert(os.execute(("mkdir %s/below"):format(dir)))
@@ -188,7 +189,7 @@ function M.command_directory()
   return dir
 end
 
---- Lets one operation of a run go wrong, and goes on; raises where something is not as it has to be.
+--- Lets one operation of a run fail, and continues the run; raises an error if something is wrong.
 -- @param self what M.create returned
 -- @param kind of M.kinds, or "memory"
 -- @param at which operation, or allocation
@@ -198,28 +199,37 @@ function M.check(self, kind, at)
   local code, _, err = M.run(self, out, kind, at)
   if kind == "memory" then
     if not ended_well(code, err) then error(("exit status %s; %s"):format(code, err), 0) end
-    if code ~= 0 then -- going on has allocations of its own
+    if code ~= 0 then -- continuing allocates memory, too
       check_checkpoints(dir)
       code, _, err = M.run(self, out, kind, at)
-      if not ended_well(code, err) then error(("going on: exit status %s; %s"):format(code, err), 0) end
+      if not ended_well(code, err) then error(("continuing: exit status %s; %s"):format(code, err), 0) end
     end
   else
     local status, line = table.unpack(outcomes[kind] or cannot_write)
     if code ~= status then error(("exit status %s, expected %d; %s"):format(code, status, err), 0) end
-    err = err:gsub("^Killed\n$", "") -- which the shell says
-    if not err:find(line or "^$") then error("said: " .. err, 0) end
+    err = err:gsub("^Killed\n$", "") -- the shell's message
+    if not err:find(line or "^$") then error("printed: " .. err, 0) end
   end
   check_checkpoints(dir)
   if code ~= 0 then
     code, _, err = M.run(self, out)
-    if code ~= 0 or err ~= "" then error(("going on: exit status %d; %s"):format(code, err), 0) end
+    if code ~= 0 or err ~= "" then error(("continuing: exit status %d; %s"):format(code, err), 0) end
   end
   M.check_same(self, out)
   runs.remove(dir)
 end
 
---- Lets operation `at` of a sweep of the run, and of the run that it starts, go wrong; tries again, and raises where something is
--- not as it has to be.
+-- The directory of the run that a sweep started, relative to dir/below; nil when there is none.
+local function run_of_sweep(below, out)
+  local dir = ("%s/%s"):format(below, out)
+  if not lfs.attributes(dir, "mode") then return nil end
+  for name in lfs.dir(dir) do
+    local is_run = name:find "^tiny" and lfs.attributes(("%s/%s"):format(dir, name), "mode") == "directory"
+    if is_run then return ("%s/%s"):format(out, name) end
+  end
+end
+
+--- Lets operation `at` of a sweep, and of the run that it starts, fail; tries again, and raises an error if something is wrong.
 -- @param self what M.create returned
 -- @param kind ENOSPC, EIO or full
 -- @param at which operation
@@ -230,25 +240,23 @@ function M.check_sweep(self, kind, at)
   }]])
   local command = ("sweep sweep.lua --out %s --threads 1 --jobs 1 "):format(out)
   local code, text, err = runs.mptl(below, command, environment(self, kind, at))
-  local told = text:find "failed +tiny[^\n]* mptl: cannot write [^\n]+\n" or err:find "^mptl: cannot write [^\n]+\n$"
-  if code == 1 and not told then error(("said: %s%s"):format(text, err), 0) end
+  local reported = text:find "failed +tiny[^\n]* mptl: cannot write [^\n]+\n" or err:find "^mptl: cannot write [^\n]+\n$"
+  if code == 1 and not reported then error(("printed: %s%s"):format(text, err), 0) end
   if code ~= 1 and (code ~= 0 or err ~= "") then error(("exit status %s; %s"):format(code, err), 0) end
-  local pipe <close> = io.popen(("ls -d %s/%s/tiny*/ 2>/dev/null"):format(below, out))
-  local name = pipe:read("l")
-  if name then check_checkpoints(name) end
+  local run = run_of_sweep(below, out)
+  if run then check_checkpoints(("%s/%s"):format(below, run)) end
   local status, _, message = runs.mptl(below, command .. "--retry")
-  if status ~= 0 or message ~= "" then error(("going on: exit status %s; %s"):format(status, message), 0) end
-  local again <close> = io.popen(("cd %s && ls -d %s/tiny*"):format(below, out))
-  M.check_same(self, again:read("l"))
+  if status ~= 0 or message ~= "" then error(("retrying: exit status %s; %s"):format(status, message), 0) end
+  M.check_same(self, run or run_of_sweep(below, out))
   runs.remove(("%s/%s"):format(below, out))
 end
 
--- What a log says of allocations.
+-- The number of allocations in a log.
 local function allocations(dir)
   return math.tointeger(runs.slurp(dir .. "/log"):match "allocations (%d+)")
 end
 
---- How many allocations mptl's modules make in the run.
+--- Counts the allocations that mptl's modules make in the run.
 -- @param self what M.create returned
 function M.allocations(self)
   local code, _, err = M.run(self, "counted", "memory", 0)
@@ -257,10 +265,10 @@ function M.allocations(self)
   return allocations(self.dir)
 end
 
---- Checks the run without the memory of each allocation that pick takes.
+--- Checks the run once for each allocation that pick selects, which then fails.
 -- @param self what M.create returned
--- @param pick function (n, how many there are) -> boolean
--- @return list of messages: what is not as it has to be
+-- @param pick function (at, how many there are) -> boolean
+-- @return list of messages: what is wrong
 function M.check_memory(self, pick)
   local wrong, count = {}, M.allocations(self)
   for at = 1, count do
@@ -282,7 +290,7 @@ M.allocating = {
   "bench step tiny.lua --steps 2 --threads 1 --profile",
 }
 
---- The same of a command: where it goes on, it has to print what it prints otherwise.
+--- The same for a command: if it succeeds, it must print what it prints otherwise.
 -- @param dir of M.command_directory
 -- @param command of M.allocating
 -- @param pick as in M.check_memory
@@ -308,9 +316,9 @@ function M.check_command_memory(dir, command, pick)
   return wrong
 end
 
---- Stops a run again and again, and raises unless it becomes the one of which nothing failed.
+--- Stops a run again and again, and raises an error unless it becomes the same as the one without failures.
 -- @param self what M.create returned
--- @param seed of what stops it when
+-- @param seed selects how and when it is stopped
 -- @return how often it was stopped
 function M.check_stops(self, seed)
   local kinds, out, x, stops = { "kill", "torn", "power" }, "stops-" .. seed, seed, 0
@@ -332,10 +340,10 @@ function M.check_stops(self, seed)
   return stops
 end
 
---- Checks every operation that pick takes, by kinds.
+--- Checks every operation that pick selects, for each kind of fault.
 -- @param self what M.create returned
 -- @param pick function (kind, at) -> boolean
--- @return list of messages: what is not as it has to be
+-- @return list of messages: what is wrong
 function M.check_all(self, pick)
   local wrong = {}
   for _, kind in ipairs(M.kinds) do

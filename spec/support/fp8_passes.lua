@@ -1,5 +1,5 @@
--- usage: lua fp8_passes.lua SETTING...    prints what products are computed in on the device "cuda": a line for each setting,
--- of e4m3 x e4m3, e5m2 x e4m3, e4m3 x e5m2, e4m3 x e4m3 in 16 groups, FP(4,3,4) x FP(4,3,4), FP(6,9,0) x e4m3
+-- usage: lua fp8_passes.lua SETTING...    prints the types in which the device "cuda" multiplies: a line for each setting, with
+-- e4m3 x e4m3, e5m2 x e4m3, e4m3 x e5m2, e4m3 x e4m3 in 16 groups, FP(4,3,4) x FP(4,3,4), FP(6,9,0) x e4m3
 local core = require "mptl.core"
 
 local device = core.device "cuda"

@@ -1,2 +1,2 @@
---- The instruction sets that this machine has kernels for, by name. Specs of kernels go through all of them.
+--- The names of the instruction sets whose kernels this machine can run. Specs of kernels run all of them.
 return require "mptl.core".isas()

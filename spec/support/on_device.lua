@@ -1,4 +1,4 @@
--- Has specs that know nothing of devices run on one: models and workspaces are made there.
+-- Runs specs that do not name a device on one: models and workspaces are made there.
 local core = require "mptl.core"
 
 --- Makes a device the default.

@@ -1,4 +1,4 @@
--- Folders of small JPEG images for specs.
+-- Writes folders of small JPEG images for specs.
 local core = require "mptl.core"
 local files = require "data_files"
 
@@ -18,7 +18,7 @@ function M.jpeg(width, height, pixel)
   return core.jpeg_encode(core.tensor({ height, width, 3 }, values), 95)
 end
 
---- Writes DIR/train and DIR/val with images of many sizes, whose colour tells the class.
+--- Writes DIR/train and DIR/val with images of many sizes, whose colour shows the class.
 -- @param dir the folder
 -- @param counts {train = {CLASS = number of images, ...}, val = {...}}
 function M.folder(dir, counts)

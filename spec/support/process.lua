@@ -12,7 +12,7 @@ local function slurp(path)
   return file:read "a"
 end
 
--- Folders made by M.file; they go when the specs' Lua ends.
+-- Folders made by M.file; they are removed when the specs' Lua ends.
 local folders = setmetatable({}, {
   __gc = function(list)
     for _, dir in ipairs(list) do os.execute("rm -r " .. quote(dir)) end
@@ -32,14 +32,14 @@ function M.file(name, text)
   return path
 end
 
---- Waits for a file or folder that a process in the background makes, for half a minute at most.
+--- Waits for a file or folder that a background process makes, for half a minute at most.
 -- @param path the file
 function M.wait_for(path)
   for _ = 1, 600 do
     if lfs.attributes(path, "mode") then return end
     os.execute "sleep 0.05"
   end
-  error(path .. " does not come")
+  error(path .. " does not appear")
 end
 
 --- Runs mptl.
@@ -53,7 +53,7 @@ function M.mptl(args, options)
   file:write(options.stdin or "")
   file:close()
   local words = options.seconds and { "timeout -s KILL", ("%d"):format(options.seconds), "env" } or { "env" }
-  words[#words + 1] = "MPTL_PROGRAM=mptl" -- what it calls itself in commands that it prints
+  words[#words + 1] = "MPTL_PROGRAM=mptl" -- its name in commands that it prints
   for name, value in pairs(options.env or {}) do words[#words + 1] = quote(name .. "=" .. value) end
   words[#words + 1] = quote(os.getenv "MPTL_BIN")
   for _, arg in ipairs(args) do words[#words + 1] = quote(arg) end

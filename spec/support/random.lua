@@ -11,10 +11,10 @@ function M.philox(c0, c1, c2, c3, k0, k1)
   return { c0, c1, c2, c3 }
 end
 
---- The random word of an element, as kernels/random.h lays them out.
+--- The random word of an element, in the layout of kernels/random.h.
 function M.word(seed, stream, step, index, plane)
-  local block = index // 64 * 16 + index % 16
-  return M.philox(block, plane << 31, stream, step, seed & 0xffffffff, seed >> 32)[index // 16 % 4 + 1]
+  local counter = index // 64 * 16 + index % 16
+  return M.philox(counter, plane << 31, stream, step, seed & 0xffffffff, seed >> 32)[index // 16 % 4 + 1]
 end
 
 return M

@@ -1,5 +1,5 @@
---- Rounding of fractions of whole numbers of any size, in Lua's integers: knows nothing of floating point but what a format is,
--- and shares no code with the engine. Whole numbers are lists of digits to the base 2^24, the least one first.
+--- Rounding of fractions of integers of any size, by Lua's integer arithmetic. It uses no floating point except for results, nor
+-- any code of the engine. Large integers are lists of digits to the base 2^24, the least significant first.
 local M = {}
 
 local function trim(a)
@@ -46,7 +46,7 @@ local function minus(a, b)
   return trim(r)
 end
 
--- n binary digits of a / b, a below b; and the rest.
+-- The first n bits of a / b, for a below b; and the remainder.
 local function digits(a, b, n)
   local q = 0
   for _ = 1, n do
@@ -80,7 +80,7 @@ function M.number(x)
   return { negative = negative, over = over, under = under }
 end
 
--- What becomes of a number between whole and whole + 1 steps: rest is 0, 1 (below half), 2 (half), 3.
+-- By mode: whether a number between whole and whole + 1 units is rounded up; rest is 0, 1 (below half), 2 (half), 3.
 local goes_up = {
   nearest_even = function(whole, rest) return rest == 3 or rest == 2 and whole % 2 == 1 end,
   nearest_away = function(_, rest) return rest >= 2 end,
@@ -109,7 +109,7 @@ function M.round(x, f, mode, overflow, random)
   if exponent >= 130 then
     y = math.huge
   else
-    local last = math.max(math.max(exponent, f.emin) - f.m, -149) -- what is delivered has to be in binary32, too
+    local last = math.max(math.max(exponent, f.emin) - f.m, -149) -- the result must be a binary32 number, too
     local a, b = shifted(x.over, math.max(-last, 0)), shifted(x.under, math.max(last, 0))
     local whole, rest = 0, a
     if not less(a, b) then

@@ -1,12 +1,12 @@
---- References that comments and documents make, to sections of docs/method.md, to files, to headings: which of them lead nowhere.
--- Every check takes text and returns a list of messages, "FILE:LINE: what is missing".
+--- Finds references in comments and documents, to sections of docs/method.md, files and headings, that do not exist.
+-- Every check reads a text and returns a list of messages, "FILE:LINE: what is missing".
 local lfs = require "lfs"
 
 local M = {}
 
 -- ---- The tree ----
 
--- Folders of the project; others (builds, runs) are made.
+-- Folders of the project; others are builds and runs.
 local folders = { "bench", "bindings", "cmake", "docs", "engine", "host", "kernels", "lua", "models", "spec" }
 local skipped = { venv = true, __pycache__ = true }
 
@@ -68,7 +68,7 @@ local function string_end(text, position)
   end
 end
 
--- The end of what begins at position, and whether it is a comment.
+-- By language: the end of the comment, string or character that begins at position, and whether it is a comment.
 local piece_end = {}
 
 function piece_end.c(text, position)
@@ -91,7 +91,7 @@ end
 
 local starts = { c = "[/\"']", lua = "[-[\"']" }
 
---- The comments of a program, everything else and the comment signs as spaces, so that lines stay where they are.
+--- The comments of a program; everything else, with the comment signs, becomes spaces, so that line numbers do not change.
 -- @param text the program
 -- @param language "c" or "lua"
 -- @return text
@@ -120,7 +120,7 @@ local function prose(markdown, without_spans)
   return without_spans and (text:gsub("`[^`\n]*`", blank)) or text
 end
 
---- The code spans of a Markdown page, everything else as spaces.
+--- The code spans of a Markdown page; everything else becomes spaces.
 -- @param markdown the page
 -- @return text
 function M.spans(markdown)
@@ -146,7 +146,7 @@ function M.sections(markdown)
   return sections
 end
 
--- Calls take with each number of a list such as "3, 4.1 and 5" that text has at position.
+-- Calls take with each number of a list such as "3, 4.1 and 5" at position of text.
 local function each_number(text, position, take)
   local number, after = text:match("^(%d+%.?%d*)()", position)
   while number do
@@ -158,7 +158,7 @@ local function each_number(text, position, take)
   end
 end
 
---- References to sections of docs/method.md that it has not: "method.md 3.2", "method.md, sections 3 and 4",
+--- References to sections that docs/method.md does not have: "method.md 3.2", "method.md, sections 3 and 4",
 -- "section 3 of method.md".
 -- @param path of the text, for messages
 -- @param text a document, or comments
@@ -178,7 +178,7 @@ function M.missing_sections(path, text, sections)
   return messages
 end
 
---- The same for the numbers in parentheses by which docs/method.md refers to itself: "(3.4)".
+--- The same for numbers in parentheses, with which docs/method.md refers to its own sections: "(3.4)".
 -- @param path of the page, for messages
 -- @param markdown the page
 -- @return list of messages
@@ -213,7 +213,7 @@ function M.anchors(markdown)
   return anchors
 end
 
--- A path without "." and "..", from the folder of another one.
+-- Resolves a relative path: `target`, as seen from the file `from`, without "." and "..".
 local function resolve(from, target)
   local parts = {}
   for part in ((from:match "^(.*)/" or "") .. "/" .. target):gmatch "[^/]+" do
@@ -227,8 +227,8 @@ local function resolve(from, target)
   return table.concat(parts, "/")
 end
 
---- Relative links of a page that lead nowhere: to no file, or to no heading; or that name another section than they lead to, as
--- "[3.2](#33-forward)" does.
+--- Relative links of a page to files or headings that do not exist, and links whose text names another section than their
+-- target, such as "[3.2](#33-forward)".
 -- @param path of the page, from the root
 -- @param markdown the page
 -- @param tree as M.tree returns it
@@ -263,7 +263,7 @@ end
 
 local source = { c = true, h = true, cu = true, cpp = true, lua = true, py = true, md = true, cmake = true, supp = true }
 
--- Files of others, and what is made.
+-- Files of other projects, and generated ones.
 local foreign = {
   ["jpeglib.h"] = true, ["lib/io/record_writer.h"] = true, ["src/libImaging/Resample.c"] = true, ["stdio.h"] = true,
 }
@@ -272,7 +272,7 @@ local made = "^bench/venv"
 local is_folder = {}
 for _, folder in ipairs(folders) do is_folder[folder] = true end
 
--- Whether a path, or the end of one, is in the tree; * stands for any part of a name.
+-- Whether a path, or a path that ends in it, is in the tree; * matches any part of a name.
 local function is_there(tree, path)
   if tree.exists[path] then return true end
   local pattern = "/" .. path:gsub("[^%w*/]", "%%%0"):gsub("%*", "[^/]*") .. "$"
@@ -283,11 +283,11 @@ local function is_there(tree, path)
 end
 
 --- Paths and names of source files that are not in the tree: "fused.c", "kernels/round.h", "engine/backend/cuda". Names with a
--- placeholder in capital letters are none ("spec/NAME_spec.lua").
+-- placeholder in capital letters ("spec/NAME_spec.lua") are ignored.
 -- @param path of the text, for messages
 -- @param text comments, or the code spans of a document
 -- @param tree as M.tree returns it
--- @param with_folder whether names without one of the project's folders are left alone: in documents they are often examples
+-- @param with_folder whether to ignore names without a folder of the project: in documents they are often examples
 -- @return list of messages
 function M.missing_paths(path, text, tree, with_folder)
   local messages, known = {}, tree.known or {}

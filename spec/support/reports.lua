@@ -1,10 +1,10 @@
--- For specs of mptl report: run directories of literal figures.
+-- For specs of mptl report: writes run directories with given numbers.
 local json = require "mptl.json"
 local runs = require "support.runs"
 
 local M = {}
 
---- Writes the files of a run directory; text as it is, tables as JSON, lists of tables as JSON lines.
+--- Writes the files of a run directory: text unchanged, tables as JSON, lists of tables as JSON lines.
 -- @param dir the directory
 -- @param files name -> text, table or list of tables
 function M.write(dir, files)
@@ -13,7 +13,7 @@ function M.write(dir, files)
     if type(content) == "table" then
       local lines = {}
       if name:match "%.jsonl$" then
-        for i, record in ipairs(content) do lines[i] = json.encode(record) .. "\n" end
+        for i, line in ipairs(content) do lines[i] = json.encode(line) .. "\n" end
       else
         lines[1] = json.encode(content)
       end
@@ -23,7 +23,7 @@ function M.write(dir, files)
   end
 end
 
---- Settings of a run: a network of 10 classes, 2 epochs, policy fp32; fields win.
+--- Settings of a run: a network of 10 classes, 2 epochs, policy fp32; `fields` replaces some.
 function M.config(fields)
   local config = {
     script = "net", dataset = "cifar10", width = 1, classes = 10, epochs = 2, seed = 1, policy = "fp32", formats = "hfp8",
@@ -33,7 +33,7 @@ function M.config(fields)
   return config
 end
 
---- A line of metrics; fields win.
+--- A line of metrics; `fields` replaces some.
 function M.epoch(epoch, test_acc, fields)
   local m = {
     epoch = epoch, lr = 0.1, train_loss = 1.5, train_acc = 50.0, test_loss = 1.25, test_acc = test_acc, test_acc_fp32 = test_acc,

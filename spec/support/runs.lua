@@ -1,11 +1,11 @@
--- For specs of training runs: a small network's script, a directory to work in, the program as a child process.
+-- For specs of training runs: the script of a small network, a directory to work in, running the program.
 local files = require "data_files"
 local json = require "mptl.json"
 
 local M = {}
 
---- A script that trains in well under a second: 40 images in batches of 16, so the last one has 8. Its formats are so narrow that
--- tensors are promoted and steps skipped. KILL=n in the environment interrupts the process after its n-th step.
+--- A script that trains in less than a second: 40 images in batches of 16, so the last batch has 8. Its formats are so narrow
+-- that tensors are promoted and steps are skipped. KILL=n in the environment interrupts the process after its n-th step.
 M.script = [[
 local mptl = require "mptl"
 local nn = mptl.nn
@@ -30,7 +30,7 @@ return {
 }
 ]]
 
---- A new directory with the script in it.
+--- Makes a directory with the script in it.
 function M.directory()
   local dir = files.directory()
   M.spill(dir .. "/tiny.lua", M.script)
@@ -57,7 +57,7 @@ function M.exists(path)
   return f ~= nil
 end
 
---- Whether two files hold the same bytes (an assertion on their text would print it).
+--- Whether two files have the same contents (assert.equal would print them).
 function M.same_files(a, b)
   return M.slurp(a) == M.slurp(b)
 end
@@ -76,7 +76,7 @@ function M.metrics(dir)
   return list
 end
 
---- The metrics without what depends on the clock and on the process.
+--- The metrics without the fields that depend on the clock and on the process.
 function M.reproducible(dir)
   local list = M.metrics(dir)
   for _, m in ipairs(list) do m.seconds, m.images_per_s, m.peak_bytes = nil, nil, nil end

@@ -1,10 +1,10 @@
--- Stands in for Slurm's sbatch, and for the cluster: reads options as sbatch does, runs the tasks one after the other.
---   MAX_ARRAY=n     MaxArraySize, 1001 when not given: task numbers have to be below
---   TIME_LIMIT=path once this file is there a task's time is nearly over: the batch script's own process gets the signal of
---                   --signal if that begins with "B:" (without, only what srun has started gets it), and is killed with its
---                   children 20 s later
---   NO_TASKS=1      takes jobs and runs nothing
--- What came is noted in sbatch.txt, a line a job: its number, its array, its dependency, the arguments.
+-- Replaces Slurm's sbatch and the cluster: reads options as sbatch does, and runs the tasks one after the other.
+--   MAX_ARRAY=n     MaxArraySize, by default 1001: task numbers must be below it
+--   TIME_LIMIT=path when this file exists, a task's time is nearly over: the process of the batch script gets the signal of
+--                   --signal if that begins with "B:" (otherwise only processes that srun started would get it), and is killed
+--                   with its children 20 s later
+--   NO_TASKS=1      accepts jobs and runs nothing
+-- Each job adds a line to sbatch.txt: its number, its array, its dependency, the arguments.
 local core = require "mptl.core"
 local lfs = require "lfs"
 
@@ -18,7 +18,7 @@ for name in ("job-name array ntasks cpus-per-task output signal dependency time 
   known[name] = true
 end
 
--- The words of a #SBATCH line: quotes group, a backslash takes the next character as it is (in quotes too), # begins a comment.
+-- The words of a #SBATCH line: quotes group, a backslash quotes the next character (inside of quotes, too), # begins a comment.
 local function words_of(line)
   local words, word, quote, i = {}, nil, nil, 1
   while i <= #line do
@@ -46,7 +46,7 @@ end
 
 local options = {}
 
--- Reads options; returns the first word that is none.
+-- Reads options; returns the first word that is not one.
 local function take(words)
   local i = 1
   while words[i] do
@@ -64,7 +64,7 @@ end
 local script = take(arg)
 local text = {}
 for line in assert(io.open(script)):lines() do text[#text + 1] = line end
-for _, line in ipairs(text) do -- up to the first command; the command line wins
+for _, line in ipairs(text) do -- up to the first command; the command line overrides them
   if line:find "^%s*[^#%s]" then break end
   if line:find "^#SBATCH" and take(words_of(line:sub(8))) then refuse("Invalid directive found in batch script: %s", line) end
 end

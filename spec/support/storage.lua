@@ -1,10 +1,10 @@
---- Comparing two ways of running the same training, bit for bit.
+--- Compares two ways of running the same training, bit for bit.
 local core = require "mptl.core"
 local net = require "support.network"
 
 local M = {}
 
--- Steps of a program with promotion, its loss scale falling and rising as a dynamic one does; results and statistics as text.
+-- Trains some steps with promotion and a loss scale that falls after skipped steps; returns results and statistics as text.
 local function train(graph, plan, steps, options, images, labels)
   local model = core.model(graph, { seed = 3 })
   local program, log, scale = core.program(model, plan.assignment, options), {}, 2 ^ 16

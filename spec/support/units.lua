@@ -1,10 +1,10 @@
---- Which bf16 units products of this process may use: "none", "bf16" (AVX512-BF16) or "amx". From what the processor says of
--- itself (core.cpu), not from the engine's choice, which specs hold against it.
+--- Which bf16 units products of this process may use: "none", "bf16" (AVX512-BF16) or "amx". Found from the processor's features
+-- (core.cpu), since specs compare the engine's choice with it.
 local core = require "mptl.core"
 
 local M = {}
 
---- oneDNN's names of processors (ONEDNN_MAX_CPU_ISA), which make it one that has no more than this.
+--- Values of ONEDNN_MAX_CPU_ISA, with which oneDNN uses no instructions beyond the named ones.
 M.limits = { "AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX" }
 local allows = { "none", "none", "bf16", "amx" }
 local order = { none = 0, bf16 = 1, amx = 2 }

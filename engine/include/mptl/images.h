@@ -1,7 +1,9 @@
-/* Collections of encoded images (JPEG files, as a rule) with labels: what data sets like ImageNet are read from.
+/* Collections of encoded images (usually JPEG files) with labels: data sets like ImageNet are read
+ * from them.
  *
- * A collection never changes once opened, and any number of threads may read from it at once. Images are numbered from 0 in an
- * order of the collection's own, which is the same whenever and wherever it is opened.
+ * A collection does not change after it is opened, and any number of threads may read from it at
+ * the same time. Images are numbered from 0, in an order that is the same whenever and wherever the
+ * collection is opened.
  */
 #ifndef MPTL_IMAGES_H
 #define MPTL_IMAGES_H
@@ -15,15 +17,16 @@ typedef enum mptl_split { MPTL_TRAIN = 0, MPTL_TEST = 1 } mptl_split;
 
 typedef struct mptl_images mptl_images;
 
-/* Opens a folder: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE (MPTL_TEST), FILE ending in .jpeg or .jpg in upper or lower case.
- * Other files are left alone, and so is what begins with a dot. The classes are train's, for both splits, sorted by name (as
- * bytes), and an image's label is its class's place among them; images are sorted by class, then by file name. Links are
- * followed. Errors: MPTL_EIO a directory is missing or not readable; MPTL_EDATA no classes, no images, a class of train without
- * images, a class of val that train has not. */
+/* Opens a folder: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE (MPTL_TEST), FILE ending in .jpeg or
+ * .jpg in upper or lower case. Other files, and names that begin with a dot, are ignored. Both
+ * splits have the classes of train, sorted by name (as bytes); an image's label is the index of its
+ * class in that list. Images are sorted by class, then by file name. Links are followed. Errors:
+ * MPTL_EIO a directory is missing or not readable; MPTL_EDATA no classes, no images, a class of
+ * train without images, a class of val that train does not have. */
 MPTL_API mptl_status mptl_images_open_folder(mptl_images **images, const char *dir, mptl_split split);
 
-/* Number of classes of the folder, without listing its images; 0 when it is no such folder: DIR/train or DIR/val is not there or
- * has no directories in it. */
+/* Number of classes of the folder, without listing its images; 0 when DIR/train or DIR/val does not
+ * exist or has no directories in it. */
 MPTL_API int mptl_images_folder_classes(const char *dir);
 
 MPTL_API void mptl_images_destroy(mptl_images *images); /* NULL is allowed */
@@ -35,17 +38,18 @@ MPTL_API int32_t mptl_images_label(const mptl_images *images, int64_t i);       
 MPTL_API const char *mptl_images_name(const mptl_images *images, int64_t i);       /* "CLASS/FILE"; the collection's */
 MPTL_API const char *mptl_images_where(const mptl_images *images); /* the directory or file it was opened from, for messages */
 
-/* One encoded image, and a buffer that any number of reads may use in turn. Zero it before the first read. */
+/* One encoded image, and a buffer that reads reuse. Zero it before the first read. */
 typedef struct mptl_encoded {
   const uint8_t *data; /* the image, in buffer; valid until the next read into this struct */
   size_t size;         /* bytes, at most MPTL_ENCODED_MAX */
-  uint8_t *buffer;     /* the struct's own, NULL until a read has needed it */
+  uint8_t *buffer;     /* owned by the struct; NULL until a read needs it */
   size_t capacity;
 } mptl_encoded;
 
-#define MPTL_ENCODED_MAX ((size_t)256 << 20) /* a larger file is no image to train on */
+#define MPTL_ENCODED_MAX ((size_t)256 << 20) /* larger files are refused */
 
-/* Reads image i. MPTL_EIO or MPTL_EDATA: the message names where and name, and says why. */
+/* Reads image i. MPTL_EIO, MPTL_EDATA or MPTL_ENOMEM: the message names the collection and the
+ * image, and says why. */
 MPTL_API mptl_status mptl_images_read(const mptl_images *images, int64_t i, mptl_encoded *encoded);
 
 MPTL_API void mptl_encoded_free(mptl_encoded *encoded); /* frees the buffer and zeroes the struct */

@@ -1,4 +1,4 @@
-/* What this process may use of the machine: processors and memory, by what the system allows it. */
+/* What this process may use of the machine: processors and memory. */
 #ifndef MPTL_MACHINE_H
 #define MPTL_MACHINE_H
 
@@ -9,26 +9,28 @@
 typedef struct mptl_processors {
   int online;           /* processors of the machine */
   int allowed;          /* those that the process may run on (affinity) */
-  double quota;         /* processors' worth of time that its control groups leave it; 0 when they set no limit */
-  char quota_file[512]; /* the file that says so */
-  int usable;           /* threads that can compute at once: whole ones, at least 1 */
+  double quota;         /* processor time that its control groups allow, in processors; 0: no limit */
+  char quota_file[512]; /* the file with that limit */
+  int usable;           /* threads that can compute at the same time, at least 1 */
 } mptl_processors;
 
-/* root, which is "" but in tests, stands in front of /proc and /sys. */
+/* root is put before /proc and /sys; it is "" except in tests. */
 MPTL_API mptl_processors mptl_find_processors(const char *root);
 
 enum { MPTL_MAX_THREADS = 1024 };
 
-/* Threads that compute where nobody says how many: what OMP_NUM_THREADS asks for, else as many as are usable. */
+/* The default number of threads that compute: OMP_NUM_THREADS if it is set, else the usable
+ * ones. */
 MPTL_API int mptl_default_threads(const char *root);
 
 typedef struct mptl_memory_limit {
-  uint64_t bytes;    /* that may be taken in addition; UINT64_MAX when nothing is known */
-  char limiter[512]; /* what leaves no more: "RLIMIT_AS", a control group's file, "physical memory" */
+  uint64_t bytes;    /* that may be allocated in addition; UINT64_MAX when nothing is known */
+  char limiter[512]; /* where that limit comes from: "RLIMIT_AS", a control group's file, "physical memory" */
 } mptl_memory_limit;
 
-/* The least of what the limit of the address space, the control groups and the machine (its swap space included) leave. Memory that
- * others have taken is not looked at: it may be given back. */
+/* The least of what the limit of the address space, the control groups and the machine (with its
+ * swap space) leave to this process. Memory that other processes use counts as free: they may free
+ * it. */
 MPTL_API mptl_memory_limit mptl_find_memory(const char *root);
 
 #endif

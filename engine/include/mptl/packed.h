@@ -1,6 +1,7 @@
-/* Packed data sets: the encoded images of a training and a test set in one file, with their names and classes, behind a directory
- * that tells where each is. Opening a file reads its directory alone, so it takes no longer for large images, and a shared file
- * system sees one file instead of a million.
+/* Packed data sets: one file with the encoded images of a training and a test set, their names and
+ * their classes, and a directory that says where each image is. Opening a file reads the directory
+ * only, so large images do not make it slower; a shared file system has one file instead of a
+ * million.
  *
  * The file, all numbers little-endian and unsigned:
  *
@@ -15,13 +16,13 @@
  *     48  u32      CRC-32C of the directory
  *     52  u32 x 2  zero
  *     60  u32      CRC-32C of the bytes 0 to 59
- *   the images, one after the other, as they were in their files
+ *   the images, one after the other, each as it was in its file
  *   directory
  *      24 bytes an image, training images first, each set sorted by class, then by name (as bytes):
  *      0  u64      where the image begins
  *      8  u32      its size
  *     12  u32      its CRC-32C
- *     16  u32      its class, a place in the list of classes
+ *     16  u32      its class, an index into the list of classes
  *     20  u32      where its name begins in the texts: "CLASS/FILE"
  *      4 bytes a class, sorted by name: where the name begins in the texts
  *      the texts, each ending in a zero byte
@@ -31,29 +32,34 @@
 
 #include "mptl/images.h"
 
-/* Opens one set of a packed file. All of the directory is checked, so that no file makes later calls read outside of it; an image's
- * own checksum is checked whenever it is read. Where the file is cut off while it is open, reading says so (MPTL_EIO). Errors: MPTL_EIO not there or not
- * readable; MPTL_EDATA another kind of file, truncated, damaged, or without images in the set. */
+/* Opens one set of a packed file. The whole directory is checked, so that no file can make later
+ * calls read outside of it; an image's checksum is checked when the image is read. Reading from a
+ * file that was cut off after it was opened is MPTL_EIO. Errors: MPTL_EIO the file does not exist
+ * or is not readable; MPTL_EDATA it is another kind of file, truncated, damaged, or has no images
+ * in the set. */
 MPTL_API mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl_split split);
 
-/* Number of classes of a packed file; 0 when there is no file at path, or none that begins like a packed file. */
+/* Number of classes of a packed file; 0 when path does not exist or does not begin like a packed
+ * file. */
 MPTL_API int mptl_images_packed_classes(const char *path);
 
 typedef struct mptl_packer mptl_packer; /* writes a packed file */
 
-/* Begins a file. It is written to PATH.tmp, which an earlier attempt may have left; nothing is at path before mptl_packer_finish. MPTL_EIO
- * when it cannot be written, or another packer is writing it. */
+/* Begins a file. It is written to PATH.tmp; a file of that name, from an interrupted attempt, is
+ * overwritten. path itself is not touched before mptl_packer_finish. MPTL_EIO when the file cannot
+ * be written, or another packer is writing it. */
 MPTL_API mptl_status mptl_packer_create(mptl_packer **packer, const char *path);
 
-/* Adds an image, in any order. class_name has no "/", file has no empty part; neither has control characters. MPTL_EINVAL for a name
- * that is not accepted or an image of no bytes or more than MPTL_ENCODED_MAX, which changes nothing; MPTL_EIO, MPTL_ENOMEM. */
+/* Adds an image, in any order. class_name must not contain "/", file must not have an empty part,
+ * and neither may contain control characters. MPTL_EINVAL for another name, and for an image of no
+ * bytes or more than MPTL_ENCODED_MAX; then nothing changes. MPTL_EIO, MPTL_ENOMEM. */
 MPTL_API mptl_status mptl_packer_add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file,
                                      const void *data, size_t size);
 
-/* Writes the directory, syncs, and renames the file to its path. MPTL_EDATA: no training images, two images of one name, a class of
- * the test set that the training set has not. */
+/* Writes the directory, syncs, and renames the file to its path. MPTL_EDATA: no training images,
+ * two images of the same name, a class of the test set that the training set does not have. */
 MPTL_API mptl_status mptl_packer_finish(mptl_packer *packer);
 
-MPTL_API void mptl_packer_destroy(mptl_packer *packer); /* removes what was not finished; NULL is allowed */
+MPTL_API void mptl_packer_destroy(mptl_packer *packer); /* removes an unfinished file; NULL is allowed */
 
 #endif

@@ -1,7 +1,9 @@
-/* Rounding of binary32 arrays to a format, with statistics in the same pass; encoding to codes and decoding.
+/* Rounding of binary32 arrays to a format, counting statistics at the same time; encoding and
+ * decoding.
  *
- * kernels/round.h is the one scalar definition; these functions run it, or a vector version equal to it bit for bit on every
- * input, chosen at run time (mptl_isa_select). They are single-threaded and reentrant: callers split arrays among threads.
+ * kernels/round.h is the one scalar definition. These functions run it, or a vector version that
+ * equals it bit for bit on every input and is chosen at run time (mptl_isa_select). They use one
+ * thread and are reentrant: callers divide arrays among threads.
  */
 #ifndef MPTL_ROUND_H
 #define MPTL_ROUND_H
@@ -9,25 +11,27 @@
 #include "kernels/round.h"
 #include "mptl/format.h"
 
-/* Mode names in the order of mptl_rounding_mode: "nearest_even" ... ; NULL beyond the end. */
+/* Mode names in the order of mptl_rounding_mode: "nearest_even" ...; NULL after the last. */
 MPTL_API const char *mptl_rounding_mode_name(size_t index);
 MPTL_API mptl_status mptl_rounding_mode_parse(mptl_rounding_mode *mode, const char *name);
 
-/* Precomputes what rounding to a format needs (masks, limits). An auto_bias format is to be fitted before values are rounded. */
+/* Precomputes what rounding to a format needs (masks, limits). The rounder of an auto_bias format
+ * must be fitted before it rounds values. */
 MPTL_API void mptl_rounder_init(mptl_rounder *rounder, mptl_format format, mptl_rounding_mode mode, mptl_overflow overflow);
 
-/* Gives the rounder of an auto_bias format the shift for values of this largest finite magnitude (mptl_format_fit); it stays an auto_bias
- * format's. Others are left as they are. */
+/* Gives the rounder of an auto_bias format the shift for values of this largest finite magnitude
+ * (mptl_format_fit); the format stays auto_bias. Other rounders do not change. */
 MPTL_API void mptl_rounder_fit(mptl_rounder *rounder, float largest);
 
-/* dst[i] = round(src[i]), i < n; dst may be src. Adds to stats unless it is NULL. index0 is the element index of src[0] within
- * its tensor and key the stream of random bits: both matter to the stochastic mode only. */
+/* dst[i] = round(src[i]), i < n; dst may be src. Adds to stats unless it is NULL. index0 is the
+ * element index of src[0] within its tensor and key selects the random bits: only the stochastic
+ * mode uses them. */
 MPTL_API void mptl_round_f32(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                              mptl_round_stats *stats);
 
-/* As mptl_round_f32, but writes codes: one byte each for formats of up to 8 bits, two for up to 16, four for more
- * (mptl_code_size). Infinities and NaNs that the format has no code for become the largest finite code of their sign (they
- * are in the statistics). */
+/* As mptl_round_f32, but writes codes: one byte each for formats of up to 8 bits, two for up to 16,
+ * four for more (mptl_code_size). An infinity or NaN for which the format has no code becomes the
+ * largest finite code of its sign; the statistics count it. */
 MPTL_API void mptl_encode_f32(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                               mptl_round_stats *stats);
 

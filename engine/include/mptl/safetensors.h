@@ -4,8 +4,9 @@
  *   header      JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, "__metadata__": {"KEY": "VALUE"}}
  *   the data    of all tensors, without gaps
  *
- * What the format's own reader accepts is accepted here, and nothing else; but for names that stand twice, of which that reader takes
- * the last one though the format forbids them, and for descriptions written as lists in place of objects.
+ * This reader accepts what the format's own reader accepts, with two exceptions. It refuses names
+ * that appear twice, which the format forbids; the format's reader takes the last one. And it
+ * refuses descriptions that are lists instead of objects.
  */
 #ifndef MPTL_SAFETENSORS_H
 #define MPTL_SAFETENSORS_H
@@ -15,38 +16,41 @@
 
 #include "mptl/status.h"
 
-#define MPTL_SAFETENSORS_LONGEST 100000000 /* bytes of a header that is believed, as in the format's own reader */
+#define MPTL_SAFETENSORS_LONGEST 100000000 /* most bytes of a header, as in the format's own reader */
 
-typedef struct mptl_text { /* may have zero bytes in it */
+typedef struct mptl_text { /* may contain zero bytes */
   const char *bytes;
   size_t size;
 } mptl_text;
 
 typedef struct mptl_safetensor {
   mptl_text name;
-  const char *dtype;     /* one of the format's; the engine's tensors are "F32" */
-  const uint64_t *shape; /* NULL for rank 0 */
-  size_t rank;
+  const char *dtype;     /* one of the format's names; the engine's tensors are "F32" */
+  unsigned bits;         /* of an element */
+  const uint64_t *shape; /* NULL for ndim 0 */
+  size_t ndim;
   uint64_t begin, end; /* bytes from the beginning of the data */
 } mptl_safetensor;
 
 typedef struct mptl_safetensors {
-  mptl_safetensor *tensors; /* in the order of the data; empty ones in that of names */
+  mptl_safetensor *tensors; /* in the order of the data; empty tensors by name */
   size_t count;
   mptl_text (*metadata)[2]; /* key, value */
   size_t metadata_count;
-  char *texts; /* the struct's own memory */
+  char *texts; /* memory of the struct, as sizes */
   uint64_t *sizes;
 } mptl_safetensors;
 
-/* Parses and checks a header whose file has data_size bytes behind it. MPTL_EDATA: the message says what is wrong, and with which
- * tensor and field, but does not name the file; MPTL_ENOMEM. Takes time in proportion to the header (but for sorting). */
+/* Parses and checks a header that data_size bytes follow. MPTL_EDATA: the message says what is
+ * wrong, and in which tensor and field, but does not name the file; MPTL_ENOMEM. The time is
+ * proportional to the header's size, except for sorting. */
 MPTL_API mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size, uint64_t data_size);
 
 MPTL_API void mptl_safetensors_free(mptl_safetensors *file); /* and zeroes it */
 
-/* Reads the header's bytes of an open file, for the caller to free(), and tells the size of the data behind it; path is the file's name
- * in messages. MPTL_EIO, MPTL_EDATA, MPTL_ENOMEM. */
+/* Reads the header of an open file into *header, which the caller frees by free(), and sets
+ * *data_size to the bytes that follow it. path is the file's name in messages. MPTL_EIO,
+ * MPTL_EDATA, MPTL_ENOMEM. */
 MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path);
 
 #endif

@@ -17,11 +17,11 @@
 typedef enum mptl_status {
   MPTL_OK = 0,
   MPTL_EINVAL,       /* a wrong argument: the caller's mistake */
-  MPTL_ENOMEM,       /* memory could not be had */
+  MPTL_ENOMEM,       /* not enough memory */
   MPTL_EIO,          /* a file could not be opened, read or written */
   MPTL_EDATA,        /* a file was read and its contents are wrong */
-  MPTL_EUNSUPPORTED, /* right in principle, not offered by this build, device or library */
-  MPTL_EBACKEND,     /* a library below (oneDNN, CUDA) failed */
+  MPTL_EUNSUPPORTED, /* valid, but not supported by this build, device or library */
+  MPTL_EBACKEND,     /* a library that is used (oneDNN, CUDA) failed */
 } mptl_status;
 
 /* Message of the last failure on this thread, "" if there was none. Valid until the next failure on this thread. */
@@ -30,7 +30,7 @@ MPTL_API const char *mptl_error(void);
 /* Records the message for mptl_error() and returns status, so that a caller can write `return mptl_fail(...)`. */
 MPTL_API mptl_status mptl_fail(mptl_status status, const char *format, ...) MPTL_PRINTF(2, 3);
 
-/* Prefixes the present message with context, "CONTEXT: MESSAGE"; returns status unchanged. */
+/* Puts context before the current message, "CONTEXT: MESSAGE"; returns status unchanged. */
 MPTL_API mptl_status mptl_fail_in(mptl_status status, const char *format, ...) MPTL_PRINTF(2, 3);
 
 /* Returns from the calling function with the status of expr unless it is MPTL_OK. */

@@ -1,5 +1,5 @@
-/* Dense binary32 tensors over counted storage: parameters, images, gradients, whatever a script wants to look at. A model's are in its
- * device's memory; all others are in the host's. */
+/* Dense binary32 tensors in counted memory: parameters, images, gradients, everything that a script
+ * reads. A model's tensors are in its device's memory, all others in the host's. */
 #ifndef MPTL_TENSOR_H
 #define MPTL_TENSOR_H
 
@@ -18,30 +18,29 @@ typedef struct mptl_tensor {
   int refs;
   int ndim;                    /* 0 to MPTL_MAX_DIMS */
   int64_t dims[MPTL_MAX_DIMS]; /* row-major, contiguous */
-  float *data;                 /* inside storage; not for the host to look at unless mptl_tensor_on_host */
+  float *data;                 /* in storage; the host can access it if mptl_tensor_on_host */
   mptl_storage *storage;
 } mptl_tensor;
 
-/* A tensor of zeros with storage of its own in the host's memory; the caller owns one reference. */
+/* Makes a tensor of zeros in the host's memory; the caller owns one reference. */
 MPTL_API mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *dims);
 
-/* The same in memory of the host that the device reads by itself (a GPU's is not counted): for images that go there in every step. */
+/* The same in memory of the host that the device can read itself (not counted when it is a GPU's):
+ * for images that go to the device in every step. */
 MPTL_API mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims);
 
 /* The same in a device's memory. */
 mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims);
 
-/* Another tensor over the same storage, offset elements into base; numel must fit. */
-MPTL_API mptl_status mptl_tensor_view(mptl_tensor **tensor, mptl_tensor *base, size_t offset, int ndim, const int64_t *dims);
-
 MPTL_API void mptl_tensor_retain(mptl_tensor *tensor);
 MPTL_API void mptl_tensor_release(mptl_tensor *tensor); /* NULL is allowed */
 MPTL_API size_t mptl_tensor_numel(const mptl_tensor *tensor);
 
-/* Whether the host can use data itself. */
+/* Whether the host can access data. */
 MPTL_API bool mptl_tensor_on_host(const mptl_tensor *tensor);
 
-/* Elements [offset, offset + n), which must be inside, to or from the host's memory. Reading waits for work on the device. */
+/* Copies the elements [offset, offset + n), which must exist, to or from the host's memory. Reading
+ * waits for the device's work. */
 MPTL_API mptl_status mptl_tensor_read(const mptl_tensor *tensor, size_t offset, size_t n, float *values);
 MPTL_API mptl_status mptl_tensor_write(mptl_tensor *tensor, size_t offset, size_t n, const float *values);
 

@@ -1,12 +1,13 @@
-/* Dropout: element i is kept, times 1 / (1 - p), where mptl_random_uniform(key, i) is at least p; else it is 0. The mask is a function of
- * key and index, so that backward draws it again instead of reading it. */
+/* Dropout: element i is multiplied by 1 / (1 - p) where mptl_random_uniform(key, i) is at least p,
+ * else it becomes 0. The mask is a function of key and index, so backward computes it again instead
+ * of storing it. */
 #include <math.h>
 
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
 
 typedef struct mask {
-  uint32_t below; /* dropped: words whose upper 24 bits are below this */
+  uint32_t below; /* elements whose word has upper 24 bits below this are dropped */
   float factor;
 } mask;
 

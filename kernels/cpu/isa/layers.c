@@ -1,5 +1,5 @@
-/* Layer kernels, written so that the compiler vectorises each loop without changing the order of any sum: reductions run over rows,
- * vectors over channels. Compiled once per instruction set. */
+/* Layer kernels, written so that the compiler vectorises each loop without changing the order of
+ * any sum: reductions run over rows, vectors over channels. Compiled once per instruction set. */
 #include "kernels/cpu/table.h"
 
 #include <stdint.h>
@@ -27,9 +27,10 @@ static void relu6_backward(float *restrict dx, const float *restrict dy, const f
   }
 }
 
-/* exp(x) for |x| <= 110, off by less than 2^-31 of it: 2^k exp(r) with |r| <= log(2) / 2, and its series up to r^8 / 8!. */
+/* exp(x) for |x| <= 110 with a relative error below 2^-31: 2^k exp(r) with |r| <= log(2) / 2, and
+ * the series of exp(r) up to r^8 / 8!. */
 static inline double exponential(double x) {
-  const double shift = 0x1.8p52; /* what is added to it is rounded to a whole number, which is in the lowest bits then */
+  const double shift = 0x1.8p52; /* adding it rounds to an integer, which is then in the lowest bits */
   double shifted = x * 0x1.71547652b82fep+0 + shift, k = shifted - shift;
   double r = (x - k * 0x1.62e42fefa0000p-1) - k * 0x1.cf79abc9e3b3ap-40;
   double p = 1.0 / 40320;
@@ -50,7 +51,7 @@ static inline double exponential(double x) {
 }
 
 static void sigmoid(float *restrict y, const float *restrict x, size_t n) {
-  for (size_t i = 0; i < n; i++) { /* beyond it is 0 or 1 */
+  for (size_t i = 0; i < n; i++) { /* beyond +-110 the result is 0 or 1 in binary32 */
     float low = x[i] <= -110.0f ? -110.0f : x[i];
     y[i] = low >= 110.0f ? 110.0f : low;
   }
@@ -140,7 +141,7 @@ static void normalize_backward(float *restrict dx, const float *restrict dy, con
 }
 
 static uint32_t largest(const float *x, size_t n) {
-  int32_t most = 0; /* signed comparisons have vectors everywhere */
+  int32_t most = 0; /* every instruction set can compare signed vectors */
   for (size_t i = 0; i < n; i++) {
     int32_t magnitude = (int32_t)(mptl_f32_bits(x[i]) & ~MPTL_F32_SIGN);
     most = magnitude > most ? magnitude : most;

@@ -1,9 +1,10 @@
-/* Weighted sums of bytes: scaling an image along its rows and along its columns. Sums are of integers, so all instruction sets agree. */
+/* Weighted sums of bytes: scaling an image along its rows and along its columns. The sums are of
+ * integers, so all instruction sets give the same. */
 #include <string.h>
 
 #include "kernels/cpu/table.h"
 
-#define CHUNK 64 /* bytes of a row whose sums fit the registers, or nearly */
+#define CHUNK 64 /* bytes of a row whose sums are kept in registers */
 
 typedef int32_t four __attribute__((vector_size(16)));
 
@@ -12,14 +13,14 @@ static inline uint8_t rounded(int32_t sum) {
   return (uint8_t)(value > 255 ? 255 : value);
 }
 
-void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_weights *w, int32_t *scratch) {
+void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_filter_weights *w, int32_t *scratch) {
   size_t first = 3 * (size_t)w->firsts[0], end = 3 * (size_t)(w->firsts[n - 1] + w->counts[n - 1]), size = end - first;
-  int32_t *sums = scratch + size + 1, *pixels = scratch; /* wide already, since that is what takes the time */
+  int32_t *sums = scratch + size + 1, *pixels = scratch; /* widened in advance, which takes most of the time */
   for (size_t i = 0; i < size; i++) pixels[i] = src[first + i];
   pixels[size] = 0;
   for (int i = 0; i < n; i++) {
     const int32_t *values = w->values + (size_t)i * (size_t)w->stride, *p = pixels + 3 * (size_t)w->firsts[i] - first;
-    four sum = {0}, pixel; /* the fourth is of the next pixel's red, and overwritten */
+    four sum = {0}, pixel; /* the fourth sum is of the next pixel's red; it is overwritten */
     for (int t = 0; t < w->counts[i]; t++, p += 3) {
       memcpy(&pixel, p, sizeof pixel);
       sum += values[t] * pixel;

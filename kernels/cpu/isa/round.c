@@ -1,19 +1,21 @@
-/* Rounding, encoding and decoding of arrays: vectors where there are any, the scalar definition for the rest. */
+/* Rounding, encoding and decoding of arrays: whole vectors in vector code, the rest by the scalar
+ * definition. */
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
 #include "mptl/round.h"
 
-/* What a pass writes for each element. */
+/* What a loop writes for each element. */
 typedef enum output { AS_F32, AS_CODE8, AS_CODE16, AS_CODE32 } output;
 
-/* One pass over an array. Local copies keep the compiler free to hold the rounder's fields in registers. */
-typedef struct pass {
+/* One loop over an array. It has a copy of the rounder, so that the compiler can keep the fields in
+ * registers. */
+typedef struct loop {
   void *dst;
   const float *src;
   mptl_rounder r;
   mptl_key key;
   uint64_t index0;
-} pass;
+} loop;
 
 static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, const output as) {
   switch (as) {
@@ -32,21 +34,22 @@ static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, c
   }
 }
 
-/* Elements begin to end, one by one. */
-static void pass_scalar(const pass *p, size_t begin, size_t end, const output as, mptl_round_stats *stats) {
+/* Rounds the elements from begin to end one by one. */
+static void loop_scalar(const loop *l, size_t begin, size_t end, const output as, mptl_round_stats *stats) {
   for (size_t i = begin; i < end; i++) {
-    uint32_t u = mptl_f32_bits(p->src[i]), event;
-    put(p->dst, i, mptl_round_bits(u, &p->r, p->key, p->index0 + i, &event), &p->r, as);
+    uint32_t u = mptl_f32_bits(l->src[i]), event;
+    put(l->dst, i, mptl_round_bits(u, &l->r, l->key, l->index0 + i, &event), &l->r, as);
     mptl_count(stats, u, event);
   }
 }
 
 #if MPTL_VEC
 
-/* Above this many bytes written, past any cache that would serve their reader, stores go past the caches. */
+/* When more bytes than this are written, stores bypass the caches, which could not keep them until
+ * they are read. */
 #define STREAM_BYTES ((size_t)8 << 20)
 
-/* Stores rounded magnitudes, or codes without sign, and the signs of the patterns u. */
+/* Stores rounded magnitudes, or codes without sign, with the signs of the patterns u. */
 static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as, const bool stream) {
   vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
   if (as == AS_F32 && stream) v_stream((float *)dst + i, value);
@@ -56,187 +59,191 @@ static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rou
   if (as == AS_CODE32) v_store((uint32_t *)dst + i, value);
 }
 
-/* What a pass counts: in vectors, and in elements by the scalar definition. */
+/* What a loop counts: in vectors, and in elements that the scalar definition rounds. */
 typedef struct counts {
   vec_stats in_vectors;
   mptl_round_stats by_hand;
 } counts;
 
-/* VN elements from i on, whatever they are. */
-static inline __attribute__((always_inline)) void pass_vector(const pass *p, size_t i, vu word, const output as,
+/* Rounds VN elements from i on; they may be anything. */
+static inline __attribute__((always_inline)) void loop_vector(const loop *l, size_t i, vu word, const output as,
                                                               const mptl_rounding_mode mode, const vec_small small,
                                                               const bool stream, counts *c) {
-  vu u = v_load(p->src + i), rounded;
-  if (!vec_round(&rounded, u, word, &p->r, mode, small, &c->in_vectors)) {
-    pass_scalar(p, i, i + VN, as, &c->by_hand);
+  vu u = v_load(l->src + i), rounded;
+  if (!vec_round(&rounded, u, word, &l->r, mode, small, &c->in_vectors)) {
+    loop_scalar(l, i, i + VN, as, &c->by_hand);
     return;
   }
-  if (as != AS_F32) rounded = vec_encode_magnitude(rounded, &p->r, vec_magic(&p->r));
-  put_vec(p->dst, i, rounded, u, &p->r, as, stream);
+  if (as != AS_F32) rounded = vec_encode_magnitude(rounded, &l->r, vec_magic(&l->r));
+  put_vec(l->dst, i, rounded, u, &l->r, as, stream);
 }
 
 enum { TOGETHER = 4 }; /* vectors */
 
-/* TOGETHER vectors from i on, to nearest even in the quick ways, where none is above the largest value; else returns false. */
-static inline __attribute__((always_inline)) bool pass_finite(const pass *p, size_t i, const output as, const vec_small small,
+/* Rounds TOGETHER vectors from i on to nearest even by a fast method, if no element is above the
+ * largest value; else returns false. */
+static inline __attribute__((always_inline)) bool loop_finite(const loop *l, size_t i, const output as, const vec_small small,
                                                               const bool stream, vec_stats *stats) {
   vu u[TOGETHER], a[TOGETHER], largest = v_set(0);
   for (size_t k = 0; k < TOGETHER; k++) {
-    u[k] = v_load(p->src + i + k * VN);
+    u[k] = v_load(l->src + i + k * VN);
     a[k] = v_and(u[k], v_set(~MPTL_F32_SIGN));
     largest = v_max(largest, a[k]);
   }
-  if (v_any(v_gt(largest, v_set(p->r.max_bits)))) return false;
+  if (v_any(v_gt(largest, v_set(l->r.max_bits)))) return false;
   stats->max_abs = v_max(stats->max_abs, largest);
   for (size_t k = 0; k < TOGETHER; k++) {
-    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &p->r, small) : vec_code_finite(a[k], &p->r, small);
+    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &l->r, small) : vec_code_finite(a[k], &l->r, small);
     vec_count_underflow(a[k], rounded, stats);
-    put_vec(p->dst, i + k * VN, rounded, u[k], &p->r, as, stream);
+    put_vec(l->dst, i + k * VN, rounded, u[k], &l->r, as, stream);
   }
   return true;
 }
 
-/* Elements begin to end, whole vectors; in the stochastic mode index0 + begin is a multiple of VN. */
-static inline __attribute__((always_inline)) void pass_vectors(const pass *given, size_t begin, size_t end, const output as,
+/* Rounds the elements from begin to end, whole vectors; in the stochastic mode index0 + begin must
+ * be a multiple of VN. */
+static inline __attribute__((always_inline)) void loop_vectors(const loop *given, size_t begin, size_t end, const output as,
                                                                const mptl_rounding_mode mode, const vec_small small,
                                                                const bool stream, mptl_round_stats *stats) {
-  const pass p = *given;
+  const loop l = *given;
   const bool quick = small == SMALL_LINEAR || small == SMALL_MAGIC;
   counts c = {vec_stats_zero(), {0}};
   uint32_t words[VEC_WORDS] __attribute__((aligned(64)));
   for (size_t i = begin, count; i < end; i += count) {
-    size_t first = (p.index0 + i) % VEC_WORDS; /* of words */
+    size_t first = (l.index0 + i) % VEC_WORDS; /* of words */
     count = end - i;
     if (mode == MPTL_STOCHASTIC) {
       if (count > VEC_WORDS - first) count = VEC_WORDS - first;
-      vec_random(words, p.key, p.index0 + i - first);
+      vec_random(words, l.key, l.index0 + i - first);
     }
     for (size_t j = 0; j < count; j += VN) {
-      while (quick && j + TOGETHER * VN <= count && pass_finite(&p, i + j, as, small, stream, &c.in_vectors)) j += TOGETHER * VN;
+      while (quick && j + TOGETHER * VN <= count && loop_finite(&l, i + j, as, small, stream, &c.in_vectors)) j += TOGETHER * VN;
       if (j == count) break;
-      pass_vector(&p, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, stream, &c);
+      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, stream, &c);
     }
   }
   vec_stats_add(stats, &c.in_vectors, end - begin - c.by_hand.elements);
   mptl_stats_merge(stats, &c.by_hand);
 }
 
-#define PASS(mode, small) pass_vectors(p, begin, end, as, mode, small, stream, stats)
+#define LOOP(mode, small) loop_vectors(l, begin, end, as, mode, small, stream, stats)
 
-static inline __attribute__((always_inline)) void pass_block(const pass *p, size_t begin, size_t end, const output as,
+static inline __attribute__((always_inline)) void loop_block(const loop *l, size_t begin, size_t end, const output as,
                                                              const bool stream, mptl_round_stats *stats) {
-  vec_small small = vec_small_for(&p->r);
-  switch (p->r.mode) {
+  vec_small small = vec_small_for(&l->r);
+  switch (l->r.mode) {
     case MPTL_NEAREST_EVEN:
-      if (small == SMALL_LINEAR) PASS(MPTL_NEAREST_EVEN, SMALL_LINEAR);
-      if (small == SMALL_MAGIC) PASS(MPTL_NEAREST_EVEN, SMALL_MAGIC);
-      if (small == SMALL_BITS) PASS(MPTL_NEAREST_EVEN, SMALL_BITS);
+      if (small == SMALL_LINEAR) LOOP(MPTL_NEAREST_EVEN, SMALL_LINEAR);
+      if (small == SMALL_MAGIC) LOOP(MPTL_NEAREST_EVEN, SMALL_MAGIC);
+      if (small == SMALL_BITS) LOOP(MPTL_NEAREST_EVEN, SMALL_BITS);
       break;
     case MPTL_NEAREST_AWAY:
-      PASS(MPTL_NEAREST_AWAY, SMALL_BITS);
+      LOOP(MPTL_NEAREST_AWAY, SMALL_BITS);
       break;
     case MPTL_TOWARD_ZERO:
-      PASS(MPTL_TOWARD_ZERO, SMALL_BITS);
+      LOOP(MPTL_TOWARD_ZERO, SMALL_BITS);
       break;
     case MPTL_UP:
-      PASS(MPTL_UP, SMALL_BITS);
+      LOOP(MPTL_UP, SMALL_BITS);
       break;
     case MPTL_DOWN:
-      PASS(MPTL_DOWN, SMALL_BITS);
+      LOOP(MPTL_DOWN, SMALL_BITS);
       break;
     case MPTL_STOCHASTIC:
       if (small == SMALL_SCALE)
-        PASS(MPTL_STOCHASTIC, SMALL_SCALE);
+        LOOP(MPTL_STOCHASTIC, SMALL_SCALE);
       else
-        PASS(MPTL_STOCHASTIC, SMALL_BITS);
+        LOOP(MPTL_STOCHASTIC, SMALL_BITS);
       break;
   }
 }
 
-static void block_f32(const pass *p, size_t begin, size_t end, bool stream, mptl_round_stats *stats) {
+static void block_f32(const loop *l, size_t begin, size_t end, bool stream, mptl_round_stats *stats) {
   if (stream) {
-    pass_block(p, begin, end, AS_F32, true, stats);
+    loop_block(l, begin, end, AS_F32, true, stats);
     _mm_sfence();
   } else {
-    pass_block(p, begin, end, AS_F32, false, stats);
+    loop_block(l, begin, end, AS_F32, false, stats);
   }
 }
 
-static void block_code8(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
-  pass_block(p, begin, end, AS_CODE8, false, stats);
+static void block_code8(const loop *l, size_t begin, size_t end, mptl_round_stats *stats) {
+  loop_block(l, begin, end, AS_CODE8, false, stats);
 }
 
-static void block_code16(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
-  pass_block(p, begin, end, AS_CODE16, false, stats);
+static void block_code16(const loop *l, size_t begin, size_t end, mptl_round_stats *stats) {
+  loop_block(l, begin, end, AS_CODE16, false, stats);
 }
 
-static void block_code32(const pass *p, size_t begin, size_t end, mptl_round_stats *stats) {
-  pass_block(p, begin, end, AS_CODE32, false, stats);
+static void block_code32(const loop *l, size_t begin, size_t end, mptl_round_stats *stats) {
+  loop_block(l, begin, end, AS_CODE32, false, stats);
 }
 
-static void run_block(const pass *p, size_t begin, size_t end, const output as, bool stream, mptl_round_stats *stats) {
-  if (as == AS_F32) block_f32(p, begin, end, stream, stats);
-  if (as == AS_CODE8) block_code8(p, begin, end, stats);
-  if (as == AS_CODE16) block_code16(p, begin, end, stats);
-  if (as == AS_CODE32) block_code32(p, begin, end, stats);
+static void run_block(const loop *l, size_t begin, size_t end, const output as, bool stream, mptl_round_stats *stats) {
+  if (as == AS_F32) block_f32(l, begin, end, stream, stats);
+  if (as == AS_CODE8) block_code8(l, begin, end, stats);
+  if (as == AS_CODE16) block_code16(l, begin, end, stats);
+  if (as == AS_CODE32) block_code32(l, begin, end, stats);
 }
 
 static inline size_t output_size(const output as) { return as == AS_CODE8 ? 1 : as == AS_CODE16 ? 2 : 4; }
 
-/* Elements from begin on, fewer than a vector: one with zeros behind them, of which nothing is to be counted. */
-static void run_rest(const pass *p, size_t begin, size_t count, const output as, mptl_round_stats *stats) {
+/* Rounds count elements from begin on, fewer than a vector: a vector of them and zeros, which are
+ * not counted. */
+static void run_rest(const loop *l, size_t begin, size_t count, const output as, mptl_round_stats *stats) {
   float src[VN] = {0};
   uint32_t dst[VN];
-  pass rest = {dst, src, p->r, p->key, p->index0 + begin};
-  memcpy(src, p->src + begin, count * sizeof *src);
+  loop rest = {dst, src, l->r, l->key, l->index0 + begin};
+  memcpy(src, l->src + begin, count * sizeof *src);
   run_block(&rest, 0, VN, as, false, stats);
   stats->elements -= VN - count;
-  memcpy((char *)p->dst + begin * output_size(as), dst, count * output_size(as));
+  memcpy((char *)l->dst + begin * output_size(as), dst, count * output_size(as));
 }
 
-static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) {
+static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) {
   size_t begin = 0, end = 0;
-  if (p->r.is_regular) {
-    bool stream = as == AS_F32 && n * sizeof(float) >= STREAM_BYTES && p->dst != (const void *)p->src;
-    if (p->r.mode == MPTL_STOCHASTIC)
-      begin = (VN - p->index0 % VN) % VN;
+  if (l->r.is_regular) {
+    bool stream = as == AS_F32 && n * sizeof(float) >= STREAM_BYTES && l->dst != (const void *)l->src;
+    if (l->r.mode == MPTL_STOCHASTIC)
+      begin = (VN - l->index0 % VN) % VN;
     else if (stream)
-      begin = (64 - (uintptr_t)p->dst % 64) % 64 / sizeof(float);
+      begin = (64 - (uintptr_t)l->dst % 64) % 64 / sizeof(float);
     if (begin > n) begin = n;
     end = begin + (n - begin) / VN * VN;
-    stream = stream && (uintptr_t)((float *)p->dst + begin) % (VN * sizeof(float)) == 0;
-    pass_scalar(p, 0, begin, as, stats);
-    run_block(p, begin, end, as, stream, stats);
-    if (end < n && p->r.mode != MPTL_STOCHASTIC) {
-      run_rest(p, end, n - end, as, stats);
+    stream = stream && (uintptr_t)((float *)l->dst + begin) % (VN * sizeof(float)) == 0;
+    loop_scalar(l, 0, begin, as, stats);
+    run_block(l, begin, end, as, stream, stats);
+    if (end < n && l->r.mode != MPTL_STOCHASTIC) {
+      run_rest(l, end, n - end, as, stats);
       return;
     }
   }
-  pass_scalar(p, end, n, as, stats);
+  loop_scalar(l, end, n, as, stats);
 }
 
 #else
 
-static void run(const pass *p, size_t n, const output as, mptl_round_stats *stats) { pass_scalar(p, 0, n, as, stats); }
+static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) { loop_scalar(l, 0, n, as, stats); }
 
 #endif
 
 void MPTL_CPU(round_f32)(float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
                          mptl_round_stats *stats) {
-  pass p = {dst, src, *r, key, index0};
-  run(&p, n, AS_F32, stats);
+  loop l = {dst, src, *r, key, index0};
+  run(&l, n, AS_F32, stats);
 }
 
 void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
                           mptl_round_stats *stats) {
-  pass p = {codes, src, *r, key, index0};
+  loop l = {codes, src, *r, key, index0};
   size_t size = mptl_code_size(r->format);
-  run(&p, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
+  run(&l, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
 }
 
 #if defined(MPTL_ISA_avx512)
 
-/* Codes of at most 8 bits by table, 32 at a time: to binary32 or its upper half; returns how many elements. */
+/* Decodes codes of at most 8 bits by a table, 32 at a time, to binary32 or its upper half; returns
+ * how many. */
 static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r, const bool bf16) {
   const unsigned bits = (unsigned)(r->format.e + r->format.m);
   const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32), _mm512_loadu_si512(r->halves + 64),
@@ -272,7 +279,8 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
   return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
 }
 
-/* Whole vectors of codes of a size, to binary32 or its upper half; returns how many elements. */
+/* Decodes whole vectors of codes of a size to binary32 or its upper half; returns how many
+ * codes. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes, size_t n,
                                                                    const mptl_rounder *given, const size_t size,
                                                                    const bool bf16) {
@@ -290,7 +298,7 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 
 enum { PIECE = 32 }; /* codes that decode_whole takes at a time, or half as many */
 
-/* Whole vectors in the quickest way; returns how many elements. */
+/* Decodes whole vectors by the fastest method; returns how many codes. */
 static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes, size_t n, const mptl_rounder *r,
                                                                  size_t size, const bool bf16) {
 #if defined(MPTL_ISA_avx512)
