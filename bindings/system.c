@@ -7,7 +7,8 @@
  *   core.sync_folder(path)                          syncs the names in a folder to the disk
  *   core.appender(path)                             -> mptl.Appender, a file to append to: append(text), sync(), close()
  *   core.catch_interrupt([on])  true: SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what
- *                               it did before (it usually ends the process); false: restores the former handlers
+ *                               it did before (it usually ends the process); false: restores the former
+ *                               handlers, but ignores SIGHUP after a first one
  *   core.interrupted() -> boolean
  *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
  */
@@ -116,16 +117,17 @@ static const luaL_Reg appender_methods[] = {
 
 /* ---- Interrupts ---- */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, hung_up;
 static struct sigaction before_int, before_term, before_hup; /* the former handlers */
 static int catching;
 
 /* SIGINT and SIGTERM are counted separately: Slurm sends SIGTERM to a sweep and to its children,
  * and the sweep sends SIGINT to its children, which must still write their checkpoints. SIGHUP
- * never ends the process: closing a terminal sends it more than once, from the shell and from the
- * system. */
+ * never ends the process, not even after its work is written: closing a terminal sends it more than
+ * once, from the shell and from the system. */
 static void on_interrupt(int sig) {
   interrupted = 1;
+  if (sig == SIGHUP) hung_up = 1;
   if (sig == SIGINT) sigaction(SIGINT, &before_int, NULL);
   if (sig == SIGTERM) sigaction(SIGTERM, &before_term, NULL);
 }
@@ -164,7 +166,10 @@ static void stop_catching(void) {
   if (!catching) return;
   sigaction(SIGINT, &before_int, NULL);
   sigaction(SIGTERM, &before_term, NULL);
-  sigaction(SIGHUP, &before_hup, NULL);
+  if (hung_up)
+    signal(SIGHUP, SIG_IGN);
+  else
+    sigaction(SIGHUP, &before_hup, NULL);
   ignore_size_limit(0);
   catching = 0;
 }
