@@ -56,7 +56,8 @@ describe("mptl train", function()
 
     it("settings that are none", function()
       runs.spill(dir .. "/wrong.lua", (runs.script:gsub('dataset = "synthetic"', "optimizer = { lr = 1 }, %0")))
-      assert.equal("mptl: wrong.lua: optimizer: table, must be made by mptl.optim.adamw, mptl.optim.sgd\n", fails(1, "train wrong.lua --out x"))
+      assert.equal("mptl: wrong.lua: optimizer: table, must be made by mptl.optim.adamw, mptl.optim.sgd\n",
+        fails(1, "train wrong.lua --out x"))
     end)
 
     it("an output directory that cannot be made", function()
