@@ -40,13 +40,43 @@ describe("schedule", function()
 
   it("names a function's wrong value", function()
     assert.has_error(function() rates(function() return "x" end, 1) end,
-      "schedule: the function gave x for epoch 1, must be a number of at least 0")
+      "schedule: the function gave x for epoch 1, must be a finite number of at least 0")
+  end)
+
+  it("may be a function of the step, the number of steps and the settings", function()
+    local s = schedule.check(schedule.by_step(function(step, steps, cfg) return cfg.lr * (1 - step / steps) end))
+    for step = 0, 5 do assert.near(6 - step, schedule.lr(s, 1 + step // 3, { lr = 6, epochs = 2 }, step, 6), 1e-15) end
+    assert.is_true(schedule.is_by_step(s))
+    assert.is_false(schedule.is_by_step(schedule.cosine {}))
+    assert.is_false(schedule.is_by_step(function() return 1 end))
+  end)
+
+  it("is checked for all steps of the first epoch, and the first and last step of the others", function()
+    local function called(batches, epochs)
+      local list = {}
+      schedule.check_run(schedule.by_step(function(step, steps)
+        list[#list + 1] = ("%d/%d"):format(step, steps)
+        return 1
+      end), { epochs = epochs, lr = 1 }, batches)
+      return table.concat(list, " ")
+    end
+    assert.equal("0/8 1/8 2/8 3/8 4/8 7/8", called(4, 2))
+    assert.equal("0/2 1/2", called(2, 1))
+    assert.equal("0/3 1/3 2/3", called(1, 3))
+    local epochs = {}
+    schedule.check_run(function(epoch)
+      epochs[#epochs + 1] = epoch
+      return 1
+    end, { epochs = 3 }, 4)
+    assert.same({ 1, 2, 3 }, epochs)
   end)
 
   it("refuses what it does not know", function()
     assert.error_matches(function() schedule.cosine { tmax = 3 } end, "schedule.cosine: unknown option tmax")
     assert.error_matches(function() schedule.step {} end, "must have one of every and milestones")
     assert.error_matches(function() schedule.step { every = 0 } end, "schedule.step: every = 0, must be a number above 0")
+    assert.error_matches(function() schedule.by_step(0.1) end,
+      "schedule.by_step: 0.1, must be a function%(step, steps, cfg%) that returns the learning rate")
     assert.error_matches(function() schedule.check "cosine" end, "schedule: string, must be made by")
   end)
 end)

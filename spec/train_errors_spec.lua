@@ -49,7 +49,7 @@ describe("mptl train", function()
     it("a schedule that fails in a late epoch, before the first one", function()
       runs.spill(dir .. "/late.lua", (runs.script:gsub('dataset = "synthetic"',
         'schedule = function(epoch) return epoch < 3 and 0.1 or -1 end, %0')))
-      assert.equal("mptl: schedule: the function gave -1 for epoch 3, must be a number of at least 0\n",
+      assert.equal("mptl: schedule: the function gave -1 for epoch 3, must be a finite number of at least 0\n",
         fails(1, "train late.lua --out x"))
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)

@@ -81,18 +81,18 @@ local function show_step(display, cfg, t, result, started)
 end
 
 -- The steps of an epoch; false when interrupted.
-local function train_epoch(cfg, run, display, t, lr, run_started)
+local function train_epoch(cfg, run, display, t, run_started)
   local started = { time = core.time(), count = t.sums.count, run = run_started.time, done = run_started.done }
   local before = t.sums.seconds
   t:start_batches()
   while not core.interrupted() do
-    local result = t:train_step(lr)
+    local result = t:train_step()
     t.sums.seconds = before + core.time() - started.time
     if not result then return true end
     log_changes(run, t, result.changes)
     if cfg.steps_every and t.step % cfg.steps_every == 0 then
       run:step {
-        step = t.step, epoch = t.epoch + 1, lr = lr, loss = result.loss, acc = result.acc, loss_scale = result.loss_scale,
+        step = t.step, epoch = t.epoch + 1, lr = result.lr, loss = result.loss, acc = result.acc, loss_scale = result.loss_scale,
         applied = result.applied,
       }
     end
@@ -130,10 +130,10 @@ end
 
 -- Training of one epoch, test, metrics, checkpoints; nil when interrupted, then a checkpoint of the state so far was written.
 local function one_epoch(cfg, run, display, t, run_started)
-  local from, lr = core.time(), t:lr()
+  local from = core.time()
   local tested
   local nothing
-  if train_epoch(cfg, run, display, t, lr, run_started) then
+  if train_epoch(cfg, run, display, t, run_started) then
     if t.sums.count == 0 then
       error(("epoch %d: no step was made: %s"):format(t.epoch + 1, t:left_out(t.sums.bad_images or 0, "training")), 0)
     end
@@ -149,7 +149,7 @@ local function one_epoch(cfg, run, display, t, run_started)
   tell_bad_images(run, t, t.sums.bad_images or 0, "training")
   tell_lonely_images(run, t)
   tell_bad_images(run, t, tested.bad_images, "test")
-  local metrics, better = t:end_epoch(tested, lr)
+  local metrics, better = t:end_epoch(tested)
   metrics.seconds = core.time() - from
   local line = run:metrics(metrics)
   save(run, t, better)
@@ -178,7 +178,7 @@ end
 function M.run(cfg)
   local dir, checkpoint = run_directory.choose(cfg)
   local t = trainer.create(cfg)
-  for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
+  schedule.check_run(cfg.schedule, cfg, t.batches)
   measure.check(cfg, t.data.train:count())
   local plan = plan_table.create(cfg, t.plan)
   if checkpoint then t:restore(checkpoint) end

@@ -150,10 +150,18 @@ function Trainer:begin_epoch()
   self.sums = { loss = 0.0, correct = 0, count = 0, steps = 0, skipped = 0, nan_steps = 0, seconds = 0.0, bad_images = 0 }
 end
 
---- The learning rate of the epoch under way.
+--- The learning rate of a step of the epoch under way. Calls a script's schedule once for each
+-- epoch or step.
+-- @param step number of the step, from 0
 -- @return lr
-function Trainer:lr()
-  return schedule.lr(self.cfg.schedule, self.epoch + 1, self.cfg)
+function Trainer:lr(step)
+  local cfg = self.cfg
+  local key = schedule.is_by_step(cfg.schedule) and step or self.epoch
+  if self.lr_key ~= key then
+    self.lr_value = schedule.lr(cfg.schedule, self.epoch + 1, cfg, step, cfg.epochs * self.batches)
+    self.lr_key = key
+  end
+  return self.lr_value
 end
 
 --- Has the loader make the epoch's batches from the next one on.
@@ -162,10 +170,9 @@ function Trainer:start_batches()
 end
 
 --- Makes one training step.
--- @param lr the learning rate
--- @return {loss = mean, acc = percent, count =, applied =, loss_scale = the step's, changes = of formats (precision.adapt)};
--- nil when the epoch has no more batches
-function Trainer:train_step(lr)
+-- @return {lr =, loss = mean, acc = percent, count =, applied =, loss_scale = the step's, changes = of formats
+-- (precision.adapt)}; nil when the epoch has no more batches
+function Trainer:train_step()
   local scale, sums = self.scale.scale, self.sums
   local n, bad
   repeat -- bad images may leave a batch that is too small for an operator
@@ -175,7 +182,7 @@ function Trainer:train_step(lr)
     if small then sums.lonely_images = (sums.lonely_images or 0) + n end
   until not small
   if not n then return nil end
-  local used = self:training_program(n)
+  local used, lr = self:training_program(n), self:lr(self.step)
   if self.measures then self.measures:before_step(used) end
   local update = self.optimizer:update(lr)
   update.step, update.loss_scale, update.skip_nonfinite = self.step, scale, self.scale.skip_nonfinite
@@ -194,7 +201,7 @@ function Trainer:train_step(lr)
   self.promotions = self.promotions + promotions
   if self.changes then self.changes = self.changes + #changes end
   return {
-    loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
+    lr = lr, loss = result.loss / n, acc = 100 * result.correct / n, count = n, applied = result.applied, loss_scale = scale,
     changes = changes,
   }
 end
@@ -256,10 +263,10 @@ end
 
 --- Closes the epoch under way.
 -- @param tested what evaluate returned
--- @param lr the epoch's learning rate
--- @return the epoch's metrics, without seconds; and whether test_acc is the best so far
-function Trainer:end_epoch(tested, lr)
+-- @return the epoch's metrics, without seconds; lr is the last step's. And whether test_acc is the best so far
+function Trainer:end_epoch(tested)
   local sums, shares = self.sums, self.plan.graph:measure()
+  local lr = self:lr(self.step - 1)
   self.epoch = self.epoch + 1
   local _, peak = core.memory()
   local metrics = {
