@@ -83,6 +83,22 @@ describe("a schedule by step", function()
     assert.same(runs.reproducible(dir .. "/by_epoch"), runs.reproducible(dir .. "/by_step"))
   end)
 
+  it("may be one of the library with a warm-up", function()
+    write("library", 'mptl.schedule.cosine { warmup = "1.5 epochs" }')
+    write("own", [[mptl.schedule.by_step(function(step, steps, cfg)
+      local epoch = step // 3
+      return cfg.lr * (0.5 * (1 + math.cos(math.pi * epoch / cfg.epochs))) * math.min((step + 1) / 4, 1)
+    end)]])
+    for _, name in ipairs { "library", "own" } do
+      assert.equal(0, (runs.mptl(dir, ("train %s.lua --out %s --steps-every 1 --quiet"):format(name, name))))
+    end
+    assert.is_true(runs.same_files(dir .. "/library/steps.jsonl", dir .. "/own/steps.jsonl"))
+    assert.equal("1.5 epochs", json.decode(runs.slurp(dir .. "/library/config.json")).schedule.warmup)
+    local code, _, err = runs.mptl(dir, "train by_epoch.lua --out library --resume")
+    assert.equal(2, code)
+    assert.matches('schedule is {"name":"cosine"}, was {.*"warmup":"1.5 epochs".*}; script', err)
+  end)
+
   it("changes the training within an epoch", function()
     write("still", "mptl.schedule.by_step(function(step) return step < 4 and 0.1 or 0 end)")
     write("moving", "mptl.schedule.by_step(function(step) return 0.1 end)")

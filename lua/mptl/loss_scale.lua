@@ -1,5 +1,6 @@
 --- Loss scaling (Micikevicius et al. 2018): the loss is multiplied before backward so that small gradients do not underflow, and
 -- the gradients are divided by the scale before the update.
+local interval = require "mptl.interval"
 local misuse = require "mptl.misuse"
 
 local M = {}
@@ -19,15 +20,6 @@ local function check_scale(what, value)
   return value + 0.0
 end
 
--- Checks a growth interval; returns steps, epochs (one of them nil).
-local function growth_interval(value)
-  local epochs = type(value) == "string" and tonumber(value:match "^%s*([%d.]+)%s*epochs?%s*$")
-  if epochs and epochs > 0 then return nil, epochs end
-  if math.type(value) == "integer" and value > 0 then return value end
-  misuse.raise('loss_scale.dynamic: growth_interval = %s, must be a number of steps or a text such as "1 epoch", "0.5 epoch"',
-    tostring(value))
-end
-
 --- Dynamic scaling: a step with inf or NaN in a gradient is not applied and multiplies the scale by backoff; growth_interval good
 -- steps in a row multiply it by growth.
 -- @param settings {init = 2^16, growth_interval = "1 epoch" (or "0.5 epoch", or steps), growth = 2, backoff = 0.5, min = 2^-24}
@@ -38,12 +30,11 @@ function M.dynamic(settings)
   local self = setmetatable({
     name = "dynamic",
     init = check_scale("loss_scale.dynamic: init", settings.init or 2 ^ 16),
-    growth_interval = settings.growth_interval or "1 epoch",
+    growth_interval = interval.check("loss_scale.dynamic: growth_interval", settings.growth_interval or "1 epoch"),
     growth = settings.growth or 2,
     backoff = settings.backoff or 0.5,
     min = check_scale("loss_scale.dynamic: min", settings.min or least),
   }, Settings)
-  growth_interval(self.growth_interval)
   if type(self.growth) ~= "number" or not (self.growth >= 1 and self.growth < math.huge) then
     misuse.raise("loss_scale.dynamic: growth = %s, must be a number of at least 1", tostring(self.growth))
   end
@@ -81,10 +72,7 @@ end
 function M.start(settings, steps_per_epoch)
   local self = setmetatable({ settings = settings, scale = settings.init, good = 0 }, State)
   self.skip_nonfinite = settings.name ~= "none"
-  if settings.name == "dynamic" then
-    local steps, epochs = growth_interval(settings.growth_interval)
-    self.interval = steps or math.max(1, math.floor(epochs * steps_per_epoch))
-  end
+  if settings.name == "dynamic" then self.interval = interval.steps(settings.growth_interval, steps_per_epoch) end
   return self
 end
 

@@ -1,5 +1,6 @@
---- Learning rate schedules. A schedule gives each epoch a learning rate, or, with by_step, each
--- step. Epochs count from 1, steps from 0 over the whole run (method.md 5.3).
+--- Learning rate schedules. A schedule gives each epoch a learning rate, or, by_step and those with
+-- a warm-up, each step. Epochs count from 1, steps from 0 over the whole run (method.md 5.3).
+local interval = require "mptl.interval"
 local misuse = require "mptl.misuse"
 
 local M = {}
@@ -14,14 +15,25 @@ local function check_positive(what, value)
   return value
 end
 
+-- A schedule with the setting that all of them have.
+local function create(name, settings)
+  local warmup = settings.warmup
+  if warmup ~= nil then interval.check(("schedule.%s: warmup"):format(name), warmup) end
+  return setmetatable({ name = name, warmup = warmup }, Schedule)
+end
+
 --- Cosine annealing (Loshchilov and Hutter, "SGDR", 2017): lr/2 (1 + cos(pi k / T)) after k epochs.
--- @param settings {epochs = T}; the default is the run's number of epochs
+-- @param settings {epochs = T, warmup = length}; epochs is the run's number of epochs by default.
+--   warmup, of every schedule, is a number of steps or a text such as "5 epochs": step s of a
+--   warm-up of w steps has (s + 1) / w of the learning rate that it would have without
 -- @return the schedule
+-- @usage mptl.schedule.cosine { warmup = "5 epochs" }
 function M.cosine(settings)
   settings = settings or {}
-  misuse.check_fields("schedule.cosine", settings, { "epochs" })
-  if settings.epochs ~= nil then check_positive("schedule.cosine: epochs", settings.epochs) end
-  return setmetatable({ name = "cosine", epochs = settings.epochs }, Schedule)
+  misuse.check_fields("schedule.cosine", settings, { "epochs", "warmup" })
+  local self = create("cosine", settings)
+  if settings.epochs ~= nil then self.epochs = check_positive("schedule.cosine: epochs", settings.epochs) end
+  return self
 end
 
 local function check_milestones(milestones)
@@ -37,17 +49,17 @@ end
 
 --- Decay: multiplies the learning rate by gamma after every so many epochs, or after each of the
 -- milestones.
--- @param settings {every = epochs} or {milestones = {epochs, ...}}; gamma = 0.1
+-- @param settings {every = epochs} or {milestones = {epochs, ...}}; gamma = 0.1; warmup as of cosine
 -- @return the schedule
 -- @usage mptl.schedule.step { milestones = { 100, 150 }, gamma = 0.1 }
 function M.step(settings)
   settings = settings or {}
-  misuse.check_fields("schedule.step", settings, { "every", "gamma", "milestones" })
+  misuse.check_fields("schedule.step", settings, { "every", "gamma", "milestones", "warmup" })
   if (settings.every == nil) == (settings.milestones == nil) then
     misuse.raise("schedule.step: must have one of every and milestones")
   end
-  local gamma = check_positive("schedule.step: gamma", settings.gamma or 0.1)
-  local self = setmetatable({ name = "step", gamma = gamma }, Schedule)
+  local self = create("step", settings)
+  self.gamma = check_positive("schedule.step: gamma", settings.gamma or 0.1)
   if settings.every then
     self.every = check_positive("schedule.step: every", settings.every)
   else
@@ -57,9 +69,12 @@ function M.step(settings)
 end
 
 --- The same learning rate throughout.
+-- @param settings {warmup as of cosine}
 -- @return the schedule
-function M.constant()
-  return setmetatable({ name = "constant" }, Schedule)
+function M.constant(settings)
+  settings = settings or {}
+  misuse.check_fields("schedule.constant", settings, { "warmup" })
+  return create("constant", settings)
 end
 
 --- A learning rate for each step, by a function of the script.
@@ -113,7 +128,7 @@ end
 -- @param schedule a schedule or a function(epoch, cfg)
 -- @return true or false; false: all steps of an epoch have the same
 function M.is_by_step(schedule)
-  return type(schedule) == "table" and schedule.name == "by_step"
+  return type(schedule) == "table" and (schedule.name == "by_step" or schedule.warmup ~= nil)
 end
 
 -- Calls a script's function; where names the step or epoch in messages.
@@ -130,15 +145,17 @@ end
 -- @param schedule a schedule or a function(epoch, cfg)
 -- @param epoch number of the epoch, from 1
 -- @param cfg the run's settings: epochs, and lr of the optimizer
--- @param step number of the step, from 0; only for by_step
--- @param steps number of all steps of the run; only for by_step
+-- @param step number of the step, from 0; only where is_by_step
+-- @param steps number of all steps of the run; only where is_by_step
 -- @return lr
 function M.lr(schedule, epoch, cfg, step, steps)
   if type(schedule) == "function" then return call(schedule, "epoch " .. epoch, epoch, cfg) end
   if schedule.name == "by_step" then
     return call(schedule.of, ("step %d (of 0 to %d)"):format(step, steps - 1), step, steps, cfg)
   end
-  return cfg.lr * factor[schedule.name](schedule, epoch - 1, cfg.epochs)
+  local lr = cfg.lr * factor[schedule.name](schedule, epoch - 1, cfg.epochs)
+  if not schedule.warmup then return lr end
+  return lr * math.min((step + 1) / interval.steps(schedule.warmup, steps // cfg.epochs), 1)
 end
 
 --- Raises the errors of a script's function before the training, as far as calls find them: for
