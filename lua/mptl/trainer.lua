@@ -299,7 +299,7 @@ function Trainer:restore(path)
   if not state then error(("%s: holds no training state; it can be evaluated, not resumed"):format(path), 0) end
   resume.check_evaluated(path, state)
   resume.check_settings(path, configuration.settings(self.cfg), state.settings or {})
-  resume.check_state(path, state, self.batches)
+  resume.check_continued(path, state, self.batches)
   checkpoint.load(file, self.graph, self.model, true)
   resume.set_formats(path, self.plan, state.formats)
   self.adapter = adapt.create(self.plan)
@@ -310,18 +310,14 @@ function Trainer:restore(path)
   self.scale:restore(state.loss_scale)
 end
 
---- Reads parameters, and the assignment where the file has one, for evaluation.
--- @param path a checkpoint, or parameters saved by PyTorch
--- @return the checkpoint's state; nil when it has none
-function Trainer:load(path)
-  local state, file = checkpoint.state(path)
-  if state then resume.check_evaluated(path, state) end
+--- Reads parameters, and the assignment if the file has one, for an evaluation.
+-- @param state the state of a checkpoint, checked by resume.check_evaluated; nil for parameters saved by PyTorch
+-- @param file the opened file; both as checkpoint.state returned them
+function Trainer:load(state, file)
   checkpoint.load(file, self.graph, self.model, false)
-  if state then
-    resume.set_formats(path, self.plan, state.formats)
-    self.epoch, self.step = state.epoch, state.step
-  end
-  return state
+  if not state then return end
+  resume.set_formats(file.path, self.plan, state.formats)
+  self.epoch, self.step = state.epoch, state.step
 end
 
 return M
