@@ -49,7 +49,8 @@ end
 
 --- Decay: multiplies the learning rate by gamma after every so many epochs, or after each of the
 -- milestones.
--- @param settings {every = epochs} or {milestones = {epochs, ...}}; gamma = 0.1; warmup as of cosine
+-- @param settings {every = epochs} or {milestones = {epochs, ...}}; gamma = 0.1; warmup as of
+--   cosine
 -- @return the schedule
 -- @usage mptl.schedule.step { milestones = { 100, 150 }, gamma = 0.1 }
 function M.step(settings)
