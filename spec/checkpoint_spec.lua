@@ -191,9 +191,13 @@ describe("checkpoint", function()
       if name then (all[name] ~= nil and all or all.sums)[name] = value end
       return all
     end
-    resume.check_state("c", state(), 2)
+    local function check(checked)
+      resume.check_evaluated("c", checked)
+      resume.check_continued("c", checked, 2)
+    end
+    check(state())
     local function refuses(message, name, value)
-      assert.same({ false, message }, { pcall(resume.check_state, "c", state(name, value), 2) })
+      assert.same({ false, message }, { pcall(check, state(name, value)) })
     end
     refuses("c: damaged: its state: batch is 3, accepted are whole numbers from 0 to 2", "batch", 3)
     refuses("c: damaged: its state: epoch is 9223372036854775807, accepted are whole numbers from 0 to 1000000", "epoch",

@@ -49,14 +49,15 @@ describe("mptl train", function()
     it("a schedule that fails in a later epoch, before the first one", function()
       runs.spill(dir .. "/late.lua", (runs.script:gsub('dataset = "synthetic"',
         'schedule = function(epoch) return epoch < 3 and 0.1 or -1 end, %0')))
-      assert.equal("mptl: schedule: the function gave -1 for epoch 3, must be a number of at least 0\n",
+      assert.equal("mptl: schedule: the function gave -1 for epoch 3, must be a finite number of at least 0\n",
         fails(1, "train late.lua --out x"))
       assert.is_false(runs.exists(dir .. "/x/config.json"))
     end)
 
     it("invalid settings", function()
       runs.spill(dir .. "/wrong.lua", (runs.script:gsub('dataset = "synthetic"', "optimizer = { lr = 1 }, %0")))
-      assert.equal("mptl: wrong.lua: optimizer: table, must be made by mptl.optim.adamw, mptl.optim.sgd\n", fails(1, "train wrong.lua --out x"))
+      assert.equal("mptl: wrong.lua: optimizer: table, must be made by mptl.optim.adamw, mptl.optim.sgd\n",
+        fails(1, "train wrong.lua --out x"))
     end)
 
     it("an output directory that cannot be created", function()
@@ -222,6 +223,14 @@ describe("mptl eval", function()
     assert.equal("mptl eval: checkpoint none.safetensors: no such file\n", err)
     _, _, err = runs.mptl(dir, "eval tiny.lua tiny.lua")
     assert.matches("^mptl: tiny.lua: not a safetensors file, or damaged: ", err)
+  end)
+
+  it("opens its checkpoint once: a training that replaces the file does not disturb it", function()
+    runs.spill(dir .. "/replaced.safetensors", runs.slurp(dir .. "/a/last.safetensors"))
+    runs.spill(dir .. "/replaces.lua", 'os.remove "replaced.safetensors" ' .. runs.script)
+    local code, _, err = runs.mptl(dir, "eval replaces.lua replaced.safetensors")
+    assert.same({ 0, "" }, { code, err })
+    assert.is_false(runs.exists(dir .. "/replaced.safetensors"))
   end)
 
   it("prints one readable line", function()

@@ -1,6 +1,9 @@
---- Checkpoints: safetensors files. Parameters and buffers are under PyTorch's names, the optimizer's state is under
--- "optimizer.STATE.NAME" (SGD's: optimizer.momentum.NAME), and everything else about the run is JSON text in the metadata "mptl".
--- They are sealed: checksums of the header and of all tensors are beside it, and the state says that there are some.
+--- Checkpoints: safetensors files. Parameters and buffers have PyTorch's names, the optimizer's
+-- state has names "optimizer.STATE.NAME" (of SGD: optimizer.momentum.NAME). Everything else about
+-- the run, its training state, is JSON text in the metadata "mptl".
+--
+-- Checkpoints are sealed: the metadata has checksums of the header and of all tensors. The training
+-- state says so, to detect that they were lost.
 local json = require "mptl.json"
 local optim = require "mptl.optim"
 local safetensors = require "mptl.safetensors"
@@ -9,7 +12,7 @@ local M = {}
 
 local state_prefix = "optimizer."
 
--- The names of the state of a model's parameter: {name in files, name of the state}.
+-- The arrays that the optimizer keeps for a parameter: list of {name in files, name of the state}.
 local function states_of(model, parameter)
   local list = {}
   for i, state in ipairs(optim.states(model:optimizer())) do
@@ -18,13 +21,14 @@ local function states_of(model, parameter)
   return list
 end
 
--- JSON that gives back every number exactly: floats in 17 digits, and inf and NaN, which JSON does not have, as {"float": "inf"}.
--- Fields are in alphabetical order, so that equal states are equal files.
-local function exact(value)
+-- A copy of a value that mptl.json encodes without a loss: floats with 17 digits, and inf and NaN,
+-- which JSON does not have, as {"float": "inf"}. Fields are in alphabetical order, so that equal
+-- states make equal files.
+local function lossless(value)
   if type(value) == "table" then
     local copy, order = {}, {}
     for k, v in pairs(value) do
-      copy[k] = exact(v)
+      copy[k] = lossless(v)
       order[#order + 1] = type(k) == "string" and k or nil
     end
     table.sort(order)
@@ -40,25 +44,22 @@ end
 
 local special = { ["inf"] = math.huge, ["-inf"] = -math.huge, ["nan"] = 0 / 0 }
 
-local function inexact(value)
+-- Reverses lossless on a decoded value. Changes its tables.
+local function restored(value)
   if type(value) ~= "table" then return value end
   if value.float then return special[value.float] end
-  for k, v in pairs(value) do value[k] = inexact(v) end
+  for k, v in pairs(value) do value[k] = restored(v) end
   return value
 end
 
---- Writes a checkpoint; the old file of that name is replaced at once or not at all.
--- @param path the file
--- @param graph the engine's graph
--- @param model the engine's model, with the optimizer's state that a training program gives it
--- @param state table of whatever JSON can hold; the field step (steps made) becomes the batch norms' num_batches_tracked
-function M.save(path, graph, model, state)
+-- All tensors of a checkpoint, in the order of the file.
+local function tensors_of(graph, model, step)
   local tensors, states = {}, {}
   for _, p in ipairs(graph:parameters()) do
     table.insert(tensors, { name = p.name, tensor = model:tensor(p.name) })
     local norm = p.name:match "^(.*)%.running_var$"
     if norm then
-      local count = string.pack("<i8", state.step)
+      local count = string.pack("<i8", step)
       table.insert(tensors, { name = norm .. ".num_batches_tracked", dtype = "I64", shape = {}, bytes = count })
     end
     for k, names in ipairs(p.buffer and {} or states_of(model, p.name)) do
@@ -67,16 +68,27 @@ function M.save(path, graph, model, state)
     end
   end
   for _, list in ipairs(states) do table.move(list, 1, #list, #tensors + 1, tensors) end
+  return tensors
+end
+
+--- Writes a checkpoint; replaces an old file of that name at once or not at all.
+-- @param path the file
+-- @param graph the engine's graph
+-- @param model the engine's model, with the optimizer's state that a training program gives it
+-- @param state the training state, a table that JSON can hold; the field step, the number of steps
+--   made, becomes num_batches_tracked of the batch norms
+function M.save(path, graph, model, state)
+  local tensors = tensors_of(graph, model, state.step)
   local copy = { sealed = true }
   for key, value in pairs(state) do copy[key] = value end
-  safetensors.write(path, tensors, { format = "pt", mptl = json.encode(exact(copy)) }, true)
+  safetensors.write(path, tensors, { format = "pt", mptl = json.encode(lossless(copy)) }, true)
 end
 
 local function shape_text(shape)
   return #shape == 0 and "scalar" or table.concat(shape, "x")
 end
 
--- An error unless the file has this tensor in this shape.
+-- Raises an error unless the file has this tensor in this shape.
 local function check_tensor(file, name, shape)
   local entry = file.tensors[name]
   local function bad(what, ...)
@@ -89,28 +101,31 @@ local function check_tensor(file, name, shape)
   end
 end
 
+-- Raises an error if the file has a tensor that the network lacks. Ignores what mptl does not use:
+-- an optimizer's state, counters of batches, and tensors of other types than F32.
 local function check_unexpected(file, known)
   for _, name in ipairs(file.names) do
-    local extra = name:sub(1, #state_prefix) == state_prefix or name:find "num_batches_tracked$"
-      or file.tensors[name].dtype ~= "F32" -- of a type that is not used here, whatever it is for
-    if not extra and not known[name] then
+    local ignored = name:sub(1, #state_prefix) == state_prefix or name:find "num_batches_tracked$"
+      or file.tensors[name].dtype ~= "F32"
+    if not ignored and not known[name] then
       error(("%s: not a checkpoint of this network: it has %s, which the network has not"):format(file.path, name), 0)
     end
   end
 end
 
---- The state in a checkpoint, without its tensors.
+--- Opens a checkpoint and reads its training state.
 -- @param path the file
--- @return what was given to save, or nil when the file has none (parameters saved by PyTorch); and the opened file, for load
+-- @return the training state, or nil when the file has none (parameters saved by PyTorch); the
+--   opened file, for load
 function M.state(path)
   local file = safetensors.open(path)
   local text = file.metadata.mptl
   if not text then return nil, file end
   local parsed, state, mistake = pcall(function()
     local value, message = json.decode(text)
-    return inexact(value), message
+    return restored(value), message
   end)
-  if not parsed then state, mistake = nil, "nested too deep" end -- nothing else raises there
+  if not parsed then state, mistake = nil, "nested too deep" end -- the only error that is raised there
   if type(state) ~= "table" then
     error(("%s: damaged: its state is no JSON object: %s"):format(path, mistake or type(state)), 0)
   end
@@ -119,11 +134,12 @@ function M.state(path)
   return state, file
 end
 
---- Reads a checkpoint into a model. Everything is checked before anything is changed.
--- @param file as M.state returned it
+--- Reads the tensors of a checkpoint into a model. Checks all of them before it changes any.
+-- @param file the opened file, from M.state
 -- @param graph the engine's graph
 -- @param model the engine's model
--- @param training whether to read the optimizer's state too (a training program must have been made)
+-- @param training whether to read the optimizer's state, too; the model has one after a training
+--   program was made
 function M.load(file, graph, model, training)
   local wanted, known = {}, {}
   for _, p in ipairs(graph:parameters()) do
@@ -133,10 +149,10 @@ function M.load(file, graph, model, training)
       table.insert(wanted, { state[1], model:state(state[2], p.name) })
     end
   end
-  for _, w in ipairs(wanted) do check_tensor(file, w[1], w[2]:size()) end
+  for _, entry in ipairs(wanted) do check_tensor(file, entry[1], entry[2]:size()) end
   check_unexpected(file, known)
   safetensors.check(file)
-  for _, w in ipairs(wanted) do safetensors.read(file, w[1], w[2]) end
+  for _, entry in ipairs(wanted) do safetensors.read(file, entry[1], entry[2]) end
 end
 
 return M

@@ -1,5 +1,7 @@
---- Loss scaling (Micikevicius et al. 2018): the loss is multiplied before backward so that small gradients do not underflow, and
--- the gradients are divided by the scale before the update.
+--- Loss scaling (Micikevicius and others, "Mixed precision training", 2018; method.md 5.4). The
+-- loss is multiplied by a scale before backward, so that small gradients do not underflow; the
+-- update divides the gradients by the scale.
+local interval = require "mptl.interval"
 local misuse = require "mptl.misuse"
 
 local M = {}
@@ -8,8 +10,9 @@ local Settings, State = {}, {}
 Settings.__index = Settings
 State.__index = State
 
--- Bounds of a dynamic scale. Above 2^126 the next doubling would leave binary32, in which the loss gradient is multiplied; below
--- 2^-24 the gradient of the loss (at most 1/batch) is at the bottom of 16-bit formats, and halving it could only make zeros.
+-- Bounds of a scale. Doubling a scale above 2^126 would leave binary32, in which the gradient of
+-- the loss is multiplied. At 2^-24 the gradient of the loss (at most 1/batch) is among the smallest
+-- numbers of 16-bit formats, and a smaller scale could only make zeros of it.
 local least, most = 2.0 ^ -24, 2.0 ^ 126
 
 local function check_scale(what, value)
@@ -19,31 +22,22 @@ local function check_scale(what, value)
   return value + 0.0
 end
 
--- Checks a growth interval; returns steps, epochs (one of them nil).
-local function growth_interval(value)
-  local epochs = type(value) == "string" and tonumber(value:match "^%s*([%d.]+)%s*epochs?%s*$")
-  if epochs and epochs > 0 then return nil, epochs end
-  if math.type(value) == "integer" and value > 0 then return value end
-  misuse.raise('loss_scale.dynamic: growth_interval = %s, must be a number of steps or a text such as "1 epoch", "0.5 epoch"',
-    tostring(value))
-end
-
---- Dynamic scaling: a step with inf or NaN in a gradient is not applied and multiplies the scale by backoff; growth_interval good
--- steps in a row multiply it by growth.
--- @param settings {init = 2^16, growth_interval = "1 epoch" (or "0.5 epoch", or steps), growth = 2, backoff = 0.5, min = 2^-24}
--- @return the settings, checked
+--- Dynamic scaling. A step with inf or NaN in a gradient is not applied and multiplies the scale by
+-- backoff; growth_interval applied steps in a row multiply it by growth.
+-- @param settings {init = 2^16, growth_interval = "1 epoch" (or "0.5 epoch", or a number of steps),
+--   growth = 2, backoff = 0.5, min = 2^-24}
+-- @return the checked settings
 function M.dynamic(settings)
   settings = settings or {}
   misuse.check_fields("loss_scale.dynamic", settings, { "backoff", "growth", "growth_interval", "init", "min" })
   local self = setmetatable({
     name = "dynamic",
     init = check_scale("loss_scale.dynamic: init", settings.init or 2 ^ 16),
-    growth_interval = settings.growth_interval or "1 epoch",
+    growth_interval = interval.check("loss_scale.dynamic: growth_interval", settings.growth_interval or "1 epoch"),
     growth = settings.growth or 2,
     backoff = settings.backoff or 0.5,
     min = check_scale("loss_scale.dynamic: min", settings.min or least),
   }, Settings)
-  growth_interval(self.growth_interval)
   if type(self.growth) ~= "number" or not (self.growth >= 1 and self.growth < math.huge) then
     misuse.raise("loss_scale.dynamic: growth = %s, must be a number of at least 1", tostring(self.growth))
   end
@@ -53,9 +47,9 @@ function M.dynamic(settings)
   return self
 end
 
---- A constant scale. Steps with inf or NaN in a gradient are not applied either.
--- @param scale the factor, preferably a power of two
--- @return the settings, checked
+--- A constant scale. Steps with inf or NaN in a gradient are not applied.
+-- @param scale the factor; powers of two do not change the digits of gradients
+-- @return the checked settings
 function M.static(scale)
   return setmetatable({ name = "static", init = check_scale("loss_scale.static", scale) }, Settings)
 end
@@ -66,7 +60,7 @@ function M.none()
   return setmetatable({ name = "none", init = 1.0 }, Settings)
 end
 
---- The value if it is made by one of the functions here, else an error.
+--- The value if a function of this module made it, else an error.
 -- @param value what a script gave
 -- @return the settings
 function M.check(value)
@@ -74,22 +68,20 @@ function M.check(value)
   misuse.raise("loss_scale: %s, must be made by mptl.loss_scale.dynamic, static or none", type(value))
 end
 
---- The state of a run's loss scale: fields scale, skip_nonfinite, good (steps applied since the scale last changed).
--- @param settings as checked here
--- @param steps_per_epoch what an epoch is in growth_interval
--- @return the state
+--- The state of a run's loss scale.
+-- @param settings the checked settings
+-- @param steps_per_epoch number of steps of an epoch, for growth_interval
+-- @return the state, with the fields scale, skip_nonfinite (whether steps with inf or NaN in a
+--   gradient are not applied) and good (number of steps applied since the scale last changed)
 function M.start(settings, steps_per_epoch)
   local self = setmetatable({ settings = settings, scale = settings.init, good = 0 }, State)
   self.skip_nonfinite = settings.name ~= "none"
-  if settings.name == "dynamic" then
-    local steps, epochs = growth_interval(settings.growth_interval)
-    self.interval = steps or math.max(1, math.floor(epochs * steps_per_epoch))
-  end
+  if settings.name == "dynamic" then self.interval = interval.steps(settings.growth_interval, steps_per_epoch) end
   return self
 end
 
---- Takes note of a step.
--- @param applied whether the update was made (the gradients were finite)
+--- Changes the scale after a step. Call it after each step.
+-- @param applied whether the step was applied: its gradients were finite
 function State:update(applied)
   local s = self.settings
   if s.name ~= "dynamic" then return end
@@ -103,20 +95,20 @@ function State:update(applied)
   end
 end
 
---- Whether a step that was not applied leaves the scale as it is: it is constant, or has fallen to its least.
+--- Whether the scale cannot fall: it is constant, or at its minimum.
 -- @return true or false
-function State:at_floor()
+function State:at_minimum()
   return self.settings.name ~= "dynamic" or self.scale <= self.settings.min
 end
 
---- What a checkpoint keeps.
+--- What a checkpoint keeps of the state.
 -- @return {scale, good}
 function State:save()
   return { scale = self.scale, good = self.good }
 end
 
---- Continues from what save returned.
--- @param saved {scale, good}
+--- Continues from a saved state.
+-- @param saved the result of save
 function State:restore(saved)
   self.scale, self.good = saved.scale, saved.good
 end

@@ -53,8 +53,8 @@ end
 
 local most = 1 << 53 -- of counts
 
--- The fields of a training state: for each the name of a check, with "?" where the field may be
--- missing, or a table of fields.
+-- The fields of a training state that only a continued training reads: for each the name of a
+-- check, with "?" where the field may be missing, or a table of fields.
 local state_fields = {
   batch = "batch", updates = "count", promotions = "count", changes = "count?", best = "number?",
   sums = {
@@ -64,7 +64,7 @@ local state_fields = {
   loss_scale = { scale = "positive", good = "count" },
 }
 
--- The fields that an evaluation reads, too.
+-- The fields that an evaluation reads as well.
 local evaluated_fields = { epoch = "epoch", step = "count", formats = "list", settings = "table?" }
 
 -- Checks by name: what is accepted, function (value) -> whether it is.
@@ -114,12 +114,11 @@ function M.check_evaluated(path, state)
   check_fields(path, "", state, evaluated_fields)
 end
 
---- The same for all fields that a continued training reads.
+--- The same for the other fields, which only a continued training reads.
 -- @param path the checkpoint
 -- @param state the result of checkpoint.state
 -- @param batches number of batches of an epoch
-function M.check_state(path, state, batches)
-  M.check_evaluated(path, state)
+function M.check_continued(path, state, batches)
   check_fields(path, "", state, state_fields, count_to(batches))
 end
 

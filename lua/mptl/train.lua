@@ -1,4 +1,4 @@
---- Training runs: the loop over epochs, what it writes and what it says.
+--- Training runs: the loop over epochs, with its files and messages.
 local configuration = require "mptl.configuration"
 local core = require "mptl.core"
 local measure = require "mptl.measure"
@@ -36,64 +36,78 @@ local function log_changes(run, t, changes)
   end
 end
 
--- A loss that is NaN: said once an epoch; returns whether to stop.
-local function on_nan(cfg, run, t)
-  local where = ("epoch %d, step %d: the loss is NaN"):format(t.epoch + 1, t.step)
-  local go_on = cfg.on_nan == "continue" or (cfg.on_nan ~= "stop" and t.scale.skip_nonfinite and t:finite())
-  if t.sums.nan_steps == 1 or not go_on then
-    run:log("%s", where)
-    if go_on then complain("%s; going on", where) end
-  end
-  if go_on then return end
-  error(("%s; stopped, %s"):format(where,
-    t.epoch > 0 and ("%s is of epoch %d"):format(run.last, t.epoch) or "before the first checkpoint"), 0)
+-- Logs a text and prints it as a warning.
+local function warn(run, text)
+  run:log("%s", text)
+  complain("%s", text)
 end
 
--- An epoch of which no step was applied: what is said of it; nil for others. Before the tests, which make other steps.
+-- Reports a loss that is NaN, once in each epoch. Raises an error if the run shall stop.
+local function on_nan(cfg, run, t)
+  local where = ("epoch %d, step %d: the loss is NaN"):format(t.epoch + 1, t.step)
+  local continues = cfg.on_nan == "continue"
+  if cfg.on_nan == nil then continues = t.scale.skip_nonfinite and t:finite() end
+  if t.sums.nan_steps == 1 or not continues then
+    run:log("%s", where)
+    if continues then complain("%s; going on", where) end
+  end
+  if continues then return end
+  local last = t.epoch > 0 and ("%s is of epoch %d"):format(run.last, t.epoch) or "before the first checkpoint"
+  error(("%s; stopped, %s"):format(where, last), 0)
+end
+
+-- The message about an epoch of which no step was applied; nil for other epochs. Call it right
+-- after the last step, while the program has the statistics of it.
 local function nothing_applied(t)
   if not t:all_skipped() then return nil end
   local worst, scale = t:overflows(), t.scale
+  local trend = scale:at_minimum() and ", and does not fall any more" or ", and falls"
+  local overflows = #worst > 0 and "most overflows: " .. table.concat(worst, ", ") or "no overflow was counted"
   return ("epoch %d: none of its %d steps was applied, the gradients were not finite; the loss scale is 2^%.4g%s; %s"):format(
-    t.epoch + 1, t.sums.steps, math.log(scale.scale, 2), scale:at_floor() and ", and does not fall any more" or ", and falls",
-    #worst > 0 and "most overflows: " .. table.concat(worst, ", ") or "no overflow was counted")
+    t.epoch + 1, t.sums.steps, math.log(scale.scale, 2), trend, overflows)
 end
 
--- Said once such an epoch is in the files and the checkpoint: so --resume goes on behind it. While a smaller scale can be tried
--- the run goes on.
+-- Prints that message. Raises an error if the run shall stop: when the loss scale cannot fall. Call
+-- it when the epoch is in the files and in the checkpoint, so that --resume continues after it.
 local function on_skipped(cfg, run, t, text)
-  if cfg.on_skipped ~= "continue" and t.scale:at_floor() then
+  if cfg.on_skipped ~= "continue" and t.scale:at_minimum() then
     error(("%s; stopped, %s is of this epoch; --on-skipped continue goes on"):format(text, run.last), 0)
   end
   run:log("%s", text)
   complain("%s; going on", text)
 end
 
+-- The batches that were done in the whole run.
+local function batches_done(t)
+  return t.epoch * t.batches + t.batches_done
+end
+
+-- Draws the progress bar. started: when and where the epoch and the run started in this process.
 local function show_step(display, cfg, t, result, started)
-  local seconds = core.time() - started.time
-  local sums = t.sums
-  local done = t.epoch * t.batches + t.batch
+  local now, sums, done = core.time(), t.sums, batches_done(t)
+  local seconds_a_batch = (now - started.run.time) / math.max(done - started.run.done, 1)
   display:step {
-    epoch = t.epoch + 1, step = t.batch, steps = t.batches,
-    loss = sums.loss / sums.count, acc = 100 * sums.correct / sums.count,
-    images_per_s = (sums.count - started.count) / math.max(seconds, 1e-9), loss_scale = result.loss_scale,
-    eta = (cfg.epochs * t.batches - done) * (core.time() - started.run) / math.max(done - started.done, 1),
+    epoch = t.epoch + 1, step = t.batches_done, steps = t.batches,
+    loss = sums.loss / sums.count, acc = 100 * sums.correct / sums.count, loss_scale = result.loss_scale,
+    images_per_s = (sums.count - started.count) / math.max(now - started.time, 1e-9),
+    eta = (cfg.epochs * t.batches - done) * seconds_a_batch,
   }
 end
 
--- The steps of an epoch; false when interrupted.
-local function train_epoch(cfg, run, display, t, lr, run_started)
-  local started = { time = core.time(), count = t.sums.count, run = run_started.time, done = run_started.done }
-  local before = t.sums.seconds
+-- Makes the steps of an epoch. Returns false when interrupted.
+local function train_epoch(cfg, run, display, t, run_started)
+  local started = { time = core.time(), count = t.sums.count, run = run_started }
+  local seconds_before = t.sums.seconds
   t:start_batches()
   while not core.interrupted() do
-    local result = t:train_step(lr)
-    t.sums.seconds = before + core.time() - started.time
+    local result = t:train_step()
+    t.sums.seconds = seconds_before + core.time() - started.time
     if not result then return true end
     log_changes(run, t, result.changes)
     if cfg.steps_every and t.step % cfg.steps_every == 0 then
       run:step {
-        step = t.step, epoch = t.epoch + 1, lr = lr, loss = result.loss, acc = result.acc, loss_scale = result.loss_scale,
-        applied = result.applied,
+        step = t.step, epoch = t.epoch + 1, lr = result.lr, loss = result.loss, acc = result.acc,
+        loss_scale = result.loss_scale, applied = result.applied,
       }
     end
     if result.loss ~= result.loss then on_nan(cfg, run, t) end
@@ -102,25 +116,21 @@ local function train_epoch(cfg, run, display, t, lr, run_started)
   return false
 end
 
--- Says how many images an epoch had to leave out.
-local function tell_bad_images(run, t, count, split)
+-- Warns that bad images were left out of an epoch, if any were.
+local function warn_of_bad_images(run, t, count, split)
   if count == 0 then return end
-  local text = ("epoch %d: %s"):format(t.epoch + 1, t:left_out(count, split))
-  run:log("%s", text)
-  complain("%s", text)
+  warn(run, ("epoch %d: %s"):format(t.epoch + 1, t:left_out(count, split)))
 end
 
--- Says of how many good images a step could not be made, since bad ones had left their batch too small.
-local function tell_lonely_images(run, t)
+-- Warns that good images were not trained on, if any were not: too few of their batch were left.
+local function warn_of_lonely_images(run, t)
   local count = t.sums.lonely_images or 0
   if count == 0 then return end
-  local text = ("epoch %d: no step for %d good training image%s: bad ones left too few in the batch to normalise"):format(
-    t.epoch + 1, count, count == 1 and "" or "s")
-  run:log("%s", text)
-  complain("%s", text)
+  warn(run, ("epoch %d: no step for %d good training image%s: bad ones left too few in the batch to normalise"):format(
+    t.epoch + 1, count, count == 1 and "" or "s"))
 end
 
--- Writes a checkpoint. It counts on all lines that were written before, so these are on the disk first.
+-- Writes checkpoints. They rely on all lines that were written before, so these are synced first.
 local function save(run, t, better)
   run:sync()
   if t.measures then t.measures:sync() end
@@ -128,28 +138,37 @@ local function save(run, t, better)
   t:save(run.last)
 end
 
--- Training of one epoch, test, metrics, checkpoints; nil when interrupted, then a checkpoint of the state so far was written.
+-- Tests after the training of an epoch, and records its gradient error. Returns the result of
+-- Trainer:evaluate; nil when interrupted.
+local function test_epoch(cfg, display, t)
+  display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
+  local tested = t:evaluate()
+  if tested and t.measures and not t.measures:after_epoch() then return nil end
+  return tested
+end
+
+-- Trains one epoch, tests, writes metrics and checkpoints. Returns the metrics, and the message
+-- about an epoch of which no step was applied. Returns nil when interrupted, after writing a
+-- checkpoint.
 local function one_epoch(cfg, run, display, t, run_started)
-  local from, lr = core.time(), t:lr()
-  local tested
-  local nothing
-  if train_epoch(cfg, run, display, t, lr, run_started) then
+  local from = core.time()
+  local tested, nothing
+  if train_epoch(cfg, run, display, t, run_started) then
     if t.sums.count == 0 then
-      error(("epoch %d: no step was made: %s"):format(t.epoch + 1, t:left_out(t.sums.bad_images or 0, "training")), 0)
+      local left_out = t:left_out(t.sums.bad_images or 0, "training")
+      error(("epoch %d: no step was made: %s"):format(t.epoch + 1, left_out), 0)
     end
     nothing = nothing_applied(t)
-    display:note(("epoch %d/%d  testing"):format(t.epoch + 1, cfg.epochs))
-    tested = t:evaluate()
-    if tested and t.measures and not t.measures:after_epoch() then tested = nil end
+    tested = test_epoch(cfg, display, t)
   end
   if not tested then
     save(run, t)
     return nil
   end
-  tell_bad_images(run, t, t.sums.bad_images or 0, "training")
-  tell_lonely_images(run, t)
-  tell_bad_images(run, t, tested.bad_images, "test")
-  local metrics, better = t:end_epoch(tested, lr)
+  warn_of_bad_images(run, t, t.sums.bad_images or 0, "training")
+  warn_of_lonely_images(run, t)
+  warn_of_bad_images(run, t, tested.bad_images, "test")
+  local metrics, better = t:end_epoch(tested)
   metrics.seconds = core.time() - from
   local line = run:metrics(metrics)
   save(run, t, better)
@@ -158,61 +177,81 @@ local function one_epoch(cfg, run, display, t, run_started)
   return metrics, nothing
 end
 
-local function begin(cfg, t, run, resumed)
+-- Logs how a run begins.
+local function log_begin(cfg, t, run, resumed)
   if resumed then
-    for _, text in ipairs(run.missing) do
-      complain("%s", text)
-      run:log("%s", text)
-    end
-    run:log("resumed at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches)
+    for _, text in ipairs(run.missing) do warn(run, text) end
+    run:log("resumed at epoch %d, batch %d of %d", t.epoch + 1, t.batches_done, t.batches)
   else
     run:log("began: %s, policy %s, %d training images, %d test images", cfg.name, tostring(t.plan.policy),
       t.data.train:count(), t.data.test:count())
   end
 end
 
---- Trains as a configuration says.
--- @param cfg what script.configure returned
--- @return {dir =, metrics = list by epoch, interrupted = boolean, resumed = boolean}
--- @usage local result = mptl.train.run(mptl.script.configure("resnet18_cifar", { dataset = "synthetic", epochs = 2 }))
-function M.run(cfg)
-  local dir, checkpoint = run_directory.choose(cfg)
-  local t = trainer.create(cfg)
-  for epoch = 1, cfg.epochs do schedule.lr(cfg.schedule, epoch, cfg) end -- a schedule's mistakes are told now, not after days
-  measure.check(cfg, t.data.train:count())
-  local plan = plan_table.create(cfg, t.plan)
-  if checkpoint then t:restore(checkpoint) end
+-- Opens the run directory and what writes into it.
+local function open_run(cfg, dir, t, plan, resumed)
   local files = { config = configuration.settings(cfg), plan = plan, steps = cfg.steps_every, resume = cfg.resume }
   local run = run_directory.open(dir, files, { epoch = t.epoch, step = t.step, changes = t.changes })
   t.measures = measure.open(cfg, run, t)
+  log_begin(cfg, t, run, resumed)
+  return run
+end
+
+-- Trains until the last epoch is done. Returns whether it was interrupted.
+local function all_epochs(cfg, run, display, t)
+  local started = { time = core.time(), done = batches_done(t) }
+  while t.epoch < cfg.epochs do
+    local metrics, nothing = one_epoch(cfg, run, display, t, started)
+    if not metrics then return true end
+    table.insert(run.history, metrics)
+    if nothing then on_skipped(cfg, run, t, nothing) end
+  end
+  return false
+end
+
+-- Logs how a run ended, and closes its files.
+local function finish(run, t, failure, interrupted)
+  if failure then run:log("failed: %s", misuse.text(failure)) end
+  if interrupted then
+    run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batches_done, t.batches)
+  end
+  if t.measures then t.measures:close() end
+  run:close()
+end
+
+local function add_traceback(message)
+  local wanted = os.getenv "MPTL_TRACEBACK" and type(message) == "string"
+  return wanted and debug.traceback(message, 2) or message
+end
+
+--- Trains as a configuration says.
+-- @param cfg the result of script.configure
+-- @return {dir =, metrics = list by epoch, interrupted = boolean, resumed = boolean}
+-- @usage
+-- local cfg = mptl.script.configure("resnet18_cifar", { dataset = "synthetic", epochs = 2 })
+-- local result = mptl.train.run(cfg)
+function M.run(cfg)
+  local dir, checkpoint = run_directory.choose(cfg)
+  local t = trainer.create(cfg)
+  schedule.check_run(cfg.schedule, cfg, t.batches)
+  measure.check(cfg, t.data.train:count())
+  local plan = plan_table.create(cfg, t.plan) -- before a checkpoint changes the formats
+  if checkpoint then t:restore(checkpoint) end
+  local run = open_run(cfg, dir, t, plan, checkpoint)
   local display = create_display(cfg)
-  begin(cfg, t, run, checkpoint)
-  local on = cfg.device == "cpu" and "" or " on " .. cfg.device
-  display:line("%s, policy %s, %s%s: %d training images in batches of %d; run directory %s", cfg.name, tostring(t.plan.policy),
-    cfg.dataset, on, t.data.train:count(), cfg.batch, dir)
+  display:line("%s, policy %s, %s%s: %d training images in batches of %d; run directory %s", cfg.name,
+    tostring(t.plan.policy), cfg.dataset, cfg.device == "cpu" and "" or " on " .. cfg.device,
+    t.data.train:count(), cfg.batch, dir)
 
   core.catch_interrupt()
-  local history, interrupted = run.history, false
-  local started = { time = core.time(), done = t.epoch * t.batches + t.batch }
-  local ok, message = xpcall(function()
-    while t.epoch < cfg.epochs and not interrupted do
-      local metrics, nothing = one_epoch(cfg, run, display, t, started)
-      history[#history + 1] = metrics
-      interrupted = metrics == nil
-      if nothing then on_skipped(cfg, run, t, nothing) end
-    end
-  end, function(m) return os.getenv "MPTL_TRACEBACK" and type(m) == "string" and debug.traceback(m, 2) or m end)
+  local ok, result = xpcall(all_epochs, add_traceback, cfg, run, display, t)
   core.catch_interrupt(false)
   display:clear()
-  local closed, mistake = pcall(function()
-    if not ok then run:log("failed: %s", misuse.text(message)) end
-    if interrupted then run:log("interrupted at epoch %d, batch %d of %d", t.epoch + 1, t.batch, t.batches) end
-    if t.measures then t.measures:close() end
-    run:close()
-  end)
-  if not ok then error(message, 0) end -- what came first
+  local interrupted = ok and result
+  local closed, mistake = pcall(finish, run, t, not ok and result, interrupted)
+  if not ok then error(result, 0) end -- the first error
   if not closed then error(mistake, 0) end
-  return { dir = dir, metrics = history, interrupted = interrupted, resumed = checkpoint ~= nil }
+  return { dir = dir, metrics = run.history, interrupted = interrupted, resumed = checkpoint ~= nil }
 end
 
 return M

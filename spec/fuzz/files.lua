@@ -87,7 +87,10 @@ local state = {
 
 local function read_checkpoint(path)
   local saved, file = checkpoint.state(path)
-  if saved then resume.check_state(path, saved, 3) end
+  if saved then
+    resume.check_evaluated(path, saved)
+    resume.check_continued(path, saved, 3)
+  end
   checkpoint.load(file, graph, model, true)
 end
 

@@ -40,11 +40,11 @@ end
 -- @return table of the fields that --json prints
 function M.evaluate(args)
   if not lfs.attributes(args.checkpoint, "mode") then misuse.usage("checkpoint %s: no such file", args.checkpoint) end
-  local state = checkpoint.state(args.checkpoint)
+  local state, file = checkpoint.state(args.checkpoint)
   if state then resume.check_evaluated(args.checkpoint, state) end
   if state and not args.quick then inherit(args, state.settings or {}) end
   local t = trainer.create(script.configure(args.script, args), "eval")
-  t:load(args.checkpoint)
+  t:load(state, file)
   local tested, ratios = t:evaluate(), t.plan.graph:ratios()
   if tested.bad_images > 0 then io.stderr:write("mptl: ", t:left_out(tested.bad_images, "test"), "\n") end
   return {

@@ -1,4 +1,4 @@
---- What networks are made of again and again.
+--- Parts that several networks have in common, and rules for their widths.
 local functional = require "mptl.nn.functional"
 local layers = require "mptl.nn.layers"
 local misuse = require "mptl.misuse"
@@ -6,11 +6,13 @@ local Module = require "mptl.nn.module"
 
 local M = {}
 
---- A convolution that keeps the image's size (but for its stride), its batch normalisation and, if wanted, a ReLU: two or three
--- layers, for as many fields of a module, or the last elements of a Sequential.
--- @param options {input channels, output channels, kernel = 1, stride = 1, groups = 1, bias = false, relu = false, init = nil}
+--- A convolution, its batch norm and, with relu = true, a ReLU. The padding is kernel // 2, so that
+-- the image keeps its size in stride 1. The two or three layers can be fields of a module, or the
+-- last elements of a Sequential.
+-- @param options {input channels, output channels, kernel = 1, stride = 1, groups = 1 (channel
+--   groups), bias = false, relu = false, init = nil}
 -- @return the layers
--- @usage self.conv1, self.bn1 = nn.conv_bn{ 16, 32, kernel = 3 }
+-- @usage self.conv1, self.bn1 = nn.conv_bn { 16, 32, kernel = 3 }
 function M.conv_bn(options)
   misuse.check_fields("conv_bn", options, { "kernel", "stride", "groups", "bias", "relu", "init" })
   local kernel = options.kernel or 1
@@ -26,36 +28,40 @@ function M.conv_bn(options)
   return conv, bn
 end
 
---- The unit of ShuffleNet-v2 (Ma et al. 2018, figure 3 c and d): in stride 1 half of the channels passes by and the other half
--- goes through three convolutions; in stride 2 two branches halve the image and the channels of both make up the output.
+--- The unit of ShuffleNet-v2 (Ma and others, "ShuffleNet V2", 2018, figure 3 c and d). In stride 1,
+-- one half of the channels does not change and the other half goes through three convolutions. In
+-- stride 2, two branches read all channels and halve the image. The outputs of both branches are
+-- concatenated, and their channels shuffled.
 M.ShuffleUnit = Module.class "ShuffleUnit"
 M.ShuffleUnit.usage = "nn.ShuffleUnit{ input, output, stride = 1, flat = false }: layers are named branch1.0, branch1.1, ...; "
   .. "flat: conv1, bn1, conv2, ..."
 
--- Convolutions (options of conv_bn) one after the other as a function of a value; their layers are fields of a module, conv and
--- bn with numbers from first on.
+-- A branch whose layers are fields of the module: conv and bn with numbers from first on.
+-- convolutions: list of options of conv_bn. Returns a function of a value.
 local function flat_branch(module, convolutions, first)
-  local steps = {}
+  local children = {}
   for i, options in ipairs(convolutions) do
     local conv, bn, relu = M.conv_bn(options)
     module["conv" .. first + i - 1], module["bn" .. first + i - 1] = conv, bn
-    table.move({ conv, bn, relu }, 1, 3, #steps + 1, steps)
+    table.move({ conv, bn, relu }, 1, 3, #children + 1, children)
   end
   return function(x)
-    for _, step in ipairs(steps) do x = step(x) end
+    for _, child in ipairs(children) do x = child(x) end
     return x
   end
 end
 
+-- A branch as a Sequential.
 local function branch(convolutions)
-  local layer = layers.Sequential {}
+  local sequence = layers.Sequential {}
   for _, options in ipairs(convolutions) do
-    for _, part in ipairs { M.conv_bn(options) } do layer:append(part) end
+    for _, layer in ipairs { M.conv_bn(options) } do sequence:append(layer) end
   end
-  return layer
+  return sequence
 end
 
-function M.ShuffleUnit:init(options)
+-- Checks the options of a ShuffleUnit. Returns input channels, output channels and stride.
+local function check_unit(options)
   misuse.check_fields("ShuffleUnit", options, { "stride", "flat" })
   local input, output, stride = options[1], options[2], options.stride or 1
   for i, name in ipairs { "input channels", "output channels" } do
@@ -66,11 +72,16 @@ function M.ShuffleUnit:init(options)
   if math.type(stride) ~= "integer" or stride < 1 then
     misuse.raise("ShuffleUnit: stride %s, accepted are whole numbers from 1", tostring(stride))
   end
-  local half = output // 2
   if output % 2 ~= 0 or stride == 1 and input ~= output then
     misuse.raise("ShuffleUnit: %s channels to %s in stride %s, accepted are an even output, in stride 1 the same as the input",
       input, output, stride)
   end
+  return input, output, stride
+end
+
+function M.ShuffleUnit:init(options)
+  local input, output, stride = check_unit(options)
+  local half = output // 2
   local function depthwise(channels) return { channels, channels, kernel = 3, stride = stride, groups = channels } end
   local left = stride > 1 and { depthwise(input), { input, half, relu = true } } or {}
   local right = { { stride > 1 and input or half, half, relu = true }, depthwise(half), { half, half, relu = true } }
@@ -85,7 +96,8 @@ function M.ShuffleUnit:forward(x)
   return functional.concat({ self.branch1(left), self.branch2(right) }, { shuffle = 2 })
 end
 
---- The nearest multiple of divisor, at least divisor, and never below 0.9 width (MobileNet's rule for scaled widths).
+--- The nearest multiple of divisor to a width, but at least divisor and at least 0.9 width. This is
+-- MobileNet's rule for scaled widths.
 -- @param width a number
 -- @param divisor a whole number
 -- @return a whole number
@@ -96,8 +108,8 @@ function M.divisible(width, divisor)
   return math.tointeger(n)
 end
 
---- A width under a multiplier: divisible by 8, by 4 for narrow networks (multipliers of at most 0.25).
--- @param width of the network of multiplier 1
+--- A scaled width: about width * multiplier, divisible by 8, or by 4 for multipliers up to 0.25.
+-- @param width the width for the multiplier 1
 -- @param multiplier a number
 -- @return a whole number
 -- @usage nn.scaled(64, 0.1) --> 8
@@ -108,7 +120,7 @@ function M.scaled(width, multiplier)
   return M.divisible(width * multiplier, multiplier <= 0.25 and 4 or 8)
 end
 
--- Every number of a list, and of lists in it.
+-- A list with every width scaled, also those in lists in it.
 local function scale_all(list, multiplier)
   local result = {}
   for i, width in ipairs(list) do
@@ -117,14 +129,15 @@ local function scale_all(list, multiplier)
   return result
 end
 
--- The list that holds the last number of a list of lists.
+-- The list with the last number: the list, or the last one of the lists in it.
 local function last_list(list)
   return type(list[#list]) == "table" and last_list(list[#list]) or list
 end
 
---- The widths of a network under a multiplier, where some multipliers have widths of their own: theirs, or else those of 1,
--- scaled, but for the last, the number of features that are classified: that is the nearest listed multiplier's below.
--- @param listed table: multiplier -> list of widths, or of lists of them
+--- The widths of a network for a multiplier, if a table lists them for some multipliers. Other
+-- multipliers scale the widths listed for 1, except the last one, the number of features that are
+-- classified: it is taken from the next smaller multiplier in the table.
+-- @param listed table: multiplier -> list of widths, or of lists of widths
 -- @param multiplier a number
 -- @return list of the same form
 -- @usage nn.widths({ [0.5] = { 56, 1024 }, [1] = { 116, 1024 } }, 0.75) --> { 88, 1024 }

@@ -1,4 +1,5 @@
---- mptl.nn: layers, modules and models in the manner of PyTorch, recorded once into a graph of the engine.
+--- mptl.nn: layers, modules and networks as in PyTorch. A network is recorded once, as a graph of
+-- the engine.
 -- @usage
 -- local nn = require "mptl.nn"
 -- local Block = nn.Module("Block")

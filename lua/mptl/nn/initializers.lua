@@ -1,17 +1,20 @@
---- How parameters start: `init = nn.init.kaiming_normal{ mode = "fan_out" }` of a layer, for its weight.
--- An initializer is a function of the parameter's dimensions (PyTorch's order: outputs first) that returns what the engine
--- takes: a kind ("normal", "uniform", "constant") and its two numbers.
+--- Initial values of parameters: the option init of a layer, for its weight, as in
+-- init = nn.init.kaiming_normal { mode = "fan_out" }. An initializer is a function of the
+-- parameter's dimensions (in PyTorch's order: outputs first). It returns the distribution's name
+-- ("normal", "uniform", "constant") and two numbers, as the engine takes them.
 local misuse = require "mptl.misuse"
 
 local M = {}
 
--- Number of inputs, or outputs, that one element of the weight's other side sees.
+-- fan_in: the number of inputs that an output depends on. fan_out: the number of outputs that
+-- depend on an input.
 local function fan(dims, mode)
-  local receptive = 1
-  for i = 3, #dims do receptive = receptive * dims[i] end
-  return receptive * (mode == "fan_out" and dims[1] or dims[2] or 1)
+  local window = 1
+  for i = 3, #dims do window = window * dims[i] end
+  return window * (mode == "fan_out" and dims[1] or dims[2] or 1)
 end
 
+-- Checks options. Returns them, and their mode.
 local function check(what, options, accepted)
   options = options or {}
   misuse.check_fields(what, options, accepted)
@@ -22,7 +25,8 @@ local function check(what, options, accepted)
   return options, mode
 end
 
---- Normal with mean 0 and standard deviation gain / sqrt(fan) (He et al. 2015).
+--- A normal distribution with mean 0 and standard deviation gain / sqrt(fan) (He and others,
+-- "Delving deep into rectifiers", 2015).
 -- @param options {mode = "fan_in" | "fan_out", gain = sqrt(2)}
 -- @return an initializer
 -- @usage nn.Conv2d{ 3, 64, kernel = 3, init = nn.init.kaiming_normal{ mode = "fan_out" } }
@@ -33,7 +37,7 @@ function M.kaiming_normal(options)
   return function(dims) return "normal", 0.0, gain / math.sqrt(fan(dims, mode)) end
 end
 
---- Uniform in +-gain * sqrt(3 / fan).
+--- A uniform distribution from -gain * sqrt(3 / fan) to gain * sqrt(3 / fan).
 -- @param options {mode = "fan_in" | "fan_out", gain = sqrt(2)}
 -- @return an initializer
 function M.kaiming_uniform(options)
@@ -46,7 +50,7 @@ function M.kaiming_uniform(options)
   end
 end
 
---- Normal.
+--- A normal distribution.
 -- @param options {mean = 0, std = 1}
 -- @return an initializer
 function M.normal(options)
@@ -54,7 +58,7 @@ function M.normal(options)
   return function() return "normal", options.mean or 0.0, options.std or 1.0 end
 end
 
---- Uniform in [from, to).
+--- A uniform distribution in [from, to).
 -- @param options {from = 0, to = 1}
 -- @return an initializer
 function M.uniform(options)
@@ -62,7 +66,7 @@ function M.uniform(options)
   return function() return "uniform", options.from or 0.0, options.to or 1.0 end
 end
 
---- One value for all elements.
+--- The same value for all elements.
 -- @param value the number
 -- @return an initializer
 function M.constant(value)

@@ -16,7 +16,7 @@ end
 -- inputs of the layer as declared against what comes
 local function expect(self, x, what)
   if self.inputs and x.shape[1] ~= self.inputs then
-    misuse.raise("%s (%s): input of %d %s, declared for %d", x.recorder:path(), self.kind, x.shape[1], what, self.inputs)
+    misuse.raise("%s (%s): input of %d %s, declared for %d", x.recorder:layer_path(), self.kind, x.shape[1], what, self.inputs)
   end
 end
 
@@ -78,7 +78,7 @@ local function layer(row)
     local recorder = x.recorder
     expect(self, x, #x.shape == 3 and "channels" or "features")
     local y, name = recorder:call(row.kind, { x },
-      { name = recorder:path(), attributes = self.attributes, parameters = row.parameters })
+      { name = recorder:layer_path(), attributes = self.attributes, parameters = row.parameters })
     if self.options.init then recorder:set_init(name .. ".weight", row.weight(self, x), self.options.init) end
     return y
   end

@@ -1,18 +1,18 @@
---- Modules: parts of a model, in PyTorch's manner.
--- A module has a forward function from symbolic values to a symbolic value; modules in its fields (or in plain lists in its
--- fields) are its children and are named by the fields. Modules hold no tensors: those are the engine's.
+--- Modules: parts of a network, as in PyTorch. A module has a function forward, from symbolic
+-- values to a symbolic value. Modules in its fields, and in plain lists in its fields, are its
+-- children and are named after the fields. Modules hold no tensors; the engine does.
 local misuse = require "mptl.misuse"
 local Value = require "mptl.nn.value"
 
 local Module = {}
 
-local base = {} -- what every module has
+local base = {} -- methods of every module
 
--- instance -> its child fields in the order of their assignment
+-- module -> names of the fields with its children, in the order of assignment
 local order = setmetatable({}, { __mode = "k" })
 
---- Whether a thing is a module.
--- @param x the thing
+--- Whether a value is a module.
+-- @param x any value
 -- @return true or false
 function Module.is(x)
   return type(x) == "table" and order[x] ~= nil
@@ -22,21 +22,28 @@ local function is_list(x)
   return type(x) == "table" and getmetatable(x) == nil and Module.is(x[1])
 end
 
---- Iterates over name, child in the order of assignment; lists of modules count from 0, as in PyTorch.
--- @param module the module
--- @return an iterator
-function Module.children(module)
+-- Names of the fields with children, in the order of assignment. Fields that held something else
+-- when they were first assigned come last, in alphabetical order.
+local function child_fields(module)
   local keys, seen, late = {}, {}, {}
   for _, key in ipairs(order[module]) do
     keys[#keys + 1], seen[key] = key, true
   end
-  for key, value in next, module do -- fields that held something else when they were first assigned
+  for key, value in next, module do
     if not seen[key] and (Module.is(value) or is_list(value)) then late[#late + 1] = key end
   end
   table.sort(late, function(a, b) return tostring(a) < tostring(b) end)
-  table.move(late, 1, #late, #keys + 1, keys)
+  return table.move(late, 1, #late, #keys + 1, keys)
+end
+
+--- Iterates over the children, in the order of assignment. Elements of lists have numbers from 0,
+-- as in PyTorch.
+-- @param module the module
+-- @return an iterator of name, child
+-- @usage for name, child in nn.children(net) do print(name, child) end
+function Module.children(module)
   return coroutine.wrap(function()
-    for _, key in ipairs(keys) do
+    for _, key in ipairs(child_fields(module)) do
       local value = rawget(module, key)
       if Module.is(value) then
         coroutine.yield(tostring(key), value)
@@ -49,12 +56,13 @@ function Module.children(module)
   end)
 end
 
---- What a module shows in brackets behind its class; for the layers, their options.
--- @return a string
+--- The text in parentheses after the class when a module is printed; for layers, their options.
+-- @return text
 function base.describe()
   return ""
 end
 
+--- The computation of a module, which every class must define.
 function base:forward()
   misuse.raise("%s: has no forward function", self.class_name)
 end
@@ -77,9 +85,10 @@ local function call(self, x, ...)
   return Value.check(self.class_name, x).recorder:run(self, x, ...)
 end
 
---- A new class of modules. Give it `init` (called with what the class is called with) and `forward`.
--- @param name of the class, for printing and errors
--- @return the class; calling it makes a module
+--- A new class of modules. Define its functions init, which gets the arguments of the class, and
+-- forward.
+-- @param name name of the class, for printing and errors
+-- @return the class; a call of it makes a module
 -- @usage local Double = nn.Module("Double")
 -- function Double:init(width) self.fc = nn.Linear{ width, width } end
 -- function Double:forward(x) return self.fc(x) + x end

@@ -1,6 +1,7 @@
---- Recording: runs a model on a symbolic input and keeps the operators it calls in an engine graph.
--- Operators are named by the path of the module that makes them, as PyTorch names it ("layer1.0.conv1"); operators called
--- as functions (nn.relu(x), x + y) by the path of the module whose forward calls them ("layer1.0.relu", "layer1.0.relu_2").
+--- The recorder runs a network on a symbolic input and appends its operators to a graph of the
+-- engine. An operator of a layer is named by the layer path, as in PyTorch ("layer1.0.conv1"). An
+-- operator of a function (nn.relu(x), x + y) is named by the path of the module that calls it, and
+-- its kind ("layer1.0.relu", "layer1.0.relu_2").
 local core = require "mptl.core"
 local misuse = require "mptl.misuse"
 local Module = require "mptl.nn.module"
@@ -13,30 +14,32 @@ local function join(path, name)
   return path == "" and name or path .. "." .. name
 end
 
---- A fresh recording.
+--- Makes a recorder with an empty graph.
 -- @return the recorder
 function Recorder.new()
   return setmetatable({
     graph = core.graph(),
-    paths = {}, -- module -> path
-    used = {},  -- operator names
-    stack = {}, -- modules whose forward is running, innermost last
+    layer_paths = {}, -- module -> path
+    used = {},        -- set of the operators' names
+    stack = {},       -- modules whose forward runs, the innermost one last
   }, Recorder)
 end
 
--- The module's path and those of everything below it.
+-- Gives layer paths to a module and to all modules in it.
 function Recorder:name_tree(module, path)
-  if self.paths[module] then return end
-  self.paths[module] = path
+  if self.layer_paths[module] then return end
+  self.layer_paths[module] = path
   for name, child in Module.children(module) do self:name_tree(child, join(path, name)) end
 end
 
-function Recorder:path()
+--- The layer path of the module whose forward runs.
+-- @return the path; "" for the whole network
+function Recorder:layer_path()
   local top = self.stack[#self.stack]
-  return top and self.paths[top] or ""
+  return top and self.layer_paths[top] or ""
 end
 
--- The name itself, or with _2, _3 ... behind it when it is taken.
+-- The name, with _2, _3, ... appended when it is taken.
 function Recorder:unique(name)
   local result, n = name, 1
   while self.used[result] do
@@ -46,30 +49,30 @@ function Recorder:unique(name)
   return result
 end
 
---- Runs a module's forward with its path as the current one.
+--- Runs a module's forward. Its operators are named by the module's path.
 -- @param module the module
--- @param ... what it is called with
--- @return what forward returns
+-- @param ... arguments of forward
+-- @return the results of forward
 function Recorder:run(module, ...)
-  if not self.paths[module] then
+  if not self.layer_paths[module] then
     local name = rawget(module, "name") or module.class_name:lower()
-    self:name_tree(module, self:unique(join(self:path(), name)))
+    self:name_tree(module, self:unique(join(self:layer_path(), name)))
   end
-  -- Not popped on errors: the stack then tells record() where it happened.
+  -- An error leaves the module on the stack, so that Recorder.record can name it.
   self.stack[#self.stack + 1] = module
   local results = table.pack(module:forward(...))
   self.stack[#self.stack] = nil
   return table.unpack(results, 1, results.n)
 end
 
---- Appends an operator.
--- @param kind the engine's name of it
--- @param inputs list of values
--- @param options {name =, attributes =, parameters = true when it has any}
--- @return its output
+--- Appends an operator to the graph.
+-- @param kind the engine's name of the operator
+-- @param inputs list of symbolic values
+-- @param options {name =, attributes =, parameters = whether the operator has parameters}
+-- @return the output, a symbolic value; the name of the operator
 function Recorder:call(kind, inputs, options)
   options = options or {}
-  local name = options.name or join(self:path(), kind)
+  local name = options.name or join(self:layer_path(), kind)
   if options.parameters and self.used[name] then
     misuse.raise("%s (%s): called twice; two operators cannot share parameters", name, kind)
   end
@@ -84,31 +87,32 @@ function Recorder:call(kind, inputs, options)
   return Value.new(self, id, kind), name
 end
 
---- Sets how a parameter starts.
--- @param name of the parameter
+--- Sets a parameter's initial values.
+-- @param name name of the parameter
 -- @param dims its dimensions
 -- @param init an initializer (nn.init)
 function Recorder:set_init(name, dims, init)
   misuse.call(self.graph.set_init, self.graph, name, init(dims))
 end
 
--- An error inside a model, with the path of the module it happened in, unless the message has it already.
-local function with_path(recorder, message)
+-- Adds the layer path of the module in which an error was raised to the message, unless the message
+-- has it.
+local function with_layer_path(recorder, message)
   local module = recorder.stack[#recorder.stack]
   if type(message) ~= "string" or not module then return message end
-  local path = recorder.paths[module]
+  local path = recorder.layer_paths[module]
   if path == "" or message:find(path .. " (", 1, true) or message:find(path .. ".", 1, true) then return message end
   local position, text = message:match("^(.-:%d+: )(.*)$")
   return ("%s%s (%s): %s"):format(position or "", path, module.class_name, text or message)
 end
 
-local function run_model(recorder, model, x, cfg)
+local function run_network(recorder, network, x, cfg)
   local y
-  if Module.is(model) then
-    recorder:name_tree(model, "")
-    y = model(x)
+  if Module.is(network) then
+    recorder:name_tree(network, "")
+    y = network(x)
   else
-    y = model(x, cfg)
+    y = network(x, cfg)
   end
   if not Value.is(y) then
     misuse.raise("model: its forward returned %s, must return a symbolic value", Module.is(y) and "a module" or type(y))
@@ -116,6 +120,7 @@ local function run_model(recorder, model, x, cfg)
   return y
 end
 
+-- Appends log_softmax and nll_loss, unless the network has them.
 local function append_loss(recorder, y, classes)
   if y.kind == "nll_loss" then return end
   if #y.shape ~= 1 then
@@ -129,20 +134,25 @@ local function append_loss(recorder, y, classes)
   recorder:call("nll_loss", { y }, { name = "nll_loss" })
 end
 
---- Records a model. Appends log_softmax and nll_loss where the model ends in logits.
--- @param model a module, or a function (x, cfg) over symbolic values
--- @param options {input = {c, h, w}, classes = number or nil, cfg = what a function model is given}
+--- Records a network. Appends log_softmax and nll_loss if it ends in logits.
+-- @param network a module, or a function (x, cfg) that returns a symbolic value
+-- @param options {input = {c, h, w}, classes = number or nil, cfg = second argument of the
+--   function}
 -- @return the engine's graph
--- @usage local graph = nn.record(nn.Sequential{ nn.Flatten(), nn.Linear{ 12, 10 } }, { input = { 3, 2, 2 }, classes = 10 })
-function Recorder.record(model, options)
+-- @usage
+-- local net = nn.Sequential { nn.Flatten(), nn.Linear { 12, 10 } }
+-- local graph = nn.record(net, { input = { 3, 2, 2 }, classes = 10 })
+function Recorder.record(network, options)
   misuse.check_fields("nn.record", options, { "input", "classes", "cfg" })
-  if not Module.is(model) and type(model) ~= "function" then
-    misuse.raise("model: %s, must be a module or a function (x, cfg)", type(model))
+  if not Module.is(network) and type(network) ~= "function" then
+    misuse.raise("model: %s, must be a module or a function (x, cfg)", type(network))
   end
   local recorder = Recorder.new()
-  local x = Value.new(recorder, misuse.call(recorder.graph.input, recorder.graph, options.input), "input")
+  local input = misuse.call(recorder.graph.input, recorder.graph, options.input)
+  local x = Value.new(recorder, input, "input")
   recorder.used.input = true
-  local ok, y = xpcall(run_model, function(message) return with_path(recorder, message) end, recorder, model, x, options.cfg)
+  local function located(message) return with_layer_path(recorder, message) end
+  local ok, y = xpcall(run_network, located, recorder, network, x, options.cfg)
   if not ok then error(y, 0) end
   append_loss(recorder, y, options.classes)
   return recorder.graph
