@@ -4,6 +4,7 @@
  *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be
  *     exact, fp8 units, TF32 units (GPUs')
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
+ *     targets="labels" | "values",     what the samples' targets are
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
  *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
  *   p:backward(loss_scale) -> finite
@@ -78,8 +79,8 @@ static const char *target_name(size_t index) {
 
 /* The options of a program, from the table at index (or nil), but for its workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
-  static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all",
-                                       "compute", "storage", "workspace", "device", "optimizer",      NULL};
+  static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all", "compute",
+                                       "storage", "targets", "workspace", "device", "optimizer",      NULL};
   bind_check_fields(L, index, fields);
   mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
                                   .train = bind_opt_boolean(L, index, "train", 1),
