@@ -3,7 +3,8 @@
  *
  * A sample has n numbers x, what the network says, and n targets t. Its loss is the sum of the elements' terms, added in binary64, in
  * order, from -0 on, and rounded once to binary32; the gradient of element k is the elements' own, times dy, that of the loss. Targets are numbers, or the
- * sample's label: then the label's own target is 1, the others are 0.
+ * sample's label: then the label's own target is 1 - s + s / n, the others are s / n, with label smoothing s (Szegedy and others, "Rethinking
+ * the Inception Architecture for Computer Vision", CVPR 2016, section 7); without, s is 0.
  */
 #ifndef MPTL_KERNELS_LOSSES_H
 #define MPTL_KERNELS_LOSSES_H
@@ -33,12 +34,14 @@ typedef struct mptl_loss {
 /* Its numbers: of each sample. */
 typedef struct mptl_loss_shape {
   size_t batch, n;
-  size_t valid; /* samples from here on have loss 0 */
+  size_t valid;     /* samples from here on have loss 0 */
+  double smoothing; /* label smoothing, 0 to 1 */
 } mptl_loss_shape;
 
 static inline MPTL_HD float mptl_target(const mptl_targets *t, const mptl_loss_shape *s, size_t sample, size_t k) {
   if (t->values != NULL) return t->values[sample * s->n + k];
-  return (size_t)t->labels[sample] == k ? 1.0f : 0.0f;
+  double rest = s->smoothing / (double)s->n;
+  return (float)((size_t)t->labels[sample] == k ? 1.0 - s->smoothing + rest : rest);
 }
 
 /* A sample's loss from the sum of its terms. A NaN is the same one on every device: formats without NaN keep its sign. */

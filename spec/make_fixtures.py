@@ -313,9 +313,31 @@ def adamw(rand):
             "p_after": p.detach(), "exp_avg_after": state["exp_avg"], "exp_avg_sq_after": state["exp_avg_sq"]}
 
 
+def loss_case(name, attributes, x, run):
+    """One loss a sample, and the gradient of their sum."""
+    y = run(x)
+    y.sum().backward()
+    return {"name": name, **attributes, "x": x, "y": y, "dx": x.grad}
+
+
+def label_smoothing(rand):
+    def one(name, s, n, classes):
+        labels = [(3 * i + 1) % classes for i in range(n)]
+        run = lambda x: F.cross_entropy(x, torch.tensor(labels), label_smoothing=s, reduction="none")
+        return loss_case(name, {"label_smoothing": s, "labels": labels}, rand(n, classes, scale=3.0), run)
+    return [one("a tenth", 0.1, 4, 5), one("no target is 0", 1.0, 3, 4), one("none", 0.0, 3, 4), one("two classes", 0.3, 2, 2)]
+
+
+def cross_entropy_of_values(rand):
+    targets = torch.softmax(rand(3, 4, grad=False), 1).mul(100).round().div(100).float().double()
+    targets.is_input = True
+    run = lambda x: F.cross_entropy(x, targets, reduction="none")
+    return [loss_case("soft targets", {"targets": targets}, rand(3, 4, scale=3.0), run)]
+
+
 # The order determines the seeds: add new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
-            mean, concat, adamw]
+            mean, concat, adamw, label_smoothing, cross_entropy_of_values]
 
 
 def main():

@@ -54,4 +54,11 @@ const mptl_op_kind mptl_op_maxpool = {
 const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
 const mptl_op_kind mptl_op_nll_loss = {
-    .id = MPTL_OP_NLL_LOSS, .name = "nll_loss", .n_in = 1, .loss = true, .metric = "correct", .infer = infer_loss};
+    .id = MPTL_OP_NLL_LOSS,
+    .name = "nll_loss",
+    .n_in = 1,
+    .loss = true,
+    .metric = "correct",
+    .infer = infer_loss,
+    .attributes = (const char *const[]){"label_smoothing", NULL},
+};

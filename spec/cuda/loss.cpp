@@ -83,7 +83,7 @@ static void nll_forward(const value &x, const std::vector<int32_t> &labels, size
   mptl_source source = x.source();
   mptl_loss got = {77, 77, 77};
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, valid};
+  mptl_loss_shape shape = {batch, classes, valid, 0};
   CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &got, NULL) == 0, "forward is refused");
   std::vector<float> losses(batch);
   int32_t correct = 0, bad = -1;
@@ -111,7 +111,7 @@ static void nll_backward(const value &dy, const std::vector<int32_t> &labels, si
   mptl_sink sink = sink_of(&dx, true);
   mptl_source source = dy.source(), nothing = {NULL, 0, NULL};
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, batch};
+  mptl_loss_shape shape = {batch, classes, batch, 0};
   CHECK(mptl_cuda_loss_backward(MPTL_OP_NLL_LOSS, &sink, &nothing, &source, &targets, &shape, NULL) == 0, "backward is refused");
   std::vector<float> want(batch * classes);
   for (size_t r = 0; r < batch; r++) want[r * classes + (size_t)labels[r]] = -dy.x[r];
@@ -193,6 +193,50 @@ static void sums(void) {
   nll_forward(value_of(x, "fp32", 0), labels, 1, x.size(), "fp32", MPTL_NEAREST_EVEN, 0);
 }
 
+/* Losses and gradients of an operator for labels, smoothed, and for values. All numbers are small multiples of powers of two: sums are
+ * exact in any order. */
+static void exact_sums(mptl_op_id id, double (*term)(double x, double t, size_t n),
+                       double (*gradient)(double x, double t, size_t n)) {
+  for (size_t classes : {1, 16, 64, 2048})
+    for (double smoothing : {0.0, 0.25, -1.0}) { /* -1: targets are values */
+      const size_t batch = 9;
+      std::vector<float> x(batch * classes), t(batch * classes), losses(batch), gradients(batch * classes), dy(batch, 0.5f);
+      std::vector<int32_t> labels(batch);
+      for (size_t r = 0; r < batch; r++) {
+        double sum = -0.0;
+        labels[r] = (int32_t)(random_bits(&state) % classes);
+        for (size_t k = r * classes; k < (r + 1) * classes; k++) {
+          x[k] = (float)(random_bits(&state) % 64) / 8 - 4;
+          t[k] = (float)(random_bits(&state) % 8) / 8;
+          if (smoothing >= 0)
+            t[k] = (float)(smoothing / (double)classes + (k % classes == (size_t)labels[r] ? 1 - smoothing : 0));
+          sum += term(x[k], t[k], classes);
+          gradients[k] = (float)(gradient(x[k], t[k], classes) * 0.5);
+        }
+        losses[r] = (float)sum;
+      }
+      value in = value_of(x, "fp32", 0), incoming = value_of(dy, "fp32", 0);
+      result y = make_result(batch, "fp32", MPTL_NEAREST_EVEN, false, 0),
+             dx = make_result(x.size(), "fp32", MPTL_NEAREST_EVEN, false, 0);
+      mptl_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
+      mptl_source source = in.source(), dy_source = incoming.source();
+      mptl_targets targets = {smoothing < 0 ? NULL : labels.data(), smoothing < 0 ? t.data() : NULL};
+      mptl_loss_shape shape = {batch, classes, batch, smoothing < 0 ? 0.5 : smoothing};
+      mptl_loss got;
+      CHECK(mptl_cuda_loss_forward(id, &y_sink, &source, &targets, &shape, &got, NULL) == 0, "forward is refused");
+      CHECK(mptl_cuda_loss_backward(id, &dx_sink, &source, &dy_source, &targets, &shape, NULL) == 0, "backward is refused");
+      expect(&y, losses), expect(&dx, gradients);
+      check_result("a loss", &y, true);
+      check_result("a loss's gradient", &dx, true);
+    }
+}
+
+static void exact(void) {
+  exact_sums(
+      MPTL_OP_NLL_LOSS, [](double x, double t, size_t) { return t == 0 ? -0.0 : -t * x; },
+      [](double, double t, size_t) { return t == 0 ? 0 : -t; });
+}
+
 static void bad_labels(void) {
   const size_t batch = 300, classes = 10;
   value x = random_value(batch * classes, "FP(6,9,0)", 0, 3);
@@ -209,7 +253,7 @@ static void bad_labels(void) {
   mptl_source source = x.source();
   mptl_loss loss;
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, batch};
+  mptl_loss_shape shape = {batch, classes, batch, 0};
   CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &loss, NULL) != 0,
         "losses are not added to others");
 }
@@ -219,6 +263,7 @@ int main(void) {
     shapes();
     special();
     sums();
+    exact();
     bad_labels();
   });
   return failures != 0;

@@ -108,7 +108,7 @@ function M.tiny_resnet()
 end
 
 --- A network of the operators that M.tiny_resnet has not: grouped and depthwise convolutions, relu6, maxpool (windows that
--- overlap), slices that share out a value and slices that overlap, sigmoid, mul, concat with a shuffle, dropout, mean.
+-- overlap), slices that share out a value and slices that overlap, sigmoid, mul, concat with a shuffle, dropout, mean, label smoothing.
 function M.tiny_mixture()
   local g = core.graph()
   local function conv_bn(name, x, options)
@@ -125,7 +125,7 @@ function M.tiny_mixture()
   x = g:add("dropout", "dropout", { x }, { p = 0.25 })
   x = conv_bn("3", g:add("concat", "concat2", { x, a, gate, a }, { shuffle = 3 }), { out = 9, stride = 2, groups = 3 })
   x = g:add("linear", "linear", { g:add("mean", "mean", { x }) }, { out = 5 })
-  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
+  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) }, { label_smoothing = 0.1 })
   return g
 end
 

@@ -91,17 +91,23 @@ end
 
 --- Negative log likelihood loss: a network may end in it.
 -- @param x a flat value: the logarithm of each class's probability
+-- @param options {label_smoothing = s: the label's target is 1 - s + s / n, the targets of the n - 1
+--   other classes are s / n; 0 by default}
 -- @return the loss of each sample
-function M.nll_loss(x)
-  return call("nll_loss", "nll_loss", x)
+function M.nll_loss(x, options)
+  misuse.check_fields("nll_loss", options or {}, { "label_smoothing" })
+  return call("nll_loss", "nll_loss", x, options)
 end
 
 --- Cross-entropy loss: log_softmax, unless x is its output, and nll_loss.
 -- @param x a flat value: a score for each class
+-- @param options as of nll_loss
 -- @return the loss of each sample
-function M.cross_entropy(x)
+-- @usage loss = function(y) return nn.cross_entropy(y, { label_smoothing = 0.1 }) end -- in a script
+function M.cross_entropy(x, options)
+  misuse.check_fields("cross_entropy", options or {}, { "label_smoothing" })
   if Value.check("cross_entropy", x).kind ~= "log_softmax" then x = M.log_softmax(x) end
-  return M.nll_loss(x)
+  return M.nll_loss(x, options)
 end
 
 --- The channels of several values, one after the other.
