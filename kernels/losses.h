@@ -15,7 +15,9 @@
 #include "kernels/round.h"
 
 /* name and constant, as in kernels/operators.h */
-#define MPTL_LOSSES(ROW) ROW(nll_loss, NLL_LOSS)
+#define MPTL_LOSSES(ROW)  \
+  ROW(nll_loss, NLL_LOSS) \
+  ROW(mse_loss, MSE_LOSS)
 
 /* A batch's targets: one of them, the other is NULL. */
 typedef struct mptl_targets {
@@ -58,6 +60,16 @@ static inline MPTL_HD double mptl_term_nll_loss(float x, float t, size_t n) {
 static inline MPTL_HD float mptl_gradient_nll_loss(float x, float t, float dy, size_t n) {
   (void)x, (void)n;
   return t == 0.0f ? 0.0f : -(t * dy);
+}
+
+/* Mean squared error: (x - t)^2 / n. */
+static inline MPTL_HD double mptl_term_mse_loss(float x, float t, size_t n) {
+  double d = (double)x - (double)t;
+  return d * d / (double)n;
+}
+
+static inline MPTL_HD float mptl_gradient_mse_loss(float x, float t, float dy, size_t n) {
+  return (float)(2 * ((double)x - (double)t) * (double)dy / (double)n);
 }
 
 #endif

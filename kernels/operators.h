@@ -21,7 +21,8 @@
   ROW(concat, CONCAT)           \
   ROW(slice, SLICE)             \
   ROW(log_softmax, LOG_SOFTMAX) \
-  ROW(nll_loss, NLL_LOSS)
+  ROW(nll_loss, NLL_LOSS)       \
+  ROW(mse_loss, MSE_LOSS)
 
 #define MPTL_OPERATOR_ID(name, NAME) MPTL_OP_##NAME,
 typedef enum mptl_op_id { MPTL_OPERATORS(MPTL_OPERATOR_ID) MPTL_OP_IDS } mptl_op_id;

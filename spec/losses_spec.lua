@@ -1,6 +1,8 @@
 -- Losses: targets of both types, label smoothing, outputs that are marked.
 local core = require "mptl.core"
 local net = require "support.network"
+local precision = require "mptl.precision"
+local storage = require "support.storage"
 
 local TOLERANCE = 1e-6 -- of the largest element
 
@@ -59,6 +61,8 @@ describe("losses", function()
 
   each_case("cross_entropy_of_values", function(case) return run(case, entropy, {}, values(case.targets)) end)
 
+  each_case("mse_loss", function(case) return run(case, { "mse_loss" }, {}, case.labels or values(case.targets)) end)
+
   it("do not smooth targets that are values", function()
     local case = require("fixtures.cross_entropy_of_values")[1]
     assert.same({ run(case, entropy, {}, values(case.targets)) },
@@ -66,7 +70,7 @@ describe("losses", function()
   end)
 
   it("are the same for labels and for their values", function()
-    for _, kinds in ipairs { { "nll_loss" }, entropy } do
+    for _, kinds in ipairs { { "nll_loss" }, entropy, { "mse_loss" } } do
       local case = { x = { dims = { 4, 3 }, data = net.numbers(12, 3) } }
       local labels = { 2, 0, 1, 1 }
       assert.same({ run(case, kinds, {}, labels) }, { run(case, kinds, {}, one_hot(labels, 3)) })
@@ -81,6 +85,18 @@ describe("losses", function()
     program:backward(1)
     assert.same({ -1, -3, -2, -4 }, program:read(0, "gradient"):totable())
   end)
+
+  for _, kind in ipairs { "nll_loss", "mse_loss" } do
+    it("are the same bits in packed and emulated storage, rounded to low formats: " .. kind, function()
+      local g = core.graph()
+      local x = g:add("linear", "fc", { g:view(g:input { 3, 8, 8 }, { 192 }) }, { out = 5 })
+      g:add(kind, "loss", { x }, { label_smoothing = 0.1 })
+      for _, name in ipairs { "uniform_low", "amp" } do
+        local function plan() return precision.plan(precision.named(name), g, 7) end
+        storage.same(g, plan, 4, 7, { 3, 8, 8 }, { storage = "packed" }, { storage = "emulated" })
+      end
+    end)
+  end
 
   it("count the samples whose largest score is where their largest target is", function()
     local scores = core.tensor({ 3, 3 }, { 1, 2, 3, 3, 2, 1, 1, 3, 2 })

@@ -335,9 +335,19 @@ def cross_entropy_of_values(rand):
     return [loss_case("soft targets", {"targets": targets}, rand(3, 4, scale=3.0), run)]
 
 
+def mse_loss(rand):
+    def one(name, n, features, one_hot=False):
+        labels = [(2 * i + 1) % features for i in range(n)]
+        targets = F.one_hot(torch.tensor(labels), features).double() if one_hot else rand(n, features, grad=False)
+        targets.is_input = True
+        run = lambda x: F.mse_loss(x, targets, reduction="none").mean(1)
+        return loss_case(name, {"labels": labels} if one_hot else {"targets": targets}, rand(n, features), run)
+    return [one("values", 3, 4), one("one number a sample", 5, 1), one("classes", 4, 3, True)]
+
+
 # The order determines the seeds: add new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
-            mean, concat, adamw, label_smoothing, cross_entropy_of_values]
+            mean, concat, adamw, label_smoothing, cross_entropy_of_values, mse_loss]
 
 
 def main():

@@ -1,4 +1,4 @@
-/* Operators that make their input smaller: avgpool, maxpool, mean, nll_loss. */
+/* Operators that make their input smaller: avgpool, maxpool, mean, nll_loss, mse_loss. */
 #include "graph/ops.h"
 
 static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
@@ -59,6 +59,17 @@ const mptl_op_kind mptl_op_nll_loss = {
     .n_in = 1,
     .loss = true,
     .metric = "correct",
+    .infer = infer_loss,
+    .attributes = (const char *const[]){"label_smoothing", NULL},
+};
+
+const mptl_op_kind mptl_op_mse_loss = {
+    .id = MPTL_OP_MSE_LOSS,
+    .name = "mse_loss",
+    .n_in = 1,
+    .loss = true,
+    .metric = "correct",
+    .backward_reads_in = true,
     .infer = infer_loss,
     .attributes = (const char *const[]){"label_smoothing", NULL},
 };

@@ -235,6 +235,9 @@ static void exact(void) {
   exact_sums(
       MPTL_OP_NLL_LOSS, [](double x, double t, size_t) { return t == 0 ? -0.0 : -t * x; },
       [](double, double t, size_t) { return t == 0 ? 0 : -t; });
+  exact_sums(
+      MPTL_OP_MSE_LOSS, [](double x, double t, size_t n) { return (x - t) * (x - t) / (double)n; },
+      [](double x, double t, size_t n) { return 2 * (x - t) / (double)n; });
 }
 
 static void bad_labels(void) {

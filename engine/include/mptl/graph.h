@@ -40,7 +40,7 @@ static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size
   ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                               \
   ROW(count, INTEGER, 1, 1 << 24, 0)                                                                               \
   ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: groups of the channel shuffle of its result */                   \
-  ROW(label_smoothing, REAL, 0, 1, 0)  /* nll_loss: kernels/losses.h */
+  ROW(label_smoothing, REAL, 0, 1, 0)  /* of losses: kernels/losses.h */
 
 #define MPTL_ATTRIBUTE_PAIR(name) int name[2]
 #define MPTL_ATTRIBUTE_INTEGER(name) int name

@@ -110,6 +110,17 @@ function M.cross_entropy(x, options)
   return M.nll_loss(x, options)
 end
 
+--- Mean squared error of each sample: the mean of (x - target)^2 over its n numbers. A class's target
+-- is 1 for the label, 0 for others.
+-- @param x a flat value
+-- @param options as of nll_loss
+-- @return the loss of each sample
+-- @usage loss = nn.mse_loss -- in a script
+function M.mse_loss(x, options)
+  misuse.check_fields("mse_loss", options or {}, { "label_smoothing" })
+  return call("mse_loss", "mse_loss", x, options)
+end
+
 --- The channels of several values, one after the other.
 -- @param values list of values of one height and width
 -- @param options {shuffle = groups of a channel shuffle of the result; 1, none, by default}: it costs nothing and has no tensors
