@@ -30,7 +30,7 @@ typedef struct mptl_attributes {
   int groups;
   bool bias;
   bool count_include_pad; /* avgpool: what a window has of the padding counts as zeros; else it is left out of the average */
-  double eps, momentum;   /* batchnorm2d: PyTorch's meaning */
+  double eps, momentum;   /* of norms: PyTorch's meaning */
   double p;               /* dropout: probability that an element becomes zero */
   int first, count;       /* slice: channels [first, first + count) */
   int shuffle;            /* concat: groups of the channel shuffle of what is put together */
