@@ -1,50 +1,11 @@
 /* log_softmax and nll_loss: a row of classes a sample, a warp for each. */
 #include <math.h>
 
-#include "kernels/cuda/elements.h"
+#include "kernels/cuda/rows.h"
 
-enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS };
-enum { COPIED = 1024 }; /* classes of the longest rows that are copied to shared memory */
-
-MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
-MPTL_DEVICE size_t row_step(void) { return (size_t)gridDim.x * ROW_WARPS; }
-
-static unsigned blocks_of(size_t rows) { return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS); }
-
-/* ---- Rows in shared memory: read once, eight elements a lane and turn ---- */
-
-/* Floats that a copy takes; 0: rows are too long, and are read where they are. */
-static size_t copy_floats(size_t classes) { return classes > COPIED ? 0 : mptl_vectors(classes) * MPTL_WIDE; }
-
-/* The warp's copy number k of so many; NULL: none. */
-MPTL_DEVICE float *copy_of(float *shared, size_t floats, unsigned copies, unsigned k) {
-  return floats == 0 ? NULL : shared + (threadIdx.x / 32 * copies + k) * floats;
-}
-
-/* All lanes call. */
-MPTL_DEVICE void copy_row(float *copy, const mptl_source_arg &x, size_t row, size_t classes) {
-  if (copy == NULL) return;
-  __syncwarp(); /* the row that was there has been read */
-  for (size_t i = mptl_lane() * MPTL_WIDE; i < classes; i += 32 * MPTL_WIDE) {
-    float values[MPTL_WIDE];
-    mptl_read_wide(values, x, row + i, mptl_count_at(i, classes));
-#pragma unroll
-    for (unsigned k = 0; k < MPTL_WIDE; k++) copy[i + k] = values[k];
-  }
-  __syncwarp();
-}
-
-MPTL_DEVICE float element(const float *copy, const mptl_source_arg &x, size_t row, size_t i) {
-  return copy != NULL ? copy[i] : mptl_read_one(x, row + i);
-}
+using namespace mptl_rows;
 
 /* ---- log_softmax ---- */
-
-/* The sum of what the lanes have, in a fixed order; in all of them. */
-MPTL_DEVICE double sum_of_lanes(double x) {
-  for (unsigned d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
-  return x;
-}
 
 MPTL_DEVICE float maximum_of_lanes(float x) {
   for (unsigned d = 16; d > 0; d /= 2) {
@@ -110,8 +71,8 @@ int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size
   return mptl_launched();
 }
 
-int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch,
-                                   size_t classes, mptl_cuda_stream stream) {
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
+                                   mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
   MPTL_LAUNCH(softmax_backward_kernel, blocks_of(batch), ROW_THREADS, ROW_WARPS * 2 * floats * sizeof(float), stream)
@@ -201,8 +162,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(dx.stats, counts, batch * classes);
 }
 
-int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch,
-                               size_t classes, size_t valid, mptl_loss *loss, mptl_cuda_stream stream) {
+int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const int32_t *labels, size_t batch, size_t classes,
+                               size_t valid, mptl_loss *loss, mptl_cuda_stream stream) {
   if (y->accumulate) return MPTL_INVALID_VALUE;
   if (batch * classes == 0) return 0;
   mptl_source losses = {y->data, y->size, y->rounder};
@@ -214,8 +175,8 @@ int mptl_cuda_nll_loss_forward(const mptl_sink *y, const mptl_source *x, const i
   return mptl_launched();
 }
 
-int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch,
-                                size_t classes, mptl_cuda_stream stream) {
+int mptl_cuda_nll_loss_backward(const mptl_sink *dx, const mptl_source *dy, const int32_t *labels, size_t batch, size_t classes,
+                                mptl_cuda_stream stream) {
   if (batch * classes == 0) return 0;
   MPTL_LAUNCH(nll_backward_kernel, blocks_of(batch), ROW_THREADS, 0, stream)
   (mptl_sink_of(dx, classes), mptl_source_of(dy, 0), labels, batch, classes);
