@@ -9,6 +9,7 @@
   ROW(conv2d, CONV2D)           \
   ROW(linear, LINEAR)           \
   ROW(batchnorm2d, BATCHNORM2D) \
+  ROW(layernorm, LAYERNORM)     \
   ROW(relu, RELU)               \
   ROW(relu6, RELU6)             \
   ROW(sigmoid, SIGMOID)         \
@@ -30,6 +31,6 @@ typedef enum mptl_op_id { MPTL_OPERATORS(MPTL_OPERATOR_ID) MPTL_OP_IDS } mptl_op
 
 /* Parameters and buffers of an operator, by their place in its list. */
 enum { MPTL_PRODUCT_WEIGHT, MPTL_PRODUCT_BIAS };                          /* conv2d, linear */
-enum { MPTL_NORM_WEIGHT, MPTL_NORM_BIAS, MPTL_NORM_MEAN, MPTL_NORM_VAR }; /* batchnorm2d: running statistics are buffers */
+enum { MPTL_NORM_WEIGHT, MPTL_NORM_BIAS, MPTL_NORM_MEAN, MPTL_NORM_VAR }; /* batchnorm2d, with buffers; layernorm */
 
 #endif

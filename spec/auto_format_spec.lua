@@ -181,7 +181,7 @@ describe("training in FP(e,m,auto)", function()
     storage.same(graph, plan, 5, 7, { 3, 8, 8 }, a, b)
   end
 
-  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture", "tiny_layernorms" } do
     for set in pairs(sets) do
       for mode, policy in pairs { nearest_even = "uniform_low", stochastic = "demotion" } do
         local function with(options)

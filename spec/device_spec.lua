@@ -135,6 +135,12 @@ local operators = {
   { "conv2d, grouped", 0, unary("conv2d", { out = 9, kernel = 3, groups = 3 }) },
   { "conv2d, depthwise", 0, unary("conv2d", { out = 6, kernel = 3, groups = 6, padding = 1 }) },
   { "linear over images", 0, function(g, x) return g:add("linear", "op", { g:view(x, { 216 }) }, { out = 7 }) end },
+  { "layernorm", 0, unary "layernorm" },
+  { "layernorm without bias, another eps", 0, unary("layernorm", { eps = 0.5, bias = false }) },
+  { "layernorm of many channels", 0, unary "layernorm", { 72, 3, 3 } },
+  { "layernorm of flat values", 0, unary "layernorm", { 37 } },
+  { "layernorm of many features", 0, unary "layernorm", { 1100 } },
+  { "layernorm of many rows", 0, unary "layernorm", { 3, 30, 30 } },
   { "sigmoid", 2e-7, unary "sigmoid" },
   { "batchnorm2d", 2e-6, unary "batchnorm2d" },
   { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:view(x, { 216 }) }) end },
@@ -200,7 +206,7 @@ local function train(device, graph, policy, steps, batch)
 end
 
 describe("training on the GPU", function()
-  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture", "tiny_layernorms" } do
     it("is the CPU's in binary32, except for the order of sums: " .. network, function()
       local graph = net[network]()
       local want, want_elements, want_parameters = train("cpu", graph, "fp32", 8, 7)

@@ -72,7 +72,7 @@ local function in_binary32(graph)
 end
 
 describe("exponents", function()
-  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture", "tiny_layernorms" } do
     it("are those of each tensor before it is rounded: " .. network, function()
       local graph = net[network]()
       local values, readers = in_binary32(graph)

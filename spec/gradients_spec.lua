@@ -139,4 +139,10 @@ describe("gradients", function()
     tame(model, "bn1", 8, { 3, -3, 9 }) -- within relu6's corners, below and above
     check_network(graph, model, program, loss, function(name) return name:match "^conv1" and 1e-3 or 2e-3 end)
   end)
+
+  describe("in a network with layer norms", function()
+    local graph = net.tiny_layernorms()
+    local model, program, loss = setup(graph)
+    check_network(graph, model, program, loss, function() return 1e-3 end)
+  end)
 end)

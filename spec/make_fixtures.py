@@ -313,6 +313,24 @@ def adamw(rand):
             "p_after": p.detach(), "exp_avg_after": state["exp_avg"], "exp_avg_sq_after": state["exp_avg_sq"]}
 
 
+def layernorm(rand):
+    """Of the last dimension: features, or the channels of NHWC images."""
+    def one(name, dims, eps, bias=True):
+        c = dims[1]
+        parameters = {"weight": rand(c)}
+        if bias:
+            parameters["bias"] = rand(c)
+        last = lambda x: x.movedim(1, -1)
+        return case(name, {"eps": eps}, {"x": rand(*dims)}, parameters,
+                    lambda x, w, b=None: F.layer_norm(last(x), (c,), w, b, eps).movedim(-1, 1), rand)
+    return [
+        one("features", (3, 7), 1e-5),
+        one("37 features", (2, 37), 1e-5),
+        one("channels of each pixel", (2, 5, 3, 2), 1e-5),
+        one("channels of each pixel, without bias, another eps", (1, 6, 2, 3), 0.1, False),
+    ]
+
+
 def loss_case(name, attributes, x, run):
     """One loss a sample, and the gradient of their sum."""
     y = run(x)
@@ -347,7 +365,8 @@ def mse_loss(rand):
 
 # The order determines the seeds: add new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
-            mean, concat, adamw, label_smoothing, cross_entropy_of_values, mse_loss]
+            mean, concat, adamw, label_smoothing, cross_entropy_of_values, mse_loss,
+            layernorm]
 
 
 def main():

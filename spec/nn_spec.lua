@@ -210,6 +210,25 @@ describe("nn layers", function()
     assert.equal(2, select("#", nn.conv_bn { 3, 8 }))
   end)
 
+  it("normalise the features of a flat value or the channels of each pixel", function()
+    local model = nn.Sequential { nn.LayerNorm { 3, eps = 1e-6 }, nn.Conv2d { 3, 8, kernel = 4 }, nn.Flatten(), nn.LayerNorm(8),
+      nn.LayerNorm { 8, bias = false }, nn.Linear { 8, 10 } }
+    assert.matches("(0): LayerNorm(3, eps=1e-06)", tostring(model), 1, true)
+    local found = {}
+    for _, p in ipairs(record(model):parameters()) do
+      if #p.dims == 1 then found[#found + 1] = p.name .. " " .. p.dims[1] end
+    end
+    assert.same({ "0.weight 3", "0.bias 3", "1.bias 8", "3.weight 8", "3.bias 8", "4.weight 8", "5.bias 10" }, found)
+    local function message(...)
+      local _, m = pcall(record, nn.Sequential { ... })
+      return m
+    end
+    assert.matches("0 %(layernorm%): input of 3 channels, declared for 4$", message(nn.LayerNorm(4)))
+    assert.matches("1 %(layernorm%): input 0 is a flattened image: flatten it later$", message(nn.Flatten(), nn.LayerNorm(48)))
+    assert.matches("LayerNorm: the number of features is missing: nn.LayerNorm{ features }$",
+      select(2, pcall(function() return nn.LayerNorm {} end)))
+  end)
+
   it("accept integers that are floats, as scaled widths are", function()
     assert.equal(16, nn.Conv2d { 3, 64 * 0.25, kernel = 1 }.attributes.out)
   end)

@@ -104,6 +104,93 @@ describe("operator", function()
     end)
   end)
 
+  describe("layernorm", function()
+    each_case("layernorm", function(case)
+      run(case, function(g, x) return g:add("layernorm", "op", { x }, { eps = case.eps, bias = case.bias ~= nil }) end,
+        { { "op.weight", "weight" }, case.bias and { "op.bias", "bias" } or nil })
+    end)
+
+    it("keeps its accuracy when the mean is large beside the deviation", function()
+      local g = core.graph()
+      local _, labels = net.cotangent_head(g, g:add("layernorm", "op", { g:input { 100 } }), 1, net.numbers(100, 3))
+      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { keep_all = true })
+      local values = {}
+      for i = 1, 100 do values[i] = 2 ^ 23 + (i % 2) end -- deviation 1/2: normalised to -1 and 1
+      program:forward(core.tensor({ 1, 100 }, values), labels)
+      local out = program:read(1):totable()
+      assert.near(1, out[1], 1e-4)
+      assert.near(-1, out[2], 1e-4)
+    end)
+
+    it("begins with weights of 1 and biases of 0, and trains with one sample", function()
+      local g = core.graph()
+      g:add("nll_loss", "loss", { g:add("layernorm", "op", { g:input { 3 } }) })
+      local model = core.model(g)
+      assert.same({ { 1, 1, 1 }, { 0, 0, 0 } }, { model:tensor("op.weight"):totable(), model:tensor("op.bias"):totable() })
+      local program = core.program(model, core.assignment(g, 1, net.fp32))
+      assert.is_true(program:step(core.tensor({ 1, 3 }, { 1, 2, 4 }), { 2 }, { lr = 0.1, loss_scale = 1 }).applied)
+    end)
+
+    it("refuses a flattened image, whose features are in memory pixel by pixel", function()
+      local g = core.graph()
+      local x = g:input { 4, 2, 2 }
+      assert.has_error(function() g:add("layernorm", "op", { g:view(x, { 16 }) }) end,
+        "op (layernorm): input 0 is a flattened image: flatten it later")
+      local pixel = g:add("mean", "mean", { x })
+      assert.same({ 4 }, g:shape(g:add("layernorm", "flat", { pixel })))
+      local one = g:add("avgpool", "pool", { x }, { kernel = 2 }) -- of one pixel: its channels are its features
+      assert.same({ 4 }, g:shape(g:add("layernorm", "op", { g:view(one, { 4 }) })))
+    end)
+
+    -- Loss, output, gradients and statistics as text.
+    local function results(input, n)
+      local g = core.graph()
+      local x = g:add("layernorm", "op", { g:input(input) })
+      if #input == 3 then x = g:add("mean", "mean", { x }) end
+      g:add("nll_loss", "loss", { x })
+      local model, numel = core.model(g), net.product(input)
+      for i, name in ipairs { "op.weight", "op.bias" } do
+        model:tensor(name):copy(core.tensor({ input[1] }, net.numbers(input[1], i)))
+      end
+      local formats = { low = net.hfp8.low, high = net.hfp8.low }
+      local program = core.program(model, core.assignment(g, n, formats),
+        { input_gradient = true, rounding = "stochastic", seed = 3, keep_all = true })
+      local labels = {}
+      for i = 1, n do labels[i] = i * 7 % input[1] end
+      program:forward(core.tensor({ n * numel }, net.numbers(n * numel, 5)), labels, 1)
+      program:backward(1024 * n)
+      local list = { program:read(1):tostring(), program:read(0, "gradient"):tostring() }
+      for _, name in ipairs { "op.weight", "op.bias" } do list[#list + 1] = model:grad(name):tostring() end
+      for _, s in ipairs(program:stats()) do
+        list[#list + 1] = ("%d %s %d %d %d %a"):format(s.operator, s.role, s.elements, s.underflow, s.overflow, s.max_abs)
+      end
+      return table.concat(list, "\n")
+    end
+
+    for _, case in ipairs { { { 5 }, 30 }, { { 70 }, 9 }, { { 6, 8, 8 }, 17 } } do
+      local input, n = table.unpack(case)
+      it(("has the same bits with any number of threads: %d samples of %s"):format(n, table.concat(input, "x")), function()
+        local threads = core.threads()
+        finally(function() core.set_threads(threads) end)
+        core.set_threads(1)
+        local want = results(input, n)
+        for _, count in ipairs { 2, 3, 8 } do
+          core.set_threads(count)
+          assert.is_true(want == results(input, n), count .. " threads")
+        end
+      end)
+
+      it(("has the same bits with every instruction set: %d samples of %s"):format(n, table.concat(input, "x")), function()
+        finally(function() core.isa "auto" end)
+        local want = results(input, n)
+        for _, isa in ipairs(isas) do
+          core.isa(isa)
+          assert.is_true(want == results(input, n), isa)
+        end
+      end)
+    end
+  end)
+
   for _, kind in ipairs { "relu", "relu6", "sigmoid", "mean", "log_softmax" } do
     describe(kind, function()
       each_case(kind, function(case)

@@ -53,6 +53,7 @@ local function random_module(draw)
         return v
       end,
       function(v) return layer("BatchNorm2d", v, 2 * v.x.shape[1], v.x.shape[1]) end,
+      function(v) return layer("LayerNorm", v, 2 * v.x.shape[1], v.x.shape[1]) end,
       function(v) return note(nn.relu(v.x), { v.op }) end,
       function(v) return note(nn.max_pool2d(v.x, 3, 1, 1), { v.op }) end,
       function(v) return note(nn.dropout(v.x), { v.op }) end,

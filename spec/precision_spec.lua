@@ -6,12 +6,12 @@ local script = require "mptl.script"
 local root = os.getenv "MPTL_ROOT"
 
 -- input conv1 relu conv2 bn add relu_2 conv3 relu_3 pool linear log_softmax nll_loss
-local function small_graph()
+local function small_graph(norm)
   local Net = nn.Module("Net")
   function Net:init()
     self.conv1 = nn.Conv2d { 3, 4, kernel = 1, bias = false }
     self.conv2 = nn.Conv2d { 4, 4, kernel = 1, bias = false }
-    self.bn = nn.BatchNorm2d(4)
+    self.bn = (norm or nn.BatchNorm2d)(4)
     self.conv3 = nn.Conv2d { 4, 8, kernel = 1 }
     self.pool = nn.AvgPool2d(4)
     self.linear = nn.Linear { 8, 2 }
@@ -144,6 +144,11 @@ describe("precision.operator and amp", function()
       "relu.v", "relu.dv", "conv2.v", "conv2.dv", "conv2.theta", "conv2.dtheta", "bn.v", "bn.dv", "bn.theta", "bn.dtheta",
       "add.v", "add.dv", "relu_2.v", "relu_2.dv", "conv3.v", "conv3.dv", "conv3.theta", "conv3.dtheta", "relu_3.v", "relu_3.dv",
     }, low_tensors(plan_small(precision.amp())))
+  end)
+
+  it("amp lowers a layer norm as it does a batch norm", function()
+    local with_batch_norm = low_tensors(plan_small(precision.amp()))
+    assert.same(with_batch_norm, low_tensors(precision.plan(precision.amp(), small_graph(nn.LayerNorm), 2)))
   end)
 
   it("leave everything high when there are only a first and a last layer", function()

@@ -9,7 +9,7 @@ local same, images_of = storage.same, storage.images_of
 local steps = os.getenv "MPTL_SPEC_DEVICE" and 4 or 20 -- which may be a device whose kernels run on the host, slowly
 
 describe("packed storage gives the bits of emulated storage", function()
-  for _, network in ipairs { "tiny_resnet", "tiny_mixture" } do
+  for _, network in ipairs { "tiny_resnet", "tiny_mixture", "tiny_layernorms" } do
     local graph = net[network]()
 
     for _, name in ipairs(precision.names) do

@@ -202,6 +202,13 @@ mptl_status mptl_expect_ndim(const mptl_graph *g, const mptl_op *op, int i, int 
                    ndim == 3 ? "CxHxW" : "a flat one (nn.Flatten)");
 }
 
+/* A flattened image is in memory pixel by pixel: its features are not where a flat value's are. */
+mptl_status mptl_expect_channels(const mptl_graph *g, const mptl_op *op, int i) {
+  mptl_shape in = mptl_input_shape(g, op, i), base = g->values[g->values[op->in[i]].base].shape;
+  if (in.ndim == 1 && base.h * base.w > 1) return mptl_fail(MPTL_EINVAL, "input %d is a flattened image: flatten it later", i);
+  return MPTL_OK;
+}
+
 mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis) {
   const mptl_attributes *a = &op->attr;
   int extent = a->dilation[axis] * (a->kernel[axis] - 1) + 1, padded = in + 2 * a->padding[axis];

@@ -1,4 +1,4 @@
-/* Operators whose output has the shape of their input: input, relu, relu6, sigmoid, dropout, add, mul, batchnorm2d, log_softmax. */
+/* Operators whose output has the shape of their input: input, relu, relu6, sigmoid, dropout, add, mul, batchnorm2d, layernorm, log_softmax. */
 #include "graph/ops.h"
 
 static mptl_status infer_input(mptl_graph *g, mptl_op *op, mptl_shape *out) {
@@ -30,6 +30,16 @@ static mptl_status infer_batchnorm2d(mptl_graph *g, mptl_op *op, mptl_shape *out
   MPTL_TRY(mptl_graph_add_param(g, op, "bias", false, 1, channels, zero));
   MPTL_TRY(mptl_graph_add_param(g, op, "running_mean", true, 1, channels, zero));
   return mptl_graph_add_param(g, op, "running_var", true, 1, channels, one);
+}
+
+/* Of each row: a sample's features, or the channels of a pixel. */
+static mptl_status infer_layernorm(mptl_graph *g, mptl_op *op, mptl_shape *out) {
+  MPTL_TRY(mptl_expect_channels(g, op, 0));
+  MPTL_TRY(infer_same(g, op, out));
+  int64_t features[] = {out->c};
+  MPTL_TRY(mptl_graph_add_param(g, op, "weight", false, 1, features, (mptl_init){MPTL_INIT_CONSTANT, 1, 0}));
+  if (!op->attr.bias) return MPTL_OK;
+  return mptl_graph_add_param(g, op, "bias", false, 1, features, (mptl_init){MPTL_INIT_CONSTANT, 0, 0});
 }
 
 static mptl_status infer_log_softmax(mptl_graph *g, mptl_op *op, mptl_shape *out) {
@@ -96,6 +106,17 @@ const mptl_op_kind mptl_op_batchnorm2d = {
     .backward_reads_in = true,
     .infer = infer_batchnorm2d,
     .attributes = (const char *const[]){"eps", "momentum", NULL},
+};
+
+/* The rows' statistics are computed again in backward. */
+const mptl_op_kind mptl_op_layernorm = {
+    .id = MPTL_OP_LAYERNORM,
+    .name = "layernorm",
+    .n_in = 1,
+    .follows_inputs = true,
+    .backward_reads_in = true,
+    .infer = infer_layernorm,
+    .attributes = (const char *const[]){"eps", "bias", NULL},
 };
 
 const mptl_op_kind mptl_op_log_softmax = {.id = MPTL_OP_LOG_SOFTMAX,

@@ -1,20 +1,13 @@
 /* Operators that put channels together and take them apart: concat, slice. */
 #include "graph/ops.h"
 
-/* A flattened image is in memory as it was, pixel by pixel: its features are not where a flat value's are. */
-static mptl_status expect_channels(const mptl_graph *g, const mptl_op *op, int i) {
-  mptl_shape in = mptl_input_shape(g, op, i), base = g->values[g->values[op->in[i]].base].shape;
-  if (in.ndim == 1 && base.h * base.w > 1) return mptl_fail(MPTL_EINVAL, "input %d is a flattened image: flatten it later", i);
-  return MPTL_OK;
-}
-
 static mptl_status infer_concat(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   mptl_shape first = mptl_input_shape(g, op, 0);
   *out = (mptl_shape){.ndim = first.ndim, .h = first.h, .w = first.w};
   for (int i = 0; i < op->n_in; i++) {
     mptl_shape in = mptl_input_shape(g, op, i);
     char a[40], b[40];
-    MPTL_TRY(expect_channels(g, op, i));
+    MPTL_TRY(mptl_expect_channels(g, op, i));
     if (in.ndim != first.ndim || in.h != first.h || in.w != first.w)
       return mptl_fail(MPTL_EINVAL, "inputs of shapes %s and %s, must be equal but for the channels", mptl_shape_print(first, a),
                        mptl_shape_print(in, b));
@@ -27,7 +20,7 @@ static mptl_status infer_concat(mptl_graph *g, mptl_op *op, mptl_shape *out) {
 
 static mptl_status infer_slice(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   const mptl_attributes *a = &op->attr;
-  MPTL_TRY(expect_channels(g, op, 0));
+  MPTL_TRY(mptl_expect_channels(g, op, 0));
   *out = mptl_input_shape(g, op, 0);
   if (a->count < 1) return mptl_fail(MPTL_EINVAL, "count (of channels) must be given");
   if (a->first + a->count > out->c)

@@ -1,8 +1,9 @@
 /* The CUDA kernels: launchers over addresses in the device's memory and a stream. They know nothing of graphs or programs.
  *
  * What they compute is what the CPU backend computes: one rounding, by kernels/round.h, with statistics; sums in a fixed order, so that
- * the same call gives the same bits. Element-wise results equal the CPU's bit for bit, NaN payloads apart; sums by channel (batch
- * norm, bias) are taken in another order, and exp and log are CUDA's.
+ * the same call gives the same bits. Element-wise results equal the CPU's bit for bit, NaN payloads apart; so do those
+ * of layer norms. Sums by channel (batch norm, bias) are taken in another order, and exp and log are
+ * CUDA's.
  *
  * Values are NHWC. A launcher returns 0, or the cudaError_t of the launch (cudaErrorInvalidValue, 1, where arguments cannot be
  * right); it does not wait. Structs and rounders are read before it returns; all other pointers are the device's. Sizes of 0 do nothing.
@@ -203,6 +204,24 @@ typedef struct mptl_cuda_slice {
 
 int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
 int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
+
+/* ---- Layer norms (layernorm.cu) ---- */
+
+/* Rows of c elements, each normalised by its own mean and variance. */
+typedef struct mptl_cuda_layernorm {
+  size_t rows, c;
+  double eps;
+  const float *weight, *bias; /* [c], rounded; bias NULL: there is none */
+  float *dweight, *dbias;     /* backward: unrounded gradients; dweight NULL: neither is wanted, dbias NULL: it is not */
+} mptl_cuda_layernorm;
+
+int mptl_cuda_layernorm_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_layernorm *norm,
+                                mptl_cuda_stream stream);
+
+/* dx may be one that is not wanted. scratch: mptl_cuda_layernorm_scratch bytes, 16-byte aligned. */
+size_t mptl_cuda_layernorm_scratch(size_t rows, size_t c);
+int mptl_cuda_layernorm_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                                 const mptl_cuda_layernorm *norm, void *scratch, mptl_cuda_stream stream);
 
 /* ---- Loss (loss.cu): a row of classes a sample ---- */
 

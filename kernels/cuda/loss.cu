@@ -1,50 +1,11 @@
 /* log_softmax and the losses: a row of classes a sample, a warp for each. */
 #include <math.h>
 
-#include "kernels/cuda/elements.h"
+#include "kernels/cuda/rows.h"
 
-enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS };
-enum { COPIED = 1024 }; /* classes of the longest rows that are copied to shared memory */
-
-MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
-MPTL_DEVICE size_t row_step(void) { return (size_t)gridDim.x * ROW_WARPS; }
-
-static unsigned blocks_of(size_t rows) { return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS); }
-
-/* ---- Rows in shared memory: read once, eight elements a lane and turn ---- */
-
-/* Floats that a copy takes; 0: rows are too long, and are read where they are. */
-static size_t copy_floats(size_t classes) { return classes > COPIED ? 0 : mptl_vectors(classes) * MPTL_WIDE; }
-
-/* The warp's copy number k of so many; NULL: none. */
-MPTL_DEVICE float *copy_of(float *shared, size_t floats, unsigned copies, unsigned k) {
-  return floats == 0 ? NULL : shared + (threadIdx.x / 32 * copies + k) * floats;
-}
-
-/* All lanes call. */
-MPTL_DEVICE void copy_row(float *copy, const mptl_source_arg &x, size_t row, size_t classes) {
-  if (copy == NULL) return;
-  __syncwarp(); /* the row that was there has been read */
-  for (size_t i = mptl_lane() * MPTL_WIDE; i < classes; i += 32 * MPTL_WIDE) {
-    float values[MPTL_WIDE];
-    mptl_read_wide(values, x, row + i, mptl_count_at(i, classes));
-#pragma unroll
-    for (unsigned k = 0; k < MPTL_WIDE; k++) copy[i + k] = values[k];
-  }
-  __syncwarp();
-}
-
-MPTL_DEVICE float element(const float *copy, const mptl_source_arg &x, size_t row, size_t i) {
-  return copy != NULL ? copy[i] : mptl_read_one(x, row + i);
-}
+using namespace mptl_rows;
 
 /* ---- log_softmax ---- */
-
-/* The sum of what the lanes have, in a fixed order; in all of them. */
-MPTL_DEVICE double sum_of_lanes(double x) {
-  for (unsigned d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
-  return x;
-}
 
 MPTL_DEVICE float maximum_of_lanes(float x) {
   for (unsigned d = 16; d > 0; d /= 2) {
@@ -110,8 +71,8 @@ int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size
   return mptl_launched();
 }
 
-int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch,
-                                   size_t classes, mptl_cuda_stream stream) {
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
+                                   mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
   MPTL_LAUNCH(softmax_backward_kernel, blocks_of(batch), ROW_THREADS, ROW_WARPS * 2 * floats * sizeof(float), stream)
@@ -123,13 +84,13 @@ int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, co
 
 template <int ID>
 struct loss_of;
-#define LOSS(name, NAME)                                                                                                \
-  template <>                                                                                                           \
-  struct loss_of<MPTL_OP_##NAME> {                                                                                      \
-    static __device__ __forceinline__ double term(float x, float t, size_t n) { return mptl_term_##name(x, t, n); }     \
-    static __device__ __forceinline__ float gradient(float x, float t, float dy, size_t n) {                            \
-      return mptl_gradient_##name(x, t, dy, n);                                                                         \
-    }                                                                                                                   \
+#define LOSS(name, NAME)                                                                                            \
+  template <>                                                                                                       \
+  struct loss_of<MPTL_OP_##NAME> {                                                                                  \
+    static __device__ __forceinline__ double term(float x, float t, size_t n) { return mptl_term_##name(x, t, n); } \
+    static __device__ __forceinline__ float gradient(float x, float t, float dy, size_t n) {                        \
+      return mptl_gradient_##name(x, t, dy, n);                                                                     \
+    }                                                                                                               \
   };
 MPTL_LOSSES(LOSS)
 #undef LOSS
@@ -247,10 +208,10 @@ int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source 
   int status = mptl_clear_bytes(loss, sizeof *loss, stream);
   if (status != 0) return status;
   switch (id) {
-#define FORWARD(name, NAME)                                                                        \
-  case MPTL_OP_##NAME:                                                                             \
-    MPTL_LAUNCH(loss_forward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream)  \
-    (mptl_sink_of(y, 0), mptl_source_of(x, s->n), *targets, *s, loss);                             \
+#define FORWARD(name, NAME)                                                                       \
+  case MPTL_OP_##NAME:                                                                            \
+    MPTL_LAUNCH(loss_forward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream) \
+    (mptl_sink_of(y, 0), mptl_source_of(x, s->n), *targets, *s, loss);                            \
     break;
     MPTL_LOSSES(FORWARD)
 #undef FORWARD
@@ -265,10 +226,10 @@ int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_sourc
                             const mptl_targets *targets, const mptl_loss_shape *s, mptl_cuda_stream stream) {
   if (s->batch * s->n == 0) return 0;
   switch (id) {
-#define BACKWARD(name, NAME)                                                                        \
-  case MPTL_OP_##NAME:                                                                              \
-    MPTL_LAUNCH(loss_backward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream)  \
-    (mptl_sink_of(dx, s->n), mptl_source_of(x, s->n), mptl_source_of(dy, 0), *targets, *s);         \
+#define BACKWARD(name, NAME)                                                                       \
+  case MPTL_OP_##NAME:                                                                             \
+    MPTL_LAUNCH(loss_backward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream) \
+    (mptl_sink_of(dx, s->n), mptl_source_of(x, s->n), mptl_source_of(dy, 0), *targets, *s);        \
     break;
     MPTL_LOSSES(BACKWARD)
 #undef BACKWARD

@@ -130,4 +130,19 @@ function M.tiny_mixture()
   return g
 end
 
+--- A network with layer norms of the channels of each pixel, with and without bias, and of flat values.
+function M.tiny_layernorms()
+  local g = core.graph()
+  local x = g:add("conv2d", "conv1", { g:input { 3, 8, 8 } }, { out = 6, kernel = 3, stride = 2, padding = 1 })
+  x = g:add("layernorm", "ln1", { x })
+  local y = g:add("conv2d", "conv2", { x }, { out = 6, kernel = 1 })
+  y = g:add("layernorm", "ln2", { y }, { eps = 1e-2, bias = false })
+  y = g:add("sigmoid", "sigmoid", { g:add("conv2d", "conv3", { y }, { out = 6, kernel = 1 }) })
+  x = g:add("mean", "mean", { g:add("add", "add", { x, y }) })
+  x = g:add("layernorm", "ln3", { g:add("linear", "linear1", { x }, { out = 40 }) })
+  x = g:add("linear", "linear2", { x }, { out = 5 })
+  g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
+  return g
+end
+
 return M

@@ -1,4 +1,4 @@
-/* Pools, channels side by side, and the loss: one launch each. */
+/* Pools, channels side by side, layer norms and the loss: a launch or a few each. */
 #include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 
@@ -78,6 +78,36 @@ static mptl_status slice_backward(const mptl_call *call) {
   return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_slice_backward(&call->dx[0], &call->dy, &slice, stream(call)));
 }
 
+/* ---- Layer norms ---- */
+
+static mptl_cuda_layernorm layernorm_of(const mptl_call *call) {
+  return (mptl_cuda_layernorm){.rows = pixels(call),
+                               .c = (size_t)mptl_cuda_out_shape(call).c,
+                               .eps = call->op->attr.eps,
+                               .weight = call->theta[MPTL_NORM_WEIGHT],
+                               .bias = call->theta[MPTL_NORM_BIAS]};
+}
+
+static mptl_status layernorm_prepare(const mptl_call *call, size_t *scratch_bytes) {
+  if (call->train) *scratch_bytes = mptl_cuda_layernorm_scratch(pixels(call), (size_t)mptl_cuda_out_shape(call).c);
+  return MPTL_OK;
+}
+
+static mptl_status layernorm_forward(const mptl_call *call) {
+  mptl_cuda_layernorm norm = layernorm_of(call);
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_layernorm_forward(&call->y, &call->in[0], &norm, stream(call)));
+}
+
+static mptl_status layernorm_backward(const mptl_call *call) {
+  mptl_cuda_layernorm norm = layernorm_of(call);
+  if (!call->ranging) {
+    norm.dweight = call->dtheta[MPTL_NORM_WEIGHT];
+    norm.dbias = call->dtheta[MPTL_NORM_BIAS];
+  }
+  return MPTL_CUDA_LAUNCH(
+      device(call), mptl_cuda_layernorm_backward(&call->dx[0], &call->in[0], &call->dy, &norm, call->scratch, stream(call)));
+}
+
 /* ---- Loss ---- */
 
 static size_t classes(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
@@ -115,4 +145,6 @@ const mptl_cuda_row mptl_cuda_op_mean = {.forward = avgpool_forward, .backward =
 const mptl_cuda_row mptl_cuda_op_maxpool = {.prepare = maxpool_prepare, .forward = maxpool_forward, .backward = maxpool_backward};
 const mptl_cuda_row mptl_cuda_op_concat = {.forward = concat_forward, .backward = concat_backward};
 const mptl_cuda_row mptl_cuda_op_slice = {.forward = slice_forward, .backward = slice_backward};
+const mptl_cuda_row mptl_cuda_op_layernorm = {
+    .prepare = layernorm_prepare, .forward = layernorm_forward, .backward = layernorm_backward};
 const mptl_cuda_row mptl_cuda_op_log_softmax = {.forward = softmax_forward, .backward = softmax_backward};

@@ -34,8 +34,8 @@ static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size
   ROW(groups, INTEGER, 1, 1 << 24, 1) /* of channels, in a convolution */                                          \
   ROW(bias, FLAG, 0, 1, 1)                                                                                         \
   ROW(count_include_pad, FLAG, 0, 1, 1) /* avgpool: padding counts as zeros, else it is left out of the average */ \
-  ROW(eps, REAL, 0, 1, 1e-5)            /* batchnorm2d: PyTorch's meaning */                                       \
-  ROW(momentum, REAL, 0, 1, 0.1)        /* batchnorm2d: PyTorch's meaning */                                       \
+  ROW(eps, REAL, 0, 1, 1e-5)            /* of norms: PyTorch's meaning */                                          \
+  ROW(momentum, REAL, 0, 1, 0.1)        /* of norms: PyTorch's meaning */                                          \
   ROW(p, REAL, 0, 1, 0.5)               /* dropout: probability that an element becomes zero */                    \
   ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                               \
   ROW(count, INTEGER, 1, 1 << 24, 0)                                                                               \

@@ -121,6 +121,15 @@ layer {
   weight = function(self) return { self.inputs } end,
 }
 
+layer {
+  class = "LayerNorm",
+  usage = "nn.LayerNorm(features) or nn.LayerNorm{ features, eps = 1e-5, bias = true }: "
+    .. "of flat values, or of the channels of each pixel",
+  kind = "layernorm", positional = { "features" }, required = true, channels = true,
+  parameters = true, attributes = { "eps", "bias" },
+  weight = function(self) return { self.inputs } end,
+}
+
 -- PyTorch's stride of a pool is its kernel.
 local function pool_window(self, options)
   local kernel = options[1] or options.kernel
