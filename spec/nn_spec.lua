@@ -71,9 +71,24 @@ describe("nn.record()", function()
 
   it("does not repeat a loss that the model has", function()
     assert.same({ "input", "linear", "log_softmax", "nll_loss" }, names(record(function(x)
-      local y = nn.Linear { 48, 2 }(nn.flatten(x))
-      return y.recorder:call("log_softmax", { y })
+      return nn.log_softmax(nn.Linear { 48, 2 }(nn.flatten(x)))
     end)))
+    assert.same({ "input", "linear", "nll_loss", "relu" }, names(record(function(x)
+      return nn.relu(nn.nll_loss(nn.Linear { 48, 2 }(nn.flatten(x))))
+    end)))
+  end)
+
+  it("appends the loss that it is given", function()
+    local scores = nn.Sequential { nn.Flatten(), nn.Linear { 48, 2 } }
+    assert.same({ "input", "1", "nll_loss" }, names(record(scores, { loss = nn.nll_loss })))
+    local given
+    assert.same({ "input", "1", "relu", "nll_loss" }, names(record(scores, { cfg = "settings", loss = function(y, cfg)
+      given = cfg
+      return nn.nll_loss(nn.relu(y))
+    end })))
+    assert.equal("settings", given)
+    local _, message = pcall(record, scores, { loss = nn.relu })
+    assert.matches("loss: calls no loss, such as nn.cross_entropy%(y%)$", message)
   end)
 
   it("says where a layer does not fit, with its path and the script's line", function()

@@ -129,6 +129,8 @@ describe("a script's mistakes", function()
       "return {}")
     expect("net.lua: batch: 1.5, accepted are whole numbers from 1 to 65536",
       head .. "return { model = " .. net .. ", batch = 1.5 }")
+    expect("net.lua: loss: string, must be a function such as mptl.nn.cross_entropy",
+      head .. "return { model = " .. net .. ", loss = 'mse' }")
     expect("net.lua: precision: string, must be a policy such as mptl.precision.demotion{}",
       head .. "return { model = " .. net .. ", precision = 'fp32' }")
     local err = plan_error(head .. "return { model = " .. net .. ", epoch = 3 }")

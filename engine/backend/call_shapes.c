@@ -33,6 +33,11 @@ mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc)
                                     .bias = a->bias}};
 }
 
+mptl_loss_shape mptl_call_loss(const mptl_call *call) {
+  mptl_shape in = mptl_input_shape(call->graph, call->op, 0);
+  return (mptl_loss_shape){.batch = (size_t)call->batch, .n = (size_t)in.c, .valid = (size_t)call->n_valid};
+}
+
 mptl_pool mptl_call_pool(const mptl_call *call) {
   mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
   const mptl_attributes *a = &call->op->attr;

@@ -24,6 +24,9 @@ typedef struct mptl_call_shape {
  * are repeated. */
 MPTL_API mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc);
 
+/* A loss's numbers. */
+MPTL_API mptl_loss_shape mptl_call_loss(const mptl_call *call);
+
 /* The window of an avgpool, mean or maxpool. */
 MPTL_API mptl_pool mptl_call_pool(const mptl_call *call);
 

@@ -1,4 +1,4 @@
-/* Attributes of operators by name: one table for their type and limits. */
+/* Attributes of operators by name. */
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -13,33 +13,24 @@ static const struct {
   size_t offset;
   double min, max; /* accepted values */
 } table[] = {
-    {"out", INTEGER, offsetof(mptl_attributes, out), 1, 1 << 24},
-    {"kernel", PAIR, offsetof(mptl_attributes, kernel), 1, 1 << 16},
-    {"stride", PAIR, offsetof(mptl_attributes, stride), 1, 1 << 16},
-    {"padding", PAIR, offsetof(mptl_attributes, padding), 0, 1 << 16},
-    {"dilation", PAIR, offsetof(mptl_attributes, dilation), 1, 1 << 16},
-    {"groups", INTEGER, offsetof(mptl_attributes, groups), 1, 1 << 24},
-    {"bias", FLAG, offsetof(mptl_attributes, bias), 0, 1},
-    {"count_include_pad", FLAG, offsetof(mptl_attributes, count_include_pad), 0, 1},
-    {"eps", REAL, offsetof(mptl_attributes, eps), 0, 1},
-    {"momentum", REAL, offsetof(mptl_attributes, momentum), 0, 1},
-    {"p", REAL, offsetof(mptl_attributes, p), 0, 1},
-    {"first", INTEGER, offsetof(mptl_attributes, first), 0, 1 << 24},
-    {"count", INTEGER, offsetof(mptl_attributes, count), 1, 1 << 24},
-    {"shuffle", INTEGER, offsetof(mptl_attributes, shuffle), 1, 1 << 24},
+#define ROW(name, type, min, max, initial) {#name, type, offsetof(mptl_attributes, name), min, max},
+    MPTL_ATTRIBUTES(ROW)
+#undef ROW
 };
 
 mptl_attributes mptl_attributes_default(void) {
-  return (mptl_attributes){.kernel = {1, 1},
-                           .stride = {1, 1},
-                           .dilation = {1, 1},
-                           .groups = 1,
-                           .bias = true,
-                           .count_include_pad = true,
-                           .eps = 1e-5,
-                           .momentum = 0.1,
-                           .p = 0.5,
-                           .shuffle = 1};
+#define PAIR(value) \
+  { (value), (value) }
+#define INTEGER(value) value
+#define REAL(value) value
+#define FLAG(value) value
+#define ROW(name, type, min, max, initial) .name = type(initial),
+  return (mptl_attributes){MPTL_ATTRIBUTES(ROW)};
+#undef ROW
+#undef PAIR
+#undef INTEGER
+#undef REAL
+#undef FLAG
 }
 
 mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values) {

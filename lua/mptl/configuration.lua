@@ -17,7 +17,7 @@ local M = {}
 
 --- Fields of a script besides the options.
 M.objects = {
-  "model", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input",
+  "model", "loss", "optimizer", "schedule", "loss_scale", "precision", "name", "classes", "input",
 }
 
 -- Settings that are no options: before the options in config.json, and behind them. results means

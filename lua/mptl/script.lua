@@ -80,6 +80,9 @@ end
 
 local function check_objects(path, fields)
   check_model(path, fields.model)
+  if fields.loss ~= nil and type(fields.loss) ~= "function" then
+    error(("%s: loss: %s, must be a function such as mptl.nn.cross_entropy"):format(path, type(fields.loss)), 0)
+  end
   if fields.precision ~= nil and not precision.is_policy(fields.precision) then
     error(("%s: precision: %s, must be a policy such as mptl.precision.demotion{}"):format(path, type(fields.precision)), 0)
   end
@@ -147,7 +150,7 @@ function M.record(cfg)
         type(network)), 0)
     end
   end
-  return nn.record(network, { input = cfg.input, classes = cfg.classes, cfg = cfg })
+  return nn.record(network, { input = cfg.input, classes = cfg.classes, loss = cfg.loss, cfg = cfg })
 end
 
 --- Applies the configuration's policy.

@@ -1,6 +1,7 @@
 /* log_softmax, and the losses: a row of classes a sample. */
 #include <math.h>
 
+#include "backend/call_shapes.h"
 #include "backend/cpu/cpu.h"
 
 static size_t classes(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
@@ -47,10 +48,6 @@ static mptl_status softmax_backward(const mptl_call *call) {
 
 /* ---- Losses (kernels/losses.h) ---- */
 
-static mptl_loss_shape loss_shape(const mptl_call *call) {
-  return (mptl_loss_shape){.batch = (size_t)call->batch, .n = classes(call), .valid = (size_t)call->n_valid};
-}
-
 static size_t place_of_largest(const float *x, size_t n) {
   size_t best = 0;
   for (size_t k = 1; k < n; k++)
@@ -70,7 +67,7 @@ typedef void gradients_fn(float *dx, const float *x, float dy, const mptl_target
 
 /* One loss a sample; samples beyond the valid ones have loss 0. In order, so that the sum does not depend on threads. */
 static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
-  const mptl_loss_shape s = loss_shape(call);
+  const mptl_loss_shape s = mptl_call_loss(call);
   float *buffer = call->scratch;
   *call->loss = (mptl_loss){0};
   for (size_t i = 0; i < s.batch; i++) {
@@ -90,7 +87,7 @@ static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
 /* A row of results, then the row of x where backward reads it. */
 static void loss_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats,
                               gradients_fn *gradients) {
-  const mptl_loss_shape s = loss_shape(call);
+  const mptl_loss_shape s = mptl_call_loss(call);
   size_t at = sample * s.n;
   float *dx = mptl_results(&call->dx[0], at, buffer), dy;
   const float *x = call->op->kind->backward_reads_in ? mptl_read(&call->in[0], at, s.n, buffer + s.n) : NULL;

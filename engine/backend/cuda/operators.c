@@ -93,18 +93,14 @@ static mptl_status softmax_backward(const mptl_call *call) {
                                                                        classes(call), stream(call)));
 }
 
-static mptl_loss_shape loss_shape(const mptl_call *call) {
-  return (mptl_loss_shape){.batch = (size_t)call->batch, .n = classes(call), .valid = (size_t)call->n_valid};
-}
-
 static mptl_status loss_forward(const mptl_call *call) {
-  mptl_loss_shape shape = loss_shape(call);
+  mptl_loss_shape shape = mptl_call_loss(call);
   return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_forward(call->op->kind->id, &call->y, &call->in[0], &call->targets, &shape,
                                                                call->loss, stream(call)));
 }
 
 static mptl_status loss_backward(const mptl_call *call) {
-  mptl_loss_shape shape = loss_shape(call);
+  mptl_loss_shape shape = mptl_call_loss(call);
   if (!call->dx[0].wanted) return MPTL_OK;
   return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_backward(call->op->kind->id, &call->dx[0], &call->in[0], &call->dy,
                                                                 &call->targets, &shape, stream(call)));

@@ -23,18 +23,33 @@ typedef struct mptl_shape {
 
 static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size_t)s.h * (size_t)s.w; }
 
-/* Attributes of all operators; engine/graph/attributes.c names them, each kind says which it takes. */
+/* Attributes of all operators: name, type, lowest and highest value accepted, default. A PAIR is (height, width). A default below the
+ * lowest value means that the attribute must be given. Each kind says which attributes it takes. */
+#define MPTL_ATTRIBUTES(ROW)                                                                                       \
+  ROW(out, INTEGER, 1, 1 << 24, 0) /* output channels or features */                                               \
+  ROW(kernel, PAIR, 1, 1 << 16, 1)                                                                                 \
+  ROW(stride, PAIR, 1, 1 << 16, 1)                                                                                 \
+  ROW(padding, PAIR, 0, 1 << 16, 0)                                                                                \
+  ROW(dilation, PAIR, 1, 1 << 16, 1)                                                                               \
+  ROW(groups, INTEGER, 1, 1 << 24, 1) /* of channels, in a convolution */                                          \
+  ROW(bias, FLAG, 0, 1, 1)                                                                                         \
+  ROW(count_include_pad, FLAG, 0, 1, 1) /* avgpool: padding counts as zeros, else it is left out of the average */ \
+  ROW(eps, REAL, 0, 1, 1e-5)            /* batchnorm2d: PyTorch's meaning */                                       \
+  ROW(momentum, REAL, 0, 1, 0.1)        /* batchnorm2d: PyTorch's meaning */                                       \
+  ROW(p, REAL, 0, 1, 0.5)               /* dropout: probability that an element becomes zero */                    \
+  ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                               \
+  ROW(count, INTEGER, 1, 1 << 24, 0)                                                                               \
+  ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: groups of the channel shuffle of its result */
+
+#define MPTL_ATTRIBUTE_PAIR(name) int name[2]
+#define MPTL_ATTRIBUTE_INTEGER(name) int name
+#define MPTL_ATTRIBUTE_REAL(name) double name
+#define MPTL_ATTRIBUTE_FLAG(name) bool name
+#define MPTL_ATTRIBUTE(name, type, min, max, initial) MPTL_ATTRIBUTE_##type(name);
 typedef struct mptl_attributes {
-  int out;                                           /* output channels or features */
-  int kernel[2], stride[2], padding[2], dilation[2]; /* (height, width) */
-  int groups;
-  bool bias;
-  bool count_include_pad; /* avgpool: what a window has of the padding counts as zeros; else it is left out of the average */
-  double eps, momentum;   /* batchnorm2d: PyTorch's meaning */
-  double p;               /* dropout: probability that an element becomes zero */
-  int first, count;       /* slice: channels [first, first + count) */
-  int shuffle;            /* concat: groups of the channel shuffle of what is put together */
+  MPTL_ATTRIBUTES(MPTL_ATTRIBUTE)
 } mptl_attributes;
+#undef MPTL_ATTRIBUTE
 
 typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
 
@@ -105,8 +120,7 @@ struct mptl_op_kind {
 MPTL_API mptl_status mptl_graph_create(mptl_graph **graph);
 MPTL_API void mptl_graph_destroy(mptl_graph *graph);
 
-/* Defaults of every attribute: out 0 (must be given), kernel 1, stride 1, padding 0, dilation 1, groups 1, bias true, count_include_pad true,
- * eps 1e-5, momentum 0.1, p 0.5, first 0, count 0 (must be given), shuffle 1. */
+/* The default of every attribute. */
 MPTL_API mptl_attributes mptl_attributes_default(void);
 
 /* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */

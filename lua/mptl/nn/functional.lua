@@ -82,6 +82,28 @@ function M.mean(x)
   return call("mean", "mean", x)
 end
 
+--- The logarithm of softmax over the features of each sample.
+-- @param x a flat value
+-- @return a value of the same shape
+function M.log_softmax(x)
+  return call("log_softmax", "log_softmax", x)
+end
+
+--- Negative log likelihood loss: a network may end in it.
+-- @param x a flat value: the logarithm of each class's probability
+-- @return the loss of each sample
+function M.nll_loss(x)
+  return call("nll_loss", "nll_loss", x)
+end
+
+--- Cross-entropy loss: log_softmax, unless x is its output, and nll_loss.
+-- @param x a flat value: a score for each class
+-- @return the loss of each sample
+function M.cross_entropy(x)
+  if Value.check("cross_entropy", x).kind ~= "log_softmax" then x = M.log_softmax(x) end
+  return M.nll_loss(x)
+end
+
 --- The channels of several values, one after the other.
 -- @param values list of values of one height and width
 -- @param options {shuffle = groups of a channel shuffle of the result; 1, none, by default}: it costs nothing and has no tensors

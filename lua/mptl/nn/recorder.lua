@@ -3,6 +3,7 @@
 -- operator of a function (nn.relu(x), x + y) is named by the path of the module that calls it, and
 -- its kind ("layer1.0.relu", "layer1.0.relu_2").
 local core = require "mptl.core"
+local functional = require "mptl.nn.functional"
 local misuse = require "mptl.misuse"
 local Module = require "mptl.nn.module"
 local Value = require "mptl.nn.value"
@@ -120,30 +121,39 @@ local function run_network(recorder, network, x, cfg)
   return y
 end
 
--- Appends log_softmax and nll_loss, unless the network has them.
-local function append_loss(recorder, y, classes)
-  if y.kind == "nll_loss" then return end
+local function has_loss(graph)
+  for _, op in ipairs(graph:operators()) do
+    if op.loss then return true end
+  end
+  return false
+end
+
+-- Appends the loss, unless the network has one.
+local function append_loss(recorder, y, options)
+  if has_loss(recorder.graph) then return end
   if #y.shape ~= 1 then
     misuse.raise("model: ends in shape %s, must end in one number per class (nn.Flatten and nn.Linear)",
       table.concat(y.shape, "x"))
   end
+  local classes = options.classes
   if classes and y.shape[1] ~= classes then
     misuse.raise("model: ends in %d numbers, the data set has %d classes", y.shape[1], classes)
   end
-  if y.kind ~= "log_softmax" then y = recorder:call("log_softmax", { y }, { name = "log_softmax" }) end
-  recorder:call("nll_loss", { y }, { name = "nll_loss" })
+  local loss = options.loss or functional.cross_entropy
+  loss(y, options.cfg)
+  if not has_loss(recorder.graph) then misuse.raise("loss: calls no loss, such as nn.cross_entropy(y)") end
 end
 
---- Records a network. Appends log_softmax and nll_loss if it ends in logits.
+--- Records a network, and its loss, unless the network has one.
 -- @param network a module, or a function (x, cfg) that returns a symbolic value
--- @param options {input = {c, h, w}, classes = number or nil, cfg = second argument of the
---   function}
+-- @param options {input = {c, h, w}, classes = number or nil, loss = function (y, cfg) that calls a
+--   loss, nn.cross_entropy by default, cfg = second argument of the functions}
 -- @return the engine's graph
 -- @usage
 -- local net = nn.Sequential { nn.Flatten(), nn.Linear { 12, 10 } }
 -- local graph = nn.record(net, { input = { 3, 2, 2 }, classes = 10 })
 function Recorder.record(network, options)
-  misuse.check_fields("nn.record", options, { "input", "classes", "cfg" })
+  misuse.check_fields("nn.record", options, { "input", "classes", "loss", "cfg" })
   if not Module.is(network) and type(network) ~= "function" then
     misuse.raise("model: %s, must be a module or a function (x, cfg)", type(network))
   end
@@ -154,7 +164,7 @@ function Recorder.record(network, options)
   local function located(message) return with_layer_path(recorder, message) end
   local ok, y = xpcall(run_network, located, recorder, network, x, options.cfg)
   if not ok then error(y, 0) end
-  append_loss(recorder, y, options.classes)
+  append_loss(recorder, y, options)
   return recorder.graph
 end
 
