@@ -107,8 +107,8 @@ function M.tiny_resnet()
   return g
 end
 
---- A network of the operators that M.tiny_resnet has not: grouped and depthwise convolutions, relu6, maxpool (windows that
--- overlap), slices that share out a value and slices that overlap, sigmoid, mul, concat with a shuffle, dropout, mean.
+--- A network of the operators that M.tiny_resnet does not have: grouped and depthwise convolutions, relu6, maxpool (windows that
+-- overlap), slices that divide a value and slices that overlap, sigmoid, mul, concat with a shuffle, dropout, mean.
 function M.tiny_mixture()
   local g = core.graph()
   local function conv_bn(name, x, options)
