@@ -29,7 +29,7 @@ describe("cuDNN", function()
     end)
   end
 
-  -- The images of ResNet-18's first convolution have 3 channels: 8 in bf16.
+  -- ResNet-18's first convolution reads images of 3 channels, which are padded to 8 in bf16.
   it("compiles engines for any number of channels, which the backend pads: h100, bf16", function()
     if not convolutions.can_plan() then return pending "no CUDA toolkit and cuDNN here" end
     local stem = { 128, 3, 32, 32, 64, 32, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1 }

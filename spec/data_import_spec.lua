@@ -189,7 +189,7 @@ describe("mptl data import", function()
     fails(1, "mptl: DIR/set.tar: Truncated tar archive\n", path, out)
   end)
 
-  -- Runs the command in a Lua of its own; the signal comes when the first images are decoded.
+  -- Runs the command in another Lua process; the signal comes when the first images are decoded.
   local function with_signal(signal)
     images("in/a/1.jpg")
     local script = process.file("import.lua", ([[

@@ -102,7 +102,7 @@ local function small()
 end
 
 describe("the gradient error", function()
-  it("is that of rounding alone, where only the gradient of the parameters is rounded", function()
+  it("is the rounding error when only the gradient of the parameters is rounded", function()
     local t = trainer(nn.Sequential { nn.AvgPool2d(32), nn.Flatten(), nn.Linear { 3, 10 } }, precision.fp32(), 16)
     t.plan.assignment:set(2, "dtheta", "FP(5,2,0)") -- input, pool, linear
     local result = gradient_error.create(t, 1):compute()

@@ -1,11 +1,11 @@
--- Parameter groups and clipping, of every optimizer: who belongs where, what an update makes of it.
+-- AdamW; parameter groups and clipping with every optimizer: which parameters a group has, and what an update does.
 local core = require "mptl.core"
 local net = require "support.network"
 local optim = require "mptl.optim"
 local runs = require "support.runs"
 local safetensors = require "mptl.safetensors"
 
--- A linear layer and a norm behind it, whose gradients are given.
+-- A linear layer, then a batch norm, with given gradients.
 local function model_of(optimizer)
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 2, 1, 1 } }, { out = 3 })
@@ -34,7 +34,7 @@ local function tensor(model, name) return model:tensor(name) end
 local function grad(model, name) return model:grad(name) end
 
 describe("optim.adamw", function()
-  -- Units in the last place that two numbers of binary32 are apart.
+  -- The distance of two binary32 numbers in units in the last place.
   local function ulps(a, b)
     local function order(x)
       local bits = string.unpack("<i4", string.pack("<f", x))
@@ -43,7 +43,7 @@ describe("optim.adamw", function()
     return math.abs(order(a) - order(b))
   end
 
-  it("is torch.optim.AdamW's arithmetic, fed with recorded gradients", function()
+  it("computes what torch.optim.AdamW computes from recorded gradients", function()
     local fixture = require "fixtures.adamw"
     local n, steps = 12, 100
     local g = core.graph()
@@ -112,14 +112,14 @@ describe("parameter groups", function()
     assert.same({ ["conv.weight"] = 1 }, groups_of { { params = wide } })
   end)
 
-  it("have settings of their own; a schedule multiplies their lr alike", function()
+  it("have their own settings, and a schedule multiplies their lr by the same factor", function()
     local o = optim.sgd { lr = 0.1, weight_decay = 0.5, groups = { { params = "vectors", lr = 0.02 }, { params = { "x" } } } }
     assert.same({ lr = 0.1, momentum = 0.9, weight_decay = 0.5, groups = { { lr = 0.02 }, {} } }, o:update())
     local later = o:update(0.05)
     assert.same({ 0.05, 0.01 }, { later.lr, later.groups[1].lr })
   end)
 
-  it("are updated with their settings, on the CPU and elsewhere", function()
+  it("are updated with their settings, on every device", function()
     local o = optim.sgd { lr = 0.5, momentum = 0, weight_decay = 0.25, groups = { { params = "vectors", weight_decay = 0 } } }
     local model, g = model_of(o)
     local p, d = values(model, g, tensor), values(model, g, grad)
@@ -133,7 +133,7 @@ describe("parameter groups", function()
     end
   end)
 
-  it("are refused where they say nothing that can be used", function()
+  it("are refused when a setting or a choice of parameters is wrong", function()
     local function refused(message, groups)
       assert.error_matches(function() optim.sgd { groups = groups } end, message, 1, true)
     end
@@ -180,7 +180,7 @@ describe("clipping", function()
     end)
   end
 
-  it("leaves gradients of a smaller norm as they are, bit for bit", function()
+  it("does not change gradients of a smaller norm", function()
     local function updated(clip_norm)
       local o = optim.sgd { lr = 1, clip_norm = clip_norm }
       local model, g = model_of(o)

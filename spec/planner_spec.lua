@@ -17,7 +17,7 @@ local function generator(seed)
   end
 end
 
--- A module of random operators, and the list of what it is made of: {inputs, numel (of a sample), parameters, gemm} by operator.
+-- A module of random operators, and the list of its operators: {inputs, numel (of a sample), parameters, gemm} by operator.
 local function random_module(draw)
   local made, Net = {}, nn.Module("Net")
   local function note(x, inputs, parameters, gemm)
@@ -91,7 +91,7 @@ local function random_module(draw)
 end
 
 -- {activations, parameters, numel} by group at a batch size: an operator belongs to the last GEMM operator's group up to it, its
--- parameters to the group of what it reads.
+-- parameters to the group of its input.
 local function groups_of(made, batch)
   local groups, group_of, last = { { 0, 0, 0 } }, {}, 1
   for i, op in ipairs(made) do
@@ -195,7 +195,7 @@ describe("on any graph", function()
           for i, g in ipairs(list) do assert.equal(i <= #expected, p.graph:group(g.index).low) end
         end
       end)
-      assert.is_true(ties > 10) -- or the order among equals is not looked at
+      assert.is_true(ties > 10) -- else the order among equals would not be tested
     end)
 
     it(name .. " is monotone in r: a larger one keeps all that a smaller one made low", function()

@@ -63,7 +63,7 @@ describe("a policy's after_step", function()
     assert.matches("^4 2 4.theta FP%([%d,]+%)>bf16 hook$", list[#list])
     local metrics = runs.metrics(dir .. "/a")
     assert.equal(0, by_step[1] or 0)
-    assert.equal(by_step[3], metrics[1].promotions) -- to more bits; the demotions of step 2 are none
+    assert.equal(by_step[3], metrics[1].promotions) -- to more bits; the demotions of step 2 do not count
     local bf16 = list[#list]:find("FP(6,9,0)>bf16", 1, true) and 0 or 1 -- has as many bits as FP(6,9,0)
     assert.equal(by_step[3] + bf16, metrics[2].promotions)
     local _, told = runs.slurp(dir .. "/a/run.log"):gsub("by the policy\n", "")

@@ -102,7 +102,7 @@ describe("references", function()
       "engine/program:",
       "https://x.org/kriz.py", "stdio.h", "a/b of x.y", "`engine/program/`", "/tmp/x.lua", "p.out", "1.lua/s",
     } do
-      it("are there: " .. text, function() assert.same({}, references.missing_paths("a.c", text, tree)) end)
+      it("exist: " .. text, function() assert.same({}, references.missing_paths("a.c", text, tree)) end)
     end
 
     for text, name in pairs {
@@ -110,7 +110,7 @@ describe("references", function()
       ["fixtures/big*.lua"] = "fixtures/big*.lua", ["in engine/plan"] = "engine/plan", ["`stage.cu`"] = "stage.cu",
       ["tep.c"] = "tep.c",
     } do
-      it("are not there: " .. text, function()
+      it("do not exist: " .. text, function()
         assert.same({ "a.c:1: no file " .. name }, references.missing_paths("a.c", text, tree))
       end)
     end

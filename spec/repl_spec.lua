@@ -178,7 +178,7 @@ end)
 
 describe("mptl repl, interrupted", function()
   if os.getenv "MPTL_SANITIZE" == "thread" then return end -- keeps signals back from Lua's loops
-  -- Each is a line, which says "ready" before it never ends. (The pause of the shell that says it lets the line go on first.)
+  -- Each line calls ready, which sends Ctrl-C after 0.2 s, and then does not end by itself.
   for what, line in pairs {
     ["a loop that catches errors"] = "ready() while true do pcall(function() while true do end end) end",
     ["a loop in a coroutine"] = "ready() coroutine.wrap(function() while true do pcall(function() while 1 do end end) end end)()",

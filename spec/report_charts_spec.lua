@@ -10,7 +10,7 @@ describe("mptl.report.axis", function()
     assert.same({ "0.0", "0.2", "0.4", "0.6", "0.8", "1.0" }, axis.linear(0, 1, { tight = true }).labels)
   end)
 
-  it("shows one value, and no value, in the middle of something", function()
+  it("surrounds a single value, and 0 when there is no value", function()
     local a = axis.linear(100, 100, { most = 100 })
     assert.is_true(a.low < 100 and a.high == 100)
     a = axis.linear(1e15, 1e15, { most = 100 })

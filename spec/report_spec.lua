@@ -188,7 +188,7 @@ describe("mptl report", function()
     contains(svg, ">operator, rounding stochastic<")
   end)
 
-  it("tells apart runs that compute different things, and does not take them for repetitions", function()
+  it("distinguishes runs that compute different things, and does not treat them as repetitions", function()
     reports.run(dir .. "/a", { policy = "operator", compute = "auto" }, 80)
     reports.run(dir .. "/b", { policy = "operator", compute = "tf32" }, 81)
     reports.run(dir .. "/c", { policy = "operator", compute = "auto", image_size = 64 }, 82)

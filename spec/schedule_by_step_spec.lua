@@ -1,4 +1,4 @@
--- A script's schedule that gives each step a learning rate of its own, in training runs.
+-- Schedules that give each step its own learning rate, in training runs.
 local json = require "mptl.json"
 local runs = require "support.runs"
 

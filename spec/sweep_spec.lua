@@ -252,7 +252,7 @@ return {
     runs.spill(dir .. "/s.lua", 'return { common = { epochs = 2 }, runs = { { script = "tiny", policy = "fp32" } } }')
     assert.equal(0, (runs.mptl(dir, "sweep s.lua --out o")))
     assert.same({ "tiny-fp32 done 2" }, states())
-    -- killed between the metrics of the last epoch and its checkpoint: that of the epoch before is there
+    -- killed between the metrics of the last epoch and its checkpoint: the checkpoint of the epoch before exists
     runs.mptl(dir, "train tiny.lua --policy fp32 --epochs 1 --threads 1 --out first")
     os.execute(("cd %s && cp first/last.safetensors o/tiny-fp32"):format(dir))
     assert.same({ "tiny-fp32 begun 1" }, states())

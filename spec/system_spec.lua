@@ -9,7 +9,7 @@ local function slurp(path)
   return text
 end
 
---- Runs Lua text in a process of its own; returns its exit status ("exit" or "signal"), code and output.
+--- Runs Lua text in another process; returns its exit status ("exit" or "signal"), code and output.
 local function child(prelude, text)
   local script, out = os.tmpname(), os.tmpname()
   local f = assert(io.open(script, "w"))

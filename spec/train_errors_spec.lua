@@ -159,7 +159,7 @@ describe("mptl train", function()
 
     it("stops, names the tensors, and keeps a checkpoint from which it can continue", function()
       assert.equal("mptl: epoch 1: " .. what .. "stopped, over1/last.safetensors is of this epoch; "
-        .. "--on-skipped continue goes on\n", fails(1, "train over.lua --quiet --out over1"))
+        .. "--resume --on-skipped continue continues from it\n", fails(1, "train over.lua --quiet --out over1"))
       assert.equal(1, #runs.metrics(dir .. "/over1"))
       assert.equal(10, runs.metrics(dir .. "/over1")[1].skipped_steps)
       assert.matches("failed: epoch 1: none of its 10 steps", runs.slurp(dir .. "/over1/run.log"))

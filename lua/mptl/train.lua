@@ -71,7 +71,8 @@ end
 -- it when the epoch is in the files and in the checkpoint, so that --resume continues after it.
 local function on_skipped(cfg, run, t, text)
   if cfg.on_skipped ~= "continue" and t.scale:at_minimum() then
-    error(("%s; stopped, %s is of this epoch; --on-skipped continue goes on"):format(text, run.last), 0)
+    error(("%s; stopped, %s is of this epoch; --resume --on-skipped continue continues from it"):format(
+      text, run.last), 0)
   end
   run:log("%s", text)
   complain("%s; going on", text)

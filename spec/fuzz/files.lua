@@ -46,7 +46,7 @@ local damages = {
     local first, last = places(t)
     return t:sub(1, first - 1) .. t:sub(last)
   end,
-  function(t) -- a part comes again, elsewhere
+  function(t) -- a part is repeated elsewhere
     local first, last = places(t)
     local at = math.random(#t)
     return t:sub(1, at) .. t:sub(first, math.min(last, first + 200)) .. t:sub(at + 1)
