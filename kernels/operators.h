@@ -12,6 +12,8 @@
   ROW(relu, RELU)               \
   ROW(relu6, RELU6)             \
   ROW(sigmoid, SIGMOID)         \
+  ROW(gelu, GELU)               \
+  ROW(gelu_tanh, GELU_TANH)     \
   ROW(add, ADD)                 \
   ROW(mul, MUL)                 \
   ROW(dropout, DROPOUT)         \

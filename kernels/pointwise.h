@@ -4,9 +4,9 @@
  * kernels/operators.h. The tables of engine and backends, the CPU's loops and the GPU's steps are
  * made from the list.
  *
- *   float mptl_NAME(float x)                          returns the output y
- *   float mptl_NAME_backward(float dy, float read)    returns the gradient of x; read is the rounded
- *                                                     y or the rounded x, as the row says
+ *   float mptl_NAME(float x)                        returns the output y
+ *   float mptl_NAME_backward(float dy, float read)  returns the gradient of x; read is the rounded y
+ *                                                   or the rounded x, as the row says
  *
  * Results are binary32; rounding to a format comes later. A function that is not exact in binary32
  * computes in binary64 and rounds once. The compiler makes vectors of the CPU's loops
@@ -34,7 +34,9 @@ enum {
 #define MPTL_UNARY_OPERATORS(ROW)                                                     \
   ROW(relu, RELU, MPTL_READS_OUT | MPTL_SELECTS | MPTL_BACKWARD_SELECTS | MPTL_CHEAP) \
   ROW(relu6, RELU6, MPTL_READS_OUT | MPTL_BACKWARD_SELECTS | MPTL_CHEAP)              \
-  ROW(sigmoid, SIGMOID, MPTL_READS_OUT)
+  ROW(sigmoid, SIGMOID, MPTL_READS_OUT)                                               \
+  ROW(gelu, GELU, MPTL_READS_IN)                                                      \
+  ROW(gelu_tanh, GELU_TANH, MPTL_READS_IN)
 
 /* exp(x) for |x| <= 110, off by less than 2^-31 of it: 2^k exp(r) with |r| <= log(2) / 2, and its
  * series up to r^8 / 8!. In the CUDA kernels it is CUDA's exp. */
@@ -92,6 +94,78 @@ static inline MPTL_HD float mptl_sigmoid(float x) {
   return (float)(1.0 / (1.0 + mptl_exponential(-(double)within)));
 }
 
-static inline MPTL_HD float mptl_sigmoid_backward(float dy, float y) { return dy * (y * (1.0f - y)); }
+static inline MPTL_HD float mptl_sigmoid_backward(float dy, float y) {
+  float slope = y * (1.0f - y);
+  return dy * slope;
+}
+
+/* ---- gelu: x times the probability that a normally distributed number is less than x ----
+ *
+ * To 0.51 units of its last place. Special values are PyTorch's in binary64: of infinity y is
+ * infinity, of -infinity NaN; the gradient is NaN at both. */
+
+/* The normal distribution's density exp(-x^2 / 2) / sqrt(2 pi). From 14.8 on it is 0: x times it
+ * is 0 in binary32 there. */
+static inline MPTL_HD double mptl_normal_density(double x) {
+  double size = x < 0.0 ? -x : x, within = size >= 14.8 ? 14.8 : size;
+  double density = 0.3989422804014327 * mptl_exponential(-0.5 * within * within);
+  return size >= 14.8 ? 0.0 : density;
+}
+
+/* The probability of numbers less than x, off by less than 2^-30 of it. Below 0 it is the density
+ * times Mills' ratio of |x|; that divided by t is a polynomial in t = 1 / (1 + |x| / 5), off by at
+ * most 2^-33.6 of it for |x| <= 14.8 (by the Remez algorithm). */
+static inline MPTL_HD double mptl_normal_less(double x) {
+  double size = x < 0.0 ? -x : x, within = size >= 14.8 ? 14.8 : size;
+  double t = 1.0 / (1.0 + 0.2 * within);
+  double p = 0x1.d0cc18f68283ep-5;
+  p = p * t - 0x1.56420b2a231ffp-2;
+  p = p * t + 0x1.7f4b122f24774p-1;
+  p = p * t - 0x1.c38f8335dba27p-1;
+  p = p * t + 0x1.a6dfda8563a80p-1;
+  p = p * t - 0x1.5edcc91bd45acp-2;
+  p = p * t + 0x1.34b0a5cfc3c22p-2;
+  p = p * t + 0x1.a50539d12d544p-4;
+  p = p * t + 0x1.7c70425c0867ap-3;
+  p = p * t + 0x1.86b1712124c39p-3;
+  p = p * t + 0x1.99c8d70f955a7p-3;
+  p = p * t + 0x1.9998193d15161p-3;
+  double tail = mptl_normal_density(x) * (p * t);
+  return x > 0.0 ? 1.0 - tail : tail;
+}
+
+static inline MPTL_HD float mptl_gelu(float x) {
+  double wide = (double)x;
+  return (float)(wide * mptl_normal_less(wide));
+}
+
+static inline MPTL_HD float mptl_gelu_backward(float dy, float x) {
+  double wide = (double)x;
+  return (float)((double)dy * (mptl_normal_less(wide) + wide * mptl_normal_density(wide)));
+}
+
+/* ---- gelu_tanh: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) ----
+ *
+ * That is x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), here without cancellation.
+ * Accuracy and special values are gelu's. */
+
+/* 1 / (1 + exp(-u)). From u = -110 down it is 0: x times it is 0 in binary32 there. */
+static inline MPTL_HD double mptl_gelu_tanh_factor(double x) {
+  double u = 1.5957691216057308 * (x + 0.044715 * (x * x * x));
+  double low = u <= -110.0 ? -110.0 : u, within = low >= 110.0 ? 110.0 : low;
+  double factor = 1.0 / (1.0 + mptl_exponential(-within));
+  return u <= -110.0 ? 0.0 : factor;
+}
+
+static inline MPTL_HD float mptl_gelu_tanh(float x) {
+  double wide = (double)x;
+  return (float)(wide * mptl_gelu_tanh_factor(wide));
+}
+
+static inline MPTL_HD float mptl_gelu_tanh_backward(float dy, float x) {
+  double wide = (double)x, factor = mptl_gelu_tanh_factor(wide);
+  double slope = 1.5957691216057308 * (1.0 + 3.0 * 0.044715 * (wide * wide)); /* of u */
+  return (float)((double)dy * (factor + wide * (factor * (1.0 - factor)) * slope));
+}
 
 #endif

@@ -135,6 +135,8 @@ local operators = {
   { "conv2d, depthwise", 0, unary("conv2d", { out = 6, kernel = 3, groups = 6, padding = 1 }) },
   { "linear over images", 0, function(g, x) return g:add("linear", "op", { g:view(x, { 216 }) }, { out = 7 }) end },
   { "sigmoid", 2e-7, unary "sigmoid" },
+  { "gelu", 2e-7, unary "gelu" },
+  { "gelu_tanh", 2e-7, unary "gelu_tanh" },
   { "batchnorm2d", 2e-6, unary "batchnorm2d" },
   { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:view(x, { 216 }) }) end },
 }

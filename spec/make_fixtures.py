@@ -313,9 +313,26 @@ def adamw(rand):
             "p_after": p.detach(), "exp_avg_after": state["exp_avg"], "exp_avg_sq_after": state["exp_avg_sq"]}
 
 
+def gelu_cases(rand, approximate):
+    large = rand(1, 3, 3, 3, scale=6.0)
+    with torch.no_grad():
+        large[0, 0, 0, :2] = torch.tensor([-100.0, 100.0])
+    run = lambda x: F.gelu(x, approximate=approximate)
+    return [case("about zero", {}, {"x": rand(2, 3, 3, 3)}, {}, run, rand),
+            case("with large values", {}, {"x": large}, {}, run, rand)]
+
+
+def gelu(rand):
+    return gelu_cases(rand, "none")
+
+
+def gelu_tanh(rand):
+    return gelu_cases(rand, "tanh")
+
+
 # In this order, which seeds them: new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
-            mean, concat, adamw]
+            mean, concat, adamw, gelu, gelu_tanh]
 
 
 def main():
