@@ -1,5 +1,5 @@
 /* The operators, in one list, for C and CUDA: a row is the name that scripts use and the constant that engine and kernels use. A new operator
- * is a row here; "To add an operator" in docs/architecture.md says what follows.
+ * is a row here; "To add ..." in docs/architecture.md says what follows.
  */
 #ifndef MPTL_KERNELS_OPERATORS_H
 #define MPTL_KERNELS_OPERATORS_H
@@ -13,6 +13,8 @@
   ROW(relu, RELU)               \
   ROW(relu6, RELU6)             \
   ROW(sigmoid, SIGMOID)         \
+  ROW(gelu, GELU)               \
+  ROW(gelu_tanh, GELU_TANH)     \
   ROW(add, ADD)                 \
   ROW(mul, MUL)                 \
   ROW(dropout, DROPOUT)         \

@@ -142,6 +142,8 @@ local operators = {
   { "layernorm of many features", 0, unary "layernorm", { 1100 } },
   { "layernorm of many rows", 0, unary "layernorm", { 3, 30, 30 } },
   { "sigmoid", 2e-7, unary "sigmoid" },
+  { "gelu", 2e-7, unary "gelu" },
+  { "gelu_tanh", 2e-7, unary "gelu_tanh" },
   { "batchnorm2d", 2e-6, unary "batchnorm2d" },
   { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:view(x, { 216 }) }) end },
 }

@@ -137,7 +137,10 @@ describe("gradients", function()
     local graph = net.tiny_mixture()
     local model, program, loss = setup(graph)
     tame(model, "bn1", 8, { 3, -3, 9 }) -- within relu6's corners, below and above
-    check_network(graph, model, program, loss, function(name) return name:match "^conv1" and 1e-3 or 2e-3 end)
+    check_network(graph, model, program, loss, function(name)
+      if name == "conv3.bias" then return 1e-2 end -- the batch norm behind it takes it out: there are rounding errors only
+      return name:match "^conv1" and 1e-3 or 2e-3
+    end)
   end)
 
   describe("in a network with layer norms", function()

@@ -363,10 +363,27 @@ def mse_loss(rand):
     return [one("values", 3, 4), one("one number a sample", 5, 1), one("classes", 4, 3, True)]
 
 
+def gelu_cases(rand, approximate):
+    large = rand(1, 3, 3, 3, scale=6.0)
+    with torch.no_grad():
+        large[0, 0, 0, :2] = torch.tensor([-100.0, 100.0])
+    run = lambda x: F.gelu(x, approximate=approximate)
+    return [case("about zero", {}, {"x": rand(2, 3, 3, 3)}, {}, run, rand),
+            case("with large values", {}, {"x": large}, {}, run, rand)]
+
+
+def gelu(rand):
+    return gelu_cases(rand, "none")
+
+
+def gelu_tanh(rand):
+    return gelu_cases(rand, "tanh")
+
+
 # The order determines the seeds: add new ones at the end.
 FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_loss, resnet_tiny, relu6, sigmoid, mul, maxpool2d,
             mean, concat, adamw, label_smoothing, cross_entropy_of_values, mse_loss,
-            layernorm]
+            layernorm, gelu, gelu_tanh]
 
 
 def main():

@@ -160,12 +160,12 @@ describe("nn layers", function()
       assert.same({ 8, 2, 2 }, x.shape)
       x = nn.mean(x)
       assert.same({ 8 }, x.shape)
-      return nn.Linear { 8, 2 }(x)
+      return nn.Linear { 8, 2 }(nn.gelu(x, "none") + nn.gelu(x, "tanh"))
     end)
     local kinds = {}
     for i, op in ipairs(graph:operators()) do kinds[i] = op.kind end
     assert.same({ "input", "conv2d", "relu6", "slice", "slice", "slice", "sigmoid", "mul", "mul", "concat", "dropout", "maxpool",
-      "concat", "mean", "linear", "log_softmax", "nll_loss" }, kinds)
+      "concat", "mean", "gelu", "gelu_tanh", "add", "linear", "log_softmax", "nll_loss" }, kinds)
   end)
 
   it("are the same operators as the functions", function()
@@ -175,14 +175,17 @@ describe("nn layers", function()
       return list
     end
     assert.same(kinds(function(x)
-      x = nn.sigmoid(nn.relu6(nn.dropout(x)))
+      x = nn.gelu(nn.gelu(nn.sigmoid(nn.relu6(nn.dropout(x)))), "tanh")
       return nn.flatten(nn.max_pool2d(x, 2) + nn.max_pool2d(x, { 2, 2 }, 2, 0) + nn.avg_pool2d(x, 3, 3, 1, false))
     end), kinds(function(x)
-      x = nn.Sigmoid()(nn.ReLU6()(nn.Dropout(0.5)(x)))
+      x = nn.GELU("tanh")(nn.GELU()(nn.Sigmoid()(nn.ReLU6()(nn.Dropout(0.5)(x)))))
       return nn.flatten(nn.MaxPool2d(2)(x) + nn.MaxPool2d { kernel = 2, stride = 2, padding = 0 }(x)
         + nn.AvgPool2d { kernel = 3, padding = 1, count_include_pad = false }(x))
     end))
     assert.equal("Dropout(0.1)", tostring(nn.Dropout(0.1)))
+    assert.equal("GELU(tanh)", tostring(nn.GELU "tanh"))
+    assert.equal("GELU(approximate=tanh)", tostring(nn.GELU { approximate = "tanh" }))
+    assert.same({ "input", "0", "log_softmax", "nll_loss" }, names(record(nn.Sequential { nn.GELU "tanh", nn.Flatten() })))
     assert.equal("MaxPool2d(kernel=3, stride=2)", tostring(nn.MaxPool2d { kernel = 3, stride = 2 }))
   end)
 
@@ -195,6 +198,9 @@ describe("nn layers", function()
     assert.matches("concat: unknown option shufle %(did you mean \"shuffle\"%?%)",
       message(function(x) return nn.concat({ x }, { shufle = 3 }) end))
     assert.matches("dropout %(dropout%): p: 1%.5, accepted are 0 to 1$", message(function(x) return nn.dropout(x, 1.5) end))
+    assert.matches("nn_spec%.lua:%d+: gelu: approximate: erf, accepted are none, tanh$",
+      message(function(x) return nn.gelu(x, "erf") end))
+    assert.matches("0 %(GELU%): gelu: approximate: 3, accepted are none, tanh$", message(nn.Sequential { nn.GELU(3) }))
     assert.matches("slice %(slice%): channels 2 to 4, the input has 0 to 2$", message(function(x) return nn.slice(x, 2, 3) end))
     assert.matches("avgpool %(avgpool%): padding: 2, accepted is at most half of the kernel's 3$",
       message(function(x) return nn.avg_pool2d(x, 3, 1, 2) end))

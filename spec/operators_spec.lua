@@ -191,7 +191,7 @@ describe("operator", function()
     end
   end)
 
-  for _, kind in ipairs { "relu", "relu6", "sigmoid", "mean", "log_softmax" } do
+  for _, kind in ipairs { "relu", "relu6", "sigmoid", "gelu", "gelu_tanh", "mean", "log_softmax" } do
     describe(kind, function()
       each_case(kind, function(case)
         run(case, function(g, x) return g:add(kind, "op", { x }) end, {})
@@ -286,29 +286,90 @@ describe("operator", function()
     end)
   end)
 
-  describe("sigmoid", function()
-    local values = { 0, -0.0, 1e-30, -1e-30, 88.8, -88.8, 103, -103, 104, -104, 110, -110, 1e30, -1e30, math.huge, -math.huge }
-    for _, v in ipairs(net.numbers(984, 4)) do values[#values + 1] = 20 * v end
-
-    it("is within 0.51 units of the last place, and the same bits with every instruction set", function()
-      local g = core.graph()
-      local y = g:add("sigmoid", "op", { g:input { 1000 } })
-      g:add("nll_loss", "loss", { y })
-      local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { keep_all = true })
-      local images, bits = core.tensor({ 1, 1000 }, values), nil
-      finally(function() core.isa "auto" end)
-      for _, isa in ipairs(isas) do
-        core.isa(isa)
-        program:forward(images, { 0 })
-        local out = program:read(1)
-        bits = bits or out:tostring()
-        assert.equal(bits, out:tostring(), isa)
-        for i, got in ipairs(out:totable()) do
-          local exact = 1 / (1 + math.exp(-images:get(i)))
-          local unit = math.max(2.0 ^ (math.floor(math.log(exact, 2)) - 23), 2.0 ^ -149)
-          assert.near(exact, got, 0.51 * unit, ("of %g"):format(images:get(i)))
-        end
+  -- The probability that a normally distributed number is less than x.
+  local function normal_less(x)
+    local a, density = math.abs(x), math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    local tail
+    if a < 3 then
+      local term, sum = a, 0
+      for n = 1, 100 do
+        sum = sum + term
+        term = term * a * a / (2 * n + 1)
       end
+      tail = 0.5 - density * sum
+    else
+      local fraction = a
+      for n = 200, 1, -1 do fraction = a + n / fraction end
+      tail = density / fraction
+    end
+    return x > 0 and 1 - tail or tail
+  end
+
+  local exact = {
+    sigmoid = function(x) return 1 / (1 + math.exp(-x)) end,
+    gelu = function(x) return x * normal_less(x) end,
+    gelu_tanh = function(x) return x / (1 + math.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3))) end,
+  }
+
+  -- The output of an operator for a list of numbers and the gradient of each, for a gradient of the output of ones.
+  local function both(kind, values)
+    local g, ones = core.graph(), {}
+    for i = 1, #values do ones[i] = 1 end
+    local y = g:add(kind, "op", { g:input { 1, 1, #values } })
+    local set_head, labels = net.cotangent_head(g, y, 1, ones)
+    local model = core.model(g)
+    set_head(model)
+    local program = core.program(model, core.assignment(g, 1, net.fp32), { input_gradient = true, keep_all = true })
+    program:forward(core.tensor({ 1, 1, #values, 1 }, values), labels)
+    program:backward(1)
+    return program:read(1), program:read(0, "gradient")
+  end
+
+  describe("of exp:", function()
+    local values = { 0, -0.0, 1e-30, -1e-30, 14.2, -14.2, 14.3, -14.3, 88.8, -88.8, 103, -103, 104, -104, 110, -110, 1e30, -1e30 }
+    for _, v in ipairs(net.numbers(1000 - #values, 4)) do values[#values + 1] = 20 * v end
+
+    for kind, f in pairs(exact) do
+      it(kind .. " is within 0.51 units of the last place, and the same bits with every instruction set", function()
+        local x, bits = core.tensor({ 1000 }, values), nil
+        finally(function() core.isa "auto" end)
+        for _, isa in ipairs(isas) do
+          core.isa(isa)
+          local out, gradient = both(kind, values)
+          bits = bits or out:tostring() .. gradient:tostring()
+          assert.equal(bits, out:tostring() .. gradient:tostring(), isa)
+          for i, got in ipairs(out:totable()) do
+            local want = f(x:get(i))
+            local unit = math.max(2.0 ^ (math.floor(math.log(math.abs(want), 2)) - 23), 2.0 ^ -149)
+            assert.near(want, got, 0.51 * unit, ("of %g"):format(x:get(i)))
+          end
+        end
+      end)
+    end
+  end)
+
+  for _, kind in ipairs { "gelu", "gelu_tanh" } do
+    describe(kind, function()
+      it("has PyTorch's special values, with every instruction set", function()
+        local inf, nan, most = math.huge, 0 / 0, 0x1.fffffep+127
+        finally(function() core.isa "auto" end)
+        for _, isa in ipairs(isas) do
+          core.isa(isa)
+          local out, gradient = both(kind, { inf, -inf, nan, most, -most, -0.0, -100 })
+          local y, dx = out:totable(), gradient:totable()
+          assert.same({ inf, most }, { y[1], y[4] })
+          for _, i in ipairs { 2, 3 } do assert.not_equal(y[i], y[i]) end
+          for _, i in ipairs { 5, 6, 7 } do assert.equal(-inf, 1 / y[i]) end -- -0
+          for i = 1, 3 do assert.not_equal(dx[i], dx[i]) end
+          assert.same({ 1, 0, 0.5, 0 }, { dx[4], dx[5], dx[6], dx[7] })
+        end
+      end)
+    end)
+  end
+
+  describe("sigmoid", function()
+    it("ends at 0 and 1", function()
+      assert.same({ 0, 1 }, both("sigmoid", { -math.huge, math.huge }):totable())
     end)
 
     it("keeps a NaN", function()

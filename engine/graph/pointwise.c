@@ -1,5 +1,7 @@
-/* Operators whose output has the shape of their input: input, relu, relu6, sigmoid, dropout, add, mul, batchnorm2d, layernorm, log_softmax. */
+/* Operators whose output has the shape of their input: input, dropout, add, mul, batchnorm2d,
+ * layernorm, log_softmax, and the operators of kernels/pointwise.h. */
 #include "graph/ops.h"
+#include "kernels/pointwise.h"
 
 static mptl_status infer_input(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   (void)g, (void)op;
@@ -49,29 +51,17 @@ static mptl_status infer_log_softmax(mptl_graph *g, mptl_op *op, mptl_shape *out
 
 const mptl_op_kind mptl_op_input = {.id = MPTL_OP_INPUT, .name = "input", .n_in = 0, .infer = infer_input};
 
-const mptl_op_kind mptl_op_relu = {.id = MPTL_OP_RELU,
-                                   .name = "relu",
-                                   .n_in = 1,
-                                   .follows_inputs = true,
-                                   .pointwise = true,
-                                   .backward_reads_out = true,
-                                   .infer = infer_same};
-
-const mptl_op_kind mptl_op_relu6 = {.id = MPTL_OP_RELU6,
-                                    .name = "relu6",
-                                    .n_in = 1,
-                                    .follows_inputs = true,
-                                    .pointwise = true,
-                                    .backward_reads_out = true,
-                                    .infer = infer_same};
-
-const mptl_op_kind mptl_op_sigmoid = {.id = MPTL_OP_SIGMOID,
-                                      .name = "sigmoid",
-                                      .n_in = 1,
-                                      .follows_inputs = true,
-                                      .pointwise = true,
-                                      .backward_reads_out = true,
-                                      .infer = infer_same};
+#define UNARY_KIND(word, NAME, traits)                                                                                 \
+  _Static_assert(((MPTL_READS_IN & (traits)) != 0) != ((MPTL_READS_OUT & (traits)) != 0), "backward reads one value"); \
+  const mptl_op_kind mptl_op_##word = {.id = MPTL_OP_##NAME,                                                           \
+                                       .name = #word,                                                                  \
+                                       .n_in = 1,                                                                      \
+                                       .follows_inputs = true,                                                         \
+                                       .pointwise = true,                                                              \
+                                       .backward_reads_in = (MPTL_READS_IN & (traits)) != 0,                           \
+                                       .backward_reads_out = (MPTL_READS_OUT & (traits)) != 0,                         \
+                                       .infer = infer_same};
+MPTL_UNARY_OPERATORS(UNARY_KIND)
 
 /* Its mask is a function of seed, step and element, and is drawn again in backward. */
 const mptl_op_kind mptl_op_dropout = {

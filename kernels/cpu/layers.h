@@ -12,12 +12,6 @@
 #include <stdint.h>
 
 typedef struct mptl_layer_kernels {
-  void (*relu)(float *y, const float *x, size_t n);                            /* y = max(x, 0); NaN stays */
-  void (*relu_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = y > 0 ? dy : 0; NaN in y lets dy through */
-  void (*relu6)(float *y, const float *x, size_t n);                           /* y = min(max(x, 0), 6); NaN stays */
-  void (*relu6_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = 0 < y < 6 ? dy : 0; NaN as in relu */
-  void (*sigmoid)(float *y, const float *x, size_t n); /* y = 1 / (1 + exp(-x)), to 0.51 units of its last place; NaN stays */
-  void (*sigmoid_backward)(float *dx, const float *dy, const float *y, size_t n); /* dx = dy y (1 - y) */
   void (*add)(float *y, const float *a, const float *b, size_t n);
   void (*mul)(float *y, const float *a, const float *b, size_t n);
   void (*accumulate)(float *y, const float *x, size_t n);                 /* y += x */

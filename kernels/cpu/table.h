@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/layers.h"
 #include "kernels/cpu/resample.h"
+#include "kernels/operators.h"
 #include "kernels/optimizers.h"
 #include "kernels/round.h"
 
@@ -36,6 +37,12 @@
 /* An update of n elements; state: its arrays. */
 typedef void mptl_update_kernel(float *p, float *const *state, const float *g, size_t n, const mptl_factors *factors);
 
+/* An operator of kernels/pointwise.h on n elements; backward's last array is what it reads, the input or the output. */
+typedef struct mptl_unary_kernels {
+  void (*forward)(float *y, const float *x, size_t n);
+  void (*backward)(float *dx, const float *dy, const float *read, size_t n);
+} mptl_unary_kernels;
+
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;
 
 typedef struct mptl_cpu_kernels {
@@ -43,6 +50,7 @@ typedef struct mptl_cpu_kernels {
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
+  const mptl_unary_kernels *unary;    /* by mptl_op_id; NULL functions where kernels/pointwise.h has no such operator */
 } mptl_cpu_kernels;
 
 /* The kernels in use: chosen at the first call (mptl/isa.h). */
@@ -55,6 +63,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
 extern const mptl_layer_kernels MPTL_CPU(layers);
 extern mptl_update_kernel *const MPTL_CPU(updates)[MPTL_OPTIMIZER_IDS];
+extern const mptl_unary_kernels MPTL_CPU(unary)[MPTL_OP_IDS];
 #define MPTL_CPU_PROTOTYPE(result, name, parameters) result MPTL_CPU(name) parameters;
 MPTL_CPU_KERNELS(MPTL_CPU_PROTOTYPE)
 #endif

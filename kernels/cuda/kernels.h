@@ -133,12 +133,13 @@ typedef struct mptl_cuda_batchnorm {
 } mptl_cuda_batchnorm;
 
 typedef struct mptl_cuda_op {
-  mptl_op_id id; /* INPUT, BATCHNORM2D, RELU, RELU6, SIGMOID, DROPOUT, ADD, MUL */
+  mptl_op_id id; /* INPUT, BATCHNORM2D, DROPOUT, ADD, MUL, or of kernels/pointwise.h */
   int n_in;
   int from[2]; /* the operator of the stage that makes the input; -1: it is in memory, in in[] */
-  mptl_source
-      in[2];       /* backward: of batchnorm (in training always in memory) and mul only. INPUT: in[0] is the batch in binary32 */
-  mptl_source out; /* backward: the rounded output, of relu, relu6 and sigmoid only */
+  /* Backward: those that it reads; a batch norm's is always in memory in training. INPUT: in[0] is
+   * the batch in binary32. */
+  mptl_source in[2];
+  mptl_source out; /* backward: the rounded output, if the operator reads it */
   mptl_sink y;     /* forward; data is NULL in all but the last operator */
   mptl_sink dx[2]; /* backward; data is NULL where the input is the stage's own */
   size_t valid;    /* INPUT: elements from here on are 0 */

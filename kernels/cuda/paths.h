@@ -9,7 +9,7 @@ enum { MPTL_PATH_STEPS = 8 };
 
 #define MPTL_PATH_STEP(code, flags) ((uint64_t)((code) | (flags) << 4))
 
-static_assert(MPTL_STEP_SIGMOID_BACKWARD < 16 && MPTL_STEP_STORE < 16, "a step of a path is a byte");
+static_assert(MPTL_STEP_RELU_BACKWARD < 16 && MPTL_STEP_STORE < 16, "a step of a path is a byte");
 
 /* A path's steps, the first in the lowest byte. */
 template <typename... Steps>
@@ -37,12 +37,15 @@ constexpr uint64_t push_take = MPTL_PATH_STEP(MPTL_STEP_TAKE, MPTL_STEP_PUSH),
 
 }  // namespace mptl_path_steps
 
-/* The path of steps; false: they are too many. */
+/* The path of steps; false: they are too many, or one of them is none of a path's. */
 static inline bool mptl_path_of(uint64_t *path, const mptl_steps *steps) {
   *path = 0;
-  for (int j = 0; j < steps->n && j < MPTL_PATH_STEPS; j++)
+  if (steps->n > MPTL_PATH_STEPS) return false;
+  for (int j = 0; j < steps->n; j++) {
+    if (steps->step[j].code >= 16) return false;
     *path |= MPTL_PATH_STEP(steps->step[j].code, steps->step[j].flags) << 8 * j;
-  return steps->n <= MPTL_PATH_STEPS;
+  }
+  return true;
 }
 
 /* What the kernels of paths have been compiled for; NULL: there is none for these steps, which are plain. */

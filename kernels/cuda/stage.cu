@@ -87,13 +87,28 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) steps_kern
       mptl_add_exponents(steps.step[j].sink.exponents, exponents + steps.step[j].exponents * MPTL_EXPONENT_WORDS);
 }
 
+/* Whether plain kernels have a step's code. */
+static bool is_plain(unsigned code) {
+  switch (code) {
+    case MPTL_STEP_INPUT:
+    case MPTL_STEP_DROPOUT:
+      return false;
+#define UNARY_IS_PLAIN(name, NAME, traits) \
+  case MPTL_STEP_##NAME:                   \
+  case MPTL_STEP_##NAME##_BACKWARD:        \
+    return (MPTL_CHEAP & (traits)) != 0;
+      MPTL_UNARY_OPERATORS(UNARY_IS_PLAIN)
+#undef UNARY_IS_PLAIN
+    default:
+      return true;
+  }
+}
+
 bool mptl_are_plain(const mptl_steps *steps) {
   if (steps->numel % MPTL_WIDE != 0 || steps->c % MPTL_WIDE != 0) return false;
   for (int j = 0; j < steps->n; j++) {
     const mptl_step *s = &steps->step[j];
-    if (s->code == MPTL_STEP_INPUT || s->code == MPTL_STEP_SIGMOID || s->code == MPTL_STEP_DROPOUT ||
-        s->code == MPTL_STEP_SIGMOID_BACKWARD)
-      return false;
+    if (!is_plain(s->code)) return false;
     if (((s->flags & MPTL_STEP_READ) && !mptl_is_plain(&s->source)) || !mptl_is_plain(&s->sink)) return false;
   }
   return true;
@@ -146,7 +161,17 @@ static builder builder_of(const mptl_cuda_stage *stage, mptl_steps *steps, size_
 
 /* Whether a step's result is the value in hand, or 0. */
 static bool keeps(mptl_step_code code) {
-  return code == MPTL_STEP_TAKE || code == MPTL_STEP_RELU || code == MPTL_STEP_RELU_BACKWARD || code == MPTL_STEP_RELU6_BACKWARD;
+  switch (code) {
+#define UNARY_KEEPS(name, NAME, traits)    \
+  case MPTL_STEP_##NAME:                   \
+    return (MPTL_SELECTS & (traits)) != 0; \
+  case MPTL_STEP_##NAME##_BACKWARD:        \
+    return (MPTL_BACKWARD_SELECTS & (traits)) != 0;
+    MPTL_UNARY_OPERATORS(UNARY_KEEPS)
+#undef UNARY_KEEPS
+    default:
+      return code == MPTL_STEP_TAKE;
+  }
 }
 
 /* The grid of values in memory: none of numbers in binary32, which may be sums. */
@@ -156,8 +181,7 @@ static mptl_grid grid_in_memory(const mptl_source_arg *s) {
 
 /* store: the result goes to the sink's memory, else it is only rounded as the sink says. A result that is on the sink's grid already is
  * looked at, for its counts, but not rounded. */
-static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_source *source, const mptl_sink *sink,
-                           bool store) {
+static mptl_step *add_step(builder *b, mptl_step_code code, const mptl_source *source, const mptl_sink *sink, bool store) {
   if (b->steps->n == MPTL_STEPS) {
     b->failed = true;
     return &b->steps->step[MPTL_STEPS - 1];
@@ -246,12 +270,11 @@ static mptl_step_code forward_code(const mptl_cuda_op *op, bool train) {
   switch (op->id) {
     case MPTL_OP_BATCHNORM2D:
       return MPTL_STEP_BATCHNORM;
-    case MPTL_OP_RELU:
-      return MPTL_STEP_RELU;
-    case MPTL_OP_RELU6:
-      return MPTL_STEP_RELU6;
-    case MPTL_OP_SIGMOID:
-      return MPTL_STEP_SIGMOID;
+#define UNARY_CODE(name, NAME, traits) \
+  case MPTL_OP_##NAME:                 \
+    return MPTL_STEP_##NAME;
+      MPTL_UNARY_OPERATORS(UNARY_CODE)
+#undef UNARY_CODE
     case MPTL_OP_DROPOUT:
       return train ? MPTL_STEP_DROPOUT : MPTL_STEP_TAKE;
     case MPTL_OP_ADD:
@@ -317,15 +340,12 @@ static void add_gradient_step(builder *b, int j, int k) {
       s = add_step(b, MPTL_STEP_BATCHNORM_BACKWARD, &op->in[0], &op->dx[k], op->from[k] < 0);
       s->vectors = vectors_of(b->stage, j);
       break;
-    case MPTL_OP_RELU:
-      add_step(b, MPTL_STEP_RELU_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
-      break;
-    case MPTL_OP_RELU6:
-      add_step(b, MPTL_STEP_RELU6_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
-      break;
-    case MPTL_OP_SIGMOID:
-      add_step(b, MPTL_STEP_SIGMOID_BACKWARD, &op->out, &op->dx[k], op->from[k] < 0);
-      break;
+#define UNARY_GRADIENT(name, NAME, traits)                                                                                     \
+  case MPTL_OP_##NAME:                                                                                                         \
+    add_step(b, MPTL_STEP_##NAME##_BACKWARD, (MPTL_READS_IN & (traits)) ? &op->in[0] : &op->out, &op->dx[k], op->from[k] < 0); \
+    break;
+      MPTL_UNARY_OPERATORS(UNARY_GRADIENT)
+#undef UNARY_GRADIENT
     case MPTL_OP_DROPOUT:
       s = add_step(b, MPTL_STEP_DROPOUT, NULL, &op->dx[k], op->from[k] < 0);
       set_dropout(s, op);

@@ -7,23 +7,21 @@
 #define MPTL_KERNELS_CUDA_STAGE_H
 
 #include "kernels/cuda/values.h"
+#include "kernels/pointwise.h"
 
-/* What a step computes, of top, the value in hand, and x, what it reads. */
+/* What a step computes, of top, the value in hand, and x, what it reads. Codes of paths (paths.h) are less than 16. */
 enum mptl_step_code {
   MPTL_STEP_TAKE,  /* top */
   MPTL_STEP_LOAD,  /* x */
   MPTL_STEP_INPUT, /* x, 0 from element `valid` on */
   MPTL_STEP_BATCHNORM,
-  MPTL_STEP_RELU,
-  MPTL_STEP_RELU6,
-  MPTL_STEP_SIGMOID,
   MPTL_STEP_DROPOUT,
   MPTL_STEP_ADD, /* top and x, or top and the value below it */
   MPTL_STEP_MUL,
-  MPTL_STEP_BATCHNORM_BACKWARD, /* x is the input */
-  MPTL_STEP_RELU_BACKWARD,      /* x is the output, as in the next two */
-  MPTL_STEP_RELU6_BACKWARD,
-  MPTL_STEP_SIGMOID_BACKWARD,
+  MPTL_STEP_BATCHNORM_BACKWARD,                                                             /* x is the input */
+#define MPTL_UNARY_CODES(name, NAME, traits) MPTL_STEP_##NAME, MPTL_STEP_##NAME##_BACKWARD, /* x is what backward reads */
+  MPTL_UNARY_OPERATORS(MPTL_UNARY_CODES)
+#undef MPTL_UNARY_CODES
 };
 
 enum {
@@ -115,32 +113,27 @@ MPTL_DEVICE void mptl_drop_second(mptl_stack *s) { mptl_copy_wide(s->second, s->
 
 #define MPTL_EACH(expression) _Pragma("unroll") for (int k = 0; k < MPTL_WIDE; k++) r[k] = (expression)
 
-/* Those that plain kernels do without; false: it is none of them. */
-MPTL_DEVICE bool mptl_compute_rare_step(float *r, const mptl_step &s, const float *top, const float *x, size_t i, bool in_line) {
-  switch (s.code) {
-    case MPTL_STEP_SIGMOID:
-      MPTL_EACH((float)(1.0 / (1.0 + exp(-(double)top[k]))));
-      break;
-    case MPTL_STEP_DROPOUT: {
-      uint32_t words[MPTL_WIDE];
-      if (in_line)
-        mptl_random_wide(words, s.mask, i);
-      else
-        for (unsigned k = 0; k < MPTL_WIDE; k++) words[k] = mptl_random_u32(s.mask, i + k, 0);
-      MPTL_EACH(words[k] >> 8 >= s.below ? top[k] * s.factor : 0.0f);
-      break;
-    }
-    case MPTL_STEP_SIGMOID_BACKWARD:
-      MPTL_EACH(top[k] * (x[k] * (1.0f - x[k])));
-      break;
-    default:
-      return false;
-  }
-  return true;
+/* Dropout, which plain kernels do without. */
+MPTL_DEVICE void mptl_drop(float *r, const mptl_step &s, const float *top, size_t i, bool in_line) {
+  uint32_t words[MPTL_WIDE];
+  if (in_line)
+    mptl_random_wide(words, s.mask, i);
+  else
+    for (unsigned k = 0; k < MPTL_WIDE; k++) words[k] = mptl_random_u32(s.mask, i + k, 0);
+  MPTL_EACH(words[k] >> 8 >= s.below ? top[k] * s.factor : 0.0f);
 }
 
-/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`. code and flags are the step's. in_line: vectors of a warp follow
- * each other. */
+/* The steps of an operator of kernels/pointwise.h. Plain kernels never get those that are not cheap. */
+#define MPTL_UNARY_CASES(name, NAME, traits)                                                          \
+  case MPTL_STEP_##NAME:                                                                              \
+    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name(top[k]));                  \
+    break;                                                                                            \
+  case MPTL_STEP_##NAME##_BACKWARD:                                                                   \
+    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name##_backward(top[k], x[k])); \
+    break;
+
+/* One step's result r, not rounded yet, of elements [i, i + n); the first is of channel `channel`.
+ * code and flags are the step's. in_line: vectors of a warp follow each other. */
 template <bool PLAIN>
 MPTL_DEVICE void mptl_compute_step(float *r, unsigned code, unsigned flags, const mptl_step &s, mptl_stack *stack, size_t i,
                                    unsigned n, uint32_t channel, uint32_t c, bool in_line) {
@@ -165,12 +158,6 @@ MPTL_DEVICE void mptl_compute_step(float *r, unsigned code, unsigned flags, cons
       MPTL_EACH(r[k] + v[k]);
       break;
     }
-    case MPTL_STEP_RELU:
-      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k]);
-      break;
-    case MPTL_STEP_RELU6:
-      MPTL_EACH(top[k] <= 0.0f ? 0.0f : top[k] >= 6.0f ? 6.0f : top[k]);
-      break;
     case MPTL_STEP_ADD:
       MPTL_EACH(x[k] + top[k]);
       break;
@@ -189,18 +176,16 @@ MPTL_DEVICE void mptl_compute_step(float *r, unsigned code, unsigned flags, cons
       MPTL_EACH(r[k] * v[k]);
       break;
     }
-    case MPTL_STEP_RELU_BACKWARD:
-      MPTL_EACH(x[k] <= 0.0f ? 0.0f : top[k]);
-      break;
-    case MPTL_STEP_RELU6_BACKWARD:
-      MPTL_EACH(x[k] <= 0.0f || x[k] >= 6.0f ? 0.0f : top[k]);
-      break;
+      MPTL_UNARY_OPERATORS(MPTL_UNARY_CASES)
     default:
-      if (PLAIN || !mptl_compute_rare_step(r, s, top, x, i, in_line)) MPTL_EACH(top[k]);
+      MPTL_EACH(top[k]);
+      if (!PLAIN && code == MPTL_STEP_DROPOUT) mptl_drop(r, s, top, i, in_line);
       break;
   }
   if ((code == MPTL_STEP_ADD || code == MPTL_STEP_MUL) && !(flags & MPTL_STEP_READ)) mptl_drop_second(stack);
 }
+
+#undef MPTL_UNARY_CASES
 
 MPTL_DEVICE void mptl_before_step(unsigned flags, mptl_stack *stack) {
   if ((flags & (MPTL_STEP_POP | MPTL_STEP_PUSH)) == 0) return;

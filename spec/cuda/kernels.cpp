@@ -2,6 +2,8 @@
  * bit for bit in all rounding modes, sums by channel within a bound. Lengths are odd, starts misaligned. */
 #include "operands.h"
 
+#include "kernels/pointwise.h"
+
 /* ---- Stages ---- */
 
 static mptl_cuda_op op_of(mptl_op_id kind, int from0, int from1) {
@@ -154,6 +156,40 @@ static void chain(size_t rows, size_t c, const char *format, int mode, size_t st
   for (size_t j = 0; j < 5; j++) check_result("chain", &y[j], j == 4);
 }
 
+/* One operator of kernels/pointwise.h forward, from memory to memory. */
+template <typename Function>
+static void forward_of_one(mptl_op_id kind, Function function, size_t n, const char *format, int mode, size_t start) {
+  value x = random_value(n, format, start, 8);
+  result y = make_result(n, "FP(6,9,0)", mode, false, start);
+  mptl_cuda_op op = op_of(kind, -1, -1);
+  op.in[0] = x.source(), op.y = sink_of(&y, true);
+  mptl_cuda_stage st = {1, &op, n, n % 8 == 0 ? (size_t)8 : (size_t)1, true, {}, NULL};
+  std::vector<double> scratch(mptl_cuda_stage_scratch(&st) / 8 + 2);
+  st.scratch = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
+  CHECK(mptl_cuda_stage_forward(&st, NULL) == 0, "forward is refused");
+  std::vector<float> want(n);
+  for (size_t i = 0; i < n; i++) want[i] = function(x.x[i]);
+  expect(&y, want);
+  check_result("output", &y, true);
+}
+
+/* The gradient of an operator's k-th input. */
+static float gradient(const mptl_cuda_op &op, int k, size_t i, float dy, const float *x, float out) {
+  switch (op.id) {
+#define UNARY_GRADIENT(name, NAME, traits) \
+  case MPTL_OP_##NAME:                     \
+    return mptl_##name##_backward(dy, (MPTL_READS_IN & (traits)) ? x[0] : out);
+    MPTL_UNARY_OPERATORS(UNARY_GRADIENT)
+#undef UNARY_GRADIENT
+    case MPTL_OP_DROPOUT:
+      return dropped(op.mask, i, 0.5) ? 0.0f : dy * 2.0f;
+    case MPTL_OP_MUL:
+      return dy * x[1 - k];
+    default:
+      return dy;
+  }
+}
+
 /* One operator backward, to memory; both inputs of those that have two. */
 static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int mode, size_t start) {
   value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)}, out = random_value(n, format, 0, 8),
@@ -169,13 +205,8 @@ static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int m
   for (int k = 0; k < op.n_in; k++) {
     std::vector<float> want(n);
     for (size_t i = 0; i < n; i++) {
-      float d = dy.x[i], o = out.x[i];
-      want[i] = kind == MPTL_OP_RELU      ? (o <= 0 ? 0.0f : d)
-                : kind == MPTL_OP_RELU6   ? (o <= 0 || o >= 6 ? 0.0f : d)
-                : kind == MPTL_OP_SIGMOID ? d * (o * (1.0f - o))
-                : kind == MPTL_OP_DROPOUT ? (dropped(op.mask, i, 0.5) ? 0.0f : d * 2.0f)
-                : kind == MPTL_OP_MUL     ? d * x[1 - k].x[i]
-                                          : d;
+      const float inputs[2] = {x[0].x[i], x[1].x[i]};
+      want[i] = gradient(op, k, i, dy.x[i], inputs, out.x[i]);
     }
     expect(&g[k], want);
     check_result("gradient", &g[k], true);
@@ -256,6 +287,12 @@ static void stages(void) {
   for (int kind = MPTL_OP_RELU; kind <= MPTL_OP_MUL; kind++)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
       backward_of_one((mptl_op_id)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+  for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++) {
+#define UNARY_FORWARD(name, NAME, traits) \
+  forward_of_one(MPTL_OP_##NAME, mptl_##name, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+    MPTL_UNARY_OPERATORS(UNARY_FORWARD)
+#undef UNARY_FORWARD
+  }
   counts_exponents = false; /* plain kernels, where the formats allow */
   static const size_t plain[][2] = {{7, 8}, {67, 64}, {3, 304}, {700, 24}};
   for (const auto &shape : plain)

@@ -26,7 +26,7 @@ function Net:forward(x)
   y = y * nn.sigmoid(self.gate(y))
   y = nn.relu(self.strided_bn(self.strided(y)))
   local flat = nn.dropout(nn.flatten(nn.avg_pool2d(y, 3, 1, 1, false)), 0.25)
-  return self.last(nn.relu(self.hidden(flat)) + nn.mean(y))
+  return self.last(nn.relu(self.hidden(flat)) + nn.gelu(nn.gelu(nn.mean(y)), "tanh"))
 end
 
 return {

@@ -108,8 +108,8 @@ function M.tiny_resnet()
 end
 
 --- A network of the operators that M.tiny_resnet has not: grouped and depthwise convolutions, relu6, maxpool (windows that
--- overlap), slices that share out a value and slices that overlap, sigmoid, mul, concat with a shuffle, dropout, mean, label
--- smoothing.
+-- overlap), slices that share out a value and slices that overlap, sigmoid, both forms of gelu, mul, concat with a shuffle,
+-- dropout, mean, label smoothing.
 function M.tiny_mixture()
   local g = core.graph()
   local function conv_bn(name, x, options)
@@ -120,10 +120,10 @@ function M.tiny_mixture()
   local a = g:add("slice", "a", { x }, { count = 3 })
   local b = g:add("slice", "b", { x }, { first = 3, count = 5 })
   b = conv_bn("2", b, { out = 10, kernel = 3, padding = 1, groups = 5, bias = false })
-  x = g:add("concat", "concat1", { b, a })
+  x = g:add("concat", "concat1", { g:add("gelu", "gelu", { b }), a })
   local gate = g:add("sigmoid", "sigmoid", { g:add("slice", "c", { x }, { first = 1, count = 6 }) })
   x = g:add("mul", "mul", { gate, g:add("slice", "d", { x }, { first = 6, count = 6 }) })
-  x = g:add("dropout", "dropout", { x }, { p = 0.25 })
+  x = g:add("dropout", "dropout", { g:add("gelu_tanh", "gelu_tanh", { x }) }, { p = 0.25 })
   x = conv_bn("3", g:add("concat", "concat2", { x, a, gate, a }, { shuffle = 3 }), { out = 9, stride = 2, groups = 3 })
   x = g:add("linear", "linear", { g:add("mean", "mean", { x }) }, { out = 5 })
   g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) }, { label_smoothing = 0.1 })

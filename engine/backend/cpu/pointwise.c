@@ -1,8 +1,9 @@
-/* input, relu, relu6, sigmoid, dropout, add, mul. */
+/* input, dropout, add, mul, and the operators of kernels/pointwise.h. */
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "kernels/cpu/table.h"
+#include "kernels/pointwise.h"
 
 /* input: the images are rounded as they come (in[0] is the batch); where the batch is not full the rest is zero. */
 static void input_forward(const mptl_call *call, const mptl_tile *tile) {
@@ -12,36 +13,14 @@ static void input_forward(const mptl_call *call, const mptl_tile *tile) {
   memset(tile->y + n, 0, (tile->n - n) * sizeof *tile->y);
 }
 
-static void relu_forward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->relu(tile->y, tile->x[0], tile->n);
+/* The operators of kernels/pointwise.h. */
+static void unary_forward(const mptl_call *call, const mptl_tile *tile) {
+  mptl_cpu_kernels_get()->unary[call->op->kind->id].forward(tile->y, tile->x[0], tile->n);
 }
 
-/* The mask is that of the rounded output: where a small positive value was rounded to zero, no gradient passes. */
-static void relu_backward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->relu_backward(tile->dx[0], tile->dy, tile->y, tile->n);
-}
-
-static void relu6_forward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->relu6(tile->y, tile->x[0], tile->n);
-}
-
-/* As relu's: nothing passes either where a value was rounded to 6. */
-static void relu6_backward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->relu6_backward(tile->dx[0], tile->dy, tile->y, tile->n);
-}
-
-static void sigmoid_forward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->sigmoid(tile->y, tile->x[0], tile->n);
-}
-
-static void sigmoid_backward(const mptl_call *call, const mptl_tile *tile) {
-  (void)call;
-  mptl_layers()->sigmoid_backward(tile->dx[0], tile->dy, tile->y, tile->n);
+static void unary_backward(const mptl_call *call, const mptl_tile *tile) {
+  const float *read = call->op->kind->backward_reads_in ? tile->x[0] : tile->y;
+  mptl_cpu_kernels_get()->unary[call->op->kind->id].backward(tile->dx[0], tile->dy, read, tile->n);
 }
 
 static void mask(const mptl_call *call, float *to, const float *from, const mptl_tile *tile) {
@@ -81,17 +60,17 @@ static void mul_backward(const mptl_call *call, const mptl_tile *tile) {
 }
 
 static const mptl_pointwise input = {.forward = input_forward};
-static const mptl_pointwise relu = {.forward = relu_forward, .backward = relu_backward, .backward_selects = true};
-static const mptl_pointwise relu6 = {.forward = relu6_forward, .backward = relu6_backward, .backward_selects = true};
-static const mptl_pointwise sigmoid = {.forward = sigmoid_forward, .backward = sigmoid_backward};
 static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = dropout_backward};
 static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward, .backward_selects = true};
 static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
 const mptl_cpu_op mptl_cpu_input = {.pointwise = &input};
-const mptl_cpu_op mptl_cpu_relu = {.pointwise = &relu};
-const mptl_cpu_op mptl_cpu_relu6 = {.pointwise = &relu6};
-const mptl_cpu_op mptl_cpu_sigmoid = {.pointwise = &sigmoid};
 const mptl_cpu_op mptl_cpu_dropout = {.pointwise = &dropout};
 const mptl_cpu_op mptl_cpu_add = {.pointwise = &add};
 const mptl_cpu_op mptl_cpu_mul = {.pointwise = &mul};
+
+#define UNARY_OP(name, NAME, traits)                                                                                      \
+  static const mptl_pointwise pointwise_##name = {                                                                        \
+      .forward = unary_forward, .backward = unary_backward, .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0}; \
+  const mptl_cpu_op mptl_cpu_##name = {.pointwise = &pointwise_##name};
+MPTL_UNARY_OPERATORS(UNARY_OP)

@@ -2,16 +2,17 @@
 #include <string.h>
 
 #include "backend/cuda/cuda.h"
+#include "kernels/pointwise.h"
 
 #define POINTWISE_ROW(name) const mptl_cuda_row mptl_cuda_op_##name = {.pointwise = true}
 POINTWISE_ROW(input);
 POINTWISE_ROW(batchnorm2d);
-POINTWISE_ROW(relu);
-POINTWISE_ROW(relu6);
-POINTWISE_ROW(sigmoid);
 POINTWISE_ROW(dropout);
 POINTWISE_ROW(add);
 POINTWISE_ROW(mul);
+#define UNARY_ROW(name, NAME, traits) POINTWISE_ROW(name);
+MPTL_UNARY_OPERATORS(UNARY_ROW)
+#undef UNARY_ROW
 #undef POINTWISE_ROW
 
 /* Saved: mean[c], inverse standard deviation[c]. */

@@ -5,63 +5,6 @@
 #include <stdint.h>
 #include <string.h>
 
-static void relu(float *restrict y, const float *restrict x, size_t n) {
-  for (size_t i = 0; i < n; i++) y[i] = x[i] <= 0.0f ? 0.0f : x[i];
-}
-
-static void relu_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
-  for (size_t i = 0; i < n; i++) dx[i] = y[i] <= 0.0f ? 0.0f : dy[i];
-}
-
-static void relu6(float *restrict y, const float *restrict x, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    float low = x[i] <= 0.0f ? 0.0f : x[i];
-    y[i] = low >= 6.0f ? 6.0f : low;
-  }
-}
-
-static void relu6_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    float low = y[i] <= 0.0f ? 0.0f : dy[i];
-    dx[i] = y[i] >= 6.0f ? 0.0f : low;
-  }
-}
-
-/* exp(x) for |x| <= 110 with a relative error below 2^-31: 2^k exp(r) with |r| <= log(2) / 2, and
- * the series of exp(r) up to r^8 / 8!. */
-static inline double exponential(double x) {
-  const double shift = 0x1.8p52; /* adding it rounds to an integer, which is then in the lowest bits */
-  double shifted = x * 0x1.71547652b82fep+0 + shift, k = shifted - shift;
-  double r = (x - k * 0x1.62e42fefa0000p-1) - k * 0x1.cf79abc9e3b3ap-40;
-  double p = 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
-  uint64_t bits;
-  memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + 1023) << 52;
-  double power;
-  memcpy(&power, &bits, sizeof power);
-  return p * power;
-}
-
-static void sigmoid(float *restrict y, const float *restrict x, size_t n) {
-  for (size_t i = 0; i < n; i++) { /* beyond +-110 the result is 0 or 1 in binary32 */
-    float low = x[i] <= -110.0f ? -110.0f : x[i];
-    y[i] = low >= 110.0f ? 110.0f : low;
-  }
-  for (size_t i = 0; i < n; i++) y[i] = (float)(1.0 / (1.0 + exponential(-(double)y[i])));
-}
-
-static void sigmoid_backward(float *restrict dx, const float *restrict dy, const float *restrict y, size_t n) {
-  for (size_t i = 0; i < n; i++) dx[i] = dy[i] * (y[i] * (1.0f - y[i]));
-}
-
 static void add(float *restrict y, const float *restrict a, const float *restrict b, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
@@ -160,12 +103,6 @@ static bool all_finite(const float *x, size_t n) {
 }
 
 const mptl_layer_kernels MPTL_CPU(layers) = {
-    .relu = relu,
-    .relu_backward = relu_backward,
-    .relu6 = relu6,
-    .relu6_backward = relu6_backward,
-    .sigmoid = sigmoid,
-    .sigmoid_backward = sigmoid_backward,
     .add = add,
     .mul = mul,
     .accumulate = accumulate,

@@ -6,5 +6,7 @@
 #define ENTRY(result, name, parameters) .name = MPTL_CPU(name),
 
 extern const mptl_cpu_kernels MPTL_CPU(kernels);
-const mptl_cpu_kernels MPTL_CPU(kernels) = {
-    .isa = NAME(MPTL_ISA), MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers), .updates = MPTL_CPU(updates)};
+const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA),
+                                            MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers),
+                                            .updates = MPTL_CPU(updates),
+                                            .unary = MPTL_CPU(unary)};

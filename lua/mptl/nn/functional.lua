@@ -29,6 +29,19 @@ function M.sigmoid(x)
   return call("sigmoid", "sigmoid", x)
 end
 
+--- The Gaussian error linear unit: x times the probability that a normally distributed number is
+-- less than x.
+-- @param x a value
+-- @param approximate "none", the default, or "tanh": 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+-- @param name the operator's name; by default made from its kind
+-- @return a value of the same shape
+-- @usage nn.gelu(x, "tanh")
+function M.gelu(x, approximate, name)
+  local kind = ({ none = "gelu", tanh = "gelu_tanh" })[approximate or "none"]
+  if not kind then misuse.raise("gelu: approximate: %s, accepted are none, tanh", misuse.text(approximate)) end
+  return (Value.check("gelu", x).recorder:call(kind, { x }, { name = name }))
+end
+
 --- In training, zero with probability p, else x / (1 - p); in evaluation x.
 -- @param x a value
 -- @param p the probability; 0.5 by default

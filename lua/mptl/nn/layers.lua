@@ -27,7 +27,8 @@ end
 
 -- row: class; usage (for help); kind (the engine's operator); positional (names of t[1], t[2]) and whether they are required;
 -- channels: these are the inputs, checked against what comes, and the engine's `out`; attributes (names the engine takes);
--- parameters: it has some; weight: function (layer) -> dimensions of its weight; finish: function (layer, options) for the rest.
+-- parameters: it has some; weight: function (layer) -> dimensions of its weight; finish: function (layer, options) for the rest;
+-- forward: function (layer, x) -> value, for a layer that calls a function of mptl.nn.functional.
 local function layer(row)
   local class = Module.class(row.class)
   class.kind, class.usage = row.kind, row.usage
@@ -74,7 +75,7 @@ local function layer(row)
     return table.concat(parts, ", ")
   end
 
-  function class:forward(x)
+  class.forward = row.forward or function(self, x)
     local recorder = x.recorder
     expect(self, x, #x.shape == 3 and "channels" or "features")
     local y, name = recorder:call(row.kind, { x },
@@ -155,6 +156,15 @@ layer {
 layer { class = "ReLU", usage = "nn.ReLU()", kind = "relu", positional = {}, attributes = {} }
 layer { class = "ReLU6", usage = "nn.ReLU6()", kind = "relu6", positional = {}, attributes = {} }
 layer { class = "Sigmoid", usage = "nn.Sigmoid()", kind = "sigmoid", positional = {}, attributes = {} }
+
+layer {
+  class = "GELU",
+  usage = 'nn.GELU() or nn.GELU("tanh")',
+  kind = "gelu", positional = { "approximate" }, attributes = { "approximate" },
+  forward = function(self, x)
+    return functional.gelu(x, self.options[1] or self.options.approximate, x.recorder:path())
+  end,
+}
 
 layer {
   class = "Dropout",
