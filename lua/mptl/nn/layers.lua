@@ -162,7 +162,7 @@ layer {
   usage = 'nn.GELU() or nn.GELU("tanh")',
   kind = "gelu", positional = { "approximate" }, attributes = { "approximate" },
   forward = function(self, x)
-    return functional.gelu(x, self.options[1] or self.options.approximate, x.recorder:path())
+    return functional.gelu(x, self.options[1] or self.options.approximate, x.recorder:layer_path())
   end,
 }
 
