@@ -157,8 +157,7 @@ int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c,
-                    mptl_cuda_stream stream) {
+int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c, mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = mptl_source_of_floats(results);
   return write(&to, &source, n, bias, c, stream);

@@ -158,9 +158,8 @@ size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums) {
   return samples < n ? samples : n;
 }
 
-int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first,
-                         const mptl_source *second, const mptl_cuda_sums *sums, size_t samples, int64_t most,
-                         mptl_cuda_stream stream) {
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first, const mptl_source *second,
+                         const mptl_cuda_sums *sums, size_t samples, int64_t most, mptl_cuda_stream stream) {
   if (sums->pass < 0 || sums->pass > 2) return MPTL_INVALID_VALUE;
   product p;
   memset(&p, 0, sizeof p);

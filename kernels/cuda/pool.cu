@@ -206,8 +206,8 @@ static int backward(const mptl_sink *dx, const void *places, const mptl_source *
 }
 
 template <int BYTES>
-static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
-                            const mptl_pool *pool, void *places, mptl_cuda_stream stream) {
+static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool, void *places,
+                            mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(places_kernel<BYTES>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -215,18 +215,15 @@ static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mpt
   return backward<BYTES>(dx, places, dy, pool, stream);
 }
 
-int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
-                              mptl_cuda_stream stream) {
+int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
   return forward<false>(y, x, pool, stream);
 }
 
-int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool,
-                               mptl_cuda_stream stream) {
+int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool, mptl_cuda_stream stream) {
   return backward<0>(dx, NULL, dy, pool, stream);
 }
 
-int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
-                              mptl_cuda_stream stream) {
+int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
   return forward<true>(y, x, pool, stream);
 }
 
@@ -234,8 +231,8 @@ size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool) {
   return pool->batch * pool->oh * pool->ow * mptl_vectors(pool->c) * MPTL_WIDE * bytes_of_place(pool);
 }
 
-int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
-                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream) {
+int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool,
+                               void *scratch, mptl_cuda_stream stream) {
   if (bytes_of_place(pool) == 1) return maximum_backward<1>(dx, x, dy, pool, scratch, stream);
   return maximum_backward<4>(dx, x, dy, pool, scratch, stream);
 }

@@ -86,8 +86,7 @@ static side in_output(const mptl_cuda_concat *concat, int k) {
   return s;
 }
 
-int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat,
-                             mptl_cuda_stream stream) {
+int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat, mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
     rows r = {concat->pixels, count, 0, count, {0, count, 1}, in_output(concat, k), false};
@@ -108,8 +107,7 @@ int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const 
 
 /* ---- slice ---- */
 
-int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice,
-                            mptl_cuda_stream stream) {
+int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
   uint32_t count = (uint32_t)slice->count;
   rows r = {slice->pixels, count, 0, count, {slice->first, slice->c, 1}, {0, slice->count, 1}, false};
   copy(y, x, &r, stream);
@@ -118,8 +116,7 @@ int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl
 
 /* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first`
  * on, so that what is read for channel 0 would be as far in front of dy. */
-int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice,
-                             mptl_cuda_stream stream) {
+int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
   uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;
   size_t in_front = (size_t)0 - slice->first;
   rows part = {slice->pixels, count, 0, count, {0, slice->count, 1}, {slice->first, slice->c, 1}, true};

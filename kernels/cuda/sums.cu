@@ -255,8 +255,8 @@ finish finish_of(after kind, const layout &l, const void *partial) {
 
 size_t mptl_sums_bytes(size_t rows, size_t c) { return (size_t)layout_of(rows, c).blocks * 2 * c * sizeof(double); }
 
-int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train,
-                         float *vectors, void *partial, mptl_cuda_stream stream) {
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train, float *vectors,
+                         void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
   if (train) {
@@ -287,8 +287,7 @@ int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_sour
 
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c) { return mptl_sums_bytes(rows, c); }
 
-int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch,
-                            mptl_cuda_stream stream) {
+int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch, mptl_cuda_stream stream) {
   if (c == 0) return 0;
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(dy, c);
