@@ -11,9 +11,9 @@ int luaopen_mptl_core(lua_State *L) {
   mptl_bind_round(L);
   mptl_bind_text(L);
   mptl_bind_bench_round(L);
-  mptl_bind_bench_floor(L);
+  mptl_bind_peaks(L);
   mptl_bind_tensor(L);
-  mptl_bind_measure(L);
+  mptl_bind_compare(L);
   mptl_bind_system(L);
   mptl_bind_machine(L);
   mptl_bind_files(L);

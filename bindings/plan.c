@@ -106,7 +106,7 @@ static int assignment_groups(lua_State *L) {
 }
 
 static int assignment_measure(lua_State *L) {
-  mptl_measure m = mptl_assignment_measure(bind_check_assignment(L, 1));
+  mptl_ratios m = mptl_assignment_ratios(bind_check_assignment(L, 1));
   lua_createtable(L, 0, 6);
   bind_set_integer(L, "elements", (lua_Integer)m.elements);
   bind_set_integer(L, "elements_low", (lua_Integer)m.elements_low);

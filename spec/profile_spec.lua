@@ -107,16 +107,16 @@ describe("profile", function()
   end)
 end)
 
-describe("core.floor", function()
+describe("core.peaks", function()
   it("measures the machine's peaks", function()
-    local peaks = core.floor { threads = 1, seconds = 0.02 }
+    local peaks = core.peaks { threads = 1, seconds = 0.02 }
     assert.is_true(peaks.copy_gb_per_s > 0.1 and peaks.f32_gflop_per_s > 0.1)
     assert.equal(core.compute("FP(4,3,4)", "FP(4,3,4)") == "bf16", peaks.bf16_gflop_per_s ~= nil)
   end)
 
   it("does not change the number of threads and the memory in use", function()
     local threads, memory = core.threads(), core.memory()
-    core.floor { threads = 2, seconds = 0.001 }
+    core.peaks { threads = 2, seconds = 0.001 }
     assert.equal(threads, core.threads())
     assert.equal(memory, (core.memory()))
   end)

@@ -241,8 +241,8 @@ typedef struct mptl_backend {
   /* The sum of the squares of all gradients, in binary64 and in a fixed order, to the host. */
   mptl_status (*sum_squares)(mptl_device *device, double *sum, mptl_trained_list *list);
 
-  /* mptl_device_measure, of a floor that is all zeros. */
-  mptl_status (*measure)(mptl_device *device, mptl_floor *floor, double seconds);
+  /* mptl_device_find_peaks; *peaks is all zeros before. */
+  mptl_status (*find_peaks)(mptl_device *device, mptl_peaks *peaks, double seconds);
 } mptl_backend;
 
 /* The beginning of every backend's own record of a device. */

@@ -85,9 +85,9 @@ void mptl_device_host_free(mptl_device *device, void *p) {
     free(p);
 }
 
-mptl_status mptl_device_measure(mptl_floor *floor, mptl_device *device, double seconds) {
-  memset(floor, 0, sizeof *floor);
-  return device->backend->measure(device, floor, seconds);
+mptl_status mptl_device_find_peaks(mptl_peaks *peaks, mptl_device *device, double seconds) {
+  memset(peaks, 0, sizeof *peaks);
+  return device->backend->find_peaks(device, peaks, seconds);
 }
 
 const char *mptl_device_name(const mptl_device *device) { return device->name; }

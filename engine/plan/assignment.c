@@ -106,8 +106,8 @@ mptl_status mptl_assignment_set_group(mptl_assignment *a, int group, bool low) {
   return MPTL_OK;
 }
 
-mptl_measure mptl_assignment_measure(const mptl_assignment *a) {
-  mptl_measure m = {0};
+mptl_ratios mptl_assignment_ratios(const mptl_assignment *a) {
+  mptl_ratios m = {0};
   for (int i = 0; i < a->n_ops; i++) {
     for (int role = 0; role < MPTL_ROLES; role++) {
       const mptl_assigned *t = &a->tensors[i][role];

@@ -1,7 +1,7 @@
-/* How a parameter's gradient, and the update that its optimizer makes of it, differ from a reference: see mptl/measure.h. */
+/* How a parameter's gradient, and the update that its optimizer makes of it, differ from a reference: see mptl/compare.h. */
 #include <math.h>
 
-#include "mptl/measure.h"
+#include "mptl/compare.h"
 #include "program/model.h"
 
 static void add_difference(mptl_difference *d, double x, double reference) {

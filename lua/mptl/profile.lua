@@ -66,7 +66,7 @@ end
 --- A profile of a graph's steps.
 -- @param graph the engine's graph
 -- @param plan its plan (script.plan)
--- @param settings `compute`, `device`, `optimizer` (its name); `peaks`: the device's peak rates, from core.floor
+-- @param settings `compute`, `device`, `optimizer` (its name); `peaks`: the device's peak rates, from core.peaks
 -- @return the profile
 function M.create(graph, plan, settings)
   local self = setmetatable({ rows = {}, steps = 0, seconds = 0.0, products = {}, peaks = settings.peaks }, Profile)

@@ -240,7 +240,7 @@ static const mptl_backend backend = {
     .find_nonfinite = find_nonfinite,
     .update = update,
     .sum_squares = sum_squares,
-    .measure = mptl_cpu_measure,
+    .find_peaks = mptl_cpu_find_peaks,
 };
 
 /* OMP_THREAD_LIMIT holds whatever is asked for. oneDNN asks for so many threads and waits for all of them: for ever, if there are fewer. */

@@ -87,8 +87,8 @@ typedef void mptl_row_fn(const mptl_call *call, size_t row, float *buffer, mptl_
 void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks);
 size_t mptl_rows_scratch_bytes(const mptl_call *call, size_t row_floats);
 
-/* mptl_backend's measure (floor.c). */
-mptl_status mptl_cpu_measure(mptl_device *device, mptl_floor *floor, double seconds);
+/* mptl_backend's find_peaks (peaks.c). */
+mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds);
 
 /* mptl_backend's compute. */
 const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);

@@ -217,7 +217,7 @@ static const mptl_backend backend = {
     .find_nonfinite = find_nonfinite,
     .update = update,
     .sum_squares = sum_squares,
-    .measure = mptl_cuda_measure,
+    .find_peaks = mptl_cuda_find_peaks,
 };
 
 static mptl_status open_device(mptl_device **opened, int number) {

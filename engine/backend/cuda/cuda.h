@@ -49,8 +49,8 @@ mptl_status mptl_cuda_largest(mptl_device *device, float *largest, const float *
 mptl_status mptl_cuda_run(mptl_cuda_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int ranges_of,
                           mptl_round_stats *found);
 
-/* mptl_backend's measure (floor.c). */
-mptl_status mptl_cuda_measure(mptl_device *device, mptl_floor *floor, double seconds);
+/* mptl_backend's find_peaks (peaks.c). */
+mptl_status mptl_cuda_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds);
 
 /* mptl_backend's expect and product (gemm.c). */
 void mptl_cuda_expect(mptl_device *device, const mptl_member *members, int n);

@@ -33,19 +33,19 @@ MPTL_API int mptl_device_threads(const mptl_device *device);
 MPTL_API void *mptl_device_host_alloc(mptl_device *device, size_t bytes);
 MPTL_API void mptl_device_host_free(mptl_device *device, void *p); /* NULL is allowed */
 
-/* What a device reaches at most, as it is measured: what the parts of a step are held against. */
-enum { MPTL_FLOOR_TYPES = 4 };
-typedef struct mptl_floor {
+/* A device's measured peak rates. Profiles compare the parts of a step with them. */
+enum { MPTL_PEAK_TYPES = 4 };
+typedef struct mptl_peaks {
   double copy_gb_per_s; /* bytes read plus bytes written */
   int types;
   struct {
-    const char *name; /* "bf16": as mptl_compute_name, where no product stands for several */
+    const char *name; /* "bf16": as mptl_compute_name */
     double gflop_per_s;
-  } multiply[MPTL_FLOOR_TYPES]; /* a large convolution, in each type that there are units for */
-} mptl_floor;
+  } multiply[MPTL_PEAK_TYPES]; /* of a large convolution, in each type that the device has units for */
+} mptl_peaks;
 
-/* seconds: how long each of the figures is looked for; the best counts. */
-MPTL_API mptl_status mptl_device_measure(mptl_floor *floor, mptl_device *device, double seconds);
+/* Measures each rate for so many seconds, and takes the best. */
+MPTL_API mptl_status mptl_device_find_peaks(mptl_peaks *peaks, mptl_device *device, double seconds);
 
 /* GPUs that can be opened; MPTL_EUNSUPPORTED with what is missing where there is none. */
 MPTL_API mptl_status mptl_cuda_count(int *count);

@@ -43,12 +43,12 @@ typedef struct mptl_assignment {
 } mptl_assignment;
 
 /* Both measures of method.md 4: elements, and bits summed over v, dv, theta, dtheta. */
-typedef struct mptl_measure {
+typedef struct mptl_ratios {
   size_t elements, elements_low;
   size_t bits_all_high, bits_now;
   double ratio_lo;   /* elements_low / elements */
   double bits_ratio; /* 2 (bits_all_high - bits_now) / bits_all_high */
-} mptl_measure;
+} mptl_ratios;
 
 /* Every tensor high. */
 MPTL_API mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch,
@@ -64,7 +64,7 @@ MPTL_API mptl_status mptl_assignment_set(mptl_assignment *assignment, int op, mp
 /* Makes all tensors of a group low, or high. */
 MPTL_API mptl_status mptl_assignment_set_group(mptl_assignment *assignment, int group, bool low);
 
-MPTL_API mptl_measure mptl_assignment_measure(const mptl_assignment *assignment);
+MPTL_API mptl_ratios mptl_assignment_ratios(const mptl_assignment *assignment);
 
 /* Statistics of one step by operator and role, as a program keeps them. */
 typedef mptl_round_stats mptl_op_stats[MPTL_ROLES];

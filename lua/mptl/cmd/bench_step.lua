@@ -62,7 +62,7 @@ function M.benchmark(cfg, steps, profiling)
   local graph = script.record(cfg)
   local plan = script.plan(cfg, graph)
   local profiled = profiling and profile.create(graph, plan,
-    { compute = cfg.compute, device = cfg.device, peaks = core.floor { device = cfg.device }, optimizer = cfg.optimizer.name })
+    { compute = cfg.compute, device = cfg.device, peaks = core.peaks { device = cfg.device }, optimizer = cfg.optimizer.name })
   local settings = { batch = cfg.batch, rounding = cfg.rounding, seed = cfg.seed, compute = cfg.compute, storage = cfg.storage,
     optimizer = cfg.optimizer.name }
   memory.check("a training step", cfg.device, { { plan.assignment, settings } })

@@ -1,10 +1,10 @@
-/* Comparing gradients (mptl/measure.h).
+/* Comparing gradients (mptl/compare.h).
  *
  *   core.compare_gradients({gradient=, reference=, parameter=, and the optimizer's states by name}, {optimizer="sgd", update = {as m:update
  *     takes it}, group=0, updates=0}) -> gradient, update: tables {size =, absolute =}; the tensors have equally many elements
  */
 #include "bindings/bind.h"
-#include "mptl/measure.h"
+#include "mptl/compare.h"
 
 static const mptl_tensor *field_tensor(lua_State *L, const char *field) {
   lua_getfield(L, 1, field);
@@ -54,7 +54,7 @@ static int compare_gradients(lua_State *L) {
   return 2;
 }
 
-void mptl_bind_measure(lua_State *L) {
+void mptl_bind_compare(lua_State *L) {
   lua_pushcfunction(L, compare_gradients);
   lua_setfield(L, -2, "compare_gradients");
 }

@@ -1,6 +1,6 @@
 /* Measures of training that are more than a count: how a gradient, and the update that an optimizer makes of it, differ from a reference. */
-#ifndef MPTL_MEASURE_H
-#define MPTL_MEASURE_H
+#ifndef MPTL_COMPARE_H
+#define MPTL_COMPARE_H
 
 #include "mptl/program.h"
 

@@ -4,12 +4,12 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
-#include "backend/floor.h"
+#include "backend/peaks.h"
 
 enum { COPY_BYTES = 64 << 20, IMAGES = 16 };
 
 static mptl_status run_copy(void *state) {
-  const mptl_floor_copy *c = state;
+  const mptl_peak_copy *c = state;
 #pragma omp parallel num_threads(c->device->threads)
   {
     size_t share = c->bytes / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
@@ -32,8 +32,8 @@ static mptl_status run_product(void *state) {
 
 /* Zeros: processors multiply them as fast as other numbers. */
 static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
-  const size_t values = mptl_floor_values(shape) * sizeof(float);
-  const size_t bytes[] = {values, values, mptl_floor_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
+  const size_t values = mptl_peak_values(shape) * sizeof(float);
+  const size_t bytes[] = {values, values, mptl_peak_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
                           mptl_dnn_scratch_bytes(p->dnn)};
   for (int i = 0; i < (int)(sizeof bytes / sizeof *bytes); i++) {
     if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL)
@@ -44,22 +44,23 @@ static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   return mptl_dnn_pack(p->dnn, MPTL_FORWARD, p->memory[PACKED], p->memory[WEIGHTS]);
 }
 
-static mptl_status measure_product(mptl_device *device, mptl_floor *floor, const char *name, mptl_compute type, double seconds) {
-  const mptl_conv_shape shape = mptl_floor_shape(IMAGES);
+static mptl_status find_product_peak(mptl_device *device, mptl_peaks *peaks, const char *name, mptl_compute type,
+                                     double seconds) {
+  const mptl_conv_shape shape = mptl_peak_shape(IMAGES);
   const mptl_compute compute[MPTL_PASSES] = {type, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   product p = {.dnn = NULL};
   double best = 0;
   MPTL_TRY(mptl_dnn_conv_create(&p.dnn, device->threads, &shape, compute));
   mptl_status status = prepare(&p, &shape);
-  if (status == MPTL_OK) status = mptl_floor_time(&best, run_product, &p, device, seconds);
+  if (status == MPTL_OK) status = mptl_peak_time(&best, run_product, &p, device, seconds);
   mptl_dnn_destroy(p.dnn);
   for (int i = 0; i < (int)(sizeof p.memory / sizeof *p.memory); i++) mptl_memory_free(p.memory[i]);
-  if (status == MPTL_OK) mptl_floor_add(floor, name, mptl_floor_operations(&shape), best);
+  if (status == MPTL_OK) mptl_peak_add(peaks, name, mptl_peak_operations(&shape), best);
   return status;
 }
 
-mptl_status mptl_cpu_measure(mptl_device *device, mptl_floor *floor, double seconds) {
-  MPTL_TRY(mptl_floor_measure_copy(floor, run_copy, COPY_BYTES, device, seconds));
-  MPTL_TRY(measure_product(device, floor, "f32", MPTL_COMPUTE_F32, seconds));
-  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? measure_product(device, floor, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
+mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds) {
+  MPTL_TRY(mptl_peak_of_copy(peaks, run_copy, COPY_BYTES, device, seconds));
+  MPTL_TRY(find_product_peak(device, peaks, "f32", MPTL_COMPUTE_F32, seconds));
+  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? find_product_peak(device, peaks, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
 }
