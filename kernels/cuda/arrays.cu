@@ -157,12 +157,6 @@ int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c, mptl_cuda_stream stream) {
-  mptl_sink_arg to = mptl_sink_of(sink, 0);
-  mptl_source_arg source = mptl_source_of_floats(results);
-  return write(&to, &source, n, bias, c, stream);
-}
-
 int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
                          mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
@@ -200,15 +194,6 @@ static mptl_sink_arg cast_sink(void *dst, mptl_cuda_cast_type type, const mptl_r
   return sink;
 }
 
-int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t offset, size_t n,
-                   mptl_cuda_stream stream) {
-  mptl_source s = *source;
-  s.data = (const char *)s.data + offset * s.size;
-  mptl_source_arg from = mptl_source_of(&s, 0);
-  mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
-  return write(&sink, &from, n, NULL, 0, stream);
-}
-
 int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
                         mptl_cuda_stream stream) {
   mptl_source_arg from = mptl_source_of(source, 0);
@@ -217,17 +202,9 @@ int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *
   return write_rows(&sink, &from, rows, length, NULL, stream);
 }
 
-int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream) {
-  mptl_sink_arg sink = plain_sink(y, sizeof *y);
-  mptl_source_arg source = mptl_source_of_floats(x);
-  sink.accumulate = 1;
-  return write(&sink, &source, n, NULL, 0, stream);
-}
-
-/* The largest finite magnitude, and whether any is not finite. Either address may be NULL. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
-    look_kernel(MPTL_PARAM mptl_source_arg source, size_t n, float *largest, uint32_t *flag) {
-  uint32_t max = 0, bad = 0;
+    max_abs_kernel(MPTL_PARAM mptl_source_arg source, size_t n, float *largest) {
+  uint32_t max = 0;
   for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
     float x[MPTL_WIDE];
@@ -235,29 +212,15 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
 #pragma unroll
     for (int k = 0; k < MPTL_WIDE; k++) {
       uint32_t a = __float_as_uint(x[k]) & ~MPTL_F32_SIGN;
-      if (a >= MPTL_F32_INF)
-        bad = 1;
-      else
-        max = a > max ? a : max;
+      if (a < MPTL_F32_INF && a > max) max = a;
     }
   }
   max = __reduce_max_sync(0xffffffffu, max);
-  bad = __reduce_or_sync(0xffffffffu, bad);
-  if (mptl_lane() != 0) return;
-  if (largest != NULL && max > 0) atomicMax((uint32_t *)largest, max);
-  if (flag != NULL && bad) atomicOr(flag, 1u);
-}
-
-int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream) {
-  if (n == 0) return 0;
-  MPTL_LAUNCH(look_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
-  (mptl_source_of_floats(x), n, (float *)NULL, flag);
-  return mptl_launched();
+  if (mptl_lane() == 0 && max > 0) atomicMax((uint32_t *)largest, max);
 }
 
 int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n, mptl_cuda_stream stream) {
   if (n == 0) return 0;
-  MPTL_LAUNCH(look_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
-  (mptl_source_of(source, 0), n, largest, (uint32_t *)NULL);
+  MPTL_LAUNCH(max_abs_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(mptl_source_of(source, 0), n, largest);
   return mptl_launched();
 }

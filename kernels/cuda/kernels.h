@@ -34,7 +34,8 @@ typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
 
 /* ---- Arrays (arrays.cu) ---- */
 
-/* dst[i] = round(src[i]), i < n; dst may be src. As mptl_round_f32. */
+/* The next three are for specs and benchmarks; programs round arrays in lists. dst[i] = round(src[i]), i < n; dst may be src. As
+ * mptl_round_f32. */
 int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                     mptl_round_stats *stats, mptl_cuda_stream stream);
 
@@ -43,10 +44,8 @@ int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder
                      mptl_round_stats *stats, mptl_cuda_stream stream);
 int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream);
 
-/* Writes n results of a matrix product, binary32, plus bias[i % c] (NULL: none), to a sink. */
-int mptl_cuda_write(const mptl_sink *sink, const float *results, size_t n, const float *bias, size_t c, mptl_cuda_stream stream);
-
-/* The same of results in rows of `wide`, of which the first c are written, one row behind the other. */
+/* Writes results of a matrix product, binary32, in rows of `wide`, to a sink: the first c of each row, plus bias[c] (NULL: none), one row
+ * behind the other. */
 int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
                          mptl_cuda_stream stream);
 
@@ -58,19 +57,11 @@ int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_
  * values are exact. */
 typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16, MPTL_CUDA_CAST_CODE8 } mptl_cuda_cast_type;
 
-/* Elements [offset, offset + n) of a value in a type. */
-int mptl_cuda_cast(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t offset, size_t n,
-                   mptl_cuda_stream stream);
-
-/* Rows of c elements of a value as rows of `wide`, the others zeros. */
+/* Rows of c elements of a value, in a type, as rows of `wide`; the other elements are zeros. */
 int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
                         mptl_cuda_stream stream);
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
-int mptl_cuda_accumulate(float *y, const float *x, size_t n, mptl_cuda_stream stream); /* y += x */
-
-/* Raises *flag to 1 if x holds an infinity or NaN; leaves it alone otherwise. */
-int mptl_cuda_find_nonfinite(uint32_t *flag, const float *x, size_t n, mptl_cuda_stream stream);
 
 /* Raises *largest, which is not negative, to the largest finite magnitude in the source. */
 int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n, mptl_cuda_stream stream);
