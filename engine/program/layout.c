@@ -19,15 +19,14 @@ static void set_rounders(mptl_program *p) {
   }
 }
 
-/* Whether an operator's output has a gradient of several that are not on one grid: their sum, which is not rounded again, or parts, where
- * each has a bias shift of its own. */
+/* Whether the gradient of an operator's output must be stored in binary32: it is an unrounded sum, or its parts have different bias
+ * shifts. */
 static bool sums_gradients(const mptl_program *p, int op) {
   const mptl_lifetime *life = &p->nodes[op].life;
   return life->readers > 1 && (!life->in_parts || p->rounders[op][MPTL_DV].format.auto_bias);
 }
 
-/* Bytes that an element of an operator's output, or of its gradient, takes in memory; 0 when it is not there. Gradients that are not on
- * one grid are in binary32. */
+/* Bytes of memory for an element of an operator's output, or of its gradient; 0 if it is not stored. */
 static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   const mptl_lifetime *t = &p->nodes[op].life;
   if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;

@@ -25,10 +25,14 @@ static void adamw_factors(float *of, const double *settings, long long updates) 
   of[MPTL_ADAMW_EPS] = (float)eps;
 }
 
+#define STATES(name, NAME, states) NAME##_STATES = states,
+enum { MPTL_OPTIMIZERS(STATES) };
+#undef STATES
+
 static const mptl_optimizer table[MPTL_OPTIMIZER_IDS] = {
     [MPTL_OPTIMIZER_SGD] = {.id = MPTL_OPTIMIZER_SGD,
                             .name = "sgd",
-                            .n_states = 1,
+                            .n_states = SGD_STATES,
                             .states = {"momentum"},
                             .n_settings = 3,
                             .settings = {{"lr", 0.1, 0, INFINITY, true},
@@ -37,7 +41,7 @@ static const mptl_optimizer table[MPTL_OPTIMIZER_IDS] = {
                             .factors = sgd_factors},
     [MPTL_OPTIMIZER_ADAMW] = {.id = MPTL_OPTIMIZER_ADAMW,
                               .name = "adamw",
-                              .n_states = 2,
+                              .n_states = ADAMW_STATES,
                               .states = {"exp_avg", "exp_avg_sq"},
                               .n_settings = 5,
                               .settings = {{"lr", 1e-3, 0, INFINITY, true},

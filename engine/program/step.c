@@ -91,8 +91,7 @@ static mptl_status fetch(mptl_program *p) {
   return MPTL_OK;
 }
 
-/* The end of a run of stages: fetches what it tells, or, where something has failed, waits all the same: what the caller lent is the
- * caller's again. */
+/* Ends a run of stages: fetches its results. On failure, synchronizes too: the caller may then reuse its images. */
 static mptl_status finish(mptl_program *p, mptl_status status) {
   if (status == MPTL_OK) return fetch(p);
   p->backend->synchronize(p->device);

@@ -46,7 +46,8 @@ function M.configure(parser)
   options.add(parser, for_runs)
 end
 
--- The path of a sweep file that exists, or name as it is.
+-- Finds a sweep file: a path, or a name among the installed sweeps, with or without ".lua". Returns
+-- its path, or the name if there is no such file.
 local function find(name)
   local dir = MPTL_MODELS
   for _, base in ipairs { name, dir and dir .. "/sweeps/" .. name } do
