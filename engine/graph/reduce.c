@@ -1,5 +1,6 @@
-/* Operators that make their input smaller: avgpool, maxpool, mean, nll_loss, mse_loss. */
+/* Operators that make their input smaller: avgpool, maxpool, mean, and the losses of kernels/losses.h. */
 #include "graph/ops.h"
+#include "kernels/losses.h"
 
 static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
@@ -53,23 +54,14 @@ const mptl_op_kind mptl_op_maxpool = {
 
 const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
-const mptl_op_kind mptl_op_nll_loss = {
-    .id = MPTL_OP_NLL_LOSS,
-    .name = "nll_loss",
-    .n_in = 1,
-    .loss = true,
-    .metric = "correct",
-    .infer = infer_loss,
-    .attributes = (const char *const[]){"label_smoothing", NULL},
-};
-
-const mptl_op_kind mptl_op_mse_loss = {
-    .id = MPTL_OP_MSE_LOSS,
-    .name = "mse_loss",
-    .n_in = 1,
-    .loss = true,
-    .metric = "correct",
-    .backward_reads_in = true,
-    .infer = infer_loss,
-    .attributes = (const char *const[]){"label_smoothing", NULL},
-};
+#define LOSS(kind, NAME, reads_x)                                   \
+  const mptl_op_kind mptl_op_##kind = {                             \
+      .id = MPTL_OP_##NAME,                                         \
+      .name = #kind,                                                \
+      .n_in = 1,                                                    \
+      .loss = true,                                                 \
+      .backward_reads_in = reads_x,                                 \
+      .infer = infer_loss,                                          \
+      .attributes = (const char *const[]){"label_smoothing", NULL}, \
+  };
+MPTL_LOSSES(LOSS)

@@ -95,7 +95,7 @@ static void loss_backward_row(const mptl_call *call, size_t sample, float *buffe
   mptl_write(&call->dx[0], at, s.n, dx, stats);
 }
 
-#define LOSS(name, NAME)                                                                                             \
+#define LOSS(name, NAME, reads_x)                                                                                    \
   static double name##_sum(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample) {         \
     double sum = -0.0;                                                                                               \
     for (size_t k = 0; k < s->n; k++) sum += mptl_term_##name(x[k], mptl_target(t, s, sample, k), s->n);             \

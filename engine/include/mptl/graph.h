@@ -108,7 +108,6 @@ struct mptl_op_kind {
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
   bool keeps_places;             /* flat values only; output elements are in memory where the input's are */
   bool loss;                     /* a number for each sample, of its input and the sample's targets (kernels/losses.h) */
-  const char *metric;            /* of a loss: what it counts of the samples */
   bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */

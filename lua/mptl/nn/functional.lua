@@ -8,6 +8,12 @@ local function call(name, kind, x, attributes)
   return (Value.check(name, x).recorder:call(kind, { x }, { attributes = attributes }))
 end
 
+-- A loss whose only option is label smoothing.
+local function loss(kind, x, options)
+  misuse.check_fields(kind, options or {}, { "label_smoothing" })
+  return call(kind, kind, x, options)
+end
+
 --- Rectified linear unit.
 -- @param x a value
 -- @return a value of the same shape
@@ -108,8 +114,7 @@ end
 --   other classes are s / n; 0 by default}
 -- @return the loss of each sample
 function M.nll_loss(x, options)
-  misuse.check_fields("nll_loss", options or {}, { "label_smoothing" })
-  return call("nll_loss", "nll_loss", x, options)
+  return loss("nll_loss", x, options)
 end
 
 --- Cross-entropy loss: log_softmax, unless x is its output, and nll_loss.
@@ -130,8 +135,7 @@ end
 -- @return the loss of each sample
 -- @usage loss = nn.mse_loss -- in a script
 function M.mse_loss(x, options)
-  misuse.check_fields("mse_loss", options or {}, { "label_smoothing" })
-  return call("mse_loss", "mse_loss", x, options)
+  return loss("mse_loss", x, options)
 end
 
 --- The channels of several values, one after the other.
