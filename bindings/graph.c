@@ -3,7 +3,7 @@
  *   g = core.graph()
  *   id = g:input{3, 32, 32}                              shape of one sample
  *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair (height, width) as {h, w}
- *   id = g:view(id, {512})                               flatten
+ *   id = g:flatten(id)                                   a flat view
  *   g:shape(id) -> {c, h, w} or {f}
  *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
  *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups=, follows_inputs=,
@@ -60,10 +60,10 @@ static int graph_input(lua_State *L) {
   return 1;
 }
 
-static int graph_view(lua_State *L) {
+static int graph_flatten(lua_State *L) {
   int value;
   mptl_graph *g = bind_check_graph(L, 1);
-  bind_check(L, mptl_graph_view(g, &value, (int)luaL_checkinteger(L, 2), check_shape(L, 3)));
+  bind_check(L, mptl_graph_flatten(g, &value, (int)luaL_checkinteger(L, 2)));
   lua_pushinteger(L, value);
   return 1;
 }
@@ -196,7 +196,7 @@ static int graph_parameters(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"input", graph_input}, {"add", graph_add},           {"view", graph_view},           {"mark_output", graph_mark_output},
+    {"input", graph_input}, {"add", graph_add},           {"flatten", graph_flatten},     {"mark_output", graph_mark_output},
     {"shape", graph_shape}, {"set_init", graph_set_init}, {"operators", graph_operators}, {"parameters", graph_parameters},
     {NULL, NULL},
 };

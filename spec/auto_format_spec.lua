@@ -117,7 +117,7 @@ describe("FP(e,m,auto)", function()
     local r = g:add("relu", "relu", { g:input { 4, 2, 2 } })
     local x = r
     for i = 1, 5 do x = g:add("add", "add" .. i, { x, r }) end
-    g:add("nll_loss", "loss", { g:add("linear", "fc", { g:view(x, { 16 }) }, { out = 2 }) })
+    g:add("nll_loss", "loss", { g:add("linear", "fc", { g:flatten(x) }, { out = 2 }) })
     local program = core.program(core.model(g), core.assignment(g, 1, uniform "FP(3,4,auto)"))
     local values = {}
     for i = 1, 16 do values[i] = 1024 * i end -- FP(3,4,0) ends at 31

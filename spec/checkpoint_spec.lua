@@ -6,7 +6,7 @@ local safetensors = require "mptl.safetensors"
 local function small_graph(channels)
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 2, 4, 4 } }, { out = channels, kernel = 3, padding = 1, bias = false })
-  x = g:view(g:add("batchnorm2d", "bn", { x }), { channels * 16 })
+  x = g:flatten(g:add("batchnorm2d", "bn", { x }))
   g:add("nll_loss", "loss", { g:add("log_softmax", "softmax", { g:add("linear", "fc", { x }, { out = 3 }) }) })
   return g
 end

@@ -113,7 +113,7 @@ local function compile(setting, values, weights, formats, softmax)
   local x = g:add("conv2d", "conv", { g:input { 16, 8, 8 } },
     { out = 24, kernel = 3, padding = 1, stride = 2, groups = formats.groups or 1, bias = true })
   x = g:add("relu", "relu", { x }) -- brings the convolution's output back to a narrow format
-  x = g:add("linear", "linear", { g:view(x, { 24 * 16 }) }, { out = 5 })
+  x = g:add("linear", "linear", { g:flatten(x) }, { out = 5 })
   if softmax then x = g:add("log_softmax", "log_softmax", { x }) end
   g:add("nll_loss", "loss", { x })
   local a = core.assignment(g, 4, net.fp32)

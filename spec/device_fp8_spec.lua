@@ -22,7 +22,7 @@ local function compile(setting, formats, channels, storage, values)
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { channels, 4, 4 } }, { out = channels, kernel = 3, padding = 1 })
   x = g:add("relu", "relu", { x })
-  x = g:add("linear", "linear", { g:view(x, { channels * 16 }) }, { out = channels })
+  x = g:add("linear", "linear", { g:flatten(x) }, { out = channels })
   g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
   local a = core.assignment(g, n, net.fp32)
   for op = 0, 3 do

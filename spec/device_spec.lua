@@ -134,7 +134,7 @@ local operators = {
   { "conv2d, dilated", 0, unary("conv2d", { out = 4, kernel = 2, dilation = 2 }) },
   { "conv2d, grouped", 0, unary("conv2d", { out = 9, kernel = 3, groups = 3 }) },
   { "conv2d, depthwise", 0, unary("conv2d", { out = 6, kernel = 3, groups = 6, padding = 1 }) },
-  { "linear over images", 0, function(g, x) return g:add("linear", "op", { g:view(x, { 216 }) }, { out = 7 }) end },
+  { "linear over images", 0, function(g, x) return g:add("linear", "op", { g:flatten(x) }, { out = 7 }) end },
   { "layernorm", 0, unary "layernorm" },
   { "layernorm without bias, another eps", 0, unary("layernorm", { eps = 0.5, bias = false }) },
   { "layernorm of many channels", 0, unary "layernorm", { 72, 3, 3 } },
@@ -145,7 +145,7 @@ local operators = {
   { "gelu", 2e-7, unary "gelu" },
   { "gelu_tanh", 2e-7, unary "gelu_tanh" },
   { "batchnorm2d", 2e-6, unary "batchnorm2d" },
-  { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:view(x, { 216 }) }) end },
+  { "log_softmax", 1e-6, function(g, x) return g:add("log_softmax", "op", { g:flatten(x) }) end },
 }
 
 describe("operator on the GPU", function()
@@ -249,7 +249,7 @@ describe("training on the GPU", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 3, 8, 8 } }, { out = 4, kernel = 1 })
     for i = 1, 21 do x = g:add("dropout", "dropout" .. i, { x }, { p = 0.01 }) end
-    g:add("nll_loss", "loss", { g:add("linear", "linear", { g:view(x, { 256 }) }, { out = 5 }) })
+    g:add("nll_loss", "loss", { g:add("linear", "linear", { g:flatten(x) }, { out = 5 }) })
     local want, want_elements = train("cpu", g, "fp32", 1, 3)
     local got, got_elements = train(cuda, g, "fp32", 1, 3)
     net.assert_close(want, got, 1e-5, "loss")
@@ -259,7 +259,7 @@ describe("training on the GPU", function()
   it("refuses a label out of range, and a batch norm of one value", function()
     local g = core.graph()
     local x = g:add("batchnorm2d", "bn", { g:input { 5, 1, 1 } })
-    g:add("nll_loss", "loss", { g:view(x, { 5 }) })
+    g:add("nll_loss", "loss", { g:flatten(x) })
     local model = core.model(g, { device = cuda })
     local program = core.program(model, core.assignment(g, 2, net.fp32))
     local images = core.tensor({ 10 }, { 1, 2, 3, 4, 5, 5, 4, 3, 2, 1 })

@@ -29,7 +29,7 @@ local function compile(setting, format, groups)
   local x = g:add("conv2d", "conv", { g:input { channels, 4, 4 } },
     { out = channels, kernel = 3, padding = 1, groups = groups, bias = false })
   x = g:add("relu", "relu", { x })
-  x = g:add("linear", "linear", { g:view(x, { channels * 16 }) }, { out = 5 })
+  x = g:add("linear", "linear", { g:flatten(x) }, { out = 5 })
   g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
   local a = core.assignment(g, n, net.fp32)
   for op = 0, 3 do

@@ -15,7 +15,7 @@ local function residual_network()
   x = g:add("relu", "relu2", { g:add("add", "add", { y, x }) })
   x = g:add("conv2d", "conv3", { x }, { out = 6, kernel = { 1, 3 }, stride = 2, padding = { 0, 1 } })
   x = g:add("avgpool", "pool", { x }, { kernel = 2, stride = 2 })
-  x = g:add("linear", "linear", { g:view(x, { 24 }) }, { out = 5 })
+  x = g:add("linear", "linear", { g:flatten(x) }, { out = 5 })
   g:add("nll_loss", "loss", { g:add("log_softmax", "log_softmax", { x }) })
   return g
 end
@@ -126,7 +126,7 @@ describe("gradients", function()
 
   describe("of mean squared error", function()
     local graph = core.graph()
-    local y = graph:add("linear", "fc1", { graph:view(graph:input { 3, 8, 8 }, { 192 }) }, { out = 8 })
+    local y = graph:add("linear", "fc1", { graph:flatten(graph:input { 3, 8, 8 }) }, { out = 8 })
     y = graph:add("linear", "fc2", { graph:add("sigmoid", "sigmoid", { y }) }, { out = 5 })
     graph:add("mse_loss", "loss", { y }, { label_smoothing = 0.2 })
     local model, program, loss = setup(graph)

@@ -10,7 +10,7 @@ local TOLERANCE = 1e-6 -- of the largest element
 local function program_of(shape, n, kinds, attributes, options)
   local g = core.graph()
   local x = g:input(shape)
-  if #shape > 1 then x = g:view(x, { net.product(shape) }) end
+  if #shape > 1 then x = g:flatten(x) end
   for i, kind in ipairs(kinds) do x = g:add(kind, kind, { x }, i == #kinds and attributes or {}) end
   options = options or {}
   options.batch, options.input_gradient, options.keep_all = n, true, true
@@ -89,7 +89,7 @@ describe("losses", function()
   for _, kind in ipairs { "nll_loss", "mse_loss" } do
     it("are the same bits in packed and emulated storage, rounded to low formats: " .. kind, function()
       local g = core.graph()
-      local x = g:add("linear", "fc", { g:view(g:input { 3, 8, 8 }, { 192 }) }, { out = 5 })
+      local x = g:add("linear", "fc", { g:flatten(g:input { 3, 8, 8 }) }, { out = 5 })
       g:add(kind, "loss", { x }, { label_smoothing = 0.1 })
       for _, name in ipairs { "uniform_low", "amp" } do
         local function plan() return precision.plan(precision.named(name), g, 7) end

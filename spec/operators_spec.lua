@@ -56,7 +56,7 @@ describe("operator", function()
   describe("linear", function()
     each_case("linear", function(case)
       run(case, function(g, x)
-        if #case.x.dims == 4 then x = g:view(x, { case.weight.dims[2] }) end
+        if #case.x.dims == 4 then x = g:flatten(x) end
         return g:add("linear", "op", { x }, { out = case.weight.dims[1], bias = case.bias ~= nil })
       end, { { "op.weight", "weight" }, case.bias and { "op.bias", "bias" } or nil })
     end)
@@ -134,12 +134,12 @@ describe("operator", function()
     it("refuses a flattened image, whose features are in memory pixel by pixel", function()
       local g = core.graph()
       local x = g:input { 4, 2, 2 }
-      assert.has_error(function() g:add("layernorm", "op", { g:view(x, { 16 }) }) end,
+      assert.has_error(function() g:add("layernorm", "op", { g:flatten(x) }) end,
         "op (layernorm): input 0 is a flattened image: flatten it later")
       local pixel = g:add("mean", "mean", { x })
       assert.same({ 4 }, g:shape(g:add("layernorm", "flat", { pixel })))
       local one = g:add("avgpool", "pool", { x }, { kernel = 2 }) -- of one pixel: its channels are its features
-      assert.same({ 4 }, g:shape(g:add("layernorm", "op", { g:view(one, { 4 }) })))
+      assert.same({ 4 }, g:shape(g:add("layernorm", "op", { g:flatten(one) })))
     end)
 
     -- Loss, output, gradients and statistics as text.
@@ -204,9 +204,9 @@ describe("operator", function()
     local function output(first_flatten)
       local g = core.graph()
       local x = g:input { 3, 2, 2 }
-      if first_flatten then x = g:view(x, { 12 }) end
+      if first_flatten then x = g:flatten(x) end
       x = g:add("relu", "relu", { x })
-      if not first_flatten then x = g:view(x, { 12 }) end
+      if not first_flatten then x = g:flatten(x) end
       assert.same({ 12 }, g:shape(x))
       g:add("nll_loss", "loss", { g:add("linear", "linear", { x }, { out = 4 }) })
       local model = core.model(g, { seed = 5 })
@@ -218,7 +218,7 @@ describe("operator", function()
     assert.equal(output(false), output(true))
 
     local g = core.graph()
-    local x = g:view(g:input { 3, 2, 2 }, { 12 })
+    local x = g:flatten(g:input { 3, 2, 2 })
     local y = g:add("linear", "linear", { x }, { out = 12 })
     assert.has_error(function() g:add("add", "add", { x, y }) end,
       "add (add): input 1 and input 0 are not flattened from one shape: their features are in different orders")
@@ -234,7 +234,7 @@ describe("operator", function()
       local function losses(images, input)
         local g = core.graph()
         local x = g:input(input)
-        if #input > 1 then x = g:view(x, { c * area }) end
+        if #input > 1 then x = g:flatten(x) end
         for _, kind in ipairs(kinds) do x = g:add(kind, kind, { x }, kind == "linear" and { out = c * area } or {}) end
         local model = core.model(g, { seed = 5 })
         local program = core.program(model, core.assignment(g, n, net.fp32), { input_gradient = true })
@@ -407,7 +407,7 @@ describe("operator", function()
       fails("op (concat): 0 inputs, takes 1 to 16", "concat", "op", {})
       fails("op (slice): count (of channels) must be given", "slice", "op", { x })
       fails("op (slice): channels 3 to 4, the input has 0 to 3", "slice", "op", { x }, { first = 3, count = 2 })
-      fails("op (slice): input 0 is a flattened image: flatten it later", "slice", "op", { g:view(x, { 16 }) }, { count = 2 })
+      fails("op (slice): input 0 is a flattened image: flatten it later", "slice", "op", { g:flatten(x) }, { count = 2 })
     end)
   end)
 

@@ -9,7 +9,7 @@ local safetensors = require "mptl.safetensors"
 local function model_of(optimizer)
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 2, 1, 1 } }, { out = 3 })
-  x = g:add("linear", "fc", { g:view(g:add("batchnorm2d", "bn", { x }), { 3 }) }, { out = 2 })
+  x = g:add("linear", "fc", { g:flatten(g:add("batchnorm2d", "bn", { x })) }, { out = 2 })
   g:add("nll_loss", "loss", { x })
   local model = core.model(g, {
     seed = 1, optimizer = optimizer.name, parameter_groups = optimizer:parameter_groups(g),

@@ -79,7 +79,7 @@ describe("memory", function()
     local g = core.graph()
     local x = g:add("conv2d", "conv", { g:input { 1, 8, 8 } }, { out = 4, kernel = 1 })
     x = g:add("avgpool", "pool", { g:add("relu", "relu", { x }) }, { kernel = 8, stride = 8 })
-    g:add("nll_loss", "loss", { g:view(x, { 4 }) })
+    g:add("nll_loss", "loss", { g:flatten(x) })
     local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { train = false })
     -- the image of 256 bytes and the convolution's output of 1024, which the ReLU overwrites
     assert.equal(256 + 1024, program:memory().arena)

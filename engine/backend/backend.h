@@ -143,6 +143,13 @@ static inline int mptl_call_sinks(mptl_call *call, bool forward, mptl_sink **sin
   return forward ? 1 : call->op->n_in;
 }
 
+/* The layouts of a call's k-th input and of its output. */
+static inline mptl_shape mptl_call_input(const mptl_call *call, int k) { return mptl_input_layout(call->graph, call->op, k); }
+static inline mptl_shape mptl_call_output(const mptl_call *call) { return mptl_output_layout(call->graph, call->op); }
+
+/* Features of a call's flat input, in whatever layout; channels of an image. */
+static inline size_t mptl_call_features(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
+
 /* Elements of a value of the call's batch. */
 static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
   return mptl_shape_numel(call->graph->values[value].shape) * (size_t)call->batch;

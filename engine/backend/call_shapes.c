@@ -1,18 +1,10 @@
 /* Shapes of a call. */
 #include "backend/call_shapes.h"
 
-mptl_shape mptl_call_input_shape(const mptl_call *call) {
-  return call->graph->values[call->graph->values[call->op->in[0]].base].shape;
-}
-
-int mptl_call_channel_groups(const mptl_call *call) {
-  return call->graph->values[call->op->out].shape.ndim == 1 ? 1 : call->op->attr.groups;
-}
-
 mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc) {
-  mptl_shape in = mptl_call_input_shape(call), out = call->graph->values[call->op->out].shape;
+  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   const mptl_attributes *a = &call->op->attr;
-  if (out.ndim == 1)
+  if (call->op->kind->id == MPTL_OP_LINEAR)
     return (mptl_call_shape){.is_linear = true, .linear = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias}};
   return (mptl_call_shape){.conv = {.n = n,
                                     .ic = ic,
@@ -34,15 +26,14 @@ mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc)
 }
 
 mptl_loss_shape mptl_call_loss(const mptl_call *call) {
-  mptl_shape in = mptl_input_shape(call->graph, call->op, 0);
   return (mptl_loss_shape){.batch = (size_t)call->batch,
-                           .n = (size_t)in.c,
+                           .n = mptl_call_features(call),
                            .valid = (size_t)call->n_valid,
                            .smoothing = call->op->attr.label_smoothing};
 }
 
 mptl_pool mptl_call_pool(const mptl_call *call) {
-  mptl_shape in = mptl_input_shape(call->graph, call->op, 0), out = call->graph->values[call->op->out].shape;
+  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   const mptl_attributes *a = &call->op->attr;
   return (mptl_pool){.batch = (size_t)call->batch,
                      .c = (size_t)in.c,

@@ -6,13 +6,6 @@
 #include "backend/shapes.h"
 #include "kernels/pool.h"
 
-/* The shape of the input in memory. A flattened image stays in NHWC; a linear layer's weights [out][c*h*w] are
- * then read as [out][c][h][w]. */
-MPTL_API mptl_shape mptl_call_input_shape(const mptl_call *call);
-
-/* The channel groups of a convolution; 1 for a linear layer. */
-MPTL_API int mptl_call_channel_groups(const mptl_call *call);
-
 /* The shape of a linear layer or of a convolution. */
 typedef struct mptl_call_shape {
   bool is_linear;

@@ -34,10 +34,11 @@ static mptl_status grow(void **array, int n, size_t size) {
   return MPTL_OK;
 }
 
-static mptl_status add_value(mptl_graph *g, int *value, int op, int base, mptl_shape shape) {
+static mptl_status add_value(mptl_graph *g, int *value, mptl_value v) {
   MPTL_TRY(grow((void **)&g->values, g->n_values, sizeof *g->values));
   *value = g->n_values++;
-  g->values[*value] = (mptl_value){.op = op, .base = base < 0 ? *value : base, .shape = shape};
+  if (v.base < 0) v.base = *value;
+  g->values[*value] = v;
   return MPTL_OK;
 }
 
@@ -50,34 +51,18 @@ static void drop_params(mptl_graph *g, int keep) {
   while (g->n_params > keep) free(g->params[--g->n_params].name);
 }
 
-static bool same_shape(mptl_shape a, mptl_shape b) { return a.ndim == b.ndim && a.c == b.c && a.h == b.h && a.w == b.w; }
+static bool same_layout(mptl_shape a, mptl_shape b) { return a.c == b.c && a.h == b.h && a.w == b.w; }
 
-/* A pointwise operator on a flattened image works on the image, and its output is flattened: so it stays known in what order the features
- * are in memory. Replaces the inputs; *flat is set to their shape then. */
-static mptl_status see_through_views(const mptl_graph *g, mptl_op *op, mptl_shape *flat) {
-  bool flattened = false;
-  for (int k = 0; k < op->n_in; k++) {
-    mptl_value v = g->values[op->in[k]];
-    mptl_shape base = g->values[v.base].shape;
-    flattened = flattened || (base.h * base.w > 1 && !same_shape(v.shape, base));
-    if (!same_shape(v.shape, mptl_input_shape(g, op, 0))) return MPTL_OK; /* infer says what it makes of that */
-  }
-  if (!flattened) return MPTL_OK;
-  *flat = mptl_input_shape(g, op, 0);
-  for (int k = 0; k < op->n_in; k++) op->in[k] = g->values[op->in[k]].base;
+/* The layout of an operator's output of that shape. */
+static mptl_status find_layout(const mptl_graph *g, const mptl_op *op, mptl_shape shape, mptl_shape *layout) {
+  *layout = shape;
+  if (op->n_in == 0 || !(op->kind->pointwise || op->kind->keeps_layout)) return MPTL_OK;
+  *layout = mptl_input_layout(g, op, 0);
   for (int k = 1; k < op->n_in; k++)
-    if (!same_shape(mptl_input_shape(g, op, k), mptl_input_shape(g, op, 0)))
+    if (!same_layout(mptl_input_layout(g, op, k), *layout))
       return mptl_fail(MPTL_EINVAL,
                        "input %d and input 0 are not flattened from one shape: their features are in different orders", k);
   return MPTL_OK;
-}
-
-/* The output of an operator that keeps places on a flattened image: an image too, of which *flat is the flattened shape. */
-static void keep_places(const mptl_graph *g, const mptl_op *op, mptl_shape *shape, mptl_shape *flat) {
-  mptl_shape base = g->values[g->values[op->in[0]].base].shape;
-  if (base.h * base.w == 1) return;
-  *flat = *shape;
-  *shape = base;
 }
 
 mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
@@ -98,14 +83,13 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
 
   mptl_op op = {
       .kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
-  mptl_shape shape, flat = {0};
+  mptl_shape shape, layout;
   for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
   op.name = strdup(name);
   if (op.name == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
-  mptl_status status = kind->pointwise ? see_through_views(g, &op, &flat) : MPTL_OK;
-  if (status == MPTL_OK) status = kind->infer(g, &op, &shape);
-  if (status == MPTL_OK && kind->keeps_places) keep_places(g, &op, &shape, &flat);
-  if (status == MPTL_OK) status = add_value(g, &op.out, g->n_ops, -1, shape);
+  mptl_status status = kind->infer(g, &op, &shape);
+  if (status == MPTL_OK) status = find_layout(g, &op, shape, &layout);
+  if (status == MPTL_OK) status = add_value(g, &op.out, (mptl_value){g->n_ops, -1, shape, layout});
   if (status != MPTL_OK) {
     drop_params(g, op.first_param);
     mptl_fail_in(status, "%s (%s)", name, kind->name);
@@ -116,7 +100,7 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
   if (kind->loss) g->loss = g->n_ops;
   g->ops[g->n_ops++] = op;
   *value = op.out;
-  return flat.ndim == 0 ? MPTL_OK : add_value(g, value, g->n_ops - 1, op.out, flat);
+  return MPTL_OK;
 }
 
 mptl_status mptl_graph_input(mptl_graph *g, int *value, mptl_shape shape) {
@@ -124,19 +108,17 @@ mptl_status mptl_graph_input(mptl_graph *g, int *value, mptl_shape shape) {
   if (shape.c < 1 || shape.h < 1 || shape.w < 1 || (shape.ndim != 1 && shape.ndim != 3))
     return mptl_fail(MPTL_EINVAL, "input: shape %dx%dx%d, all sizes must be positive", shape.c, shape.h, shape.w);
   MPTL_TRY(mptl_graph_add(g, value, &mptl_op_input, "input", 0, NULL, NULL));
-  g->values[*value].shape = shape;
+  g->values[*value].shape = g->values[*value].layout = shape;
   return MPTL_OK;
 }
 
-mptl_status mptl_graph_view(mptl_graph *g, int *value, int of, mptl_shape shape) {
+mptl_status mptl_graph_flatten(mptl_graph *g, int *value, int of) {
   MPTL_TRY(check_value(g, of));
-  mptl_shape from = g->values[of].shape;
-  if (mptl_shape_numel(from) != mptl_shape_numel(shape)) {
-    char a[40], b[40];
-    return mptl_fail(MPTL_EINVAL, "view: %s does not have as many elements as %s", mptl_shape_print(shape, a),
-                     mptl_shape_print(from, b));
-  }
-  return add_value(g, value, g->values[of].op, g->values[of].base, shape);
+  mptl_value v = g->values[of];
+  size_t features = mptl_shape_numel(v.shape);
+  if (features > 1 << 24) return mptl_fail(MPTL_EINVAL, "flatten: %zu features, accepted are at most %d", features, 1 << 24);
+  v.shape = (mptl_shape){.ndim = 1, .c = (int)features, .h = 1, .w = 1};
+  return add_value(g, value, v);
 }
 
 mptl_status mptl_graph_mark_output(mptl_graph *g, int value) {
@@ -202,10 +184,9 @@ mptl_status mptl_expect_ndim(const mptl_graph *g, const mptl_op *op, int i, int 
                    ndim == 3 ? "CxHxW" : "a flat one (nn.Flatten)");
 }
 
-/* A flattened image is in memory pixel by pixel: its features are not where a flat value's are. */
 mptl_status mptl_expect_channels(const mptl_graph *g, const mptl_op *op, int i) {
-  mptl_shape in = mptl_input_shape(g, op, i), base = g->values[g->values[op->in[i]].base].shape;
-  if (in.ndim == 1 && base.h * base.w > 1) return mptl_fail(MPTL_EINVAL, "input %d is a flattened image: flatten it later", i);
+  if (!same_layout(mptl_input_layout(g, op, i), mptl_input_shape(g, op, i)))
+    return mptl_fail(MPTL_EINVAL, "input %d is a flattened image: flatten it later", i);
   return MPTL_OK;
 }
 

@@ -14,7 +14,7 @@ const char *mptl_shape_print(mptl_shape shape, char *text);
 /* Fails unless the operator's i-th input has the given number of dimensions (1 or 3). */
 mptl_status mptl_expect_ndim(const mptl_graph *graph, const mptl_op *op, int i, int ndim);
 
-/* Fails if the operator's i-th input is a flattened image: for operators that find channels or features by their place in memory. */
+/* Fails if the operator's i-th input is a flattened image: for operators that need its channels side by side in memory. */
 mptl_status mptl_expect_channels(const mptl_graph *graph, const mptl_op *op, int i);
 
 /* Output length of a window along one axis, PyTorch's floor rule; fails when the window does not fit. */

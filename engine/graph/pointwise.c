@@ -112,6 +112,6 @@ const mptl_op_kind mptl_op_layernorm = {
 const mptl_op_kind mptl_op_log_softmax = {.id = MPTL_OP_LOG_SOFTMAX,
                                           .name = "log_softmax",
                                           .n_in = 1,
-                                          .keeps_places = true,
+                                          .keeps_layout = true,
                                           .backward_reads_out = true,
                                           .infer = infer_log_softmax};

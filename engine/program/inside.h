@@ -141,7 +141,7 @@ static inline int mptl_tensor_of(int op, mptl_role role) { return op * MPTL_ROLE
 /* Bytes of what an operator keeps from forward to backward beside its output. */
 static inline size_t mptl_saved_bytes(const mptl_graph *graph, const mptl_op *op) {
   int n = op->kind->saved_by_channel;
-  return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_shape(graph, op, 0).c * sizeof(float)) : 0;
+  return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_layout(graph, op, 0).c * sizeof(float)) : 0;
 }
 
 /* Where in a stage's scratch memory the batch of images is, on devices that need a copy: only the first stage reads it. */

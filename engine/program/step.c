@@ -146,27 +146,26 @@ static mptl_status check_targets(const mptl_program *p, const mptl_targets *t, i
 
 enum { PIECE = 256 }; /* targets uploaded at a time */
 
-/* Labels as places in memory: a flattened image lies there pixel by pixel. */
-static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n, mptl_shape image) {
-  int area = image.h * image.w;
+/* Labels as places in the loss's input. */
+static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n, mptl_shape layout) {
   for (int at = 0; at < n; at += PIECE) {
     int32_t places[PIECE];
     int count = n - at < PIECE ? n - at : PIECE;
-    for (int i = 0; i < count; i++) places[i] = labels[at + i] % area * image.c + labels[at + i] / area;
+    for (int i = 0; i < count; i++) places[i] = (int32_t)mptl_place_of(layout, (size_t)labels[at + i]);
     MPTL_TRY(p->backend->upload(p->device, (int32_t *)p->targets + at, places, (size_t)count * sizeof *places));
   }
   return MPTL_OK;
 }
 
-/* Values in the order of memory. */
-static mptl_status take_values(mptl_program *p, const float *values, int n, mptl_shape image) {
-  size_t channels = (size_t)image.c, area = (size_t)image.h * (size_t)image.w, each = channels * area, count = (size_t)n * each;
+/* Values in the layout of the loss's input. */
+static mptl_status take_values(mptl_program *p, const float *values, int n, mptl_shape layout) {
+  size_t each = mptl_shape_numel(layout), count = (size_t)n * each;
   for (size_t at = 0; at < count; at += PIECE) {
     float piece[PIECE];
     size_t here = count - at < PIECE ? count - at : PIECE;
     for (size_t i = 0; i < here; i++) {
       size_t sample = (at + i) / each, place = (at + i) % each;
-      piece[i] = values[sample * each + place % channels * area + place / channels];
+      piece[i] = values[sample * each + mptl_index_of(layout, place)];
     }
     MPTL_TRY(p->backend->upload(p->device, (float *)p->targets + at, piece, here * sizeof *piece));
   }
@@ -174,9 +173,8 @@ static mptl_status take_values(mptl_program *p, const float *values, int n, mptl
 }
 
 static mptl_status take_targets(mptl_program *p, const mptl_targets *t, int n) {
-  const mptl_graph *g = p->graph;
-  mptl_shape image = g->values[g->values[g->ops[p->loss].in[0]].base].shape;
-  return p->options.targets == MPTL_LABELS ? take_labels(p, t->labels, n, image) : take_values(p, t->values, n, image);
+  mptl_shape layout = mptl_input_layout(p->graph, &p->graph->ops[p->loss], 0);
+  return p->options.targets == MPTL_LABELS ? take_labels(p, t->labels, n, layout) : take_values(p, t->values, n, layout);
 }
 
 /* Gives the first stage the batch: where it is, or a copy in the device's memory. */

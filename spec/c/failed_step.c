@@ -63,7 +63,7 @@ static int begin(training *t, mptl_device *device) {
   CHECK(mptl_graph_create(&t->graph) == MPTL_OK);
   CHECK(mptl_graph_input(t->graph, &x, (mptl_shape){3, CHANNELS, SIDE, SIDE}) == MPTL_OK);
   x = add(t->graph, "relu", add(t->graph, "batchnorm2d", add(t->graph, "conv2d", x, 4), 0), 0);
-  CHECK(mptl_graph_view(t->graph, &x, x, (mptl_shape){1, 4 * SIDE * SIDE, 1, 1}) == MPTL_OK);
+  CHECK(mptl_graph_flatten(t->graph, &x, x) == MPTL_OK);
   x = add(t->graph, "nll_loss", add(t->graph, "log_softmax", add(t->graph, "linear", x, CLASSES), 0), 0);
   CHECK(x >= 0);
   mptl_candidates c;

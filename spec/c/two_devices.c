@@ -48,7 +48,7 @@ static int make_graph(mptl_graph **graph) {
   CHECK(mptl_graph_create(graph) == MPTL_OK);
   CHECK(mptl_graph_input(*graph, &x, (mptl_shape){3, CHANNELS, SIDE, SIDE}) == MPTL_OK);
   x = add(*graph, "relu", add(*graph, "batchnorm2d", add(*graph, "conv2d", x, 4), 0), 0);
-  CHECK(mptl_graph_view(*graph, &x, x, (mptl_shape){1, 4 * SIDE * SIDE, 1, 1}) == MPTL_OK);
+  CHECK(mptl_graph_flatten(*graph, &x, x) == MPTL_OK);
   x = add(*graph, "nll_loss", add(*graph, "log_softmax", add(*graph, "linear", x, CLASSES), 0), 0);
   CHECK(x >= 0 && (*graph)->n_params <= MOST_PARAMS);
   return 0;

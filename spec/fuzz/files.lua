@@ -70,7 +70,7 @@ end
 local function graph_and_model()
   local g = core.graph()
   local x = g:add("conv2d", "conv", { g:input { 2, 4, 4 } }, { out = 2, kernel = 3, padding = 1, bias = false })
-  x = g:view(g:add("batchnorm2d", "bn", { x }), { 32 })
+  x = g:flatten(g:add("batchnorm2d", "bn", { x }))
   g:add("nll_loss", "loss", { g:add("log_softmax", "softmax", { g:add("linear", "fc", { x }, { out = 3 }) }) })
   local formats = { v = "fp32", dv = "fp32", theta = "fp32", dtheta = "fp32" }
   local model = core.model(g, { seed = 1 })

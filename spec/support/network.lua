@@ -71,7 +71,7 @@ end
 function M.cotangent_head(graph, y, n, dy)
   local shape = graph:shape(y)
   local numel = M.product(shape)
-  if #shape == 3 then y = graph:view(y, { numel }) end
+  if #shape == 3 then y = graph:flatten(y) end
   graph:add("nll_loss", "loss", { graph:add("linear", "head", { y }, { out = n, bias = false }) })
   local labels, weights = {}, {}
   for i = 1, n do labels[i] = i - 1 end
@@ -102,7 +102,7 @@ function M.tiny_resnet()
   local x = g:add("relu", "relu", { conv_bn("conv1", "bn1", g:input { 3, 8, 8 }, 3, 3, 1) })
   x = block("layer2.0", block("layer1.0", x, 3, 1), 4, 2)
   x = g:add("avgpool", "avgpool", { x }, { kernel = 4, stride = 4 })
-  x = g:add("linear", "linear", { g:view(x, { 4 }) }, { out = 5 })
+  x = g:add("linear", "linear", { g:flatten(x) }, { out = 5 })
   g:add("nll_loss", "nll_loss", { g:add("log_softmax", "log_softmax", { x }) })
   return g
 end

@@ -48,7 +48,7 @@ static size_t param_numel(const mptl_call *call, int k) { return call->graph->pa
 
 /* oneDNN's operator for one pass; what the pass sums over is as many times as long as the kind repeats it. */
 static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_kind kind) {
-  mptl_shape in = mptl_call_input_shape(call), out = call->graph->values[call->op->out].shape;
+  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   int repeats = (int)mptl_gemm_repeats(kind);
   int n = state(call)->block * (pass == MPTL_BACKWARD_WEIGHTS ? repeats : 1);
   int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1), oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
@@ -60,11 +60,11 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
 }
 
 /* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
-static size_t groups(const mptl_call *call) { return (size_t)mptl_call_channel_groups(call); }
-static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input_shape(call).c / groups(call); }
-static size_t out_chunk(const mptl_call *call) { return (size_t)call->graph->values[call->op->out].shape.c / groups(call); }
+static size_t groups(const mptl_call *call) { return (size_t)call->op->attr.groups; }
+static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c / groups(call); }
+static size_t out_chunk(const mptl_call *call) { return (size_t)mptl_call_output(call).c / groups(call); }
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
-  size_t out = (size_t)call->graph->values[call->op->out].shape.c;
+  size_t out = (size_t)mptl_call_output(call).c;
   return param_numel(call, MPTL_PRODUCT_WEIGHT) / (pass == MPTL_FORWARD ? out : groups(call));
 }
 
@@ -103,7 +103,7 @@ static mptl_gemm_kind choose_kind(const mptl_call *call, outcome o, const mptl_r
   mptl_format a = first->format, b = second->format;
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
   if (o == NARROWEST && b.auto_bias) b.b = -127;
-  return mptl_gemm_choose(call->compute, &a, &b, mptl_call_channel_groups(call));
+  return mptl_gemm_choose(call->compute, &a, &b, call->op->attr.groups);
 }
 
 static size_t take(size_t *bytes, size_t more) {

@@ -14,8 +14,7 @@
 
 enum { LANES = 32, MOST_BLOCKS = 128, BLOCK_PARTS = 8 };
 
-static size_t features(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
-static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / features(call); }
+static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / mptl_call_features(call); }
 
 /* ---- A row's sums ---- */
 
@@ -51,10 +50,10 @@ static statistics statistics_of(const mptl_call *call, const float *x, size_t n)
 /* ---- Forward: with xhat = (x - mean) inv_std, y = xhat weight + bias ---- */
 
 /* A row of results and one of inputs. */
-static size_t forward_floats(const mptl_call *call) { return 2 * features(call); }
+static size_t forward_floats(const mptl_call *call) { return 2 * mptl_call_features(call); }
 
 static void forward_row(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats) {
-  size_t n = features(call), at = row * n;
+  size_t n = mptl_call_features(call), at = row * n;
   const float *weight = call->theta[MPTL_NORM_WEIGHT], *bias = call->theta[MPTL_NORM_BIAS];
   const float *x = mptl_read(&call->in[0], at, n, buffer + n);
   float *y = mptl_results(&call->y, at, buffer);
@@ -88,17 +87,19 @@ static size_t blocks(const mptl_call *call) {
 }
 
 /* A part's two sums by feature, in binary64; a row of results, one of inputs and one of gradients. */
-static size_t backward_floats(const mptl_call *call) { return (2 * sizeof(double) / sizeof(float) + 3) * features(call); }
+static size_t backward_floats(const mptl_call *call) {
+  return (2 * sizeof(double) / sizeof(float) + 3) * mptl_call_features(call);
+}
 
 /* A block's sums by feature of dy xhat, then of dy: behind the threads' buffers. */
 static double *block_sums(const mptl_call *call, size_t block) {
   char *first = (char *)call->scratch + mptl_rows_scratch_bytes(call, backward_floats(call));
-  return (double *)first + block * 2 * features(call);
+  return (double *)first + block * 2 * mptl_call_features(call);
 }
 
 static size_t scratch_bytes(const mptl_call *call) {
   if (!call->train) return mptl_rows_scratch_bytes(call, forward_floats(call));
-  return mptl_rows_scratch_bytes(call, backward_floats(call)) + blocks(call) * 2 * features(call) * sizeof(double);
+  return mptl_rows_scratch_bytes(call, backward_floats(call)) + blocks(call) * 2 * mptl_call_features(call) * sizeof(double);
 }
 
 static void add(double *to, const double *from, size_t n) {
@@ -108,7 +109,7 @@ static void add(double *to, const double *from, size_t n) {
 /* Writes a row of dx. */
 static void write_gradient(const mptl_call *call, size_t row, const float *x, const float *dy, statistics s, float *buffer,
                            mptl_round_stats *stats) {
-  size_t n = features(call), at = row * n;
+  size_t n = mptl_call_features(call), at = row * n;
   const float *weight = call->theta[MPTL_NORM_WEIGHT];
   double sums[LANES] = {0}, products[LANES] = {0};
   for (size_t from = 0; from < n; from += LANES)
@@ -128,7 +129,7 @@ static void write_gradient(const mptl_call *call, size_t row, const float *x, co
 
 /* Adds a row to a part's sums. */
 static void backward_row(const mptl_call *call, size_t row, double *sums, float *buffer, mptl_round_stats *stats) {
-  size_t n = features(call), at = row * n;
+  size_t n = mptl_call_features(call), at = row * n;
   const float *x = mptl_read(&call->in[0], at, n, buffer + n), *dy = mptl_read(&call->dy, at, n, buffer + 2 * n);
   statistics s = statistics_of(call, x, n);
   for (size_t i = 0; i < n; i++) {
@@ -139,7 +140,7 @@ static void backward_row(const mptl_call *call, size_t row, double *sums, float 
 }
 
 static void backward_block(const mptl_call *call, size_t block, float *buffer, mptl_round_stats *stats) {
-  size_t n = features(call), count = part_rows(call), end = (block + 1) * BLOCK_PARTS * count;
+  size_t n = mptl_call_features(call), count = part_rows(call), end = (block + 1) * BLOCK_PARTS * count;
   double *sums = block_sums(call, block), *part = (double *)buffer;
   if (end > rows(call)) end = rows(call);
   memset(sums, 0, 2 * n * sizeof *sums);
@@ -152,7 +153,7 @@ static void backward_block(const mptl_call *call, size_t block, float *buffer, m
 }
 
 static mptl_status backward(const mptl_call *call) {
-  size_t n = features(call);
+  size_t n = mptl_call_features(call);
   float *dweight = call->dtheta[MPTL_NORM_WEIGHT], *dbias = call->dtheta[MPTL_NORM_BIAS];
   mptl_run_rows(call, blocks(call), backward_floats(call), backward_block, &call->dx[0], 1);
   if (call->ranging) return MPTL_OK;

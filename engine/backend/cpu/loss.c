@@ -4,15 +4,13 @@
 #include "backend/call_shapes.h"
 #include "backend/cpu/cpu.h"
 
-static size_t classes(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
-
 /* Three rows: results, and the two operands of softmax's backward. */
-static size_t row_floats(const mptl_call *call) { return 3 * classes(call); }
+static size_t row_floats(const mptl_call *call) { return 3 * mptl_call_features(call); }
 static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, row_floats(call)); }
 
 /* y = x - max - log(sum exp(x - max)) */
 static void softmax_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats) {
-  size_t c = classes(call), at = sample * c;
+  size_t c = mptl_call_features(call), at = sample * c;
   float *y = mptl_results(&call->y, at, buffer);
   const float *x = mptl_read(&call->in[0], at, c, buffer + c);
   float max = x[0];
@@ -31,7 +29,7 @@ static mptl_status softmax_forward(const mptl_call *call) {
 
 /* dx = dy - exp(y) sum(dy) */
 static void softmax_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats) {
-  size_t c = classes(call), at = sample * c;
+  size_t c = mptl_call_features(call), at = sample * c;
   float *dx = mptl_results(&call->dx[0], at, buffer);
   const float *y = mptl_read(&call->out, at, c, buffer + c), *dy = mptl_read(&call->dy, at, c, buffer + 2 * c);
   double sum = 0;

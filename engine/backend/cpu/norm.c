@@ -9,7 +9,7 @@
 
 #include "backend/cpu/cpu.h"
 
-static size_t channels(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
+static size_t channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
 static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / channels(call); }
 
 /* Scratch: vectors by channel, see vector. */

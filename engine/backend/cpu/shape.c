@@ -3,16 +3,14 @@
 
 #include "backend/cpu/cpu.h"
 
-static mptl_shape out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
-
 /* Rows of a batch, pixels of a row. Flat values are images of one pixel. */
-static size_t rows(const mptl_call *call) { return (size_t)call->batch * (size_t)out_shape(call).h; }
-static size_t width(const mptl_call *call) { return (size_t)out_shape(call).w; }
+static size_t rows(const mptl_call *call) { return (size_t)call->batch * (size_t)mptl_call_output(call).h; }
+static size_t width(const mptl_call *call) { return (size_t)mptl_call_output(call).w; }
 
 /* ---- concat ---- */
 
 /* Two rows of all channels. */
-static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)out_shape(call).c; }
+static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)mptl_call_output(call).c; }
 static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, concat_floats(call)); }
 
 /* Where an input's channels are in a pixel of the output: `count` of them from `first` on of `c`, which are then shuffled. */
@@ -21,10 +19,10 @@ typedef struct places {
 } places;
 
 static places places_of(const mptl_call *call, int k) {
-  places p = {.c = (size_t)out_shape(call).c, .shuffle = (size_t)call->op->attr.shuffle};
+  places p = {.c = (size_t)mptl_call_output(call).c, .shuffle = (size_t)call->op->attr.shuffle};
   for (int i = 0; i <= k; i++) {
     p.first += p.count;
-    p.count = (size_t)mptl_input_shape(call->graph, call->op, i).c;
+    p.count = (size_t)mptl_call_input(call, i).c;
   }
   return p;
 }
@@ -54,12 +52,11 @@ static void copy(float *dst, size_t dst_step, const float *src, size_t src_step,
 
 /* Whether two inputs are the two groups of a shuffle, as in ShuffleNet's units: then their elements just alternate. */
 static bool alternates(const mptl_call *call) {
-  return call->op->attr.shuffle == 2 && call->op->n_in == 2 &&
-         mptl_input_shape(call->graph, call->op, 0).c == mptl_input_shape(call->graph, call->op, 1).c;
+  return call->op->attr.shuffle == 2 && call->op->n_in == 2 && mptl_call_input(call, 0).c == mptl_call_input(call, 1).c;
 }
 
 static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  size_t w = width(call), n = w * (size_t)out_shape(call).c;
+  size_t w = width(call), n = w * (size_t)mptl_call_output(call).c;
   float *y = mptl_results(&call->y, at * n, buffer);
   if (alternates(call)) {
     size_t half = n / 2;
@@ -84,7 +81,7 @@ static mptl_status concat_forward(const mptl_call *call) {
 }
 
 static void concat_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  size_t w = width(call), n = w * (size_t)out_shape(call).c;
+  size_t w = width(call), n = w * (size_t)mptl_call_output(call).c;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
   if (alternates(call) && call->dx[0].wanted && call->dx[1].wanted) {
     size_t half = n / 2;
@@ -111,15 +108,17 @@ static mptl_status concat_backward(const mptl_call *call) {
 
 /* ---- slice ---- */
 
-static size_t in_channels(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
+static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
 
 /* A row of the input's channels and two of the output's. Rows are decoded and encoded as a whole: by pixels it takes several times as
  * long. */
-static size_t slice_floats(const mptl_call *call) { return width(call) * (in_channels(call) + 2 * (size_t)out_shape(call).c); }
+static size_t slice_floats(const mptl_call *call) {
+  return width(call) * (in_channels(call) + 2 * (size_t)mptl_call_output(call).c);
+}
 static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, slice_floats(call)); }
 
 static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  size_t w = width(call), count = (size_t)out_shape(call).c, c = in_channels(call), n = w * count;
+  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call), n = w * count;
   float *y = mptl_results(&call->y, at * n, buffer);
   const float *x = mptl_read(&call->in[0], at * w * c, w * c, buffer + n) + call->op->attr.first;
   for (size_t i = 0; i < w; i++) memcpy(y + i * count, x + i * c, count * sizeof *y);
@@ -134,7 +133,7 @@ static mptl_status slice_forward(const mptl_call *call) {
 /* Writes a row of the slice's channels where other slices write the others: first side by side, then each pixel's to its place. */
 static void write_part(const mptl_call *call, size_t at, float *row, float *buffer, mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
-  size_t w = width(call), count = (size_t)out_shape(call).c, bytes = count * sink->size;
+  size_t w = width(call), count = (size_t)mptl_call_output(call).c, bytes = count * sink->size;
   mptl_sink together = *sink;
   together.data = buffer;
   together.index0 += at * w * count;
@@ -147,7 +146,7 @@ static void write_part(const mptl_call *call, size_t at, float *row, float *buff
 
 static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
-  size_t w = width(call), count = (size_t)out_shape(call).c, c = in_channels(call), n = w * count;
+  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call), n = w * count;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
   if (sink->part) {
     if (dy != buffer) memcpy(buffer, dy, n * sizeof *dy);

@@ -46,7 +46,7 @@ const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b,
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass) {
   const mptl_rounder *x = call->in[0].rounder, *theta = call->theta_rounder, *dy = call->dy.rounder;
   const mptl_rounder *first = pass == MPTL_BACKWARD_DATA ? dy : x, *second = pass == MPTL_BACKWARD_WEIGHTS ? dy : theta;
-  int type = MPTL_CUDA_F32, groups = mptl_call_channel_groups(call), capability = mptl_cuda_of(call)->capability;
+  int type = MPTL_CUDA_F32, groups = call->op->attr.groups, capability = mptl_cuda_of(call)->capability;
   mptl_cuda_choices c = {.n = 0};
   if (first != NULL && second != NULL) {
     type = (int)choose_type(capability, first->format, second->format, groups, call->compute);

@@ -60,8 +60,6 @@ bool mptl_cuda_product_way(mptl_device *device, mptl_product_way *way, const mpt
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass);
 const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
-static inline mptl_shape mptl_cuda_out_shape(const mptl_call *call) { return call->graph->values[call->op->out].shape; }
-
 enum { MPTL_CUDA_ALIGN = 256 }; /* bytes: of cuBLASLt's workspace */
 
 static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + MPTL_CUDA_ALIGN - 1) / MPTL_CUDA_ALIGN * MPTL_CUDA_ALIGN; }

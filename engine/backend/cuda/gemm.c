@@ -36,14 +36,14 @@ static mptl_cuda_stream stream(const mptl_call *call) { return mptl_cuda_stream_
 
 /* ---- Shapes ---- */
 
-static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_input_shape(call).c; }
-static size_t out_channels(const mptl_call *call) { return (size_t)mptl_cuda_out_shape(call).c; }
+static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
+static size_t out_channels(const mptl_call *call) { return (size_t)mptl_call_output(call).c; }
 static size_t in_pixels(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / in_channels(call); }
 static size_t out_pixels(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / out_channels(call); }
 static size_t weights_numel(const mptl_call *call) { return call->graph->params[call->op->first_param].numel; }
 
 static mptl_cuda_weights weights_shape(const mptl_call *call) {
-  mptl_shape in = mptl_call_input_shape(call), out = mptl_cuda_out_shape(call);
+  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   const mptl_attributes *a = &call->op->attr;
   if (out.ndim == 1) return (mptl_cuda_weights){.k = (size_t)out.c, .c = (size_t)in.c, .s = (size_t)in.h * (size_t)in.w};
   return (mptl_cuda_weights){
@@ -54,7 +54,7 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
 static size_t in_numel(const mptl_call *call, const gemm_pass *p) { return in_pixels(call) * p->in; }
 static size_t out_numel(const mptl_call *call, const gemm_pass *p) { return out_pixels(call) * p->out; }
 static size_t filters_numel(const mptl_call *call, const gemm_pass *p) {
-  return weights_shape(call).s * (p->in / (size_t)mptl_call_channel_groups(call)) * p->out;
+  return weights_shape(call).s * (p->in / (size_t)call->op->attr.groups) * p->out;
 }
 
 /* Whether a pass has more channels than there are. */
@@ -63,7 +63,7 @@ static bool is_filled_up(const mptl_call *call, const gemm_pass *p) {
 }
 
 static mptl_call_shape shape_of(const mptl_call *call, mptl_cuda_pair t) {
-  mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input_shape(call).c, mptl_cuda_out_shape(call).c);
+  mptl_call_shape s = mptl_call_shape_of(call, call->batch, mptl_call_input(call, 0).c, mptl_call_output(call).c);
   if (!s.is_linear) s.conv = mptl_cuda_filled_up(s.conv, t.first, t.second);
   return s;
 }

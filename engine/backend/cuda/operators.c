@@ -39,13 +39,13 @@ static mptl_status maxpool_backward(const mptl_call *call) {
 /* ---- Channels ---- */
 
 static size_t pixels(const mptl_call *call) {
-  mptl_shape out = mptl_cuda_out_shape(call);
+  mptl_shape out = mptl_call_output(call);
   return (size_t)call->batch * (size_t)out.h * (size_t)out.w;
 }
 
 static mptl_cuda_concat concat_of(const mptl_call *call) {
   mptl_cuda_concat concat = {.pixels = pixels(call), .n_in = call->op->n_in, .shuffle = (size_t)call->op->attr.shuffle};
-  for (int k = 0; k < call->op->n_in; k++) concat.counts[k] = (size_t)mptl_input_shape(call->graph, call->op, k).c;
+  for (int k = 0; k < call->op->n_in; k++) concat.counts[k] = (size_t)mptl_call_input(call, k).c;
   return concat;
 }
 
@@ -61,9 +61,9 @@ static mptl_status concat_backward(const mptl_call *call) {
 
 static mptl_cuda_slice slice_of(const mptl_call *call) {
   return (mptl_cuda_slice){.pixels = pixels(call),
-                           .c = (size_t)mptl_input_shape(call->graph, call->op, 0).c,
+                           .c = (size_t)mptl_call_input(call, 0).c,
                            .first = (size_t)call->op->attr.first,
-                           .count = (size_t)mptl_cuda_out_shape(call).c,
+                           .count = (size_t)mptl_call_output(call).c,
                            .part = call->dx[0].part};
 }
 
@@ -82,14 +82,14 @@ static mptl_status slice_backward(const mptl_call *call) {
 
 static mptl_cuda_layernorm layernorm_of(const mptl_call *call) {
   return (mptl_cuda_layernorm){.rows = pixels(call),
-                               .c = (size_t)mptl_cuda_out_shape(call).c,
+                               .c = (size_t)mptl_call_output(call).c,
                                .eps = call->op->attr.eps,
                                .weight = call->theta[MPTL_NORM_WEIGHT],
                                .bias = call->theta[MPTL_NORM_BIAS]};
 }
 
 static mptl_status layernorm_prepare(const mptl_call *call, size_t *scratch_bytes) {
-  if (call->train) *scratch_bytes = mptl_cuda_layernorm_scratch(pixels(call), (size_t)mptl_cuda_out_shape(call).c);
+  if (call->train) *scratch_bytes = mptl_cuda_layernorm_scratch(pixels(call), (size_t)mptl_call_output(call).c);
   return MPTL_OK;
 }
 
@@ -110,17 +110,15 @@ static mptl_status layernorm_backward(const mptl_call *call) {
 
 /* ---- Loss ---- */
 
-static size_t classes(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
-
 static mptl_status softmax_forward(const mptl_call *call) {
-  return MPTL_CUDA_LAUNCH(
-      device(call), mptl_cuda_log_softmax_forward(&call->y, &call->in[0], (size_t)call->batch, classes(call), stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_log_softmax_forward(&call->y, &call->in[0], (size_t)call->batch,
+                                                                      mptl_call_features(call), stream(call)));
 }
 
 static mptl_status softmax_backward(const mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
   return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_log_softmax_backward(&call->dx[0], &call->out, &call->dy, (size_t)call->batch,
-                                                                       classes(call), stream(call)));
+                                                                       mptl_call_features(call), stream(call)));
 }
 
 static mptl_status loss_forward(const mptl_call *call) {

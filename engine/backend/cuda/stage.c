@@ -27,7 +27,7 @@ static void set_batchnorm(mptl_cuda_op *op, const mptl_call *c) {
                                  .dbeta = c->dtheta[MPTL_NORM_BIAS],
                                  .eps = c->op->attr.eps,
                                  .momentum = c->op->attr.momentum};
-  if (c->saved != NULL) op->bn.inv_std = op->bn.mean + mptl_cuda_out_shape(c).c;
+  if (c->saved != NULL) op->bn.inv_std = op->bn.mean + mptl_call_output(c).c;
 }
 
 static void describe_op(mptl_cuda_op *op, const mptl_call *c) {
@@ -55,7 +55,7 @@ static mptl_cuda_stage describe(mptl_cuda_op *ops, const mptl_call *calls, int n
   return (mptl_cuda_stage){.n = n,
                            .ops = ops,
                            .numel = mptl_batch_numel(first, first->op->out),
-                           .c = (size_t)mptl_cuda_out_shape(first).c,
+                           .c = (size_t)mptl_call_output(first).c,
                            .train = first->train,
                            .dy = calls[n - 1].dy,
                            .scratch = scratch};

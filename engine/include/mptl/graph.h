@@ -70,12 +70,27 @@ typedef struct mptl_param {
   mptl_init init;
 } mptl_param;
 
-/* A value: one output of an operator, or a view (flatten, reshape) of another value. */
+/* A value: the output of an operator, or a flat view of one.
+ *
+ * The layout says where its elements are in memory: sample by sample, in each h rows of w pixels of c
+ * features (NHWC). It is the shape, except for a flattened image: its features stay where the image's
+ * elements are. Pointwise operators and log_softmax keep the layout of their input. */
 typedef struct mptl_value {
   int op;   /* index of the operator that made it */
   int base; /* the value itself, or for a view the value whose memory it shows */
-  mptl_shape shape;
+  mptl_shape shape, layout;
 } mptl_value;
+
+/* Where element i of a sample, counted in PyTorch's order (channel, row, column), is in memory; and which
+ * element is at a place there. */
+static inline size_t mptl_place_of(mptl_shape layout, size_t i) {
+  size_t pixels = (size_t)layout.h * (size_t)layout.w;
+  return i % pixels * (size_t)layout.c + i / pixels;
+}
+static inline size_t mptl_index_of(mptl_shape layout, size_t place) {
+  size_t channels = (size_t)layout.c;
+  return place % channels * ((size_t)layout.h * (size_t)layout.w) + place / channels;
+}
 
 typedef struct mptl_op_kind mptl_op_kind;
 
@@ -106,7 +121,7 @@ struct mptl_op_kind {
   bool gemm;                     /* starts a new group (method.md 3) */
   bool follows_inputs;           /* `amp`: low when all inputs are low */
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
-  bool keeps_places;             /* flat values only; output elements are in memory where the input's are */
+  bool keeps_layout;             /* the output has the input's layout; pointwise operators have it in any case */
   bool loss;                     /* a number for each sample, of its input and the sample's targets (kernels/losses.h) */
   bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
@@ -130,16 +145,15 @@ MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char
 MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
 MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t id);
 
-/* Appends an operator and returns its output value in *value (a view, if it is pointwise or keeps places and its inputs are flattened
- * images). name must be unique among operators. Errors are prefixed with the name. */
+/* Appends an operator and returns its output value in *value. name must be unique among operators. Errors are prefixed with the name. */
 MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
                                     const int *inputs, const mptl_attributes *attributes);
 
 /* The network's input, the first operator: kind "input". */
 MPTL_API mptl_status mptl_graph_input(mptl_graph *graph, int *value, mptl_shape shape);
 
-/* A view of a value with another shape of as many elements: flatten. No operator. */
-MPTL_API mptl_status mptl_graph_view(mptl_graph *graph, int *value, int of, mptl_shape shape);
+/* A flat view of a value, with its layout. No operator. */
+MPTL_API mptl_status mptl_graph_flatten(mptl_graph *graph, int *value, int of);
 
 /* Has a value kept to be read after a step, as the loss and its inputs are. */
 MPTL_API mptl_status mptl_graph_mark_output(mptl_graph *graph, int value);
@@ -167,6 +181,12 @@ mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suf
 static inline mptl_shape mptl_input_shape(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[op->in[i]].shape;
 }
+
+/* Layouts of an operator's i-th input and of its output. */
+static inline mptl_shape mptl_input_layout(const mptl_graph *graph, const mptl_op *op, int i) {
+  return graph->values[op->in[i]].layout;
+}
+static inline mptl_shape mptl_output_layout(const mptl_graph *graph, const mptl_op *op) { return graph->values[op->out].layout; }
 
 /* Index of the operator that makes an operator's i-th input (through views). */
 static inline int mptl_producer(const mptl_graph *graph, const mptl_op *op, int i) {

@@ -191,9 +191,7 @@ end
 -- @return the flat value
 function M.flatten(x)
   Value.check("flatten", x)
-  local numel = 1
-  for _, size in ipairs(x.shape) do numel = numel * size end
-  return Value.new(x.recorder, x.recorder.graph:view(x.id, { numel }), x.kind)
+  return Value.new(x.recorder, x.recorder.graph:flatten(x.id), x.kind)
 end
 
 return M
