@@ -6,7 +6,7 @@
  *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
  *     targets="labels" | "values",     what the samples' targets are
  *     workspace=core.workspace(device)})   memory shared with programs that run at other times
- *   p:forward(batch..., step) -> {loss = sum over samples, correct=, count=}
+ *   p:forward(batch..., step) -> {loss = sum over samples, correct= (nil: the loss does not count them), count=}
  *   p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, and what m:update takes}) -> {loss=, correct=, count=, applied=}
  *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a table of labels from 0, or, with
@@ -187,7 +187,7 @@ static int read_batch(lua_State *L, const program_box *box, given_batch *b) {
 static void push_result(lua_State *L, const mptl_result *result) {
   lua_createtable(L, 0, 4);
   bind_set_number(L, "loss", result->loss);
-  bind_set_integer(L, "correct", result->correct);
+  if (result->correct >= 0) bind_set_integer(L, "correct", result->correct);
   bind_set_integer(L, "count", result->count);
 }
 

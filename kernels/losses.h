@@ -11,15 +11,17 @@
 #ifndef MPTL_KERNELS_LOSSES_H
 #define MPTL_KERNELS_LOSSES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/round.h"
 
-/* Name, constant, whether the gradient reads x (else it gets 0). */
-#define MPTL_LOSSES(ROW)         \
-  ROW(nll_loss, NLL_LOSS, false) \
-  ROW(mse_loss, MSE_LOSS, true)
+/* Name, constant, whether the gradient reads x (else it gets 0), whether the metric accuracy is counted also for targets
+ * that are values: where they are probabilities of classes. With labels it always is. */
+#define MPTL_LOSSES(ROW)               \
+  ROW(nll_loss, NLL_LOSS, false, true) \
+  ROW(mse_loss, MSE_LOSS, true, false)
 
 /* A batch's targets, of one type: the other pointer is NULL. */
 typedef struct mptl_targets {
@@ -29,15 +31,16 @@ typedef struct mptl_targets {
 
 /* The results of a batch. */
 typedef struct mptl_loss {
-  double sum; /* of the valid samples' rounded losses, in order */
-  int32_t
-      correct; /* valid samples whose largest x is at the label, or at the largest target; of equals, the first one is the largest */
+  double sum;        /* of the valid samples' rounded losses, in order */
+  int32_t correct;   /* if accuracy is counted: valid samples whose largest x is at the label, or at the largest target; of
+                      * equals, the first one is the largest */
   int32_t bad_label; /* the first valid sample whose label is out of range; -1: none. Programs check labels before. */
 } mptl_loss;
 
 typedef struct mptl_loss_shape {
   size_t batch, n;
   size_t valid;     /* samples from here on have loss 0 */
+  bool accuracy;    /* whether correct samples are counted */
   double smoothing; /* label smoothing, 0 to 1 */
 } mptl_loss_shape;
 

@@ -73,7 +73,9 @@ describe("losses", function()
     for _, kinds in ipairs { { "nll_loss" }, entropy, { "mse_loss" } } do
       local case = { x = { dims = { 4, 3 }, data = net.numbers(12, 3) } }
       local labels = { 2, 0, 1, 1 }
-      assert.same({ run(case, kinds, {}, labels) }, { run(case, kinds, {}, one_hot(labels, 3)) })
+      local y, dx, of_labels = run(case, kinds, {}, labels)
+      local values_y, values_dx, of_values = run(case, kinds, {}, one_hot(labels, 3))
+      assert.same({ y, dx, of_labels.loss }, { values_y, values_dx, of_values.loss })
     end
   end)
 
@@ -103,6 +105,16 @@ describe("losses", function()
     local targets = core.tensor({ 3, 3 }, { 0.25, 0.25, 0.5, 0, 1, 0, 0, 0.75, 0.25 })
     local result = program_of({ 3 }, 3, { "nll_loss" }, {}, { targets = "values" }):forward(scores, targets)
     assert.same({ 2, 3 }, { result.correct, result.count })
+  end)
+
+  it("count them for labels with every loss, for values only where those are probabilities", function()
+    local scores = core.tensor({ 2, 3 }, { 1, 2, 3, 3, 2, 1 })
+    for kind, counted in pairs { nll_loss = 1, mse_loss = false } do
+      assert.equal(1, program_of({ 3 }, 2, { kind }, {}, { targets = "labels" }):forward(scores, { 2, 1 }).correct)
+      local given = core.tensor({ 2, 3 }, { 0, 0, 1, 0, 1, 0 })
+      local result = program_of({ 3 }, 2, { kind }, {}, { targets = "values" }):forward(scores, given)
+      assert.equal(counted or nil, result.correct)
+    end
   end)
 
   it("refuse targets of another type or number", function()

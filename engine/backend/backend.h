@@ -143,6 +143,11 @@ static inline int mptl_call_sinks(mptl_call *call, bool forward, mptl_sink **sin
   return forward ? 1 : call->op->n_in;
 }
 
+/* Whether a loss counts correct samples for targets of that type. */
+static inline bool mptl_counts_accuracy(const mptl_op_kind *loss, mptl_target_type targets) {
+  return targets == MPTL_LABELS || loss->accuracy_by_values;
+}
+
 /* The layouts of a call's k-th input and of its output. */
 static inline mptl_shape mptl_call_input(const mptl_call *call, int k) { return mptl_input_layout(call->graph, call->op, k); }
 static inline mptl_shape mptl_call_output(const mptl_call *call) { return mptl_output_layout(call->graph, call->op); }

@@ -26,10 +26,12 @@ mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc)
 }
 
 mptl_loss_shape mptl_call_loss(const mptl_call *call) {
-  return (mptl_loss_shape){.batch = (size_t)call->batch,
-                           .n = mptl_call_features(call),
-                           .valid = (size_t)call->n_valid,
-                           .smoothing = call->op->attr.label_smoothing};
+  return (mptl_loss_shape){
+      .batch = (size_t)call->batch,
+      .n = mptl_call_features(call),
+      .valid = (size_t)call->n_valid,
+      .accuracy = mptl_counts_accuracy(call->op->kind, call->targets.labels != NULL ? MPTL_LABELS : MPTL_VALUES),
+      .smoothing = call->op->attr.label_smoothing};
 }
 
 mptl_pool mptl_call_pool(const mptl_call *call) {

@@ -9,7 +9,7 @@
 #include "backend/backend.h"
 
 /* Changes whenever something of backend.h, or of what it includes, does. */
-#define MPTL_PLUGIN_ABI 8
+#define MPTL_PLUGIN_ABI 9
 
 /* What a plug-in exports, under the name mptl_plugin_exported. Devices count from 0. */
 typedef struct mptl_plugin {

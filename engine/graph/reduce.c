@@ -54,13 +54,14 @@ const mptl_op_kind mptl_op_maxpool = {
 
 const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
-#define LOSS(kind, NAME, reads_x)                                   \
+#define LOSS(kind, NAME, reads_x, by_values)                        \
   const mptl_op_kind mptl_op_##kind = {                             \
       .id = MPTL_OP_##NAME,                                         \
       .name = #kind,                                                \
       .n_in = 1,                                                    \
       .loss = true,                                                 \
       .backward_reads_in = reads_x,                                 \
+      .accuracy_by_values = by_values,                              \
       .infer = infer_loss,                                          \
       .attributes = (const char *const[]){"label_smoothing", NULL}, \
   };

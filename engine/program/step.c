@@ -118,7 +118,9 @@ static bool gradients_finite(const mptl_program *p) {
 
 static mptl_result forward_result(const mptl_program *p, int n) {
   const mptl_loss *loss = &p->fetched.facts->loss;
-  return (mptl_result){.loss = forward_has_nan(p) ? (double)NAN : loss->sum, .correct = loss->correct, .count = n};
+  bool accuracy = mptl_counts_accuracy(p->graph->ops[p->loss].kind, p->options.targets);
+  return (mptl_result){
+      .loss = forward_has_nan(p) ? (double)NAN : loss->sum, .correct = accuracy ? loss->correct : -1, .count = n};
 }
 
 /* ---- Forward ---- */

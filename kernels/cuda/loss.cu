@@ -84,7 +84,7 @@ int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, co
 
 template <int ID>
 struct loss_of;
-#define LOSS(name, NAME, reads_x)                                                                                   \
+#define LOSS(name, NAME, reads_x, by_values)                                                                        \
   template <>                                                                                                       \
   struct loss_of<MPTL_OP_##NAME> {                                                                                  \
     static __device__ __forceinline__ double term(float x, float t, size_t n) { return mptl_term_##name(x, t, n); } \
@@ -150,7 +150,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
       for (size_t k = mptl_lane(); k < shape.n; k += 32)
         sum += loss_of<ID>::term(mptl_read_one(x, r * shape.n + k), mptl_target(&targets, &shape, r, k), shape.n);
       value = mptl_rounded_sum(sum_of_lanes(sum));
-      correct += find_largest(x, r * shape.n, shape.n) == find_target(targets, r, shape.n);
+      if (shape.accuracy) correct += find_largest(x, r * shape.n, shape.n) == find_target(targets, r, shape.n);
     } else if (r < shape.valid) {
       value = __uint_as_float(MPTL_F32_INF | MPTL_F32_QUIET);
       if (mptl_lane() == 0) atomicMax((uint32_t *)&loss->bad_label, ~(uint32_t)r);
@@ -208,7 +208,7 @@ int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source 
   int status = mptl_clear_bytes(loss, sizeof *loss, stream);
   if (status != 0) return status;
   switch (id) {
-#define FORWARD(name, NAME, reads_x)                                                              \
+#define FORWARD(name, NAME, reads_x, by_values)                                                   \
   case MPTL_OP_##NAME:                                                                            \
     MPTL_LAUNCH(loss_forward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream) \
     (mptl_sink_of(y, 0), mptl_source_of(x, s->n), *targets, *s, loss);                            \
@@ -226,7 +226,7 @@ int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_sourc
                             const mptl_targets *targets, const mptl_loss_shape *s, mptl_cuda_stream stream) {
   if (s->batch * s->n == 0) return 0;
   switch (id) {
-#define BACKWARD(name, NAME, reads_x)                                                              \
+#define BACKWARD(name, NAME, reads_x, by_values)                                                   \
   case MPTL_OP_##NAME:                                                                             \
     MPTL_LAUNCH(loss_backward_kernel<MPTL_OP_##NAME>, blocks_of(s->batch), ROW_THREADS, 0, stream) \
     (mptl_sink_of(dx, s->n), mptl_source_of(x, s->n), mptl_source_of(dy, 0), *targets, *s);        \

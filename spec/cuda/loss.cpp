@@ -83,7 +83,7 @@ static void nll_forward(const value &x, const std::vector<int32_t> &labels, size
   mptl_source source = x.source();
   mptl_loss got = {77, 77, 77};
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, valid, 0};
+  mptl_loss_shape shape = {batch, classes, valid, true, 0};
   CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &got, NULL) == 0, "forward is refused");
   std::vector<float> losses(batch);
   int32_t correct = 0, bad = -1;
@@ -111,7 +111,7 @@ static void nll_backward(const value &dy, const std::vector<int32_t> &labels, si
   mptl_sink sink = sink_of(&dx, true);
   mptl_source source = dy.source(), nothing = {NULL, 0, NULL};
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, batch, 0};
+  mptl_loss_shape shape = {batch, classes, batch, true, 0};
   CHECK(mptl_cuda_loss_backward(MPTL_OP_NLL_LOSS, &sink, &nothing, &source, &targets, &shape, NULL) == 0, "backward is refused");
   std::vector<float> want(batch * classes);
   for (size_t r = 0; r < batch; r++) want[r * classes + (size_t)labels[r]] = -dy.x[r];
@@ -221,7 +221,7 @@ static void exact_sums(mptl_op_id id, double (*term)(double x, double t, size_t 
       mptl_sink y_sink = sink_of(&y, true), dx_sink = sink_of(&dx, true);
       mptl_source source = in.source(), dy_source = incoming.source();
       mptl_targets targets = {smoothing < 0 ? NULL : labels.data(), smoothing < 0 ? t.data() : NULL};
-      mptl_loss_shape shape = {batch, classes, batch, smoothing < 0 ? 0.5 : smoothing};
+      mptl_loss_shape shape = {batch, classes, batch, true, smoothing < 0 ? 0.5 : smoothing};
       mptl_loss got;
       CHECK(mptl_cuda_loss_forward(id, &y_sink, &source, &targets, &shape, &got, NULL) == 0, "forward is refused");
       CHECK(mptl_cuda_loss_backward(id, &dx_sink, &source, &dy_source, &targets, &shape, NULL) == 0, "backward is refused");
@@ -256,7 +256,7 @@ static void bad_labels(void) {
   mptl_source source = x.source();
   mptl_loss loss;
   mptl_targets targets = {labels.data(), NULL};
-  mptl_loss_shape shape = {batch, classes, batch, 0};
+  mptl_loss_shape shape = {batch, classes, batch, true, 0};
   CHECK(mptl_cuda_loss_forward(MPTL_OP_NLL_LOSS, &sink, &source, &targets, &shape, &loss, NULL) != 0,
         "losses are not added to others");
 }

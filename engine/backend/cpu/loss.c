@@ -73,7 +73,7 @@ static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
     if (i < s.valid) {
       const float *x = mptl_read(&call->in[0], i * s.n, s.n, buffer);
       loss = mptl_rounded_sum(sum(x, &call->targets, &s, i));
-      call->loss->correct += is_correct(&call->targets, &s, i, x);
+      if (s.accuracy) call->loss->correct += is_correct(&call->targets, &s, i, x);
     }
     mptl_write(&call->y, i, 1, &loss, call->y.stats);
     rounded = *mptl_read(&(mptl_source){call->y.data, call->y.size, call->y.rounder}, i, 1, &rounded);
@@ -93,7 +93,7 @@ static void loss_backward_row(const mptl_call *call, size_t sample, float *buffe
   mptl_write(&call->dx[0], at, s.n, dx, stats);
 }
 
-#define LOSS(name, NAME, reads_x)                                                                                    \
+#define LOSS(name, NAME, reads_x, by_values)                                                                         \
   static double name##_sum(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample) {         \
     double sum = -0.0;                                                                                               \
     for (size_t k = 0; k < s->n; k++) sum += mptl_term_##name(x[k], mptl_target(t, s, sample, k), s->n);             \

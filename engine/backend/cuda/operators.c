@@ -134,7 +134,8 @@ static mptl_status loss_backward(const mptl_call *call) {
                                                                 &call->targets, &shape, stream(call)));
 }
 
-#define LOSS(name, NAME, reads_x) const mptl_cuda_row mptl_cuda_op_##name = {.forward = loss_forward, .backward = loss_backward};
+#define LOSS(name, NAME, reads_x, by_values) \
+  const mptl_cuda_row mptl_cuda_op_##name = {.forward = loss_forward, .backward = loss_backward};
 MPTL_LOSSES(LOSS)
 #undef LOSS
 

@@ -123,6 +123,7 @@ struct mptl_op_kind {
   bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
   bool keeps_layout;             /* the output has the input's layout; pointwise operators have it in any case */
   bool loss;                     /* a number for each sample, of its input and the sample's targets (kernels/losses.h) */
+  bool accuracy_by_values;       /* of a loss: accuracy is counted also for targets that are values */
   bool normalises;               /* training takes the statistics of each channel, over at least two values */
   bool backward_reads_in;        /* the backward formula reads the rounded inputs */
   bool backward_reads_out;       /* ... the rounded output */

@@ -96,7 +96,8 @@ MPTL_API void mptl_program_destroy(mptl_program *program);
 
 typedef struct mptl_result {
   double loss;  /* sum of the samples' losses (rounded, as the assignment says) */
-  int correct;  /* samples whose largest output is their label's, or where their largest target is */
+  int correct;  /* samples whose largest output is their label's, or where their largest target is; -1: not counted, as
+                 * values of a regression are neither right nor wrong (kernels/losses.h) */
   int count;    /* samples */
   bool applied; /* mptl_program_step: the update was made (gradients were finite) */
 } mptl_result;
