@@ -1,6 +1,6 @@
 -- Training begins in high precision. After every hundredth step the policy demotes groups, largest
--- first, until the share of low elements that is due: it grows from 0 in the first epoch to 0.9 in
--- the sixth.
+-- first, until the share of low elements reaches a goal. The goal grows from 0 in the first epoch
+-- to 0.9 in the sixth.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function() end, {

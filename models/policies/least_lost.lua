@@ -1,6 +1,6 @@
--- A trial decides the order. All tensors are low for 200 steps. Then the groups stay low of which
--- rounding lost the smallest share of values (to zero, or beyond the largest value), until three
--- quarters of all elements are low.
+-- A trial decides the order. All tensors are low for 200 steps. Rounding loses values: they become
+-- zero, or are beyond the largest value. Groups that lost the smallest shares of their values stay
+-- low, until three quarters of all elements are low; the others become high.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function(graph)

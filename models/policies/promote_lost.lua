@@ -1,5 +1,5 @@
--- All tensors are low at first. Every 100 steps, tensors become high of which rounding lost more
--- than a hundredth of the values, to zero or beyond the largest value. This is the paper's
+-- All tensors are low at first. Every 100 steps, a tensor becomes high if rounding lost more than a
+-- hundredth of its values: they became zero, or were beyond the largest value. This is the paper's
 -- promotion, except that underflow counts, too.
 local mptl = require "mptl"
 

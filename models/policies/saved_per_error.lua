@@ -1,6 +1,6 @@
 -- A trial decides the order. After 200 steps in high precision, the policy makes each group low on
--- its own and computes the gradient error that this adds. Then the groups become low that save the
--- most bits for that error, until 85 % of all elements are low.
+-- its own and computes the gradient error that this adds. Then groups become low until 85 % of all
+-- elements are low. The groups that save the most bits for their error come first.
 local mptl = require "mptl"
 
 return mptl.precision.policy(function() end, {
