@@ -1,32 +1,35 @@
-/* Runs a stage of pointwise operators tile by tile: what passes between them stays in the caches.
+/* Runs a stage of pointwise operators tile by tile, so that intermediate values stay in the caches.
  *
- * Where operators need sums over the batch first (batch norm), a pass over the tiles takes them: it computes what leads to them and stores
- * nothing. Sums run over fixed blocks of the array, in binary32 within a block's 64 pixels and in binary64 above that, so that they
- * do not depend on the number of threads.
+ * A traversal is one loop over all tiles of a stage, for one purpose. If an operator needs sums
+ * over the batch (batch norm), a traversal for them comes first; it stores nothing. A traversal
+ * that finds ranges (find_ranges of mptl_backend) stores nothing either: it computes only what one
+ * operator's results depend on.
  *
- * A traversal that finds ranges (mptl_backend's find_ranges) computes what leads to one operator's results, and stores nothing.
+ * Sums run over fixed blocks of the array, so that they do not depend on the number of threads.
+ * Within a block, up to 64 pixels are added in binary32, and these sums are added in binary64.
  */
 #include <omp.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 
-enum { BLOCKS = 64, ROWS = 64 }; /* blocks of the array, pixels summed in binary32 */
+enum { BLOCKS = 64, ROWS = 64 }; /* blocks of the array; pixels added in binary32 */
 
-/* A stage's operators for this run. */
+/* The operators of a stage, as calls of this run. */
 typedef struct fused {
   int n;
   const mptl_call *calls;
 } fused;
 
-/* Buffers of one operator, of a tile each: its output or that output's gradient, its rounded output, inputs, gradients of inputs. */
+/* The buffers of one operator, each for one tile: its output (backward: the gradient of its
+ * output), its rounded output, its inputs, the gradients of its inputs. */
 enum { VALUE, OUT, INPUTS };
 static size_t buffers(const mptl_call *c) { return INPUTS + 2 * (size_t)c->op->n_in; }
 
 static size_t channels(const fused *s) { return (size_t)s->calls[0].graph->values[s->calls[0].op->out].shape.c; }
 static size_t total(const fused *s) { return mptl_batch_numel(&s->calls[0], s->calls[0].op->out); }
 
-/* Tiles are whole pixels where a pixel fits. */
+/* Elements of a tile: whole pixels, if a pixel fits. */
 static size_t tile_size(const fused *s) {
   size_t c = channels(s);
   return c <= MPTL_TILE ? MPTL_TILE / c * c : MPTL_TILE;
@@ -38,7 +41,8 @@ static size_t op_scratch(const mptl_call *c) { return row(c)->scratch_bytes ? mp
 static size_t sums_bytes(const fused *s) { return mptl_aligned(BLOCKS * 2 * channels(s) * sizeof(double)); }
 static size_t partial_bytes(const fused *s) { return mptl_aligned(2 * channels(s) * sizeof(float)); }
 
-/* What a thread has: statistics of its sinks, partial sums and buffers of each operator. */
+/* The scratch memory of a thread: for each operator the statistics of its sinks, partial sums and
+ * buffers. */
 static size_t thread_bytes(const fused *s) {
   size_t bytes = 0;
   for (int j = 0; j < s->n; j++)
@@ -47,7 +51,8 @@ static size_t thread_bytes(const fused *s) {
   return bytes;
 }
 
-/* The stage's operators. Each has its own scratch memory in front; sums and threads' follow. */
+/* Makes the calls of the stage. The scratch memory holds each operator's own part, then the sums of
+ * each operator, then the threads' parts. step NULL: only sizes are needed. */
 static fused make_calls(mptl_call *calls, const mptl_stage *stage, const mptl_step *step) {
   char *at = stage->scratch;
   for (int j = 0; j < stage->n; j++) {
@@ -70,17 +75,17 @@ static double *sums_of(const fused *s, int j) {
   return (double *)((char *)last->scratch + op_scratch(last) + (size_t)j * sums_bytes(s));
 }
 
-/* One operator's functions and its part of a thread's memory. */
+/* The functions of one operator, and its part of a thread's memory. */
 typedef struct desk {
   const mptl_pointwise *op;
   mptl_round_stats *stats; /* of y, then of each dx */
-  double *sums;            /* all blocks' */
+  double *sums;            /* of all blocks */
   float *partial, *buffer;
 } desk;
 
 static float *buffer_of(const desk *d, size_t which) { return d->buffer + which * MPTL_TILE; }
 
-/* desks[n] of this thread, statistics zeroed. */
+/* Fills in desks[n] for this thread, with statistics of zero. */
 static void find_desks(const fused *s, desk *desks) {
   char *at = (char *)sums_of(s, s->n) + (size_t)omp_get_thread_num() * thread_bytes(s);
   for (int j = 0; j < s->n; j++) {
@@ -97,26 +102,27 @@ static void find_desks(const fused *s, desk *desks) {
   }
 }
 
-/* What a traversal of the tiles is for. All come to the same values; only the one that stores counts their exponents and keeps the statistics
- * of rounding. One that finds ranges computes what leads to operator `of`: leads[j] says whether operator j's output, backward its
- * gradient, does. */
+/* The purpose of a traversal. All purposes compute the same values; only STORE counts exponents and
+ * keeps the statistics of rounding. */
 typedef enum purpose { STORE, SUM, FIND_RANGES } purpose;
 
 typedef struct traversal {
   purpose purpose;
   bool forward;
-  int of;            /* FIND_RANGES only */
-  const bool *leads; /* FIND_RANGES only */
+  int of;            /* FIND_RANGES: the operator whose ranges are wanted */
+  const bool *leads; /* FIND_RANGES: by operator, whether its output (backward: gradient) leads to them */
 } traversal;
 
-/* Whether the gradient of input k is made of numbers that were rounded to its format already: rounding changes none of them. */
+/* Whether all elements of the gradient of input k have been rounded to its format already: then
+ * rounding does not change them. */
 static bool is_rounded(const desk *d, const mptl_call *c, int k) {
   const mptl_rounder *from = c->dy.rounder, *to = c->dx[k].rounder;
   return d->op->backward_selects && from != NULL && !from->format.auto_bias && !to->format.auto_bias && from->emin == to->emin &&
          from->m == to->m && from->max_bits == to->max_bits && to->overflow == MPTL_INF;
 }
 
-/* Counts what is_rounded; false where there are infinities or NaNs, which are to be counted one by one. */
+/* Counts elements for which is_rounded holds. Returns false, and counts nothing, if there are
+ * infinities or NaNs: they must be counted one by one. */
 static bool count_rounded(const mptl_sink *sink, const float *x, size_t n, mptl_round_stats *stats) {
   uint32_t largest = mptl_layers()->largest(x, n);
   if (largest > sink->rounder->max_bits) return false;
@@ -124,17 +130,18 @@ static bool count_rounded(const mptl_sink *sink, const float *x, size_t n, mptl_
   return true;
 }
 
-/* Rounds what stays in a buffer, unless it is rounded, or finds its range. */
-static void round_buffer(const traversal *p, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats,
+/* Rounds a tile that stays in a buffer (is_rounded says whether it is rounded already), or finds
+ * its range. */
+static void round_buffer(const traversal *t, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats,
                          bool rounded) {
   if (sink->ranging) {
     mptl_note_largest(stats, x, tile->n);
     return;
   }
-  if (sink->exponents && p->purpose == STORE) mptl_add_exponents(sink->exponents, x, tile->n);
+  if (sink->exponents && t->purpose == STORE) mptl_add_exponents(sink->exponents, x, tile->n);
   if (sink->rounder->is_identity)
     stats->elements += tile->n;
-  else if (!rounded || (p->purpose == STORE && !count_rounded(sink, x, tile->n, stats)))
+  else if (!rounded || (t->purpose == STORE && !count_rounded(sink, x, tile->n, stats)))
     mptl_round_f32(x, x, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, stats);
 }
 
@@ -145,54 +152,57 @@ static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *til
                                  : mptl_read(&c->in[k], tile->offset, tile->n, buffer_of(&desks[j], INPUTS + (size_t)k));
 }
 
-static void forward_tile(const traversal *p, const fused *s, const desk *desks, mptl_tile *tile) {
+static void forward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = &s->calls[j];
     bool stored = j == s->n - 1;
-    if (p->purpose == FIND_RANGES && j != p->of && !p->leads[j]) continue;
+    if (t->purpose == FIND_RANGES && j != t->of && !t->leads[j]) continue;
     read_inputs(s, desks, j, tile);
     tile->y = buffer_of(&desks[j], VALUE);
     if (stored) tile->y = mptl_results(&c->y, tile->offset, tile->y);
-    for (int k = 0; k < c->op->n_in; k++) /* results that go where an operand is */
+    for (int k = 0; k < c->op->n_in; k++) /* a result must not overwrite an operand */
       if (tile->y == tile->x[k]) tile->y = buffer_of(&desks[j], VALUE);
     desks[j].op->forward(c, tile);
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
-      round_buffer(p, &c->y, tile, tile->y, desks[j].stats, false);
+      round_buffer(t, &c->y, tile, tile->y, desks[j].stats, false);
   }
 }
 
-/* Whether a traversal computes a gradient of an operator: sums need those that stay in buffers. */
-static bool computes(const traversal *p, const mptl_call *c, int k) {
+/* Whether a traversal computes the gradient of input k. Sums need the gradients that stay in
+ * buffers. */
+static bool computes(const traversal *t, const mptl_call *c, int k) {
   const mptl_sink *dx = &c->dx[k];
-  if (!mptl_wanted(dx) || p->purpose == STORE) return mptl_wanted(dx);
-  return dx->ranging || (c->from[k] >= 0 && (p->purpose == SUM || p->leads[c->from[k]]));
+  if (!mptl_wanted(dx) || t->purpose == STORE) return mptl_wanted(dx);
+  return dx->ranging || (c->from[k] >= 0 && (t->purpose == SUM || t->leads[c->from[k]]));
 }
 
-/* Where the gradients of operator j go that the pass computes; NULL for the others. Whether there are any. */
-static bool find_results(const traversal *p, const fused *s, const desk *desks, int j, mptl_tile *tile) {
+/* Sets where each gradient of operator j's inputs goes; NULL if the traversal does not compute it.
+ * Returns whether it computes any. */
+static bool find_results(const traversal *t, const fused *s, const desk *desks, int j, mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
   bool any = false;
   for (int k = 0; k < c->op->n_in; k++) {
     tile->dx[k] = NULL;
-    if (!computes(p, c, k)) continue;
+    if (!computes(t, c, k)) continue;
     if (c->from[k] >= 0) {
       tile->dx[k] = buffer_of(&desks[c->from[k]], VALUE);
     } else {
       float *buffer = buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k));
       tile->dx[k] = mptl_results(&c->dx[k], tile->offset, buffer);
-      if (tile->dx[k] == tile->dy) tile->dx[k] = buffer; /* where the gradient of the output still is needed */
+      if (tile->dx[k] == tile->dy) tile->dx[k] = buffer; /* the gradient of the output is still needed there */
     }
     any = true;
   }
   return any;
 }
 
-/* One operator of a backward tile: the gradients that the pass computes and, where it sums, the operator's sums. */
-static void backward_op(const traversal *p, const fused *s, const desk *desks, int j, mptl_tile *tile) {
+/* Runs one operator backward on a tile: the gradients that the traversal computes, and its sums if
+ * the traversal sums. */
+static void backward_op(const traversal *t, const fused *s, const desk *desks, int j, mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
-  bool any = find_results(p, s, desks, j, tile), sums = p->purpose == SUM && desks[j].op->backward_sums != NULL;
+  bool any = find_results(t, s, desks, j, tile), sums = t->purpose == SUM && desks[j].op->backward_sums != NULL;
   if (!any && !sums) return;
   if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
   if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
@@ -201,25 +211,26 @@ static void backward_op(const traversal *p, const fused *s, const desk *desks, i
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
-      round_buffer(p, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], is_rounded(&desks[j], c, k));
+      round_buffer(t, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], is_rounded(&desks[j], c, k));
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }
 }
 
-static void backward_tile(const traversal *p, const fused *s, const desk *desks, mptl_tile *tile) {
+static void backward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
   for (int j = s->n - 1; j >= 0; j--) {
     const mptl_call *c = &s->calls[j];
     float *dy = buffer_of(&desks[j], VALUE);
-    if (p->purpose == FIND_RANGES && j != p->of && !p->leads[j]) continue;
+    if (t->purpose == FIND_RANGES && j != t->of && !t->leads[j]) continue;
     tile->dy = j == s->n - 1 ? mptl_read(&c->dy, tile->offset, tile->n, dy) : dy;
-    backward_op(p, s, desks, j, tile);
+    backward_op(t, s, desks, j, tile);
   }
 }
 
-/* Statistics of what a traversal stored, or the ranges that it found. */
-static void merge_stats(const traversal *p, const fused *s, const desk *desks) {
-  bool ranging = p->purpose == FIND_RANGES;
+/* Adds this thread's statistics of what a traversal stored, or the ranges that it found, to those
+ * of the sinks. */
+static void merge_stats(const traversal *t, const fused *s, const desk *desks) {
+  bool ranging = t->purpose == FIND_RANGES;
 #pragma omp critical(mptl_fused_stats)
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = &s->calls[j];
@@ -229,7 +240,7 @@ static void merge_stats(const traversal *p, const fused *s, const desk *desks) {
   }
 }
 
-static void run_tiles(const fused *s, const traversal *p) {
+static void run_tiles(const fused *s, const traversal *t) {
   size_t n = total(s), size = tile_size(s), count = (n + size - 1) / size;
 #pragma omp parallel num_threads(mptl_threads(&s->calls[0])) if (count > 1)
   {
@@ -238,12 +249,12 @@ static void run_tiles(const fused *s, const traversal *p) {
 #pragma omp for schedule(static)
     for (size_t i = 0; i < count; i++) {
       mptl_tile tile = {.offset = i * size, .n = n - i * size < size ? n - i * size : size};
-      if (p->forward)
-        forward_tile(p, s, desks, &tile);
+      if (t->forward)
+        forward_tile(t, s, desks, &tile);
       else
-        backward_tile(p, s, desks, &tile);
+        backward_tile(t, s, desks, &tile);
     }
-    merge_stats(p, s, desks);
+    merge_stats(t, s, desks);
   }
 }
 
@@ -251,7 +262,7 @@ static bool has_sums(const mptl_pointwise *p, const mptl_call *c, bool forward) 
   return forward ? c->train && p->forward_sums != NULL : p->backward_sums != NULL;
 }
 
-/* Moves the partial sums of all operators to a block's. */
+/* Adds the partial sums of all operators to those of a block, and zeroes them. */
 static void flush(const fused *s, const desk *desks, size_t block, bool forward) {
   size_t width = 2 * channels(s);
   for (int j = 0; j < s->n; j++) {
@@ -274,7 +285,7 @@ static void sum_tile(const fused *s, const desk *desks, mptl_tile *tile, bool fo
   }
 }
 
-/* Fills in the first block of each operator's sums: the totals. */
+/* Computes the sums of each operator. The totals are where the sums of its first block were. */
 static void run_sums(const fused *s, bool forward) {
   size_t n = total(s), size = tile_size(s), width = 2 * channels(s), tiles = (n + size - 1) / size;
   size_t per_block = (tiles + BLOCKS - 1) / BLOCKS * size, flush_after = ROWS * channels(s);
@@ -305,7 +316,8 @@ static void run_sums(const fused *s, bool forward) {
   }
 }
 
-/* What comes before the tiles: sums over the batch, unless they are in the scratch memory already, and what operators make of them. */
+/* Prepares a forward traversal: computes the sums over the batch, unless has_them (they are in the
+ * scratch memory already), and calls the operators' forward_begin. */
 static mptl_status begin_forward(const fused *s, bool has_them) {
   bool sums = false;
   for (int j = 0; j < s->n && !has_them; j++) {
@@ -353,8 +365,9 @@ mptl_status mptl_fused_run(const mptl_stage *stage, const mptl_step *step, bool 
 
 /* ---- Ranges ---- */
 
-/* Marks what leads to operator i: forward the operators that it takes something from, backward those that its gradient comes through, of
- * which each has one consumer. */
+/* Marks the operators that lead to operator i: forward those from which it gets its inputs,
+ * backward those through which the gradient of its output comes, and itself. In a stage each
+ * operator has one consumer at most. */
 static void mark(bool *leads, const fused *s, int i, bool forward) {
   for (int k = 0; forward && k < s->calls[i].op->n_in; k++) {
     int from = s->calls[i].from[k];
@@ -368,8 +381,8 @@ static void mark(bool *leads, const fused *s, int i, bool forward) {
       if (s->calls[j].from[k] == i) mark(leads, s, j, false);
 }
 
-/* Backward only what is asked for may need sums: operators that do (batch norms) send their gradients to memory, so no path leads through
- * one. */
+/* Backward, only operator i itself can need sums: operators with sums (batch norms) write the
+ * gradients of their inputs to memory, so they do not lead to another operator of the stage. */
 mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward, int i, float *largest) {
   mptl_call calls[stage->n];
   mptl_round_stats found[MPTL_MAX_INPUTS] = {{0}};
