@@ -1,4 +1,4 @@
-/* The three passes of an operator on oneDNN: created once, run many times. */
+/* The three passes of an operator on oneDNN: created once, run many times. See dnn.h. */
 #include "backend/cpu/dnn.h"
 
 #include <omp.h>
@@ -10,7 +10,7 @@
 #include "backend/cpu/dnn_op.h"
 #include "core/memory.h"
 
-/* Operands by role, the same in each pass; which of them are results differs. */
+/* The operands by role. Which of them is the result depends on the pass. */
 enum role { X, W, B, Y, SCRATCH, ROLES };
 static const int arguments[MPTL_PASSES][ROLES] = {
     {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD},
@@ -18,9 +18,9 @@ static const int arguments[MPTL_PASSES][ROLES] = {
     {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}};
 
 struct pass {
-  dnnl_primitive_t primitive, reorder; /* reorder: to (backward weights: from) oneDNN's layout of the weights; NULL: not needed */
-  dnnl_memory_t memory[ROLES];         /* NULL where the pass has no such operand */
-  dnnl_memory_t plain, reorder_scratch;   /* the reorder's other end */
+  dnnl_primitive_t primitive, reorder;    /* reorder: weights to oneDNN's layout, backward weights from it; NULL: not needed */
+  dnnl_memory_t memory[ROLES];            /* NULL where the pass has no such operand */
+  dnnl_memory_t plain, reorder_scratch;   /* of the reorder: the weights in PyTorch's layout, its scratchpad */
   size_t weights_bytes, scratchpad_bytes; /* oneDNN's layout of the weights; the larger of the two scratchpads */
 };
 
@@ -32,8 +32,9 @@ struct mptl_dnn {
   struct pass pass[MPTL_PASSES];
 };
 
-/* The process's engine and stream: the CPU, and calls that return when they are done. Never destroyed: oneDNN's own statics may
- * be gone by the time that an exit handler runs. */
+/* The engine and stream of the process: the CPU, with calls that return when they are done. They
+ * are never destroyed, because oneDNN's static variables may be gone before an exit handler
+ * runs. */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
@@ -57,7 +58,8 @@ static mptl_status failed(dnnl_status_t status, const char *name, const char *wh
   return mptl_fail(code, "%s: %s: oneDNN says %s", name, what, dnnl_status2str(status));
 }
 
-/* oneDNN takes the calling thread's setting of OpenMP. Returns what it was: nobody else is to see another one. */
+/* Sets the calling thread's number of OpenMP threads, which oneDNN uses. Returns the old number,
+ * which the caller must restore. */
 static int use_threads(int threads) {
   int before = omp_get_max_threads();
   if (before != threads) omp_set_num_threads(threads);
@@ -73,7 +75,8 @@ static void destroy_operands(mptl_dnnl_operands *o) {
   mptl_md_destroy(o->y);
 }
 
-/* Descriptors of a pass's operands. The result is binary32, and oneDNN picks the layout of the weights. */
+/* Creates the memory descriptors of a pass's operands. The result is binary32; oneDNN picks the
+ * layout of the weights. */
 static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_problem *p, mptl_pass pass, mptl_compute compute) {
   dnnl_data_type_t type = operand_type(compute);
   dnnl_status_t status = mptl_md_create(&o->x, p->x_ndims, p->x, pass == MPTL_BACKWARD_DATA ? dnnl_f32 : type, p->x_tag);
@@ -88,7 +91,8 @@ static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_probl
   return status;
 }
 
-/* The primitive descriptor of a pass; a backward pass is described beside the forward pass that it belongs to. */
+/* Creates the primitive descriptor of a pass. oneDNN wants the descriptor of the forward pass for a
+ * backward pass. */
 static dnnl_status_t describe_pass(dnnl_primitive_desc_t *pd, const mptl_dnn_problem *p, mptl_pass pass, mptl_compute compute,
                                    bool training) {
   mptl_dnnl_operands operands = {NULL, NULL, NULL, NULL};
@@ -103,14 +107,14 @@ static dnnl_status_t describe_pass(dnnl_primitive_desc_t *pd, const mptl_dnn_pro
   return status;
 }
 
-/* A memory object without memory, for a descriptor of more than 0 bytes. */
+/* Creates a memory object without memory, unless the descriptor has 0 bytes. */
 static dnnl_status_t create_memory(dnnl_memory_t *memory, mptl_const_md md) {
   return dnnl_memory_desc_get_size(md) == 0 ? dnnl_success : dnnl_memory_create(memory, md, engine, DNNL_MEMORY_NONE);
 }
 
-static dnnl_status_t create_reorder(struct pass *pass, mptl_pass kind, mptl_const_md plain, mptl_const_md packed) {
-  bool unpack = kind == MPTL_BACKWARD_WEIGHTS;
-  if (unpack && dnnl_memory_desc_equal(plain, packed)) return dnnl_success; /* the result is where it belongs */
+static dnnl_status_t create_reorder(struct pass *pass, mptl_pass which, mptl_const_md plain, mptl_const_md packed) {
+  bool unpack = which == MPTL_BACKWARD_WEIGHTS;
+  if (unpack && dnnl_memory_desc_equal(plain, packed)) return dnnl_success; /* the result has that layout already */
   dnnl_primitive_desc_t pd = NULL;
   dnnl_status_t status =
       dnnl_reorder_primitive_desc_create(&pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine, attributes);
@@ -125,14 +129,14 @@ static dnnl_status_t create_reorder(struct pass *pass, mptl_pass kind, mptl_cons
   return status;
 }
 
-static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass kind, mptl_compute compute,
+static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass which, mptl_compute compute,
                                  bool training) {
   dnnl_primitive_desc_t pd = NULL;
-  dnnl_status_t status = describe_pass(&pd, p, kind, compute, training);
+  dnnl_status_t status = describe_pass(&pd, p, which, compute, training);
   if (status != dnnl_success) return status;
   for (int role = 0; role < ROLES && status == dnnl_success; role++) {
-    if (role == B && (!p->bias || kind == MPTL_BACKWARD_DATA)) continue;
-    mptl_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[kind][role]);
+    if (role == B && (!p->bias || which == MPTL_BACKWARD_DATA)) continue;
+    mptl_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][role]);
     status = create_memory(&pass->memory[role], md);
     if (role == W) pass->weights_bytes = dnnl_memory_desc_get_size(md);
     if (role == SCRATCH) pass->scratchpad_bytes = dnnl_memory_desc_get_size(md);
@@ -140,7 +144,7 @@ static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, m
   mptl_md plain = NULL;
   if (status == dnnl_success) status = mptl_md_create(&plain, p->weights_ndims, p->weights, dnnl_f32, p->weights_tag);
   if (status == dnnl_success)
-    status = create_reorder(pass, kind, plain, dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[kind][W]));
+    status = create_reorder(pass, which, plain, dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][W]));
   if (status == dnnl_success) status = dnnl_primitive_create(&pass->primitive, pd);
   mptl_md_destroy(plain);
   dnnl_primitive_desc_destroy(pd);
@@ -189,7 +193,8 @@ size_t mptl_dnn_packed_bytes(const mptl_dnn *op, mptl_pass pass) {
   return pass == MPTL_BACKWARD_WEIGHTS ? 0 : op->pass[pass].weights_bytes;
 }
 
-/* Scratch of a pass: the gradient of the weights in oneDNN's layout, then the scratchpad. */
+/* Where the scratchpad of a pass begins in the scratch memory: behind the gradient of the weights
+ * in oneDNN's layout, if there is one. */
 static size_t scratchpad_offset(const mptl_dnn *op, mptl_pass pass) {
   const struct pass *p = &op->pass[pass];
   return pass == MPTL_BACKWARD_WEIGHTS && p->reorder != NULL ? mptl_aligned(p->weights_bytes) : 0;
@@ -230,7 +235,7 @@ const char *mptl_dnn_version(void) {
   return version;
 }
 
-/* Whether a pass can run now. */
+/* MPTL_EINVAL unless the pass was created and has its scratch memory. */
 static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
   if (op->pass[pass].primitive == NULL)
     return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name.text, mptl_pass_name(pass));
@@ -245,7 +250,7 @@ static mptl_status check_bias(const mptl_dnn *op, const float *bias) {
                    op->bias ? "without" : "with one");
 }
 
-/* Runs a primitive over count memory objects, those that exist, at the given addresses. */
+/* Runs a primitive on count memory objects with the given addresses; NULL objects are left out. */
 static dnnl_status_t execute(const mptl_dnn *op, dnnl_primitive_t primitive, int count, const int *ids,
                              const dnnl_memory_t *memory, const void *const *at) {
   dnnl_exec_arg_t args[ROLES];

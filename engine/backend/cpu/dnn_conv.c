@@ -2,12 +2,12 @@
 #include "backend/cpu/dnn_op.h"
 
 /* Fills in one spatial dimension of the window. */
-static void place(mptl_dnnl_window *w, int axis, int in, int out, int kernel, int stride, int pad, int dilation) {
+static void fill_dimension(mptl_dnnl_window *w, int axis, int in, int out, int kernel, int stride, int pad, int dilation) {
   long long after = (long long)(out - 1) * stride + (long long)dilation * (kernel - 1) + 1 - in - pad;
   w->strides[axis] = stride;
   w->dilates[axis] = dilation - 1;
   w->before[axis] = pad;
-  w->after[axis] = after > 0 ? after : 0; /* only what the last window reaches: the stride may leave rows unread */
+  w->after[axis] = after > 0 ? after : 0; /* only as far as the last window: with a stride it may end inside the image */
 }
 
 mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_shape *shape,
@@ -17,8 +17,8 @@ mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_sha
   *op = NULL;
   MPTL_TRY(mptl_conv_check(s));
   p.name = mptl_conv_name(s);
-  place(&p.window, 0, s->ih, s->oh, s->kh, s->sh, s->ph, s->dh);
-  place(&p.window, 1, s->iw, s->ow, s->kw, s->sw, s->pw, s->dw);
+  fill_dimension(&p.window, 0, s->ih, s->oh, s->kh, s->sh, s->ph, s->dh);
+  fill_dimension(&p.window, 1, s->iw, s->ow, s->kw, s->sw, s->pw, s->dw);
   const dnnl_dim_t x[] = {s->n, s->ic, s->ih, s->iw}, y[] = {s->n, s->oc, s->oh, s->ow};
   const dnnl_dim_t weights[] = {s->groups, s->oc / s->groups, s->ic / s->groups, s->kh, s->kw};
   int skip = s->groups > 1 ? 0 : 1;

@@ -1,4 +1,5 @@
-/* Linear operators: inner products over a whole NHWC value, or plain matrix products when it has one position. */
+/* Linear operators: inner products over a whole NHWC value, or plain matrix products if it has one
+ * pixel. */
 #include "backend/cpu/dnn_op.h"
 
 mptl_status mptl_dnn_linear_create(mptl_dnn **op, int threads, const mptl_linear_shape *shape,

@@ -9,8 +9,9 @@ const char *mptl_dnnl_implementation(const_dnnl_primitive_desc_t pd) {
   return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success ? name : "";
 }
 
-/* Known to be wrong (uxlfoundation/oneDNN issue 6035, seen in 2.6.3): AVX2's 1x1 weight gradient of strided NHWC sources with
- * few channels writes past its scratchpad. Strides are rare enough to avoid it for any number of channels. */
+/* Whether an implementation is known to be wrong. The 1x1 weight gradient for AVX2 writes beyond
+ * its scratchpad if the source is strided NHWC with few channels (uxlfoundation/oneDNN issue 6035,
+ * seen in 2.6.3). Strides are rare, so it is avoided for any number of channels. */
 static bool is_broken(const_dnnl_primitive_desc_t pd, mptl_pass pass, const mptl_dnnl_window *window) {
   bool strided = window != NULL && (window->strides[0] > 1 || window->strides[1] > 1);
   return pass == MPTL_BACKWARD_WEIGHTS && strided && strcmp(mptl_dnnl_implementation(pd), "jit_1x1:avx2") == 0;

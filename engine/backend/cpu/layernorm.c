@@ -1,11 +1,11 @@
-/* layernorm: a row, a sample's features or the channels of a pixel, is normalised by its own mean
- * and (biased) variance.
+/* layernorm: each row (the features of a sample, or the channels of a pixel) is normalised by its
+ * own mean and (biased) variance.
  *
- * Statistics and everything computed from them are in binary64; backward computes the statistics
- * again. Sums have an order that depends on the shape alone and is the same in
- * kernels/cuda/layernorm.cu: within a row 32 lanes add every 32nd element each, then halves of the
- * lanes are added; gradients of the parameters are added row by row in a part, part by part in a
- * block of rows, then block by block.
+ * Row statistics and everything computed from them are in binary64; backward computes the row
+ * statistics again. The order of sums depends on the shape alone and is the same in
+ * kernels/cuda/layernorm.cu. Within a row, each of 32 lanes adds every 32nd element; then one half
+ * of the lanes is added to the other until one is left. Gradients of parameters are added row by
+ * row within a part, then part by part within a block, then block by block.
  */
 #include <math.h>
 #include <string.h>
@@ -16,22 +16,22 @@ enum { LANES = 32, MOST_BLOCKS = 128, BLOCK_PARTS = 8 };
 
 static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / mptl_call_features(call); }
 
-/* ---- A row's sums ---- */
+/* ---- The statistics of a row ---- */
 
-typedef struct statistics {
+typedef struct statistics { /* of a row */
   double mean, inv_std;
 } statistics;
 
 static double normalised(float x, statistics s) { return ((double)x - s.mean) * s.inv_std; }
 
-/* Halves are added until one number is left. */
+/* Adds the upper half of the lanes to the lower half until one number is left. */
 static double sum_of_lanes(double *lanes) {
   for (size_t half = LANES / 2; half > 0; half /= 2)
     for (size_t i = 0; i < half; i++) lanes[i] += lanes[i + half];
   return lanes[0];
 }
 
-/* Elements from `at` on that the lanes take in one turn. */
+/* How many lanes have an element when lane 0 takes element `at` of n. */
 static size_t turn(size_t at, size_t n) { return n - at < LANES ? n - at : LANES; }
 
 static statistics statistics_of(const mptl_call *call, const float *x, size_t n) {
@@ -49,7 +49,7 @@ static statistics statistics_of(const mptl_call *call, const float *x, size_t n)
 
 /* ---- Forward: with xhat = (x - mean) inv_std, y = xhat weight + bias ---- */
 
-/* A row of results and one of inputs. */
+/* The buffer of a thread: a row of results, a row of inputs. */
 static size_t forward_floats(const mptl_call *call) { return 2 * mptl_call_features(call); }
 
 static void forward_row(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats) {
@@ -75,7 +75,7 @@ static mptl_status forward(const mptl_call *call) {
  * With g = dy weight: dx = inv_std (g - mean of g - xhat mean of g xhat); dweight = sum of dy xhat,
  * dbias = sum of dy. */
 
-/* Rows of a part, and blocks of BLOCK_PARTS parts each. */
+/* The rows of a part; a block has BLOCK_PARTS parts. */
 static size_t part_rows(const mptl_call *call) {
   const size_t most = (size_t)MOST_BLOCKS * BLOCK_PARTS;
   return (rows(call) + most - 1) / most;
@@ -86,12 +86,14 @@ static size_t blocks(const mptl_call *call) {
   return (rows(call) + block_rows - 1) / block_rows;
 }
 
-/* A part's two sums by feature, in binary64; a row of results, one of inputs and one of gradients. */
+/* The buffer of a thread: two sums for each feature, in binary64, of a part; a row of results, one
+ * of inputs and one of gradients. */
 static size_t backward_floats(const mptl_call *call) {
   return (2 * sizeof(double) / sizeof(float) + 3) * mptl_call_features(call);
 }
 
-/* A block's sums by feature of dy xhat, then of dy: behind the threads' buffers. */
+/* The sums of a block, by feature: dy xhat, then dy. They are in the scratch memory behind the
+ * threads' buffers. */
 static double *block_sums(const mptl_call *call, size_t block) {
   char *first = (char *)call->scratch + mptl_rows_scratch_bytes(call, backward_floats(call));
   return (double *)first + block * 2 * mptl_call_features(call);
@@ -106,7 +108,7 @@ static void add(double *to, const double *from, size_t n) {
   for (size_t i = 0; i < n; i++) to[i] += from[i];
 }
 
-/* Writes a row of dx. */
+/* Computes and writes a row of dx. */
 static void write_gradient(const mptl_call *call, size_t row, const float *x, const float *dy, statistics s, float *buffer,
                            mptl_round_stats *stats) {
   size_t n = mptl_call_features(call), at = row * n;
@@ -127,7 +129,7 @@ static void write_gradient(const mptl_call *call, size_t row, const float *x, co
   mptl_write(&call->dx[0], at, n, dx, stats);
 }
 
-/* Adds a row to a part's sums. */
+/* Adds a row to the sums of a part, and writes its row of dx if that is wanted. */
 static void backward_row(const mptl_call *call, size_t row, double *sums, float *buffer, mptl_round_stats *stats) {
   size_t n = mptl_call_features(call), at = row * n;
   const float *x = mptl_read(&call->in[0], at, n, buffer + n), *dy = mptl_read(&call->dy, at, n, buffer + 2 * n);

@@ -1,9 +1,11 @@
-/* batchnorm2d over NHWC: sums by channel first, then a function of each element; the same backward.
+/* batchnorm2d over NHWC: sums by channel, then a function of each element; backward likewise.
  *
- * Saved: the mean, then the inverse standard deviation of each channel.
+ * saved holds the mean, then the inverse standard deviation of each channel.
  *
- * Training: mean and (biased) variance of the rounded input over batch, height and width; running statistics move by `momentum` towards
- * them (the variance unbiased), as in PyTorch. Sums are taken around the first pixel's values, so that a large mean costs no accuracy.
+ * In training: mean and (biased) variance of the rounded input over batch, height and width. The
+ * running statistics move towards them, the variance unbiased, by the share `momentum`, as in
+ * PyTorch. Before summing, the values of the first pixel are subtracted, so that a large mean costs
+ * no accuracy.
  */
 #include <math.h>
 
@@ -12,18 +14,20 @@
 static size_t channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
 static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / channels(call); }
 
-/* Scratch: vectors by channel, see vector. */
+/* The scratch memory: three vectors by channel, see vector. */
 enum { VECTORS = 3 };
 static size_t scratch_bytes(const mptl_call *call) { return VECTORS * channels(call) * sizeof(float); }
 static float *vector(const mptl_call *call, size_t k) { return (float *)call->scratch + k * channels(call); }
 
-/* A piece of a tile for the row kernels: `rows` pixels of `width` channels from `channel` on. Pieces are whole pixels, but for the ends
- * of a tile that begins or ends inside a pixel. */
+/* A piece of a tile, for kernels that take whole rows: `rows` pixels of `width` channels, the first
+ * channel being `channel`. A piece has whole pixels, except at the ends of a tile that begins or
+ * ends inside a pixel. */
 typedef struct piece {
   size_t at, channel, rows, width;
 } piece;
 
-/* Steps to the tile's next piece of c-channel pixels; false at the end. A zeroed piece is in front of the first. */
+/* Moves p to the next piece of a tile of c-channel pixels; false at the end. Before the first piece
+ * p is zero. */
 static bool next_piece(piece *p, const mptl_tile *tile, size_t c) {
   p->at += p->rows * p->width;
   size_t left = tile->n - p->at;
@@ -34,7 +38,7 @@ static bool next_piece(piece *p, const mptl_tile *tile, size_t c) {
   return left > 0;
 }
 
-/* The first pixel's values, around which forward sums are taken: vector 2. */
+/* Sums around the values of the first pixel, which are in vector 2. */
 static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
@@ -89,7 +93,8 @@ static void backward_sums(const mptl_call *call, const mptl_tile *tile, float *s
                                  call->saved + p.channel, p.rows, p.width);
 }
 
-/* With xhat = (x - mean) inv_std: dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). */
+/* With xhat = (x - mean) inv_std:
+ *   dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). */
 static mptl_status backward_begin(const mptl_call *call, const double *sums) {
   size_t c = channels(call), n = rows(call);
   const float *inv_std = call->saved + c;

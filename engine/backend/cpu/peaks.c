@@ -1,4 +1,5 @@
-/* What this machine's processor reaches: copying an array larger than the caches, and a convolution whose operands fit them. */
+/* The peak rates of the CPU: copying an array larger than the caches, and a convolution whose
+ * operands fit them. */
 #include <omp.h>
 #include <string.h>
 
@@ -30,14 +31,14 @@ static mptl_status run_product(void *state) {
   return mptl_dnn_forward(p->dnn, p->memory[OUTPUT], p->memory[INPUT], p->memory[PACKED], NULL);
 }
 
-/* Zeros: processors multiply them as fast as other numbers. */
+/* Allocates the operands and fills them with zeros, which processors multiply as fast as others. */
 static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   const size_t values = mptl_peak_values(shape) * sizeof(float);
   const size_t bytes[] = {values, values, mptl_peak_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
                           mptl_dnn_scratch_bytes(p->dnn)};
   for (int i = 0; i < (int)(sizeof bytes / sizeof *bytes); i++) {
     if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL)
-      return mptl_fail(MPTL_ENOMEM, "measuring products: no memory for %zu bytes", bytes[i]);
+      return mptl_fail(MPTL_ENOMEM, "peak rates: no memory for %zu bytes", bytes[i]);
     memset(p->memory[i], 0, bytes[i]);
   }
   mptl_dnn_use_scratch(p->dnn, p->memory[SCRATCH]);

@@ -5,7 +5,8 @@
 #include "kernels/cpu/table.h"
 #include "kernels/pointwise.h"
 
-/* input: the images are rounded as they come (in[0] is the batch); where the batch is not full the rest is zero. */
+/* input: copies the images (in[0] is the batch), which are then rounded like any output. Beyond the
+ * valid samples it writes zeros. */
 static void input_forward(const mptl_call *call, const mptl_tile *tile) {
   size_t end = mptl_batch_numel(call, call->op->out) / (size_t)call->batch * (size_t)call->n_valid;
   size_t n = tile->offset >= end ? 0 : end - tile->offset < tile->n ? end - tile->offset : tile->n;
@@ -41,7 +42,7 @@ static void add_forward(const mptl_call *call, const mptl_tile *tile) {
   mptl_layers()->add(tile->y, tile->x[0], tile->x[1], tile->n);
 }
 
-/* Both inputs get the gradient, each rounded to its own format. */
+/* Each input gets the gradient, rounded to its own format. */
 static void add_backward(const mptl_call *call, const mptl_tile *tile) {
   (void)call;
   for (int k = 0; k < 2; k++)

@@ -1,4 +1,5 @@
-/* avgpool, mean (an avgpool with one window) and maxpool over NHWC, by rows of output pixels forward and of input pixels backward. */
+/* avgpool, mean (an avgpool with one window) and maxpool over NHWC: forward by rows of the output,
+ * backward by rows of the input. */
 #include <math.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 
 /* ---- Averages ---- */
 
-/* A row of results and one of operands. */
+/* The buffer of a thread: a row of the input and a row of the output, or their gradients. */
 static size_t row_floats(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   return (g.iw + g.ow) * g.c;
@@ -15,15 +16,15 @@ static size_t row_floats(const mptl_call *call) {
 
 static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, row_floats(call)); }
 
-/* One over the number of elements that a window's average counts. */
+/* The factor of an average: 1 / number of elements that count in the window. */
 static float weight(const mptl_pool *g, size_t oh, size_t ow) {
   if (!g->without_padding) return 1.0f / (float)(g->kh * g->kw);
   return 1.0f / (float)(mptl_pool_inside(oh * g->sh, g->kh, g->ph, g->ih) * mptl_pool_inside(ow * g->sw, g->kw, g->pw, g->iw));
 }
 
-/* The input's column in column j of a window; false: it is padding. */
+/* The column of the input at column j of a window; false if it is padding. */
 static bool column(size_t *iw, const mptl_pool *g, size_t ow, size_t j) {
-  *iw = ow * g->sw + j - g->pw; /* beyond all columns, if it is left of the first */
+  *iw = ow * g->sw + j - g->pw; /* wraps to a huge number left of column 0 */
   return *iw < g->iw;
 }
 
@@ -75,10 +76,12 @@ static mptl_status backward(const mptl_call *call) {
 
 /* ---- Maxima ---- */
 
-/* Rows of the input that a step of the windows down the image adds. */
+/* The rows of a band: backward works on bands of sh input rows, the distance between two
+ * windows. */
 static size_t band_rows(const mptl_pool *g) { return g->sh < g->ih ? g->sh : g->ih; }
 
-/* A band of the input's gradient, a row of the input, and of the output maxima, places and gradients. */
+/* The buffer of a thread: a band of the input's gradient, a row of the input, and for a row of the
+ * output maxima, places and gradients. */
 static size_t max_floats(const mptl_call *call) {
   mptl_pool g = mptl_call_pool(call);
   return ((band_rows(&g) + 1) * g.iw + 3 * g.ow) * g.c;
@@ -86,11 +89,12 @@ static size_t max_floats(const mptl_call *call) {
 
 static size_t max_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, max_floats(call)); }
 
-/* The maxima of a row of windows and their places, window row times kw plus window column; of equals the first, as in PyTorch. What is
- * outside of the image is not looked at. x is a buffer for a row of the input. */
+/* Finds the maxima of a row of windows, and their places: row in the window times kw plus column.
+ * Of equal values the first counts, as in PyTorch. Padding is left out. x is a buffer for a row of
+ * the input. */
 static void find_maxima(const mptl_call *call, const mptl_pool *g, size_t image, size_t oh, float *best, int32_t *place,
                         float *x) {
-  size_t top = oh * g->sh < g->ph ? g->ph - oh * g->sh : 0; /* first row of the windows that is inside */
+  size_t top = oh * g->sh < g->ph ? g->ph - oh * g->sh : 0; /* the first row of the windows inside the image */
   for (size_t ow = 0; ow < g->ow; ow++) {
     size_t left = ow * g->sw < g->pw ? g->pw - ow * g->sw : 0;
     for (size_t i = ow * g->c; i < (ow + 1) * g->c; i++) {
@@ -123,7 +127,7 @@ static mptl_status max_forward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-/* A row of windows sends its gradients to the rows [first, end) of the input's gradient dx, which begins with row first. */
+/* Adds the gradients of a row of windows to dx, the rows [first, end) of the input's gradient. */
 static void send_gradients(const mptl_pool *g, size_t oh, const float *dy, const int32_t *place, float *dx, size_t first,
                            size_t end) {
   for (size_t i = 0; i < g->kh; i++) {
@@ -149,7 +153,8 @@ static void max_backward_band(const mptl_call *call, size_t at, float *buffer, m
   int32_t *place = (int32_t *)(buffer + row);
   float *dx = mptl_results(&call->dx[0], offset, x + g.iw * g.c);
   memset(dx, 0, n * sizeof *dx);
-  size_t top = first + g.ph + 1; /* the windows that reach the band begin above its end, and end at its first row or below */
+  /* The windows that overlap the band begin above its end and end at its first row or below. */
+  size_t top = first + g.ph + 1;
   for (size_t oh = top > g.kh ? (top - g.kh + g.sh - 1) / g.sh : 0; oh < g.oh && oh * g.sh < end + g.ph; oh++) {
     find_maxima(call, &g, image, oh, best, place, x);
     send_gradients(&g, oh, mptl_read(&call->dy, (image * g.oh + oh) * row, row, dy_buffer), place, dx, first, end);
