@@ -1,9 +1,9 @@
-/* How large values are before they are rounded: counts by binary exponent. The one scalar
- * definition, for C and CUDA.
+/* Counts of values by binary exponent, before they are rounded: the one scalar definition, for C
+ * and CUDA.
  *
- * A finite value other than zero counts under floor(log2 |x|), which is -149 (binary32's smallest
- * subnormal) to 127. Zeros of either sign, infinities and NaNs are counted separately, so the
- * counts of a tensor add up to the number of its elements.
+ * A finite value other than zero counts under floor(log2 |x|), which is -149 (the smallest
+ * subnormal of binary32) to 127. Zeros of either sign, infinities and NaNs are counted separately,
+ * so the counts of a tensor add up to the number of its elements.
  */
 #ifndef MPTL_KERNELS_EXPONENTS_H
 #define MPTL_KERNELS_EXPONENTS_H
@@ -14,14 +14,14 @@
 #define MPTL_EXPONENT_LAST 127
 #define MPTL_EXPONENT_COUNTS (MPTL_EXPONENT_LAST - MPTL_EXPONENT_FIRST + 1)
 
-/* Reset by zeroing; merge by adding the counts and taking the larger max_abs. */
+/* Zero it before the first use. */
 typedef struct mptl_exponents {
-  uint64_t counts[MPTL_EXPONENT_COUNTS]; /* by exponent, from MPTL_EXPONENT_FIRST on */
+  uint64_t counts[MPTL_EXPONENT_COUNTS]; /* element i: exponent MPTL_EXPONENT_FIRST + i */
   uint64_t zeros, inf, nan;
   float max_abs; /* largest finite magnitude */
 } mptl_exponents;
 
-/* floor(log2 of a), for the pattern a of a magnitude 0 < a < infinity. */
+/* floor(log2 a), for the pattern of a magnitude 0 < a < infinity. */
 static inline MPTL_HD int32_t mptl_exponent_of(uint32_t a) {
   int32_t exponent = (int32_t)(a >> 23) - 127;
   if (exponent > -127) return exponent;

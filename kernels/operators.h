@@ -1,6 +1,6 @@
-/* The operators, in one list, for C and CUDA: a row is the name that scripts use and the constant that engine and kernels use. A new operator
- * is a row here; "To add ..." in docs/architecture.md says what follows.
- */
+/* The operators, in one list, for C and CUDA. A row is the name in scripts and the constant in
+ * engine and kernels. A new operator begins with a row here; see "To add ..." in
+ * docs/architecture.md. */
 #ifndef MPTL_KERNELS_OPERATORS_H
 #define MPTL_KERNELS_OPERATORS_H
 
@@ -31,8 +31,8 @@
 typedef enum mptl_op_id { MPTL_OPERATORS(MPTL_OPERATOR_ID) MPTL_OP_IDS } mptl_op_id;
 #undef MPTL_OPERATOR_ID
 
-/* Parameters and buffers of an operator, by their place in its list. */
+/* The places of parameters and buffers in the list of their operator. */
 enum { MPTL_PRODUCT_WEIGHT, MPTL_PRODUCT_BIAS };                          /* conv2d, linear */
-enum { MPTL_NORM_WEIGHT, MPTL_NORM_BIAS, MPTL_NORM_MEAN, MPTL_NORM_VAR }; /* batchnorm2d, with buffers; layernorm */
+enum { MPTL_NORM_WEIGHT, MPTL_NORM_BIAS, MPTL_NORM_MEAN, MPTL_NORM_VAR }; /* batchnorm2d; layernorm has the first two */
 
 #endif

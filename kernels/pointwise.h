@@ -1,16 +1,16 @@
-/* Pointwise operators of one input and without parameters, for C and CUDA.
+/* Pointwise operators with one input and without parameters, for C and CUDA.
  *
- * Such an operator is a row of the list below, two functions of one element, and its name in
- * kernels/operators.h. The tables of engine and backends, the CPU's loops and the GPU's steps are
- * made from the list.
+ * Such an operator is a row of the list below, two functions of one element, and a row in
+ * kernels/operators.h. The tables of engine and backends, the loops of the CPU and the instructions
+ * of GPU stages are made from the list.
  *
  *   float mptl_NAME(float x)                        returns the output y
  *   float mptl_NAME_backward(float dy, float read)  returns the gradient of x; read is the rounded y
  *                                                   or the rounded x, as the row says
  *
- * Results are binary32; rounding to a format comes later. A function that is not exact in binary32
- * computes in binary64 and rounds once. The compiler makes vectors of the CPU's loops
- * (kernels/cpu/isa/pointwise.c): write "?:" instead of branches, and call nothing of the C library.
+ * Results are binary32 and not yet rounded to a format. A function that is not exact in binary32
+ * computes in binary64 and rounds once. The compiler vectorises the loops of the CPU
+ * (kernels/cpu/isa/pointwise.c): write "?:" instead of branches, and do not call the C library.
  */
 #ifndef MPTL_KERNELS_POINTWISE_H
 #define MPTL_KERNELS_POINTWISE_H
@@ -21,13 +21,13 @@
 
 #include "kernels/random.h" /* MPTL_HD */
 
-/* The traits of an operator. Each has one of the first two. */
+/* The traits of an operator. Each operator has one of the first two. */
 enum {
   MPTL_READS_IN = 1,         /* backward reads the rounded input x */
   MPTL_READS_OUT = 2,        /* backward reads the rounded output y */
   MPTL_SELECTS = 4,          /* y is x or 0 */
   MPTL_BACKWARD_SELECTS = 8, /* the input's gradient is dy or 0 */
-  MPTL_CHEAP = 16,           /* a few operations of binary32: CUDA's plain kernels have it, too */
+  MPTL_CHEAP = 16,           /* a few binary32 operations: CUDA's plain kernels include it */
 };
 
 /* Name, constant, traits. */
@@ -38,13 +38,13 @@ enum {
   ROW(gelu, GELU, MPTL_READS_IN)                                                      \
   ROW(gelu_tanh, GELU_TANH, MPTL_READS_IN)
 
-/* exp(x) for |x| <= 110, off by less than 2^-31 of it: 2^k exp(r) with |r| <= log(2) / 2, and its
- * series up to r^8 / 8!. In the CUDA kernels it is CUDA's exp. */
+/* exp(x) for |x| <= 110, with a relative error below 2^-31: 2^k exp(r), |r| <= log(2) / 2, by the
+ * series up to r^8 / 8!. CUDA kernels use CUDA's exp. */
 static inline MPTL_HD double mptl_exponential(double x) {
 #ifndef MPTL_ISA
   return exp(x);
 #else
-  const double shift = 0x1.8p52; /* a sum with it is a whole number, in the lowest bits */
+  const double shift = 0x1.8p52; /* adding it puts the nearest integer into the lowest bits */
   double shifted = x * 0x1.71547652b82fep+0 + shift, k = shifted - shift;
   double r = (x - k * 0x1.62e42fefa0000p-1) - k * 0x1.cf79abc9e3b3ap-40;
   double p = 1.0 / 40320;
@@ -69,8 +69,8 @@ static inline MPTL_HD double mptl_exponential(double x) {
 
 static inline MPTL_HD float mptl_relu(float x) { return x <= 0.0f ? 0.0f : x; }
 
-/* The rounded output is the mask: where a small positive value was rounded to zero, no gradient
- * passes. Where y is NaN, the gradient passes. */
+/* The rounded output is the mask: if a small positive value was rounded to zero, the gradient is 0.
+ * If y is NaN, it is dy. */
 static inline MPTL_HD float mptl_relu_backward(float dy, float y) { return y <= 0.0f ? 0.0f : dy; }
 
 /* ---- relu6: min(max(x, 0), 6); NaN stays ---- */
@@ -80,16 +80,16 @@ static inline MPTL_HD float mptl_relu6(float x) {
   return low >= 6.0f ? 6.0f : low;
 }
 
-/* As relu's. Where a value was rounded to 6, no gradient passes either. */
+/* As relu's. If a value was rounded to 6, the gradient is 0, too. */
 static inline MPTL_HD float mptl_relu6_backward(float dy, float y) {
   float low = y <= 0.0f ? 0.0f : dy;
   return y >= 6.0f ? 0.0f : low;
 }
 
-/* ---- sigmoid: 1 / (1 + exp(-x)), to 0.51 units of its last place; NaN stays ---- */
+/* ---- sigmoid: 1 / (1 + exp(-x)), error at most 0.51 units in the last place; NaN stays ---- */
 
 static inline MPTL_HD float mptl_sigmoid(float x) {
-  float low = x <= -110.0f ? -110.0f : x; /* beyond it is 0 or 1 */
+  float low = x <= -110.0f ? -110.0f : x; /* beyond 110 the result is 0 or 1 */
   float within = low >= 110.0f ? 110.0f : low;
   return (float)(1.0 / (1.0 + mptl_exponential(-(double)within)));
 }
@@ -101,20 +101,20 @@ static inline MPTL_HD float mptl_sigmoid_backward(float dy, float y) {
 
 /* ---- gelu: x times the probability that a normally distributed number is less than x ----
  *
- * To 0.51 units of its last place. Special values are PyTorch's in binary64: of infinity y is
- * infinity, of -infinity NaN; the gradient is NaN at both. */
+ * The error is at most 0.51 units in the last place. For infinities the results are PyTorch's in
+ * binary64: infinity for infinity, NaN for -infinity, and NaN for the gradients of both. */
 
-/* The normal distribution's density exp(-x^2 / 2) / sqrt(2 pi). From 14.8 on it is 0: x times it
- * is 0 in binary32 there. */
+/* The density of the normal distribution, exp(-x^2 / 2) / sqrt(2 pi). For |x| >= 14.8 it returns 0,
+ * since x times the density is 0 in binary32 there. */
 static inline MPTL_HD double mptl_normal_density(double x) {
   double size = x < 0.0 ? -x : x, within = size >= 14.8 ? 14.8 : size;
   double density = 0.3989422804014327 * mptl_exponential(-0.5 * within * within);
   return size >= 14.8 ? 0.0 : density;
 }
 
-/* The probability of numbers less than x, off by less than 2^-30 of it. Below 0 it is the density
- * times Mills' ratio of |x|; that divided by t is a polynomial in t = 1 / (1 + |x| / 5), off by at
- * most 2^-33.6 of it for |x| <= 14.8 (by the Remez algorithm). */
+/* The probability of numbers less than x, with a relative error below 2^-30. For x < 0 it is the
+ * density times Mills' ratio of |x|. This ratio is t times a polynomial in t = 1 / (1 + |x| / 5)
+ * with a relative error of at most 2^-33.6 for |x| <= 14.8 (by the Remez algorithm). */
 static inline MPTL_HD double mptl_normal_less(double x) {
   double size = x < 0.0 ? -x : x, within = size >= 14.8 ? 14.8 : size;
   double t = 1.0 / (1.0 + 0.2 * within);
@@ -146,10 +146,11 @@ static inline MPTL_HD float mptl_gelu_backward(float dy, float x) {
 
 /* ---- gelu_tanh: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) ----
  *
- * That is x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), here without cancellation.
- * Accuracy and special values are gelu's. */
+ * Computed as x / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3), without cancellation.
+ * Accuracy and special values are as for gelu. */
 
-/* 1 / (1 + exp(-u)). From u = -110 down it is 0: x times it is 0 in binary32 there. */
+/* 1 / (1 + exp(-u)). For u <= -110 it returns 0, since x times the factor is 0 in binary32
+ * there. */
 static inline MPTL_HD double mptl_gelu_tanh_factor(double x) {
   double u = 1.5957691216057308 * (x + 0.044715 * (x * x * x));
   double low = u <= -110.0 ? -110.0 : u, within = low >= 110.0 ? 110.0 : low;

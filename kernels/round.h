@@ -1,11 +1,11 @@
 /* Rounding binary32 to a format FP(e,m,b), encoding and decoding: the one scalar definition, for C
- * and CUDA.
+ * and CUDA (method.md 2).
  *
- * Below 2^emin a format's values are the multiples of 2^(emin-m), above it floating-point numbers
- * of m+1 bits. A value is rounded once, directly from its binary32 bits, by integer arithmetic.
- * Overflow is decided after rounding with an unbounded exponent. mptl_rounder_init
- * (engine/include/mptl/round.h) fills the rounder. The vector versions in kernels/cpu/isa equal
- * these functions bit for bit, with NaN payloads and statistics.
+ * Below 2^emin the values of a format are the multiples of 2^(emin-m), above it floating-point
+ * numbers of m+1 bits. A value is rounded once, directly from its binary32 bits, by integer
+ * arithmetic. Overflow is decided after rounding with an unlimited exponent. mptl_rounder_init
+ * (engine/include/mptl/round.h) fills in the rounder. The vector versions in kernels/cpu/isa equal
+ * these functions bit for bit, including NaN payloads and statistics.
  *
  * Ties: nearest_even takes the neighbour whose last bit is 0. With m = 0 the last bit of all normal
  * numbers is 1; then the larger magnitude is taken (IEEE 754-2019, 4.3.1). Of 0 and the smallest
@@ -35,8 +35,8 @@ typedef enum mptl_overflow {
   MPTL_INF,      /* overflows become infinity, infinities stay */
 } mptl_overflow;
 
-/* Statistics of rounding an array. Reset by zeroing; merge by adding the counts and taking the
- * larger max_abs. */
+/* Statistics of rounding an array. Zero them before the first use; mptl_stats_merge adds two of
+ * them. */
 typedef struct mptl_round_stats {
   uint64_t elements;
   uint64_t underflow; /* not zero before, zero after */
@@ -46,8 +46,8 @@ typedef struct mptl_round_stats {
   float max_abs;      /* largest finite magnitude before rounding */
 } mptl_round_stats;
 
-/* A format, a mode and an overflow rule, and what rounding an element needs. "Bits" are binary32
- * patterns without sign. */
+/* A format, a mode and an overflow rule, and what rounding needs to know of them. Fields named
+ * _bits are binary32 patterns without sign. */
 typedef struct mptl_rounder {
   mptl_format format;
   mptl_rounding_mode mode;
@@ -55,21 +55,21 @@ typedef struct mptl_rounder {
   int32_t emin;       /* exponent of the smallest normal value, 1 - B */
   int32_t m;          /* mantissa bits */
   uint32_t max_bits;  /* largest finite value */
-  uint32_t min_bits;  /* smallest positive value; 1, binary32's smallest, when the format's is below that */
+  uint32_t min_bits;  /* smallest positive value; 1, binary32's smallest, if the format's is smaller */
   uint32_t over_bits; /* what overflows and infinities become: max_bits, or infinity */
-  uint32_t up_above;  /* magnitudes below min_bits become min_bits above this (not for the stochastic mode) */
+  uint32_t up_above;  /* below min_bits: larger magnitudes than this become min_bits (not in the stochastic mode) */
   uint32_t code_sign; /* sign bit of a code, 2^(e+m) */
   uint32_t max_code;  /* code of max_bits */
-  uint32_t inf_code;  /* code of infinity; max_code where the format has none */
-  uint32_t nan_code;  /* code written for NaN; max_code where the format has none */
+  uint32_t inf_code;  /* code of infinity; max_code if the format has none */
+  uint32_t nan_code;  /* code written for NaN; max_code if the format has none */
   bool has_infinity, has_nan;
   bool is_identity;     /* rounding changes nothing except signalling NaNs */
-  bool is_regular;      /* emin >= -126: no value of the format is below binary32's normal range except subnormal ones */
-  bool has_halves;      /* at most 8 bits, and no value below binary32's normal range; then halves is set */
-  uint16_t halves[128]; /* upper halves of the patterns of the codes without sign; the lower halves are zero */
+  bool is_regular;      /* emin >= -126: all normal values of the format are normal in binary32 */
+  bool has_halves;      /* at most 8 bits, and all values are normal in binary32; then halves is set */
+  uint16_t halves[128]; /* by code without sign: upper half of the binary32 pattern; the lower half is zero */
 } mptl_rounder;
 
-/* What happened to one element: at most one of these. */
+/* What happened to one element: one of these, or 0. */
 enum { MPTL_EVENT_UNDERFLOW = 1, MPTL_EVENT_OVERFLOW = 2, MPTL_EVENT_INF = 4, MPTL_EVENT_NAN = 8 };
 
 #define MPTL_F32_SIGN 0x80000000u
@@ -90,11 +90,12 @@ static inline MPTL_HD float mptl_bits_f32(uint32_t bits) {
   return x;
 }
 
-/* A magnitude 0 < a < infinity taken apart: a = sig * 2^q, and the format's spacing at a is 2^(q + drop). */
+/* The parts of a magnitude 0 < a < infinity: a = sig * 2^q, and the spacing of the format at a is
+ * 2^(q + drop). */
 typedef struct mptl_parts {
   uint32_t sig;
   int32_t exponent; /* floor(log2 a), but at least emin */
-  int32_t drop;     /* bits of sig below the format's last place; <= 0 when a is on the grid */
+  int32_t drop;     /* bits of sig below the format's last place; <= 0 if a is a value of the format's grid */
 } mptl_parts;
 
 static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder *r) {
@@ -111,10 +112,11 @@ static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder 
   return p;
 }
 
-/* Whether rest * 2^-drop, a fraction below 1, is rounded up: when a 64-bit random fraction is
- * smaller. The upper half of the random fraction is word; its lower half, the index's word of plane
- * 1, is computed only when the upper half does not decide (never for drop <= 32). rest is cut to a
- * multiple of 2^-64: a magnitude below 2^-64 of the format's spacing is never rounded up. */
+/* Whether rest * 2^-drop, a fraction below 1, is rounded up: if it is larger than a 64-bit random
+ * fraction (method.md 2.5). The upper half of the random fraction is `word`. Its lower half, the
+ * word of plane 1 at index, is computed only if the upper half does not decide (never for drop <=
+ * 32). rest is cut to a multiple of 2^-64: a magnitude below 2^-64 of the format's spacing is never
+ * rounded up. */
 static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint32_t word, mptl_key key, uint64_t index) {
   if (drop <= 32) return word < (uint64_t)rest << (32 - drop);
   uint32_t high = drop < 64 ? rest >> (drop - 32) : 0;
@@ -123,8 +125,8 @@ static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint3
   return mptl_random_u32(key, index, 1) < low;
 }
 
-/* Rounds a finite magnitude above 0 with an unbounded exponent; 2^128 becomes the pattern of
- * infinity. word: see mptl_round_bits_word. */
+/* Rounds a finite magnitude above 0 with an unlimited exponent; 2^128 becomes the pattern of
+ * infinity. For word, see mptl_round_bits_word. */
 static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, uint32_t word, mptl_key key,
                                                     uint64_t index) {
   mptl_parts p = mptl_take_apart(a, r);
@@ -155,8 +157,8 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
   return (a & ~mask) + (up ? mask + 1 : 0);     /* a carry increases the exponent, as it should */
 }
 
-/* Applies the overflow rule to a magnitude above 0 that was rounded with an unbounded exponent;
- * returns the pattern, and what happened in *event. */
+/* Applies the overflow rule to a magnitude above 0 that was rounded with an unlimited exponent.
+ * Returns the pattern, and sets *event to what happened. */
 static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t sign, const mptl_rounder *r, uint32_t *event) {
   *event = rounded == 0 ? MPTL_EVENT_UNDERFLOW : 0;
   if (rounded <= r->max_bits) return sign | rounded;
@@ -165,8 +167,8 @@ static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t
   return sign | r->over_bits;
 }
 
-/* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and ignored otherwise; *event is
- * set to what happened, or 0. */
+/* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and
+ * not used otherwise. *event is set to what happened, or 0. */
 static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key,
                                                     uint64_t index, uint32_t *event) {
   uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN;
@@ -183,14 +185,14 @@ static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_round
   return mptl_deliver_magnitude(mptl_round_magnitude(a, sign != 0, r, word, key, index), sign, r, event);
 }
 
-/* Rounds the binary32 pattern u; it is element `index` of the tensor whose random bits key
+/* Rounds the binary32 pattern u, which is element `index` of the tensor whose random bits key
  * selects. */
 static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key, uint64_t index, uint32_t *event) {
   uint32_t word = r->mode == MPTL_STOCHASTIC ? mptl_random_u32(key, index, 0) : 0;
   return mptl_round_bits_word(u, r, word, key, index, event);
 }
 
-/* Counts one element: u is its pattern before rounding, event what mptl_round_bits set. */
+/* Counts one element. u: its pattern before rounding; event: as set by mptl_round_bits. */
 static inline MPTL_HD void mptl_count(mptl_round_stats *stats, uint32_t u, uint32_t event) {
   uint32_t a = u & ~MPTL_F32_SIGN;
   stats->elements++;
@@ -222,8 +224,8 @@ static inline MPTL_HD uint32_t mptl_encode_bits(uint32_t u, const mptl_rounder *
   return sign | (((uint32_t)(p.exponent - r->emin) << r->m) + digits); /* the leading bit adds 1 to the exponent field */
 }
 
-/* The binary32 pattern of a code; bits above the format's are ignored. Values finer than
- * binary32's, which no rounded value has, are rounded toward zero. */
+/* The binary32 pattern of a code; bits above the format's are ignored. A value finer than
+ * binary32's grid, which no rounded value is, is rounded toward zero. */
 static inline MPTL_HD uint32_t mptl_decode_code(uint32_t code, const mptl_rounder *r) {
   uint32_t sign = code & r->code_sign ? MPTL_F32_SIGN : 0, magnitude = code & (r->code_sign - 1);
   if (magnitude > r->max_code) {

@@ -1,12 +1,12 @@
-/* Integers for checking matrix products: the same on every device, and of so few bits that sums of
+/* Integers for checking matrix products: the same on every device, and small enough that sums of
  * their products are exact. One definition for C and CUDA. */
 #ifndef MPTL_KERNELS_WHOLE_H
 #define MPTL_KERNELS_WHOLE_H
 
 #include "kernels/random.h"
 
-/* The numbers of an array: uniform in -largest to largest; on average, of 2^thinning numbers all
- * but one are replaced by 0. */
+/* The numbers of an array: uniform in -largest to largest, and all but one of 2^thinning of them,
+ * on average, replaced by 0. */
 typedef struct mptl_whole {
   uint32_t largest, thinning;
   mptl_key key;

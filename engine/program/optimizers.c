@@ -19,7 +19,7 @@ static void adamw_factors(float *of, const double *settings, long long updates) 
   of[MPTL_ADAMW_TAKE1] = (float)(1 - beta1);
   of[MPTL_ADAMW_BETA2] = (float)beta2;
   of[MPTL_ADAMW_TAKE2] = (float)(1 - beta2);
-  of[MPTL_ADAMW_STEP] = (float)(lr / correction1);
+  of[MPTL_ADAMW_LR] = (float)(lr / correction1);
   of[MPTL_ADAMW_CORRECTION1] = (float)correction1;
   of[MPTL_ADAMW_CORRECTION2] = (float)sqrt(correction2);
   of[MPTL_ADAMW_EPS] = (float)eps;

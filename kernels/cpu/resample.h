@@ -1,5 +1,5 @@
-/* What the scaling kernels read: for each pixel of a scaled row or column, which source pixels it
- * is the weighted sum of. */
+/* The weights that scale an image in one direction: each scaled pixel of a row or column is a
+ * weighted sum of neighbouring source pixels. */
 #ifndef MPTL_KERNELS_CPU_RESAMPLE_H
 #define MPTL_KERNELS_CPU_RESAMPLE_H
 
@@ -8,7 +8,7 @@
 enum { MPTL_WEIGHT_BITS = 22 }; /* a weight of 1 is 2^22 */
 
 typedef struct mptl_filter_weights {
-  int stride;            /* of values, from one scaled pixel to the next */
+  int stride;            /* values from one scaled pixel to the next */
   const int32_t *firsts; /* [n] the first source pixel */
   const int32_t *counts; /* [n] how many source pixels */
   const int32_t *values; /* [n][stride] */

@@ -1,5 +1,5 @@
-/* Chooses the instruction set of the CPU kernels, once: what the environment variable MPTL_ISA
- * names, else the widest that the processor reports. */
+/* Chooses the instruction set of the CPU kernels once: the one in the environment variable
+ * MPTL_ISA, else the widest that the processor reports. */
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ static bool has_avx512(void) {
 static const struct {
   const char *name;
   bool (*is_here)(void);
-  const mptl_cpu_kernels *kernels; /* NULL when the build has none */
+  const mptl_cpu_kernels *kernels; /* NULL: not in this build */
 } isas[] = {
     {"scalar", has_scalar, &mptl_cpu_kernels_scalar},
 #if defined(__x86_64__)
@@ -55,14 +55,15 @@ static const struct {
 
 enum { ISAS = sizeof isas / sizeof *isas };
 
-/* The index of a name in isas; -1 for other names. */
+/* The index of a name in isas; -1 for another name. */
 static int index_of(const char *name) {
   for (int i = 0; i < ISAS; i++)
     if (strcmp(name, isas[i].name) == 0) return i;
   return -1;
 }
 
-/* The kernels of that name if this processor can run them, else NULL; "auto" gives the widest. */
+/* The kernels of an instruction set, NULL unless this processor and build have it; "auto" is the
+ * widest. */
 static const mptl_cpu_kernels *find(const char *name) {
   int i = index_of(name);
   if (i >= 0) return isas[i].is_here() ? isas[i].kernels : NULL;
@@ -76,7 +77,7 @@ static const mptl_cpu_kernels *find(const char *name) {
 
 static _Atomic(const mptl_cpu_kernels *) chosen;
 
-/* The name that is meant: for "auto" the one in MPTL_ISA, if that is set. */
+/* Resolves "auto" to the name in MPTL_ISA, if that is set. */
 static const char *meant(const char *name) {
   const char *wish = strcmp(name, "auto") == 0 ? getenv("MPTL_ISA") : NULL;
   return wish != NULL && wish[0] != '\0' ? wish : name;
@@ -87,7 +88,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void) {
   if (table != NULL) return table;
   table = find(meant("auto"));
   if (table == NULL) table = find("auto");                     /* mptl_isa_select reports a wrong MPTL_ISA */
-  atomic_store_explicit(&chosen, table, memory_order_release); /* threads that get here together find the same */
+  atomic_store_explicit(&chosen, table, memory_order_release); /* several threads may get here, and find the same */
   return table;
 }
 
@@ -97,7 +98,7 @@ const char *mptl_isa_here(size_t index) {
   return NULL;
 }
 
-/* "scalar, avx2, auto" */
+/* Writes the accepted names: "scalar, avx2, auto". */
 static void list_accepted(char *text, size_t size) {
   const char *name;
   size_t used = 0;

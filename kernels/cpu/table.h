@@ -1,7 +1,8 @@
 /* The CPU kernels, one table for each instruction set.
  *
- * The files in kernels/cpu/isa are compiled once per instruction set, with its flags and MPTL_ISA defined to its name. To add a
- * kernel: a line in MPTL_CPU_KERNELS, and its function, named MPTL_CPU(name), in a file there.
+ * The files in kernels/cpu/isa are compiled once per instruction set, with its compiler flags and
+ * with MPTL_ISA defined to its name. To add a kernel, add a line to MPTL_CPU_KERNELS and, to a file
+ * there, the function MPTL_CPU(name).
  */
 #ifndef MPTL_KERNELS_CPU_TABLE_H
 #define MPTL_KERNELS_CPU_TABLE_H
@@ -15,8 +16,8 @@
 #include "kernels/optimizers.h"
 #include "kernels/round.h"
 
-/* X(result, name, parameters). The array functions of mptl/round.h describe the first ones,
- * isa/dropout.c and isa/resample.c the last ones. stats is never NULL. */
+/* X(result, name, parameters). The first kernels are described as functions of mptl/round.h, the
+ * last ones in isa/dropout.c and isa/resample.c. stats is never NULL. */
 #define MPTL_CPU_KERNELS(X)                                                                                                   \
   X(void, round_f32,                                                                                                          \
     (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
@@ -34,10 +35,11 @@
   X(void, resample_column,                                                                                                    \
     (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */
 
-/* An update of n elements; state: its arrays. */
+/* Updates n elements of a parameter (kernels/optimizers.h); state: the arrays of its state. */
 typedef void mptl_update_kernel(float *p, float *const *state, const float *g, size_t n, const mptl_factors *factors);
 
-/* An operator of kernels/pointwise.h on n elements; backward's last array is what it reads, the input or the output. */
+/* An operator of kernels/pointwise.h on n elements. read is what backward reads: the rounded input
+ * or output. */
 typedef struct mptl_unary_kernels {
   void (*forward)(float *y, const float *x, size_t n);
   void (*backward)(float *dx, const float *dy, const float *read, size_t n);
@@ -50,13 +52,13 @@ typedef struct mptl_cpu_kernels {
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
-  const mptl_unary_kernels *unary;    /* by mptl_op_id; NULL functions where kernels/pointwise.h has no such operator */
+  const mptl_unary_kernels *unary;    /* by mptl_op_id; functions are NULL for operators that are not in kernels/pointwise.h */
 } mptl_cpu_kernels;
 
-/* The kernels in use: chosen at the first call (mptl/isa.h). */
+/* The kernels of the instruction set in use, which is chosen at the first call (mptl/isa.h). */
 const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 
-/* For kernels/cpu/isa only: names with the instruction set appended, and the prototypes. */
+/* For kernels/cpu/isa only: prototypes, and names that end in the instruction set. */
 #ifdef MPTL_ISA
 #define MPTL_CPU_PASTE(name, isa) mptl_cpu_##name##_##isa
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)

@@ -1,9 +1,9 @@
 /* Vectors of 32-bit lanes: the operations that the bit-level kernels need, for AVX2 (8 lanes) and
  * AVX-512 (16 lanes).
  *
- * vu is a vector of VN lanes, vm a mask of lanes. Shifts by a count for each lane give 0 for counts
- * outside 0..31. In the scalar build MPTL_VEC is 0 and nothing else is defined: the kernels run the
- * scalar definition.
+ * vu is a vector of VN lanes, vm a mask of lanes. Shifts with a count for each lane give 0 for
+ * counts outside 0 to 31. In the scalar build MPTL_VEC is 0 and nothing else is defined: the
+ * kernels run the scalar definition.
  */
 #ifndef MPTL_KERNELS_CPU_VEC_H
 #define MPTL_KERNELS_CPU_VEC_H
@@ -21,7 +21,7 @@ typedef __mmask16 vm;
 
 static inline vu v_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline void v_store(void *p, vu x) { _mm512_storeu_si512(p, x); }
-static inline void v_stream(void *p, vu x) { _mm512_stream_si512(p, x); } /* past the caches; p aligned to the vector */
+static inline void v_store_nontemporal(void *p, vu x) { _mm512_stream_si512(p, x); } /* p is aligned to the vector */
 static inline vu v_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
 static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_andnot(vu a, vu b) { return _mm512_andnot_si512(a, b); } /* ~a & b */
@@ -41,7 +41,7 @@ static inline vu v_fadd(vu a, vu b) {                                           
 }
 static inline vu v_fsub(vu a, vu b) { return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
 static inline vu v_fmul(vu a, vu b) { return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
-static inline vu v_ffloor(vu a) { /* of patterns that are not negative */
+static inline vu v_ffloor(vu a) { /* of patterns of numbers >= 0 */
   return _mm512_castps_si512(_mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
 }
 static inline vu v_unsigned(vu a) { return _mm512_cvttps_epu32(_mm512_castsi512_ps(a)); } /* to integers, toward zero */
@@ -55,7 +55,7 @@ static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m,
 static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                           /* m ? a : 0 */
 static inline vu v_count(vu n, vm m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); } /* m ? n + 1 : n */
 
-/* Store the low bytes or halves of all lanes; load bytes or halves and extend them by zeros. */
+/* Store the low byte or half of each lane; load bytes or halves, extended by zeros. */
 static inline void v_store8(uint8_t *p, vu x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
 static inline void v_store16(uint16_t *p, vu x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x)); }
 static inline vu v_load8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
@@ -64,7 +64,7 @@ static inline vu v_load16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm2
 /* The same registers as 64-bit lanes. */
 static inline vu v64_set(uint64_t x) { return _mm512_set1_epi64((long long)x); }
 static inline vu v64_add(vu a, vu b) { return _mm512_add_epi64(a, b); }
-static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lanes' lower halves */
+static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lower halves of lanes */
 static inline vu v64_high(vu a) { return _mm512_srli_epi64(a, 32); }
 static inline vu v64_join(vu a, vu b) { /* lower halves from a, upper halves from the lower halves of b */
   return _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xaaaa, _mm512_castsi512_ps(b)));
@@ -80,7 +80,7 @@ typedef __m256i vm;
 
 static inline vu v_load(const void *p) { return _mm256_loadu_si256(p); }
 static inline void v_store(void *p, vu x) { _mm256_storeu_si256(p, x); }
-static inline void v_stream(void *p, vu x) { _mm256_stream_si256(p, x); }
+static inline void v_store_nontemporal(void *p, vu x) { _mm256_stream_si256(p, x); }
 static inline vu v_set(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
 static inline vu v_andnot(vu a, vu b) { return _mm256_andnot_si256(a, b); }

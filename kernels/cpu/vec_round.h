@@ -1,8 +1,8 @@
-/* The vector version of kernels/round.h, equal to it bit for bit, for regular formats (no normal
- * value below binary32's normal range).
+/* The vector version of kernels/round.h, equal to it bit for bit, for regular formats (all normal
+ * values are normal in binary32).
  *
- * Rounding adds to the bit pattern and masks it; a carry increases the exponent. Magnitudes below
- * the format's smallest value, of which the leading bit itself is dropped, are rounded by a
+ * Rounding adds to the bit pattern and masks it; a carry increases the exponent. For magnitudes
+ * below the format's smallest value even the leading bit is dropped, so they are rounded by a
  * comparison. Nearest even has faster methods. Vectors with overflows, infinities or NaNs take a
  * branch.
  */
@@ -14,7 +14,7 @@
 
 #if MPTL_VEC
 
-/* Counts in each lane. They are right for fewer than 2^32 vectors: 128 GiB in one loop. */
+/* Counts in each lane. They are correct for fewer than 2^32 vectors: 128 GiB in one loop. */
 typedef struct vec_stats {
   vu underflow, overflow, inf_in, nan_in, max_abs;
 } vec_stats;
@@ -45,46 +45,46 @@ static inline void vec_stats_add(mptl_round_stats *stats, const vec_stats *v, ui
   mptl_stats_merge(stats, &more);
 }
 
-/* The fraction that a lane drops, as a threshold for 32 random bits: words below it round up. *open
- * are the lanes that these bits do not decide: fractions of more than 32 bits whose first 32 equal
- * word. */
-static inline vu vec_stochastic_threshold(vu sig, vu drop, vu word, vm *open) {
+/* The fraction that each lane drops, as a bound for 32 random bits: smaller words round up. *open
+ * is set to the lanes that these bits do not decide: fractions of more than 32 bits whose first 32
+ * equal the word. */
+static inline vu vec_stochastic_bound(vu sig, vu drop, vu word, vm *open) {
   vu c32 = v_set(32), short_of = v_sub(c32, drop), over = v_sub(drop, c32);
-  vu threshold = v_or(v_shlv(sig, short_of), v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
-  *open = v_both(v_gt(drop, c32), v_eq(word, threshold));
-  return threshold;
+  vu bound = v_or(v_shlv(sig, short_of), v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
+  *open = v_both(v_gt(drop, c32), v_eq(word, bound));
+  return bound;
 }
 
-/* How magnitudes below the smallest normal value are rounded to nearest even. */
+/* How magnitudes below the smallest normal value are rounded. */
 typedef enum vec_small {
-  SMALL_BITS,   /* on the bit pattern, with a shift per lane: any mode, any regular format */
-  SMALL_LINEAR, /* like normal values: emin is binary32's own */
-  SMALL_MAGIC,  /* by adding 2^(emin-m+23): binary32's addition rounds to the format's spacing */
-  SMALL_SCALE,  /* stochastic mode: in units of the smallest value, an integer and a fraction, both exact in binary32 */
+  SMALL_BITS,   /* on the bit pattern, with a bit shift for each lane: any mode, any regular format */
+  SMALL_LINEAR, /* nearest even, like normal values: emin is binary32's */
+  SMALL_MAGIC,  /* nearest even, by adding 2^(emin-m+23): the addition rounds to the format's spacing */
+  SMALL_SCALE,  /* stochastic, in units of the smallest value: integer and fraction are exact in binary32 */
 } vec_small;
 
-/* The power of two for SMALL_MAGIC; 0 when it, or the format's smallest value, is outside of
- * binary32's normal range. */
+/* The power of two for SMALL_MAGIC; 0 if it, or the format's smallest value, is not normal in
+ * binary32. */
 static inline uint32_t vec_magic(const mptl_rounder *r) {
   int smallest = r->emin - r->m;
   return smallest > -126 && smallest + 23 <= 127 ? (uint32_t)(smallest + 23 + 127) << 23 : 0;
 }
 
-/* The fastest method. Modes other than nearest even need SMALL_BITS (or SMALL_SCALE), and so does m
- * = 0, where every normal number is odd. */
+/* The fastest method for a rounder. Modes other than nearest even need SMALL_BITS (or SMALL_SCALE),
+ * and so does m = 0, where every normal number is odd. */
 static inline vec_small vec_small_for(const mptl_rounder *r) {
 #ifdef MPTL_VEC_UNSIGNED
   if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0) return SMALL_SCALE;
 #endif
   if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
   if (r->emin == -126) return SMALL_LINEAR;
-  /* vec_magnitude_finite's power of two must be a binary32 number, and larger than the value. */
+  /* The power of two in vec_magnitude_finite must be a binary32 number, larger than the value. */
   uint32_t drop = (uint32_t)(23 - r->m);
   return vec_magic(r) && drop > 0 && (r->max_bits >> 23) + drop < 255 ? SMALL_MAGIC : SMALL_BITS;
 }
 
-/* mptl_round_magnitude on bit patterns. sign is 0 or the sign bit; *open as in
- * vec_stochastic_threshold. The results for infinities and NaNs are not zero and otherwise
+/* mptl_round_magnitude on bit patterns. sign is 0 or the sign bit; *open is as in
+ * vec_stochastic_bound. For infinities and NaNs the results are not zero and otherwise
  * meaningless. */
 static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign, vu word, const mptl_rounder *r,
                                                                    const mptl_rounding_mode mode, vm *open) {
@@ -117,13 +117,13 @@ static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign
       break;
     case MPTL_STOCHASTIC:
       add = v_shrv(v_xor(word, v_set(~0u)), v_sub(v_set(32), drop));
-      up = v_lt_unsigned(word, vec_stochastic_threshold(sig, drop, word, open));
+      up = v_lt_unsigned(word, vec_stochastic_bound(sig, drop, word, open));
       break;
   }
   return v_select(v_gt(min_bits, a), v_keep(up, min_bits), v_andnot(mask, v_add(a, add)));
 }
 
-/* mptl_round_magnitude to nearest even, m > 0, by the two fast methods, SMALL_LINEAR and
+/* mptl_round_magnitude to nearest even for m > 0, by the fast methods SMALL_LINEAR and
  * SMALL_MAGIC. */
 static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const mptl_rounder *r, const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
@@ -135,16 +135,15 @@ static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const m
   return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
 }
 
-/* The same for magnitudes up to the largest value. With SMALL_MAGIC all of them are rounded by
- * adding a power of two: 2^(23-m) times the value's own power of two, or that of the smallest
- * normal value. */
+/* The same for magnitudes up to the largest value. SMALL_MAGIC rounds all of them by adding a power
+ * of two: 2^(23-m) times the value's own power of two, or times 2^emin if that is larger. */
 static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const mptl_rounder *r, const vec_small small) {
   if (small == SMALL_LINEAR) return vec_magnitude_even(a, r, small);
   vu power = v_add(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(23 - r->m) << 23)), added = v_max(power, v_set(vec_magic(r)));
   return v_fsub(v_fadd(a, added), added);
 }
 
-/* The same, but directly to the code without sign: the upper bits of the rounded pattern, less the
+/* The same, but to the code without sign: the upper bits of the rounded pattern, minus the
  * difference of the exponent fields. */
 static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r, const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
@@ -157,24 +156,23 @@ static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl
 }
 
 #ifdef MPTL_VEC_UNSIGNED
-/* mptl_round_magnitude in the stochastic mode, by SMALL_SCALE. *open as in
- * vec_stochastic_threshold. */
+/* mptl_round_magnitude in the stochastic mode, by SMALL_SCALE. *open is as in
+ * vec_stochastic_bound. */
 static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, vu word, const mptl_rounder *r, vm *open) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t mask = (1u << drop) - 1, unit = (uint32_t)(r->emin - r->m + 127) << 23;
   vu normal = v_andnot(v_set(mask), v_add(a, v_shr(v_xor(word, v_set(~0u)), 32 - drop)));
   vu units = v_fmul(a, v_set((uint32_t)(127 - r->emin + r->m) << 23)), whole = v_ffloor(units);
-  vu threshold = v_unsigned(v_fmul(v_fsub(units, whole), v_set((127 + 32) << 23)));
+  vu bound = v_unsigned(v_fmul(v_fsub(units, whole), v_set((127 + 32) << 23)));
   /* More than 32 bits of fraction: below 2^-9 units. */
-  *open = v_both(v_eq(word, threshold), v_gt(v_set(unit > (9u << 23) ? unit - (9u << 23) : 0), a));
-  vu up = v_keep(v_lt_unsigned(word, threshold), v_set(MPTL_F32_ONE));
+  *open = v_both(v_eq(word, bound), v_gt(v_set(unit > (9u << 23) ? unit - (9u << 23) : 0), a));
+  vu up = v_keep(v_lt_unsigned(word, bound), v_set(MPTL_F32_ONE));
   vu small = v_fmul(v_fadd(whole, up), v_set(unit));
   return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), small, normal);
 }
 #endif
 
-/* Finishes and counts VN lanes when some of them exceed the largest value, or are infinite or
- * NaN. */
+/* Finishes and counts VN lanes, some of which exceed the largest value or are infinite or NaN. */
 static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded, const mptl_rounder *r,
                                                                    const mptl_rounding_mode mode, vec_stats *stats) {
   const vu zero = v_set(0), inf = v_set(MPTL_F32_INF), max_bits = v_set(r->max_bits), over_bits = v_set(r->over_bits);
@@ -197,9 +195,9 @@ static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu r
 }
 
 /* Rounds the VN patterns u to *magnitude, without sign. mode and small are constants where this is
- * inlined, so the compiler keeps only their case. word are the lanes' random bits (stochastic
- * mode). When a lane needs a second random word, it returns false and counts nothing: the caller
- * then runs the scalar definition on these lanes. */
+ * inlined, so that the compiler keeps only their case. word: the random bits of the lanes
+ * (stochastic mode). Returns false, and counts nothing, if a lane needs a second random word: the
+ * caller then runs the scalar definition on these lanes. */
 static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word, const mptl_rounder *r,
                                                             const mptl_rounding_mode mode, const vec_small small,
                                                             vec_stats *stats) {
@@ -212,7 +210,7 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
   else
 #endif
     rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
-  /* max_bits is on the grid: nothing up to it rounds beyond it. */
+  /* max_bits is a value of the format, so no smaller magnitude rounds beyond it. */
   vm special = v_gt(a, v_set(r->max_bits));
   if (v_any(mode == MPTL_STOCHASTIC ? v_either(special, open) : special)) {
     if (mode == MPTL_STOCHASTIC && v_any(open)) return false;
@@ -255,8 +253,8 @@ static inline vu vec_code_sign(vu u, const mptl_rounder *r) {
   return v_shr(v_and(u, v_set(MPTL_F32_SIGN)), 31 - (unsigned)(r->format.e + r->format.m));
 }
 
-/* Whether vec_decode can decode the format: its subnormal values are binary32's own, or normal in
- * binary32; and 2^emin, which vec_decode subtracts, is a binary32 number. (It is 2^128 for
+/* Whether vec_decode can decode the format: its subnormal values are those of binary32, or normal
+ * in binary32; and 2^emin, which vec_decode subtracts, is a binary32 number. (It is 2^128 for
  * FP(1,m,-127), whose finite values are all subnormal.) */
 static inline bool vec_decodes(const mptl_rounder *r) {
   return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126 && r->emin <= 127);
@@ -286,13 +284,13 @@ static inline void vec_philox_round(vu c[4], vu m0, vu m1, vu k0, vu k1) {
   c[3] = p0;
 }
 
-/* How many words vec_random makes, and how many vectors of them it computes side by side, since
- * each is a long chain of multiplications. */
+/* How many words vec_random computes, and how many vectors of them side by side, because each
+ * vector is a long chain of multiplications. */
 enum { VEC_WORDS = 128, VEC_CHAINS = VN / 8 };
 
-/* out[i] = mptl_random_u32(key, index + i, 0), index a multiple of VEC_WORDS. Counters are in
- * 64-bit lanes, even ones in one register and odd ones in another: so products need no shuffles.
- * The upper halves are never read. */
+/* out[i] = mptl_random_u32(key, index + i, 0); index is a multiple of VEC_WORDS. Counters are in
+ * 64-bit lanes, even ones in one register and odd ones in another, so that products need no
+ * shuffles. The upper halves of lanes are never read. */
 static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t index) {
   static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
   const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u);
@@ -314,8 +312,8 @@ static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t in
       }
     }
     for (uint32_t c = 0; c < VEC_CHAINS; c++) {
-      uint32_t counter = j + c * VN, *group = out + counter / 16 * 64 + counter % 16;
-      for (int w = 0; w < 4; w++) v_store(group + 16 * w, v64_join(even[c][w], odd[c][w]));
+      uint32_t counter = j + c * VN, *words = out + counter / 16 * 64 + counter % 16;
+      for (int w = 0; w < 4; w++) v_store(words + 16 * w, v64_join(even[c][w], odd[c][w]));
     }
   }
 }

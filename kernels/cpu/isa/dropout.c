@@ -1,13 +1,13 @@
-/* Dropout: element i is multiplied by 1 / (1 - p) where mptl_random_uniform(key, i) is at least p,
- * else it becomes 0. The mask is a function of key and index, so backward computes it again instead
- * of storing it. */
+/* Dropout: element i is multiplied by 1 / (1 - p) if mptl_random_uniform(key, i) >= p, else it
+ * becomes 0. The mask is a function of key and index, so backward computes it again instead of
+ * storing it. */
 #include <math.h>
 
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
 
 typedef struct mask {
-  uint32_t below; /* elements whose word has upper 24 bits below this are dropped */
+  uint32_t below; /* elements are dropped if the upper 24 bits of their word are below this */
   float factor;
 } mask;
 

@@ -1,5 +1,6 @@
-/* Layer kernels, written so that the compiler vectorises each loop without changing the order of
- * any sum: reductions run over rows, vectors over channels. Compiled once per instruction set. */
+/* Kernels of layers.h, written so that the compiler vectorises each loop without changing the order
+ * of any sum: reductions run over rows, vectors over channels. Compiled once per instruction
+ * set. */
 #include "kernels/cpu/table.h"
 
 #include <stdint.h>
@@ -51,20 +52,20 @@ static void add_where(float *restrict y, const float *restrict x, const int32_t 
   for (size_t i = 0; i < n; i++) y[i] += index[i] == at ? x[i] : 0.0f;
 }
 
-static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict shift, size_t rows,
+static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict centre, size_t rows,
                     size_t c) {
   for (size_t r = 0; r < rows; r++, x += c)
     for (size_t i = 0; i < c; i++) {
-      float d = x[i] - shift[i];
+      float d = x[i] - centre[i];
       sum[i] += d;
       sum2[i] += d * d;
     }
 }
 
-static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict shift,
+static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict term,
                       size_t rows, size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, y += c)
-    for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + shift[i];
+    for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + term[i];
 }
 
 static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const float *restrict dy, const float *restrict x,

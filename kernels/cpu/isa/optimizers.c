@@ -1,7 +1,8 @@
-/* Updates of arrays: kernels/optimizers.h in a loop, one for each optimizer. */
+/* Updates of arrays: a loop for each optimizer of kernels/optimizers.h. */
 #include "kernels/cpu/table.h"
 
-/* The state's arrays in registers for an element; how many is known to the compiler. */
+/* The state of an element is in registers. The number of states is a constant, so the compiler
+ * drops the arrays that an optimizer does not have. */
 #define UPDATE_LOOP(name, NAME, states)                                                                \
   static void update_##name(float *restrict p, float *const *state, const float *restrict g, size_t n, \
                             const mptl_factors *factors) {                                             \

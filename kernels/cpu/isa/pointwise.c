@@ -1,4 +1,4 @@
-/* The operators of kernels/pointwise.h in loops, which the compiler makes vectors of. */
+/* The operators of kernels/pointwise.h in loops, which the compiler vectorises. */
 #include "kernels/cpu/table.h"
 #include "kernels/pointwise.h"
 

@@ -1,5 +1,5 @@
-/* Weighted sums of bytes: scaling an image along its rows and along its columns. The sums are of
- * integers, so all instruction sets give the same. */
+/* Weighted sums of bytes, which scale an image along its rows and along its columns. Integers are
+ * summed, so all instruction sets give the same result. */
 #include <string.h>
 
 #include "kernels/cpu/table.h"
@@ -15,12 +15,12 @@ static inline uint8_t rounded(int32_t sum) {
 
 void MPTL_CPU(resample_row)(uint8_t *dst, const uint8_t *src, int n, const mptl_filter_weights *w, int32_t *scratch) {
   size_t first = 3 * (size_t)w->firsts[0], end = 3 * (size_t)(w->firsts[n - 1] + w->counts[n - 1]), size = end - first;
-  int32_t *sums = scratch + size + 1, *pixels = scratch; /* widened in advance, which takes most of the time */
+  int32_t *sums = scratch + size + 1, *pixels = scratch; /* pixels: the source, converted once in advance */
   for (size_t i = 0; i < size; i++) pixels[i] = src[first + i];
   pixels[size] = 0;
   for (int i = 0; i < n; i++) {
     const int32_t *values = w->values + (size_t)i * (size_t)w->stride, *p = pixels + 3 * (size_t)w->firsts[i] - first;
-    four sum = {0}, pixel; /* the fourth sum is of the next pixel's red; it is overwritten */
+    four sum = {0}, pixel; /* the fourth sum has the red of the next pixel; it is overwritten */
     for (int t = 0; t < w->counts[i]; t++, p += 3) {
       memcpy(&pixel, p, sizeof pixel);
       sum += values[t] * pixel;

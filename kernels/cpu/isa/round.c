@@ -1,4 +1,4 @@
-/* Rounding, encoding and decoding of arrays: whole vectors in vector code, the rest by the scalar
+/* Rounding, encoding and decoding of arrays: whole vectors by vector code, the rest by the scalar
  * definition. */
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
@@ -7,8 +7,8 @@
 /* What a loop writes for each element. */
 typedef enum output { AS_F32, AS_CODE8, AS_CODE16, AS_CODE32 } output;
 
-/* One loop over an array. It has a copy of the rounder, so that the compiler can keep the fields in
- * registers. */
+/* One loop over an array. It holds a copy of the rounder, so that the compiler can keep its fields
+ * in registers. */
 typedef struct loop {
   void *dst;
   const float *src;
@@ -45,45 +45,46 @@ static void loop_scalar(const loop *l, size_t begin, size_t end, const output as
 
 #if MPTL_VEC
 
-/* When more bytes than this are written, stores bypass the caches, which could not keep them until
+/* From this number of bytes on, results are stored past the caches, which could not keep them until
  * they are read. */
-#define STREAM_BYTES ((size_t)8 << 20)
+#define NONTEMPORAL_BYTES ((size_t)8 << 20)
 
 /* Stores rounded magnitudes, or codes without sign, with the signs of the patterns u. */
-static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as, const bool stream) {
+static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as,
+                           const bool nontemporal) {
   vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
-  if (as == AS_F32 && stream) v_stream((float *)dst + i, value);
-  if (as == AS_F32 && !stream) v_store((float *)dst + i, value);
+  if (as == AS_F32 && nontemporal) v_store_nontemporal((float *)dst + i, value);
+  if (as == AS_F32 && !nontemporal) v_store((float *)dst + i, value);
   if (as == AS_CODE8) v_store8((uint8_t *)dst + i, value);
   if (as == AS_CODE16) v_store16((uint16_t *)dst + i, value);
   if (as == AS_CODE32) v_store((uint32_t *)dst + i, value);
 }
 
-/* What a loop counts: in vectors, and in elements that the scalar definition rounds. */
+/* What a loop counts: in vectors, and for elements that the scalar definition rounds. */
 typedef struct counts {
   vec_stats in_vectors;
   mptl_round_stats by_hand;
 } counts;
 
-/* Rounds VN elements from i on; they may be anything. */
+/* Rounds VN elements of any kind from i on. */
 static inline __attribute__((always_inline)) void loop_vector(const loop *l, size_t i, vu word, const output as,
                                                               const mptl_rounding_mode mode, const vec_small small,
-                                                              const bool stream, counts *c) {
+                                                              const bool nontemporal, counts *c) {
   vu u = v_load(l->src + i), rounded;
   if (!vec_round(&rounded, u, word, &l->r, mode, small, &c->in_vectors)) {
     loop_scalar(l, i, i + VN, as, &c->by_hand);
     return;
   }
   if (as != AS_F32) rounded = vec_encode_magnitude(rounded, &l->r, vec_magic(&l->r));
-  put_vec(l->dst, i, rounded, u, &l->r, as, stream);
+  put_vec(l->dst, i, rounded, u, &l->r, as, nontemporal);
 }
 
 enum { TOGETHER = 4 }; /* vectors */
 
-/* Rounds TOGETHER vectors from i on to nearest even by a fast method, if no element is above the
- * largest value; else returns false. */
+/* Rounds TOGETHER vectors from i on to nearest even by a fast method. Returns false, and does
+ * nothing, if an element is larger than the largest value. */
 static inline __attribute__((always_inline)) bool loop_finite(const loop *l, size_t i, const output as, const vec_small small,
-                                                              const bool stream, vec_stats *stats) {
+                                                              const bool nontemporal, vec_stats *stats) {
   vu u[TOGETHER], a[TOGETHER], largest = v_set(0);
   for (size_t k = 0; k < TOGETHER; k++) {
     u[k] = v_load(l->src + i + k * VN);
@@ -95,16 +96,16 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, siz
   for (size_t k = 0; k < TOGETHER; k++) {
     vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &l->r, small) : vec_code_finite(a[k], &l->r, small);
     vec_count_underflow(a[k], rounded, stats);
-    put_vec(l->dst, i + k * VN, rounded, u[k], &l->r, as, stream);
+    put_vec(l->dst, i + k * VN, rounded, u[k], &l->r, as, nontemporal);
   }
   return true;
 }
 
-/* Rounds the elements from begin to end, whole vectors; in the stochastic mode index0 + begin must
+/* Rounds the elements from begin to end, whole vectors. In the stochastic mode index0 + begin must
  * be a multiple of VN. */
 static inline __attribute__((always_inline)) void loop_vectors(const loop *given, size_t begin, size_t end, const output as,
                                                                const mptl_rounding_mode mode, const vec_small small,
-                                                               const bool stream, mptl_round_stats *stats) {
+                                                               const bool nontemporal, mptl_round_stats *stats) {
   const loop l = *given;
   const bool quick = small == SMALL_LINEAR || small == SMALL_MAGIC;
   counts c = {vec_stats_zero(), {0}};
@@ -117,19 +118,20 @@ static inline __attribute__((always_inline)) void loop_vectors(const loop *given
       vec_random(words, l.key, l.index0 + i - first);
     }
     for (size_t j = 0; j < count; j += VN) {
-      while (quick && j + TOGETHER * VN <= count && loop_finite(&l, i + j, as, small, stream, &c.in_vectors)) j += TOGETHER * VN;
+      while (quick && j + TOGETHER * VN <= count && loop_finite(&l, i + j, as, small, nontemporal, &c.in_vectors))
+        j += TOGETHER * VN;
       if (j == count) break;
-      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, stream, &c);
+      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, nontemporal, &c);
     }
   }
   vec_stats_add(stats, &c.in_vectors, end - begin - c.by_hand.elements);
   mptl_stats_merge(stats, &c.by_hand);
 }
 
-#define LOOP(mode, small) loop_vectors(l, begin, end, as, mode, small, stream, stats)
+#define LOOP(mode, small) loop_vectors(l, begin, end, as, mode, small, nontemporal, stats)
 
 static inline __attribute__((always_inline)) void loop_block(const loop *l, size_t begin, size_t end, const output as,
-                                                             const bool stream, mptl_round_stats *stats) {
+                                                             const bool nontemporal, mptl_round_stats *stats) {
   vec_small small = vec_small_for(&l->r);
   switch (l->r.mode) {
     case MPTL_NEAREST_EVEN:
@@ -158,8 +160,8 @@ static inline __attribute__((always_inline)) void loop_block(const loop *l, size
   }
 }
 
-static void block_f32(const loop *l, size_t begin, size_t end, bool stream, mptl_round_stats *stats) {
-  if (stream) {
+static void block_f32(const loop *l, size_t begin, size_t end, bool nontemporal, mptl_round_stats *stats) {
+  if (nontemporal) {
     loop_block(l, begin, end, AS_F32, true, stats);
     _mm_sfence();
   } else {
@@ -179,8 +181,8 @@ static void block_code32(const loop *l, size_t begin, size_t end, mptl_round_sta
   loop_block(l, begin, end, AS_CODE32, false, stats);
 }
 
-static void run_block(const loop *l, size_t begin, size_t end, const output as, bool stream, mptl_round_stats *stats) {
-  if (as == AS_F32) block_f32(l, begin, end, stream, stats);
+static void run_block(const loop *l, size_t begin, size_t end, const output as, bool nontemporal, mptl_round_stats *stats) {
+  if (as == AS_F32) block_f32(l, begin, end, nontemporal, stats);
   if (as == AS_CODE8) block_code8(l, begin, end, stats);
   if (as == AS_CODE16) block_code16(l, begin, end, stats);
   if (as == AS_CODE32) block_code32(l, begin, end, stats);
@@ -188,8 +190,8 @@ static void run_block(const loop *l, size_t begin, size_t end, const output as, 
 
 static inline size_t output_size(const output as) { return as == AS_CODE8 ? 1 : as == AS_CODE16 ? 2 : 4; }
 
-/* Rounds count elements from begin on, fewer than a vector: a vector of them and zeros, which are
- * not counted. */
+/* Rounds count elements from begin on, fewer than a vector: as a vector that is filled up with
+ * zeros, which are not counted. */
 static void run_rest(const loop *l, size_t begin, size_t count, const output as, mptl_round_stats *stats) {
   float src[VN] = {0};
   uint32_t dst[VN];
@@ -203,16 +205,16 @@ static void run_rest(const loop *l, size_t begin, size_t count, const output as,
 static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) {
   size_t begin = 0, end = 0;
   if (l->r.is_regular) {
-    bool stream = as == AS_F32 && n * sizeof(float) >= STREAM_BYTES && l->dst != (const void *)l->src;
+    bool nontemporal = as == AS_F32 && n * sizeof(float) >= NONTEMPORAL_BYTES && l->dst != (const void *)l->src;
     if (l->r.mode == MPTL_STOCHASTIC)
       begin = (VN - l->index0 % VN) % VN;
-    else if (stream)
+    else if (nontemporal)
       begin = (64 - (uintptr_t)l->dst % 64) % 64 / sizeof(float);
     if (begin > n) begin = n;
     end = begin + (n - begin) / VN * VN;
-    stream = stream && (uintptr_t)((float *)l->dst + begin) % (VN * sizeof(float)) == 0;
+    nontemporal = nontemporal && (uintptr_t)((float *)l->dst + begin) % (VN * sizeof(float)) == 0;
     loop_scalar(l, 0, begin, as, stats);
-    run_block(l, begin, end, as, stream, stats);
+    run_block(l, begin, end, as, nontemporal, stats);
     if (end < n && l->r.mode != MPTL_STOCHASTIC) {
       run_rest(l, end, n - end, as, stats);
       return;
@@ -242,8 +244,8 @@ void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_ro
 
 #if defined(MPTL_ISA_avx512)
 
-/* Decodes codes of at most 8 bits by a table, 32 at a time, to binary32 or its upper half; returns
- * how many. */
+/* Decodes codes of at most 8 bits by a table, 32 at a time, to binary32 or to its upper half.
+ * Returns the number of codes that it decoded. */
 static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r, const bool bf16) {
   const unsigned bits = (unsigned)(r->format.e + r->format.m);
   const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32), _mm512_loadu_si512(r->halves + 64),
@@ -279,8 +281,8 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
   return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
 }
 
-/* Decodes whole vectors of codes of a size to binary32 or its upper half; returns how many
- * codes. */
+/* Decodes whole vectors of codes of `size` bytes to binary32 or to its upper half. Returns the
+ * number of codes that it decoded. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes, size_t n,
                                                                    const mptl_rounder *given, const size_t size,
                                                                    const bool bf16) {
@@ -296,9 +298,9 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
   return i;
 }
 
-enum { PIECE = 32 }; /* codes that decode_whole takes at a time, or half as many */
+enum { PIECE = 32 }; /* a multiple of the number of codes that decode_whole takes at a time */
 
-/* Decodes whole vectors by the fastest method; returns how many codes. */
+/* Decodes whole vectors by the fastest method. Returns the number of codes that it decoded. */
 static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes, size_t n, const mptl_rounder *r,
                                                                  size_t size, const bool bf16) {
 #if defined(MPTL_ISA_avx512)

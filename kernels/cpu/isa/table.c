@@ -1,4 +1,4 @@
-/* The table of this instruction set. */
+/* The table of the instruction set for which this is compiled. */
 #include "kernels/cpu/table.h"
 
 #define STRING(x) #x
