@@ -4,9 +4,9 @@
  *   a:set_low(operator, role, low)  a:set(operator, role, format)  a:set_group(group, low)
  *   a:get(operator, role) -> format, low, numel, group   (nil when the operator has no such tensor)
  *   a:groups() -> { {index=, activations=, parameters=, numel=, low=}, ... }
- *   a:measure() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
+ *   a:ratios() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
  *   a:batch()
- * Operators, groups count from 0; roles are "v", "dv", "theta", "dtheta".
+ * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta".
  */
 #include "bindings/bind.h"
 
@@ -105,15 +105,15 @@ static int assignment_groups(lua_State *L) {
   return 1;
 }
 
-static int assignment_measure(lua_State *L) {
-  mptl_ratios m = mptl_assignment_ratios(bind_check_assignment(L, 1));
+static int assignment_ratios(lua_State *L) {
+  mptl_ratios r = mptl_assignment_ratios(bind_check_assignment(L, 1));
   lua_createtable(L, 0, 6);
-  bind_set_integer(L, "elements", (lua_Integer)m.elements);
-  bind_set_integer(L, "elements_low", (lua_Integer)m.elements_low);
-  bind_set_integer(L, "bits_all_high", (lua_Integer)m.bits_all_high);
-  bind_set_integer(L, "bits_now", (lua_Integer)m.bits_now);
-  bind_set_number(L, "ratio_lo", m.ratio_lo);
-  bind_set_number(L, "bits_ratio", m.bits_ratio);
+  bind_set_integer(L, "elements", (lua_Integer)r.elements);
+  bind_set_integer(L, "elements_low", (lua_Integer)r.elements_low);
+  bind_set_integer(L, "bits_all_high", (lua_Integer)r.bits_all_high);
+  bind_set_integer(L, "bits_now", (lua_Integer)r.bits_now);
+  bind_set_number(L, "ratio_lo", r.ratio_lo);
+  bind_set_number(L, "bits_ratio", r.bits_ratio);
   return 1;
 }
 
@@ -123,10 +123,8 @@ static int assignment_batch(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_low", assignment_set_low},     {"set", assignment_set},
-    {"set_group", assignment_set_group}, {"get", assignment_get},
-    {"groups", assignment_groups},       {"measure", assignment_measure},
-    {"batch", assignment_batch},         {NULL, NULL},
+    {"set_low", assignment_set_low}, {"set", assignment_set},       {"set_group", assignment_set_group}, {"get", assignment_get},
+    {"groups", assignment_groups},   {"ratios", assignment_ratios}, {"batch", assignment_batch},         {NULL, NULL},
 };
 
 void mptl_bind_plan(lua_State *L) {

@@ -136,7 +136,7 @@ describe("FP(e,m,auto)", function()
     local plan = precision.plan(precision.uniform "fp(4,3,AUTO)", net.tiny_resnet(), 7)
     assert.equal("FP(4,3,auto)", plan.graph:operator("conv1").theta.format)
     local eight = precision.plan(precision.uniform "FP(4,3,0)", net.tiny_resnet(), 7)
-    assert.equal(eight.graph:measure().bits_now, plan.graph:measure().bits_now)
+    assert.equal(eight.graph:ratios().bits_now, plan.graph:ratios().bits_now)
     local options = { storage = "packed" }
     assert.equal(core.predict_memory(eight.assignment, options).saved, core.predict_memory(plan.assignment, options).saved)
   end)

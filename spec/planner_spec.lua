@@ -204,10 +204,10 @@ describe("on any graph", function()
         local order, elements, bits = {}, 0, 0
         for _, r in ipairs(ratios_of(list, total, draw)) do
           local p = plan(precision[name] { ratio = r }, graph, 2)
-          local measure = p.graph:measure()
+          local ratios = p.graph:ratios()
           assert.same(order, table.move(p.order, 1, #order, 1, {}))
-          assert.is_true(measure.ratio_lo >= elements and measure.bits_ratio >= bits)
-          order, elements, bits = p.order, measure.ratio_lo, measure.bits_ratio
+          assert.is_true(ratios.ratio_lo >= elements and ratios.bits_ratio >= bits)
+          order, elements, bits = p.order, ratios.ratio_lo, ratios.bits_ratio
         end
       end)
     end)
@@ -251,9 +251,9 @@ describe("on any graph", function()
           all, low = all + t.numel, low + (t.is_low and t.numel or 0)
           high_bits, now = high_bits + 16 * t.numel, now + bits[t.format] * t.numel
         end
-        local measure = p.graph:measure()
-        assert.same({ all, low, low / all }, { measure.elements, measure.elements_low, measure.ratio_lo })
-        assert.equal(2 * (high_bits - now) / high_bits, measure.bits_ratio)
+        local ratios = p.graph:ratios()
+        assert.same({ all, low, low / all }, { ratios.elements, ratios.elements_low, ratios.ratio_lo })
+        assert.equal(2 * (high_bits - now) / high_bits, ratios.bits_ratio)
       end
     end)
   end)
@@ -269,7 +269,7 @@ describe("on any graph", function()
       for i, x in ipairs(values) do values[i] = 60 * x end -- FP(4,3,4) ends at 30
       local images = core.tensor({ 2, side, side, 3 }, values)
       for _ = 1, 3 do
-        local before, expected, ratio = {}, {}, a:measure().ratio_lo
+        local before, expected, ratio = {}, {}, a:ratios().ratio_lo
         program:forward(images, { 1, 2 })
         local threshold = 0.01 -- or just what one tensor reached
         for _, s in ipairs(program:stats()) do
@@ -295,8 +295,8 @@ describe("on any graph", function()
             end
           end
         end
-        assert.equal(next(expected) == nil, a:measure().ratio_lo == ratio)
-        assert.is_true(a:measure().ratio_lo <= ratio)
+        assert.equal(next(expected) == nil, a:ratios().ratio_lo == ratio)
+        assert.is_true(a:ratios().ratio_lo <= ratio)
       end
     end)
     assert.is_true(promoted.v > 20 and promoted.theta > 20) -- or the property says little

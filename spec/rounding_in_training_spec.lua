@@ -168,10 +168,10 @@ describe("a training step in low precision", function()
     program:forward(one, labels)
     assert.equal(30, program:read(add):get(1)) -- FP(4,3,4) ends at 30
     assert.equal(1, stats_of(program, add, "v").overflow)
-    local before = a:measure().ratio_lo
+    local before = a:ratios().ratio_lo
     assert.same({ { operator = add, role = "v" } }, program:promote(0.01))
     assert.equal("FP(6,9,0)", (a:get(add, "v")))
-    assert.is_true(a:measure().ratio_lo < before)
+    assert.is_true(a:ratios().ratio_lo < before)
     program:forward(one, labels)
     assert.equal(32, program:read(add):get(1))
     assert.same({}, program:promote(0.01))

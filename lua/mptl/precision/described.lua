@@ -123,7 +123,7 @@ end
 --- Both ratios, and what they are made from: {elements, elements_low, ratio_lo, bits_all_high,
 -- bits_now, bits_ratio}.
 function Graph:ratios()
-  return self._assignment:measure()
+  return self._assignment:ratios()
 end
 
 --- An older name of Graph:ratios.
