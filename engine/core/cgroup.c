@@ -1,12 +1,12 @@
-/* /proc/self/cgroup says which group this process is in, /proc/self/mountinfo where groups are
- * mounted. */
+/* /proc/self/cgroup has the control group of this process, /proc/self/mountinfo the places where
+ * control groups are mounted. */
 #include "core/cgroup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Splits a line at separators into at most `most` pieces, in place; the last piece keeps the
+/* Cuts a line at separators into at most `most` pieces, in place; the last piece keeps the
  * separators that are left. Returns the number of pieces. */
 static int split(char *line, char separator, char **pieces, int most) {
   int n = 0;
@@ -18,7 +18,7 @@ static int split(char *line, char separator, char **pieces, int most) {
   return n;
 }
 
-/* Whether a word is in a list that is separated by commas. */
+/* Whether a word is in a comma-separated list. */
 static bool has_word(const char *list, const char *word) {
   size_t n = strlen(word);
   for (const char *p = list; (p = strstr(p, word)) != NULL; p += n)
@@ -26,7 +26,7 @@ static bool has_word(const char *list, const char *word) {
   return false;
 }
 
-/* Decodes, in place, \ooo: as such, mountinfo writes space, tab, newline and backslash. */
+/* Decodes \ooo in place: mountinfo writes space, tab, newline and backslash so. */
 static void unescape(char *text) {
   char *to = text;
   for (const char *p = text; *p != '\0'; p++) {
@@ -43,7 +43,8 @@ static FILE *open_proc(const char *root, const char *name) {
   return fopen(path, "r");
 }
 
-/* Finds the path of this process's group in its hierarchy; false when it is in none. */
+/* Finds the path of this process's control group in the hierarchy of a controller; false if it is
+ * in none. */
 static bool find_group(const char *root, const char *controller, bool version2, char path[MPTL_PATH_BYTES]) {
   char *line = NULL, *pieces[3];
   size_t size = 0;
@@ -60,8 +61,8 @@ static bool find_group(const char *root, const char *controller, bool version2, 
   return found;
 }
 
-/* Finds where the hierarchy is mounted, `at`, and which of its paths is visible there, `shows`;
- * false when it is not mounted. */
+/* Finds where the hierarchy is mounted, `at`, and which path in it is visible there, `shows`; false
+ * if it is not mounted. */
 static bool find_mount(const char *root, const char *controller, bool version2, char at[MPTL_PATH_BYTES],
                        char shows[MPTL_PATH_BYTES]) {
   char *line = NULL, *front[6], *back[3];
@@ -86,8 +87,8 @@ static bool find_mount(const char *root, const char *controller, bool version2, 
   return found;
 }
 
-/* A group's path relative to the mount point: the path without the part that the mount shows, or ""
- * when the group is outside of that part. */
+/* The path of a control group relative to the mount point: the path without the part `shows`, or ""
+ * if the group is outside that part. */
 static const char *below(const char *path, const char *shows) {
   size_t n = strlen(shows);
   if (strcmp(shows, "/") == 0) return path;

@@ -1,5 +1,5 @@
-/* Eight bytes at a time, by eight tables ("slicing by 8", Kounavis and Berry 2005): table k holds
- * the effect of a byte that is followed by k others. */
+/* Eight bytes at a time, by eight tables ("slicing by 8", Kounavis and Berry 2005): table k has the
+ * effect of a byte that k other bytes follow. */
 #include "core/crc32c.h"
 
 #include <pthread.h>

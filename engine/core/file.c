@@ -25,9 +25,9 @@ static int write_all(int fd, const char *data, size_t size) {
   return 0;
 }
 
-/* Makes a new file beside path, under a name that no other process uses, on any machine: processes
- * that write the same path do not disturb each other, and the last rename wins. Never opens a file
- * or link that exists. -1 with errno. */
+/* Creates a new file beside path, whose name no other process uses, on any machine: processes that
+ * write the same path do not disturb each other, and the last rename wins. It never opens an
+ * existing file or link. -1 with errno. */
 static int make_temporary(char temporary[PATH_MAX], const char *path) {
   for (int tries = 0;; tries++) {
     uint64_t number;
@@ -41,7 +41,7 @@ static int make_temporary(char temporary[PATH_MAX], const char *path) {
   }
 }
 
-/* Writes the chunks to fd, syncs it to the disk and closes it. 0, or -1 with errno. */
+/* Writes the chunks to fd, syncs it to the disk and closes it. Returns 0, or -1 with errno. */
 static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
   int status = 0;
   for (size_t i = 0; i < n && status == 0; i++) status = write_all(fd, chunks[i].data, chunks[i].size);
@@ -52,7 +52,7 @@ static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
   return status;
 }
 
-/* 0, or -1 with errno. */
+/* Returns 0, or -1 with errno. */
 static int sync_folder(const char *path) {
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno == EACCES ? 0 : -1; /* a folder may be writable without being readable */
@@ -63,7 +63,7 @@ static int sync_folder(const char *path) {
   return status;
 }
 
-/* Syncs the folder that path is in. */
+/* Syncs the folder that path is in. Returns 0, or -1 with errno. */
 static int sync_parent(const char *path) {
   char copy[PATH_MAX];
   if (snprintf(copy, sizeof copy, "%s", path) >= (int)sizeof copy) {

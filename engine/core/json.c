@@ -30,8 +30,7 @@ mptl_status mptl_json_take(mptl_json *j, char c) {
 
 /* ---- Strings ---- */
 
-/* Takes four hexadecimal digits and returns their value; -1 when the next four characters are
- * not. */
+/* Takes four hexadecimal digits and returns their value; -1 if the next four characters are not. */
 static int take_hex(mptl_json *j) {
   int value = 0;
   for (int i = 0; i < 4; i++, j->at++) {
@@ -55,7 +54,7 @@ static void put_utf8(mptl_json *j, uint32_t c) {
   j->out_at += (size_t)n;
 }
 
-/* Takes what follows \u. A surrogate is accepted only as part of a pair. */
+/* Takes the digits that follow \u. A surrogate is accepted only as part of a pair. */
 static mptl_status take_unicode(mptl_json *j) {
   int c = take_hex(j);
   if (c < 0) return mptl_json_fail(j, "four hexadecimal digits");
@@ -162,7 +161,7 @@ static bool takes_word(mptl_json *j, const char *word) {
 
 bool mptl_json_null(mptl_json *j) { return takes_word(j, "null"); }
 
-/* Takes a number, string or word, or the beginning of an object or list; then *opened is the
+/* Takes a number, a string or a word, or the beginning of an object or list: then *opened is the
  * character that ends it, else 0. */
 static mptl_status skip_one(mptl_json *j, char *opened) {
   const char *bytes;

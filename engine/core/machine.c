@@ -14,9 +14,9 @@
 
 /* ---- Processors ---- */
 
-/* Processors in the affinity mask; 0 when the system does not report it. */
+/* The number of processors in the affinity mask; 0 if the system does not report it. */
 static int count_allowed(void) {
-  for (int bits = 1024; bits <= 1 << 20; bits *= 2) { /* EINVAL: the machine has more */
+  for (int bits = 1024; bits <= 1 << 20; bits *= 2) { /* EINVAL: the mask is too small */
     cpu_set_t *set = CPU_ALLOC(bits);
     if (set == NULL) return 0;
     int got = sched_getaffinity(0, CPU_ALLOC_SIZE(bits), set);
@@ -55,7 +55,7 @@ mptl_processors mptl_find_processors(const char *root) {
   return p;
 }
 
-/* OpenMP reads OMP_NUM_THREADS by itself; its own default considers affinity only. */
+/* OpenMP reads OMP_NUM_THREADS itself; without it, it considers the affinity mask only. */
 int mptl_default_threads(const char *root) {
   const char *text = getenv("OMP_NUM_THREADS");
   bool asked = text != NULL && strtol(text, NULL, 10) > 0;
@@ -78,8 +78,8 @@ static void lower_memory(memory_search *s, uint64_t most, uint64_t taken, const 
   snprintf(s->limit.limiter, sizeof s->limit.limiter, "%.511s", limiter);
 }
 
-/* Reads a number of bytes from a group's file; false when there is no such file, or no limit in
- * it. */
+/* Reads a number of bytes from a file of a control group; false if there is no such file, or no
+ * limit in it. */
 static bool read_bytes(const char *folder, const char *name, uint64_t *bytes) {
   char text[128], *end;
   if (!mptl_cgroup_read(folder, name, text, sizeof text)) return false;
@@ -102,7 +102,7 @@ static void visit_memory(void *context, const char *folder, bool version2) {
   lower_memory(s, most + swap, s->resident, file);
 }
 
-/* The bytes that /proc/meminfo gives for a name; 0 when it does not. */
+/* The bytes that /proc/meminfo has for a name; 0 if it does not have the name. */
 static uint64_t meminfo(const char *root, const char *name) {
   char path[MPTL_PATH_BYTES], line[256];
   unsigned long long kilobytes = 0;

@@ -1,4 +1,4 @@
-/* Aligned and counted allocation. A header before the memory that is handed out keeps its size. */
+/* Aligned and counted allocation. A header in front of the returned memory keeps its size. */
 #include "core/memory.h"
 
 #include <stdatomic.h>
@@ -14,7 +14,7 @@ typedef struct header {
   void *block;
 } header;
 
-static atomic_size_t current, peak;
+static atomic_size_t current, peak; /* bytes: now, and the most so far */
 
 void mptl_memory_count(ptrdiff_t bytes) {
   size_t now = atomic_fetch_add(&current, (size_t)bytes) + (size_t)bytes, seen = atomic_load(&peak);

@@ -1,5 +1,5 @@
 /* CIFAR-10 and CIFAR-100 in their binary layout (Krizhevsky, "Learning multiple layers of features
- * from tiny images", 2009). An entry is one image with its label bytes; the layout's page, and so
+ * from tiny images", 2009). An entry is an image with its label bytes; the publisher's page, and so
  * the messages, call it a record. */
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 typedef struct cifar_layout {
   const char *name, *subdir;
   int classes, label_bytes;       /* the last label byte is the class */
-  const char *patterns[2][2];     /* by split: the first pattern that matches any file is taken */
+  const char *patterns[2][2];     /* by split: the first pattern that matches a file is used */
   const char *names, *first_name; /* the published set's file of class names, and its first line */
   int published_files;            /* numbered training files of the published set */
   int64_t published[2];           /* images of the published set, by split */
@@ -72,8 +72,8 @@ static mptl_status find_layout(const cifar_layout **found, int classes) {
   return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 10 (CIFAR-10) and 100 (CIFAR-100)", classes);
 }
 
-/* Drops the files that do not match the pattern and returns how many match. When none matches, the
- * list is not changed. */
+/* Removes the files that do not match the pattern, and returns how many match. If there are none,
+ * the list does not change. */
 static int keep_matching(file_list *list, const char *pattern) {
   int kept = 0;
   for (int i = 0; i < list->count; i++) kept += fnmatch(pattern, list->files[i]->d_name, 0) == 0;
@@ -89,7 +89,7 @@ static int keep_matching(file_list *list, const char *pattern) {
   return kept;
 }
 
-/* Size of the list's i-th file, -1 when it is not a regular file. */
+/* The size of file i of the list; -1 if it is not a regular file. */
 static off_t file_size(const file_list *list, int i) {
   char path[FILE_PATH_MAX];
   struct stat st;
@@ -97,7 +97,7 @@ static off_t file_size(const file_list *list, int i) {
   return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
 }
 
-/* Whether the files hold whole entries of another layout and not of this one: the two data sets
+/* Whether the files have whole entries of another layout and not of this one: the two data sets
  * share some file names. */
 static bool holds_another(const file_list *list, const cifar_layout *layout) {
   for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++) {
@@ -111,8 +111,8 @@ static bool holds_another(const file_list *list, const cifar_layout *layout) {
   return false;
 }
 
-/* Lists the split's files in list->dir. list->count is 0 when the directory does not exist or has
- * none of them. */
+/* Lists the files of the split in list->dir. list->count is 0 if the directory does not exist or
+ * has none of them. */
 static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_split split) {
   list->files = NULL;
   list->count = scandir(list->dir, &list->files, NULL, versionsort);
@@ -166,7 +166,7 @@ static mptl_status count_entries(int64_t *entries, const char *path, const cifar
   return MPTL_OK;
 }
 
-/* Reads `entries` entries from the beginning of the stream into the data set, from index at on. */
+/* Reads the next `entries` entries of a file into the data set, from index `at` on. */
 static mptl_status read_entries(mptl_dataset *d, int64_t at, int64_t entries, FILE *file, uint8_t *buffer, const char *path,
                                 const cifar_layout *layout) {
   size_t size = entry_size(layout);
@@ -207,10 +207,10 @@ static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t entries, const
   return status;
 }
 
-/* ---- Whether all of a set is there ---- */
+/* ---- Whether a set is complete ---- */
 
-/* Whether the directory holds the published set: its file of class names begins as the published
- * one does. */
+/* Whether the directory has the published set: its file of class names begins like the published
+ * one. */
 static bool is_published(const char *dir, const cifar_layout *layout) {
   char path[FILE_PATH_MAX], line[64];
   int fd;
@@ -229,8 +229,8 @@ static int batch_number(const char *name) {
   return sscanf(name, "data_batch_%9d.bin%n", &number, &length) == 1 && length > 0 && name[length] == '\0' ? number : 0;
 }
 
-/* The lowest number, up to the highest in the list and at least up to `least`, of which there is no
- * file; 0 for none. The list is in the order of numbers. */
+/* The lowest number without a file, up to the highest number in the list and at least up to
+ * `least`; 0 if there is none. The list is in the order of numbers. */
 static int missing_batch(const file_list *list, int least) {
   int next = 1;
   for (int i = 0; i < list->count; i++) {
@@ -242,7 +242,7 @@ static int missing_batch(const file_list *list, int least) {
   return next <= least ? next : 0;
 }
 
-/* An error for a set of which a part is missing; `there` is how many of its images exist. */
+/* MPTL_EDATA if a part of the set is missing; `there` is the number of images that exist. */
 static mptl_status check_whole(const file_list *list, const cifar_layout *layout, mptl_split split, int64_t there) {
   bool published = is_published(list->dir, layout);
   char what[NAME_MAX + 64] = "";
@@ -257,8 +257,8 @@ static mptl_status check_whole(const file_list *list, const cifar_layout *layout
                    mptl_split_name(split), what, (long long)there);
 }
 
-/* Reads the listed files one after the other until the limit. All sizes are checked first, so that
- * a truncated file is an error even if the limit ends before it. */
+/* Reads the listed files one after the other, up to the limit. All sizes are checked first, so that
+ * a truncated file is an error even if the limit comes before it. */
 static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
                               int64_t limit, bool incomplete) {
   char path[FILE_PATH_MAX];

@@ -1,11 +1,11 @@
-/* Random crops of images: torchvision's RandomResizedCrop with its defaults, and a flip. */
+/* Random crops of images, as torchvision's RandomResizedCrop with its defaults, and flips. */
 #include <math.h>
 
 #include "data/dataset.h"
 #include "data/sample.h"
 #include "kernels/random.h"
 
-enum { TRIES = 10, COUNTERS_AN_IMAGE = 16 }; /* a counter gives four random words: one a try, then one for the flip */
+enum { TRIES = 10, COUNTERS_AN_IMAGE = 16 }; /* a counter is four random words: a counter for each try, one for the flip */
 
 #define AREA_MIN 0.08
 #define SHAPE_MIN (3.0 / 4.0) /* width over height */

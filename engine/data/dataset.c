@@ -6,7 +6,7 @@
 
 const char *mptl_split_name(mptl_split split) { return split == MPTL_TRAIN ? "training" : "test"; }
 
-/* A zeroed data set of min(count, limit) images with room for their labels. */
+/* Creates a data set of min(count, limit) images, with memory for their labels only. */
 static mptl_status create(mptl_dataset **dataset, int64_t count, int classes, int side, mptl_split split, int64_t limit) {
   *dataset = NULL;
   if (limit < 1) return mptl_fail(MPTL_EINVAL, "limit: %lld images, must be positive", (long long)limit);

@@ -1,4 +1,4 @@
-/* Collections of encoded images: what all of them share. images_*.c hold the readers. */
+/* Collections of encoded images: the part that all of them share. images_*.c are the readers. */
 #include "data/images.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Inside the collections of encoded images: the functions that read one kind of collection. A
- * reader's own struct begins with a struct mptl_images. */
+/* Inside collections of encoded images: the functions of a reader, one for each kind of collection.
+ * A reader's struct begins with a struct mptl_images. */
 #ifndef MPTL_DATA_IMAGES_H
 #define MPTL_DATA_IMAGES_H
 
@@ -9,7 +9,7 @@ typedef struct mptl_images_reader {
   const char *(*class_name)(const mptl_images *images, int label);
   int32_t (*label)(const mptl_images *images, int64_t i);
   const char *(*name)(const mptl_images *images, int64_t i);
-  mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* by any number of threads at once */
+  mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* any number of threads at the same time */
   void (*destroy)(mptl_images *images);
 } mptl_images_reader;
 
@@ -20,7 +20,8 @@ struct mptl_images {
   char *where; /* freed by the reader's destroy */
 };
 
-/* Makes encoded->buffer at least size bytes large. A size above MPTL_ENCODED_MAX is an error. */
+/* Makes encoded->buffer at least size bytes large; its contents are lost. MPTL_EDATA for more than
+ * MPTL_ENCODED_MAX; MPTL_ENOMEM. */
 mptl_status mptl_encoded_reserve(mptl_encoded *encoded, uint64_t size);
 
 #endif

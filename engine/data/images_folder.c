@@ -1,5 +1,5 @@
-/* A folder of images: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE. Opening it lists the files; they
- * are read when a caller asks for them. */
+/* A folder of images: DIR/train/CLASS/FILE and DIR/val/CLASS/FILE. Opening it lists the files; a
+ * file is read when a caller asks for its image. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "data/images.h"
 #include "mptl/file.h"
 
-typedef struct names { /* a list of strings, each allocated by itself */
+typedef struct names { /* a list of strings, each from malloc */
   char **list;
   int64_t count;
   size_t capacity;
@@ -31,7 +31,7 @@ typedef struct folder {
 
 static const char *const split_dirs[] = {"train", "val"};
 
-/* Adds a string from malloc, which the list then owns; NULL counts as no memory. */
+/* Adds a string from malloc, which the list then owns; NULL means that there was no memory. */
 static mptl_status names_add(names *n, char *text) {
   if (text == NULL || !mptl_grow(&n->list, &n->capacity, (size_t)n->count, sizeof *n->list)) {
     free(text);
@@ -65,8 +65,8 @@ static bool is_image(const char *name) {
   return end != NULL && (strcasecmp(end, ".jpeg") == 0 || strcasecmp(end, ".jpg") == 0);
 }
 
-/* Appends what is in the directory dir to found, and closes dir: without class_name the directories
- * (classes), else the images, as "CLASS/FILE". */
+/* Appends entries of the directory dir to found, sorted, and closes dir. class_name NULL: the
+ * directories (classes); else the images, as "CLASS/FILE". */
 static mptl_status list_directory(names *found, int dir, const char *class_name) {
   DIR *stream = fdopendir(dir);
   if (stream == NULL) {
@@ -95,7 +95,7 @@ static mptl_status list_directory(names *found, int dir, const char *class_name)
 /* Opens the directory `name` inside the directory parent (or AT_FDCWD); -1 with errno. */
 static int open_directory(int parent, const char *name) { return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
-/* Opens the directory of a split as *root, which the caller closes, and lists the classes in it. */
+/* Opens the directory of a split as *root, which the caller closes, and lists its classes. */
 static mptl_status list_classes(names *classes, int *root, const char *dir, mptl_split split) {
   char *path;
   if (asprintf(&path, "%s/%s", dir, split_dirs[split]) < 0) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its path", dir);
@@ -109,7 +109,7 @@ static mptl_status list_classes(names *classes, int *root, const char *dir, mptl
   return status;
 }
 
-/* An error for a class of val that train has not. */
+/* MPTL_EDATA if val has a class that train does not have. */
 static mptl_status check_subset(const names *val, const names *classes, const char *dir) {
   for (int64_t i = 0; i < val->count; i++) {
     if (bsearch(&val->list[i], classes->list, (size_t)classes->count, sizeof *classes->list, by_name) == NULL)
@@ -119,7 +119,7 @@ static mptl_status check_subset(const names *val, const names *classes, const ch
   return MPTL_OK;
 }
 
-/* Lists the images of every class. A class may be missing in val. */
+/* Lists the images of every class. val need not have every class. */
 static mptl_status list_images(folder *f, const char *dir, mptl_split split) {
   f->firsts = calloc((size_t)f->classes.count + 1, sizeof *f->firsts);
   if (f->firsts == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its classes", dir);
@@ -162,7 +162,7 @@ static int32_t folder_label(const mptl_images *images, int64_t i) {
 
 static const char *folder_name(const mptl_images *images, int64_t i) { return ((const folder *)images)->files.list[i]; }
 
-/* Reads the whole of an open file. */
+/* Reads all of an open file. */
 static mptl_status read_all(int file, mptl_encoded *encoded) {
   struct stat st;
   if (fstat(file, &st) != 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
@@ -204,7 +204,7 @@ static const mptl_images_reader folder_reader = {
     .destroy = folder_destroy,
 };
 
-/* Fills in the folder, of which only reader and root = -1 are set. */
+/* Fills in the folder. Only base.reader and root = -1 have been set. */
 static mptl_status open_folder(folder *f, const char *dir, mptl_split split) {
   if (asprintf(&f->base.where, "%s/%s", dir, split_dirs[split]) < 0) {
     f->base.where = NULL;

@@ -1,5 +1,5 @@
 /* Collections of encoded images in a packed file (mptl/packed.h). The directory is kept in memory;
- * images are read when a caller asks for them. The file is not mapped: if somebody shortened a
+ * an image is read when a caller asks for it. The file is not mapped: if somebody shortened a
  * mapped file, the process would end by SIGBUS instead of getting an error. */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,10 +16,10 @@
 
 typedef struct packed {
   mptl_images base;
-  int file;               /* open; -1 when there is none */
-  uint64_t size;          /* of the file, when it was opened */
-  uint8_t *directory;     /* all of it; NULL when there is none */
-  const uint8_t *entries; /* of the split; this and the following point into the directory */
+  int file;               /* descriptor; -1: not open */
+  uint64_t size;          /* of the file when it was opened */
+  uint8_t *directory;     /* all of it; NULL: not read yet */
+  const uint8_t *entries; /* of the split; this and the next pointers are into the directory */
   const uint8_t *classes;
   const char *texts;
 } packed;
@@ -40,7 +40,7 @@ static const char *packed_name(const mptl_images *images, int64_t i) {
 }
 
 /* Reads size bytes from offset `at` of the file. A file that ends too early is MPTL_EIO, not
- * MPTL_EDATA: skipping bad images must not hide it. */
+ * MPTL_EDATA, so that skipping bad images does not hide it. */
 static mptl_status read_bytes(const packed *p, uint8_t *bytes, uint64_t at, size_t size) {
   ptrdiff_t n = mptl_file_read_some(p->file, at, bytes, size);
   if (n < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
@@ -100,9 +100,9 @@ static mptl_status check_header(mptl_packed_header *h, const packed *p) {
   return MPTL_OK;
 }
 
-/* Reads the directory and finds its parts; *texts_size is the size of the last part, the texts. */
+/* Reads the directory and finds its parts. *texts_size: bytes of the last part, the texts. */
 static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed_header *h, mptl_split split) {
-  uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* this limit keeps the sums below from wrapping */
+  uint64_t most = h->directory_size / MPTL_PACKED_ENTRY_SIZE; /* with this limit, the sums below cannot overflow */
   if (h->counts[0] > most || h->counts[1] > most || h->counts[0] > INT32_MAX || h->counts[1] > INT32_MAX ||
       h->classes > INT32_MAX)
     return mptl_fail(MPTL_EDATA, "damaged: %" PRIu64 " and %" PRIu64 " images of %" PRIu32 " classes", h->counts[0], h->counts[1],
@@ -125,7 +125,7 @@ static mptl_status find_parts(packed *p, uint64_t *texts_size, const mptl_packed
   return MPTL_OK;
 }
 
-/* A checksum finds accidental damage only. A file may be made to mislead, so every offset in the
+/* Checksums find accidental damage only. A file may be made to mislead, so every offset in the
  * directory is checked. */
 static mptl_status check_classes(const packed *p, uint64_t texts_size) {
   for (int c = 0; c < p->base.classes; c++) {

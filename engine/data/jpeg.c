@@ -1,5 +1,5 @@
-/* JPEG images into RGB and back. libjpeg decodes, because it reports every warning; TurboJPEG,
- * which encodes, reports only the first one, harmless or not. */
+/* JPEG images to RGB and back. libjpeg decodes, because it reports every warning; TurboJPEG, which
+ * encodes, reports only the first one, harmless or not. */
 #include "mptl/jpeg.h"
 
 #include <limits.h>
@@ -14,7 +14,7 @@
 #include <jerror.h>
 #include <turbojpeg.h>
 
-#define MOST_SCANS 500 /* of a progressive image: a small file may ask for an endless number */
+#define MOST_SCANS 500 /* of a progressive image: a small file can ask for very many */
 #define ROWS_A_READ 16
 
 struct mptl_decoder {
@@ -33,7 +33,7 @@ void mptl_decoder_destroy(mptl_decoder *decoder) {
   free(decoder);
 }
 
-/* An error that says what the bytes are, when they are not a JPEG image. */
+/* Fails with a message that says what the bytes seem to be, if not a JPEG image. */
 static mptl_status fail_not_jpeg(const uint8_t *data, size_t size) {
   static const struct {
     const char *name, *bytes;
@@ -48,13 +48,13 @@ static mptl_status fail_not_jpeg(const uint8_t *data, size_t size) {
   return mptl_fail(MPTL_EDATA, "not a JPEG image: begins with the byte 0x%02x, must begin with 0xff 0xd8", data[0]);
 }
 
-/* What the frame header says. */
+/* Facts in the frame header. */
 typedef struct frame {
   int marker; /* its second byte, 0xc0 to 0xcf */
   int bits;
 } frame;
 
-/* Finds the frame header; false when there is none before the first scan or the end. */
+/* Finds the frame header; false if there is none before the first scan or the end. */
 static bool find_frame(frame *f, const uint8_t *data, size_t size) {
   size_t at = 2;
   while (at + 4 <= size && data[at] == 0xff) {
@@ -74,8 +74,7 @@ static bool find_frame(frame *f, const uint8_t *data, size_t size) {
   return false;
 }
 
-/* An error for the kinds of JPEG that are not accepted. The decoder finds whatever is wrong
- * besides. */
+/* MPTL_EDATA for kinds of JPEG that are not accepted. The decoder finds other faults. */
 static mptl_status check_frame(const uint8_t *data, size_t size) {
   frame f;
   if (!find_frame(&f, data, size)) return MPTL_OK;
@@ -99,15 +98,15 @@ static mptl_status reserve(mptl_decoder *d, size_t bytes) {
 
 typedef struct complaints {
   struct jpeg_error_mgr base;
-  jmp_buf out;                  /* where an error jumps to */
+  jmp_buf out;                  /* errors jump here */
   int harmless;                 /* warnings that do not affect the pixels */
   bool truncated;               /* the data ended too early */
-  char damage[JMSG_LENGTH_MAX]; /* the first other warning, or the error; "" when there was none */
+  char damage[JMSG_LENGTH_MAX]; /* the first other warning, or the error; "": none */
 } complaints;
 
-/* Whether a warning leaves the pixels intact: fields with values outside of the standard but with
- * one obvious meaning, and bytes that belong to no part of the image. Other readers accept such
- * images. */
+/* Whether a warning leaves the pixels intact: fields with values that the standard does not allow
+ * but that have one obvious meaning, and bytes that belong to no part of the image. Other readers
+ * accept such images. */
 static bool is_harmless(int code) {
   return code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_EXTRANEOUS_DATA || code == JWRN_NOT_SEQUENTIAL;
 }
@@ -149,8 +148,8 @@ static inline uint8_t times(unsigned x, unsigned y) {
   return (uint8_t)((product + (product >> 8)) >> 8);
 }
 
-/* Inverted CMYK to RGB, in place: the result is the first 3 n of the 4 n bytes. As in Pillow, a
- * colour is black minus the product of black and ink. */
+/* Converts inverted CMYK to RGB in place: the result is the first 3 n of the 4 n bytes. As in
+ * Pillow, a colour is black minus the product of black and ink. */
 static void cmyk_to_rgb(uint8_t *pixels, size_t n) {
   for (size_t i = 0; i < n; i++) {
     const uint8_t *p = pixels + 4 * i;
@@ -203,8 +202,8 @@ mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size, mp
   if (size < 2 || bytes[0] != 0xff || bytes[1] != 0xd8) return fail_not_jpeg(bytes, size);
   if (size > ULONG_MAX) return mptl_fail(MPTL_EDATA, "a file of %zu bytes", size);
   MPTL_TRY(check_frame(bytes, size));
-  /* Each image gets a new state: else tables of the image before, or the remains of an error, would
-   * affect it. */
+  /* Each image gets a new state: otherwise tables of the image before it, or the remains of an
+   * error, would affect it. */
   struct jpeg_decompress_struct info = {0};
   struct jpeg_progress_mgr progress = {.progress_monitor = limit_scans};
   complaints c = {.harmless = 0};

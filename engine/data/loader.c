@@ -2,12 +2,12 @@
  *
  * Batch b of an epoch is in slot b % slots. It is made in pieces of a few images, so that all
  * workers can work at one batch. A worker claims the next piece of the lowest batch that has one
- * left, as long as the batch's slot is free: batches below `needed` have been given back, so the
- * batches below needed + slots have different slots. The contents of a batch depend only on its
+ * left, once the slot of the batch is free: the batches from `needed` to needed + slots - 1 have
+ * different slots, and lower ones have been given back. The contents of a batch depend only on its
  * number and the epoch, so any worker may make any piece.
  *
  * An image that cannot be read is noted with its piece. When the last piece of a batch is done, the
- * bad images are removed from the batch if they may be skipped; else the thread that takes the
+ * bad images are removed from the batch if they may be skipped; otherwise the thread that takes the
  * batch gets an error.
  */
 #include <math.h>
@@ -23,7 +23,7 @@
 
 #define MAX_THREADS 64
 #define MAX_SLOTS 256
-#define MANY_BYTES ((size_t)128 << 20) /* of a batch: larger ones get two slots by default */
+#define MANY_BYTES ((size_t)128 << 20) /* of a batch: if it has more, there are two slots by default */
 #define WHY_SIZE 512
 
 /* Images in a piece: decoding one takes milliseconds, copying one microseconds. */
@@ -33,20 +33,20 @@ typedef struct slot {
   float *images;
   int32_t *labels, *indices; /* a bad image's label is BAD until it is removed */
   int n;
-  int64_t ready; /* the finished batch in it, else -1; the lock protects this and what follows */
-  int pieces;    /* that are not finished yet */
+  int64_t ready; /* number of the finished batch in it, else -1; the lock protects this and the fields below */
+  int pieces;    /* pieces that are not finished yet */
   int bad;       /* bad images */
-  int first_bad; /* where in the batch the first of them is */
+  int first_bad; /* index in the batch of the first of them */
   mptl_status status;
   char why[WHY_SIZE]; /* the first bad image's message */
 } slot;
 
 enum { BAD = -1 };
 
-/* The outcome of a piece. */
+/* The result of making a piece. */
 typedef struct outcome {
   int bad, first_bad;
-  mptl_status status; /* of the first bad image; failures other than MPTL_EDATA come first */
+  mptl_status status; /* of the first bad image; other failures are preferred to MPTL_EDATA */
   char why[WHY_SIZE];
 } outcome;
 
@@ -64,19 +64,19 @@ struct mptl_loader {
   int piece;       /* images in a piece */
   slot *slots;
 
-  /* Written by start while no worker is busy, read by busy workers. */
+  /* Written by mptl_loader_start while no worker is busy, read by busy workers. */
   uint32_t epoch;
   int32_t *order;
 
   pthread_mutex_t lock; /* protects everything below except the workers */
-  pthread_cond_t work;  /* something may be claimed, or the workers must stop */
+  pthread_cond_t work;  /* a piece may be claimed, or the workers must stop */
   pthread_cond_t done;  /* a batch has been finished */
   bool started, quit;
   int busy;          /* workers filling a slot */
   int64_t claimed;   /* the batch whose pieces are being claimed */
   int claimed_piece; /* its next piece */
-  int64_t position;  /* the next batch to be given out */
-  int64_t needed;    /* the lowest batch that must be kept: position, or the one given out last */
+  int64_t position;  /* the batch that is given out next */
+  int64_t needed;    /* the lowest batch whose slot is in use: position, or the one given out last */
   char skipped[WHY_SIZE];
 
   worker_data *workers;
@@ -107,7 +107,7 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   }
 }
 
-/* Whether the batch's message comes from a, rather than from what b has. */
+/* Whether the message of the batch is from the outcome a, and not the one in the slot b. */
 static bool comes_before(const outcome *a, const slot *b) {
   if (b->bad == 0) return true;
   bool a_contents = a->status == MPTL_EDATA, b_contents = b->status == MPTL_EDATA;
@@ -139,7 +139,7 @@ static void remove_bad(slot *s, size_t image_size) {
 
 static bool may_claim(const mptl_loader *l) { return l->claimed < l->batches && l->claimed < l->needed + l->options.slots; }
 
-/* Claims the next piece; may_claim must hold. The first piece of a batch prepares the slot. */
+/* Claims the next piece; may_claim must be true. The first piece of a batch prepares the slot. */
 static slot *claim(mptl_loader *l, int64_t *batch, int *piece) {
   slot *s = &l->slots[l->claimed % l->options.slots];
   *batch = l->claimed;
@@ -229,8 +229,7 @@ static bool allocate(mptl_loader *l) {
   return true;
 }
 
-/* Signals are blocked in the workers, so that an interrupt reaches one of the program's own
- * threads. */
+/* Workers block signals, so that an interrupt reaches one of the other threads of the program. */
 static bool start_workers(mptl_loader *l) {
   sigset_t all, before;
   sigfillset(&all);
@@ -301,7 +300,7 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
   if (first_batch < 0 || first_batch > l->batches)
     return mptl_fail(MPTL_EINVAL, "first batch: %lld, accepted are 0 to %lld", (long long)first_batch, (long long)l->batches);
   pthread_mutex_lock(&l->lock);
-  l->claimed = l->batches; /* no more of the epoch under way */
+  l->claimed = l->batches; /* nothing is left of the current epoch */
   l->claimed_piece = 0;
   while (l->busy > 0) pthread_cond_wait(&l->done, &l->lock);
   for (int i = 0; i < l->options.slots; i++) l->slots[i].ready = -1;
@@ -319,7 +318,7 @@ mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch
   return MPTL_OK;
 }
 
-/* Gives back the batch before the position, waits for the one at the position and returns its slot;
+/* Gives back the batch before `position`, waits for the one at `position` and returns its slot;
  * NULL at the end of the epoch. The lock must be held. */
 static slot *wait_for_batch(mptl_loader *l) {
   l->needed = l->position;

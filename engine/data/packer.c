@@ -25,8 +25,8 @@ typedef struct added {     /* an image that was added */
 } added;
 
 typedef struct added_class {
-  uint32_t name;  /* where it begins in the texts */
-  uint32_t index; /* among the classes in the order in which they were added */
+  uint32_t name;  /* its offset in the texts */
+  uint32_t index; /* in the order in which classes were added */
 } added_class;
 
 struct mptl_packer {
@@ -53,7 +53,7 @@ static mptl_status put_bytes(mptl_packer *p, const void *data, size_t size) {
   return MPTL_OK;
 }
 
-/* Appends the three parts as one text; *where is its offset in the texts. */
+/* Appends the three parts as one text; *where: its offset in the texts. */
 static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, const char *separator, const char *second) {
   size_t size = strlen(first) + strlen(separator) + strlen(second) + 1;
   if (p->texts_size + size > UINT32_MAX) return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
@@ -65,8 +65,8 @@ static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, 
   return MPTL_OK;
 }
 
-/* Finds the index of a class, which is added if it is new. The search begins at the class of the
- * last image, because images of a class tend to come together. */
+/* Finds the index of a class, and adds the class if it is new. The search begins at the class of
+ * the last image, because images of a class often come together. */
 static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name) {
   size_t last = p->count > 0 ? p->images[p->count - 1].entry.label : 0;
   for (size_t i = 0; i < p->class_count; i++) {
@@ -87,7 +87,7 @@ static bool is_file_name(const char *file) {
   return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
 }
 
-/* Locks the temporary file; *alone is false when another process has it. */
+/* Locks the temporary file; *alone is false if another process has it. */
 static mptl_status lock_temporary(const mptl_packer *p, int file, bool *alone) {
   struct stat opened, named;
   bool locked = flock(file, LOCK_EX | LOCK_NB) == 0;
@@ -95,8 +95,8 @@ static mptl_status lock_temporary(const mptl_packer *p, int file, bool *alone) {
     if (!mptl_locks_optional()) return mptl_fail_lock(p->temporary, errno);
     locked = true;
   }
-  /* The process that held the lock may have renamed the file before releasing it: then the open
-   * file is a finished data set. */
+  /* The process that held the lock may have renamed the file before it released the lock: then the
+   * open file is a finished data set. */
   *alone = locked && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 && opened.st_dev == named.st_dev &&
            opened.st_ino == named.st_ino;
   return MPTL_OK;
@@ -157,7 +157,7 @@ static int by_name(const void *a, const void *b, void *texts) {
   return strcmp((char *)texts + ((const added_class *)a)->name, (char *)texts + ((const added_class *)b)->name);
 }
 
-/* Sorts the classes by name, and makes the images' labels indices of the sorted list. */
+/* Sorts the classes by name, and makes the labels of the images indices into the sorted list. */
 static mptl_status sort_classes(mptl_packer *p) {
   uint32_t *sorted = malloc(p->class_count * sizeof *sorted); /* index as added -> sorted index */
   if (sorted == NULL) return no_memory(p);
@@ -168,7 +168,7 @@ static mptl_status sort_classes(mptl_packer *p) {
   return MPTL_OK;
 }
 
-/* Orders images as the directory does: by split, class, name. */
+/* The order of images in the directory: by split, class, name. */
 static int by_order(const void *a, const void *b, void *texts) {
   const added *x = a, *y = b;
   if (x->split != y->split) return x->split < y->split ? -1 : 1;
@@ -181,8 +181,8 @@ static mptl_status fail_untrained(const mptl_packer *p) {
 }
 
 /* Checks the sorted images: each class must have training images, and no name may appear twice in a
- * split. `trained` has one element for each class, all false. */
-static mptl_status check_images(const mptl_packer *p, bool *trained) {
+ * split. in_training has one element for each class, all false. */
+static mptl_status check_images(const mptl_packer *p, bool *in_training) {
   if (p->images[0].split != MPTL_TRAIN) return fail_untrained(p);
   for (size_t i = 0; i < p->count; i++) {
     const added *image = &p->images[i];
@@ -190,8 +190,8 @@ static mptl_status check_images(const mptl_packer *p, bool *trained) {
     if (i > 0 && by_order(image - 1, image, p->texts) == 0)
       return mptl_fail(MPTL_EDATA, "%s: two images of the %s set are named %s", p->path, set, name);
     if (image->split == MPTL_TRAIN)
-      trained[image->entry.label] = true;
-    else if (!trained[image->entry.label])
+      in_training[image->entry.label] = true;
+    else if (!in_training[image->entry.label])
       return mptl_fail(MPTL_EDATA, "%s: the test set's %s is of a class that the training set has not", p->path, name);
   }
   return MPTL_OK;
@@ -199,18 +199,18 @@ static mptl_status check_images(const mptl_packer *p, bool *trained) {
 
 static mptl_status sort_images(mptl_packer *p) {
   if (p->count == 0) return fail_untrained(p);
-  bool *trained = calloc(p->class_count, sizeof *trained);
-  if (trained == NULL) return no_memory(p);
+  bool *in_training = calloc(p->class_count, sizeof *in_training);
+  if (in_training == NULL) return no_memory(p);
   mptl_status status = sort_classes(p);
   if (status == MPTL_OK) {
     qsort_r(p->images, p->count, sizeof *p->images, by_order, p->texts);
-    status = check_images(p, trained);
+    status = check_images(p, in_training);
   }
-  free(trained);
+  free(in_training);
   return status;
 }
 
-/* Writes bytes of the directory, and adds them to its checksum. */
+/* Writes bytes of the directory and adds them to its checksum. */
 static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const void *data, size_t size) {
   h->directory_crc = mptl_crc32c(h->directory_crc, data, size);
   h->directory_size += size;

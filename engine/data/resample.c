@@ -1,5 +1,5 @@
-/* Scaling of RGB images: the filter weights, then horizontal scaling, then vertical scaling. The
- * sums are in kernels/cpu/isa/resample.c. */
+/* Scaling of RGB images: the filter weights, then horizontal scaling, then vertical scaling.
+ * kernels/cpu/isa/resample.c computes the sums. */
 #include "mptl/resample.h"
 
 #include <math.h>
@@ -37,7 +37,7 @@ void mptl_resampler_destroy(mptl_resampler *resampler) {
   free(resampler);
 }
 
-/* Makes the memory at *memory at least size times n bytes large. Its contents are lost. */
+/* Makes *memory at least n elements of `size` bytes large; its contents are lost. */
 static bool reserve(void *memory, size_t *capacity, size_t n, size_t size) {
   void **m = memory;
   if (*capacity >= n) return true;
@@ -52,8 +52,8 @@ static double triangle(double x) {
   return x < 1 ? 1 - x : 0;
 }
 
-/* The filter weights of the scaled pixels first to first + n - 1, when `size` source pixels become
- * `scaled` ones. Every operation is the one that Pillow does, so that every weight is the same. */
+/* Computes the filter weights of the scaled pixels first to first + n - 1, if `size` source pixels
+ * become `scaled` ones. The operations are the same as in Pillow, and so are the weights. */
 static bool make_weights(axis *a, int size, int scaled, int first, int n) {
   double scale = (double)size / scaled, width = scale < 1 ? 1 : scale;
   int stride = (int)ceil(width) * 2 + 1;

@@ -26,16 +26,16 @@ static const struct {
 typedef struct reader {
   mptl_json json;
   mptl_safetensors *file;
-  bool named; /* the error message names a tensor */
+  bool named; /* whether the error message names a tensor */
   size_t capacity, metadata_capacity, sizes_count, sizes_capacity;
 } reader;
 
 static mptl_status no_memory(void) { return mptl_fail(MPTL_ENOMEM, "no memory for its header"); }
 
-/* Room for a name in messages: at most LONGEST_SHOWN bytes of it, then "...", then a zero. */
+/* Bytes of a name in messages: at most LONGEST_SHOWN of the name, then "...", then a zero. */
 enum { LONGEST_SHOWN = 100, SHOWN_SIZE = LONGEST_SHOWN + 4 };
 
-/* Writes a name for messages to out, cut off when it is long, with ? for control characters. */
+/* Writes a name for messages to out: a long one is cut off, control characters become ?. */
 static const char *shown(char out[SHOWN_SIZE], mptl_text name) {
   size_t n = name.size < LONGEST_SHOWN ? name.size : LONGEST_SHOWN;
   for (size_t i = 0; i < n; i++) out[i] = (unsigned char)name.bytes[i] < 0x20 || name.bytes[i] == 0x7f ? '?' : name.bytes[i];
@@ -61,8 +61,8 @@ static mptl_status take_dtype(reader *r, mptl_safetensor *t) {
   return mptl_fail(MPTL_EDATA, "unknown type %s", shown(name, text));
 }
 
-/* Appends the sizes of the tensor's dimensions to the file's list. t->shape is set after the whole
- * header is read, because the list moves when it grows. */
+/* Appends the sizes of the tensor's dimensions to the list of the file. t->shape is set after the
+ * whole header is read, because the list moves when it grows. */
 static mptl_status take_shape(reader *r, mptl_safetensor *t) {
   MPTL_TRY(mptl_json_take(&r->json, '['));
   t->ndim = 0;

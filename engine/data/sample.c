@@ -1,4 +1,4 @@
-/* The order of an epoch, and one image's way into a batch. */
+/* The order of an epoch, and the preparation of an image for a batch. */
 #include "data/sample.h"
 
 #include <math.h>
@@ -16,9 +16,9 @@ void mptl_pixel_table_init(mptl_pixel_table *table, const float *mean, const flo
     for (int p = 0; p < 256; p++) table->value[c][p] = ((float)p / 255.0f - mean[c]) / std[c];
 }
 
-/* Uniform in 0 .. bound-1: the high word of a product. In the rare case that would favour some
- * values it draws again (Lemire, "Fast random integer generation in an interval", TOMACS 2019).
- * Takes the random words from *index on, and moves *index behind them. */
+/* Uniform in 0 .. bound-1: the high word of a product. In the rare cases that would favour some
+ * numbers it draws again (Lemire, "Fast random integer generation in an interval", TOMACS 2019).
+ * Takes the random words from *index on, and moves *index beyond them. */
 static uint32_t random_below(uint32_t bound, mptl_key key, uint64_t *index) {
   uint32_t unfair = -bound % bound; /* 2^32 mod bound */
   for (;;) {
@@ -41,9 +41,10 @@ void mptl_permutation(int32_t *order, int32_t count, uint64_t seed, uint32_t epo
 
 struct mptl_sampler {
   const mptl_dataset *dataset;
-  uint8_t *rows;     /* for images in memory: [3][side + 2 * PADDING], a row of each channel; the
-                        padding at both ends stays zero */
-  mptl_encoded file; /* for encoded images, as what follows */
+  /* For images in memory: [3][side + 2 * PADDING], a row of each channel; the padding at both ends
+   * stays zero. */
+  uint8_t *rows;
+  mptl_encoded file; /* this and the fields below: for encoded images */
   mptl_decoder *decoder;
   mptl_resampler *resampler;
 };
@@ -79,14 +80,14 @@ void mptl_sampler_destroy(mptl_sampler *sampler) {
   free(sampler);
 }
 
-/* Where a crop of side x side begins in the padded image, 0 to 2 * PADDING, and whether it is
- * mirrored afterwards. */
+/* Where a crop of side x side begins in the padded image, 0 to 2 * PADDING, and whether it is then
+ * mirrored. */
 typedef struct padded_crop {
   int x, y, flip;
 } padded_crop;
 
 static padded_crop draw_padded_crop(uint64_t seed, uint32_t epoch, int32_t index) {
-  /* Three words of the image's own counter. A word favours some of the 9 offsets by less than
+  /* Three words of the counter of the image. A word favours some of the 9 offsets by less than
    * 2^-28. */
   uint32_t words[4], offsets = 2 * PADDING + 1;
   mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
@@ -95,8 +96,8 @@ static padded_crop draw_padded_crop(uint64_t seed, uint32_t epoch, int32_t index
                        .flip = (int)(words[2] >> 31)};
 }
 
-/* Crops, mirrors and normalises bytes, image [3][side][side], to out [side][side][3]. The padding
- * is the byte 0, so it becomes (0 - mean) / std. */
+/* Crops, mirrors and normalises an image of bytes [3][side][side] to out [side][side][3]. Padding
+ * is the byte 0, so it becomes (0 - mean) / std. rows is the buffer of the sampler. */
 static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, padded_crop c,
                                const mptl_pixel_table *table) {
   size_t n = (size_t)side, pitch = n + 2 * PADDING;
@@ -134,7 +135,7 @@ static mptl_status decode(mptl_sampler *s, mptl_rgb *rgb, int32_t index) {
   return status;
 }
 
-/* torchvision's Resize and CenterCrop: the shorter side becomes d->resize, the longer one is
+/* torchvision's Resize and CenterCrop: the shorter side becomes d->resize, and the longer one is
  * rounded down to whole pixels. */
 static mptl_status scale_middle(mptl_sampler *s, const uint8_t **bytes, const mptl_rgb *image) {
   int side = s->dataset->side, resize = s->dataset->resize, width = resize, height = resize;

@@ -6,8 +6,8 @@
 #include "data/images.h"
 #include "mptl/jpeg.h"
 
-/* FNV-1a over eight bytes at a time, where high bits are mixed into low ones after each. Finds
- * equal images; no protection against people who construct collisions. */
+/* FNV-1a over eight bytes at a time, with high bits mixed into low ones after each. It finds equal
+ * images; it is no protection against people who construct collisions. */
 static uint64_t hash_bytes(const uint8_t *bytes, size_t size) {
   uint64_t h = 0xcbf29ce484222325u ^ size, word;
   for (; size >= 8; size -= 8, bytes += 8) {
@@ -45,7 +45,7 @@ static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const voi
     snprintf(f->problem, sizeof f->problem, "%s", mptl_error());
 }
 
-/* Finds facts of n images: of `encoded` unless it is NULL, else of the collection. */
+/* Finds the facts of n images: of `encoded`, unless it is NULL; else of the collection. */
 static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first, const mptl_bytes *encoded, int64_t n,
                           int threads) {
   int failed = 0;

@@ -1,11 +1,11 @@
 /* The built-in data set: coloured gratings behind a soft window. Orientation and pitch distinguish
  * the classes.
  *
- * A class is one of 5 orientations and one of 4 pitches, and has a range of hues that is half the
- * colour circle wide: beyond 20 classes only the hue differs. Phase, window, contrast, background,
- * noise and a second grating without meaning vary from image to image. So single pixels say little,
- * and a linear classifier stays near chance, while a small convolutional network learns the classes
- * in a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a
+ * A class has one of 5 orientations, one of 4 pitches, and hues from half of the colour circle:
+ * beyond 20 classes only the hues differ. Phase, window, contrast, background, noise and a second
+ * grating without meaning vary from image to image. So single pixels say little, and a linear
+ * classifier is hardly better than chance, but a small convolutional network learns the classes in
+ * a few hundred steps. Orientations lie in a quarter turn and are mirrored at random, so a
  * left-right flip keeps the class.
  *
  * Only additions, multiplications, divisions and conversions of binary32 are used (a parabola
@@ -24,7 +24,7 @@ static const float directions[5][2] = {/* cosine and sine of 0, 22.5, 45, 67.5 a
                                        {0.70710678f, 0.70710678f},
                                        {0.38268343f, 0.92387953f},
                                        {0.0f, 1.0f}};
-static const float pitches[4] = {3.0f, 5.0f, 8.0f, 2.0f}; /* waves an image */
+static const float pitches[4] = {3.0f, 5.0f, 8.0f, 2.0f}; /* waves in an image */
 
 typedef struct grating {
   uint32_t phase, dx, dy; /* in turns of 2^-32; per pixel to the right and down */
@@ -37,10 +37,10 @@ typedef struct parameters {
 
 static float draw(parameters *p, float low, float high) { return low + (high - low) * p->uniform[p->next++]; }
 
-/* A number of turns in units of 2^-32 turns; whole turns wrap around to 0. */
+/* Turns in units of 2^-32 turns; whole turns become 0. */
 static uint32_t turn(float turns) { return (uint32_t)(int64_t)(turns * 0x1p32f); }
 
-/* Close to the sine of a phase, in [-1, 1]. */
+/* Close to the sine of the phase, in [-1, 1]. */
 static float wave(uint32_t phase) {
   float t = (float)(int32_t)phase * 0x1p-31f;
   return 4.0f * t * (1.0f - (t < 0 ? -t : t));
@@ -68,7 +68,7 @@ static grating distracting_grating(parameters *p, int side) {
   return make_grating(wave(angle + (1u << 30)), wave(angle), pitch / (float)side, phase);
 }
 
-/* Everything that describes an image, except its noise. */
+/* An image, except its noise. */
 typedef struct scene {
   grating main, other;
   float contrast, other_contrast;      /* amplitudes, in units of a byte */
@@ -99,8 +99,8 @@ static scene make_scene(mptl_key key, uint64_t first_counter, int label, int sid
   return s;
 }
 
-/* Random counters reserved for an image, a power of two: first those of the parameters, then one
- * for the noise of each pixel; the rest are unused. */
+/* The number of random counters of an image, a power of two: first those of the parameters, then
+ * one for the noise of each pixel; the rest are not used. */
 static uint64_t counters_an_image(int side) {
   uint64_t needed = PARAMETER_COUNTERS + (uint64_t)side * (uint64_t)side, counters = 1;
   while (counters < needed) counters *= 2;

@@ -1,5 +1,5 @@
-/* Exact numbers as fixed-point integers: making them of binary numbers, and rounding them.
- * exact_text.c makes them of text. */
+/* Exact numbers as fixed-point integers: making them from binary numbers, and rounding them.
+ * exact_text.c makes them from text. */
 #include "mptl/exact.h"
 
 #include <math.h>
@@ -51,7 +51,7 @@ mptl_exact mptl_exact_from_integer(int64_t value) {
   return x;
 }
 
-/* The number of the highest bit that is 1; -1 when there is none. */
+/* The index of the highest bit that is 1; -1 if there is none. */
 static int leading_bit(const mptl_exact *x) {
   for (int i = MPTL_EXACT_WORDS - 1; i >= 0; i--)
     for (int bit = 31; bit >= 0 && x->words[i] != 0; bit--)
@@ -76,7 +76,7 @@ static bool any_below(const mptl_exact *x, int bit) {
   return bit % 32 && (x->words[bit / 32] & ((1u << bit % 32) - 1)) != 0;
 }
 
-/* Rounds a magnitude above 0, as mptl_round_magnitude does. */
+/* Rounds a magnitude above 0 as mptl_round_magnitude does. */
 static uint32_t round_magnitude(const mptl_exact *x, const mptl_rounder *r, mptl_key key, uint64_t index) {
   int top = leading_bit(x), exponent = top - MPTL_EXACT_FRACTION_BITS;
   if (top >= 0 && exponent >= 128) return MPTL_F32_INF;

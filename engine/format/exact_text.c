@@ -2,8 +2,8 @@
  *
  * Decimal digits from 10^48 down to 10^-225 are kept. A number with a digit above 10^48 is huge: it
  * overflows every format. A digit below 10^-225 only sets the sticky bit: a fraction of 224 bits
- * has at most 224 decimal digits, so cutting the text off there never changes the bits, only
- * whether something is below them. */
+ * has at most 224 decimal digits, so dropping later digits never changes the bits, only whether
+ * something is below them. */
 #include <string.h>
 #include <strings.h>
 
@@ -11,11 +11,11 @@
 
 enum {
   FIRST = 48,    /* power of ten of the highest digit that is kept */
-  GROUP = 9,     /* decimal digits in a word */
+  DIGITS = 9,    /* decimal digits in a word */
   FRACTION = 25, /* words of the fraction */
 };
 
-static const uint32_t group_size = 1000000000;
+static const uint32_t word_base = 1000000000;
 static const int64_t far = (int64_t)1 << 48; /* the largest exponent: longer texts do not exist */
 
 /* The mantissa of a text. */
@@ -49,8 +49,8 @@ static mantissa read_mantissa(const char **text, const char *end, int base) {
   return m;
 }
 
-/* Reads an exponent, which is the rest of the text: the letter in either case, an optional sign and
- * digits; false for anything else. */
+/* Reads an exponent that is the rest of the text: the letter in either case, an optional sign, and
+ * digits. false for anything else. */
 static bool read_exponent(const char **text, const char *end, char letter, int64_t *exponent) {
   const char *p = *text;
   if (p == end || (*p | 0x20) != letter) return false;
@@ -79,8 +79,8 @@ static void add_hexadecimal(mptl_exact *x, mantissa m, int64_t exponent) {
   }
 }
 
-/* Adds a decimal fraction, nine digits in each word, to x, whose fraction is 0. Multiplying by 2^32
- * makes the carry the next 32 bits. */
+/* Adds a decimal fraction, nine digits in each word, to x, whose fraction is 0. A multiplication by
+ * 2^32 makes the next 32 bits the carry. */
 static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
   int used = FRACTION;
   for (int word = MPTL_EXACT_FRACTION_BITS / 32 - 1; word >= 0; word--) {
@@ -88,8 +88,8 @@ static void add_fraction(mptl_exact *x, uint32_t fraction[FRACTION]) {
     while (used > 0 && fraction[used - 1] == 0) used--;
     for (int i = used - 1; i >= 0; i--) {
       uint64_t product = ((uint64_t)fraction[i] << 32) + carry;
-      fraction[i] = (uint32_t)(product % group_size);
-      carry = product / group_size;
+      fraction[i] = (uint32_t)(product % word_base);
+      carry = product / word_base;
     }
     x->words[word] = (uint32_t)carry;
   }
@@ -108,7 +108,7 @@ static void push_digit(mptl_exact *x, int digit) {
 }
 
 static void add_decimal(mptl_exact *x, mantissa m, int64_t exponent) {
-  static const uint32_t weights[GROUP] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
+  static const uint32_t weights[DIGITS] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
   uint32_t fraction[FRACTION] = {0};
   int64_t power = (int64_t)m.whole - 1 + exponent; /* of ten, of the next digit */
   int64_t missing = -1;                            /* the power of the digit that the whole part needs next; -1: none */
@@ -122,8 +122,8 @@ static void add_decimal(mptl_exact *x, mantissa m, int64_t exponent) {
     if (power >= 0 && power <= FIRST) {
       push_digit(x, digit);
       missing = power - 1;
-    } else if (power < 0 && power >= -GROUP * FRACTION) {
-      fraction[(-power - 1) / GROUP] += (uint32_t)digit * weights[(-power - 1) % GROUP];
+    } else if (power < 0 && power >= -DIGITS * FRACTION) {
+      fraction[(-power - 1) / DIGITS] += (uint32_t)digit * weights[(-power - 1) % DIGITS];
     } else if (digit > 0) {
       x->sticky = true;
     }

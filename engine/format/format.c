@@ -1,5 +1,5 @@
-/* Number formats: one table of names, which parser, printer and `mptl formats` use; limits; derived
- * facts. */
+/* Number formats: a table of names, which parser, printer and `mptl formats` use; limits of
+ * formats; facts that follow from them. */
 #include "mptl/format.h"
 
 #include <ctype.h>
@@ -32,8 +32,8 @@ bool mptl_format_equal(mptl_format a, mptl_format b) {
 
 int mptl_format_bits(mptl_format format) { return 1 + format.e + format.m; }
 
-/* Skips spaces, reads an integer of any length into *value (limited to +-9999) and skips spaces
- * again; false if there is none. */
+/* Skips spaces, reads an integer of any length into *value, limited to +-9999, and skips spaces.
+ * false if there is no integer. */
 static bool read_integer(const char **text, long *value) {
   char *end;
   while (isspace((unsigned char)**text)) ++*text;

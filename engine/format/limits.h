@@ -8,8 +8,8 @@ typedef struct mptl_format_limits {
   int emin;          /* exponent of the smallest normal value */
   double max;        /* largest finite value */
   uint32_t max_code; /* code of max; all codes here are without the sign bit */
-  uint32_t inf_code; /* 0 when the format has no infinity */
-  uint32_t nan_code; /* the quiet NaN to write; 0 when the format has no NaN */
+  uint32_t inf_code; /* 0 if the format has no infinity */
+  uint32_t nan_code; /* of the quiet NaN; 0 if the format has no NaN */
   bool has_infinity, has_nan;
 } mptl_format_limits;
 

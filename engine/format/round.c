@@ -1,4 +1,5 @@
-/* The rounder, and the public array functions, which call the kernels chosen for this machine. */
+/* The rounder, and the public array functions, which call the kernels of the instruction set in
+ * use. */
 #include "mptl/round.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* Groups and assignments: method.md 3 and 4. */
+/* Groups and assignments: method.md 3.6 and 4. */
 #include <stdlib.h>
 
 #include "graph/ops.h"
@@ -9,7 +9,7 @@ const char *mptl_role_name(size_t index) {
   return index < MPTL_ROLES ? names[index] : NULL;
 }
 
-/* Number of elements of an operator's trained parameters. */
+/* The number of elements of an operator's trained parameters. */
 static size_t trained_elements(const mptl_graph *g, const mptl_op *op) {
   size_t n = 0;
   for (int i = 0; i < op->n_param; i++) {
@@ -19,8 +19,8 @@ static size_t trained_elements(const mptl_graph *g, const mptl_op *op) {
   return n;
 }
 
-/* Walks the operators in execution order; every GEMM operator starts a new group. Parameters belong to the group of the
- * operator that produced their operator's input. */
+/* Goes through the operators in execution order; every GEMM operator begins a new group. Parameters
+ * belong to the group of the operator that computes the input of their operator (method.md 3.6). */
 static void assign_groups(mptl_assignment *a) {
   const mptl_graph *g = a->graph;
   int group = 0;

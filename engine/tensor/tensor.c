@@ -1,4 +1,4 @@
-/* Tensors: a small header over counted, aligned storage. */
+/* Tensors: a small header for counted, aligned memory. */
 #include "mptl/tensor.h"
 
 #include <stdlib.h>
@@ -8,8 +8,8 @@
 #include "core/memory.h"
 
 struct mptl_storage {
-  mptl_device *device; /* NULL for ordinary memory of the host */
-  bool in_device;      /* data is in the device's memory, else in the host's, allocated for the device */
+  mptl_device *device; /* NULL: ordinary memory of the host */
+  bool in_device;      /* data is in the device's memory; else in the host's, allocated for the device */
   size_t bytes;
   float *data;
 };
@@ -62,7 +62,7 @@ static mptl_status zero(const mptl_storage *s) {
   return MPTL_OK;
 }
 
-/* A tensor of zeros. */
+/* Creates a tensor of zeros. device NULL: in ordinary memory of the host. */
 static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_device, int ndim, const int64_t *dims) {
   size_t numel = 0;
   *tensor = NULL;
@@ -115,14 +115,14 @@ size_t mptl_tensor_numel(const mptl_tensor *tensor) {
 
 bool mptl_tensor_on_host(const mptl_tensor *t) { return on_host(t->storage); }
 
-static mptl_status check_range(const mptl_tensor *t, size_t offset, size_t n) {
+static mptl_status check_elements(const mptl_tensor *t, size_t offset, size_t n) {
   size_t numel = mptl_tensor_numel(t);
   if (offset <= numel && n <= numel - offset) return MPTL_OK;
   return mptl_fail(MPTL_EINVAL, "tensor: %zu elements at %zu, it has %zu", n, offset, numel);
 }
 
 mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, float *values) {
-  MPTL_TRY(check_range(t, offset, n));
+  MPTL_TRY(check_elements(t, offset, n));
   const mptl_storage *s = t->storage;
   if (s->in_device) return s->device->backend->download(s->device, values, t->data + offset, n * sizeof *values);
   memcpy(values, t->data + offset, n * sizeof *values);
@@ -130,7 +130,7 @@ mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, floa
 }
 
 mptl_status mptl_tensor_write(mptl_tensor *t, size_t offset, size_t n, const float *values) {
-  MPTL_TRY(check_range(t, offset, n));
+  MPTL_TRY(check_elements(t, offset, n));
   const mptl_storage *s = t->storage;
   if (s->in_device) return s->device->backend->upload(s->device, t->data + offset, values, n * sizeof *values);
   memcpy(t->data + offset, values, n * sizeof *values);

@@ -6,15 +6,15 @@
 
 #include "mptl/status.h"
 
-/* Chooses "scalar", "avx2", "avx512" or "auto", for tests and comparisons; no other thread may be
- * inside a kernel. "auto" is what the environment variable MPTL_ISA names or, if it is not set, the
- * widest instruction set of the processor. MPTL_EINVAL for another name, MPTL_EUNSUPPORTED when the
- * processor or the build lacks it; both for MPTL_ISA, too. Before the first call "auto" is in use,
+/* Chooses "scalar", "avx2", "avx512" or "auto", for specs and comparisons; no other thread may be
+ * inside a kernel. "auto" is the one in the environment variable MPTL_ISA or, if that is not set,
+ * the widest of the processor. MPTL_EINVAL for another name, MPTL_EUNSUPPORTED if the processor or
+ * the build lacks it; both also for the name in MPTL_ISA. Before the first call "auto" is in use,
  * and an MPTL_ISA that is not available is ignored. */
 MPTL_API mptl_status mptl_isa_select(const char *name);
 
-/* The names of the instruction sets that this processor and this build have, by index from 0 on;
- * NULL after the last. */
+/* The names of the instruction sets that this processor and this build have, by index from 0; NULL
+ * after the last. */
 MPTL_API const char *mptl_isa_here(size_t index);
 
 /* The name of the instruction set in use. */

@@ -4,9 +4,9 @@
  *   header      JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, "__metadata__": {"KEY": "VALUE"}}
  *   the data    of all tensors, without gaps
  *
- * This reader accepts what the format's own reader accepts, with two exceptions. It refuses names
- * that appear twice, which the format forbids; the format's reader takes the last one. And it
- * refuses descriptions that are lists instead of objects.
+ * This reader accepts what the reader of huggingface/safetensors accepts, with two exceptions. It
+ * refuses names that appear twice, which the format forbids; the other reader takes the last one.
+ * And it refuses descriptions that are lists instead of objects.
  */
 #ifndef MPTL_SAFETENSORS_H
 #define MPTL_SAFETENSORS_H
@@ -16,7 +16,7 @@
 
 #include "mptl/status.h"
 
-#define MPTL_SAFETENSORS_LONGEST 100000000 /* most bytes of a header, as in the format's own reader */
+#define MPTL_SAFETENSORS_LONGEST 100000000 /* bytes of the largest header, as in huggingface/safetensors */
 
 typedef struct mptl_text { /* may contain zero bytes */
   const char *bytes;
@@ -37,19 +37,20 @@ typedef struct mptl_safetensors {
   size_t count;
   mptl_text (*metadata)[2]; /* key, value */
   size_t metadata_count;
-  char *texts; /* memory of the struct, as sizes */
+  char *texts; /* owned by the struct, like sizes */
   uint64_t *sizes;
 } mptl_safetensors;
 
-/* Parses and checks a header that data_size bytes follow. MPTL_EDATA: the message says what is
- * wrong, and in which tensor and field, but does not name the file; MPTL_ENOMEM. The time is
- * proportional to the header's size, except for sorting. */
+/* Parses and checks a header that data_size bytes follow; the caller frees *file with
+ * mptl_safetensors_free. MPTL_EDATA: the message says what is wrong, and in which tensor and field,
+ * but does not name the file; MPTL_ENOMEM. The time is proportional to the size of the header,
+ * except for sorting. */
 MPTL_API mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size, uint64_t data_size);
 
-MPTL_API void mptl_safetensors_free(mptl_safetensors *file); /* and zeroes it */
+MPTL_API void mptl_safetensors_free(mptl_safetensors *file); /* and zeroes the struct */
 
-/* Reads the header of an open file into *header, which the caller frees by free(), and sets
- * *data_size to the bytes that follow it. path is the file's name in messages. MPTL_EIO,
+/* Reads the header of an open file into *header, which the caller frees with free(), and sets
+ * *data_size to the number of bytes that follow it. path is the file's name in messages. MPTL_EIO,
  * MPTL_EDATA, MPTL_ENOMEM. */
 MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path);
 

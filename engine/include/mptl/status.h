@@ -1,7 +1,8 @@
 /* Status codes and error messages.
  *
- * Every engine call that can fail returns a status; the message of the last failure on this thread is mptl_error().
- * A message is one line that names the thing, the value that came and what is accepted. Nothing in the library prints or exits.
+ * Every engine call that can fail returns a status; mptl_error() returns the message of the last
+ * failure on this thread. A message is one line that names the thing, the value that came and what
+ * is accepted. The library never prints or exits.
  */
 #ifndef MPTL_STATUS_H
 #define MPTL_STATUS_H
@@ -21,16 +22,18 @@ typedef enum mptl_status {
   MPTL_EIO,          /* a file could not be opened, read or written */
   MPTL_EDATA,        /* a file was read and its contents are wrong */
   MPTL_EUNSUPPORTED, /* valid, but not supported by this build, device or library */
-  MPTL_EBACKEND,     /* a library that is used (oneDNN, CUDA) failed */
+  MPTL_EBACKEND,     /* a library (oneDNN, CUDA) failed */
 } mptl_status;
 
-/* Message of the last failure on this thread, "" if there was none. Valid until the next failure on this thread. */
+/* The message of the last failure on this thread, "" if there was none. Valid until the next
+ * failure on this thread. */
 MPTL_API const char *mptl_error(void);
 
-/* Records the message for mptl_error() and returns status, so that a caller can write `return mptl_fail(...)`. */
+/* Sets the message of mptl_error() and returns status, so that a caller can write `return
+ * mptl_fail(...)`. */
 MPTL_API mptl_status mptl_fail(mptl_status status, const char *format, ...) MPTL_PRINTF(2, 3);
 
-/* Puts context before the current message, "CONTEXT: MESSAGE"; returns status unchanged. */
+/* Puts context before the current message, "CONTEXT: MESSAGE". Returns status. */
 MPTL_API mptl_status mptl_fail_in(mptl_status status, const char *format, ...) MPTL_PRINTF(2, 3);
 
 /* Returns from the calling function with the status of expr unless it is MPTL_OK. */
