@@ -132,6 +132,30 @@ describe("FP(e,m,auto)", function()
     end
   end)
 
+  it("is fitted to the values of the whole stage, however many tiles it has", function()
+    for _, all in ipairs { true, false } do -- else only one operator inside of the stage
+      local g = core.graph()
+      local r = g:add("relu", "relu", { g:input { 4, 64, 64 } })
+      local x = r
+      for i = 1, 3 do x = g:add("add", "add" .. i, { x, r }) end
+      g:add("nll_loss", "loss", { g:add("linear", "fc", { g:flatten(x) }, { out = 2 }) })
+      local assignment = core.assignment(g, 1, uniform(all and "FP(3,4,auto)" or "FP(6,9,0)"))
+      for _, role in ipairs { "v", "dv" } do assignment:set(3, role, "FP(3,4,auto)") end
+      local values = { 1024 } -- in the first tile; FP(3,4,0) ends at 31
+      for i = 2, 4 * 64 * 64 do values[i] = 2.0 ^ -10 end
+      local program = core.program(core.model(g), assignment)
+      for _ = 1, 2 do
+        program:forward(core.tensor({ 1, 64, 64, 4 }, values), { 1 })
+        program:backward(2 ^ 20)
+        for _, role in ipairs { "v", "dv" } do
+          local s = stats_of(program, 3, role)
+          assert.same({ { shift_for(3, s.max_abs) }, 0 }, { s.shifts, s.overflow })
+        end
+        assert.equal(3 * 1024, stats_of(program, 3, "v").max_abs)
+      end
+    end
+  end)
+
   it("counts as 1+e+m bits, and is printed as it was written", function()
     local plan = precision.plan(precision.uniform "fp(4,3,AUTO)", net.tiny_resnet(), 7)
     assert.equal("FP(4,3,auto)", plan.graph:operator("conv1").theta.format)

@@ -365,17 +365,15 @@ mptl_status mptl_fused_run(const mptl_stage *stage, const mptl_step *step, bool 
 
 /* ---- Ranges ---- */
 
-/* Marks the operators that lead to operator i: forward those from which it gets its inputs,
- * backward those through which the gradient of its output comes, and itself. In a stage each
- * operator has one consumer at most. */
+/* Marks the operators that lead to operator i, and i itself: forward those from which it gets its
+ * inputs, backward those through which the gradient of its output comes. In a stage each operator
+ * has one consumer at most. */
 static void mark(bool *leads, const fused *s, int i, bool forward) {
+  leads[i] = true;
   for (int k = 0; forward && k < s->calls[i].op->n_in; k++) {
     int from = s->calls[i].from[k];
-    if (from < 0) continue;
-    leads[from] = true;
-    mark(leads, s, from, true);
+    if (from >= 0) mark(leads, s, from, true);
   }
-  leads[i] = !forward;
   for (int j = i + 1; !forward && j < s->n; j++)
     for (int k = 0; k < s->calls[j].op->n_in; k++)
       if (s->calls[j].from[k] == i) mark(leads, s, j, false);
