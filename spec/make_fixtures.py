@@ -1,6 +1,8 @@
 """Writes spec/fixtures/*.lua: numbers from PyTorch that the operator and training specs compare with.
 
-usage: make_fixtures.py [DIRECTORY]     (needs bench/requirements.txt; the format is described in spec/fixtures/README.md)
+usage: make_fixtures.py [NAME ...]     writes the fixtures of these names, or all
+
+Needs bench/requirements.txt. spec/fixtures/README.md describes the format.
 
 Inputs are decimals with two digits, rounded to binary32. Everything else is computed from them in binary64, so that the expected
 numbers have no rounding errors that matter, and printed with eight digits.
@@ -387,11 +389,14 @@ FIXTURES = [conv2d, linear, batchnorm2d, relu, add, avgpool2d, log_softmax, nll_
 
 
 def main():
-    directory = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "fixtures"
-    directory.mkdir(parents=True, exist_ok=True)
-    for seed, make in enumerate(FIXTURES, start=1):
+    names = [make.__name__ for make in FIXTURES]
+    wanted = sys.argv[1:] or names
+    for name in wanted:
+        if name not in names:
+            sys.exit(f"make_fixtures.py: {name}: there is no such fixture, accepted are {', '.join(names)}")
+        text = lua(FIXTURES[names.index(name)](Inputs(1 + names.index(name))))
         head = "-- Made by spec/make_fixtures.py; described in README.md.\n"
-        (directory / f"{make.__name__}.lua").write_text(f"{head}return {lua(make(Inputs(seed)))}\n")
+        (HERE / "fixtures" / f"{name}.lua").write_text(f"{head}return {text}\n")
 
 
 if __name__ == "__main__":
