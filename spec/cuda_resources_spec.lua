@@ -82,7 +82,7 @@ describe("a CUDA kernel", function()
     if not kernels then return pending(missing) end
     local found = {}
     for _, kernel in ipairs(kernels) do
-      local is_large = kernel.name:match "steps_kernel" or kernel.name:match "sums_kernel"
+      local is_large = kernel.name:match "stage_kernel" or kernel.name:match "sums_kernel"
       found[kernel.arch] = (found[kernel.arch] or 0) + (is_large and 1 or 0)
       local text = ("%s of %s takes %s registers, %s bytes of stack; at most %d, %d"):format(kernel.name, kernel.arch,
         kernel.registers, kernel.stack, MOST_REGISTERS, MOST_STACK)

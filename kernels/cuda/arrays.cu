@@ -27,7 +27,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
     mptl_clear_exponents(exponents);
     __syncthreads();
   }
-  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_stride()) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
     unsigned here = PLAIN ? (unsigned)MPTL_WIDE : mptl_count_at(i, n);
     float x[MPTL_WIDE];
@@ -85,7 +85,7 @@ MPTL_DEVICE void write_apart(const mptl_sink_arg &s, size_t i, const float *x, b
 static __global__ void __launch_bounds__(MPTL_THREADS, 6)
     write_apart_kernel(MPTL_PARAM mptl_sink_arg sink, const float *source, size_t n) {
   mptl_counts counts = mptl_no_counts();
-  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_stride()) {
     size_t i = at + mptl_lane() * 4;
     uint32_t words[MPTL_WIDE];
     float x[MPTL_WIDE];
@@ -205,7 +205,7 @@ int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *
 static __global__ void __launch_bounds__(MPTL_THREADS)
     max_abs_kernel(MPTL_PARAM mptl_source_arg source, size_t n, float *largest) {
   uint32_t max = 0;
-  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_step()) {
+  for (size_t at = mptl_warp_begin(); at < n; at += mptl_warp_stride()) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
     float x[MPTL_WIDE];
     mptl_read_wide(x, source, i, mptl_count_at(i, n));

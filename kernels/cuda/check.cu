@@ -4,7 +4,7 @@
 
 static __global__ void __launch_bounds__(MPTL_THREADS)
     fill_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_whole numbers, size_t n) {
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step())
+  for (size_t i = mptl_first_element(); i < n; i += mptl_element_stride())
     mptl_write_one(sink, i, (float)mptl_whole_number(&numbers, i));
 }
 
@@ -179,7 +179,7 @@ int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const 
 static __global__ void __launch_bounds__(MPTL_THREADS)
     same_kernel(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n) {
   uint32_t others = 0, left = 0;
-  for (size_t i = mptl_first_element(); i < n; i += mptl_element_step()) {
+  for (size_t i = mptl_first_element(); i < n; i += mptl_element_stride()) {
     others += __float_as_uint(a[i]) != __float_as_uint(b[i]);
     left += a[i] != a[i];
   }

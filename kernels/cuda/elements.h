@@ -8,7 +8,7 @@
 
 /* A thread's elements are first, first + step, ... */
 MPTL_DEVICE size_t mptl_first_element(void) { return (size_t)blockIdx.x * MPTL_THREADS + threadIdx.x; }
-MPTL_DEVICE size_t mptl_element_step(void) { return (size_t)gridDim.x * MPTL_THREADS; }
+MPTL_DEVICE size_t mptl_element_stride(void) { return (size_t)gridDim.x * MPTL_THREADS; }
 
 MPTL_DEVICE void mptl_count_exponent_here(mptl_exponents *e, float x) {
   uint32_t a = __float_as_uint(x) & ~MPTL_F32_SIGN;

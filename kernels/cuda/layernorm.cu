@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(ROW_THREADS)
   MPTL_DYNAMIC_SHARED(float, shared);
   float *copy = copy_of(shared, norm.floats, 1, 0);
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < norm.rows; r += row_step()) {
+  for (size_t r = first_row(); r < norm.rows; r += row_stride()) {
     size_t row = r * norm.c;
     copy_row(copy, x, row, norm.c);
     statistics s = statistics_of(copy, x, row, norm);
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(ROW_THREADS)
   MPTL_DYNAMIC_SHARED(float, shared);
   float *x_copy = copy_of(shared, norm.floats, 2, 0), *dy_copy = copy_of(shared, norm.floats, 2, 1);
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < norm.rows; r += row_step()) {
+  for (size_t r = first_row(); r < norm.rows; r += row_stride()) {
     size_t row = r * norm.c;
     copy_row(x_copy, x, row, norm.c);
     statistics s = statistics_of(x_copy, x, row, norm);
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(MPTL_THREADS)
 
 __global__ void __launch_bounds__(MPTL_THREADS)
     finish_kernel(float *dweight, float *dbias, const double *sums, size_t blocks, size_t c) {
-  for (size_t i = mptl_first_element(); i < c; i += mptl_element_step()) {
+  for (size_t i = mptl_first_element(); i < c; i += mptl_element_stride()) {
     double product = 0, sum = 0;
     for (size_t k = 0; k < blocks; k++) {
       product += sums[k * 2 * c + i];

@@ -22,7 +22,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   MPTL_DYNAMIC_SHARED(float, shared);
   float *copy = copy_of(shared, floats, 1, 0);
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < batch; r += row_step()) {
+  for (size_t r = first_row(); r < batch; r += row_stride()) {
     size_t row = r * classes;
     copy_row(copy, x, row, classes);
     float max = element(copy, x, row, 0);
@@ -47,7 +47,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   MPTL_DYNAMIC_SHARED(float, shared);
   float *y_copy = copy_of(shared, floats, 2, 0), *dy_copy = copy_of(shared, floats, 2, 1);
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < batch; r += row_step()) {
+  for (size_t r = first_row(); r < batch; r += row_stride()) {
     size_t row = r * classes;
     copy_row(y_copy, y, row, classes);
     copy_row(dy_copy, dy, row, classes);
@@ -143,7 +143,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
                         MPTL_PARAM mptl_loss_shape shape, mptl_loss *loss) {
   mptl_counts counts = mptl_no_counts();
   int32_t correct = 0;
-  for (size_t r = first_row(); r < shape.batch; r += row_step()) {
+  for (size_t r = first_row(); r < shape.batch; r += row_stride()) {
     float value = 0;
     if (r < shape.valid && has_label(targets, r, shape.n)) {
       double sum = -0.0;
@@ -182,7 +182,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     loss_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
                          MPTL_PARAM mptl_targets targets, MPTL_PARAM mptl_loss_shape shape) {
   mptl_counts counts = mptl_no_counts();
-  for (size_t r = first_row(); r < shape.batch; r += row_step()) {
+  for (size_t r = first_row(); r < shape.batch; r += row_stride()) {
     size_t row = r * shape.n;
     float gradient = mptl_read_one(dy, r);
     for (size_t i = mptl_lane() * MPTL_WIDE; i < shape.n; i += 32 * MPTL_WIDE) {

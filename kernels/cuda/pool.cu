@@ -123,7 +123,7 @@ template <int BYTES>
 static __global__ void __launch_bounds__(MPTL_THREADS, 2)
     places_kernel(char *places, MPTL_PARAM mptl_source_arg x, MPTL_PARAM shape p) {
   size_t vectors = (size_t)p.batch * p.oh * p.ow * vectors_of(p);
-  for (size_t v = mptl_first_element(); v < vectors; v += mptl_element_step()) {
+  for (size_t v = mptl_first_element(); v < vectors; v += mptl_element_stride()) {
     position o = position_of(v, p.oh, p.ow, p);
     float unused[MPTL_WIDE];
     uint32_t at[MPTL_WIDE];
@@ -139,7 +139,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
     forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
   size_t positions = (size_t)p.batch * p.oh * p.ow;
-  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_step()) {
+  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_stride()) {
     position o = position_of(v, p.oh, p.ow, p);
     float values[MPTL_WIDE];
     uint32_t unused[MPTL_WIDE];
@@ -158,7 +158,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
     backward_kernel(MPTL_PARAM mptl_sink_arg dx, const char *places, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
   size_t positions = (size_t)p.batch * p.ih * p.iw;
-  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_step()) {
+  for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_stride()) {
     position i = position_of(v, p.ih, p.iw, p);
     windows rows = windows_of(i.h + p.ph, p.kh, p.sh, p.oh), columns = windows_of(i.w + p.pw, p.kw, p.sw, p.ow);
     float sum[MPTL_WIDE] = {0.0f};

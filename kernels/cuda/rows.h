@@ -10,7 +10,7 @@ enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS };
 enum { COPIED = 1024 }; /* elements of the longest rows that are copied to shared memory */
 
 MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
-MPTL_DEVICE size_t row_step(void) { return (size_t)gridDim.x * ROW_WARPS; }
+MPTL_DEVICE size_t row_stride(void) { return (size_t)gridDim.x * ROW_WARPS; }
 
 static inline unsigned blocks_of(size_t rows) { return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS); }
 

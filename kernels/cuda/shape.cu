@@ -38,7 +38,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     rows_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, MPTL_PARAM rows r) {
   mptl_counts counts = mptl_no_counts();
   uint32_t vectors = (uint32_t)mptl_vectors(r.count);
-  for (size_t v = mptl_first_element(); v < r.pixels * vectors; v += mptl_element_step()) {
+  for (size_t v = mptl_first_element(); v < r.pixels * vectors; v += mptl_element_stride()) {
     size_t pixel = v / vectors;
     uint32_t j = (uint32_t)(v - pixel * vectors) * MPTL_WIDE;
     unsigned n = mptl_count_at(j, r.count);

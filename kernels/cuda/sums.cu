@@ -1,31 +1,34 @@
-/* Sums by channel over the rows of an NHWC value, and what batch norms make of them.
+/* Sums by channel over the rows of an NHWC value, and what batch norms compute from them.
  *
- * Sums have a fixed order that depends on nothing but the shape. A block of 256 threads takes a run of rows and up to 256 channels; a thread takes
- * eight channels of every so many rows, in binary32, at most ROWS of them. The threads' sums are added in binary64 in the block, and
- * the blocks' by a second kernel.
+ * The order of the sums depends only on the shape. A block of 256 threads sums a range of rows and up to
+ * 256 channels; a thread sums eight channels of at most ROWS rows, in binary32. The block adds the sums of
+ * its threads in binary64, and a second kernel adds the sums of the blocks.
  */
-#include "kernels/cuda/paths.h"
+#include "kernels/cuda/specialised.h"
 
 namespace {
 
 enum { ROWS = 64, FEW_ROWS = 4, MANY_BLOCKS = 512 };
 enum { FINISH_CHANNELS = 4, FINISH_LANES = MPTL_THREADS / FINISH_CHANNELS };
 
-/* How rows and channels are shared out. */
+/* How rows and channels are divided among threads. A block's threads form lanes x columns: each column sums
+ * eight channels, each lane one of `lanes` adjacent rows at a time. */
 struct layout {
   size_t rows, rows_of_block;
-  uint32_t c, groups; /* channels, and eights of them side by side in a block: a power of two up to 32 */
-  uint32_t lanes;     /* rows of a block side by side */
-  uint32_t blocks, tiles;
+  uint32_t c;       /* channels */
+  uint32_t columns; /* a power of two up to 32 */
+  uint32_t lanes;
+  uint32_t blocks; /* along the rows */
+  uint32_t tiles;  /* blocks along the channels */
 };
 
 layout layout_of(size_t rows, size_t c) {
   layout l;
   size_t eights = (c + MPTL_WIDE - 1) / MPTL_WIDE;
-  l.rows = rows, l.c = (uint32_t)c, l.groups = 1;
-  while (l.groups < 32 && l.groups < eights) l.groups *= 2;
-  l.lanes = MPTL_THREADS / l.groups;
-  l.tiles = (uint32_t)((eights + l.groups - 1) / l.groups);
+  l.rows = rows, l.c = (uint32_t)c, l.columns = 1;
+  while (l.columns < 32 && l.columns < eights) l.columns *= 2;
+  l.lanes = MPTL_THREADS / l.columns;
+  l.tiles = (uint32_t)((eights + l.columns - 1) / l.columns);
   size_t each = (rows + (size_t)l.lanes * MANY_BLOCKS - 1) / ((size_t)l.lanes * MANY_BLOCKS);
   each = each < FEW_ROWS ? (size_t)FEW_ROWS : each > ROWS ? (size_t)ROWS : each;
   l.rows_of_block = each * l.lanes;
@@ -33,36 +36,38 @@ layout layout_of(size_t rows, size_t c) {
   return l;
 }
 
-/* What is summed. */
+/* Which sums. */
 enum what { SUM_ONLY, MOMENTS, PRODUCTS };
 
-/* What comes out of the steps of a path is in hand then, rounded; the pass that stores counts. */
-template <uint64_t PATH, int N, int J>
-MPTL_DEVICE void take_steps(const mptl_steps &steps, mptl_stack *stack, size_t i, uint32_t channel) {
-  const mptl_step &s = steps.step[J];
+/* Runs instructions J to N - 1 of a specialised stage on one vector, without counting: the traversal that
+ * stores counts. Top is the rounded result. */
+template <uint64_t SIGNATURE, int N, int J>
+MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i, uint32_t channel) {
+  const mptl_instruction &s = list.at[J];
   float r[MPTL_WIDE];
   mptl_counts counts = mptl_no_counts();
-  mptl_before_step(mptl_flags_at(PATH, J), stack);
-  mptl_compute_step<true>(r, mptl_code_at(PATH, J), mptl_flags_at(PATH, J), s, stack, i, MPTL_WIDE, channel, steps.c, true);
+  mptl_move_stack(mptl_flags_at(SIGNATURE, J), stack);
+  mptl_compute_instruction<true>(r, mptl_opcode_at(SIGNATURE, J), mptl_flags_at(SIGNATURE, J), s, stack, i, MPTL_WIDE, channel,
+                                 list.c, true);
   mptl_round_wide<true>(r, MPTL_WIDE, s.sink, i, &counts);
   mptl_copy_wide(stack->top, r);
-  if constexpr (J + 1 < N) take_steps<PATH, N, J + 1>(steps, stack, i, channel);
+  if constexpr (J + 1 < N) run_instructions<SIGNATURE, N, J + 1>(list, stack, i, channel);
 }
 
 /* partial[block][2][c]: sums of a and of b, by channel, where
- *   SUM_ONLY   a = what comes out of the steps, b = 0
+ *   SUM_ONLY   a = the result of the list, b = 0
  *   MOMENTS    a = x - x of the first row, b = a^2
- *   PRODUCTS   a = what comes out of the steps, b = a (x - mean)
- * A kernel for each, because steps take many registers that moments can do without. */
-template <what kind, bool PLAIN, uint64_t PATH = 0, int N = 0>
+ *   PRODUCTS   a = the result of the list, b = a (x - mean)
+ * Each has its own kernel, because instructions take many registers, which moments do not need. */
+template <what kind, bool PLAIN, uint64_t SIGNATURE = 0, int N = 0>
 __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2)
     sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
-                MPTL_PARAM mptl_steps steps) {
+                MPTL_PARAM mptl_instruction_list list) {
   MPTL_SHARED(float, shared, [MPTL_THREADS * 2 * MPTL_WIDE]); /* [lane][2][channel of the tile] */
-  uint32_t group = threadIdx.x % l.groups, lane = threadIdx.x / l.groups, width = l.groups * MPTL_WIDE;
-  uint32_t channel = (blockIdx.y * l.groups + group) * MPTL_WIDE;
+  uint32_t column = threadIdx.x % l.columns, lane = threadIdx.x / l.columns, width = l.columns * MPTL_WIDE;
+  uint32_t channel = (blockIdx.y * l.columns + column) * MPTL_WIDE;
   unsigned n = mptl_count_at(channel, l.c);
-  if (n == 0) channel = 0; /* it has no part, but steps read vectors at its place */
+  if (n == 0) channel = 0; /* sums nothing, but its instructions read vectors here */
   bool in_line = width == l.c;
   float center[MPTL_WIDE], sum[MPTL_WIDE], sum2[MPTL_WIDE];
 #pragma unroll
@@ -87,19 +92,18 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
       continue;
     }
     mptl_stack stack = mptl_no_stack();
-    mptl_counts counts = mptl_no_counts(); /* the pass that stores comes to the same values, and counts them */
-    if constexpr (N > 0) take_steps<PATH, N, 0>(steps, &stack, i, channel);
-    for (int j = 0; N == 0 && j < steps.n; j++) {
-      const mptl_step &s = steps.step[j];
-      mptl_compute_step<PLAIN>(a, s.code, s.flags, s, &stack, i, here, channel, l.c, in_line);
+    mptl_counts counts = mptl_no_counts(); /* unused: the traversal that stores counts the same values */
+    if constexpr (N > 0) run_instructions<SIGNATURE, N, 0>(list, &stack, i, channel);
+    for (int j = 0; N == 0 && j < list.n; j++) {
+      const mptl_instruction &s = list.at[j];
+      mptl_compute_instruction<PLAIN>(a, s.opcode, s.flags, s, &stack, i, here, channel, l.c, in_line);
       if (PLAIN || in_line)
         mptl_round_wide<PLAIN>(a, here, s.sink, i, &counts);
       else
         mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
       mptl_copy_wide(stack.top, a);
     }
-    if (kind == PRODUCTS)
-      mptl_read_wide<PLAIN>(v, x, i, here); /* and the mean below: not before the steps, which take all registers */
+    if (kind == PRODUCTS) mptl_read_wide<PLAIN>(v, x, i, here); /* x and mean last: instructions take all registers */
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
       if (!PLAIN && k >= here) continue;
@@ -109,8 +113,8 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
   }
 #pragma unroll
   for (unsigned k = 0; k < MPTL_WIDE; k++) {
-    shared[lane * 2 * width + group * MPTL_WIDE + k] = sum[k];
-    shared[lane * 2 * width + width + group * MPTL_WIDE + k] = sum2[k];
+    shared[lane * 2 * width + column * MPTL_WIDE + k] = sum[k];
+    shared[lane * 2 * width + width + column * MPTL_WIDE + k] = sum2[k];
   }
   __syncthreads();
   for (uint32_t j = threadIdx.x; j < 2 * width; j += MPTL_THREADS) {
@@ -121,11 +125,11 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
   }
 }
 
-/* ---- Totals, and what becomes of them ---- */
+/* ---- Totals, and what is computed from them ---- */
 
 enum after { BATCHNORM_TRAIN, BATCHNORM_EVALUATE, BATCHNORM_BACKWARD, BIAS };
 
-/* Where the results go: see kernels.h and stage.h. */
+/* Partial sums and the addresses of the results (kernels.h, stage.h). */
 struct finish {
   after kind;
   size_t rows;
@@ -170,7 +174,8 @@ MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, 
   f.vectors[MPTL_MEAN * padded + i] = bn.mean[i];
 }
 
-/* A block takes FINISH_CHANNELS channels; its lanes share out the partial sums, and are added up by halves. */
+/* A block totals FINISH_CHANNELS channels. Each lane adds its share of the partial sums; then the lanes are
+ * added by halves. */
 __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
   MPTL_SHARED(double, shared, [2][MPTL_THREADS]);
   uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
@@ -206,36 +211,37 @@ auto kernel_of(what kind) {
                             : sums_kernel<SUM_ONLY, PLAIN>;
 }
 
-/* Where gradients come through paths that are usual. */
-typedef void sums_kernel_type(double *, layout, mptl_source_arg, const float *, mptl_steps);
+typedef void sums_kernel_type(double *, layout, mptl_source_arg, const float *, mptl_instruction_list);
 
-template <uint64_t... Steps>
-bool is_path(const mptl_steps *steps) {
-  uint64_t path;
-  return mptl_path_of(&path, steps) && steps->n == sizeof...(Steps) && path == mptl_path(Steps...);
+/* ---- Specialised stages: the gradients that usual networks sum ---- */
+
+template <uint64_t... Bytes>
+bool has_signature(const mptl_instruction_list *list) {
+  uint64_t signature;
+  return mptl_signature_of(&signature, list) && list->n == sizeof...(Bytes) && signature == mptl_signature(Bytes...);
 }
 
-template <uint64_t... Steps>
+template <uint64_t... Bytes>
 sums_kernel_type *kernel_through() {
-  return sums_kernel<PRODUCTS, true, mptl_path(Steps...), sizeof...(Steps)>;
+  return sums_kernel<PRODUCTS, true, mptl_signature(Bytes...), sizeof...(Bytes)>;
 }
 
-sums_kernel_type *find_kernel(what kind, const mptl_steps *steps, bool plain) {
-  using namespace mptl_path_steps;
+sums_kernel_type *find_kernel(what kind, const mptl_instruction_list *list, bool plain) {
+  using namespace mptl_instruction_bytes;
   if (plain && kind == PRODUCTS) {
-    if (is_path<load>(steps)) return kernel_through<load>();
-    if (is_path<load, take>(steps)) return kernel_through<load, take>();
-    if (is_path<load, through_relu>(steps)) return kernel_through<load, through_relu>();
-    if (is_path<load, through_relu, take>(steps)) return kernel_through<load, through_relu, take>();
+    if (has_signature<load>(list)) return kernel_through<load>();
+    if (has_signature<load, take>(list)) return kernel_through<load, take>();
+    if (has_signature<load, through_relu>(list)) return kernel_through<load, through_relu>();
+    if (has_signature<load, through_relu, take>(list)) return kernel_through<load, through_relu, take>();
   }
   return plain ? kernel_of<true>(kind) : kernel_of<false>(kind);
 }
 
-int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean, const mptl_steps *steps,
-           mptl_cuda_stream stream) {
-  bool plain = l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(steps);
-  sums_kernel_type *kernel = find_kernel(kind, steps, plain);
-  MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *steps);
+int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean,
+           const mptl_instruction_list *list, mptl_cuda_stream stream) {
+  bool plain = l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(list);
+  sums_kernel_type *kernel = find_kernel(kind, list, plain);
+  MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *list);
   return mptl_launched();
 }
 
@@ -261,7 +267,7 @@ int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, si
   mptl_source_arg source = mptl_source_of(x, c);
   if (train) {
     if (rows < 2) return MPTL_INVALID_VALUE;
-    mptl_steps none;
+    mptl_instruction_list none;
     none.n = 0, none.numel = 0, none.c = (uint32_t)c;
     int error = sum_up(l, partial, MOMENTS, source, NULL, &none, stream);
     if (error != 0) return error;
@@ -273,11 +279,11 @@ int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, si
   return finish_up(f, source, stream);
 }
 
-int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_steps *steps, size_t rows,
-                                  size_t c, float *vectors, void *partial, mptl_cuda_stream stream) {
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_instruction_list *list,
+                                  size_t rows, size_t c, float *vectors, void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
-  int error = sum_up(l, partial, PRODUCTS, source, bn->mean, steps, stream);
+  int error = sum_up(l, partial, PRODUCTS, source, bn->mean, list, stream);
   if (error != 0) return error;
   finish f = finish_of(BATCHNORM_BACKWARD, l, partial);
   f.vectors = vectors;
@@ -291,14 +297,14 @@ int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, si
   if (c == 0) return 0;
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(dy, c);
-  mptl_steps steps;
-  memset(&steps, 0, sizeof steps);
-  steps.n = 1;
-  steps.numel = rows * c, steps.c = (uint32_t)c;
-  steps.step[0].code = MPTL_STEP_LOAD;
-  steps.step[0].flags = MPTL_STEP_READ;
-  steps.step[0].source = source;
-  int error = rows == 0 ? 0 : sum_up(l, scratch, SUM_ONLY, source, NULL, &steps, stream);
+  mptl_instruction_list list;
+  memset(&list, 0, sizeof list);
+  list.n = 1;
+  list.numel = rows * c, list.c = (uint32_t)c;
+  list.at[0].opcode = MPTL_INS_LOAD;
+  list.at[0].flags = MPTL_INS_READ;
+  list.at[0].source = source;
+  int error = rows == 0 ? 0 : sum_up(l, scratch, SUM_ONLY, source, NULL, &list, stream);
   if (error != 0) return error;
   finish f = finish_of(BIAS, l, scratch);
   f.dbias = dbias;

@@ -9,7 +9,7 @@
 /* Elements where this thread's warp begins, and how far on its next turn is. All lanes of a warp take as many turns, so that they may
  * work together; the last ones may find nothing left. */
 MPTL_DEVICE size_t mptl_warp_begin(void) { return ((size_t)blockIdx.x * MPTL_THREADS + (threadIdx.x & ~31u)) * MPTL_WIDE; }
-MPTL_DEVICE size_t mptl_warp_step(void) { return (size_t)gridDim.x * MPTL_THREADS * MPTL_WIDE; }
+MPTL_DEVICE size_t mptl_warp_stride(void) { return (size_t)gridDim.x * MPTL_THREADS * MPTL_WIDE; }
 
 /* Of n elements, those from i on that a vector has. */
 MPTL_DEVICE unsigned mptl_count_at(size_t i, size_t n) {

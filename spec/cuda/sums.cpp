@@ -1,12 +1,12 @@
-/* Sums by channel of what comes out of steps that read vectors by channel: threads beyond the last channel read nothing. The vectors end
- * where readable memory ends. */
+/* Sums by channel of a gradient whose instructions read vectors by channel. The vectors end where readable
+ * memory ends, so a thread beyond the last channel that reads past them ends the program. */
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "kernels/cuda/stage.h"
 #include "operands.h"
 
-/* Floats up to the end of readable memory. */
+/* n floats, after which memory is not readable. */
 struct edge {
   char *pages;
   size_t bytes;
@@ -35,17 +35,17 @@ static void sums_behind_a_batch_norm(size_t rows, size_t c) {
   mptl_cuda_batchnorm bn = {};
   bn.mean = mean.data(), bn.inv_std = inv_std.data(), bn.gamma = gamma.data(), bn.dgamma = dgamma.data(), bn.dbeta = dbeta.data();
   mptl_source sources[2] = {dy.source(), x.source()};
-  mptl_steps steps;
-  memset((void *)&steps, 0, sizeof steps);
-  steps.n = 2, steps.c = (uint32_t)c, steps.numel = n;
+  mptl_instruction_list list;
+  memset((void *)&list, 0, sizeof list);
+  list.n = 2, list.c = (uint32_t)c, list.numel = n;
   for (int j = 0; j < 2; j++) {
-    steps.step[j].code = j == 0 ? MPTL_STEP_LOAD : MPTL_STEP_BATCHNORM_BACKWARD;
-    steps.step[j].flags = MPTL_STEP_READ;
-    steps.step[j].exponents = -1;
-    steps.step[j].source = mptl_source_of(&sources[j], c);
-    steps.step[j].vectors = vectors.at;
+    list.at[j].opcode = j == 0 ? MPTL_INS_LOAD : MPTL_INS_BATCHNORM_BACKWARD;
+    list.at[j].flags = MPTL_INS_READ;
+    list.at[j].exponents = -1;
+    list.at[j].source = mptl_source_of(&sources[j], c);
+    list.at[j].vectors = vectors.at;
   }
-  CHECK(mptl_batchnorm_backward_begin(&bn, &sources[1], &steps, rows, c, made.data(), partial.data(), NULL) == 0, "refused");
+  CHECK(mptl_batchnorm_backward_begin(&bn, &sources[1], &list, rows, c, made.data(), partial.data(), NULL) == 0, "refused");
   const float *v = vectors.at;
   for (size_t i = 0; i < c; i++) {
     double sum = 0, product = 0, size = 0;
