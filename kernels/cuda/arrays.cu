@@ -1,12 +1,13 @@
-/* Whole arrays: from any storage to any other, rounded and counted on the way. */
+/* Whole arrays: converts any storage to any other, with rounding and counting. */
 #include "kernels/cuda/values.h"
 
-/* Elements of a row, where the source's rows and the sink's are of different lengths: what is not in the source is 0. */
+/* Elements of a row, if the source's rows and the sink's have different lengths. Elements that are
+ * not in the source are 0. */
 typedef struct row_lengths {
   size_t from, to;
 } row_lengths;
 
-/* Elements [i, i + n) of the sink. */
+/* Reads elements [i, i + n) of the sink from the source. */
 MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigned n, row_lengths length) {
   size_t row = i / length.to, at = i - row * length.to;
 #pragma unroll
@@ -16,7 +17,7 @@ MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigne
   }
 }
 
-/* Reads, adds a bias by channel, rounds, counts, writes: each element once. */
+/* Reads, adds a bias by channel, rounds, counts and writes, in one traversal. */
 template <bool PLAIN, bool ROWS>
 static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
     write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c,
@@ -55,8 +56,9 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
   }
 }
 
-/* The plain form for binary32 to be read: a thread takes two fours, APART elements from each other, so that each access of a warp is of
- * 512 bytes that follow each other. n is a multiple of 2 APART. */
+/* The plain form for sources in binary32. A thread has two times four elements, APART elements from
+ * each other, so that each access of a warp reads 512 adjacent bytes. n is a multiple of 2 *
+ * APART. */
 enum { APART = 128 };
 
 MPTL_DEVICE void write_apart(const mptl_sink_arg &s, size_t i, const float *x, bool within) {
@@ -118,7 +120,7 @@ static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_
   return mptl_launched();
 }
 
-/* The same of rows, which are cut off or filled up with zeros. */
+/* The same for rows, which are cut off or filled up with zeros. */
 static int write_rows(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t rows, row_lengths length,
                       const float *bias, mptl_cuda_stream stream) {
   size_t n = rows * length.to;

@@ -1,11 +1,12 @@
-# The CUDA kernels, twice: for GPUs where there is a CUDA toolkit (mptl_cuda_kernels, and MPTL_HAVE_CUDA is ON), and for the host, for
-# tests (mptl_cuda_kernels_host; see shim.h). Contraction is off, so that results equal the CPU's.
+# Compiles the CUDA kernels twice: for GPUs if there is a CUDA toolkit (mptl_cuda_kernels;
+# MPTL_HAVE_CUDA is ON), and for the host, for tests (mptl_cuda_kernels_host; shim.h).
+# Contraction is off, so that results equal the CPU's.
 file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cu)
 include(CheckLanguage)
 
 set(MPTL_CUDA AUTO CACHE STRING "mptl: build for CUDA: ON, OFF, or AUTO (where there is a toolkit)")
 set(MPTL_HAVE_CUDA OFF)
-if(MPTL_CUDA AND NOT (MPTL_CUDA STREQUAL "AUTO" AND MPTL_SANITIZE)) # a sanitizer sees nothing of what runs on a GPU
+if(MPTL_CUDA AND NOT (MPTL_CUDA STREQUAL "AUTO" AND MPTL_SANITIZE)) # sanitizers do not check code on a GPU
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     set(MPTL_HAVE_CUDA ON)
@@ -16,10 +17,10 @@ endif()
 
 if(MPTL_HAVE_CUDA)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # the last one as PTX too, which drivers compile for newer GPUs
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90) # 90 also as PTX, which drivers compile for newer GPUs
   endif()
   enable_language(CUDA)
-  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.1) # kernels' parameters of more than 4 KB
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.1) # kernel parameters of more than 4 KB
     if(NOT MPTL_CUDA STREQUAL "AUTO")
       message(FATAL_ERROR "mptl: CUDA is ${CMAKE_CUDA_COMPILER_VERSION}, the kernels need 12.1 or newer")
     endif()
@@ -28,7 +29,7 @@ if(MPTL_HAVE_CUDA)
   endif()
 endif()
 if(MPTL_HAVE_CUDA)
-  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # as the libraries have it: one runtime, in programs too
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # one runtime for the libraries and the programs
   add_library(mptl_cuda_kernels STATIC ${cuda_sources})
   set_target_properties(mptl_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
   target_compile_options(mptl_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-fvisibility=hidden
@@ -41,7 +42,7 @@ if(NOT BUILD_TESTING)
   return()
 endif()
 if(NOT CMAKE_CXX_COMPILER)
-  unset(CMAKE_CXX_COMPILER CACHE) # looked for anew: it may have been installed since
+  unset(CMAKE_CXX_COMPILER CACHE) # look again: it may have been installed since
 endif()
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER)
@@ -63,7 +64,7 @@ if(MPTL_SANITIZE)
   target_link_options(mptl_cuda_shim_flags INTERFACE -fsanitize=${MPTL_SANITIZE})
 endif()
 set(shim_sources kernels/cuda/shim.cpp)
-foreach(source ${cuda_sources}) # files of their own, because a source has one language in a build
+foreach(source ${cuda_sources}) # wrappers, because a source file has one language in a build
   get_filename_component(name ${source} NAME)
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/shim/${name}.cpp CONTENT "#include \"kernels/cuda/${name}\"\n")
   list(APPEND shim_sources ${CMAKE_BINARY_DIR}/shim/${name}.cpp)

@@ -1,5 +1,5 @@
-/* Checks of matrix products: fills operands with whole numbers, and compares results with sums by definition, one
- * block of threads for each sum. */
+/* Checks of matrix products: fills operands with whole numbers and compares results with sums of
+ * products by definition. A block computes one sum. */
 #include "kernels/cuda/elements.h"
 
 static __global__ void __launch_bounds__(MPTL_THREADS)
@@ -16,7 +16,7 @@ int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t
 
 /* ---- One result ---- */
 
-/* The four dimensions of a result, and how many products each of its elements sums. */
+/* The four dimensions of a result, and the number of products of a sum. */
 typedef struct extent {
   uint32_t dims[4], terms;
 } extent;
@@ -31,24 +31,24 @@ static extent extent_of(const mptl_cuda_sums *s) {
 
 static size_t elements_of(const extent *e) { return (size_t)e->dims[0] * e->dims[1] * e->dims[2] * e->dims[3]; }
 
-/* The indices of two elements that are multiplied. */
+/* The indices of the two elements of a product. */
 typedef struct term {
   size_t first, second;
-  bool inside; /* the image; else there is no such term */
+  bool inside; /* both exist; otherwise the product is with padding, which is 0 */
 } term;
 
 MPTL_DEVICE size_t at(uint32_t a, uint32_t b, uint32_t nb, uint32_t c, uint32_t nc, uint32_t d, uint32_t nd) {
   return (((size_t)a * nb + b) * nc + c) * nd + d;
 }
 
-/* Term t of the sum of the result at i, its index in each dimension. */
+/* Product t of the sum at i, the result's index in each dimension. */
 MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t) {
   const uint32_t c = s.ic / s.groups, k = s.oc / s.groups;
   term o;
   if (s.pass == 0) {
     uint32_t place = t / c, channel = t % c, h = i[1] * s.sh + place / s.kw * s.dh - s.ph,
              w = i[2] * s.sw + place % s.kw * s.dw - s.pw;
-    o.inside = h < s.ih && w < s.iw; /* what is before the first pixel is, unsigned, far behind the last one */
+    o.inside = h < s.ih && w < s.iw; /* unsigned: a negative index is larger than any size */
     o.first = at(i[0], h, s.ih, w, s.iw, i[3] / k * c + channel, s.ic);
     o.second = at(i[3], place / s.kw, s.kh, place % s.kw, s.kw, channel, c);
   } else if (s.pass == 1) {
@@ -67,7 +67,7 @@ MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t)
   return o;
 }
 
-/* The sum over the threads of a block, which all of them get. */
+/* Adds the numbers of a block's threads. All threads call, and all get the sum. */
 MPTL_DEVICE int64_t sum_of_block(int64_t sum) {
   MPTL_SHARED(int64_t, sums, [MPTL_WARPS]);
   for (unsigned bits = 16; bits > 0; bits /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, bits);
@@ -75,22 +75,23 @@ MPTL_DEVICE int64_t sum_of_block(int64_t sum) {
   __syncthreads();
   int64_t all = 0;
   for (unsigned w = 0; w < MPTL_WARPS; w++) all += sums[w];
-  __syncthreads(); /* before the next one */
+  __syncthreads(); /* before the next sum overwrites sums */
   return all;
 }
 
-/* A product to be checked. */
+/* A matrix product that is checked. */
 typedef struct product {
   mptl_cuda_sums sums;
   extent of;
   mptl_source_arg first, second;
   const float *result;
   size_t n, samples;
-  int64_t most; /* samples are skipped where the magnitudes of the products add up to this or more */
+  int64_t most; /* samples whose products' magnitudes add up to this or more are skipped */
 } product;
 
-/* The index of a sample's element, in i by dimension. If not all elements are samples: the first one, the last
- * one, then random ones, every other of which is, in each dimension, on an edge with a chance of one half. */
+/* Returns the index of a sample's element, and in i the index by dimension. If not all elements are
+ * samples, the samples are the first element, the last one, and random ones. Every second random
+ * element is, in each dimension, at an edge with a probability of one half. */
 MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   const uint32_t *dims = p.of.dims;
   if (p.samples >= p.n || sample < 2) {
@@ -107,8 +108,8 @@ MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   return at(i[0], i[1], dims[1], i[2], dims[2], i[3], dims[3]);
 }
 
-/* What the result at i should be, and whether its products are small enough to compare it. All threads of the
- * block call this. */
+/* Computes the sum at i, and whether its products are small enough to compare it. All threads of
+ * the block call. */
 MPTL_DEVICE int64_t expected_of(const product &p, const uint32_t *i, bool *small) {
   int64_t sum = 0, magnitudes = 0;
   for (uint32_t t = threadIdx.x; t < p.of.terms; t += MPTL_THREADS) {
@@ -131,13 +132,13 @@ static __global__ void __launch_bounds__(MPTL_THREADS) compare_kernel(mptl_cuda_
     int64_t expected = expected_of(p, i, &small), magnitude = expected < 0 ? -expected : expected;
     if (threadIdx.x != 0 || !small) continue;
     atomicMax((mptl_u64 *)&verdict->largest, (mptl_u64)magnitude);
-    if (p.result[element] == (float)expected) continue; /* a NaN is not */
+    if (p.result[element] == (float)expected) continue; /* NaN is never equal */
     atomicAdd((mptl_u64 *)&verdict->wrong, (mptl_u64)1);
     atomicMax((mptl_u64 *)&verdict->behind, (mptl_u64)(p.samples - sample));
   }
 }
 
-/* Describes the first sample that is wrong. */
+/* Describes the first wrong sample. */
 static __global__ void __launch_bounds__(MPTL_THREADS) describe_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
   if (verdict->wrong == 0) return;
   uint32_t i[4];

@@ -1,17 +1,20 @@
-/* What the .cu files are written in: CUDA C++ under nvcc, the shim elsewhere. Beyond CUDA's own names:
+/* The language of the .cu files: CUDA C++ under nvcc, the shim under other compilers. Besides
+ * CUDA's names:
  *
- *   MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments)   launches
- *   MPTL_NOINLINE                                                       a function that is called
- *   MPTL_PARAM                                                          in front of a kernel's struct parameters
- *   MPTL_SHARED(type, name, [n])                                        declares a shared array of the block
- *   MPTL_DYNAMIC_SHARED(type, name)                                     declares the block's dynamic shared memory
- *   mptl_load<T>, mptl_store<T>                                         aligned accesses of up to 16 bytes of any kind of data
- *   mptl_peek(address)                                                  a word that other threads change by atomics meanwhile, as it is
- *                                                                       or was
- *   mptl_allow_shared(kernel, bytes)                                    before a launch with so much dynamic shared memory; 0 or an error
- *   mptl_store_16(p, uint4)                                             one access of 16 bytes to global memory, which the compiler does
- *                                                                       not take apart
- *   mptl_launched()                                                     0, or the error of the launches before
+ *   MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream)(arguments)
+ *                                     launches a kernel
+ *   MPTL_NOINLINE                     a function that is not inlined
+ *   MPTL_PARAM                        before a kernel's struct parameters
+ *   MPTL_SHARED(type, name, [n])      declares a shared array of the block
+ *   MPTL_DYNAMIC_SHARED(type, name)   declares the block's dynamic shared memory
+ *   mptl_load<T>, mptl_store<T>       aligned accesses of up to 16 bytes
+ *   mptl_peek(address)                reads a word that other threads may change atomically: its
+ *                                     present or an earlier value
+ *   mptl_allow_shared(kernel, bytes)  call before a launch with that many bytes of dynamic shared
+ *                                     memory; returns 0 or an error
+ *   mptl_store_16(p, uint4)           one access of 16 bytes to global memory, which the compiler
+ *                                     does not split
+ *   mptl_launched()                   0, or the error of the launches so far
  */
 #ifndef MPTL_KERNELS_CUDA_COMPAT_H
 #define MPTL_KERNELS_CUDA_COMPAT_H
@@ -26,7 +29,7 @@
 #include <atomic>
 
 #define MPTL_NOINLINE __noinline__
-#define MPTL_PARAM const __grid_constant__ /* a kernel's parameter of which addresses are taken */
+#define MPTL_PARAM const __grid_constant__ /* taking a parameter's address does not copy it */
 #define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<(grid), (block), (shared_bytes), (stream)>>>
 #define MPTL_SHARED(type, name, dimensions) __shared__ type name dimensions
 #define MPTL_DYNAMIC_SHARED(type, name)                                \
@@ -41,7 +44,8 @@ static inline int mptl_allow_shared(Kernel *kernel, size_t bytes) {
 
 static inline int mptl_launched(void) { return (int)cudaGetLastError(); }
 
-/* Multiprocessors of the device in use. What the runtime says of a device is kept, because every launch asks. */
+/* Multiprocessors of the current device. The numbers are kept, because every launch asks for
+ * them. */
 inline unsigned mptl_multiprocessors(void) {
   enum { KEPT = 64 };
   static std::atomic<unsigned> kept[KEPT]; /* by device; 0: not asked yet */
@@ -68,7 +72,7 @@ static __device__ __forceinline__ void mptl_store(void *p, T x) {
   *(T *)p = x;
 }
 
-/* PTX's ld.volatile is a relaxed atomic read, by the definition of its memory model. */
+/* In PTX's memory model, ld.volatile is a relaxed atomic read. */
 static __device__ __forceinline__ uint32_t mptl_peek(const uint32_t *p) { return *(const volatile uint32_t *)p; }
 
 static __device__ __forceinline__ void mptl_store_16(void *p, uint4 x) {

@@ -1,10 +1,11 @@
-/* Layer norms: a row of c elements is normalised by its own mean and (biased) variance, a warp a row.
+/* Layer norms: each row of c elements is normalised by its own mean and (biased) variance. A warp
+ * has a row.
  *
- * Statistics and everything computed from them are in binary64; backward computes the statistics
- * again. Sums have an order that depends on the shape alone and is the same in
- * engine/backend/cpu/layernorm.c, so that results are the same bits: within a row each lane adds
- * every 32nd element; gradients of the parameters are added row by row in a part, part by part in a
- * block of rows, then block by block.
+ * Row statistics and all that is computed from them are binary64; backward computes the statistics
+ * again. The order of sums depends only on the shape, and engine/backend/cpu/layernorm.c has the
+ * same order, so results have the same bits: within a row each lane adds every 32nd element;
+ * gradients of parameters are added row by row within a part, part by part within a block of rows,
+ * then block by block.
  */
 #include <math.h>
 
@@ -21,10 +22,10 @@ struct statistics {
   double mean, inv_std;
 };
 
-/* What all kernels take. */
+/* A parameter of all kernels. */
 struct layernorm {
   size_t rows, c;
-  size_t floats; /* that a copy of a row takes in shared memory; 0: there is none */
+  size_t floats; /* of a row's copy in shared memory; 0: rows are not copied */
   double eps;
   const float *weight, *bias;
 };
@@ -33,7 +34,7 @@ struct layernorm {
 
 MPTL_DEVICE double normalised(float x, const statistics &s) { return ((double)x - s.mean) * s.inv_std; }
 
-/* The same in all lanes. */
+/* The statistics of a row, the same in all lanes. */
 MPTL_DEVICE statistics statistics_of(const float *copy, const mptl_source_arg &x, size_t row, const layernorm &norm) {
   double sum = 0, squares = 0;
   for (size_t i = mptl_lane(); i < norm.c; i += 32) sum += (double)element(copy, x, row, i);
@@ -72,7 +73,7 @@ __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(y.stats, counts, norm.rows * norm.c);
 }
 
-/* Writes the rows' statistics, and dx where it is wanted. With g = dy weight:
+/* Writes the rows' statistics, and dx if it is wanted. With g = dy weight:
  * dx = inv_std (g - mean of g - xhat mean of g xhat). */
 __global__ void __launch_bounds__(ROW_THREADS)
     backward_kernel(MPTL_PARAM mptl_sink_arg dx, bool wanted, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
@@ -124,7 +125,7 @@ size_t row_blocks(size_t rows) {
   return (rows + block_rows - 1) / block_rows;
 }
 
-/* sums[block of rows][2][c]: of dy xhat, then of dy, by channel. A thread adds one part of one
+/* sums[block of rows][2][c]: sums of dy xhat, then of dy, by channel. A thread sums one part of one
  * channel, a CUDA block one block of rows of TILE channels. */
 __global__ void __launch_bounds__(MPTL_THREADS)
     sums_kernel(double *sums, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM layernorm norm,

@@ -1,25 +1,25 @@
-/* Several arrays rounded in one launch. The list is the kernel's parameter, so that nothing has to be copied or waited for. A block has
- * one chunk of an array, a vector a thread. */
+/* Rounds several arrays in one launch. The list is the kernel's parameter, so nothing is copied or
+ * waited for. A block rounds one chunk of an array, a thread one vector. */
 #include "kernels/cuda/values.h"
 
 enum { CHUNK = MPTL_THREADS * MPTL_WIDE };
 enum { MOST_CHUNKS = 0x7fffffff };
-enum { SHORT = 4 }; /* arrays of a short list, for which the parameters stay small */
+enum { SHORT = 4 }; /* arrays of a short list, whose parameters are small */
 
 typedef struct listed {
   mptl_sink_arg sink;
   const float *src;
-  size_t n, first; /* elements; number of the first chunk */
+  size_t n, first; /* elements; index of the first chunk */
   uint8_t align;   /* of src */
 } listed;
 
 template <unsigned SIZE>
 struct round_list {
   unsigned count;
-  listed arrays[SIZE]; /* none is empty */
+  listed arrays[SIZE]; /* not empty */
 };
 
-/* The array that a chunk is of: the last one that begins at it or before. */
+/* The array of a chunk: the last array whose first chunk is not after it. */
 template <unsigned SIZE>
 MPTL_DEVICE const listed &array_of(const round_list<SIZE> &list, size_t chunk) {
   unsigned low = 0, high = list.count;

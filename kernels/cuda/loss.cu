@@ -1,4 +1,4 @@
-/* log_softmax and the losses: a row of classes a sample, a warp for each. */
+/* log_softmax and the losses: a row of classes for each sample, a warp for each row. */
 #include <math.h>
 
 #include "kernels/cuda/rows.h"
@@ -95,7 +95,8 @@ struct loss_of;
 MPTL_LOSSES(LOSS)
 #undef LOSS
 
-/* The larger of a lane's and the others' numbers, of equals the first, and where it is; in all lanes. */
+/* The place of the largest of the lanes' numbers, each given with its place; of equal numbers the
+ * first place. All lanes get it. */
 MPTL_DEVICE uint32_t place_of_maximum(float largest, uint32_t at) {
   for (unsigned d = 16; d > 0; d /= 2) {
     float other = __shfl_xor_sync(0xffffffffu, largest, d);
@@ -105,7 +106,8 @@ MPTL_DEVICE uint32_t place_of_maximum(float largest, uint32_t at) {
   return at;
 }
 
-/* The place of a row's largest element, of equals the first; in all lanes. Nothing is larger than a NaN in front, and no other NaN is. */
+/* The place of a row's largest element, in all lanes; of equal elements the first. A NaN counts as
+ * the largest if it is the first element, and never otherwise. */
 MPTL_DEVICE uint32_t find_largest(const mptl_source_arg &x, size_t row, size_t classes) {
   float largest = mptl_read_one(x, row);
   uint32_t at = 0;
@@ -120,7 +122,7 @@ MPTL_DEVICE uint32_t find_largest(const mptl_source_arg &x, size_t row, size_t c
   return place_of_maximum(largest, at);
 }
 
-/* The same of a sample's targets. */
+/* The same for a sample's targets. */
 MPTL_DEVICE uint32_t find_target(const mptl_targets &t, size_t sample, size_t n) {
   if (t.labels != NULL) return (uint32_t)t.labels[sample];
   const float *row = t.values + sample * n;
@@ -135,8 +137,9 @@ MPTL_DEVICE bool has_label(const mptl_targets &t, size_t sample, size_t n) {
   return t.labels == NULL || (t.labels[sample] >= 0 && (size_t)t.labels[sample] < n);
 }
 
-/* The samples' losses, a warp each. What is found of the batch is zeros before; bad_label becomes the complement of the number, none being the
- * largest: loss_sum_kernel puts it right. */
+/* Computes the samples' losses, a warp for each sample. *loss is all zeros before. bad_label
+ * becomes the complement of the index of the first sample with a bad label, and stays 0 without
+ * one; loss_sum_kernel takes the complement again. */
 template <int ID>
 static __global__ void __launch_bounds__(ROW_THREADS)
     loss_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_targets targets,
@@ -161,7 +164,7 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(y.stats, counts, shape.batch);
 }
 
-/* One block: all threads read, one adds, in order. losses: y as it is read. */
+/* Adds the losses in order, in one block: all threads read, and one adds. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
     loss_sum_kernel(MPTL_PARAM mptl_source_arg losses, size_t valid, mptl_loss *loss) {
   MPTL_SHARED(double, values, [MPTL_THREADS]);

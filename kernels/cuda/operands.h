@@ -1,5 +1,5 @@
-/* Operands of kernels: how a value is in memory and what rounding to its format takes, small enough for a kernel's parameters; making them on
- * the host. */
+/* Operands of kernels: how a value is stored and how results are rounded to its format, in records
+ * small enough for kernel parameters; and the host functions that make them. */
 #ifndef MPTL_KERNELS_CUDA_OPERANDS_H
 #define MPTL_KERNELS_CUDA_OPERANDS_H
 
@@ -9,32 +9,37 @@
 #define MPTL_DEVICE static __device__ __forceinline__
 
 enum { MPTL_WIDE = 8 };      /* elements of a vector */
-enum { MPTL_THREADS = 256 }; /* of a block, in all kernels */
+enum { MPTL_THREADS = 256 }; /* of a block, in most kernels */
 enum { MPTL_WARPS = MPTL_THREADS / 32 };
 
-/* ---- Operands as kernels get them ---- */
+/* ---- Operands in kernels ---- */
 
-/* How a value is in memory. MPTL_AS_CONSTANT: one value for all elements, in mptl_source_arg.constant. */
+/* How a value is stored. MPTL_AS_CONSTANT: all elements are mptl_source_arg.constant. */
 enum mptl_storage { MPTL_AS_NOTHING, MPTL_AS_CODE8, MPTL_AS_CODE16, MPTL_AS_CODE32, MPTL_AS_BF16, MPTL_AS_F32, MPTL_AS_CONSTANT };
 
-/* What to do to round. Of magnitudes up to the largest value, which the other ways leave to the definition:
- *   MPTL_ROUND_KEEP   the values are on the grid already
+/* How to round. KEEP, EVEN and CARRY are for magnitudes up to the largest value; others are rounded
+ * by the definition.
+ *   MPTL_ROUND_NOT    no rounding
+ *   MPTL_ROUND_KEEP   no rounding: the values are on the grid already
  *   MPTL_ROUND_EVEN   to nearest even, by adding a power of two that depends on the exponent
- *   MPTL_ROUND_CARRY  to nearest even, by adding to the pattern: formats whose exponents leave no room for such a power */
+ *   MPTL_ROUND_CARRY  to nearest even, by adding to the bit pattern: for formats with exponents
+ *                     for which that power of two is out of range
+ *   MPTL_ROUND_BITS   the definition */
 enum mptl_way { MPTL_ROUND_NOT, MPTL_ROUND_KEEP, MPTL_ROUND_EVEN, MPTL_ROUND_CARRY, MPTL_ROUND_BITS };
 
-/* A rounder without its table, small enough for a kernel's parameters, and what the quick ways need. */
+/* A rounder without its table, and constants of the quick ways. */
 typedef struct mptl_grid {
   int32_t emin, m;
   uint32_t max_bits, min_bits, over_bits, code_sign, max_code, inf_code, nan_code;
-  uint32_t small_below;          /* magnitudes below it are rounded by magic; 0: none */
-  float magic;                   /* 2^(emin-m+23): adding it leaves no digits below the format's last place */
-  float scale;                   /* 2^(emin+126): codes moved to binary32's place, times this, are values */
-  float inverse_scale;           /* 1 / scale; 0: it has none */
-  uint32_t first_exponent, lift; /* MPTL_ROUND_EVEN adds max(a magnitude's exponent, first_exponent) + lift, as a number */
+  uint32_t small_below;          /* smaller magnitudes are rounded by adding magic; 0: none are */
+  float magic;                   /* 2^(emin-m+23): adding it removes digits below the last place */
+  float scale;                   /* 2^(emin+126): from a code, shifted into binary32, to its value */
+  float inverse_scale;           /* 1 / scale; 0: it is out of range */
+  uint32_t first_exponent, lift; /* MPTL_ROUND_EVEN's power: max(exponent, first_exponent) + lift */
   uint32_t tie;                  /* MPTL_ROUND_EVEN: magnitudes up to this one become 0 */
-  uint32_t magnitudes, past_max,
-      signs; /* of all codes of a word: what is added to magnitudes sets signs where they are past max_code */
+  /* For all codes of a word at once: masks of magnitudes and signs, and what is added to a
+   * magnitude so that its sign bit becomes 1 if it is above max_code. */
+  uint32_t magnitudes, past_max, signs;
   uint8_t mode, way, sign_shift;
   uint8_t has_infinity, has_nan, quick_encode, quick_decode;
 } mptl_grid;
@@ -42,7 +47,7 @@ typedef struct mptl_grid {
 typedef struct mptl_source_arg {
   const char *data;
   mptl_grid grid;
-  uint8_t as, align; /* an mptl_storage; bytes that addresses of vectors are multiples of, up to 16 */
+  uint8_t as, align; /* an mptl_storage; alignment of vectors in bytes, up to 16 */
   float constant;
 } mptl_source_arg;
 
@@ -56,16 +61,18 @@ typedef struct mptl_sink_arg {
   mptl_exponents *exponents;
 } mptl_sink_arg;
 
-/* ---- Making them, on the host ---- */
+/* ---- Making operands, on the host ---- */
 
-static inline float mptl_power_of_two(int exponent) { return mptl_bits_f32((uint32_t)(exponent + 127) << 23); } /* normal ones */
+static inline float mptl_power_of_two(int exponent) {
+  return mptl_bits_f32((uint32_t)(exponent + 127) << 23);
+} /* normal numbers only */
 
 static inline size_t mptl_bytes_of_codes(const mptl_rounder *r) {
   int bits = 1 + r->format.e + r->format.m;
   return bits <= 8 ? 1 : bits <= 16 ? 2 : 4;
 }
 
-/* The grid of a rounder; of NULL: binary32, not rounded. */
+/* The grid of a rounder. NULL: binary32, not rounded. */
 static inline mptl_grid mptl_grid_of(const mptl_rounder *r) {
   mptl_grid g;
   memset(&g, 0, sizeof g);
@@ -100,7 +107,7 @@ static inline mptl_grid mptl_grid_of(const mptl_rounder *r) {
   return g;
 }
 
-/* Whether all finite values of grid a are values of grid b: they are the same. */
+/* Whether both grids round, to the same finite values. */
 static inline bool mptl_same_grid(const mptl_grid *a, const mptl_grid *b) {
   return a->way != MPTL_ROUND_NOT && b->way != MPTL_ROUND_NOT && a->emin == b->emin && a->m == b->m && a->max_bits == b->max_bits;
 }
@@ -109,13 +116,15 @@ static inline uint8_t mptl_storage_of(size_t size) {
   return size == 1 ? MPTL_AS_CODE8 : size == 2 ? MPTL_AS_CODE16 : size == 4 ? MPTL_AS_F32 : MPTL_AS_NOTHING;
 }
 
-/* Largest power of two up to 16 that divides an address and the distance of vectors' groups, in bytes (0: they follow each other). */
+/* The largest power of two up to 16 that divides an address and a pitch in bytes (0: there is one
+ * row). */
 static inline uint8_t mptl_align_of(const void *p, size_t pitch) {
   uintptr_t bits = (uintptr_t)p | pitch | 16;
   return (uint8_t)(bits & (~bits + 1));
 }
 
-/* pitch: elements from one row of vectors to the next; 0: the array is one row. */
+/* pitch: elements from one row of vectors to the next; 0: the array is one row. A row begins with a
+ * new vector. */
 static inline mptl_source_arg mptl_source_of(const mptl_source *s, size_t pitch) {
   mptl_source_arg a;
   memset(&a, 0, sizeof a);
@@ -163,7 +172,7 @@ static inline uint8_t mptl_storage_for(mptl_cuda_cast_type type) {
   return type == MPTL_CUDA_CAST_CODE8 ? MPTL_AS_CODE8 : type == MPTL_CUDA_CAST_BF16 ? MPTL_AS_BF16 : MPTL_AS_F32;
 }
 
-/* A sink that rounds as the array functions do: binary32 is looked at, too. */
+/* A sink that rounds like the array functions: numbers in binary32 are counted, too. */
 static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
                                             mptl_round_stats *stats) {
   mptl_sink s;
@@ -174,13 +183,14 @@ static inline mptl_sink_arg mptl_array_sink(void *dst, size_t size, const mptl_r
   return sink;
 }
 
-/* Blocks for so many pieces of work: each takes several where there are more than fill the device. */
+/* The number of blocks for a number of pieces of work. If the pieces are more than fill the device,
+ * each block takes several. */
 static inline unsigned mptl_blocks_of(size_t pieces) {
   size_t most = (size_t)mptl_multiprocessors() * 8;
   return (unsigned)(pieces < most ? pieces : most);
 }
 
-/* The same for work of so many threads. */
+/* The same for a number of threads. */
 static inline unsigned mptl_blocks(size_t threads) { return mptl_blocks_of((threads + MPTL_THREADS - 1) / MPTL_THREADS); }
 
 static inline __host__ __device__ size_t mptl_vectors(size_t n) { return (n + MPTL_WIDE - 1) / MPTL_WIDE; }

@@ -1,11 +1,12 @@
-/* The update of all parameters, in one launch: a block has one chunk of CHUNK elements, of whichever parameter they are. So chunks are many
- * and small, and the device's scheduler keeps all multiprocessors busy until the last ones; and a thread's accesses are few enough
- * for all its reads to be under way before the first result is needed. */
+/* The update of all parameters, in one launch. A block updates one chunk of CHUNK elements of a
+ * parameter. The chunks are many and small, so the device's scheduler keeps all multiprocessors
+ * busy until the end; and a thread has so few accesses that it starts all its reads before it needs
+ * the first result. */
 #include "kernels/cuda/values.h"
 
 enum {
   ACCESS = 4,  /* floats of an access */
-  ACCESSES = 2 /* of a thread, in each array */
+  ACCESSES = 2 /* accesses of a thread to each array */
 };
 enum { CHUNK = ACCESSES * ACCESS * MPTL_THREADS };
 
@@ -18,7 +19,7 @@ size_t mptl_cuda_plan_params(mptl_cuda_param *params, size_t count) {
   return chunks;
 }
 
-/* The parameter that a chunk is of: the last one that begins at it or before and is not empty. */
+/* The parameter of a chunk: the last parameter, not empty, whose first chunk is not after it. */
 MPTL_DEVICE size_t find(const mptl_cuda_param *params, size_t count, size_t chunk) {
   size_t low = 0, high = count; /* params[low].first <= chunk < params[high].first */
   while (high - low > 1) {
@@ -31,12 +32,13 @@ MPTL_DEVICE size_t find(const mptl_cuda_param *params, size_t count, size_t chun
   return low;
 }
 
-/* Elements of a parameter that a chunk has: [begin, wide) by accesses of 16 bytes, [wide, end) one a thread and turn. */
+/* The elements of a parameter in a chunk: [begin, wide) in accesses of 16 bytes, [wide, end) one
+ * for each thread and turn. */
 typedef struct piece {
   size_t begin, wide, end;
 } piece;
 
-/* addresses: all bits that are set in those of the arrays. */
+/* addresses: the bitwise or of the arrays' addresses. */
 MPTL_DEVICE piece piece_of(const mptl_cuda_param &p, size_t chunk, uintptr_t addresses) {
   piece here;
   here.begin = (chunk - p.first) * CHUNK;
@@ -45,7 +47,7 @@ MPTL_DEVICE piece piece_of(const mptl_cuda_param &p, size_t chunk, uintptr_t add
   return here;
 }
 
-/* Where access number k of a thread is. */
+/* The first element of a thread's access number k. */
 MPTL_DEVICE size_t access_at(const piece &here, int k) { return here.begin + ((size_t)k * MPTL_THREADS + threadIdx.x) * ACCESS; }
 
 MPTL_DEVICE void read_access(float *x, const float *from) {
@@ -57,7 +59,7 @@ MPTL_DEVICE void write_access(float *to, const float *x) {
   mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]), __float_as_uint(x[3])));
 }
 
-/* What the optimizers' list says of each. */
+/* The rows of the optimizers' list. */
 template <int ID>
 struct optimizer;
 #define OPTIMIZER(name, NAME, states)                                                                                        \
@@ -69,12 +71,12 @@ struct optimizer;
 MPTL_OPTIMIZERS(OPTIMIZER)
 #undef OPTIMIZER
 
-/* Factors by group, as a kernel's parameter. */
+/* Factors by parameter group, as a kernel's parameter. */
 typedef struct all_factors {
   mptl_factors group[MPTL_PARAMETER_GROUPS];
 } all_factors;
 
-/* Elements of one access, of all arrays. */
+/* The elements of one access to each array. */
 template <int STATES>
 struct elements {
   float x[ACCESS], g[ACCESS], state[STATES][ACCESS];
@@ -165,7 +167,7 @@ int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *pa
 
 /* ---- Squares of gradients ---- */
 
-/* partial[b]: of chunk b, in a fixed order. */
+/* partial[b]: the sum of chunk b, in a fixed order. */
 static __global__ void __launch_bounds__(MPTL_THREADS)
     squares_kernel(double *partial, const mptl_cuda_param *params, size_t count) {
   MPTL_SHARED(double, sums, [MPTL_THREADS]);

@@ -1,8 +1,10 @@
-/* Pools: a thread takes eight channels of a position: of the output, or in backward of the input, whose gradient it adds up in the order of
- * the windows. Before that, each window's maxima are looked for once more, for their places. */
+/* Pools: a thread computes eight channels of a position. Forward, the position is in the output;
+ * backward, in the input, and the thread adds the gradients of the windows that contain it in
+ * order. Before the backward computation of maxima, another kernel finds the places of each
+ * window's maxima. */
 #include "kernels/cuda/elements.h"
 
-/* An mptl_pool in numbers that take a register each. */
+/* An mptl_pool in numbers of one register each. */
 typedef struct shape {
   uint32_t batch, c, ih, iw, oh, ow, kh, kw, sh, sw, ph, pw;
   bool without_padding;
@@ -15,9 +17,9 @@ static shape shape_of(const mptl_pool *p) {
   return s;
 }
 
-/* Eight channels, or what is left of them, of a position of an NHWC array. */
+/* Eight channels, or the remaining ones, of a position in an NHWC array. */
 typedef struct position {
-  size_t at; /* number of the first element */
+  size_t at; /* index of the first element */
   uint32_t n, h, w, c, count;
 } position;
 
@@ -40,7 +42,8 @@ MPTL_DEVICE size_t input_at(const shape &p, uint32_t n, uint32_t h, uint32_t w, 
   return (((size_t)n * p.ih + h) * p.iw + w) * p.c + c;
 }
 
-/* Windows [first, end) that reach a position, padding included. */
+/* The windows [first, end) that contain a position, in one dimension. Positions count the
+ * padding. */
 typedef struct windows {
   uint32_t first, end;
 } windows;
@@ -51,11 +54,12 @@ MPTL_DEVICE windows windows_of(uint32_t at, uint32_t kernel, uint32_t stride, ui
   return w;
 }
 
-/* Calls use(eight channels, number in the window) for each element of an output's window that is inside of the image, in order. */
+/* Calls use(eight channels, number in the window) for each element of an output's window that is
+ * inside the image, in order. */
 template <typename Use>
 MPTL_DEVICE void for_window(const shape &p, const mptl_source_arg &x, const position &o, Use use) {
   for (uint32_t i = 0; i < p.kh; i++) {
-    uint32_t h = o.h * p.sh + i - p.ph; /* beyond all rows, if it is above the first */
+    uint32_t h = o.h * p.sh + i - p.ph; /* unsigned: negative rows become too large */
     for (uint32_t j = 0; j < p.kw && h < p.ih; j++) {
       uint32_t w = o.w * p.sw + j - p.pw;
       float values[MPTL_WIDE];
@@ -87,7 +91,8 @@ MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, con
 
 /* ---- Maxima ---- */
 
-/* The largest elements of a window and their numbers in it, of equals the first; a NaN is larger than all. */
+/* Finds the largest elements of a window and their numbers in it: of equal elements the first; NaN
+ * counts as larger than all numbers, and of several NaNs the last counts. */
 MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, const mptl_source_arg &x, const position &o) {
   bool any = false;
 #pragma unroll
@@ -100,7 +105,8 @@ MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, con
   });
 }
 
-/* Places of maxima in scratch memory: whole vectors, as many as the output has; a place is a number in its window, in so many bytes. */
+/* Places of maxima in scratch memory: a whole vector for each vector of the output. A place is a
+ * number in a window, in bytes_of_place bytes. */
 static size_t bytes_of_place(const mptl_pool *p) { return p->kh * p->kw <= 256 ? 1 : 4; }
 
 template <int BYTES>
@@ -132,7 +138,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
   }
 }
 
-/* ---- Both, in one direction each ---- */
+/* ---- Kernels of both kinds ---- */
 
 template <bool MAXIMUM>
 static __global__ void __launch_bounds__(MPTL_THREADS, 2)
@@ -152,7 +158,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
   mptl_add_counts(y.stats, counts, positions * p.c);
 }
 
-/* places: of maxima, BYTES each; 0: averages. */
+/* BYTES: of a place of a maximum; 0: the pool computes averages, and places is NULL. */
 template <int BYTES>
 static __global__ void __launch_bounds__(MPTL_THREADS, 2)
     backward_kernel(MPTL_PARAM mptl_sink_arg dx, const char *places, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {

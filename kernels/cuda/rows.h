@@ -1,4 +1,5 @@
-/* Rows of a value, a warp for each: for kernels that go over the elements of a row several times, or add them up. */
+/* Rows of a value, a warp for each row: for kernels that read the elements of a row several times
+ * or add them up. */
 #ifndef MPTL_KERNELS_CUDA_ROWS_H
 #define MPTL_KERNELS_CUDA_ROWS_H
 
@@ -7,27 +8,28 @@
 namespace mptl_rows {
 
 enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS };
-enum { COPIED = 1024 }; /* elements of the longest rows that are copied to shared memory */
+enum { COPIED = 1024 }; /* rows of up to so many elements are copied to shared memory */
 
 MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
 MPTL_DEVICE size_t row_stride(void) { return (size_t)gridDim.x * ROW_WARPS; }
 
 static inline unsigned blocks_of(size_t rows) { return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS); }
 
-/* ---- Rows in shared memory: read once, eight elements a lane and turn ---- */
+/* ---- Rows in shared memory: read once, eight elements for each lane and turn ---- */
 
-/* Floats that a copy takes; 0: rows are too long, and are read where they are. */
+/* Floats that the copy of a row takes; 0: rows are too long, and kernels read them from global
+ * memory. */
 static inline size_t copy_floats(size_t length) { return length > COPIED ? 0 : mptl_vectors(length) * MPTL_WIDE; }
 
-/* The warp's copy number k of so many; NULL: none. */
+/* The warp's copy number k of `copies`; NULL: rows are not copied. */
 MPTL_DEVICE float *copy_of(float *shared, size_t floats, unsigned copies, unsigned k) {
   return floats == 0 ? NULL : shared + (threadIdx.x / 32 * copies + k) * floats;
 }
 
-/* All lanes call. */
+/* Copies a row, unless copy is NULL. All lanes call. */
 MPTL_DEVICE void copy_row(float *copy, const mptl_source_arg &x, size_t row, size_t length) {
   if (copy == NULL) return;
-  __syncwarp(); /* the row that was there has been read */
+  __syncwarp(); /* all lanes have read the row before */
   for (size_t i = mptl_lane() * MPTL_WIDE; i < length; i += 32 * MPTL_WIDE) {
     float values[MPTL_WIDE];
     mptl_read_wide(values, x, row + i, mptl_count_at(i, length));
@@ -41,7 +43,7 @@ MPTL_DEVICE float element(const float *copy, const mptl_source_arg &x, size_t ro
   return copy != NULL ? copy[i] : mptl_read_one(x, row + i);
 }
 
-/* The sum of what the lanes have, in a fixed order; in all of them. */
+/* Adds the lanes' numbers in a fixed order, and returns the sum in all lanes. */
 MPTL_DEVICE double sum_of_lanes(double x) {
   for (unsigned d = 16; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
   return x;

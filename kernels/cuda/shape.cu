@@ -1,21 +1,22 @@
-/* concat and slice: rows of channels go to other places, and to the formats of these. A thread takes eight channels of a row. */
+/* concat and slice: copies rows of channels to other places and formats. A thread copies eight
+ * channels of a row. */
 #include "kernels/cuda/elements.h"
 
-/* What goes where: `count` channels of each pixel, of which [begin, end) are read and the others are 0. Element j of pixel r is number
- * from.first + r * from.pitch + j of the array that is read, and to.first + r * to.pitch + j of the one that is written. */
+/* Where a row's channels are in an array: channel j of pixel p is element first + p * pitch + j. */
 typedef struct side {
   size_t first, pitch;
-  uint32_t groups; /* of a shuffle, which deals out the pitch's channels; 1: none */
+  uint32_t groups; /* channel groups of a shuffle of the pitch's channels; 1: no shuffle */
 } side;
 
+/* A copy: `count` channels of each pixel, of which [begin, end) are read and the others are 0. */
 typedef struct rows {
   size_t pixels;
   uint32_t count, begin, end;
   side from, to;
-  bool by_count; /* random bits count the elements that are written; else their places */
+  bool by_count; /* random bits are for the number of the written element, not for its place */
 } rows;
 
-/* A shuffle makes channel (i, group) of (group, i). */
+/* A shuffle moves channel (group, i) to (i, group). */
 MPTL_DEVICE size_t place_of(const side &s, size_t pixel, uint32_t j) {
   if (s.groups == 1) return s.first + pixel * s.pitch + j;
   size_t channel = s.first + j, size = s.pitch / s.groups;
@@ -58,7 +59,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   mptl_add_counts(sink.stats, counts, r.pixels * r.count);
 }
 
-/* Of the vectors of a side's rows. first may be "below 0", so addresses are computed as numbers. */
+/* The alignment of the vectors in a side's rows. `first` may be negative modulo 2^64, so addresses
+ * are computed as integers. */
 static uint8_t align_of(const void *data, const side *s, size_t size) {
   return mptl_align_of((const void *)((uintptr_t)data + s->first * size), s->pitch * size);
 }
@@ -73,7 +75,7 @@ static void copy(const mptl_sink *to, const mptl_source *from, const rows *r, mp
   MPTL_LAUNCH(rows_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(sink, source, *r);
 }
 
-/* ---- concat: a launch for each input, which are few and have their own storage ---- */
+/* ---- concat: a launch for each input; inputs are few and have different storage ---- */
 
 /* Where the channels of input k are in the output. */
 static side in_output(const mptl_cuda_concat *concat, int k) {
@@ -114,8 +116,9 @@ int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl
   return mptl_launched();
 }
 
-/* Part: the slice's channels only, of which random bits count from 0. Whole: all channels, of which the slice's are those from `first`
- * on, so that what is read for channel 0 would be as far in front of dy. */
+/* part: writes only the slice's channels, with random bits counted from 0. whole: writes all
+ * channels; since the slice begins at channel `first`, channel 0 would be `first` elements before
+ * dy. */
 int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
   uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;
   size_t in_front = (size_t)0 - slice->first;

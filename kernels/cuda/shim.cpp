@@ -1,8 +1,10 @@
-/* Runs the threads of a block as fibers on one thread of the host, each host thread on a machine of its own. See shim.h.
+/* Runs the threads of a block as fibers on one host thread (shim.h). Each host thread has its own
+ * machine.
  *
- * The scheduler goes round the block's threads. Each runs until it waits or exits; when all that are left wait at the barrier, it opens.
- * Warp operations complete when the last lane of the mask arrives, which works out every lane's result at once: so a lane that goes
- * on to the next operation disturbs nobody. A turn in which nobody can run is a deadlock.
+ * The scheduler runs the block's threads in turn. Each runs until it waits or exits. The barrier
+ * opens when all threads that have not exited wait at it. A warp operation completes when the last
+ * lane of its mask arrives; this lane computes the results of all lanes, so a lane that continues
+ * with the next operation does not disturb the others. If no thread can run, it is a deadlock.
  */
 #include "kernels/cuda/shim.h"
 
@@ -42,7 +44,7 @@ struct context {
 #ifdef __SANITIZE_THREAD__
   void *fiber;
 #endif
-  const void *bottom; /* of its stack */
+  const void *bottom; /* of the stack */
   size_t bytes;
 };
 
@@ -56,20 +58,21 @@ struct thread {
   dim3 index;
   const char *file; /* where it waits */
   int line;
-  mptl_shim_warp_op op; /* in a warp operation: what it gave, and what it gets */
+  mptl_shim_warp_op op; /* this and the rest: of a warp operation */
   uint32_t mask;
   uint64_t value, result;
   int from;
 };
 
-/* A static shared array of the kernel that runs, and the block that it was filled with garbage for. */
+/* A static shared array of the kernel that runs, and the last block for which it was filled with
+ * garbage. */
 struct shared_array {
   const void *key;
   void *at;
   uint64_t block;
 };
 
-/* What a host thread runs blocks on. */
+/* A host thread's state for running blocks. */
 struct machine {
   mptl_shim_place place = {};
   thread threads[MAX_THREADS] = {};
@@ -88,7 +91,7 @@ struct machine {
   }
 };
 
-/* The host thread's, made with its first launch. */
+/* The host thread's machine, made at its first launch. */
 struct owner {
   machine *m = nullptr;
   ~owner() { delete m; }
@@ -102,7 +105,8 @@ machine *here() {
 }
 
 #if defined(__x86_64__)
-/* Saves what a function has to preserve, and the stack pointer in *from; goes on where `to` was saved. */
+/* Saves the registers that a function must preserve on the stack, and the stack pointer in *from.
+ * Continues where the stack pointer `to` was saved. */
 extern "C" void mptl_shim_switch(void **from, void *to);
 asm(R"(
 .text
@@ -128,7 +132,7 @@ mptl_shim_switch:
 )");
 #endif
 
-/* Leaves `from` for `to`; for_good: it will not come back. */
+/* Switches from one context to another. for_good: `from` never runs again. */
 void switch_to(context *from, context *to, bool for_good) {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(for_good ? nullptr : &from->fake_stack, to->bottom, to->bytes);
@@ -159,7 +163,7 @@ void fiber_main() {
   abort();
 }
 
-/* A stack with a page below it that nobody may touch. */
+/* Makes a stack with an inaccessible page below it. */
 void make_stack(thread *t) {
   void *p = mmap(nullptr, STACK_BYTES + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED || mprotect(p, PAGE, PROT_NONE) != 0) mptl_shim_fail("no memory for the stacks of a block");
@@ -171,11 +175,11 @@ void make_stack(thread *t) {
 #endif
 }
 
-/* Makes a thread begin at fiber_main when it is next switched to. */
+/* Prepares a thread to begin in fiber_main at the next switch to it. */
 void prepare(thread *t) {
   if (t->stack == nullptr) make_stack(t);
 #if defined(__x86_64__)
-  void **top = (void **)(t->stack + STACK_BYTES) - 2; /* after the return that starts it, the stack is as after a call */
+  void **top = (void **)(t->stack + STACK_BYTES) - 2; /* aligned as after a call */
   top[0] = (void *)fiber_main;
   top[1] = nullptr;
   memset(top - 6, 0, 6 * sizeof *top);
@@ -190,7 +194,7 @@ void prepare(thread *t) {
   t->is = READY;
 }
 
-/* Lets others run until somebody has made this thread ready again. */
+/* Runs other threads until one makes this thread ready again. */
 void wait_as(machine *m, state is, const char *file, int line) {
   thread *self = &m->threads[m->running];
   self->is = is;
@@ -201,7 +205,7 @@ void wait_as(machine *m, state is, const char *file, int line) {
 
 /* ---- Blocks ---- */
 
-/* Opens the barrier if all threads that are left stand at it. */
+/* Opens the barrier if all threads that have not exited wait at it. */
 bool open_barrier(machine *m) {
   const thread *first = nullptr;
   for (unsigned i = 0; i < m->count; i++) {
@@ -293,7 +297,7 @@ void mptl_shim_allow_shared(size_t bytes) {
 
 void *mptl_shim_dynamic_shared(void) { return mine.m->dynamic_shared; }
 
-/* Garbage is NaN for a float. */
+/* The garbage is NaN for floats. */
 void *mptl_shim_shared(const void *key, size_t bytes) {
   machine *m = mine.m;
   for (shared_array &a : m->arrays) {
@@ -324,7 +328,7 @@ unsigned mptl_shim_lane(void) { return mine.m->running % LANES; }
 
 /* ---- Warp operations ---- */
 
-/* The result of a lane, all lanes of the mask having arrived. */
+/* The result of a lane. All lanes of the mask have arrived. */
 static uint64_t result_of(const thread *warp, unsigned lane) {
   const thread *self = &warp[lane];
   if (self->op == MPTL_SHIM_SHUFFLE) return warp[self->from].value;
@@ -340,7 +344,8 @@ static uint64_t result_of(const thread *warp, unsigned lane) {
   return result;
 }
 
-/* Whether all lanes of this one's mask stand here; ends the program where they never can. */
+/* Whether all lanes of this lane's mask wait at the same operation. Ends the program if they never
+ * can. */
 static bool complete(const machine *m, const thread *warp, const thread *self) {
   bool all = true;
   for (unsigned i = 0; i < LANES; i++) {

@@ -1,12 +1,16 @@
-/* CUDA on the host: with this the .cu files compile as C++, and a launch runs its blocks one after the other, the threads of a block as
- * fibers. For tests where there is no GPU; results are those of the device as far as the kernels leave nothing to the hardware.
+/* CUDA on the host, for tests without a GPU: makes the .cu files compile as C++. A launch runs its
+ * blocks one after the other, and the threads of a block as fibers. Results equal the device's
+ * unless they depend on the hardware (exp, log).
  *
- * Barriers and warp operations are kept: a thread that comes to one waits for the others. What would be undefined on a device ends
- * the program with a message that names the kernel's line: threads of a block at different barriers, lanes of a warp at different
- * operations or under different masks, a lane that exited though the mask names it, a shuffle from a lane outside of the mask, a misaligned wide
- * access, a deadlock. Shared memory holds garbage when a block starts. Under the address sanitizer accesses beyond a shared array are found.
+ * A thread at a barrier or a warp operation waits for the others. These errors, which are undefined
+ * behaviour on a device, end the program with a message that names the kernel's line: threads of a
+ * block at different barriers; lanes of a warp at different operations or with different masks; a
+ * mask with a lane that has exited; a shuffle from a lane outside the mask; a misaligned wide
+ * access; a deadlock. When a block starts, shared memory is filled with garbage. The address
+ * sanitizer finds accesses beyond a shared array.
  *
- * mptl_shim_order chooses the order in which the threads of a block take turns: results that depend on it lack a barrier.
+ * mptl_shim_order is the order in which a block's threads run. If results depend on it, a barrier
+ * is missing.
  */
 #ifndef MPTL_KERNELS_CUDA_SHIM_H
 #define MPTL_KERNELS_CUDA_SHIM_H
@@ -29,7 +33,8 @@
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
-/* A shared array is memory of the launch, 16-byte aligned; garbage fills it when a block comes to it first. */
+/* A shared array belongs to the launch and is 16-byte aligned. It is filled with garbage when a
+ * block first uses it. */
 #define MPTL_SHARED(type, name, dimensions) \
   typedef type name##_array dimensions;     \
   static const char name##_key = 0;         \
@@ -49,7 +54,7 @@ struct uint4 {
 static inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 
-/* Of the thread that runs. */
+/* The indices of the thread that runs, and the sizes of its block and grid. */
 typedef struct mptl_shim_place {
   dim3 thread, block, block_size, grid_size;
 } mptl_shim_place;
@@ -63,7 +68,7 @@ enum { warpSize = 32 };
 typedef enum mptl_shim_turns { MPTL_SHIM_FORWARD, MPTL_SHIM_REVERSE } mptl_shim_turns;
 extern mptl_shim_turns mptl_shim_order;
 
-/* Runs body as every thread of every block. Launches from several host threads run at the same time. */
+/* Runs body for every thread of every block. Host threads can launch at the same time. */
 void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 
 template <typename Kernel>
@@ -91,7 +96,7 @@ static inline mptl_shim_launcher<Kernel> mptl_shim_make(const char *name, Kernel
 void mptl_shim_allow_shared(size_t bytes); /* of the next launch */
 template <typename Kernel>
 static inline int mptl_allow_shared(Kernel *, size_t bytes) {
-  if (bytes > 99 << 10) return 1; /* what a block gets at most on compute capability 8.6 */
+  if (bytes > 99 << 10) return 1; /* the most that a block gets on compute capability 8.6 */
   mptl_shim_allow_shared(bytes);
   return 0;
 }
@@ -99,7 +104,7 @@ static inline int mptl_allow_shared(Kernel *, size_t bytes) {
 void *mptl_shim_dynamic_shared(void);
 
 static inline int mptl_launched(void) { return 0; }
-static inline unsigned mptl_multiprocessors(void) { return 2; } /* so that several blocks share out what is large */
+static inline unsigned mptl_multiprocessors(void) { return 2; } /* large work has several blocks */
 static inline int mptl_clear_bytes(void *p, size_t bytes, const void *stream) {
   (void)stream;
   memset(p, 0, bytes);
@@ -108,10 +113,10 @@ static inline int mptl_clear_bytes(void *p, size_t bytes, const void *stream) {
 
 /* ---- Barriers and warps ---- */
 
-/* A warp operation in which a lane gives a value. */
+/* Warp operations. Each lane gives a value. */
 typedef enum mptl_shim_warp_op {
   MPTL_SHIM_SYNC,
-  MPTL_SHIM_SHUFFLE, /* gets the value of lane `from` */
+  MPTL_SHIM_SHUFFLE, /* returns the value of lane `from` */
   MPTL_SHIM_BALLOT,
   MPTL_SHIM_ADD,
   MPTL_SHIM_MAX,
@@ -133,7 +138,7 @@ static inline T mptl_shim_shuffle(uint32_t mask, T value, int from, const char *
   return value;
 }
 
-/* Lanes beyond the warp's end give a lane its own value. */
+/* The lane that __shfl_down_sync reads: beyond the warp's end, the lane itself. */
 static inline int mptl_shim_below(unsigned delta) {
   unsigned lane = mptl_shim_lane();
   return (int)(lane + delta < 32 ? lane + delta : lane);
@@ -153,7 +158,7 @@ static inline int mptl_shim_below(unsigned delta) {
 #define __reduce_or_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_OR, mask, value, 0, __FILE__, __LINE__))
 #define __threadfence() ((void)0)
 
-/* ---- Memory: a thread runs until it waits, so plain code is atomic ---- */
+/* ---- Memory: a fiber runs until it waits, so plain code is atomic ---- */
 
 template <typename T>
 static inline void mptl_shim_check_aligned(const void *p) {

@@ -1,13 +1,13 @@
-/* The kernels of specialised stages. They compute what the plain kernel of stage.cu computes, without a
- * switch over opcodes. */
+/* The kernels of specialised stages. They compute what the plain kernel of stage.cu computes,
+ * without a switch over opcodes. */
 #include "kernels/cuda/specialised.h"
 
 using namespace mptl_instruction_bytes;
 
 namespace {
 
-/* A thread's counts for each instruction. Rare events are counted for all threads of the block together,
- * in shared memory. */
+/* A thread's counts for each instruction. Rare events are counted for all threads of the block
+ * together, in shared memory. */
 template <int N>
 struct tally {
   uint32_t underflow[N], max[N];
@@ -84,9 +84,9 @@ mptl_specialised_kernel *mptl_find_specialised(const mptl_instruction_list *list
       entry_of<load, bn, store_relu>(),
       entry_of<load, store_bn>(),
       entry_of<load, bn, add, store_relu>(),                      /* the end of a residual block */
-      entry_of<load, bn, push_load, bn, add_below, store_relu>(), /* the same with a convolution in the shortcut */
-      entry_of<load, bn, store_add>(),                            /* the end of MobileNet-V2's block */
-      entry_of<load, through_relu, through_bn>(),                 /* from here on: gradients */
+      entry_of<load, bn, push_load, bn, add_below, store_relu>(), /* with a shortcut convolution */
+      entry_of<load, bn, store_add>(),                            /* MobileNet-V2's block */
+      entry_of<load, through_relu, through_bn>(),                 /* gradients, here and below */
       entry_of<load, through_bn>(),
       entry_of<load, through_relu, store, take, through_bn>(),
       entry_of<load, through_relu, push_take, through_bn, pop_take, through_bn>(),

@@ -1,8 +1,8 @@
 /* Specialised stages: stages whose instructions are known when the kernels are compiled.
  *
- * The signature of a stage is one number that has a byte for each instruction: the opcode in the lower
- * four bits, the flags in the upper four. The signatures of the stages that usual networks have are
- * template parameters of kernels, which read neither opcodes nor flags from memory.
+ * The signature of a stage is one number that has a byte for each instruction: the opcode in the
+ * lower four bits, the flags in the upper four. The signatures of the stages that usual networks
+ * have are template parameters of kernels, which read neither opcodes nor flags from memory.
  */
 #ifndef MPTL_KERNELS_CUDA_SPECIALISED_H
 #define MPTL_KERNELS_CUDA_SPECIALISED_H
@@ -44,8 +44,8 @@ constexpr uint64_t pop_take = MPTL_INSTRUCTION_BYTE(MPTL_INS_TAKE, MPTL_INS_POP)
 
 }  // namespace mptl_instruction_bytes
 
-/* Computes the signature of a list. Returns false if it has none: there are too many instructions, or
- * an opcode does not fit into four bits. */
+/* Computes the signature of a list. Returns false if it has none: there are too many instructions,
+ * or an opcode does not fit into four bits. */
 static inline bool mptl_signature_of(uint64_t *signature, const mptl_instruction_list *list) {
   *signature = 0;
   if (list->n > MPTL_SIGNATURE_INSTRUCTIONS) return false;

@@ -1,13 +1,13 @@
-/* Stages of pointwise operators: makes the instructions of a stage, and runs them in one traversal of its
- * elements. */
+/* Stages of pointwise operators: makes the instructions of a stage, and runs them in one traversal
+ * of its elements. */
 #include "kernels/cuda/specialised.h"
 
 #include <math.h>
 
 /* ---- Running ---- */
 
-/* A block's counts for an instruction that rounds, in shared memory: underflows and the largest magnitude
- * by thread, rare events for all threads together. */
+/* A block's counts for an instruction that rounds, in shared memory: underflows and the largest
+ * magnitude by thread, rare events for all threads together. */
 typedef struct seen {
   uint32_t underflow[MPTL_THREADS], max[MPTL_THREADS], overflow, inf_in, nan_in;
 } seen;
@@ -22,7 +22,8 @@ MPTL_DEVICE void count(seen *s, const mptl_counts &c) {
   atomicAdd(&s->nan_in, c.nan_in);
 }
 
-/* Adds the block's counts for an instruction to a tensor's statistics. All lanes of one warp call. */
+/* Adds the block's counts for an instruction to a tensor's statistics. All lanes of one warp
+ * call. */
 MPTL_DEVICE void add_seen(mptl_round_stats *stats, const seen *s) {
   uint32_t underflow = 0, max = 0;
   for (unsigned i = mptl_lane(); i < MPTL_THREADS; i += 32) {
@@ -39,7 +40,8 @@ MPTL_DEVICE void add_seen(mptl_round_stats *stats, const seen *s) {
   if (max > 0) atomicMax((uint32_t *)&stats->max_abs, max);
 }
 
-/* Runs any list. Shared memory holds the instructions' counts of rounding, then their exponent counts. */
+/* Runs any list. Shared memory holds the instructions' counts of rounding, then their exponent
+ * counts. */
 template <bool PLAIN>
 static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) stage_kernel(MPTL_PARAM mptl_instruction_list list) {
   MPTL_DYNAMIC_SHARED(seen, counts);
@@ -146,8 +148,8 @@ typedef struct builder {
   mptl_instruction_list *list;
   uint8_t flags;      /* of the next instruction */
   bool failed;        /* there are too many instructions */
-  size_t pitch;       /* of the operands (mptl_source_of): 0, or the channels where vectors end with rows */
-  mptl_grid top_grid; /* the grid that top's values are on; MPTL_ROUND_NOT: they may be any values */
+  size_t pitch;       /* of operands (mptl_source_of): 0, or the channels if vectors end with rows */
+  mptl_grid top_grid; /* the grid of top's values; MPTL_ROUND_NOT: they may be any values */
 } builder;
 
 static builder builder_of(const mptl_cuda_stage *stage, mptl_instruction_list *list, size_t pitch) {
@@ -180,9 +182,9 @@ static mptl_grid grid_in_memory(const mptl_source_arg *s) {
   return s->as == MPTL_AS_CODE8 || s->as == MPTL_AS_CODE16 ? s->grid : mptl_grid_of(NULL);
 }
 
-/* Adds an instruction. source: NULL: it reads nothing. sink: how the result is rounded and counted; NULL:
- * it is not. store: the result is also written to the sink's memory. A result that is on the sink's grid
- * already is counted, but not rounded again. */
+/* Adds an instruction. source: NULL: it reads nothing. sink: how the result is rounded and counted;
+ * NULL: it is not. store: the result is also written to the sink's memory. A result that is on the
+ * sink's grid already is counted, but not rounded again. */
 static mptl_instruction *add_instruction(builder *b, mptl_opcode opcode, const mptl_source *source, const mptl_sink *sink,
                                          bool store) {
   if (b->list->n == MPTL_MOST_INSTRUCTIONS) {
@@ -207,8 +209,8 @@ static mptl_instruction *add_instruction(builder *b, mptl_opcode opcode, const m
   return s;
 }
 
-/* The stage's scratch memory: the vectors of each operator, of which only batch norms use theirs, then the
- * partial sums. */
+/* The stage's scratch memory: the vectors of each operator, of which only batch norms use theirs,
+ * then the partial sums. */
 static size_t vectors_bytes(const mptl_cuda_stage *st) {
   return MPTL_VECTORS * (size_t)mptl_padded((uint32_t)st->c) * sizeof(float);
 }
@@ -232,8 +234,8 @@ static void set_dropout(mptl_instruction *s, const mptl_cuda_op *op) {
 
 static bool binary(const mptl_cuda_op *op) { return op->id == MPTL_OP_ADD || op->id == MPTL_OP_MUL; }
 
-/* The vectors of the stack that operator j and the operators below it need. The stack has three: a tree of
- * MPTL_CUDA_STAGE_OPS operators needs no more. */
+/* The vectors of the stack that operator j and the operators below it need. The stack has three: a
+ * tree of MPTL_CUDA_STAGE_OPS operators needs no more. */
 static int registers(const mptl_cuda_stage *st, int j) {
   const mptl_cuda_op *op = &st->ops[j];
   int need[2] = {1, 1};
@@ -243,8 +245,8 @@ static int registers(const mptl_cuda_stage *st, int j) {
   return need[0] == need[1] ? need[0] + 1 : need[0] > need[1] ? need[0] : need[1];
 }
 
-/* Whether a stage is a tree in order: each operator has its inputs before it and, except for the last,
- * exactly one reader. */
+/* Whether a stage is a tree in order: each operator has its inputs before it and, except for the
+ * last, exactly one reader. */
 static bool sound(const mptl_cuda_stage *st) {
   if (st->n < 1 || st->n > MPTL_CUDA_STAGE_OPS || st->c == 0 || st->c > UINT32_MAX / 2 || st->numel % st->c != 0) return false;
   int readers[MPTL_CUDA_STAGE_OPS] = {0};
@@ -338,8 +340,8 @@ int mptl_cuda_stage_forward(const mptl_cuda_stage *st, mptl_cuda_stream stream) 
 
 /* ---- Backward ---- */
 
-/* Adds the instruction that computes the gradient of operator j's k-th input from the gradient of its
- * output, which is top. */
+/* Adds the instruction that computes the gradient of operator j's k-th input from the gradient of
+ * its output, which is top. */
 static void add_input_gradient(builder *b, int j, int k) {
   const mptl_cuda_op *op = &b->stage->ops[j];
   mptl_instruction *s;
@@ -368,9 +370,9 @@ static void add_input_gradient(builder *b, int j, int k) {
   }
 }
 
-/* Adds instructions for all gradients that depend on the gradient of operator j's output, which is top:
- * first the gradients that go to memory, then the branches within the stage. Of two branches, the one
- * that needs fewer vectors comes first, because top waits on the stack meanwhile. */
+/* Adds instructions for all gradients that depend on the gradient of operator j's output, which is
+ * top: first the gradients that go to memory, then the branches within the stage. Of two branches,
+ * the one that needs fewer vectors comes first, because top waits on the stack meanwhile. */
 static void add_gradients(builder *b, int j) {
   const mptl_cuda_op *op = &b->stage->ops[j];
   int inside[2], n = 0;
@@ -394,8 +396,8 @@ static void add_gradients(builder *b, int j) {
   }
 }
 
-/* Adds instructions that compute the gradient of operator j's output from the stage's gradient in memory.
- * Returns false if it is not computed: an operator in between does not want it. */
+/* Adds instructions that compute the gradient of operator j's output from the stage's gradient in
+ * memory. Returns false if it is not computed: an operator in between does not want it. */
 static bool add_output_gradient(builder *b, int j) {
   if (j == b->stage->n - 1) {
     add_instruction(b, MPTL_INS_LOAD, &b->stage->dy, NULL, false);

@@ -1,9 +1,9 @@
-/* A stage of pointwise operators in the form that its kernels run: a list of instructions on a stack
- * of three vectors of eight elements.
+/* A stage of pointwise operators in the form that its kernels run: a list of instructions on a
+ * stack of three vectors of eight elements.
  *
- * Forward and backward, the operators of a stage form a tree. So they have an order in which the next
- * instruction uses every result, or the result waits on the small stack. All threads run the same
- * instructions with the same operands, on different elements.
+ * Forward and backward, the operators of a stage form a tree. So they have an order in which the
+ * next instruction uses every result, or the result waits on the small stack. All threads run the
+ * same instructions with the same operands, on different elements.
  *
  * MPTL_INS_ stands for instruction.
  */
@@ -25,7 +25,7 @@ enum mptl_opcode {
   MPTL_INS_MUL,
   MPTL_INS_BATCHNORM_BACKWARD, /* x is the input */
 #define MPTL_UNARY_OPCODES(name, NAME, traits) \
-  MPTL_INS_##NAME, MPTL_INS_##NAME##_BACKWARD, /* x is the input or the output, whichever backward reads */
+  MPTL_INS_##NAME, MPTL_INS_##NAME##_BACKWARD, /* x is what backward reads: input or output */
   MPTL_UNARY_OPERATORS(MPTL_UNARY_OPCODES)
 #undef MPTL_UNARY_OPCODES
 };
@@ -35,24 +35,24 @@ enum {
   MPTL_INS_POP = 1,   /* before the operation: remove top from the stack */
   MPTL_INS_PUSH = 2,  /* before the operation: keep a copy of top below it */
   MPTL_INS_READ = 4,  /* read x from memory */
-  MPTL_INS_STORE = 8, /* write the result to memory and keep top; without it the result becomes top */
+  MPTL_INS_STORE = 8, /* write the result to memory, keep top; otherwise the result becomes top */
 };
 
 typedef struct mptl_instruction {
   uint8_t opcode, flags;
   int8_t exponents;     /* index into the block's exponent counts; -1: exponents are not counted */
-  int8_t counted;       /* index into the block's counts of rounding; -1: the result is not rounded */
-  uint32_t below;       /* dropout: an element is dropped if the upper 24 bits of its word are below */
+  int8_t counted;       /* index into the block's counts of rounding; -1: no rounding */
+  uint32_t below;       /* dropout: drops elements whose word's upper 24 bits are below */
   float factor;         /* dropout: multiplies the elements that are kept */
   mptl_key mask;        /* dropout */
   size_t valid;         /* input */
   const float *vectors; /* batch norm: by channel, each of mptl_padded(c) floats (sums.cu) */
   mptl_source_arg source;
-  mptl_sink_arg sink; /* of the result; MPTL_ROUND_NOT and no counts if the instruction only reads */
+  mptl_sink_arg sink; /* of the result; MPTL_ROUND_NOT and no counts: it only reads */
 } mptl_instruction;
 
-/* Enough for MPTL_CUDA_STAGE_OPS operators: one for each operator, operand in memory and gradient in
- * memory. */
+/* Enough for MPTL_CUDA_STAGE_OPS operators: one for each operator, operand in memory and gradient
+ * in memory. */
 enum { MPTL_MOST_INSTRUCTIONS = 20 };
 
 typedef struct mptl_instruction_list {
@@ -76,15 +76,15 @@ enum { MPTL_SCALE, MPTL_SHIFT, MPTL_MEAN, MPTL_A, MPTL_B, MPTL_VECTORS };
 /* Bytes that partial sums over an array [rows][c] take. */
 size_t mptl_sums_bytes(size_t rows, size_t c);
 
-/* Prepares a batch norm's forward computation. In training: sums x and its squares by channel, relative
- * to the values of the first row, then writes mean, inv_std, running statistics and the scale and shift
- * vectors. In evaluation: takes the running statistics, and writes mean, inv_std and the vectors.
- * partial: mptl_sums_bytes of device memory. */
+/* Prepares a batch norm's forward computation. In training: sums x and its squares by channel,
+ * relative to the values of the first row, then writes mean, inv_std, running statistics and the
+ * scale and shift vectors. In evaluation: takes the running statistics, and writes mean, inv_std
+ * and the vectors. partial: mptl_sums_bytes of device memory. */
 int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train, float *vectors,
                          void *partial, mptl_cuda_stream stream);
 
-/* Prepares a batch norm's backward computation: sums by channel the gradient that the list computes, and
- * its product with x - mean, then writes dgamma, dbeta and the vectors. */
+/* Prepares a batch norm's backward computation: sums by channel the gradient that the list
+ * computes, and its product with x - mean, then writes dgamma, dbeta and the vectors. */
 int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_instruction_list *list,
                                   size_t rows, size_t c, float *vectors, void *partial, mptl_cuda_stream stream);
 
@@ -145,9 +145,9 @@ MPTL_DEVICE void mptl_drop(float *r, const mptl_instruction &s, const float *top
     MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name##_backward(top[k], x[k])); \
     break;
 
-/* Computes r, an instruction's result before rounding, for elements [i, i + n). The first element is of
- * channel `channel`. opcode and flags are the instruction's; they may be constants. in_line: the lanes of
- * a warp have adjacent vectors. */
+/* Computes r, an instruction's result before rounding, for elements [i, i + n). The first element
+ * is of channel `channel`. opcode and flags are the instruction's; they may be constants. in_line:
+ * the lanes of a warp have adjacent vectors. */
 template <bool PLAIN>
 MPTL_DEVICE void mptl_compute_instruction(float *r, unsigned opcode, unsigned flags, const mptl_instruction &s, mptl_stack *stack,
                                           size_t i, unsigned n, uint32_t channel, uint32_t c, bool in_line) {

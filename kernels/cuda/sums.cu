@@ -1,8 +1,8 @@
 /* Sums by channel over the rows of an NHWC value, and what batch norms compute from them.
  *
- * The order of the sums depends only on the shape. A block of 256 threads sums a range of rows and up to
- * 256 channels; a thread sums eight channels of at most ROWS rows, in binary32. The block adds the sums of
- * its threads in binary64, and a second kernel adds the sums of the blocks.
+ * The order of the sums depends only on the shape. A block of 256 threads sums a range of rows and
+ * up to 256 channels; a thread sums eight channels of at most ROWS rows, in binary32. The block
+ * adds the sums of its threads in binary64, and a second kernel adds the sums of the blocks.
  */
 #include "kernels/cuda/specialised.h"
 
@@ -11,8 +11,8 @@ namespace {
 enum { ROWS = 64, FEW_ROWS = 4, MANY_BLOCKS = 512 };
 enum { FINISH_CHANNELS = 4, FINISH_LANES = MPTL_THREADS / FINISH_CHANNELS };
 
-/* How rows and channels are divided among threads. A block's threads form lanes x columns: each column sums
- * eight channels, each lane one of `lanes` adjacent rows at a time. */
+/* How rows and channels are divided among threads. A block's threads form lanes x columns: each
+ * column sums eight channels, each lane one of `lanes` adjacent rows at a time. */
 struct layout {
   size_t rows, rows_of_block;
   uint32_t c;       /* channels */
@@ -39,8 +39,8 @@ layout layout_of(size_t rows, size_t c) {
 /* Which sums. */
 enum what { SUM_ONLY, MOMENTS, PRODUCTS };
 
-/* Runs instructions J to N - 1 of a specialised stage on one vector, without counting: the traversal that
- * stores counts. Top is the rounded result. */
+/* Runs instructions J to N - 1 of a specialised stage on one vector, without counting: the
+ * traversal that stores counts. Top is the rounded result. */
 template <uint64_t SIGNATURE, int N, int J>
 MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i, uint32_t channel) {
   const mptl_instruction &s = list.at[J];
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
       continue;
     }
     mptl_stack stack = mptl_no_stack();
-    mptl_counts counts = mptl_no_counts(); /* unused: the traversal that stores counts the same values */
+    mptl_counts counts = mptl_no_counts(); /* not used: the traversal that stores counts */
     if constexpr (N > 0) run_instructions<SIGNATURE, N, 0>(list, &stack, i, channel);
     for (int j = 0; N == 0 && j < list.n; j++) {
       const mptl_instruction &s = list.at[j];
@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
         mptl_round_anywhere(a, here, s.sink, s.sink.index0 + i, &counts);
       mptl_copy_wide(stack.top, a);
     }
-    if (kind == PRODUCTS) mptl_read_wide<PLAIN>(v, x, i, here); /* x and mean last: instructions take all registers */
+    /* x and mean are read last, because instructions take all registers. */
+    if (kind == PRODUCTS) mptl_read_wide<PLAIN>(v, x, i, here);
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) {
       if (!PLAIN && k >= here) continue;
@@ -161,7 +162,8 @@ MPTL_DEVICE void batchnorm_forward(const finish &f, const mptl_source_arg &x, ui
   f.vectors[MPTL_SHIFT * mptl_padded(f.c) + i] = bn.beta[i] - mean * scale;
 }
 
-/* With xhat = (x - mean) inv_std: dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy - dbeta / n - xhat dgamma / n). */
+/* With xhat = (x - mean) inv_std: dgamma = sum dy xhat, dbeta = sum dy, dx = gamma inv_std (dy -
+ * dbeta / n - xhat dgamma / n). */
 MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, double sum_dyx) {
   const mptl_cuda_batchnorm &bn = f.bn;
   uint32_t padded = mptl_padded(f.c);
@@ -174,8 +176,8 @@ MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, 
   f.vectors[MPTL_MEAN * padded + i] = bn.mean[i];
 }
 
-/* A block totals FINISH_CHANNELS channels. Each lane adds its share of the partial sums; then the lanes are
- * added by halves. */
+/* A block totals FINISH_CHANNELS channels. Each lane adds its share of the partial sums; then the
+ * lanes are added by halves. */
 __global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
   MPTL_SHARED(double, shared, [2][MPTL_THREADS]);
   uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;

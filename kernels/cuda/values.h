@@ -1,17 +1,19 @@
-/* What the kernels share: values in memory, in whatever storage, read and written as vectors (vectors.h); counts of a block. */
+/* What the kernels share: reading and writing values in any storage as vectors (vectors.h), and the
+ * counts of a block. */
 #ifndef MPTL_KERNELS_CUDA_VALUES_H
 #define MPTL_KERNELS_CUDA_VALUES_H
 
 #include "kernels/cuda/vectors.h"
 
-/* ---- Going over an array ---- */
+/* ---- Traversing an array ---- */
 
-/* Elements where this thread's warp begins, and how far on its next turn is. All lanes of a warp take as many turns, so that they may
- * work together; the last ones may find nothing left. */
+/* The element at which this thread's warp begins, and the distance to its next one. All lanes of a
+ * warp make the same number of turns, so that they can work together; in the last turn some may
+ * have no elements. */
 MPTL_DEVICE size_t mptl_warp_begin(void) { return ((size_t)blockIdx.x * MPTL_THREADS + (threadIdx.x & ~31u)) * MPTL_WIDE; }
 MPTL_DEVICE size_t mptl_warp_stride(void) { return (size_t)gridDim.x * MPTL_THREADS * MPTL_WIDE; }
 
-/* Of n elements, those from i on that a vector has. */
+/* How many of n elements the vector that begins at element i has. */
 MPTL_DEVICE unsigned mptl_count_at(size_t i, size_t n) {
   size_t left = i >= n ? 0 : n - i;
   return left < MPTL_WIDE ? (unsigned)left : (unsigned)MPTL_WIDE;
@@ -19,7 +21,7 @@ MPTL_DEVICE unsigned mptl_count_at(size_t i, size_t n) {
 
 /* ---- Memory ---- */
 
-/* Reads 4 * WORDS bytes in accesses as wide as align allows. */
+/* Reads 4 * WORDS bytes, with the widest accesses that the alignment allows. */
 template <int WORDS>
 MPTL_DEVICE void mptl_read_words(uint32_t *words, const char *p, unsigned align) {
   if (WORDS % 4 == 0 && align >= 16) {
@@ -72,7 +74,7 @@ MPTL_DEVICE void mptl_write_words(char *p, const uint32_t *words, unsigned align
   }
 }
 
-/* n floats, at most MPTL_WIDE; the rest of x is 0. */
+/* Reads n floats, at most MPTL_WIDE, and sets the rest of x to 0. */
 MPTL_DEVICE void mptl_read_floats(float *x, const float *from, unsigned n, unsigned align) {
   uint32_t words[MPTL_WIDE] = {0};
   if (n == MPTL_WIDE) {
@@ -103,7 +105,7 @@ MPTL_DEVICE float mptl_read_one(const mptl_source_arg &s, size_t i) {
   }
 }
 
-/* Elements [i, i + n) of a value, n <= MPTL_WIDE; the rest of x is 0. */
+/* Reads elements [i, i + n) of a value, n <= MPTL_WIDE, and sets the rest of x to 0. */
 template <bool PLAIN = false>
 MPTL_DEVICE void mptl_read_wide(float *x, const mptl_source_arg &s, size_t i, unsigned n) {
   const unsigned align = PLAIN ? 16 : s.align;
@@ -159,7 +161,8 @@ MPTL_DEVICE void mptl_write_one(const mptl_sink_arg &s, size_t i, float x) {
   }
 }
 
-/* Stores, or adds, the first n of x, which are rounded, as elements from i on. within: as mptl_round_wide says. */
+/* Stores, or adds, the first n numbers of x, which are rounded, as elements [i, i + n). within:
+ * what mptl_round_wide returned. */
 template <bool PLAIN = false>
 MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x, bool within = false) {
   const unsigned align = PLAIN ? 16 : s.align;
@@ -202,14 +205,15 @@ MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, c
 
 /* ---- Counting: atomic additions of integers, whose order does not matter ---- */
 
-typedef unsigned long long mptl_u64; /* what CUDA's atomics take for uint64_t */
+typedef unsigned long long mptl_u64; /* CUDA's atomics have no overload for uint64_t */
 
 MPTL_DEVICE void mptl_add_u64(uint64_t *at, uint64_t n) {
   if (n > 0) atomicAdd((mptl_u64 *)at, (mptl_u64)n);
 }
 
-/* Adds what the threads of a block have counted to a tensor's statistics; all of them call. n: elements of all blocks together.
- * The warps' counts come together in shared memory first: atomics of all blocks to the same address wait for each other. */
+/* Adds the counts of a block's threads to a tensor's statistics. All threads call. n: elements of
+ * all blocks together. The counts of the warps are added in shared memory first, because atomics of
+ * all blocks to one address wait for each other. */
 MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_t n) {
   MPTL_SHARED(uint32_t, of_block, [5]);
   if (stats == NULL) return; /* the same in all threads */
@@ -221,7 +225,7 @@ MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_
     c.inf_in = __reduce_add_sync(0xffffffffu, c.inf_in);
     c.nan_in = __reduce_add_sync(0xffffffffu, c.nan_in);
   }
-  __syncthreads(); /* the counts of a call before have been read */
+  __syncthreads(); /* an earlier call has read its counts */
   if (threadIdx.x < 5) of_block[threadIdx.x] = 0;
   __syncthreads();
   if (mptl_lane() == 0) {
@@ -235,7 +239,8 @@ MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_
   mptl_add_u64(&stats->overflow, of_block[1]);
   mptl_add_u64(&stats->inf_in, of_block[2]);
   mptl_add_u64(&stats->nan_in, of_block[3]);
-  if (of_block[4] > 0) atomicMax((uint32_t *)&stats->max_abs, of_block[4]); /* patterns of magnitudes are in their order */
+  /* Bit patterns of magnitudes have the order of the magnitudes. */
+  if (of_block[4] > 0) atomicMax((uint32_t *)&stats->max_abs, of_block[4]);
   if (blockIdx.x + blockIdx.y + blockIdx.z == 0) mptl_add_u64(&stats->elements, n);
 }
 
@@ -244,7 +249,8 @@ static_assert(offsetof(mptl_exponents, zeros) == MPTL_EXPONENT_COUNTS * sizeof(u
                   offsetof(mptl_exponents, nan) == offsetof(mptl_exponents, inf) + sizeof(uint64_t),
               "mptl_add_exponents takes the counts for one array");
 
-/* A block's counts of exponents, in shared memory: an mptl_exponents' counts in order, then its largest magnitude. */
+/* A block's exponent counts in shared memory: the counts of an mptl_exponents in order, then the
+ * largest magnitude. */
 enum { MPTL_EXPONENT_SLOTS = MPTL_EXPONENT_COUNTS + 3, MPTL_EXPONENT_WORDS = MPTL_EXPONENT_SLOTS + 1 };
 
 MPTL_DEVICE void mptl_clear_exponents(uint32_t *slots) {
@@ -265,10 +271,10 @@ MPTL_DEVICE void mptl_count_exponents_wide(uint32_t *slots, const float *x, unsi
   }
 }
 
-/* Adds a block's counts; a barrier comes before. */
+/* Adds a block's exponent counts to a tensor's. The caller puts a barrier before it. */
 MPTL_DEVICE void mptl_add_exponents(mptl_exponents *exponents, const uint32_t *slots) {
   for (unsigned i = threadIdx.x; i < MPTL_EXPONENT_SLOTS; i += MPTL_THREADS)
-    mptl_add_u64((uint64_t *)exponents + i, slots[i]); /* counts, zeros, inf, nan follow each other */
+    mptl_add_u64((uint64_t *)exponents + i, slots[i]); /* counts, zeros, inf, nan are adjacent */
   if (threadIdx.x == 0) atomicMax((uint32_t *)&exponents->max_abs, slots[MPTL_EXPONENT_SLOTS]);
 }
 

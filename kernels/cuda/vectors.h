@@ -1,7 +1,8 @@
-/* Vectors of eight elements in a thread: codes to numbers and back, random bits, rounding with counts.
+/* Vectors of eight elements in a thread: decoding, encoding, random bits, rounding with counts.
  *
- * Rounding is kernels/round.h's, compiled for the device. To nearest even in the usual formats there is a quicker way, and so there is
- * for encoding and decoding; specs hold them to the definition bit for bit.
+ * kernels/round.h defines rounding; it is compiled for the device. Rounding to nearest even,
+ * encoding and decoding in the usual formats also have quicker code. Specs check that it gives the
+ * same bits.
  */
 #ifndef MPTL_KERNELS_CUDA_VECTORS_H
 #define MPTL_KERNELS_CUDA_VECTORS_H
@@ -12,7 +13,7 @@ MPTL_DEVICE unsigned mptl_lane(void) { return threadIdx.x & 31u; }
 
 /* ---- Codes ---- */
 
-/* The rounder again, without its table: what kernels/round.h reads of it. */
+/* A rounder with the fields that kernels/round.h reads, without its table. */
 MPTL_DEVICE mptl_rounder mptl_rounder_of(const mptl_grid &g) {
   mptl_rounder r;
   r.mode = (mptl_rounding_mode)g.mode;
@@ -23,7 +24,8 @@ MPTL_DEVICE mptl_rounder mptl_rounder_of(const mptl_grid &g) {
   return r;
 }
 
-/* The definition, in functions that are called: inlined for every element of a vector they would be most of a kernel. */
+/* The definition, not inlined: copies for every element of a vector would be most of a kernel's
+ * code. */
 static __device__ MPTL_NOINLINE uint32_t mptl_decode_slowly(uint32_t code, const mptl_grid *g) {
   mptl_rounder r = mptl_rounder_of(*g);
   return mptl_decode_code(code, &r);
@@ -34,7 +36,7 @@ static __device__ MPTL_NOINLINE uint32_t mptl_encode_slowly(uint32_t u, const mp
   return mptl_encode_bits(u, &r);
 }
 
-/* The event is in the upper half of what comes back. */
+/* Returns the rounded bits, and the event in the upper half. */
 static __device__ MPTL_NOINLINE uint64_t mptl_round_slowly(uint32_t u, const mptl_grid *g, uint32_t word, mptl_key key,
                                                            uint64_t index) {
   uint32_t event;
@@ -43,7 +45,7 @@ static __device__ MPTL_NOINLINE uint64_t mptl_round_slowly(uint32_t u, const mpt
   return (uint64_t)event << 32 | rounded;
 }
 
-/* As mptl_decode_code. */
+/* The same as mptl_decode_code. */
 MPTL_DEVICE uint32_t mptl_decode(uint32_t code, const mptl_grid &g) {
   uint32_t magnitude = code & (g.code_sign - 1);
   if (g.quick_decode && magnitude <= g.max_code)
@@ -51,7 +53,7 @@ MPTL_DEVICE uint32_t mptl_decode(uint32_t code, const mptl_grid &g) {
   return mptl_decode_slowly(code, &g);
 }
 
-/* As mptl_encode_bits. */
+/* The same as mptl_encode_bits. */
 MPTL_DEVICE uint32_t mptl_encode(uint32_t u, const mptl_grid &g) {
   uint32_t a = u & ~MPTL_F32_SIGN;
   if (g.quick_encode && a <= g.max_bits) {
@@ -62,11 +64,12 @@ MPTL_DEVICE uint32_t mptl_encode(uint32_t u, const mptl_grid &g) {
   return mptl_encode_slowly(u, &g);
 }
 
-/* Kernels have a PLAIN form beside the general one, for what is usual and has to be fast. It takes whole vectors in aligned places, codes of
- * one or two bytes of formats that are decoded and encoded quickly, rounding to nearest even (MPTL_ROUND_KEEP, MPTL_ROUND_EVEN, or none),
- * and no counting of exponents: mptl_is_plain says of an operand whether that is so. */
+/* Kernels have a PLAIN form beside the general one, for the usual cases, which must be fast. It
+ * needs whole, aligned vectors; binary32, or codes of one or two bytes in formats with quick
+ * decoding and encoding; rounding to nearest even or none (MPTL_ROUND_KEEP, MPTL_ROUND_EVEN,
+ * MPTL_ROUND_NOT); and no exponent counts. mptl_is_plain returns whether an operand meets this. */
 
-/* A vector of codes, EACH of them in a word. */
+/* Decodes a vector of codes, EACH of them in a word. */
 template <bool PLAIN, int EACH>
 MPTL_DEVICE void mptl_decode_wide(float *x, const uint32_t *words, const mptl_grid &g) {
   uint32_t special = !PLAIN && !g.quick_decode;
@@ -82,7 +85,7 @@ MPTL_DEVICE void mptl_decode_wide(float *x, const uint32_t *words, const mptl_gr
     return;
   }
   float slow[MPTL_WIDE];
-  uint32_t again[MPTL_WIDE / EACH]; /* so that only this one is in memory */
+  uint32_t again[MPTL_WIDE / EACH]; /* a copy, so that words stay in registers */
 #pragma unroll
   for (int w = 0; w < MPTL_WIDE / EACH; w++) again[w] = words[w];
 #pragma unroll 1
@@ -95,7 +98,7 @@ MPTL_DEVICE void mptl_decode_wide(float *x, const uint32_t *words, const mptl_gr
   for (int k = 0; k < MPTL_WIDE; k++) x[k] = slow[k];
 }
 
-/* The largest magnitude of a vector, as a pattern. */
+/* The bit pattern of the largest magnitude of a vector. */
 MPTL_DEVICE uint32_t mptl_largest_of(const float *x) {
   uint32_t largest = 0;
 #pragma unroll
@@ -106,7 +109,8 @@ MPTL_DEVICE uint32_t mptl_largest_of(const float *x) {
   return largest;
 }
 
-/* A vector of values of a grid to codes, EACH of them in a word. within: no magnitude is beyond the largest value. */
+/* Encodes a vector of values of a grid, EACH of them in a word. within: it is known that no
+ * magnitude is above the largest value. */
 template <bool PLAIN, int EACH>
 MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g, bool within) {
 #pragma unroll
@@ -135,18 +139,20 @@ MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_gr
 
 /* ---- Random bits ---- */
 
-/* Swaps what makes element j of v[4] that of j ^ q. */
+/* Permutes v[4]: element j becomes the old element j ^ q. */
 MPTL_DEVICE void mptl_exchange(uint32_t *v, unsigned q) {
   uint32_t a = q & 1 ? v[1] : v[0], b = q & 1 ? v[0] : v[1], c = q & 1 ? v[3] : v[2], d = q & 1 ? v[2] : v[3];
   v[0] = q & 2 ? c : a, v[1] = q & 2 ? d : b, v[2] = q & 2 ? a : c, v[3] = q & 2 ? b : d;
 }
 
-/* words[k] = mptl_random_u32(key, index + k, 0), where index is the lane's: vectors of a warp follow each other, and all its lanes call.
+/* words[k] = mptl_random_u32(key, index + k, 0). index is the lane's. The lanes of a warp have
+ * adjacent vectors, and all lanes call.
  *
- * Eight lanes have 64 elements, which are the four words of 16 counters; of the eight lanes the four even ones need the same eight
- * counters, each another word, and so do the odd ones. So each draws two counters and they exchange. */
+ * Eight lanes have 64 elements, whose words are the four words of 16 Philox counters. The four even
+ * lanes of the eight need the same eight counters, each lane another word; so do the odd lanes. So
+ * each lane computes two counters, and the lanes exchange words. */
 MPTL_DEVICE void mptl_random_wide(uint32_t *words, mptl_key key, uint64_t index) {
-  uint64_t first = index - (uint64_t)mptl_lane() * MPTL_WIDE; /* of the warp: the same in all lanes */
+  uint64_t first = index - (uint64_t)mptl_lane() * MPTL_WIDE; /* the same in all lanes */
   if (first % 64 != 0) {
 #pragma unroll
     for (unsigned k = 0; k < MPTL_WIDE; k++) words[k] = mptl_random_u32(key, index + k, 0);
@@ -169,7 +175,7 @@ MPTL_DEVICE void mptl_random_wide(uint32_t *words, mptl_key key, uint64_t index)
 
 /* ---- Rounding ---- */
 
-/* What a thread has counted for a sink; max is a magnitude's pattern. */
+/* A thread's counts for a sink. max is the bit pattern of a magnitude. */
 typedef struct mptl_counts {
   uint32_t underflow, overflow, inf_in, nan_in, max;
 } mptl_counts;
@@ -179,7 +185,7 @@ MPTL_DEVICE mptl_counts mptl_no_counts(void) {
   return c;
 }
 
-/* u's event is counted. */
+/* Counts the event of a number u. */
 MPTL_DEVICE void mptl_count_event(mptl_counts *counts, uint32_t u, uint32_t event) {
   uint32_t a = u & ~MPTL_F32_SIGN;
   counts->underflow += event == MPTL_EVENT_UNDERFLOW;
@@ -196,7 +202,8 @@ MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t wor
   return (uint32_t)both;
 }
 
-/* To nearest even, of magnitudes up to the largest value, in both ways; counted. */
+/* Rounds a magnitude up to the format's largest value to nearest even, and counts: small ones by
+ * adding magic, larger ones in the bit pattern. */
 MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts *counts) {
   uint32_t drop = 23 - (uint32_t)g.m, mask = (1u << drop) - 1;
   uint32_t even = (a + (mask >> 1) + (mask ? a >> drop & 1 : 0)) & ~mask;
@@ -206,7 +213,9 @@ MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts
   return rounded;
 }
 
-/* A vector of magnitudes up to the largest value, by an exponent's power of two: the sum's last place is the format's. */
+/* Rounds a vector to nearest even, and counts underflows. No magnitude may be above the format's
+ * largest value. Adds a power of two for which the last place of the sum is the last place of the
+ * format. */
 MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts *counts) {
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) {
@@ -217,8 +226,9 @@ MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts 
   }
 }
 
-/* Rounds the first n of x in place; the others become 0. index is the first one's, and words are its random bits in the stochastic
- * mode. Returns whether it is known that no magnitude is beyond the largest value now. */
+/* If the grid rounds: rounds the first n numbers of x in place, counts, and sets the others to 0.
+ * index: of the first number. words: random bits of the numbers, read in the stochastic mode only.
+ * Returns whether it is known that no result is above the largest value. */
 template <bool PLAIN>
 MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words, mptl_key key, uint64_t index,
                                   mptl_counts *counts) {
@@ -243,7 +253,7 @@ MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
       return true;
     }
   }
-  float slow[MPTL_WIDE]; /* by the definition, and in memory: rare, or slow anyway */
+  float slow[MPTL_WIDE]; /* by the definition, in memory: these cases are rare or slow anyway */
   uint32_t bits[MPTL_WIDE];
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) slow[k] = x[k], bits[k] = PLAIN ? 0 : words[k];
@@ -260,7 +270,8 @@ MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
   return false;
 }
 
-/* The same for vectors of a warp that follow each other, all lanes calling (some with n = 0): they draw random bits together. */
+/* The same for a warp whose lanes have adjacent vectors. All lanes call, some with n = 0: they
+ * compute random bits together. */
 template <bool PLAIN = false>
 MPTL_DEVICE bool mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i, mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
@@ -268,7 +279,7 @@ MPTL_DEVICE bool mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, s
   return mptl_round_words<PLAIN>(x, n, s.grid, words, s.key, s.index0 + i, counts);
 }
 
-/* For vectors that are anywhere. index: of the first element's random bits. */
+/* The same for lanes with vectors anywhere. index: of the first element, for random bits. */
 MPTL_DEVICE void mptl_round_anywhere(float *x, unsigned n, const mptl_sink_arg &s, uint64_t index, mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
   if (s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) {

@@ -1,32 +1,35 @@
-/* Weights between PyTorch's order and that of NHWC convolutions. Both ways, matrices [a][b] of k filters become [b][a]: by tiles in
- * shared memory, which are read in the source's order, rounded there, and written in the destination's, so that a warp's accesses
- * follow each other on either side. A block has one tile. */
+/* Weights between PyTorch's order and the order of NHWC convolutions. In both directions the matrix
+ * [a][b] of each of k filters is transposed to [b][a], in tiles in shared memory. A block reads one
+ * tile in the order of the source, rounds, and writes in the order of the destination, so that the
+ * accesses of a warp are adjacent on both sides. */
 #include "kernels/cuda/values.h"
 
-enum { TILE = MPTL_THREADS * MPTL_WIDE }; /* elements at most: a vector a thread */
-enum { LONGEST_SIDE = 128 };              /* of the shorter side of a part of a matrix */
+enum { TILE = MPTL_THREADS * MPTL_WIDE }; /* the most elements: a vector for each thread */
+enum { LONGEST_SIDE = 128 };              /* of the shorter side of a tile in a large matrix */
 enum { MOST_BLOCKS = 0x7fffffff };
 
+/* How k matrices [a][b] are transposed. */
 typedef struct turn {
   size_t k, a, b;
-  unsigned tile_k, tile_a, tile_b; /* whole matrices, or a part of one */
-  unsigned tiles_a, tiles_b;       /* of a matrix */
+  unsigned tile_k, tile_a, tile_b; /* a tile: several whole matrices, or a part of one */
+  unsigned tiles_a, tiles_b;       /* tiles of a matrix */
   size_t tiles;
-  uint8_t align, wide; /* of the source; elements that are written at a time */
+  uint8_t align, wide; /* alignment of the source; elements that are written at a time */
 } turn;
 
 /* ---- The tiles ---- */
 
-/* Elements of a vector that begins at `at`, in a line of so many. */
+/* The elements of a vector that begins at `at` of a line of `length` elements. */
 MPTL_DEVICE unsigned count_in(unsigned at, unsigned length, unsigned wide) {
   unsigned left = at >= length ? 0 : length - at;
   return left < wide ? left : wide;
 }
 
-/* Where an element of a tile is: vectors of a warp that follow each other, and columns of matrices of most sizes, are in different banks. */
+/* Where an element of a tile is in shared memory. Adjacent vectors of a warp, and columns of
+ * matrices of most sizes, are in different banks. */
 MPTL_DEVICE unsigned slot(unsigned e) { return e + e / 32; }
 
-/* The first n of x, 4 at most. */
+/* Writes the first n numbers of x, at most 4. */
 MPTL_DEVICE void write_floats(float *to, const float *x, unsigned n, unsigned align) {
   if (n == 4 && align >= 16) {
     mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]), __float_as_uint(x[3])));
@@ -53,7 +56,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     __syncthreads();
   }
 
-  /* Lines of the source that are the tile's: one where it has whole rows. Random bits are drawn by warps that are in one line. */
+  /* The tile's lines of the source: one if the tile has whole rows. A warp is within one line,
+   * because its lanes compute random bits together. */
   unsigned lines = nb == t.b ? 1 : na, length = nb == t.b ? nk * na * nb : nb, parts = (unsigned)mptl_vectors(length);
   if (ROUNDS) parts = (parts + 31) & ~31u;
   for (unsigned part = threadIdx.x; part < lines * parts; part += MPTL_THREADS) {
@@ -72,7 +76,7 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   lines = na == t.a ? 1 : nb, length = na == t.a ? nk * nb * na : na, parts = (length + t.wide - 1) / t.wide;
   for (unsigned part = threadIdx.x; part < lines * parts; part += MPTL_THREADS) {
     unsigned line = lines == 1 ? 0 : part / parts, at = (part - line * parts) * t.wide, n = count_in(at, length, t.wide);
-    unsigned row = lines == 1 ? at / na : line, matrix = nk == 1 ? 0 : row / nb; /* of the tile; line is 0 or row */
+    unsigned row = lines == 1 ? at / na : line, matrix = nk == 1 ? 0 : row / nb; /* in the tile; line is 0 or row */
     unsigned a = lines == 1 ? at - row * na : at, b = row - matrix * nb, first = matrix * na * nb;
     size_t to = (k0 * t.b + b0 + line) * t.a + a0 + at;
     float x[MPTL_WIDE];
@@ -94,8 +98,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
 
 /* ---- Launching ---- */
 
-/* Of a side of a matrix: as much as fits, in parts of about the same size, which is a multiple of 64, with which random bits are
- * quicker to draw, or of 8. */
+/* Divides the longer side of a matrix into parts of about equal size, as long as a tile with this
+ * shorter side allows: a multiple of 64, for which random bits are computed faster, or of 8. */
 static unsigned fitting(size_t side, unsigned shorter) {
   unsigned most = TILE / shorter, grain = most >= 64 ? 64 : MPTL_WIDE;
   most -= most % grain;
@@ -103,11 +107,11 @@ static unsigned fitting(size_t side, unsigned shorter) {
   return (unsigned)((even + grain - 1) / grain * grain);
 }
 
-/* How to turn k matrices [a][b] around; sink.align of what is written so is set. */
+/* Chooses how to transpose k matrices [a][b], and sets the alignment of the sink. */
 static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *sink) {
   turn t;
   memset((void *)&t, 0, sizeof t);
-  if (a == 1 || b == 1) b *= k * a, k = a = 1; /* the order is the same */
+  if (a == 1 || b == 1) b *= k * a, k = a = 1; /* transposing changes nothing */
   t.k = k, t.a = a, t.b = b, t.tile_k = 1;
   if (a <= TILE && b <= TILE / a) {
     size_t most = TILE / (a * b);
@@ -122,7 +126,8 @@ static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *
   }
   t.tiles_a = (unsigned)((a + t.tile_a - 1) / t.tile_a), t.tiles_b = (unsigned)((b + t.tile_b - 1) / t.tile_b);
   t.tiles = (k + t.tile_k - 1) / t.tile_k * t.tiles_a * t.tiles_b;
-  /* Elements that vectors begin on multiples of, as bits set in any of the distances. */
+  /* The distances of lines and tiles in elements, combined by or: vectors begin at multiples of the
+   * lowest set bit. */
   bool several = k > t.tile_k, by_a = a > t.tile_a, by_b = b > t.tile_b;
   size_t both = several ? t.tile_k * a * b : 0;
   size_t in_source = both | (by_a ? t.tile_a * b : 0) | (by_b ? t.tile_b | (a > 1 ? b : 0) : 0);
