@@ -1,5 +1,5 @@
-/* Passes of convolutions that are announced: they will be created soon. With a list of them, a library can
- * prepare several at once. */
+/* Announced passes of convolutions: passes that will be created soon. From a list of them, a
+ * library can prepare several at the same time. */
 #ifndef MPTL_BACKEND_CUDA_ANNOUNCED_H
 #define MPTL_BACKEND_CUDA_ANNOUNCED_H
 

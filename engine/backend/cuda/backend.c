@@ -1,4 +1,4 @@
-/* The CUDA backend: its table of operators and its whole-array functions. */
+/* The CUDA backend: the table of operators, and functions of whole arrays. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +12,7 @@ static const mptl_cuda_row *const table[MPTL_OP_IDS] = {MPTL_OPERATORS(TABLE_ROW
 
 static const mptl_cuda_row *row(const mptl_op *op) { return table[op->kind->id]; }
 
-/* Ends the process on the host if an address is not the device's. */
+/* In the host-built plug-in: ends the process if an address is not the device's. */
 static void check_addresses(const mptl_call *c) {
   const mptl_cuda_device *d = mptl_cuda_of(c);
   mptl_cuda_address(d, c->out.data);
@@ -77,7 +77,8 @@ mptl_status mptl_cuda_run(mptl_cuda_device *d, const mptl_stage *stage, const mp
   mptl_cuda_call_of(&call, &stage->members[0], step, stage->scratch);
   if (ranges_of >= 0) mptl_cuda_find_ranges_of(&call, forward, found);
   mptl_status status = forward ? row(op)->forward(&call) : row(op)->backward(&call);
-  if (status == MPTL_OK) status = mptl_cuda_settle(d, "the libraries' work"); /* of which there are no launches to wait for */
+  /* MPTL_CUDA_LAUNCH does not wait for the libraries' work. */
+  if (status == MPTL_OK) status = mptl_cuda_settle(d, "the libraries' work");
   return mptl_in_operator(status, op);
 }
 
@@ -110,12 +111,12 @@ static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, si
   return MPTL_CUDA_LAUNCH(d, mptl_cuda_write_constant(s, value, n, d->stream));
 }
 
-/* ---- The update: one launch for all parameters, which are listed in the device's memory ---- */
+/* ---- The update: one launch for all parameters, from a list in device memory ---- */
 
 struct mptl_trained_list {
-  mptl_cuda_param *params; /* the device's */
+  mptl_cuda_param *params; /* device memory */
   size_t count, chunks;
-  double *squares; /* the device's, by chunk; NULL before they are asked for */
+  double *squares; /* device memory, by chunk; NULL before the first sum_squares */
 };
 
 static void list_destroy(mptl_device *device, mptl_trained_list *list) {
@@ -163,7 +164,7 @@ static mptl_status update(mptl_device *device, const mptl_trained_list *list, mp
   return MPTL_CUDA_LAUNCH(d, mptl_cuda_update(id, list->params, list->count, list->chunks, factors, groups, NULL, d->stream));
 }
 
-/* The chunks' sums are added on the host, which waits for them. */
+/* Waits for the sums of the chunks, and adds them on the host. */
 static mptl_status sum_squares(mptl_device *device, double *sum, mptl_trained_list *list) {
   mptl_cuda_device *d = mptl_cuda(device);
   double *chunks = malloc(list->chunks * sizeof *chunks + 1);

@@ -1,4 +1,5 @@
-/* Linear operators on cuBLASLt: descriptors and an algorithm, chosen and checked once, run many times. */
+/* Linear operators on cuBLASLt: descriptors and an algorithm are chosen and checked once, then run
+ * many times. */
 #include "backend/cuda/blas.h"
 
 #include <cublasLt.h>
@@ -25,7 +26,7 @@ struct mptl_cuda_linear {
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace_bytes;
   char engine[48];
-  char wrong[224]; /* the last algorithm that was skipped because its sums were wrong, and how */
+  char wrong[224]; /* the last algorithm skipped because of wrong sums, and what was wrong */
 };
 
 /* ---- The library ---- */
@@ -91,11 +92,12 @@ static cublasStatus_t create_product(mptl_cuda_linear *l, mptl_cuda_type a, mptl
   return status;
 }
 
-/* The conditions for an algorithm. */
+/* Sets the conditions that an algorithm must meet. */
 static cublasStatus_t set_preference(cublasLtMatmulPreference_t p, size_t workspace_limit) {
   const uint64_t bytes = workspace_limit;
   const uint32_t alignment = 16;
-  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* partial sums are added in binary32, outside the result */
+  /* Partial sums are added in binary32, outside the result. */
+  const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -115,7 +117,8 @@ static void name_engine(mptl_cuda_linear *l) {
   snprintf(l->engine, sizeof l->engine, "cuBLASLt algorithm %d, tile %d", id, tile);
 }
 
-/* Lists up to *n algorithms within the limit, the library's best one first; *n becomes their number. */
+/* Lists up to *n algorithms within the limit, the library's best one first, and sets *n to their
+ * number. */
 static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n, const mptl_cuda_linear *l, bool of_8_bits,
                                    size_t workspace_limit) {
   cublasLtMatmulPreference_t preference = NULL;
@@ -124,7 +127,7 @@ static mptl_status list_algorithms(cublasLtMatmulHeuristicResult_t *list, int *n
   if (status == CUBLAS_STATUS_SUCCESS) status = set_preference(preference, workspace_limit);
   if (status == CUBLAS_STATUS_SUCCESS)
     status = cublasLtMatmulAlgoGetHeuristic(l->blas->handle, l->product, l->a, l->b, l->c, l->c, preference, most, list, n);
-  /* For operands of 8 bits this answer also means that there is no code. */
+  /* For operands of 8 bits this status also means that there is no code. */
   if (status == CUBLAS_STATUS_INVALID_VALUE && of_8_bits) status = CUBLAS_STATUS_NOT_SUPPORTED;
   if (preference != NULL) cublasLtMatmulPreferenceDestroy(preference);
   if (status == CUBLAS_STATUS_SUCCESS && *n > 0) status = list[0].state;
@@ -135,7 +138,7 @@ static mptl_status run_checked(void *context, float *result, const void *first, 
   return mptl_cuda_linear_run(context, result, first, second, workspace);
 }
 
-/* Whether the algorithm gives the right sums on the device. */
+/* Checks whether the algorithm gives the right sums on the device. */
 static mptl_status check(bool *right, mptl_cuda_linear *l, const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_type first,
                          mptl_cuda_type second) {
   const mptl_conv_shape shape = mptl_linear_as_conv(s);
@@ -155,7 +158,7 @@ static mptl_status check(bool *right, mptl_cuda_linear *l, const mptl_linear_sha
   return MPTL_OK;
 }
 
-/* The first of the library's algorithms that gives the right sums. */
+/* Takes the first of the library's algorithms that gives the right sums. */
 static mptl_status choose(mptl_cuda_linear *l, const mptl_linear_shape *shape, mptl_pass pass, mptl_cuda_type first,
                           mptl_cuda_type second, size_t workspace_limit) {
   cublasLtMatmulHeuristicResult_t list[8];

@@ -1,5 +1,5 @@
-# The CUDA plug-in, libmptl_cuda.so beside libmptl, where there are a CUDA toolkit, cuDNN, cuBLASLt and NVRTC. And, for tests, the same backend
-# over the kernels compiled for the host: libmptl_cuda_host.so.
+# The CUDA plug-in: libmptl_cuda.so beside libmptl, if there are a CUDA toolkit, cuDNN, cuBLASLt and
+# NVRTC. For tests, the same backend with the kernels compiled for the host: libmptl_cuda_host.so.
 file(GLOB cuda_backend CONFIGURE_DEPENDS engine/backend/cuda/*.c)
 list(FILTER cuda_backend EXCLUDE REGEX "/(device|check[^/]*|dnn[^/]*|blas[^/]*|types|channels|runtime|products)\\.c$")
 

@@ -1,4 +1,4 @@
-/* The check of a pass on the device. */
+/* Checks a pass on the device. */
 #include "backend/cuda/check.h"
 
 #include <stdio.h>
@@ -82,8 +82,8 @@ static mptl_status run(const check *c, int result) {
   return c->of->run(c->of->context, (float *)(void *)c->at[result], c->at[FIRST], c->at[SECOND], workspace);
 }
 
-/* Runs the pass twice, and a third time between the events, without what a first run does besides; then
- * compares. */
+/* Runs the pass twice, and a third time between the events, because first runs do other work, too.
+ * Then compares the results. */
 static mptl_status launch(const check *c, int turn) {
   const mptl_cuda_checked *of = c->of;
   const mptl_cuda_check_numbers numbers =
@@ -150,8 +150,8 @@ mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked 
   *finding = (mptl_cuda_finding){.right = false};
   size_arrays(&c);
   mptl_status status = take_turns(finding, &c);
-  if (status != MPTL_OK && c.at[0] != NULL)
-    cudaStreamSynchronize(checked->stream); /* the work that was started uses the memory */
+  /* Launched work may use the memory. */
+  if (status != MPTL_OK && c.at[0] != NULL) cudaStreamSynchronize(checked->stream);
   if (c.at[0] != NULL) cudaFree(c.at[0]);
   if (c.begin != NULL) cudaEventDestroy(c.begin);
   if (c.end != NULL) cudaEventDestroy(c.end);

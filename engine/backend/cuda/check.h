@@ -1,12 +1,13 @@
-/* The check that every plan must pass on its device before it is taken. What a library says of its code is
- * not enough.
+/* The check of plans. A plan is used only if it computes the right sums on its device; a library's
+ * notes about its code are not enough.
  *
- * A pass is run on whole numbers, several times, into two results and a workspace that were filled with NaN.
- * Both results must be equal bit for bit and without a NaN, and a sample of their elements (all, if they are
- * few) must equal the sums of products by definition. The numbers are the same in every run, exact in the
- * operands' types, and so small that all sums of parts of the products are exact in binary32. So the order of
- * a sum does not matter, but a number with fewer bits than its type has, or a transformed one, does: in one
- * turn the first operand has many bits, in another one the second (check_numbers.h). */
+ * The check runs a pass on whole numbers several times, into two results and a workspace that are
+ * filled with NaN before. Both results must be equal bit for bit, without NaN, and a sample of
+ * their elements (all, if there are few) must equal the sums of products by definition. The numbers
+ * are the same in every run, exact in the operands' types, and so small that every partial sum is
+ * exact in binary32. So the order of a sum does not matter, but sums are wrong if a library
+ * multiplies fewer bits than the type has, or transforms operands: in one turn the first operand
+ * has many bits, in another turn the second (check_numbers.h). */
 #ifndef MPTL_BACKEND_CUDA_CHECK_H
 #define MPTL_BACKEND_CUDA_CHECK_H
 
@@ -16,7 +17,7 @@
 #include "backend/cuda/types.h"
 #include "backend/shapes.h"
 
-/* A pass, and how it is run: like mptl_cuda_conv_run. */
+/* A pass, and the function that runs it, like mptl_cuda_conv_run. */
 typedef struct mptl_cuda_checked {
   const mptl_conv_shape *shape;
   mptl_pass pass;
@@ -30,13 +31,14 @@ typedef struct mptl_cuda_checked {
 
 typedef struct mptl_cuda_finding {
   bool right;
-  float ms;        /* of a run, the fastest that was timed */
-  char wrong[160]; /* how it is wrong */
+  float ms;        /* time of the fastest run */
+  char wrong[160]; /* what is wrong */
 } mptl_cuda_finding;
 
-/* Other statuses than MPTL_OK: it could not be checked. MPTL_ENOMEM: the thread's current device, which must be
- * the stream's, has no memory for operands, two results and workspace. Waits for the stream. At most one
- * thread at a time should check on a device: others would disturb the times. */
+/* Checks a pass. A status other than MPTL_OK means that it could not be checked; MPTL_ENOMEM: the
+ * thread's current device, which must be the stream's, has no memory for operands, two results and
+ * workspace. Waits for the stream. Only one thread at a time should check on a device, because
+ * checks disturb each other's times. */
 mptl_status mptl_cuda_check(mptl_cuda_finding *finding, const mptl_cuda_checked *checked);
 
 #endif

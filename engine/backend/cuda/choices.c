@@ -1,15 +1,16 @@
-/* What passes are multiplied as: by the formats of their operands, the device and the setting. */
+/* Chooses the types in which passes are multiplied, from the formats of their operands, the device
+ * and the --compute setting. */
 #include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 
-/* The type whose codes are the format's, MPTL_CUDA_TYPES if there is none. */
+/* The type that has the same codes as the format; MPTL_CUDA_TYPES: there is none. */
 static mptl_cuda_type code_type(mptl_format f) {
   static const mptl_format e4m3 = {4, 3, 0, MPTL_TOP_FN, false}, e5m2 = {5, 2, 0, MPTL_TOP_IEEE, false};
   return mptl_format_equal(f, e4m3) ? MPTL_CUDA_E4M3 : mptl_format_equal(f, e5m2) ? MPTL_CUDA_E5M2 : MPTL_CUDA_TYPES;
 }
 
-/* Tensor cores of 8.9 and 9.0 keep 13 fraction bits of a sum of 8-bit products: not what binary32 gives. From 10.0 on they keep as many as
- * for bf16. */
+/* Tensor cores of compute capability 8.9 and 9.0 keep 13 fraction bits of a sum of 8-bit products,
+ * fewer than binary32. From 10.0 on they keep as many as for bf16. */
 enum { FP8_SUMS_FROM = 100 };
 
 static bool multiplies_codes(int capability, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
@@ -19,9 +20,11 @@ static bool multiplies_codes(int capability, mptl_format a, mptl_format b, int g
   return mptl_cuda_check_types(capability, first, second) == MPTL_OK;
 }
 
-/* Of the types that both operands have; binary32, where shifts that come from values may reach below what the units keep.
- * mptl_bf16_products knows of both: numbers of up to 16 significant bits of which none, and no product, is below what the units keep.
- * cuDNN has no bf16 for most convolutions in groups, which wait for memory anyway. */
+/* Chooses a type in which both operands are exact. Binary32 if mptl_bf16_products is 0: values have
+ * more than 16 significant bits, or units would change operands or products that are too small for
+ * them. Also for automatic shifts (auto_bias), which may make values too small. No bf16 for
+ * convolutions with channel groups: cuDNN has no engine for most of them, and they are bound by
+ * memory anyway. */
 static mptl_cuda_type choose_type(int capability, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
   int products = mptl_bf16_products(a, b);
   if (setting == MPTL_COMPUTE_BINARY32 || products == 0 || a.auto_bias || b.auto_bias) return MPTL_CUDA_F32;
@@ -29,7 +32,7 @@ static mptl_cuda_type choose_type(int capability, mptl_format a, mptl_format b, 
   return a.m <= 10 && b.m <= 10 && mptl_cuda_supports(capability, MPTL_CUDA_TF32) ? MPTL_CUDA_TF32 : MPTL_CUDA_F32;
 }
 
-/* TF32 in place of binary32, where that is asked for. */
+/* Whether TF32 replaces binary32, because the setting asks for it. */
 static bool replaces_binary32(int capability, mptl_cuda_type type, mptl_compute_setting setting) {
   return type == MPTL_CUDA_F32 && setting == MPTL_COMPUTE_TF32 && mptl_cuda_supports(capability, MPTL_CUDA_TF32);
 }
@@ -41,8 +44,8 @@ const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b,
   return mptl_cuda_type_name(replaces_binary32(capability, type, setting) ? MPTL_CUDA_TF32 : type);
 }
 
-/* What a pass may be multiplied as. Where the library has no code for a type, the next wider one, which is in front of it in the list of
- * types, is as right. */
+/* If the library has no code for a type, the next wider type gives the same results; it is the type
+ * before it in mptl_cuda_type. */
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass) {
   const mptl_rounder *x = call->in[0].rounder, *theta = call->theta_rounder, *dy = call->dy.rounder;
   const mptl_rounder *first = pass == MPTL_BACKWARD_DATA ? dy : x, *second = pass == MPTL_BACKWARD_WEIGHTS ? dy : theta;

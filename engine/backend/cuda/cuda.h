@@ -1,7 +1,8 @@
-/* The CUDA backend's inside. It has little of its own: stages of pointwise operators and everything else that is not a matrix product
- * are launches of kernels/cuda/kernels.h, products are products.h's, and these files say with which operands.
+/* The inside of the CUDA backend. Its files choose operands. products.h computes matrix products;
+ * kernels/cuda/kernels.h launches everything else.
  *
- * All work of a device goes to one stream, in order; nothing waits but downloads (runtime.h). Scratch memory is as large as the batch needs.
+ * All work of a device goes to one CUDA stream, in order. Only downloads wait (runtime.h). Scratch
+ * memory is large enough for the whole batch.
  */
 #ifndef MPTL_BACKEND_CUDA_CUDA_H
 #define MPTL_BACKEND_CUDA_CUDA_H
@@ -10,12 +11,13 @@
 #include "backend/cuda/runtime.h"
 #include "backend/cuda/announced.h"
 
-/* A row of the table of operators, by id: NULL functions where it is pointwise, else it is a stage by itself. */
+/* A row of the table of operators, by id. Pointwise operators have NULL functions (stage.c runs
+ * them); every other operator is a stage by itself. */
 typedef struct mptl_cuda_row {
   bool pointwise;
-  mptl_status (*create)(void **state, const mptl_call *call);   /* NULL: it has no state */
+  mptl_status (*create)(void **state, const mptl_call *call);   /* NULL: there is no state */
   void (*destroy)(void *state);                                 /* NULL: nothing to release */
-  mptl_status (*prepare)(const mptl_call *call, size_t *bytes); /* NULL: it takes no scratch memory */
+  mptl_status (*prepare)(const mptl_call *call, size_t *bytes); /* NULL: it needs no scratch memory */
   mptl_status (*forward)(const mptl_call *call);
   mptl_status (*backward)(const mptl_call *call);
 } mptl_cuda_row;
@@ -24,20 +26,21 @@ typedef struct mptl_cuda_row {
 MPTL_OPERATORS(MPTL_DECLARE_CUDA_ROW)
 #undef MPTL_DECLARE_CUDA_ROW
 
-/* What an operator gets, with addresses that are the device's. */
+/* Like mptl_call_of. In the host-built plug-in, also ends the process if an address is not the
+ * device's. */
 void mptl_cuda_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch);
 
 /* The call's device, and its stream. */
 static inline mptl_cuda_device *mptl_cuda_of(const mptl_call *call) { return mptl_cuda(call->device); }
 static inline mptl_cuda_stream mptl_cuda_stream_of(const mptl_call *call) { return mptl_cuda_of(call)->stream; }
 
-/* Stages of pointwise operators (stage.c): prepare, and run. ranges_of: the operator whose sinks find their ranges in found; -1: it runs as
- * always. */
+/* Prepares and runs a stage of pointwise operators (stage.c). ranges_of: index of the operator
+ * whose ranges are written to found, while nothing is stored; -1: an ordinary run. */
 mptl_status mptl_cuda_prepare_stage(const mptl_stage *stage, size_t *bytes);
 mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *stage, const mptl_step *step, bool forward,
                                 int ranges_of, mptl_round_stats *found);
 
-/* Makes the call's sinks find ranges, as mptl_call_find_ranges, and store nothing. */
+/* Makes the call's sinks find ranges, like mptl_call_find_ranges, and store nothing. */
 void mptl_cuda_find_ranges_of(mptl_call *call, bool forward, mptl_round_stats *found);
 
 /* mptl_backend's find_ranges and max_abs (ranges.c). Both wait for the device. */
@@ -45,7 +48,7 @@ mptl_status mptl_cuda_find_ranges(mptl_device *device, const mptl_stage *stage, 
                                   float *largest);
 mptl_status mptl_cuda_largest(mptl_device *device, float *largest, const float *x, size_t n);
 
-/* Runs a stage, or has its operator `ranges_of` find ranges (backend.c). */
+/* Runs a stage, or finds the ranges of its operator `ranges_of` (backend.c). */
 mptl_status mptl_cuda_run(mptl_cuda_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int ranges_of,
                           mptl_round_stats *found);
 
@@ -56,11 +59,11 @@ mptl_status mptl_cuda_find_peaks(mptl_device *device, mptl_peaks *peaks, double 
 void mptl_cuda_expect(mptl_device *device, const mptl_member *members, int n);
 bool mptl_cuda_product_way(mptl_device *device, mptl_product_way *way, const mptl_member *member, int pass);
 
-/* mptl_backend's compute, and what a pass may be multiplied as (choices.c). */
+/* The types in which a pass may be multiplied, and mptl_backend's compute (choices.c). */
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass);
 const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
 
-enum { MPTL_CUDA_ALIGN = 256 }; /* bytes: of cuBLASLt's workspace */
+enum { MPTL_CUDA_ALIGN = 256 }; /* in bytes, for cuBLASLt's workspace */
 
 static inline size_t mptl_cuda_aligned(size_t bytes) { return (bytes + MPTL_CUDA_ALIGN - 1) / MPTL_CUDA_ALIGN * MPTL_CUDA_ALIGN; }
 

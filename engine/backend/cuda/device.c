@@ -1,4 +1,4 @@
-/* A device, names, and limits. */
+/* Devices, names of versions and products, limits of workspace. */
 #include "backend/cuda/device.h"
 
 #include <cuda_runtime_api.h>

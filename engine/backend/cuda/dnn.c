@@ -1,4 +1,4 @@
-/* A device with its cache of plans, its files and its judge. */
+/* cuDNN on a device, with a cache of plans, their files and a judge. */
 #include "backend/cuda/dnn.h"
 
 #include <stdio.h>
@@ -26,7 +26,7 @@ static mptl_dnn_store *open_store(const mptl_dnn_device *device) {
   return store;
 }
 
-/* Completes an object whose device was opened with this status. */
+/* Completes an object after its device was opened with this status. */
 static mptl_status finish(mptl_cuda_dnn **dnn, mptl_cuda_dnn *d, mptl_status status, mptl_dnn_judge *judge) {
   if (status != MPTL_OK) {
     mptl_cuda_dnn_destroy(d);

@@ -1,9 +1,9 @@
-/* Each thread has a mptl_cuda_dnn of its own, the calling one the given one. What the others make is
- * handed over as text, so that every plan in use belongs to the given one.
+/* The calling thread uses the given mptl_cuda_dnn, and each other thread makes one. Their plans are
+ * handed over as text, so that every plan in use belongs to the given object.
  *
- * Only compiled plans are worth a thread. A part of NVRTC, which compiles for cuDNN, runs on one thread at
- * a time: a third of the processor time of ResNet-18's plans in bf16 (CUDA 13.0). So threads make them at
- * most three times as fast. */
+ * Only compiled plans are worth a thread. A part of NVRTC, which compiles for cuDNN, runs on one
+ * thread at a time: it takes a third of the processor time of ResNet-18's plans in bf16 (CUDA
+ * 13.0). So threads are at most three times as fast as one. */
 #include "backend/cuda/dnn_ahead.h"
 
 #include <pthread.h>
@@ -12,11 +12,12 @@
 
 #include "backend/cuda/dnn_cache.h"
 
-/* A plan to be made: for the first of the choices, from `choice` on, that cuDNN has an engine for. */
+/* A plan to be made: for the first of the choices, from `choice` on, for which cuDNN has an
+ * engine. */
 typedef struct task {
   const mptl_cuda_announced *announced;
   int choice;
-  mptl_dnn_text text; /* of a plan that another thread made */
+  mptl_dnn_text text; /* of the plan, if another thread made it */
   bool made;
 } task;
 
@@ -35,10 +36,10 @@ static mptl_dnn_key key_of(const work *w, const task *t) {
   return (mptl_dnn_key){t->announced->shape, t->announced->pass, pair->first, pair->second, limit};
 }
 
-/* ---- Which ---- */
+/* ---- Which plans ---- */
 
-/* Whether a plan that takes long must be made, as far as is known. t->choice becomes the first choice that
- * is not known to have no plan. */
+/* Whether a plan must be made that takes long. Skips the choices that are known to have no plan:
+ * t->choice becomes the next one. */
 static bool is_missing(const work *w, task *t) {
   for (; t->choice < t->announced->choices.n; t->choice++) {
     mptl_dnn_key key = key_of(w, t);
@@ -58,7 +59,7 @@ static bool is_listed(const work *w, const task *t) {
   return false;
 }
 
-/* ---- Making them ---- */
+/* ---- Making plans ---- */
 
 static mptl_status try_choice(const mptl_dnn_plan **plan, mptl_dnn_cache *plans, const mptl_dnn_key *key) {
   MPTL_TRY(mptl_conv_check(&key->shape));
@@ -90,7 +91,7 @@ static void *run(void *argument) {
   return NULL;
 }
 
-/* If a thread cannot be started, or cannot open the device, the others make its plans. */
+/* If a thread cannot be started or cannot open the device, the other threads make its plans. */
 static void make_on_threads(work *w, int threads) {
   enum { MOST = 64 };
   pthread_t others[MOST];
@@ -111,7 +112,7 @@ size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *
     *t = (task){.announced = &list[i]};
     w.n += is_missing(&w, t) && !is_listed(&w, t);
   }
-  if (w.n > 1) make_on_threads(&w, threads); /* a single one is made when it is asked for */
+  if (w.n > 1) make_on_threads(&w, threads); /* a single plan is made when it is needed */
   for (size_t i = 0; i < w.n; i++) {
     if (!w.tasks[i].made) continue;
     mptl_dnn_key key = key_of(&w, &w.tasks[i]);

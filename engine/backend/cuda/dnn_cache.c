@@ -1,4 +1,4 @@
-/* The cache of plans. */
+/* The cache of execution plans. */
 #include "backend/cuda/dnn_cache.h"
 
 #include <stdlib.h>
@@ -52,7 +52,8 @@ mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_dnn_cache *cache
   p->key = *key;
   bool certain = true;
   mptl_status status = mptl_dnn_search_plan(p, cache->device, cache->judge, &certain);
-  if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error()); /* a search that finds nothing takes time, too */
+  /* Refusals are kept, because a search that finds nothing takes time, too. */
+  if (status == MPTL_EUNSUPPORTED) p->refusal = strdup(mptl_error());
   if (status == MPTL_OK || (p->refusal != NULL && certain)) store(p, cache);
   if (status != MPTL_OK && p->refusal == NULL) {
     mptl_dnn_plan_destroy(p);

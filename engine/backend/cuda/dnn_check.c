@@ -1,4 +1,4 @@
-/* The judge of GPUs. */
+/* The judge of plans on a GPU. */
 #include "backend/cuda/dnn_check.h"
 
 #include "backend/cuda/dnn_graph.h"

@@ -1,4 +1,4 @@
-/* NVRTC, with which cuDNN compiles engines. */
+/* Checks NVRTC, with which cuDNN compiles engines. */
 #include "backend/cuda/dnn_compiler.h"
 
 #include <nvrtc.h>

@@ -1,4 +1,4 @@
-/* One pass of a convolution: a plan and the addresses that it runs on. */
+/* A pass of a convolution: a plan and the addresses on which it runs. */
 #include "backend/cuda/dnn_conv.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ struct mptl_cuda_conv {
   cudnnHandle_t handle;
   const mptl_dnn_plan *plan;
   cudnnBackendDescriptor_t pack;   /* the addresses of the last run, NULL before the first */
-  void *at[MPTL_DNN_OPERANDS + 1]; /* what pack holds: operands and result by id - 1, workspace */
+  void *at[MPTL_DNN_OPERANDS + 1]; /* pack's addresses: operands and result by id - 1, workspace */
 };
 
 mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,

@@ -1,4 +1,4 @@
-/* Descriptors, and errors as one line. */
+/* cuDNN's descriptors, and its errors as one line. */
 #include "backend/cuda/dnn_descriptor.h"
 
 #include <stdio.h>

@@ -7,11 +7,12 @@
 
 #include "mptl/status.h"
 
-/* The status of a cuDNN call; what: the thing that the message names. MPTL_EUNSUPPORTED: cuDNN does
- * not have it, or not for the device. A library that is missing on this machine is MPTL_EBACKEND. */
+/* The status of a cuDNN call. what: the thing that the message names. MPTL_EUNSUPPORTED: cuDNN does
+ * not have it, or not for the device. MPTL_EBACKEND: other errors, such as a library that this
+ * machine lacks. */
 mptl_status mptl_dnn_status(cudnnStatus_t status, const char *what);
 
-/* Attributes are set before a descriptor is finalised; what is as above. */
+/* Set attributes of a descriptor that is not finalised yet. what: as above. */
 mptl_status mptl_dnn_set(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name,
                          cudnnBackendAttributeType_t type, int64_t n, const void *values);
 mptl_status mptl_dnn_set_int(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name, int64_t value);

@@ -1,4 +1,4 @@
-/* Devices of this machine, and described ones. */
+/* Devices of this machine, and devices that are only described. */
 #include "backend/cuda/dnn_device.h"
 
 #include <stdio.h>
@@ -24,7 +24,7 @@ mptl_status mptl_dnn_device_open(mptl_dnn_device *device, int number, cudaStream
   return MPTL_OK;
 }
 
-/* A number in cuDNN's JSON; 0: it is not there. */
+/* A number in cuDNN's JSON; 0 if it is missing. */
 static size_t number_in(const char *properties, const char *key) {
   const char *at = strstr(properties, key);
   return at == NULL ? 0 : strtoull(at + strlen(key), NULL, 10);
@@ -77,7 +77,7 @@ static char *text_of_gpu(int number) {
   return length < 0 ? NULL : text;
 }
 
-/* There may be a driver, a stand-in for it, or none, and then nothing is compiled. */
+/* There may be a driver, a stand-in for it, or no driver: then nothing is compiled. */
 static char *text_of_described(const char *description) {
   int driver = 0;
   char *text;

@@ -1,4 +1,4 @@
-/* A convolution as cuDNN's operation graph. */
+/* Describes a convolution as an operation graph of cuDNN. */
 #include "backend/cuda/dnn_graph.h"
 
 static cudnnDataType_t data_type(mptl_cuda_type type) {
@@ -7,7 +7,7 @@ static cudnnDataType_t data_type(mptl_cuda_type type) {
   return types[type];
 }
 
-/* A tensor of logical dimensions (n, c, h, w) whose memory is [n][h][w][c]. */
+/* Adds a tensor of logical dimensions (n, c, h, w) that is stored as [n][h][w][c]. */
 static mptl_status add_tensor(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, const int64_t dims[4], cudnnDataType_t type,
                               mptl_dnn_id id) {
   const int64_t strides[4] = {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]};
@@ -39,12 +39,13 @@ static mptl_status add_window(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, 
   return mptl_dnn_finalize(*d, what);
 }
 
-/* For each pass: which ids x, weights and y have, and what cuDNN's operation calls them. */
+/* For each pass: the ids of x, weights and y, and cuDNN's names of the operation and its parts. */
 enum { PARTS = MPTL_PRODUCT_ARRAYS };
 static const struct operation {
   mptl_dnn_id ids[PARTS];
   cudnnBackendDescriptorType_t type;
-  cudnnBackendAttributeName_t parts[PARTS], window, alpha, beta; /* factors of the product and of the old result */
+  cudnnBackendAttributeName_t parts[PARTS], window;
+  cudnnBackendAttributeName_t alpha, beta; /* factors of the product and of the old result */
 } operations[MPTL_PASSES] = {{{MPTL_DNN_FIRST, MPTL_DNN_SECOND, MPTL_DNN_RESULT},
                               CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
                               {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
@@ -79,7 +80,7 @@ static mptl_status add_convolution(mptl_dnn_pool *pool, cudnnBackendDescriptor_t
   return mptl_dnn_finalize(*d, what);
 }
 
-/* Stores sums unchanged. */
+/* Adds an operation that stores sums unchanged. */
 static mptl_status add_copy(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, cudnnBackendDescriptor_t sums,
                             cudnnBackendDescriptor_t result) {
   const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_IDENTITY;
@@ -97,15 +98,16 @@ static mptl_status add_copy(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, cu
   return mptl_dnn_finalize(*d, what);
 }
 
-/* The results of cuDNN's ready-made engines have the operands' type. For wider results it compiles an
- * engine, in the backward passes only if an operation follows the convolution: here, a copy. */
+/* The results of cuDNN's ready-made engines have the operands' type. For wider results, cuDNN
+ * compiles an engine; in the backward passes it does so only if an operation follows the
+ * convolution: here, a copy. */
 mptl_status mptl_dnn_add_graph(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *graph, const mptl_dnn_device *device,
                                const mptl_dnn_key *key) {
   const mptl_conv_shape *s = &key->shape;
   const struct operation *o = &operations[key->pass];
-  const int64_t dims[PARTS][4] = {{s->n, s->ic, s->ih, s->iw},
-                                  {s->oc, s->ic / s->groups, s->kh, s->kw}, /* cuDNN compares channels to find the groups */
-                                  {s->n, s->oc, s->oh, s->ow}};
+  /* cuDNN computes the channel groups from the channels of x and weights. */
+  const int64_t dims[PARTS][4] = {
+      {s->n, s->ic, s->ih, s->iw}, {s->oc, s->ic / s->groups, s->kh, s->kw}, {s->n, s->oc, s->oh, s->ow}};
   const bool copied = data_type(key->first) != CUDNN_DATA_FLOAT;
   const char *what = "operation graph";
   cudnnBackendDescriptor_t parts[PARTS], window, result = NULL, nodes[2];

@@ -1,4 +1,4 @@
-/* What an execution plan depends on, and the plan as text. Both are known without cuDNN. */
+/* The key of an execution plan, and the plan as text. Both do not need cuDNN. */
 #ifndef MPTL_BACKEND_CUDA_DNN_KEY_H
 #define MPTL_BACKEND_CUDA_DNN_KEY_H
 
@@ -8,7 +8,7 @@
 #include "backend/cuda/types.h"
 #include "backend/shapes.h"
 
-/* Everything that a plan depends on, except its device. */
+/* Everything on which a plan depends, except the device. */
 typedef struct mptl_dnn_key {
   mptl_conv_shape shape; /* its bias does not matter */
   mptl_pass pass;
@@ -18,15 +18,15 @@ typedef struct mptl_dnn_key {
 
 bool mptl_dnn_same_key(const mptl_dnn_key *a, const mptl_dnn_key *b);
 
-/* Whether cuDNN compiles engines for it, which takes a second or more for each. */
+/* Whether cuDNN compiles the engines for a key, which takes a second or more for each. */
 bool mptl_dnn_is_compiled(const mptl_dnn_key *key);
 
 enum { MPTL_DNN_ENGINE_BYTES = 32 }; /* of an engine's name, "engine 28" */
 
-/* A plan as cuDNN writes it, with the code of a compiled engine: reading it takes milliseconds, making
- * it takes seconds. Or a refusal: why there is no plan. */
+/* A plan in cuDNN's text form, with the code of a compiled engine: reading it takes milliseconds,
+ * making a plan takes seconds. Or a refusal: why there is no plan. */
 typedef struct mptl_dnn_text {
-  bool refused; /* bytes are a refusal, and engine means nothing */
+  bool refused; /* bytes are a refusal, and engine is not set */
   char engine[MPTL_DNN_ENGINE_BYTES];
   char *bytes; /* owned */
   size_t size;

@@ -1,4 +1,4 @@
-/* Execution plans. Their text is what cuDNN calls their JSON representation. */
+/* Execution plans. Their text is cuDNN's JSON representation. */
 #include "backend/cuda/dnn_plan.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* The search through cuDNN's engines. */
+/* Searches cuDNN's engines for a plan. */
 #include "backend/cuda/dnn_search.h"
 
 #include <stdio.h>
@@ -7,27 +7,28 @@
 #include "backend/cuda/dnn_compiler.h"
 #include "backend/cuda/dnn_graph.h"
 
-/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the next.
- * So up to MOST_RIGHT engines with the right sums are timed. A later one is taken if it is FASTER times as
- * fast and saves GAIN_MS: so much is hardly noise, and the engine decides the last bits of results.
- * Compiling an engine takes a second: after the first one only if that takes more than SLOW_MS to run. */
+/* The first engine in cuDNN's order is not always a good one: some took sixty times as long as the
+ * next. So up to MOST_RIGHT engines with the right sums are timed. A later one is chosen if it is
+ * FASTER times as fast and saves GAIN_MS: a smaller gain may be noise, and another engine changes
+ * the last bits of results. Compiling an engine takes a second, so a second one is compiled only if
+ * a run of the first takes more than SLOW_MS. */
 enum { MOST_RIGHT = 4, FASTER = 2, SLOW_MS = 3 };
 static const float GAIN_MS = 0.01f;
 
-/* A plan that may be taken. */
+/* A plan that may be chosen. */
 typedef struct candidate {
   cudnnBackendDescriptor_t config, plan;
   size_t workspace_bytes;
 } candidate;
 
-/* What the search found so far, for the message if it finds no plan. */
+/* The state of the search, and its counts for the message if it finds no plan. */
 typedef struct search {
   mptl_dnn_judge *judge;
   size_t limit;
   bool tensor_cores;
   int configs, ruled_out, too_large, failed, wrong, right;
-  float ms;          /* of a run of the best plan so far */
-  char refusal[256]; /* why the last of the allowed engines was refused */
+  float ms;          /* time of a run of the best plan so far */
+  char refusal[256]; /* why cuDNN refused the last of the allowed engines */
 } search;
 
 /* Whether the rules allow the engine of a configuration. */
@@ -45,8 +46,8 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
                                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes);
   mptl_dnn_pool_destroy(&pool);
   MPTL_TRY(mptl_dnn_status(status, "engine"));
-  /* Other notes: nondeterministic, fewer bits in operands or sums, operands added before they are multiplied, or a
-   * note of a newer cuDNN. */
+  /* All other notes exclude the engine: it is not deterministic, has fewer bits in operands or
+   * sums, adds operands before it multiplies them, or has a note that only a newer cuDNN knows. */
   for (int64_t i = 0; i < n; i++)
     if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP && !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
       *yes = false;
@@ -64,8 +65,8 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
   snprintf(name, size, "engine %lld", (long long)index);
 }
 
-/* Plans of a device are judged one at a time: each may use much of its memory, and two at once would not run
- * in the time that each takes alone. */
+/* Judges one plan of a device at a time: a plan may need much memory, and two at once would disturb
+ * each other's times. */
 static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge, const mptl_dnn_device *device,
                                const mptl_dnn_plan *plan) {
   pthread_mutex_lock(device->turn);
@@ -74,8 +75,9 @@ static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge
   return status;
 }
 
-/* Takes a plan and its configuration if it gives the right sums on the device and is the first that does,
- * or is so much faster than the plan taken before that it is worth another order of sums. */
+/* Chooses a plan and its configuration if it gives the right sums on the device and is the first
+ * that does, or is so much faster than the plan chosen before that another order of sums is worth
+ * it. */
 static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, const candidate *c, search *s) {
   mptl_dnn_plan plan = {.key = found->key, .plan = c->plan, .workspace_bytes = c->workspace_bytes};
   mptl_cuda_finding finding = {.right = true};
@@ -97,9 +99,10 @@ static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, co
   return MPTL_OK;
 }
 
-/* Tries the plan of a configuration; found owns both if it takes them. They are skipped if cuDNN does not
- * have the engine for the device, or the plan needs too much workspace. Every other failure ends the
- * search: otherwise this machine would take the next engine, or type, today, and another machine would not. */
+/* Tries the plan of a configuration; if it is chosen, found owns both. It is skipped if cuDNN does
+ * not have the engine for the device, or the plan needs too much workspace. Every other failure
+ * ends the search: otherwise a temporary failure would make this machine use another engine, or
+ * type, than other machines. */
 static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
   s->configs++;
@@ -122,10 +125,11 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *devic
   return status == MPTL_EUNSUPPORTED ? MPTL_OK : status;
 }
 
-/* Whether to try another engine: to find one that is right, or a faster one where trying costs little. */
+/* Whether to try another engine: no engine is right yet, or a faster one may be found with little
+ * effort. */
 static bool is_worth_another(const mptl_dnn_plan *found, const search *s) {
   if (found->plan == NULL) return true;
-  if (s->judge == NULL || s->right == MOST_RIGHT) return false; /* nothing is timed, or enough is */
+  if (s->judge == NULL || s->right == MOST_RIGHT) return false; /* no times, or enough */
   return !mptl_dnn_is_compiled(&found->key) || s->ms > SLOW_MS;
 }
 
@@ -144,7 +148,8 @@ static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n,
       cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL), what);
 }
 
-/* Searches the configurations that cuDNN lists in a mode; found->plan stays NULL if none gives a plan. */
+/* Searches the configurations that cuDNN lists in a mode. found->plan stays NULL if there is no
+ * plan. */
 static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph,
                                cudnnBackendHeurMode_t mode, search *s) {
   mptl_dnn_pool pool = {.n = 0};
@@ -179,7 +184,8 @@ static mptl_status choose(mptl_dnn_plan *found, const mptl_dnn_device *device, c
   for (size_t i = 0; i < sizeof modes / sizeof *modes && status == MPTL_OK && found->plan == NULL; i++) {
     status = search_mode(found, device, graph, modes[i], s);
     if (status != MPTL_EUNSUPPORTED) continue;
-    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error()); /* no list in this mode: the other may have one */
+    /* No list in this mode; the other mode may have one. */
+    snprintf(s->refusal, sizeof s->refusal, "%s", mptl_error());
     status = MPTL_OK;
   }
   if (status != MPTL_OK || found->plan != NULL) return status;

@@ -1,14 +1,14 @@
 /* Plans in files:
  *   mptl plan 3, cuDNN 9.19.0, NVRTC 13.0
- *                                    the version of this layout and of the rules by which plans are
- *                                    chosen, then the libraries
+ *                                    the version of this file format and of the rules for choosing
+ *                                    plans, then the libraries
  *   {"deviceName":...}               the device
  *   128 64 32 32 64 32 32 3 3 1 1 1 1 1 1 1, forward, bf16 by bf16, 67108864 bytes
  *   engine 28                        or "refused"
  *   {"engine":...}                   cuDNN's text, or why there is no plan
- *   1b2c3d4e                         CRC-32C of all bytes before the line feed that ends the last line
- * The checksum of the first two lines is the name of a folder, the checksum of the third line the name of
- * the file in it. */
+ *   1b2c3d4e                         CRC-32C of the bytes above, without the last line feed
+ * The name of the folder is the checksum of the first two lines, the name of the file the checksum
+ * of the third line. */
 #include "backend/cuda/dnn_store.h"
 
 #include <fcntl.h>
@@ -24,7 +24,9 @@
 #include "mptl/file.h"
 
 enum {
-  VERSION = 3, /* raise it with every change of this layout, of dnn_search.c, dnn_graph.c or the check of plans */
+  /* Raise it with every change of this format, of dnn_search.c, of dnn_graph.c or of the check of
+   * plans. */
+  VERSION = 3,
   MOST_BYTES = 64 << 20,
   END_BYTES = 10
 };
@@ -33,7 +35,7 @@ static const char *const refused = "refused"; /* in place of an engine's name */
 
 struct mptl_dnn_store {
   char folder[PATH_MAX];
-  char *head; /* the two lines with which all files of the folder begin */
+  char *head; /* the first two lines of all files in the folder */
 };
 
 /* ---- Names ---- */
@@ -42,11 +44,12 @@ static bool print_path(char path[PATH_MAX], const char *folder, const char *belo
   return snprintf(path, PATH_MAX, "%s%s", folder, below) < PATH_MAX;
 }
 
-/* The folder for all devices; false: there is none. */
+/* Finds the folder of all devices; false: files are not used. */
 static bool find_folder(char path[PATH_MAX]) {
   const char *given = getenv("MPTL_CUDA_PLANS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   if (given != NULL && given[0] != '\0') return strcmp(given, "none") != 0 && print_path(path, given, "");
-  if (cache != NULL && cache[0] == '/') return print_path(path, cache, "/mptl/plans"); /* XDG: relative paths do not count */
+  /* XDG: relative paths are invalid. */
+  if (cache != NULL && cache[0] == '/') return print_path(path, cache, "/mptl/plans");
   return home != NULL && home[0] == '/' && print_path(path, home, "/.cache/mptl/plans");
 }
 
@@ -93,7 +96,7 @@ static void print_end(char end[END_BYTES + 1], uint32_t crc) { snprintf(end, END
 
 /* ---- Reading ---- */
 
-/* Moves *at behind the expected bytes; false: they are not there. */
+/* Moves *at past the expected bytes; false: the bytes are others. */
 static bool skip(const char **at, const char *end, const char *expected) {
   size_t n = strlen(expected);
   if ((size_t)(end - *at) < n || memcmp(*at, expected, n) != 0) return false;
@@ -101,7 +104,7 @@ static bool skip(const char **at, const char *end, const char *expected) {
   return true;
 }
 
-/* Copies the text out of a file's bytes; false: they are not whole, or not the key's. */
+/* Copies the text from a file's bytes; false: the file is not whole, or is for another key. */
 static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mptl_dnn_store *store, const key_line *line) {
   if (size < END_BYTES) return false;
   const char *at = bytes, *end = bytes + size - END_BYTES, *feed;

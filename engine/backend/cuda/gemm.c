@@ -1,9 +1,10 @@
-/* conv2d and linear: operands decoded to what the units multiply, results in binary32, rounded once by our kernel.
+/* conv2d and linear: converts operands to a type that matrix units multiply; the libraries compute
+ * results in binary32, and a kernel of ours rounds them once.
  *
- * Each pass multiplies in the narrowest type in which the formats of its two operands, and so their products, are exact: 8 bits for codes
- * that are OCP's, where the sums are good enough, bf16 for up to 8 significant bits, TF32 for up to 11, else binary32; unless TF32 is asked
- * for in its place (--compute tf32). A pass works on the whole batch; where channels.h says so with more channels than there are, which
- * are zeros.
+ * Each pass uses the narrowest type in which both operands are exact: 8 bits for OCP codes, if the
+ * units' sums have enough bits; bf16 for up to 8 significant bits; TF32 for up to 11; otherwise
+ * binary32, or TF32 if --compute tf32 asks for it. A pass multiplies the whole batch. If channels.h
+ * adds channels, they are zeros.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,20 +14,20 @@
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/products.h"
 
-/* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
+/* A pass with the present formats. The last fields are offsets in the operator's scratch memory. */
 typedef struct gemm_pass {
   mptl_cuda_pair type;
-  size_t in, out;       /* channels */
-  size_t first, second; /* its operands, where they are not taken as they are in memory */
-  size_t weights;       /* or their gradients, in binary32, with their own channels, where the pass has others */
-  size_t results;       /* in binary32, on their way to a value in another form */
-  size_t workspace;     /* the library's */
+  size_t in, out;       /* channels, with those that channels.h adds */
+  size_t first, second; /* converted operands */
+  size_t weights;       /* weights or their gradients in binary32, without added channels */
+  size_t results;       /* in binary32, before they are rounded */
+  size_t workspace;     /* of the library */
 } gemm_pass;
 
 typedef struct gemm_state {
   gemm_pass pass[MPTL_PASSES];
-  mptl_cuda_product *product[MPTL_PASSES][MPTL_CUDA_TYPES][MPTL_CUDA_TYPES]; /* by operands' types; made when first needed */
-  size_t bias_sums;                                                          /* scratch for the gradient of the bias */
+  mptl_cuda_product *product[MPTL_PASSES][MPTL_CUDA_TYPES][MPTL_CUDA_TYPES]; /* by operand types */
+  size_t bias_sums;                                                          /* scratch of the bias's gradient */
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
@@ -50,14 +51,14 @@ static mptl_cuda_weights weights_shape(const mptl_call *call) {
       .k = (size_t)out.c, .c = (size_t)(in.c / a->groups), .s = (size_t)a->kernel[0] * (size_t)a->kernel[1]};
 }
 
-/* Of what a pass multiplies. */
+/* Elements of a pass's input, output and weights, with added channels. */
 static size_t in_numel(const mptl_call *call, const gemm_pass *p) { return in_pixels(call) * p->in; }
 static size_t out_numel(const mptl_call *call, const gemm_pass *p) { return out_pixels(call) * p->out; }
 static size_t filters_numel(const mptl_call *call, const gemm_pass *p) {
   return weights_shape(call).s * (p->in / (size_t)call->op->attr.groups) * p->out;
 }
 
-/* Whether a pass has more channels than there are. */
+/* Whether channels are added to a pass. */
 static bool is_filled_up(const mptl_call *call, const gemm_pass *p) {
   return p->in != in_channels(call) || p->out != out_channels(call);
 }
@@ -86,7 +87,7 @@ static mptl_status try_types(const mptl_call *call, mptl_pass pass, mptl_cuda_pa
                      : mptl_cuda_product_conv(product, device(call), &s.conv, pass, t);
 }
 
-/* The types and the product of a pass. */
+/* Chooses the types of a pass, and makes its product. */
 static mptl_status choose(const mptl_call *call, mptl_pass pass) {
   mptl_cuda_choices c = mptl_cuda_choices_of(call, pass);
   mptl_status status = MPTL_EUNSUPPORTED;
@@ -100,7 +101,8 @@ static bool has_pass(const mptl_call *call, mptl_pass pass) {
 
 enum { MOST_WANTED = MPTL_PASSES * sizeof((mptl_cuda_choices){0}.pairs) / sizeof(mptl_cuda_pair) };
 
-/* Lists the passes of a convolution that have no product in their best types yet, once for each number of channels; returns how many. */
+/* Lists the passes of a convolution that have no product in their best types yet, once for each
+ * number of channels. Returns the length of the list. */
 static size_t list_wanted(mptl_cuda_announced list[MOST_WANTED], const mptl_call *call) {
   size_t n = 0;
   for (int p = MPTL_FORWARD; p < MPTL_PASSES; p++) {
@@ -138,13 +140,14 @@ static size_t take(size_t *bytes, size_t n) {
   return at;
 }
 
-/* What the kernels write for the units: codes, bf16, or binary32, which TF32 units take as well. */
+/* The form in which kernels write an operand: codes, bf16 or binary32, which TF32 units read,
+ * too. */
 static mptl_cuda_cast_type cast_type(mptl_cuda_type type) {
   if (mptl_cuda_type_size(type) == 1) return MPTL_CUDA_CAST_CODE8;
   return type == MPTL_CUDA_BF16 ? MPTL_CUDA_CAST_BF16 : MPTL_CUDA_CAST_F32;
 }
 
-/* Whether a value is in memory as the units take it: in binary32, or in codes. */
+/* Whether units can read a value where it is: it is stored in binary32, or in codes of the type. */
 static bool as_it_is(const mptl_source *s, mptl_cuda_type type) {
   return type != MPTL_CUDA_BF16 && s->size == mptl_cuda_type_size(type);
 }
@@ -153,9 +156,11 @@ static size_t operand_bytes(const mptl_source *s, mptl_cuda_type type, size_t n)
   return as_it_is(s, type) ? 0 : n * mptl_cuda_type_size(type);
 }
 
-/* Whether results of so many channels can be made where c of them will be stored. */
+/* Whether a product can write its results, of `channels` channels, to the sink's memory, of c
+ * channels. */
 static bool in_place(const mptl_sink *sink, size_t channels, size_t c) {
-  bool fits = sink->wanted && sink->rounder->format.auto_bias; /* it does not store when its range is asked for */
+  /* A sink stores nothing while its range is found. */
+  bool fits = sink->wanted && sink->rounder->format.auto_bias;
   return sink->size == sizeof(float) && !sink->accumulate && !fits && channels == c;
 }
 
@@ -163,7 +168,7 @@ static size_t weights_bytes(const mptl_call *call, const gemm_pass *p) {
   return is_filled_up(call, p) ? weights_numel(call) * sizeof(float) : 0;
 }
 
-/* Whether the backward passes take the same copy of the gradient of the output. */
+/* Whether both backward passes use the same converted copy of the output's gradient. */
 static bool share_gradient(const mptl_call *call) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   return d->type.first == w->type.second && d->out == w->out;
@@ -198,7 +203,8 @@ static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   return MPTL_OK;
 }
 
-/* The two passes run one after the other, over the same memory, but for the gradient of the output where both take the same copy. */
+/* The two passes run one after the other and use the same memory, except for the output's gradient
+ * if they share it. */
 static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t begin, end;
@@ -237,8 +243,8 @@ static void *area(const mptl_call *call, size_t offset) {
   return mptl_cuda_address(device(call), (char *)call->scratch + offset);
 }
 
-/* A value of so many pixels of c channels as a pass multiplies it, of `wide` channels: where it is, or in the scratch memory at offset,
- * where it is put if `convert` is set. */
+/* Sets *p to a value in the form that a pass multiplies: where the value is, or a copy with `wide`
+ * channels at offset in scratch memory, which is made if `convert` is set. */
 static mptl_status operand(const void **p, const mptl_call *call, const mptl_source *s, mptl_cuda_type type, size_t pixels,
                            size_t c, size_t wide, size_t offset, bool convert) {
   *p = as_it_is(s, type) ? s->data : area(call, offset);
@@ -251,7 +257,7 @@ static mptl_status input(const void **x, const mptl_call *call, const gemm_pass 
   return operand(x, call, &call->in[0], p->type.first, in_pixels(call), in_channels(call), p->in, p->first, true);
 }
 
-/* The weights, rounded, as a pass multiplies them, in the libraries' order. */
+/* Rounds the weights into the libraries' order and the type of a pass. */
 static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
   mptl_cuda_weights shape = weights_shape(call);
   mptl_cuda_cast_type type = cast_type(p->type.second);
@@ -260,7 +266,8 @@ static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
                             mptl_cuda_round_weights(area(call, p->second), type, &call->weights, shape, stream(call)));
   mptl_source own = {.data = area(call, p->weights), .size = sizeof(float)};
   size_t size = mptl_cuda_type_size(p->type.second), rows = shape.k * shape.s;
-  size_t there = rows * p->in * size, others = filters_numel(call, p) * size - there; /* bytes; the channels are even */
+  /* In bytes; the number of channels is even. */
+  size_t there = rows * p->in * size, others = filters_numel(call, p) * size - there;
   MPTL_TRY(MPTL_CUDA_LAUNCH(
       device(call), mptl_cuda_round_weights(area(call, p->weights), MPTL_CUDA_CAST_F32, &call->weights, shape, stream(call))));
   MPTL_TRY(
@@ -269,7 +276,7 @@ static mptl_status pack_weights(const mptl_call *call, const gemm_pass *p) {
                           mptl_cuda_fill(area(call, p->second + there), 0.0f, others / sizeof(float), stream(call)));
 }
 
-/* The gradients of the weights, from the results of a pass. */
+/* Copies the gradients of the weights from the results of a pass. */
 static mptl_status unpack_gradients(const mptl_call *call, const gemm_pass *p) {
   mptl_cuda_weights shape = weights_shape(call);
   size_t from = p->results;

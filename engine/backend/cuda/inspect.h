@@ -1,4 +1,4 @@
-/* What specs and benchmarks ask of the libraries' products, and nothing else does. */
+/* Functions of the libraries' products that only specs and benchmarks call. */
 #ifndef MPTL_BACKEND_CUDA_INSPECT_H
 #define MPTL_BACKEND_CUDA_INSPECT_H
 
@@ -6,8 +6,9 @@
 #include "backend/cuda/dnn.h"
 #include "backend/cuda/dnn_conv.h"
 
-/* For a device that is not there, described in cuDNN's JSON
- * (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION): convolutions can be created and asked about, not run. */
+/* Creates cuDNN for a device that this machine does not have, from cuDNN's description in JSON
+ * (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION). Convolutions can be created and inspected, but not
+ * run. */
 mptl_status mptl_cuda_dnn_create_for(mptl_cuda_dnn **dnn, const char *properties);
 
 /* 10 * major + minor: 80, 90. */
@@ -17,7 +18,7 @@ int mptl_cuda_dnn_capability(const mptl_cuda_dnn *dnn);
 const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv);
 const char *mptl_cuda_linear_describe(const mptl_cuda_linear *linear);
 
-/* The last engine that was skipped because its sums were wrong when this plan was made, and how they were
+/* The last engine that was skipped because of wrong sums when this plan was made, and what was
  * wrong: "engine 2: ...". Empty: no engine was skipped, or the plan is from a file. */
 const char *mptl_cuda_conv_wrong(const mptl_cuda_conv *conv);
 const char *mptl_cuda_linear_wrong(const mptl_cuda_linear *linear);

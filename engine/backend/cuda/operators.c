@@ -1,4 +1,4 @@
-/* Pools, channels side by side, layer norms and the loss: a launch or a few each. */
+/* Pools, concat and slice, layer norms and losses: each is one launch or a few. */
 #include "backend/call_shapes.h"
 #include "backend/cuda/cuda.h"
 

@@ -1,4 +1,5 @@
-/* What the GPU reaches: copying arrays larger than its cache, and a convolution that keeps all its multiprocessors busy. */
+/* Peak rates of the GPU: copies arrays larger than its cache, and runs a convolution that keeps all
+ * multiprocessors busy. */
 #include <stdlib.h>
 
 #include "backend/cuda/cuda.h"
@@ -22,8 +23,9 @@ static mptl_status run_product(void *state) {
   return mptl_cuda_product_run(p->run, p->result, p->first, p->second, p->workspace);
 }
 
-/* Device memory with numbers of both signs and many digits: units take less power, and so are faster, where all are alike. Read in any type
- * they are finite, and in 32 bits of up to 11 significant bits. */
+/* Allocates device memory and fills it with numbers of both signs and many digits: with equal
+ * numbers, units take less power and are faster. In any type the numbers are finite; in 32 bits
+ * they have at most 11 significant bits. */
 static mptl_status make_numbers(mptl_cuda_device *d, void **p, size_t bytes, size_t element) {
   enum { PIECE = 1 << 16 };
   const uint32_t digits = element == sizeof(float) ? 0xffffe000u : 0xffffffffu;
@@ -53,7 +55,7 @@ static mptl_status prepare(mptl_cuda_device *d, product *p, const mptl_conv_shap
 
 static mptl_conv_shape shape_on(const mptl_cuda_device *d) { return mptl_peak_shape(IMAGES * d->multiprocessors); }
 
-/* Nothing is added where the library has no code for the type. */
+/* Adds the peak of a type to peaks, or nothing if the library has no code for it. */
 static mptl_status find_product_peak(mptl_cuda_device *d, mptl_peaks *peaks, const char *name, mptl_cuda_type type,
                                      double seconds) {
   const mptl_conv_shape shape = shape_on(d);
@@ -61,7 +63,7 @@ static mptl_status find_product_peak(mptl_cuda_device *d, mptl_peaks *peaks, con
   double best = 0;
   mptl_status status = prepare(d, &p, &shape, type);
   if (status == MPTL_OK) status = mptl_peak_time(&best, run_product, &p, &d->base, seconds);
-  mptl_cuda_synchronize(&d->base); /* what failed is told; the memory is not to be in use */
+  mptl_cuda_synchronize(&d->base); /* so that the memory is not in use; errors were reported */
   mptl_cuda_product_destroy(p.run);
   mptl_cuda_free(&d->base, p.first);
   mptl_cuda_free(&d->base, p.second);

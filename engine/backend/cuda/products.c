@@ -1,5 +1,6 @@
-/* Products through cuDNN and cuBLASLt. The libraries work on the thread's current device, and a thread may use
- * several devices in turn: so every call chooses its own first (mptl_cuda_enter). */
+/* Matrix products by cuDNN and cuBLASLt. The libraries work on the thread's current device, and a
+ * thread may use several devices in turn, so every function first makes its device the current one
+ * (mptl_cuda_enter). */
 #include "backend/cuda/products.h"
 
 #include <pthread.h>
@@ -11,16 +12,16 @@
 #include "backend/cuda/dnn_ahead.h"
 #include "backend/cuda/dnn_conv.h"
 
-enum { MOST_THREADS = 4 }; /* to make plans: more would only wait for each other (dnn_ahead.c) */
+enum { MOST_THREADS = 4 }; /* that make plans; more would only wait for each other (dnn_ahead.c) */
 
 struct mptl_cuda_product {
   mptl_cuda_device *device;
   char engine[40];      /* of a convolution */
-  mptl_cuda_conv *conv; /* or: */
+  mptl_cuda_conv *conv; /* one of conv and linear is NULL */
   mptl_cuda_linear *linear;
 };
 
-/* The libraries on a device; NULL before they are needed. */
+/* The libraries on a device. NULL before the first use. */
 struct mptl_cuda_products {
   mptl_cuda_dnn *dnn;
   mptl_cuda_blas *blas;

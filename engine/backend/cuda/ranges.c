@@ -1,11 +1,12 @@
-/* Ranges of results, for FP(e,m,auto): a stage is run without storing anything, and the host waits for the largest magnitudes. That is slow
- * and simple: products are computed twice, a stage of n operators with such results n + 1 times.
+/* Ranges of results, for FP(e,m,auto): runs a stage without storing anything, and waits for the
+ * largest magnitudes. This is simple and slow: products are computed twice, and a stage of n
+ * operators with such results n + 1 times.
  */
 #include "backend/cuda/cuda.h"
 
-enum { FOUND = 2 * MPTL_MAX_INPUTS }; /* the sinks' of the operator that is asked, then those of others, which nobody looks at */
+enum { FOUND = 2 * MPTL_MAX_INPUTS }; /* for sinks of the operator, then for all other sinks */
 
-/* device->found, in its memory. */
+/* Sets device->found, in device memory, to zeros. */
 static mptl_status clear(mptl_cuda_device *d) {
   if (d->found == NULL) d->found = mptl_cuda_alloc(&d->base, FOUND * sizeof *d->found);
   if (d->found == NULL) return mptl_fail(MPTL_ENOMEM, "no memory on the device");

@@ -7,25 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Uploads go through a piece of the host's memory that the device reads by itself, so that the caller's may be overwritten at once: one
- * behind the other, until there is no room and the last one has to be waited for. */
+/* Uploads go through pinned staging memory, so that the caller may overwrite its memory at once.
+ * They are placed one after the other; when the staging memory is full, an upload waits for the
+ * last one before it. */
 struct mptl_cuda_runtime {
   cudaEvent_t uploaded;
   char *staging;
   size_t staged;
-  bool blocking; /* every launch is waited for */
+  bool blocking; /* wait for every launch */
   struct block *blocks;
-  pthread_mutex_t lock; /* of blocks: a loader's thread frees, too */
+  pthread_mutex_t lock; /* of blocks: loader threads free memory, too */
 };
 
 enum { STAGING_BYTES = 32 << 20 };
 
-/* CUDA keeps a current device for each thread, 0 at first. What goes wrong here is reported by the call that follows. */
+/* CUDA has a current device for each thread, 0 at first. The call that follows reports errors. */
 static void use(const mptl_cuda_device *device) { cudaSetDevice(device->number); }
 
 static mptl_status check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
-  cudaGetLastError(); /* told here, and not once more by the next launch */
+  cudaGetLastError(); /* so that the next launch does not report it again */
   return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "CUDA, %s: %s", what,
                    cudaGetErrorString(error));
 }
@@ -57,7 +58,7 @@ mptl_status mptl_cuda_runtime_describe(int number, char *text, size_t size) {
   return MPTL_OK;
 }
 
-/* MPTL_CUDA_BLOCKING in the environment. */
+/* Reads MPTL_CUDA_BLOCKING from the environment. */
 static mptl_status read_blocking(bool *blocking) {
   const char *text = getenv("MPTL_CUDA_BLOCKING");
   *blocking = text != NULL && strcmp(text, "1") == 0;
@@ -103,7 +104,7 @@ void mptl_cuda_runtime_close(mptl_cuda_device *device) {
 
 /* ---- Memory ---- */
 
-/* Sizes of what is allocated, to be counted when it is freed. */
+/* An allocation, with its size for the count of memory. */
 typedef struct block {
   void *p;
   size_t bytes;
@@ -166,7 +167,7 @@ mptl_status mptl_cuda_upload(mptl_device *device, void *to, const void *host, si
   return MPTL_OK;
 }
 
-/* Memory that the device cannot read by itself will do, too. */
+/* If there is no pinned memory, ordinary memory is used. */
 void *mptl_cuda_host_alloc(mptl_device *device, size_t bytes) {
   void *p = NULL;
   use(mptl_cuda(device));
@@ -175,6 +176,7 @@ void *mptl_cuda_host_alloc(mptl_device *device, size_t bytes) {
   return mptl_device_host_alloc(NULL, bytes);
 }
 
+/* Whether memory is pinned, so that the device can read it. */
 static bool device_reads(mptl_device *device, const void *host) {
   struct cudaPointerAttributes a;
   use(mptl_cuda(device));

@@ -1,4 +1,4 @@
-/* Stages of pointwise operators: what the program says of them in the kernels' terms. */
+/* Stages of pointwise operators: describes them for the kernels and launches them. */
 #include <string.h>
 
 #include "backend/cuda/cuda.h"
@@ -15,9 +15,10 @@ MPTL_UNARY_OPERATORS(UNARY_ROW)
 #undef UNARY_ROW
 #undef POINTWISE_ROW
 
-/* Saved: mean[c], inverse standard deviation[c]. */
+/* c->saved: mean[c], then inverse standard deviation[c]. */
 static void set_batchnorm(mptl_cuda_op *op, const mptl_call *c) {
-  bool moves = !(c->train && c->ranging); /* running statistics; in evaluation they are read */
+  /* Running statistics are not updated while ranges are found. */
+  bool moves = !(c->train && c->ranging);
   op->bn = (mptl_cuda_batchnorm){.gamma = c->theta[MPTL_NORM_WEIGHT],
                                  .beta = c->theta[MPTL_NORM_BIAS],
                                  .mean = c->saved,
@@ -48,7 +49,7 @@ static void describe_op(mptl_cuda_op *op, const mptl_call *c) {
   }
 }
 
-/* A stage in the kernels' terms; its calls are those of its operators. */
+/* Describes a stage for the kernels. calls: one for each of its n operators. */
 static mptl_cuda_stage describe(mptl_cuda_op *ops, const mptl_call *calls, int n, void *scratch) {
   const mptl_call *first = &calls[0];
   for (int i = 0; i < n; i++) describe_op(&ops[i], &calls[i]);
@@ -76,7 +77,8 @@ mptl_status mptl_cuda_prepare_stage(const mptl_stage *s, size_t *bytes) {
   return MPTL_OK;
 }
 
-/* Operators whose ranges are not asked for store nothing either, and count where nobody looks: behind those of the one that is asked. */
+/* While ranges are found, the other operators store nothing either. Their ranges go to the second
+ * half of found, which nobody reads. */
 mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *s, const mptl_step *step, bool forward, int ranges_of,
                                 mptl_round_stats *found) {
   mptl_call calls[MPTL_CUDA_STAGE_OPS];

@@ -1,10 +1,10 @@
-/* The operand types of matrix products, one table. */
+/* The table of operand types of matrix products. */
 #include "backend/cuda/types.h"
 
 static const struct {
   const char *name;
   size_t size;
-  int capability; /* the least that has units for it */
+  int capability; /* the lowest that has units for the type */
 } types[MPTL_CUDA_TYPES] = {[MPTL_CUDA_F32] = {"f32", 4, 0},
                             [MPTL_CUDA_TF32] = {"tf32", 4, 80},
                             [MPTL_CUDA_BF16] = {"bf16", 2, 80},

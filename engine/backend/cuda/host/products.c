@@ -1,4 +1,4 @@
-/* Products by their definition, for tests: each result is a sum in binary32, in a fixed order. */
+/* Matrix products by definition, for tests: each result is a sum in binary32, in a fixed order. */
 #include "backend/cuda/products.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ struct mptl_cuda_product {
   mptl_cuda_pair type;
 };
 
-/* What the libraries have for 8 bits, roughly: channels in multiples of 16, and not E5M2 by E5M2. */
+/* Roughly what the libraries have for 8 bits: channels in multiples of 16, and not E5M2 by E5M2. */
 static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, mptl_cuda_type second) {
   if (first == MPTL_CUDA_E5M2 && second == MPTL_CUDA_E5M2)
     return mptl_fail(MPTL_EUNSUPPORTED, "no code for a product of e5m2 and e5m2");
@@ -23,7 +23,7 @@ static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, 
   return MPTL_OK;
 }
 
-/* In bf16 they have no backward passes for odd numbers of channels. */
+/* In bf16 the libraries have no backward passes for odd numbers of channels. */
 static mptl_status check_bf16(const mptl_conv_shape *s, mptl_pass pass) {
   if (pass != MPTL_FORWARD && s->groups == 1 && (s->ic % 2 != 0 || s->oc % 2 != 0))
     return mptl_fail(MPTL_EUNSUPPORTED, "no code for bf16 and %d and %d channels, %s", s->ic, s->oc, mptl_pass_name(pass));
@@ -41,7 +41,8 @@ static mptl_status create(mptl_cuda_product **product, mptl_cuda_device *device,
   return MPTL_OK;
 }
 
-/* The last list of announced passes. Others are refused: a library could not have prepared them. */
+/* The last list of announced passes. Other passes are refused, because the libraries could not have
+ * prepared them. */
 struct mptl_cuda_products {
   size_t count;
   mptl_cuda_announced announced[];
@@ -88,7 +89,7 @@ mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_devi
 
 void mptl_cuda_product_destroy(mptl_cuda_product *product) { free(product); }
 
-/* Workspace is asked for and written, so that tests find a caller that gives too little of it. */
+/* A run overwrites its workspace, so that tests find callers that give too little. */
 enum { WORKSPACE = 1024 };
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product) {
   (void)product;
@@ -104,8 +105,8 @@ const char *mptl_cuda_products_libraries(void) { return "no library"; }
 
 /* ---- Operands ---- */
 
-/* An OCP code by its definition, without the engine's own decoding: E4M3 has one NaN and no infinity; E5M2 has
- * NaNs and infinities, like the upper half of binary16. */
+/* The value of an OCP code by definition, without the engine's decoding: E4M3 has one NaN and no
+ * infinity; E5M2 has NaNs and infinities, like the upper half of binary16. */
 static float ocp_value(uint8_t code, mptl_cuda_type type) {
   int m = type == MPTL_CUDA_E4M3 ? 3 : 2, bias = type == MPTL_CUDA_E4M3 ? 7 : 15;
   int exponent = (code & 0x7f) >> m, fraction = code & ((1 << m) - 1);
@@ -121,14 +122,15 @@ static float value_at(const void *p, mptl_cuda_type type, size_t i) {
   return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
 }
 
-/* The nearest number of 11 significant bits, which TF32 has; in a tie, the even one. */
+/* The nearest number of TF32, which has 11 significant bits; in a tie, the even one. */
 static float tf32_value(float x) {
   uint32_t bits = mptl_f32_bits(x);
   if (isfinite(x)) bits = (bits + 0xfff + (bits >> 13 & 1)) & ~UINT32_C(0x1fff);
   return mptl_bits_f32(bits);
 }
 
-/* n values in binary32, as the units take them. *exact becomes false where TF32 units would drop bits. */
+/* Reads n values into binary32, as units multiply them. *exact becomes false if TF32 units would
+ * drop bits. The caller frees the values. */
 static float *read_operand(const void *p, mptl_cuda_type type, size_t n, bool *exact) {
   float *values = malloc(n * sizeof *values);
   for (size_t i = 0; values != NULL && i < n; i++) {
@@ -145,7 +147,7 @@ static size_t pixel(int n, int h, int w, int height, int width) {
   return ((size_t)n * (size_t)height + (size_t)h) * (size_t)width + (size_t)w;
 }
 
-/* Runs body with the indices xi, wi and yi of every product of an image's row of outputs. */
+/* Runs body with the indices xi, wi and yi of every product of a row of an image's output. */
 #define EACH_PRODUCT(s, n, oh, body)                                                                  \
   for (int ow = 0; ow < (s)->ow; ow++)                                                                \
     for (int k = 0; k < (s)->oc; k++)                                                                 \
@@ -177,7 +179,7 @@ static void backward_weights(const mptl_conv_shape *s, float *dw, const float *x
     for (int oh = 0; oh < s->oh; oh++) EACH_PRODUCT(s, n, oh, dw[wi] += x[xi] * dy[yi])
 }
 
-/* The libraries want operands and workspace aligned like this. */
+/* The libraries need this alignment. */
 static mptl_status check_alignment(const void *first, const void *second, const void *result, const void *workspace) {
   if ((((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) & 15) != 0)
     return mptl_fail(MPTL_EBACKEND, "operands at %p, %p, %p: they must be 16-byte aligned", first, second, result);

@@ -1,6 +1,7 @@
-/* A device that is none: the kernels run on the host, one launch at a time, and device memory is a range of addresses that is closed to
- * the program between launches and copies. So what would be a crash on a GPU, the host reading a device's memory, is one here, too; and an
- * address of the host's that is handed to a kernel ends the program with a message. For tests.
+/* A device for tests without a GPU: the kernels run on the host. Device memory is a range of
+ * addresses that is inaccessible between launches and copies: if the host reads device memory, the
+ * program crashes as it would with a GPU. If a kernel gets a host address, the program ends with a
+ * message.
  */
 #include "backend/cuda/runtime.h"
 
@@ -10,30 +11,31 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define RANGE_BYTES ((size_t)8 << 30) /* of addresses; memory is taken when it is touched */
+#define RANGE_BYTES ((size_t)8 << 30) /* of addresses; pages take memory when they are first used */
 #define ALIGN 256
 
-/* What is allocated, in the order of addresses. */
+/* An allocation. The list has the order of addresses. */
 typedef struct block {
   size_t offset, bytes;
   struct block *next;
 } block;
 
-/* What was lent, which has to stay as it is until a wait: looked at there, by a sum over its bytes. */
+/* Lent host memory, which must not change until the next wait. The wait checks a sum over its
+ * bytes. */
 typedef struct loan {
   const uint8_t *host;
   size_t bytes;
   uint64_t sum;
 } loan;
 
-/* A device has a range of addresses of its own. */
+/* Each device has its own range of addresses. */
 struct mptl_cuda_runtime {
   char *base;  /* of the range */
   size_t used; /* bytes from base on that have ever been allocated */
-  int entered; /* brackets that are open */
+  int entered; /* calls of enter without leave */
   block *blocks;
   loan lent;
-  pthread_mutex_t lock; /* of blocks and used: a loader's thread frees, too */
+  pthread_mutex_t lock; /* of blocks and used: loader threads free memory, too */
 };
 
 _Noreturn static void stop(const char *what, const void *p) {
@@ -53,7 +55,7 @@ void mptl_cuda_leave(mptl_cuda_device *d) {
   if (--d->runtime->entered == 0) protect(d->runtime, PROT_NONE);
 }
 
-/* MPTL_CUDA_HOST_FAILS in the environment: launches whose text has that in it fail, all others do not. */
+/* MPTL_CUDA_HOST_FAILS in the environment: launches whose text contains it fail. */
 mptl_status mptl_cuda_leave_call(mptl_cuda_device *d, int error, const char *call) {
   const char *fails = getenv("MPTL_CUDA_HOST_FAILS");
   if (fails != NULL && strstr(call, fails) != NULL) error = 719;
@@ -62,7 +64,7 @@ mptl_status mptl_cuda_leave_call(mptl_cuda_device *d, int error, const char *cal
 }
 
 mptl_status mptl_cuda_settle(mptl_cuda_device *d, const char *what) {
-  (void)d, (void)what; /* all work is done at once */
+  (void)d, (void)what; /* a launch returns after its work */
   return MPTL_OK;
 }
 
@@ -75,7 +77,7 @@ void *mptl_cuda_address(const mptl_cuda_device *d, const void *p) {
 
 /* ---- The device ---- */
 
-/* MPTL_CUDA_HOST_DEVICES in the environment: how many there are, 1 if not set. */
+/* MPTL_CUDA_HOST_DEVICES in the environment: the number of devices; 1 if it is not set. */
 mptl_status mptl_cuda_runtime_count(int *devices) {
   const char *text = getenv("MPTL_CUDA_HOST_DEVICES");
   *devices = text != NULL ? atoi(text) : 1;
@@ -88,12 +90,13 @@ mptl_status mptl_cuda_runtime_describe(int number, char *text, size_t size) {
   return MPTL_OK;
 }
 
-/* MPTL_CUDA_HOST_CAPABILITY in the environment: the compute capability that it plays, 90 if not set. */
+/* MPTL_CUDA_HOST_CAPABILITY in the environment: the device's compute capability; 90 if it is not
+ * set. */
 mptl_status mptl_cuda_runtime_open(mptl_cuda_device *device, int number) {
   const char *text = getenv("MPTL_CUDA_HOST_CAPABILITY");
   device->number = number;
   device->capability = text != NULL ? atoi(text) : 90;
-  device->multiprocessors = 2; /* as the kernels are told (shim.h) */
+  device->multiprocessors = 2; /* the same as for the kernels (shim.h) */
   void *base = mmap(NULL, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return mptl_fail(MPTL_ENOMEM, "no range of addresses of %zu bytes", RANGE_BYTES);
   device->runtime = calloc(1, sizeof *device->runtime);
@@ -115,10 +118,11 @@ void mptl_cuda_runtime_close(mptl_cuda_device *device) {
   free(r);
 }
 
-/* ---- Memory: first fit, the beginning of each block filled with NaNs ---- */
+/* ---- Memory: first fit; the beginning of each block is filled with NaNs ---- */
 
-enum { FILLED = 1 << 20 }; /* bytes: more costs time, for pages that may never be used */
+enum { FILLED = 1 << 20 }; /* bytes; more would take time, for pages that may never be used */
 
+/* Finds an offset for a new block, and its place in the list. */
 static size_t place(struct mptl_cuda_runtime *r, size_t bytes, block ***after) {
   size_t offset = 0;
   *after = &r->blocks;
