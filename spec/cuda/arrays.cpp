@@ -1,16 +1,17 @@
-/* Rounding, encoding, decoding and the other array kernels, against the scalar definition of kernels/round.h: bit for bit, codes and
- * statistics too. Inputs are all codes' values with their midpoints and those's neighbours, special values, and random patterns. */
+/* Rounding, encoding, decoding and the other array kernels, compared with the scalar definition of
+ * kernels/round.h: numbers, codes and statistics, bit for bit. Inputs are the values of all codes,
+ * the midpoints between them, the neighbours of both, special values and random bit patterns. */
 #include "support.h"
 
 static const char *const formats[] = {"FP(4,3,4)",    "FP(5,2,0)",   "FP(6,9,0)", "fp8_e4m3fn",   "fp8_e5m2",   "fp16",
                                       "bf16",         "tf32",        "fp32",      "FP(8,7,4)",    "FP(8,7,-4)", "FP(3,0,1)",
                                       "FP(1,0,-127)", "FP(7,23,62)", "FP(2,1,0)", "FP(5,10,115)", "FP(8,0,0)",  "FP(6,9,-100)"};
 
-/* Values of codes (of as many as there are, or some), midpoints, neighbours; both signs. */
+/* Values of codes (all codes, or some of many), midpoints and neighbours, with both signs. */
 static std::vector<float> telling_inputs(const mptl_rounder *r, uint64_t *state) {
   std::vector<float> x;
-  uint32_t codes = r->max_code + 1, step = codes > 4096 ? codes / 1500 : 1;
-  for (uint32_t code = 0; code < codes; code += step) {
+  uint32_t codes = r->max_code + 1, stride = codes > 4096 ? codes / 1500 : 1;
+  for (uint32_t code = 0; code < codes; code += stride) {
     double low = (double)mptl_bits_f32(mptl_decode_code(code, r)), high = (double)mptl_bits_f32(mptl_decode_code(code + 1, r));
     if (code == r->max_code) high = low * 2;
     float middle = (float)((low + high) / 2);
@@ -31,7 +32,8 @@ static uint32_t code_at(const void *codes, size_t size, size_t i) {
   return size == 1 ? ((const uint8_t *)codes)[i] : size == 2 ? ((const uint16_t *)codes)[i] : ((const uint32_t *)codes)[i];
 }
 
-/* The three functions on elements [first, n) of x, whose index0 is index. */
+/* Checks round, encode and decode on x from element `first` on. index: of that element, for random
+ * bits. */
 static void check_array(const char *name, const std::vector<float> &x, size_t first, const mptl_rounder *r, uint64_t index) {
   size_t n = x.size() - first, size = mptl_code_size(r->format);
   mptl_key key = mptl_make_key(20230717, MPTL_STREAM_ROUND, 5, 7);
@@ -62,14 +64,15 @@ static void rounding(void) {
       for (mptl_overflow overflow : {MPTL_SATURATE, MPTL_INF}) {
         mptl_rounder r = make_rounder(name, (mptl_rounding_mode)mode, overflow);
         std::vector<float> x = telling_inputs(&r, &state);
-        x.resize(x.size() / 8 * 8); /* as plain kernels take them; from the second one on they are not */
+        x.resize(x.size() / 8 * 8); /* for the plain kernels; from element 1 on the array is not plain */
         check_array(name, x, 0, &r, 64);
-        check_array(name, std::vector<float>(x.begin(), x.begin() + (long)(x.size() / 256 * 256)), 0, &r, 64); /* by two fours */
+        check_array(name, std::vector<float>(x.begin(), x.begin() + (long)(x.size() / 256 * 256)), 0, &r,
+                    64); /* by write_apart */
         check_array(name, x, overflow == MPTL_INF ? 1 : 0, &r, overflow == MPTL_INF ? 1000003 : (uint64_t)3 << 32);
       }
 }
 
-/* All codes there are, those that no rounding gives included. */
+/* Decodes all codes, also codes that rounding never gives. */
 static void decoding(void) {
   for (const char *name : formats) {
     mptl_rounder r = make_rounder(name, MPTL_NEAREST_EVEN, MPTL_SATURATE);
@@ -90,7 +93,7 @@ static void decoding(void) {
   }
 }
 
-/* Lengths and starts of all kinds: nothing beside the elements is touched. */
+/* Various lengths and starts: nothing outside the elements is written. */
 static void lengths(void) {
   uint64_t state = 9;
   mptl_rounder r = make_rounder("FP(4,3,4)", MPTL_STOCHASTIC, MPTL_INF);
@@ -124,7 +127,7 @@ static void lengths(void) {
     }
 }
 
-/* Results that are added to what is there, in lengths for each of the kernels. */
+/* Results that are added to the old contents, in lengths for each of the kernels. */
 static void accumulation(void) {
   uint64_t state = 6;
   for (const char *name : {"FP(5,2,0)", "FP(6,9,0)", "fp32"})
@@ -148,7 +151,8 @@ static void accumulation(void) {
     }
 }
 
-/* Sinks: bias, accumulation, exponents; binary32 in inf mode is passed through unseen. */
+/* Sinks: bias, accumulation, exponents. Results that stay binary32 are neither rounded nor counted
+ * as events. */
 static void sinks(void) {
   uint64_t state = 4;
   const size_t n = 3 * 1001, c = 7;
@@ -183,7 +187,8 @@ static void sinks(void) {
     }
 }
 
-/* Rows of c elements filled up with zeros, in all types, from all storage; and cut off, on their way to a sink. */
+/* Rows of c elements that are filled up with zeros, in all types, from all storage; and rows that
+ * are cut off before a sink. */
 static void rows(void) {
   static const struct { size_t c, wide; } sizes[] = {{3, 4}, {3, 6}, {3, 8}, {1, 2}, {5, 6}, {9, 9}, {7, 16}, {33, 36}};
   uint64_t state = 21;
@@ -277,8 +282,9 @@ static void others(void) {
         "a constant beyond the range");
 }
 
-/* A list: formats, modes, sizes (0 too) and starts mixed, with and without statistics and exponents, in place
- * or not, two arrays with the same statistics, more arrays than a short list has; nothing beside the elements is touched. */
+/* Lists of arrays: mixed formats, modes, sizes (also 0) and starts, with and without statistics and
+ * exponents, in place or not, two arrays with the same statistics, short and long lists. Nothing
+ * outside the elements is written. */
 static void lists(void) {
   static const char *const names[] = {"FP(4,3,4)", "fp32", "FP(6,9,0)", "FP(5,2,0)", "FP(8,7,-4)"};
   static const size_t sizes[] = {1, 0, 7, 2048, 2049, 513, 4099, 16, 30011};

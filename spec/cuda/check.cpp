@@ -1,4 +1,5 @@
-/* The kernels that check matrix products: operands in each type, sums of all passes against loops, and planted errors. */
+/* The kernels that check matrix products: operands in each type, sums of all passes compared with
+ * loops, and planted errors. */
 #include <string>
 
 #include "operands.h"
@@ -108,7 +109,7 @@ static std::vector<float> definition(const product &p, const mptl_whole &first, 
   return std::vector<float>(result.begin(), result.end());
 }
 
-/* Errors that are planted in a right result are found and described. */
+/* Errors planted in a right result are found and described. */
 static void check_planted(const std::vector<float> &y, const operand &a, const operand &b, const product &p) {
   const std::string name = p.name();
   const size_t n = y.size(), places[] = {0, n / 2, n - 1};
@@ -117,7 +118,8 @@ static void check_planted(const std::vector<float> &y, const operand &a, const o
     const float wrong = i == 0 ? y[at] + 1 : i == 1 ? NAN : -y[at] - 3;
     std::vector<float> bad = y;
     bad[at] = wrong;
-    mptl_cuda_verdict v = check(bad, a, b, p, i == 1 || n < 2 ? n : 2); /* the first and the last one are always samples */
+    /* The first and the last element are always samples. */
+    mptl_cuda_verdict v = check(bad, a, b, p, i == 1 || n < 2 ? n : 2);
     CHECK(v.wrong == 1 && v.at == at && same_value(v.got, wrong) && v.expected == y[at], "%s: %g at %zu is not found",
           name.c_str(), (double)wrong, at);
   }
@@ -140,7 +142,8 @@ static void check_pass(const product &p, const char *format, const char *second_
         (unsigned long long)v.largest, most);
   if (planted) check_planted(y, a, b, p);
   if (!planted || most < 100) return;
-  std::vector<float> bad(y.size(), -1e9f); /* sums of half of the largest or more are skipped, though they are wrong */
+  /* Wrong sums are skipped if they are half the largest or more. */
+  std::vector<float> bad(y.size(), -1e9f);
   v = check(bad, a, b, p, y.size(), (int64_t)most / 2);
   CHECK(v.wrong < y.size() && v.largest < (uint64_t)most / 2, "%s: %llu of %zu compared", name.c_str(),
         (unsigned long long)v.wrong, y.size());
@@ -151,7 +154,7 @@ static void sums(void) {
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
       product p = {shape, pass};
       check_pass(p, "fp32", "fp32", 4095, true);
-      if (mptl_shim_order == MPTL_SHIM_REVERSE) continue; /* blocks of 256 fibers take their time */
+      if (mptl_shim_order == MPTL_SHIM_REVERSE) continue; /* blocks of 256 fibers are slow */
       check_pass(p, "bf16", "bf16", 255, false);
       check_pass(p, "fp8_e4m3fn", "fp8_e5m2", 15, false);
       check_pass(p, "fp8_e5m2", "fp8_e4m3fn", 7, false);
@@ -167,7 +170,8 @@ static size_t samples_of(const product &p) {
   return mptl_cuda_check_samples(&s);
 }
 
-/* Samples of a large result: how many there are, and that an image's corners are among them more often than by their number. */
+/* Samples of a large result: their number, and that corners of images are sampled more often than
+ * other pixels. */
 static void samples(void) {
   const product large = {{8, 2, 40, 40, 16, 40, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}, MPTL_FORWARD};
   const size_t n = large.size(MPTL_Y);
@@ -180,7 +184,8 @@ static void samples(void) {
   mptl_whole w = whole(3, 0, 1);
   operand a = filled("fp32", &w, large.size(MPTL_X)), b = filled("fp32", &w, large.size(MPTL_W));
   const std::vector<float> y = definition(large, w, w);
-  for (int corner = 1; corner < 3; corner++) { /* wrong in all images and channels of one pixel: 128 of 204800 */
+  /* Wrong in all images and channels of one pixel: 128 of 204800. */
+  for (int corner = 1; corner < 3; corner++) {
     std::vector<float> bad = y;
     size_t h = corner & 1 ? 39 : 0, x = corner & 2 ? 39 : 0;
     for (size_t image = 0; image < 8; image++)

@@ -1,7 +1,7 @@
-/* Checks of plans, as far as that is possible without a GPU: the numbers that products are checked with, what the
- * search does with an engine that fails, and plans that several threads search at once. Not tested here are running
- * a plan on a device, and cuBLASLt's algorithms, which it lists for devices only: spec/cuda/products_on_gpu.c tests
- * both. spec/cuda/check.cpp tests the comparison itself. */
+/* Checks of plans, as far as possible without a GPU: the numbers that products are checked with,
+ * what the search does with an engine that fails, and searches on several threads.
+ * spec/cuda/products_on_gpu.c tests what needs a GPU: running a plan, and cuBLASLt's algorithms.
+ * spec/cuda/check.cpp tests the comparison. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -23,8 +23,8 @@ static int bits_in(uint32_t x) {
   return n;
 }
 
-/* Sums products in order, and in parts of 1000: magnitudes stay below the limit. In types of enough bits they get
- * so close to it that lost bits show. */
+/* Sums products in order, and in parts of 1000: magnitudes stay below the limit. In types with
+ * enough bits they come so close to it that lost bits would be noticed. */
 static void sum_up(uint64_t terms, mptl_cuda_type first, mptl_cuda_type second, int capability, int turn, double limit) {
   mptl_cuda_check_numbers n = mptl_cuda_check_numbers_of(terms, first, second, capability, turn);
   const char *names[] = {mptl_cuda_type_name(first), mptl_cuda_type_name(second)};
@@ -68,14 +68,15 @@ static void numbers(void) {
 
 /* ---- The search ---- */
 
-/* The script of a judge that finds the first `wrong` engines wrong, or returns a status. */
+/* What scripted_judge answers: the first `wrong` engines are wrong, or a status; and what it was
+ * asked. */
 static struct {
   int wrong, asked;
-  float ms[8]; /* of the first engines, in the order of asking; later engines take as long as the last */
+  float ms[8]; /* times of the first engines, in the order of the search; later ones take ms[7] */
   mptl_status status;
   char engines[64][32];
   cudnnBackendDescriptor_t plans[64];
-  int taken; /* which plan was, in the order of asking: engines may have the same name */
+  int taken; /* the chosen plan's index in the order of the search; names may be equal */
 } judge_says;
 
 static mptl_status scripted_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
@@ -89,7 +90,8 @@ static mptl_status scripted_judge(mptl_cuda_finding *finding, const mptl_dnn_dev
   return judge_says.status == MPTL_OK ? MPTL_OK : mptl_fail(judge_says.status, "no judgement");
 }
 
-/* Searches a plan for a device and object of its own, with files where the environment says. */
+/* Searches a plan with a new object for a described device. The environment chooses whether files
+ * are used. */
 static mptl_status search_type(mptl_cuda_type type, int wrong, mptl_status status, mptl_pass pass, char *engine,
                                char *wrong_engine, size_t size) {
   static const mptl_conv_shape shape = {16, 64, 16, 16, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
@@ -100,7 +102,8 @@ static mptl_status search_type(mptl_cuda_type type, int wrong, mptl_status statu
   judge_says.wrong = wrong, judge_says.asked = 0, judge_says.status = status;
   mptl_status got = mptl_cuda_conv_create(&conv, dnn, &shape, pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
   judge_says.taken = -1;
-  for (int i = 0; got == MPTL_OK && i < judge_says.asked; i++) /* the last one of this address: earlier ones were destroyed */
+  /* The last plan at this address counts: earlier ones were destroyed. */
+  for (int i = 0; got == MPTL_OK && i < judge_says.asked; i++)
     if (judge_says.plans[i % 64] == mptl_cuda_dnn_plans(dnn)->plans->plan) judge_says.taken = i;
   if (got == MPTL_OK) snprintf(engine, size, "%s", mptl_cuda_conv_engine(conv));
   if (got == MPTL_OK) snprintf(wrong_engine, size, "%s", mptl_cuda_conv_wrong(conv));
@@ -135,8 +138,8 @@ static void engines_that_fail(void) {
   }
 }
 
-/* Which of the engines that take `ms` milliseconds is taken, in F32 and bf16, and how many are tried, after `wrong`
- * engines with wrong sums. */
+/* Which of several engines with different times is chosen, in F32 and bf16, and how many are tried,
+ * after `wrong` engines with wrong sums. */
 static void engines_that_are_slow(void) {
   static const struct {
     mptl_cuda_type type;
@@ -161,7 +164,8 @@ static void engines_that_are_slow(void) {
   }
 }
 
-/* Plans from files are not judged again, and refusals for wrong sums are not in files. */
+/* Plans from files are not judged again, and refusals because of wrong sums are not written to
+ * files. */
 static void files(void) {
   char folder[] = "/tmp/mptl-checks-XXXXXX", engine[256], again[256], wrong_engine[256], command[64];
   CHECK(mkdtemp(folder) != NULL, "a folder");
@@ -180,12 +184,12 @@ static void files(void) {
 
 typedef struct side {
   int which;
-  const mptl_cuda_dnn *same; /* NULL: the thread opens a device of its own */
+  const mptl_cuda_dnn *same; /* NULL: the thread opens another device */
   mptl_dnn_judge *judge;
   char problem[256], engine[32];
 } side;
 
-static _Thread_local int me; /* which of the two */
+static _Thread_local int me; /* the thread's side */
 
 static mptl_status find_plan(side *s, mptl_cuda_dnn *dnn) {
   static const mptl_conv_shape shape = {16, 64, 16, 16, 64, 16, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
@@ -208,7 +212,7 @@ static void *run_side(void *argument) {
   return NULL;
 }
 
-/* Both search the same plan at the same time. */
+/* Two threads search the same plan at the same time. */
 static void search_twice(const mptl_cuda_dnn *same, mptl_dnn_judge *judge) {
   side sides[2] = {{.which = 0, .same = same, .judge = judge}, {.which = 1, .same = same, .judge = judge}};
   pthread_t threads[2];
@@ -229,7 +233,7 @@ static mptl_status slow_judge(mptl_cuda_finding *finding, const mptl_dnn_device 
   return MPTL_OK;
 }
 
-/* Plans of a device are judged one after the other, whatever thread found them. */
+/* Plans of a device are judged one after the other, also on different threads. */
 static void one_device(void) {
   mptl_cuda_dnn *dnn;
   MUST(mptl_cuda_dnn_create_for(&dnn, H100));
@@ -240,7 +244,8 @@ static void one_device(void) {
 
 static sem_t begun[2];
 
-/* Returns when the other thread's judge has begun, too: with one lock for all devices it never would. */
+/* Waits until the other thread's judge has begun, too. With one lock for all devices it never
+ * would. */
 static mptl_status waiting_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
   (void)device, (void)plan;
   struct timespec end;
@@ -251,7 +256,7 @@ static mptl_status waiting_judge(mptl_cuda_finding *finding, const mptl_dnn_devi
   return sem_timedwait(&begun[1 - me], &end) == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "the other device is locked out");
 }
 
-/* Two devices wait for nothing of each other, and may write the same file. */
+/* Two devices do not wait for each other, and may write the same file. */
 static void two_devices(void) {
   char folder[] = "/tmp/mptl-checks-XXXXXX", command[96];
   CHECK(mkdtemp(folder) != NULL, "a folder");

@@ -1,4 +1,4 @@
-/* Devices in cuDNN's description, for plans without a GPU (cuDNN 9.8 or newer). */
+/* Devices as cuDNN describes them, for plans without a GPU (cuDNN 9.8 or newer). */
 #ifndef MPTL_SPEC_CUDA_DEVICES_H
 #define MPTL_SPEC_CUDA_DEVICES_H
 

@@ -1,5 +1,6 @@
-/* Stages, sums by channel and the update, against loops over the same formulas in the CPU's order: element-wise results and statistics
- * bit for bit in all rounding modes, sums by channel within a bound. Lengths are odd, starts misaligned. */
+/* Stages, sums by channel and the update, compared with loops over the same formulas in the CPU's
+ * order: element-wise results and statistics bit for bit in all rounding modes, sums by channel
+ * within a bound. Lengths may be odd, starts misaligned. */
 #include "operands.h"
 
 #include "kernels/pointwise.h"
@@ -16,7 +17,7 @@ static mptl_cuda_op op_of(mptl_op_id kind, int from0, int from1) {
 
 static const char *const narrow[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32", "FP(8,7,4)"};
 
-/* Vectors of a batch norm. */
+/* The vectors by channel of a batch norm. */
 struct norm {
   std::vector<float> gamma, beta, mean, inv_std, running_mean, running_var, dgamma, dbeta;
   explicit norm(size_t c) : gamma(c), beta(c), mean(c), inv_std(c), running_mean(c), running_var(c), dgamma(c), dbeta(c) {
@@ -31,7 +32,7 @@ struct norm {
   }
 };
 
-/* Mean and inverse deviation are those of the rows, within what binary32 sums leave. */
+/* Mean and inverse standard deviation are right, within the error of sums in binary32. */
 static void check_moments(const norm &n, const value &x, size_t c) {
   size_t rows = x.x.size() / c;
   for (size_t i = 0; i < c; i++) {
@@ -107,7 +108,8 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
             sum_dy);
       CHECK(fabs((double)m.dgamma[i] - sum_dyx * inv) <= slack + 1e-9, "dgamma of channel %zu", i);
     }
-    /* The vectors are of the kernel's own sums, so of binary64 ones they differ in the last places: not compared bit for bit here. */
+    /* Not compared bit for bit: the kernel's sums differ from the sums in binary64 in the last
+     * places. */
     for (size_t i = 0; i < n; i++) {
       double inv = (double)m.inv_std[i % c], xhat = (double)(x.x[i] - m.mean[i % c]) * inv;
       dx[i] = (float)(inv * (double)m.gamma[i % c] *
@@ -127,7 +129,8 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
 
 static bool dropped(mptl_key key, size_t i, double p) { return (double)mptl_random_uniform(key, i) < p; }
 
-/* dropout(relu6(mul(a, add(b, sigmoid(c))))) in evaluation and training; exact but for the sigmoid, whose exp is the host's here, too. */
+/* dropout(relu6(mul(a, add(b, sigmoid(c))))) in evaluation and training, bit for bit: both use the
+ * host's exp. */
 static void chain(size_t rows, size_t c, const char *format, int mode, size_t start, bool train) {
   size_t n = rows * c;
   value in[3] = {random_value(n, format, start, 3), random_value(n, "FP(4,3,4)", 0, 3), random_value(n, "fp32", start, 3)};
@@ -156,7 +159,7 @@ static void chain(size_t rows, size_t c, const char *format, int mode, size_t st
   for (size_t j = 0; j < 5; j++) check_result("chain", &y[j], j == 4);
 }
 
-/* One operator of kernels/pointwise.h forward, from memory to memory. */
+/* A stage of one operator of kernels/pointwise.h, forward. */
 template <typename Function>
 static void forward_of_one(mptl_op_id kind, Function function, size_t n, const char *format, int mode, size_t start) {
   value x = random_value(n, format, start, 8);
@@ -190,7 +193,7 @@ static float gradient(const mptl_cuda_op &op, int k, size_t i, float dy, const f
   }
 }
 
-/* One operator backward, to memory; both inputs of those that have two. */
+/* A stage of one operator, backward, with the gradients of all its inputs. */
 static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int mode, size_t start) {
   value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)}, out = random_value(n, format, 0, 8),
         dy = random_value(n, "FP(5,2,0)", start, 2);
@@ -213,8 +216,9 @@ static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int m
   }
 }
 
-/* What a stage of these operators leaves: results, gradients, statistics, one after the other. from[j]: what operator j takes, -1: memory,
- * which the second input of an addition always is where the operator in front of it has no batch norm beside it. */
+/* Runs a stage of these operators, and returns all that it writes: results, gradients, statistics.
+ * The input of a batch norm is in memory, and so is the second input of an addition, unless it
+ * follows two batch norms. */
 static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size_t rows, size_t c, const char *format,
                                       bool exponents) {
   size_t n = rows * c, count = kinds.size();
@@ -256,8 +260,8 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size
   return all;
 }
 
-/* With exponents counted a stage runs on the general kernel, without on a specialised one. Both write the
- * same bytes. */
+/* With exponents counted a stage runs on the general kernel, without on a specialised one. Both
+ * write the same bytes. */
 static void specialised_stages(void) {
   const mptl_op_id bn = MPTL_OP_BATCHNORM2D, relu = MPTL_OP_RELU, add = MPTL_OP_ADD;
   const std::vector<mptl_op_id> stages[] = {{bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
@@ -281,7 +285,7 @@ static void stages(void) {
       residual(shape[0], shape[1], format, mode, turn % 3, turn % 2);
       chain(shape[0], shape[1], format, mode, turn % 5, turn % 2);
     }
-  for (size_t c : {7, 24, 58, 96}) { /* more than all threads take in two turns, none of them at the channels of the one before */
+  for (size_t c : {7, 24, 58, 96}) { /* more than two turns of all threads, each turn at other channels */
     residual(70000 / c, c, "FP(4,3,4)", MPTL_NEAREST_EVEN, 1, true);
     residual(70000 / c, c, "fp32", MPTL_NEAREST_EVEN, 0, false);
   }
@@ -294,7 +298,7 @@ static void stages(void) {
     MPTL_UNARY_OPERATORS(UNARY_FORWARD)
 #undef UNARY_FORWARD
   }
-  counts_exponents = false; /* plain kernels, where the formats allow */
+  counts_exponents = false; /* plain kernels, if the format allows it */
   static const size_t plain[][2] = {{7, 8}, {67, 64}, {3, 304}, {700, 24}};
   for (const auto &shape : plain)
     for (const char *format : {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
@@ -331,7 +335,8 @@ static void bias_gradients(void) {
     }
 }
 
-/* Sizes about those of an access and a chunk; arrays of a parameter that all begin on 16 bytes, all elsewhere, or each elsewhere. */
+/* Sizes near an access and a chunk; the arrays of a parameter are all aligned to 16 bytes, all
+ * equally misaligned, or differently. */
 static void updates(void) {
   static const size_t sizes[] = {1, 0, 7, 8, 9, 2047, 2048, 0, 2049, 16384, 16387, 40000, 3};
   static const size_t shifts[][3] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {4, 0, 4}, {0, 0, 3}, {0, 1, 0}};
@@ -365,7 +370,7 @@ static void updates(void) {
       for (size_t i = 0; i < g.size(); i++)
         for (size_t k = 0; k < sizes[i]; k++) want_sum += pow((double)g[i][k + shift[2]], 2);
       CHECK(fabs(sum / want_sum - 1) < 1e-12, "the sum of squares is %g, expected %g", sum, want_sum);
-      for (std::vector<float> &x : g) /* beside the gradients */
+      for (std::vector<float> &x : g) /* outside the gradients */
         for (size_t k = 0; k < 5; k++) (k < shift[2] ? x[k] : x[x.size() - 5 + k]) = NAN;
       mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);
       CHECK(flag == 0, "finite gradients");

@@ -1,13 +1,13 @@
-/* Layer norms against the formulas in long double; results in a format then are, bit for bit, the
- * binary32 results rounded, and the bits are the same in both orders of threads. Rows in shared memory
- * and longer ones, aligned for wide accesses or not; one block of rows or many, whose parts have one row
- * or several. */
+/* Layer norms: binary32 results are compared with the formulas in long double; results in a format
+ * must be the binary32 results, rounded, bit for bit; and the bits must be the same in both orders
+ * of threads. Rows fit into shared memory or are longer, and are aligned for wide accesses or not;
+ * there are one or many blocks of rows, whose parts have one row or several. */
 #include "operands.h"
 
 static const char *const formats[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32"};
 static const int modes[] = {MPTL_NEAREST_EVEN, MPTL_STOCHASTIC};
 
-/* A layer norm with its operands. */
+/* A layer norm with operands. */
 struct problem {
   size_t rows, c;
   double eps;
@@ -16,10 +16,10 @@ struct problem {
   bool has_bias;
 };
 
-/* A row as the formulas have it. */
+/* A row's statistics by the formulas. */
 struct reference {
   long double mean, inv_std;
-  long double size; /* of what roundings to binary64 change, in units of the last place */
+  long double size; /* error of xhat from roundings to binary64, in last places */
 };
 
 static reference reference_of(const problem &p, size_t row) {
@@ -38,7 +38,7 @@ static long double xhat(const problem &p, const reference &r, size_t row, size_t
 }
 
 static void check_close(const char *what, float got, long double want, long double slack, size_t i, const problem &p) {
-  long double error = fabsl((long double)got - want), half = 0x1p-24L * fabsl(want); /* of a last place */
+  long double error = fabsl((long double)got - want), half = 0x1p-24L * fabsl(want); /* half of a last place */
   bool fine = want != want ? got != got : (long double)got == want || error <= half * 1.001L + slack;
   CHECK(fine, "%s of %zu rows of %zu: element %zu is %.9g, expected %.9Lg", what, p.rows, p.c, i, (double)got, want);
 }
@@ -52,7 +52,7 @@ static mptl_cuda_layernorm norm_of(const problem &p) {
 
 /* ---- Forward ---- */
 
-/* Runs into a new result; the floats that are there. */
+/* Runs forward into a new result, and returns its numbers. */
 static std::vector<float> forward(result *y, const problem &p) {
   mptl_sink sink = sink_of(y, true);
   mptl_source source = p.x.source();
@@ -61,7 +61,7 @@ static std::vector<float> forward(result *y, const problem &p) {
   return read_result(y);
 }
 
-/* In a format, a mode and a place of its own, with what binary32 gives. */
+/* Checks a format, a mode and a start, and returns the results in binary32. */
 static std::vector<float> check_forward(const problem &p, const char *format, int mode, size_t start) {
   size_t n = p.rows * p.c;
   result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0), y = make_result(n, format, mode, false, start);
@@ -83,7 +83,7 @@ static std::vector<float> check_forward(const problem &p, const char *format, in
 
 /* ---- Backward ---- */
 
-/* wanted: dx, in dx. Gradients of the parameters to dweight and dbias, if there are any. */
+/* Runs backward. wanted: computes dx. dweight, dbias: NULL: they are not computed. */
 static void backward(result *dx, bool wanted, const problem &p, std::vector<float> *dweight, std::vector<float> *dbias) {
   mptl_sink sink = sink_of(dx, true);
   mptl_source x = p.x.source(), dy = p.dy.source();
@@ -129,7 +129,7 @@ static void check_parameters(const std::vector<float> &dweight, const std::vecto
   }
 }
 
-/* All results in binary32, one after the other. */
+/* Checks backward, and returns all results in binary32. */
 static std::vector<float> check_backward(const problem &p, const char *format, int mode, bool accumulate, size_t start) {
   size_t n = p.rows * p.c;
   result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0), dx = make_result(n, format, mode, accumulate, start);
@@ -159,7 +159,8 @@ static std::vector<float> numbers(size_t n, float scale) {
   return x;
 }
 
-/* Results of the first order of threads, in the order of the cases, with which those of the other are compared. */
+/* Results of each case with the first order of threads. Results with the other order must equal
+ * them. */
 static std::vector<std::vector<float>> before;
 static size_t cases;
 
@@ -194,7 +195,8 @@ static void shapes(void) {
   }
 }
 
-/* Rows in which something is not finite, all elements are equal, or the mean is large beside the deviation. */
+/* Rows with a number that is not finite, with equal elements, or with a mean that is large beside
+ * the deviation. */
 static void special(void) {
   for (size_t c : {2, 11, 300, 1100}) {
     const size_t rows = 6;

@@ -1,14 +1,16 @@
 /* usage: cuda_layers_on_gpu [--seconds N] ROWS
  *
- * Matrix products of real layers on the GPU of this machine; exits 77 where there is none. A line of ROWS is a layer:
+ * Matrix products of real layers on the GPU of this machine; exits 77 if there is none. A line of
+ * ROWS is a layer:
  *   n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups   a convolution
  *   n c h w out                                          a linear layer
- * Lines that begin with # are remarks. --seconds: starts no layer after N seconds, and prints how many are left.
+ * Lines that begin with # are comments. --seconds: starts no layer after N seconds, and prints how
+ * many are left.
  *
- * Operands are whole numbers that all types hold, and sums stay below 2^24, so that every type must give the same
- * results in any order of sums. Every pass runs twice, into memory full of NaN. All results must equal those of F32,
- * some of which are compared with sums of integers. Layers whose engines are compiled come last: what takes little
- * time is checked first. */
+ * Operands are whole numbers that are exact in all types, and sums stay below 2^24, so every type
+ * must give the same results, in any order of sums. Every pass runs twice, into memory filled with
+ * NaN. All results must equal the results of F32, of which some are compared with sums of integers.
+ * Layers whose engines are compiled come last, so that the fast checks come first. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 #include <time.h>
@@ -23,10 +25,11 @@ enum {
   NO_GPU = 77,
   SAMPLES = 2000,        /* elements of a result that are also summed on the host */
   GUARD_BYTES = 256,     /* behind results and workspaces */
-  NARROW_SUMS = 1 << 13, /* sums of 8-bit products are exact below that on all devices: the smallest have 13 fraction bits */
-  EXACT_SUMS = 1 << 24,  /* sums in binary32 are exact below that */
+  NARROW_SUMS = 1 << 13, /* smaller sums of 8-bit products are exact on all devices */
+  EXACT_SUMS = 1 << 24,  /* smaller sums are exact in binary32 */
+  /* Numbers. Their mean is 1, so a sum is about its number of terms, too large for a narrow format. */
   LEAST = -1,
-  LARGEST = 3, /* of the numbers. Their mean is 1: a sum is about as large as it has terms, too large for a narrow format */
+  LARGEST = 3,
   MOST_THREADS = 16
 };
 
@@ -57,7 +60,8 @@ static int64_t forward_sum(const mptl_conv_shape *s, const int8_t *x, const int8
   return sum;
 }
 
-/* The output's row or column to which an element of the kernel takes a row or column of the input; -1: none. */
+/* The row or column of the output in which an element of the kernel meets a row or column of the
+ * input; -1: none. */
 static int went_to(int in, int padding, int k, int dilation, int stride, int outputs) {
   int from = in + padding - k * dilation;
   return from >= 0 && from % stride == 0 && from / stride < outputs ? from / stride : -1;
@@ -119,7 +123,8 @@ static void fill(int8_t *numbers, size_t n, uint64_t seed) {
   }
 }
 
-/* The sums above are right: on small shapes they equal the sums of all products, added one by one. */
+/* Checks the sums above: on small shapes they must equal the sums of all products, added one by
+ * one. */
 static void check_sums(void) {
   static const mptl_conv_shape shapes[] = {
       {2, 4, 6, 5, 6, 6, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, {2, 3, 7, 6, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},
@@ -155,18 +160,18 @@ typedef struct gpu {
   mptl_cuda_dnn *dnn;
   mptl_cuda_blas *blas;
   cudaStream_t stream;
-  float *truth, *got, *again; /* results on the host; operands are written in got, too */
+  float *truth, *got, *again; /* results on the host; got is also used to convert operands */
   int products, missing, sampled;
 } gpu;
 
 typedef struct operands {
   mptl_conv_sizes n;
   int8_t *numbers[3];
-  void *there[3][MPTL_CUDA_TYPES]; /* on the device; NULL: not there yet */
-  float largest;                   /* magnitude in the last result of F32 */
+  void *there[3][MPTL_CUDA_TYPES]; /* on the device; NULL: not copied yet */
+  float largest;                   /* largest magnitude in the last result of F32 */
 } operands;
 
-/* Numbers of a type, by what they are. */
+/* Converts numbers to a type, by a table. */
 static void store(void *to, const int8_t *numbers, size_t n, mptl_cuda_type type) {
   static const uint8_t e4m3[] = {0xb8, 0, 0x38, 0x40, 0x44}, e5m2[] = {0xbc, 0, 0x3c, 0x40, 0x42};
   static const uint16_t bf16[] = {0xbf80, 0, 0x3f80, 0x4000, 0x4040};
@@ -225,7 +230,7 @@ static bool is_poison(const void *device, size_t offset) {
   return true;
 }
 
-/* One run; its result is copied to the host. */
+/* Runs a product once, and copies the result to the host. */
 static void run(const product *p, const gpu *g, const void *first, const void *second, size_t n, float *to) {
   void *result = NULL, *workspace = NULL;
   size_t bytes = n * sizeof(float);
@@ -242,7 +247,7 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   cudaFree(result), cudaFree(workspace);
 }
 
-/* Compares results with those of F32; zeros may have either sign. */
+/* Compares results with the results of F32. Zeros may have any sign. */
 static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass, const operands *o) {
   size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, first = 0;
   if (memcmp(g->got, g->truth, n * sizeof(float)) == 0) return;
@@ -253,7 +258,7 @@ static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pa
         (long long)sum_of(&l->s, pass, o->numbers, first));
 }
 
-/* The largest magnitude, found in the bits, which is faster. */
+/* The largest magnitude. Comparing bit patterns is faster. */
 static float largest_of(const float *numbers, size_t n) {
   uint32_t most = 0, bits;
   float largest;
@@ -293,8 +298,9 @@ static void print_types(mptl_cuda_pair types) {
          is_narrow(types) ? mptl_cuda_type_name(types.second) : "");
 }
 
-/* A pass in a pair of types; false: there is no result of F32 to compare others with. What the libraries do not have
- * is printed, and is a failure only for operands in binary32: the specs without a GPU check what they must have. */
+/* Checks a pass in a pair of types; false: there is no result of F32 to compare others with. If the
+ * libraries do not have a product, it is printed, and is a failure only for operands in binary32:
+ * specs without a GPU check what the libraries must have. */
 static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types, operands *o) {
   product p;
   print_types(types);
@@ -327,12 +333,12 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
   return true;
 }
 
-/* ---- All of them ---- */
+/* ---- All layers ---- */
 
-/* Layers of one kind in some types. Sweeps run in this order: first engines that are not compiled, then the types
- * that are used most. */
+/* Layers of one kind in some types. Sweeps run in this order: first engines that are not compiled,
+ * then the types that are used most. */
 typedef struct sweep {
-  bool groups; /* of convolutions with groups, or of everything else */
+  bool groups; /* convolutions with channel groups, or all other layers */
   int n;
   mptl_cuda_pair types[4];
 } sweep;
@@ -363,7 +369,7 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
   printf("%s:", l->linear.n > 0 ? mptl_linear_name(&l->linear).text : mptl_conv_name(&l->s).text);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     printf("%s %s", pass > 0 ? ";" : "", mptl_pass_name((mptl_pass)pass));
-    /* F32 first, with which the others are compared */
+    /* F32 comes first: other results are compared with it. */
     bool comparable = is_f32(w->types[0]) || check_product(g, l, (mptl_pass)pass, F32, &o);
     for (int t = 0; t < w->n && comparable; t++)
       if (mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
@@ -374,7 +380,7 @@ static void check_layer(gpu *g, const layer *l, const sweep *w) {
   drop_operands(&o);
 }
 
-/* Has the engines of layers compiled side by side. */
+/* Makes the plans of layers on several threads. */
 static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep *w, int threads) {
   mptl_cuda_announced *list = calloc(n * MPTL_PASSES * w->n + 1, sizeof *list);
   size_t count = 0;
@@ -387,9 +393,9 @@ static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep 
   free(list);
 }
 
-/* Returns how many layers of a sweep were left when the time was up. */
+/* Checks the layers of a sweep. Returns how many were left when the time was up. */
 static size_t check_sweep(gpu *g, const layer *layers, size_t n, const sweep *w, double end) {
-  enum { MOST = 8 }; /* compiled together: few, so that the program ends in time */
+  enum { MOST = 8 }; /* layers compiled together: few, so that the program ends in time */
   int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = cores < MOST_THREADS ? cores : MOST_THREADS;
   layer *wanted = calloc(n + 1, sizeof *wanted);
   size_t count = 0, done = 0;
@@ -419,7 +425,8 @@ static bool read_layer(layer *l, const char *line) {
          most_terms(&l->s) * LARGEST * LARGEST < EXACT_SUMS; /* all sums are exact */
 }
 
-/* The layers of a file, owned by the caller. Returns 0, or what main returns. */
+/* Reads the layers of a file, which the caller owns. Returns 0, or the status for main to
+ * return. */
 static int read_layers(layer **layers, size_t *n, const char *path) {
   char line[256];
   FILE *file = fopen(path, "r");

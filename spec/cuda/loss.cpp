@@ -1,19 +1,20 @@
-/* log_softmax and nll_loss against the formulas, in long double where they have sums; what is rounded to a format is then, bit for bit,
- * what binary32 results give. Rows in shared memory and longer ones, aligned for wide accesses or not. */
+/* log_softmax and the losses compared with the formulas, whose sums are in long double. Results in
+ * a format must be the binary32 results, rounded, bit for bit. Rows fit into shared memory or are
+ * longer, and are aligned for wide accesses or not. */
 #include "operands.h"
 
 static const char *const formats[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32"};
 static const int modes[] = {MPTL_NEAREST_EVEN, MPTL_STOCHASTIC};
 
 static void check_close(const char *what, float got, long double want, long double slack, size_t i, size_t classes) {
-  long double error = fabsl((long double)got - want), half = 0x1p-24L * fabsl(want); /* of a last place */
+  long double error = fabsl((long double)got - want), half = 0x1p-24L * fabsl(want); /* half of a last place */
   bool fine = want != want ? got != got : (long double)got == want || error <= half * 1.001L + slack;
   CHECK(fine, "%s of %zu classes: element %zu is %.9g, expected %.9Lg", what, classes, i, (double)got, want);
 }
 
 /* ---- log_softmax ---- */
 
-/* Runs forward into a new result; the floats that are there. */
+/* Runs forward into a new result, and returns its numbers. */
 static std::vector<float> forward(result *y, const value &x, size_t batch, size_t classes) {
   mptl_sink sink = sink_of(y, true);
   mptl_source source = x.source();
@@ -28,7 +29,7 @@ static std::vector<float> backward(result *dx, const value &y, const value &dy, 
   return read_result(dx);
 }
 
-/* In a format, a mode and a place of its own, with what binary32 gives. */
+/* Checks binary32, and a format with a mode and a start. */
 static void softmax_forward(const value &x, size_t batch, size_t classes, const char *format, int mode, size_t start) {
   size_t n = batch * classes;
   result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0), y = make_result(n, format, mode, false, start);
@@ -66,7 +67,8 @@ static void softmax_backward(const value &y, const value &dy, size_t batch, size
 
 /* ---- nll_loss ---- */
 
-/* The place of the first of the largest; a NaN is it in front, and not elsewhere. */
+/* The place of the largest number, of equal numbers the first. A NaN counts as the largest only if
+ * it is the first element. */
 static size_t place_of_largest(const float *x, size_t classes) {
   float largest = x[0];
   if (x[0] != x[0]) return 0;
@@ -121,7 +123,7 @@ static void nll_backward(const value &dy, const std::vector<int32_t> &labels, si
 
 /* ---- Cases ---- */
 
-/* Half of the labels are those of the largest, the others anything. */
+/* Half of the labels are the class of the largest number, the others are random. */
 static std::vector<int32_t> some_labels(const value &x, size_t batch, size_t classes) {
   std::vector<int32_t> labels(batch);
   for (size_t r = 0; r < batch; r++)
@@ -148,7 +150,8 @@ static void shapes(void) {
     }
 }
 
-/* Rows in which something is not finite, or far from 0; NaN, infinities and ties decide what is largest. */
+/* Rows with numbers that are not finite or far from 0, and with ties, which matter for the largest
+ * number. */
 static void special(void) {
   for (const char *format : {"fp32", "FP(6,9,0)", "FP(4,3,4)", "fp8_e5m2"})
     for (size_t classes : {2, 11, 300, 1100}) {
@@ -185,7 +188,7 @@ static void special(void) {
     }
 }
 
-/* Losses whose sum in another order is another. */
+/* Losses whose sum depends on the order. */
 static void sums(void) {
   std::vector<float> x(700);
   std::vector<int32_t> labels(x.size());
@@ -193,8 +196,8 @@ static void sums(void) {
   nll_forward(value_of(x, "fp32", 0), labels, 1, x.size(), "fp32", MPTL_NEAREST_EVEN, 0);
 }
 
-/* Losses and gradients of an operator for labels, smoothed, and for values. All numbers are small multiples of powers of two: sums are
- * exact in any order. */
+/* Losses and gradients of an operator for labels, smoothed labels and values. All numbers are small
+ * multiples of powers of two, so sums are exact in any order. */
 static void exact_sums(mptl_op_id id, double (*term)(double x, double t, size_t n),
                        double (*gradient)(double x, double t, size_t n)) {
   for (size_t classes : {1, 16, 64, 2048})

@@ -1,5 +1,5 @@
-/* Operands of kernels in the specs: values in any storage with the same numbers as floats, and results with the expected
- * numbers. */
+/* Operands of kernels in specs: values in any storage, with the same numbers as floats; and
+ * results, with the expected numbers. */
 #ifndef MPTL_SPEC_CUDA_OPERANDS_H
 #define MPTL_SPEC_CUDA_OPERANDS_H
 
@@ -8,22 +8,22 @@
 static uint64_t state = 77;          /* of the random numbers */
 static bool counts_exponents = true; /* of results; plain kernels do not count them */
 
-/* memcpy, also of 0 bytes. */
+/* memcpy that allows 0 bytes with NULL. */
 static inline void copy_bytes(void *to, const void *from, size_t bytes) {
   if (bytes > 0) memcpy(to, from, bytes);
 }
 
-/* A value of a tensor: its codes, or binary32, and the same numbers as floats. */
+/* A value: codes or binary32, and the same numbers as floats. */
 struct value {
   mptl_rounder rounder;
   size_t size;
   std::vector<uint8_t> bytes;
   std::vector<float> x;
-  size_t start; /* in elements: where it begins in bytes */
+  size_t start; /* in elements: where the value begins in `bytes` */
   mptl_source source() const { return {bytes.data() + start * size, size, &rounder}; }
 };
 
-/* Numbers, rounded to a format first. */
+/* Makes a value of numbers, which are rounded to a format. */
 static inline value value_of(const std::vector<float> &x, const char *format, size_t start) {
   value v = {make_rounder(format, MPTL_NEAREST_EVEN, MPTL_INF), 0, {}, x, start};
   size_t n = x.size();
@@ -46,7 +46,7 @@ static inline value random_value(size_t n, const char *format, size_t start, flo
   return value_of(x, format, start);
 }
 
-/* Where results go, and what is expected there. */
+/* Memory for results, and the expected results. */
 struct result {
   mptl_rounder rounder;
   mptl_key key;
@@ -80,7 +80,8 @@ static inline mptl_sink sink_of(result *r, bool stored) {
   return s;
 }
 
-/* Rounds results by the definition; returns what the next operator reads. */
+/* Rounds the expected results by the definition, and returns the numbers that the next operator
+ * reads. */
 static inline std::vector<float> expect(result *r, const std::vector<float> &unrounded) {
   r->want = unrounded;
   for (size_t i = 0; i < unrounded.size(); i++) {
@@ -102,7 +103,7 @@ static inline float stored_as(const result *r, float x) {
   return mptl_bits_f32(mptl_decode_code(mptl_encode_bits(mptl_f32_bits(x), &r->rounder), &r->rounder));
 }
 
-/* The numbers in memory. */
+/* The stored numbers. */
 static inline std::vector<float> read_result(const result *r) {
   std::vector<float> got(r->n);
   const uint8_t *at = r->bytes.data() + r->start * r->size;
@@ -113,7 +114,7 @@ static inline std::vector<float> read_result(const result *r) {
   return got;
 }
 
-/* Checks what was stored, and that the bytes around it are untouched. */
+/* Checks statistics, exponents and stored results, and that the bytes around them are unchanged. */
 static inline void check_result(const char *what, const result *r, bool stored) {
   check_stats(what, &r->stats, &r->want_stats);
   CHECK(!counts_exponents || memcmp(&r->exponents, &r->want_exponents, sizeof r->exponents) == 0, "%s: exponents differ", what);

@@ -1,10 +1,11 @@
-/* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES
- * Makes cuDNN's plans of all passes of convolutions, with the channels that the backend gives it (backend/cuda/channels.h),
- * for a described device (a100, h100, b200) and operands of a type (f32, e5m2:e4m3), with at most MIB MiB of workspace
- * (or "usual", the default: the usual limit). With THREADS, plans that take long are first made on so many threads, and
- * the first line of stdout is "made N". A line of stdin is a shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups.
- * A line of stdout is "ok SHAPE, PASS, TYPE: ENGINE, BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn.
- * Exits 0 unless the arguments or a line are wrong. */
+/* usage: cuda_plans DEVICE TYPE [MIB [THREADS]] < SHAPES Makes cuDNN's plans of all passes of
+ * convolutions, with the channels that the backend adds (backend/cuda/channels.h), for a described
+ * device (a100, h100, b200) and operands of a type (f32, e5m2:e4m3), with at most MIB MiB of
+ * workspace (or "usual", the default: the usual limit). With THREADS, plans that take long are
+ * first made on that many threads, and the first line of stdout is "made N". A line of stdin is a
+ * shape: n ic ih iw oc oh ow kh kw sh sw ph pw dh dw groups. A line of stdout is "ok SHAPE, PASS,
+ * TYPE: ENGINE, BYTES" or "no SHAPE, PASS, TYPE: REASON", for each pass in turn. Exits 0 unless the
+ * arguments or a line are wrong. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static void plan(mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pas
   mptl_cuda_conv_destroy(conv);
 }
 
-/* The shapes of stdin, owned by the caller. Returns 0, or what main returns. */
+/* Reads the shapes of stdin, which the caller owns. Returns 0, or the status for main to return. */
 static int read_shapes(mptl_conv_shape **shapes, size_t *n) {
   char line[256];
   *shapes = NULL;

@@ -1,5 +1,6 @@
-/* Averages and maxima, forward and backward, against windows written out: forward a window gathers, backward it sends its gradient to what
- * it has looked at, one window after the other. Bit for bit, in windows and formats of all kinds. */
+/* Averages and maxima, forward and backward, compared bit for bit with loops over windows: forward,
+ * a window reads its elements; backward, it adds its gradient to them, one window after the other.
+ * Many kinds of windows and formats. */
 #include "operands.h"
 
 static const char *const formats[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32"};
@@ -13,7 +14,7 @@ static mptl_pool pool_of(size_t batch, size_t c, size_t ih, size_t iw, size_t kh
 static size_t inputs(const mptl_pool &p) { return p.batch * p.ih * p.iw * p.c; }
 static size_t outputs(const mptl_pool &p) { return p.batch * p.oh * p.ow * p.c; }
 
-/* The elements of the input that the window of output element `at` has, row by row. */
+/* The elements of the input in the window of output element `at`, row by row. */
 static std::vector<size_t> window(const mptl_pool &p, size_t at) {
   size_t c = at % p.c, ow = at / p.c % p.ow, oh = at / p.c / p.ow % p.oh, n = at / p.c / p.ow / p.oh;
   std::vector<size_t> elements;
@@ -29,7 +30,8 @@ static std::vector<size_t> window(const mptl_pool &p, size_t at) {
 /* One over the number of elements that are averaged. */
 static float part_of_one(const mptl_pool &p, size_t inside) { return 1.0f / (float)(p.without_padding ? inside : p.kh * p.kw); }
 
-/* The element with the largest number, of equals the first; if there are NaNs, the last of them. */
+/* The element with the largest number, of equal numbers the first; if there are NaNs, the last
+ * NaN. */
 static size_t largest(const std::vector<float> &x, const std::vector<size_t> &elements) {
   float most = -INFINITY;
   size_t nan = SIZE_MAX;
@@ -78,7 +80,8 @@ static void maxima(const mptl_pool &p, const value &x, const value &dy, result y
 
 static size_t turn;
 
-/* Formats, modes, starts and sums change from call to call. Averages that are NaN go to binary32: elsewhere their sign would matter. */
+/* Formats, modes, starts and accumulation change from call to call. Averages that are NaN are
+ * stored in binary32: in other formats their sign would matter. */
 static void both(const mptl_pool &p, const value &x, bool finite) {
   const char *out = formats[turn % 3], *of_averages = finite ? out : "fp32";
   int mode = modes[turn / 3 % 2];
@@ -107,13 +110,13 @@ static void windows(size_t batch, size_t c) {
     both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
 }
 
-/* More places than a byte can tell. */
+/* A window with more places than a byte can hold. */
 static void large_window(void) {
   mptl_pool p = pool_of(2, 12, 21, 20, 17, 18, 2, 1, 1, 0, false);
   for (int i = 0; i < 3; i++) both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
 }
 
-/* Numbers of which many are equal, zeros of both signs, NaN and infinities. */
+/* Many equal numbers, zeros of both signs, NaN and infinities. */
 static void special(size_t c) {
   static const float numbers[] = {0, -0.0f, 1, 1, 2, -1, NAN, INFINITY, -INFINITY};
   for (size_t count : {2, 5, 6, 7, 9})

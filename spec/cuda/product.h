@@ -1,10 +1,10 @@
-/* One pass of a layer by the library that computes it on GPUs, whichever that is. */
+/* A pass of a layer on a GPU, by whichever library computes it. */
 #ifndef MPTL_SPEC_CUDA_PRODUCT_H
 #define MPTL_SPEC_CUDA_PRODUCT_H
 
 #include "backend/cuda/inspect.h"
 
-/* A linear layer also has the shape of the convolution that multiplies the same. */
+/* A layer. A linear layer also has the shape of the convolution with the same products. */
 typedef struct layer {
   mptl_conv_shape s;
   mptl_linear_shape linear; /* n == 0: it is a convolution */

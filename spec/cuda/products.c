@@ -1,5 +1,6 @@
-/* Matrix products for NVIDIA GPUs, as far as they can be tested without one: what is refused, with which message; which
- * engines are taken for a described device; how a row-major product becomes the library's. */
+/* Matrix products for NVIDIA GPUs, as far as they can be tested without one: refusals and their
+ * messages, the engines that are chosen for a described device, row-major products as the library's
+ * column-major ones. */
 #include <string.h>
 
 #include "../c/dnn_check.h"
@@ -58,7 +59,7 @@ static void wrong_convolutions(void) {
   REFUSES(create(&conv, a100, good, MPTL_FORWARD, MPTL_CUDA_E4M3, 0), MPTL_EUNSUPPORTED, "conv2d 128x64x32x32",
           "forward, e4m3: e4m3 needs");
   s = good, s.ic = s.oc = s.groups = 96;
-  for (int i = 0; i < 2; i++) /* the second time, the kept refusal */
+  for (int i = 0; i < 2; i++) /* the second time: the refusal that is kept */
     REFUSES(create(&conv, h100, s, MPTL_BACKWARD_WEIGHTS, MPTL_CUDA_BF16, MEBIBYTE), MPTL_EUNSUPPORTED,
             "groups 96, backward weights, bf16: ");
   mptl_cuda_conv_destroy(NULL);
@@ -80,7 +81,8 @@ static void convolutions_of_described_devices(void) {
     }
 }
 
-/* Another engine or type may be taken only for what cuDNN does not have, not for what the machine lacks or what fails. */
+/* Another engine or type may be used only if cuDNN does not have one, not if the machine lacks
+ * something or fails. */
 static void statuses(void) {
   static const struct {
     cudnnStatus_t status;
@@ -98,8 +100,8 @@ static void statuses(void) {
             cudnnGetErrorString(rows[i].status));
 }
 
-/* They depend on shape and device only. cuDNN's fast engines for binary32 need room for input, output and weights once
- * more: here, of ResNet-18. */
+/* The limits depend on shape and device only. cuDNN's fast engines for binary32 need workspace for
+ * copies of input, output and weights; here, of ResNet-18. */
 static void limits_of_workspace(void) {
   const mptl_cuda_traits large = {90, (size_t)80 << 30}, small = {80, (size_t)2 << 30}, tiny = {75, 512 * MEBIBYTE};
   const size_t usual = MPTL_CUDA_USUAL_WORKSPACE, once_more = 4 * ((size_t)2 * 128 * 64 * 32 * 32 + 64 * 9 * 64);
@@ -136,7 +138,7 @@ static void fast_engines_for_binary32(void) {
   }
 }
 
-/* Computes the library's product, element by element, on the rows of a linear operator. */
+/* Computes the library's column-major product by loops. */
 static void multiply(const mptl_cuda_gemm *g, double *c, const double *a, const double *b) {
   for (int i = 0; i < g->m; i++)
     for (int j = 0; j < g->n; j++) {
@@ -181,8 +183,8 @@ static void linear_products(void) {
     }
 }
 
-/* Except on 10.x and 11.x, cuBLASLt takes only a transposed first matrix and a second one that is not transposed. Only
- * the forward pass is such a product. */
+/* Except on 10.x and 11.x, cuBLASLt multiplies only a transposed first matrix by a second one that
+ * is not transposed. Only the forward pass is such a product. */
 static void layouts_for_8_bits(void) {
   static const int capabilities[] = {89, 90, 100, 110, 120};
   const mptl_cuda_type e4m3 = MPTL_CUDA_E4M3, e5m2 = MPTL_CUDA_E5M2;

@@ -1,7 +1,9 @@
-/* Matrix products on the GPU of this machine, compared with sums by definition; exits 77 where there is none.
+/* Matrix products on the GPU of this machine, compared with sums by definition; exits 77 if there
+ * is none.
  *
- * Operands are small whole numbers, which all types hold and whose sums binary32 holds, so every type must give exactly
- * the same. With arbitrary numbers, two runs must give the same bits, and F32 nearly the sums of binary64. */
+ * Operands are small whole numbers that are exact in all types, with sums that are exact in
+ * binary32, so every type must give the same results. With arbitrary numbers, two runs must give
+ * the same bits, and F32 nearly the sums of binary64. */
 #include <cuda_runtime_api.h>
 #include <string.h>
 
@@ -15,7 +17,7 @@ enum { NO_GPU = 77, LIMIT = 64 << 20 };
 
 /* ---- Operands ---- */
 
-/* A number as an element of a type; whole numbers from -3 to 3 in the types of 8 bits. */
+/* Converts a number to a type. In types of 8 bits it must be a whole number from -3 to 3. */
 static void store(unsigned char *to, float value, mptl_cuda_type type) {
   static const unsigned char e4m3[] = {0, 0x38, 0x40, 0x44}, e5m2[] = {0, 0x3c, 0x40, 0x42};
   uint32_t bits;
@@ -42,8 +44,8 @@ static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
 
 /* ---- Running ---- */
 
-/* Runs a product three times, the last time from a CUDA graph. All runs must give the same bits, and the expected
- * numbers within a bound relative to the largest one. */
+/* Runs a product three times, the last time from a CUDA graph. All runs must give the same bits,
+ * and the expected numbers within a bound relative to the largest number. */
 static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, double *const arrays[3],
                   double bound, cudaStream_t stream) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
@@ -89,7 +91,7 @@ static void fill(double *numbers, size_t n, values kind, uint64_t seed) {
   for (size_t i = 0; i < n; i++) numbers[i] = random_value(kind, &seed);
 }
 
-/* Operands of a pass, and the sums that it should give. */
+/* Makes the operands of a pass, and computes the expected sums. */
 static void prepare(double *arrays[3], const layer *l, values kind, mptl_pass pass) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
   for (int i = 0; i < MPTL_PRODUCT_ARRAYS; i++) {
@@ -105,8 +107,8 @@ typedef struct gpu {
   cudaStream_t stream;
 } gpu;
 
-/* One pass in one pair of types. What the libraries do not have is printed and is no failure: the specs without a GPU
- * check what they must have. */
+/* Checks one pass in one pair of types. If the libraries do not have it, this is printed and is no
+ * failure: specs without a GPU check what the libraries must have. */
 static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound) {
   product p;
   mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, a, b, LIMIT);
@@ -139,8 +141,9 @@ static void all_of(const gpu *g, const layer *l) {
   }
 }
 
-/* A sum of 8-bit products that needs more than the 13 fraction bits of units before compute capability 10.0: 256 * 256
- * and ones. From 10.0 on it must be exact: that is why 8 bits are taken there without being asked for. */
+/* A sum of 8-bit products that needs more than the 13 fraction bits of units before compute
+ * capability 10.0: 256 * 256 and ones. From 10.0 on it must be exact, because --compute auto uses 8
+ * bits there. */
 static void sums_of_8_bits(const gpu *g) {
   enum { N = 16, IN = 32, OUT = 16, ONE = 0x38, LARGE = 0x78 };
   const mptl_linear_shape shape = {N, IN, 1, 1, OUT, false};
@@ -169,13 +172,13 @@ static void sums_of_8_bits(const gpu *g) {
 
 int main(void) {
   static const mptl_conv_shape convs[] = {
-      {4, 16, 12, 12, 32, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, /* as most are */
+      {4, 16, 12, 12, 32, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, /* as usual */
       {4, 16, 12, 10, 32, 6, 5, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},   /* strided, oblong */
       {4, 16, 12, 12, 32, 6, 6, 1, 1, 2, 2, 0, 0, 1, 1, 1, false},   /* a shortcut */
       {4, 3, 12, 12, 16, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false},  /* images */
       {4, 24, 10, 10, 24, 5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 24, false},  /* depthwise */
-      {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2, false}, /* in groups, dilated */
-      {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};    /* nothing is a multiple of anything */
+      {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2, false}, /* with channel groups, dilated */
+      {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};    /* sizes without common factors */
   static const mptl_linear_shape linears[] = {{64, 32, 1, 1, 48, false}, {7, 5, 3, 2, 10, false}, {1, 512, 1, 1, 10, false}};
   gpu g = {.stream = NULL};
   if (cudaStreamCreate(&g.stream) != cudaSuccess) {

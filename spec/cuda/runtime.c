@@ -1,5 +1,6 @@
-/* Memory of the CUDA backend over a runtime that stands in for CUDA's and is as late as CUDA's may be: work in the stream
- * is done when somebody waits, not before. So an upload whose staging memory is used again too early is found.
+/* The CUDA backend's runtime.c on a stand-in for the CUDA runtime, which does the work in a stream
+ * only when somebody waits, as CUDA may. So the specs find uploads whose staging memory is used
+ * again too early.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t s) {
   return later(to, NULL, bytes, value);
 }
 
-static cudaError_t kernel_error = cudaSuccess; /* the next wait returns it, once */
+static cudaError_t kernel_error = cudaSuccess; /* the next wait returns it once */
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   (void)s;
@@ -203,8 +204,8 @@ static size_t wrong(const char *bytes, size_t round, size_t first, size_t end) {
   return count;
 }
 
-/* Uploads from memory that is overwritten at once: together more than the staging memory holds, and then a single one
- * that is larger. */
+/* Uploads from memory that is overwritten at once: many that together exceed the staging memory,
+ * then a single one that exceeds it. */
 static void uploads_in_order(void) {
   enum { ROUNDS = 40, BYTES = 3 << 20 };
   size_t whole = (size_t)ROUNDS * BYTES;
@@ -252,7 +253,7 @@ static void *allocates(void *unused) {
   return NULL;
 }
 
-/* A thread allocates on the device that it asks for, even if another one is its current device. */
+/* A thread allocates on the device that it names, even if its current device is another one. */
 static void is_on_its_device_in_all_threads(void) {
   pthread_t thread;
   elsewhere = 0;

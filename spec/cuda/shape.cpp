@@ -1,14 +1,16 @@
-/* concat and slice against channels taken one by one: bit for bit, in formats of all kinds; random bits count as the layout says. */
+/* concat and slice compared, bit for bit, with copying channels one by one, in several formats.
+ * Indices for random bits follow the layout. */
 #include "operands.h"
 
 static const char *const formats[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32"};
-static size_t turn; /* formats, modes, starts and sums change with it */
+static size_t turn; /* chooses formats, modes, starts and accumulation */
 
 static int mode_of(size_t t) { return t % 2 ? MPTL_STOCHASTIC : MPTL_NEAREST_EVEN; }
 
 /* ---- concat ---- */
 
-/* Where channel `channel` of the inputs put together is in the output: groups are rows of a matrix, which is transposed. */
+/* The place in the output of a channel of the concatenated inputs: channel groups are rows of a
+ * matrix, which is transposed. */
 static size_t shuffled(size_t channel, size_t channels, size_t groups) {
   std::vector<size_t> order;
   for (size_t i = 0; i < channels / groups; i++)
@@ -76,14 +78,15 @@ static void concats(void) {
     concat({20, 12}, pixels, 8);
     concat({1, 7}, pixels, 8);
   }
-  concat({8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1}, 5, 2); /* as many inputs as there may be */
+  concat({8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1, 8, 1}, 5, 2); /* the most inputs */
   concat({8, 3}, 5000, 1);                                        /* more rows than threads */
   concat({8, 3}, 0, 1);
 }
 
 /* ---- slice ---- */
 
-/* Expects elements at places; all others are left alone. Random bits count the elements from 0. */
+/* Expects elements at places; all others stay unchanged. Indices for random bits count the elements
+ * from 0. */
 static void expect_at(result *r, const std::vector<float> &unrounded, const std::vector<size_t> &places) {
   std::vector<float> want = r->accumulate ? std::vector<float>(r->n, -0.0f) : read_result(r); /* before */
   std::vector<float> rounded = expect(r, unrounded);
@@ -91,7 +94,7 @@ static void expect_at(result *r, const std::vector<float> &unrounded, const std:
   r->want = want;
 }
 
-/* Stores binary32, though its format is another. */
+/* Stores results of another format in binary32. */
 static void emulate(result *r) {
   r->size = 4;
   r->bytes.assign((r->n + r->start + 8) * 4, 0x55);

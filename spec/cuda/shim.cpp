@@ -1,11 +1,12 @@
-/* The shim itself: barriers, warp operations and shared memory do what CUDA says, and misuse ends the program with a message. */
+/* The shim: barriers, warp operations and shared memory work as in CUDA, and misuse ends the
+ * program with a message. */
 #include "kernels/cuda/compat.h"
 #include "support.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Sums in shared memory, a barrier a step. */
+/* Sums in shared memory, with a barrier in each turn. */
 static __global__ void sum_kernel(const int *x, int *sums) {
   MPTL_SHARED(int, shared, [64]);
   shared[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
@@ -26,7 +27,7 @@ static void barriers(void) {
 static __global__ void warp_kernel(uint32_t *out) {
   unsigned lane = threadIdx.x % 32, i = blockIdx.y * 64 + threadIdx.x;
   uint32_t sum = lane;
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_down_sync(0xffffffffu, sum, step);
+  for (int delta = 16; delta > 0; delta /= 2) sum += __shfl_down_sync(0xffffffffu, sum, delta);
   sum = __shfl_sync(0xffffffffu, sum, 0);
   uint32_t other = __shfl_xor_sync(0xffffffffu, i, 5);
   uint32_t odd = __ballot_sync(0xffffffffu, lane % 2);
@@ -93,7 +94,7 @@ static __global__ void misaligned(const char *p) { mptl_load<uint32_t>(p + 1); }
 
 static __global__ void misaligned_sum(char *p) { atomicAdd((unsigned long long *)(void *)(p + 4), 1ull); }
 
-/* Runs a launch in a child; it must end with a message that has these words. */
+/* Runs a launch in a child process, which must end with a message that contains these words. */
 template <typename Function>
 static void refuses(const char *words, Function fn) {
   int ends[2];

@@ -1,5 +1,6 @@
-/* Sums by channel of a gradient whose instructions read vectors by channel. The vectors end where readable
- * memory ends, so a thread beyond the last channel that reads past them ends the program. */
+/* Sums by channel of a gradient whose instructions read vectors by channel. The vectors end where
+ * readable memory ends, so a thread beyond the last channel that reads past them ends the
+ * program. */
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
-/* The passes of convolutions by their definition: which two elements are multiplied, and where the product is added. */
+/* The passes of convolutions by definition: which two elements are multiplied, and to which sum the
+ * product is added. */
 #ifndef MPTL_SPEC_CUDA_SUMS_H
 #define MPTL_SPEC_CUDA_SUMS_H
 

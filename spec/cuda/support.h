@@ -1,4 +1,4 @@
-/* What the specs of the CUDA kernels share: checks, random data, the two orders of threads. */
+/* What the specs of CUDA kernels share: checks, random data, the two orders of threads. */
 #ifndef MPTL_SPEC_CUDA_SUPPORT_H
 #define MPTL_SPEC_CUDA_SUPPORT_H
 
@@ -19,7 +19,7 @@ extern "C" {
 
 static int failures;
 
-/* Counts and reports a failure that `what` (printf arguments) describes; the first few only. */
+/* Counts a failure, and reports the first few with a description (printf arguments). */
 #define CHECK(condition, ...)                                       \
   do {                                                              \
     if (condition) break;                                           \
@@ -53,7 +53,7 @@ static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode m
   return r;
 }
 
-/* Whether bits are equal, or both are NaNs. */
+/* Whether the bits are equal, or both numbers are NaN. */
 static inline bool same_value(float a, float b) { return mptl_f32_bits(a) == mptl_f32_bits(b) || (a != a && b != b); }
 
 static inline bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {
@@ -70,7 +70,7 @@ static inline void check_stats(const char *what, const mptl_round_stats *got, co
         (unsigned long long)want->inf_in, (unsigned long long)want->nan_in, (double)want->max_abs);
 }
 
-/* Runs fn with the threads of blocks in either order. */
+/* Runs fn twice, with the threads of blocks in both orders. */
 template <typename Function>
 static inline void in_both_orders(Function fn) {
   for (mptl_shim_turns order : {MPTL_SHIM_FORWARD, MPTL_SHIM_REVERSE}) {

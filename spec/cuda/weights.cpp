@@ -1,4 +1,5 @@
-/* Weights into the libraries' order, rounded on the way, and gradients back, against the places written out and the scalar definition. */
+/* Weights that are rounded into the libraries' order, and gradients that are copied back, compared
+ * with loops over all places and the scalar definition. */
 #include "support.h"
 
 static mptl_cuda_weights shape_of(size_t k, size_t c, size_t s) {
@@ -7,7 +8,8 @@ static mptl_cuda_weights shape_of(size_t k, size_t c, size_t s) {
   return w;
 }
 
-/* Whole filters, several or one at a time, and parts of them: of many channels, many places, and both. */
+/* Shapes whose tiles are several filters, one filter, or a part of one with many channels, many
+ * places, or both. */
 static const mptl_cuda_weights shapes[] = {shape_of(1, 1, 1),     shape_of(3, 1, 9),    shape_of(5, 3, 9),   shape_of(16, 8, 1),
                                            shape_of(7, 4, 6),     shape_of(40, 33, 9),  shape_of(1, 3, 9),   shape_of(90, 3, 9),
                                            shape_of(13, 64, 9),   shape_of(2, 512, 9),  shape_of(3, 260, 9), shape_of(1, 229, 9),
@@ -15,7 +17,7 @@ static const mptl_cuda_weights shapes[] = {shape_of(1, 1, 1),     shape_of(3, 1,
                                            shape_of(2, 150, 141), shape_of(1, 2049, 1), shape_of(2, 1, 3000)};
 static const size_t shifts[] = {0, 1, 2}; /* elements beyond an address that is a multiple of 16 */
 
-/* Element i of what the libraries take, in a type, as a number. */
+/* Element i of packed weights in a type, as a number. */
 static float packed_at(const void *packed, mptl_cuda_cast_type type, size_t i, const mptl_rounder *r) {
   if (type == MPTL_CUDA_CAST_CODE8) return mptl_bits_f32(mptl_decode_code(((const uint8_t *)packed)[i], r));
   if (type == MPTL_CUDA_CAST_BF16) return mptl_bits_f32((uint32_t)((const uint16_t *)packed)[i] << 16);

@@ -1,6 +1,6 @@
-/* Stands in for NVRTC (libnvrtc.so.13, by CUDA's version) and cannot compile. Then cuDNN answers that its engines are
- * not supported, as it does for engines that it does not have. With MPTL_SPEC_COMPILES=little it compiles sources of
- * one line. */
+/* A stand-in for NVRTC (libnvrtc.so.13, by CUDA's version) that cannot compile. cuDNN then reports
+ * that its engines are not supported, as for engines that it does not have. With
+ * MPTL_SPEC_COMPILES=little it compiles sources of one line. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +12,9 @@ int nvrtcVersion(int *major, int *minor) {
   return SUCCESS;
 }
 
-static int made, little; /* little: the last source was of one line */
+static int made, little; /* little: the last source had one line and compiles */
 
-int nvrtcCreateProgram(void **program, const char *source) { /* its other arguments do not matter */
+int nvrtcCreateProgram(void **program, const char *source) { /* other arguments are ignored */
   const char *compiles = getenv("MPTL_SPEC_COMPILES");
   *program = &made;
   little = compiles != NULL && strcmp(compiles, "little") == 0 && strlen(source) < 80;

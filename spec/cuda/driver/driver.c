@@ -1,5 +1,5 @@
-/* Stands in for NVIDIA's driver, as libcuda.so.1, where there is none: cuDNN's compiled engines ask it to load their
- * code. It accepts any code, has no device, and runs nothing. */
+/* A stand-in for NVIDIA's driver, libcuda.so.1, on machines without one: cuDNN's compiled engines
+ * ask it to load their code. It accepts any code, has no device, and runs nothing. */
 enum { SUCCESS = 0, NO_DEVICE = 100, NOT_SUPPORTED = 801 };
 
 static int code;
@@ -14,7 +14,7 @@ int cuDriverGetVersion(int *version) {
   return SUCCESS;
 }
 
-int cuLibraryLoadData(void **library) { /* its other arguments say what to load, and how */
+int cuLibraryLoadData(void **library) { /* other arguments are ignored */
   *library = &code;
   return SUCCESS;
 }
@@ -29,7 +29,7 @@ int cuLibraryUnload(void *library) {
   return SUCCESS;
 }
 
-/* cuDNN looks these up, too, and has not called them yet. */
+/* cuDNN looks up these functions, too, but does not call them. */
 #define UNUSED(name) \
   int name(void) { return NOT_SUPPORTED; }
 UNUSED(cuCtxGetCurrent)

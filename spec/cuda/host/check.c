@@ -1,5 +1,6 @@
-/* The check of a pass (engine/backend/cuda/check.c) from end to end, on kernels compiled for the host and with a runtime
- * that has only what it calls. Passes are right, or lose bits, leave something out, or change from run to run. */
+/* The check of plans (engine/backend/cuda/check.c) as a whole, with kernels compiled for the host
+ * and a CUDA runtime with only the functions that it calls. Passes are right, lose bits, leave an
+ * element out, or change from run to run. */
 #include <cuda_runtime_api.h>
 
 #include "../../c/dnn_check.h"
@@ -53,7 +54,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end) 
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
 const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "an error"; }
 
-/* ---- A pass, by loops: in binary32, in an order of its own ---- */
+/* ---- A pass by loops, in binary32 ---- */
 
 typedef enum way { RIGHT, LAST_WRONG, FIRST_LEFT_OUT, CHANGES, USES_WORKSPACE, REFUSES_TO_RUN, FEWER_BITS } way;
 
@@ -62,7 +63,7 @@ typedef struct pass {
   mptl_pass pass;
   mptl_cuda_type types[2];
   way way;
-  int narrow, bits; /* FEWER_BITS: the operand and how many it keeps */
+  int narrow, bits; /* FEWER_BITS: an operand and the number of bits that it keeps */
   int runs;
 } pass;
 
@@ -112,7 +113,8 @@ static mptl_status run(void *context, float *result, const void *first, const vo
   size_t left_out = p->way == FIRST_LEFT_OUT, n = sizes.n[arrays.result];
   memcpy(result + left_out, of[arrays.result] + left_out, (n - left_out) * sizeof *result);
   if (p->way == LAST_WRONG) result[n - 1] += 1;
-  if (p->way == CHANGES && p->runs > 0) result[n / 2] += 1; /* the first run, which is compared, is right */
+  /* The first run, which is compared with sums, is right. */
+  if (p->way == CHANGES && p->runs > 0) result[n / 2] += 1;
   if (p->way == USES_WORKSPACE) memset(workspace, 0, 1000);
   p->runs++;
   for (int i = 0; i < 3; i++) free(of[i]);
@@ -152,7 +154,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
                                             {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
                                             {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
-  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* bits that are left, about as in the next narrower type */
+  static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* as the next narrower type */
   for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
     pass p = {.shape = shape, .pass = which, .types = {types[t][0], types[t][1]}};
     find(p, true, "");
@@ -171,7 +173,7 @@ static void passes(const mptl_conv_shape *shape, mptl_pass which) {
   find(p, true, "");
 }
 
-/* An operand of F32 with 22 bits, as two numbers in TF32 have together. */
+/* An operand of F32 with 22 bits, as many as two numbers of TF32 have together. */
 static void nearly_all_bits(void) {
   static const mptl_conv_shape shape = {1, 8, 5, 5, 8, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
   for (int which = 0; which < MPTL_PASSES; which++)

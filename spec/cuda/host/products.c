@@ -1,5 +1,5 @@
-/* Products (engine/backend/cuda/products.c) of two devices that one thread uses in turn. The libraries are stand-ins
- * that check which device is the thread's current one. */
+/* Products (engine/backend/cuda/products.c) of two devices that one thread uses in turn. Stand-ins
+ * for the libraries check that the right device is the thread's current one. */
 #include <pthread.h>
 #include <string.h>
 
@@ -9,11 +9,11 @@
 #include "backend/cuda/dnn_conv.h"
 #include "backend/cuda/products.h"
 
-static _Thread_local int current; /* as CUDA has it: 0 at first */
+static _Thread_local int current; /* 0 at first, as in CUDA */
 
 void mptl_cuda_enter(mptl_cuda_device *device) { current = device->number; }
 
-/* ---- The libraries: every object knows its device ---- */
+/* ---- The libraries: every object has the number of its device ---- */
 
 struct mptl_cuda_dnn {
   int device;
@@ -114,7 +114,7 @@ static void create(void) {
   static const mptl_conv_shape conv = {.n = 1};
   static const mptl_linear_shape linear = {.n = 1};
   for (int i = 0; i < DEVICES; i++) devices[i].number = i;
-  for (int again = 0; again < 2; again++) /* once when the libraries are not open yet */
+  for (int again = 0; again < 2; again++) /* the first time, the libraries are not open */
     for (int i = 0; i < DEVICES; i++) {
       mptl_cuda_product_destroy(convs[i]);
       mptl_cuda_product_destroy(linears[i]);
