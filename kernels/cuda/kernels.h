@@ -267,8 +267,8 @@ typedef struct mptl_cuda_verdict {
  * the numbers must be exact in the rounder's format. */
 int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream);
 
-/* How many elements of a result to check: all, or so many that they have about 2^29 products, at
- * least 2^10 and at most 2^16. */
+/* The number of elements of a result to check: enough for about 2^29 products, at least 2^10 and at
+ * most 2^16, or all if there are fewer. */
 size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums);
 
 /* Compares `samples` elements of a result, among them the first and the last, with sums of products

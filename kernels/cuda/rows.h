@@ -8,7 +8,7 @@
 namespace mptl_rows {
 
 enum { ROW_WARPS = 4, ROW_THREADS = 32 * ROW_WARPS };
-enum { COPIED = 1024 }; /* rows of up to so many elements are copied to shared memory */
+enum { COPIED = 1024 }; /* the longest rows that are copied to shared memory, in elements */
 
 MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
 MPTL_DEVICE size_t row_stride(void) { return (size_t)gridDim.x * ROW_WARPS; }

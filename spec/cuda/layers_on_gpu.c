@@ -493,9 +493,9 @@ int main(int argc, char **argv) {
         "%d products of %zu layers, each twice; %d elements by sums of integers; %d products the libraries do not have; %.0f s\n",
         g.products, n, g.sampled, g.missing, now() - start);
     for (int i = 0; i < SWEEPS && all_left > 0; i++) {
-      printf(i == 0 ? "the time was up, not looked at:" : ",");
+      printf(i == 0 ? "the time was up, not checked:" : ",");
       for (int t = 0; t < sweeps[i].n; t++) print_types(sweeps[i].types[t]);
-      printf(" of %zu layers%s", left[i], sweeps[i].groups ? " with groups" : "");
+      printf(" of %zu layers%s", left[i], sweeps[i].groups ? " with channel groups" : "");
     }
     if (all_left > 0) printf("\n");
     close_gpu(&g);

@@ -3,7 +3,7 @@
  * Matrices are dense and row-major: x [n][in], y [n][out], weights [out][in]. For an input that is
  * an NHWC value, in = h * w * c and the weights are in that order, [out][h][w][c]. Every result is
  * binary32, summed in binary32, and overwrites the old contents. The caller adds biases.
- * backend/shapes.h says which operands a pass has:
+ * backend/shapes.h defines the operands of each pass:
  *   forward             y = x weights^T
  *   backward by data    dx = dy weights
  *   backward by weights dweights = dy^T x

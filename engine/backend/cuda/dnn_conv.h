@@ -2,7 +2,7 @@
  *
  * Activations are dense NHWC, [n][h][w][c]; weights and their gradients are KRSC, [out][kh][kw][in
  * / groups]. Every result is binary32, summed in binary32, and overwrites the old contents. The
- * caller adds biases. backend/shapes.h says which operands a pass has.
+ * caller adds biases. backend/shapes.h defines the operands of each pass.
  *
  * Products are never computed with fewer bits than their types have. An engine of cuDNN is allowed
  * only if it sums in a fixed order, in binary32, multiplies the operands themselves (no Winograd,

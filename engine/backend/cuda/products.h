@@ -2,7 +2,7 @@
  * products.c computes them with cuDNN and cuBLASLt; host/products.c with loops, for tests.
  *
  * Activations are NHWC, weights and their gradients [out][kh][kw][in / groups]. Results are
- * binary32, summed in binary32. backend/shapes.h says which operands a pass has.
+ * binary32, summed in binary32. backend/shapes.h defines the operands of each pass.
  */
 #ifndef MPTL_BACKEND_CUDA_PRODUCTS_H
 #define MPTL_BACKEND_CUDA_PRODUCTS_H
