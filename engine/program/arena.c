@@ -1,4 +1,4 @@
-/* Greedy placement by size. */
+/* Greedy placement: the largest block first. */
 #include "program/arena.h"
 
 #include <stdlib.h>
@@ -8,10 +8,11 @@
 static int by_size(const void *a, const void *b) {
   const mptl_block *x = *(mptl_block *const *)a, *y = *(mptl_block *const *)b;
   if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-  return x < y ? -1 : x > y; /* keep the order of equals, so that the result is the same everywhere */
+  return x < y ? -1 : x > y; /* equal sizes in array order, so that every qsort gives the same result */
 }
 
-/* Lowest offset at which block fits beside the placed ones, which are sorted by offset. */
+/* The lowest offset at which the block overlaps no placed block that lives at the same time. placed
+ * is sorted by offset. */
 static size_t lowest_offset(const mptl_block *block, mptl_block *const *placed, int n) {
   size_t offset = 0, bytes = mptl_aligned(block->bytes);
   for (int i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-/* How a parameter's gradient, and the update that its optimizer makes of it, differ from a reference: see mptl/compare.h. */
+/* Compares a parameter's gradient and its update with a reference: see mptl/compare.h. */
 #include <math.h>
 
 #include "mptl/compare.h"
@@ -9,7 +9,7 @@ static void add_difference(mptl_difference *d, double x, double reference) {
   d->absolute += fabs(x - reference);
 }
 
-/* The direction of element i's update by a gradient. */
+/* The direction of element i's update (kernels/optimizers.h) for a gradient. Works on copies. */
 static float direction(const mptl_gradients *g, mptl_optimizer_id id, float gradient, size_t i, const mptl_factors *factors) {
   float p = g->parameter[i], state[MPTL_MAX_STATES];
   for (int k = 0; k < MPTL_MAX_STATES; k++) state[k] = g->state[k] != NULL ? g->state[k][i] : 0.0f;

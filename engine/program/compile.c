@@ -1,9 +1,11 @@
-/* Compiling a graph for a batch, once: stages and operators. */
+/* Compiles a graph for a batch size, once: finds stages and lifetimes, creates the backend's
+ * operators. */
 #include <stdlib.h>
 
 #include "program/inside.h"
 
-/* Lists the stages by their last operator, and in each the operators in graph order, which then know their producers in it. */
+/* Lists the stages in the order of their last operators. Lists the operators of each stage in graph
+ * order, and sets which member of the stage makes each input. */
 static void list_stages(mptl_program *p) {
   const mptl_graph *g = p->graph;
   mptl_member *members = p->members;
@@ -64,7 +66,7 @@ static mptl_status create_operators(mptl_program *p) {
   return MPTL_OK;
 }
 
-/* Arrays that a trained parameter takes: master, gradient, the optimizer's state. */
+/* The number of arrays that a trained parameter needs: master, gradient, optimizer state. */
 static size_t trained_arrays(const mptl_program *p) {
   const mptl_optimizer *o = p->model != NULL ? p->model->optimizer : p->options.optimizer;
   return 2 + (size_t)(o != NULL ? o : mptl_optimizer_at(MPTL_OPTIMIZER_SGD))->n_states;

@@ -1,5 +1,5 @@
-/* The program, for the files of this folder: compile.c makes it, layout.c gives its operands sizes and
- * addresses, step.c runs it, program.c is its public interface. */
+/* The program, for the files of this folder: compile.c makes it, layout.c gives its operands sizes
+ * and addresses, step.c runs it, program.c is its public interface. */
 #ifndef MPTL_PROGRAM_INSIDE_H
 #define MPTL_PROGRAM_INSIDE_H
 
@@ -14,7 +14,8 @@ typedef struct mptl_node {
   mptl_lifetime life; /* of its output and its gradient, with their places in the arena */
 } mptl_node;
 
-/* A stage. Its scratch memory holds scratch_bytes of the backend, then theta_bytes of rounded parameters. */
+/* A stage. Its scratch memory holds scratch_bytes of the backend, then theta_bytes of rounded
+ * parameters. */
 typedef struct mptl_program_stage {
   mptl_stage run;
   int last; /* index of its last operator */
@@ -33,8 +34,8 @@ typedef struct mptl_record {
   mptl_op_stats *stats; /* by operator */
 } mptl_record;
 
-/* How a parameter and its gradient are rounded: by the operator's rounders or, with FP(e,m,auto), by rounders of
- * the parameter, since each array has its own bias shift. */
+/* How a parameter and its gradient are rounded: by the operator's rounders or, with FP(e,m,auto),
+ * by rounders of the parameter, since each array has its own bias shift. */
 typedef struct mptl_param_rounding {
   mptl_rounder *theta, *dtheta, own[2];
   float *rounded; /* the rounded copy; NULL: operators read the master, or round it themselves */
@@ -83,18 +84,19 @@ struct mptl_program {
   mptl_memory_plan memory;
 };
 
-/* Makes stages, lifetimes, operators and layout of a zeroed program whose graph, assignment and options are set.
- * Allocates no memory for values. */
+/* Makes stages, lifetimes, operators and layout of a zeroed program whose graph, assignment and
+ * options are set. Allocates no memory for values. */
 mptl_status mptl_program_compile(mptl_program *program);
 
 /* Releases what mptl_program_compile made. */
 void mptl_program_release(mptl_program *program);
 
-/* Lays the program out for the assignment's formats, if one has changed: rounders, sizes, places, scratch. */
+/* Lays the program out for the assignment's formats, if one has changed: rounders, sizes, places,
+ * scratch. */
 mptl_status mptl_program_follow_assignment(mptl_program *program);
 
-/* FP(e,m,auto): sets the bias shifts of a stage's results, forward or backward, before it runs. Other formats have
- * nothing to set. */
+/* FP(e,m,auto): sets the bias shifts of a stage's results, forward or backward, before it runs.
+ * Other formats have nothing to set. */
 mptl_status mptl_program_fit_results(mptl_program *program, const mptl_program_stage *stage, bool forward);
 
 /* The same for the rounder of array x of n elements. */
@@ -114,8 +116,8 @@ static inline size_t mptl_value_numel(const mptl_program *p, int op) {
 /* Bytes of a parameter's rounded copy. */
 static inline size_t mptl_theta_bytes(const mptl_param *param) { return mptl_aligned(param->numel * sizeof(float)); }
 
-/* Whether a parameter's rounded copy is kept from forward to backward, in training on GPUs: vectors by channel. They
- * are many and small, so that a launch for each costs more than their memory. */
+/* Whether a parameter's rounded copy is kept from forward to backward, in training on GPUs: vectors
+ * by channel. They are many and small, so that a launch for each costs more than their memory. */
 static inline bool mptl_is_kept(const mptl_program *p, const mptl_param *param) {
   return p->options.train && !p->backend->is_host && !param->buffer && param->ndim == 1;
 }
@@ -147,8 +149,8 @@ static inline size_t mptl_saved_bytes(const mptl_graph *graph, const mptl_op *op
   return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_layout(graph, op, 0).c * sizeof(float)) : 0;
 }
 
-/* Offset in a stage's scratch memory of the batch's images, on devices that need a copy. Only the first stage reads
- * it. */
+/* Offset in a stage's scratch memory of the batch's images, on devices that need a copy. Only the
+ * first stage reads it. */
 static inline size_t mptl_images_offset(const mptl_program_stage *s) { return s->theta_bytes + mptl_aligned(s->scratch_bytes); }
 
 /* Addresses of an operator's output and of its gradient, which must be stored: life.stage == op. */

@@ -1,12 +1,22 @@
-/* Giving a program's operands sizes and formats, for an assignment, and places, for a workspace. */
+/* Gives a program's operands formats, sizes and addresses.
+ *
+ * Formats and sizes depend on the assignment: mptl_program_follow_assignment sets them again when a
+ * format has changed. Addresses depend on the workspace, which programs share and which may move
+ * when it grows: mptl_program_acquire sets them again when it has moved. compile.c needs only the
+ * first half, so a program without memory can predict how much it takes.
+ */
 #include <string.h>
 
 #include "program/inside.h"
 
-/* ---- For an assignment ---- */
+/* ---- Formats: a rounder for each tensor ----
+ *
+ * A tensor has one rounder. Exceptions are tensors with several roundings in FP(e,m,auto), where
+ * each rounding has a bias shift of its own: the parameters of an operator, and the contributions
+ * of several consumers to one gradient. */
 
-/* Forward tensors saturate, gradients overflow to infinity (method.md 3); what is in binary32 is left as it was computed, infinities
- * included. */
+/* Makes the rounders of all tensors from the assignment's formats. v and theta saturate, gradients
+ * overflow to infinity (method.md 2.3). binary32 stays as computed, infinities included. */
 static void set_rounders(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     for (int role = 0; role < MPTL_ROLES; role++) {
@@ -19,14 +29,20 @@ static void set_rounders(mptl_program *p) {
   }
 }
 
-/* Whether the gradient of an operator's output must be stored in binary32: it is an unrounded sum, or its parts have different bias
- * shifts. */
+/* Whether the gradient of an operator's output must be stored in binary32: it is an unrounded sum,
+ * or its parts have different bias shifts. */
 static bool sums_gradients(const mptl_program *p, int op) {
   const mptl_lifetime *life = &p->nodes[op].life;
   return life->readers > 1 && (!life->in_parts || p->rounders[op][MPTL_DV].format.auto_bias);
 }
 
-/* Bytes of memory for an element of an operator's output, or of its gradient; 0 if it is not stored. */
+/* ---- Places in the arena ----
+ *
+ * Outputs and gradients share one arena: two of them may have the same addresses if their lifetimes
+ * do not overlap. This section computes their sizes, reuses memory within pointwise stages, and
+ * places the rest with arena.h. */
+
+/* Bytes of one element of an operator's output, or of its gradient; 0 if it is not stored. */
 static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   const mptl_lifetime *t = &p->nodes[op].life;
   if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;
@@ -34,8 +50,9 @@ static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   return mptl_code_size(p->rounders[op][role].format);
 }
 
-/* Puts block `to` where block `from` is, if that is read last when `to` is written first and both are as large: *from then stands for
- * both. in_place[i] is the block that block i is part of, or -1. */
+/* Makes block `to` use the memory of block `from`, if `from` is read for the last time at `time`,
+ * `to` is written first at that time, and both have the same size. Block `from` then lives as long
+ * as both. */
 static void join(mptl_program *p, int from, int to, int time) {
   while (p->in_place[from] >= 0) from = p->in_place[from];
   mptl_block *a = &p->blocks[from], *b = &p->blocks[to];
@@ -45,8 +62,10 @@ static void join(mptl_program *p, int from, int to, int time) {
   b->bytes = 0;
 }
 
-/* Pointwise stages read each tile before they write it: an output goes where an input was, a gradient of an input where that of the
- * output was, when nothing else needs it. */
+/* Finds the blocks that pointwise stages compute in place, and sets in_place. Such a stage reads
+ * each tile before it writes it. So, if nothing else needs the old values, its output may overwrite
+ * one of its inputs (forward), and the gradient of an input may overwrite the gradient of the
+ * output (backward). */
 static void join_in_place(mptl_program *p) {
   int n = p->graph->n_ops;
   for (int i = 0; i < 2 * n; i++) p->in_place[i] = -1;
@@ -69,7 +88,8 @@ static void join_in_place(mptl_program *p) {
   }
 }
 
-/* Gives every stored output and gradient its place. */
+/* Places every stored output and gradient in the arena. Sets the sizes arena and saved of the
+ * memory plan. */
 static mptl_status place(mptl_program *p) {
   int n = p->graph->n_ops;
   p->memory.saved = p->memory.state;
@@ -92,15 +112,20 @@ static mptl_status place(mptl_program *p) {
   return MPTL_OK;
 }
 
-/* The rounder of one of a tensor's roundings: the tensor's or, where there are several and each has a bias shift of its own, that one's,
- * which begins as the tensor's. */
+/* ---- Operands ----
+ *
+ * mptl_operands is what a backend gets of an operator: where its inputs, output, parameters and
+ * gradients are, and how each is rounded. Everything except addresses is set here. */
+
+/* The rounder of one of a tensor's roundings: `tensor`, or in FP(e,m,auto), if the tensor has
+ * several roundings, a copy of it in *own. */
 static mptl_rounder *rounder_of(mptl_rounder *tensor, mptl_rounder *own, bool several) {
   if (!several || !tensor->format.auto_bias) return tensor;
   *own = *tensor;
   return own;
 }
 
-/* A parameter of an operator: what rounds it and its gradient. */
+/* Sets the rounders of an operator's parameter k and of its gradient. */
 static void describe_parameter(mptl_program *p, int op, int k) {
   mptl_operands *on = &p->nodes[op].on;
   int index = p->graph->ops[op].first_param + k;
@@ -113,7 +138,8 @@ static void describe_parameter(mptl_program *p, int op, int k) {
   if (!r->theta->is_identity) on->weights.rounder = r->theta;
 }
 
-/* The gradient that an operator sends to its input k. */
+/* Where an operator sends the gradient of its input k, and how it rounds it: to the dv format of
+ * the operator that produced the input. */
 static mptl_destination describe_gradient(mptl_program *p, int op, int k) {
   int from = mptl_producer(p->graph, &p->graph->ops[op], k);
   mptl_destination dx = {.accumulate = p->nodes[op].life.accumulate[k], .part = p->nodes[from].life.in_parts};
@@ -122,11 +148,11 @@ static mptl_destination describe_gradient(mptl_program *p, int op, int k) {
   dx.rounder = rounder_of(&p->rounders[from][MPTL_DV], &p->dx_rounders[op][k], sums_gradients(p, from));
   dx.wanted = true;
   dx.tensor = mptl_tensor_of(from, MPTL_DV);
-  dx.index0 = (uint64_t)(op * MPTL_MAX_INPUTS + k) << 32; /* contributions have random bits of their own */
+  dx.index0 = (uint64_t)(op * MPTL_MAX_INPUTS + k) << 32; /* each contribution has its own random bits */
   return dx;
 }
 
-/* Everything about the operands except their addresses. */
+/* Sets all operands, without addresses. */
 static void describe_operands(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     const mptl_op *op = &p->graph->ops[i];
@@ -148,13 +174,16 @@ static void describe_operands(mptl_program *p) {
   }
 }
 
-/* Whether a stage's scratch memory has a rounded copy of the parameter. */
+/* ---- Stages: scratch memory and costs ---- */
+
+/* Whether the parameter has a rounded copy in its stage's scratch memory. */
 static bool has_copy(const mptl_program *p, int index) {
   const mptl_param *param = &p->graph->params[index];
   return !p->params[index].theta->is_identity && !param->buffer && !mptl_is_kept(p, param) && !mptl_is_weights(p, param);
 }
 
-/* Prepares the stages. Scratch memory: as much as the one that needs most. */
+/* Prepares the backend for every stage. The program's scratch memory is as large as the stage with
+ * the largest needs. */
 static mptl_status prepare_stages(mptl_program *p) {
   p->memory.scratch = 0;
   if (p->backend->expect != NULL) p->backend->expect(p->device, p->members, p->graph->n_ops);
@@ -174,7 +203,7 @@ static mptl_status prepare_stages(mptl_program *p) {
   return MPTL_OK;
 }
 
-/* Bytes that an operator's formulas read and write, once. */
+/* Adds the bytes that an operator has to read and write at least: each operand in memory once. */
 static void add_bytes(const mptl_program *p, const mptl_member *m, size_t *forward, size_t *backward) {
   const mptl_op *op = m->is->op;
   const mptl_op_kind *kind = op->kind;
@@ -191,6 +220,7 @@ static void add_bytes(const mptl_program *p, const mptl_member *m, size_t *forwa
   *backward += 2 * theta + out * m->on->dy.size + (kind->backward_reads_out ? out * m->on->out.size : 0);
 }
 
+/* Sets the bytes in the costs of all stages. */
 static void count_bytes(mptl_program *p) {
   for (int i = 0; i < p->n_stages; i++) {
     const mptl_program_stage *s = &p->stages[i];
@@ -201,6 +231,9 @@ static void count_bytes(mptl_program *p) {
   }
 }
 
+/* ---- Following the assignment ---- */
+
+/* Whether all rounders have the assignment's formats. false in a new program. */
 static bool laid_out(const mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++)
     for (int role = 0; role < MPTL_ROLES; role++)
@@ -217,16 +250,21 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   describe_operands(p);
   MPTL_TRY(prepare_stages(p));
   count_bytes(p);
-  p->arena = NULL; /* the operands have no addresses now */
+  p->arena = NULL; /* the operands have lost their addresses: acquire sets them */
   p->memory.total =
       p->memory.images + p->memory.parameters + p->memory.state + p->memory.record + p->memory.arena + p->memory.scratch;
   return MPTL_OK;
 }
 
-/* ---- For a workspace ---- */
+/* ---- Addresses ----
+ *
+ * Outputs and gradients get addresses in the workspace's arena, rounded parameters mostly in its
+ * scratch memory. What operators save for backward, and the record, are in memory of the program
+ * itself, which is allocated once. */
 
-/* Addresses of an operator's parameters. Rounded copies are in the stage's scratch memory from *copies on, where the next stage overwrites
- * them, or, if they are kept for backward, from *kept on. */
+/* Sets the addresses of an operator's parameters and their gradients. Rounded copies are in the
+ * stage's scratch memory from *copies on or, if kept (mptl_is_kept), in the program's memory from
+ * *kept on. Advances *copies and *kept. */
 static void connect_parameters(mptl_program *p, mptl_node *node, char **copies, char **kept) {
   for (int k = 0; k < node->is.op->n_param; k++) {
     int index = node->is.op->first_param + k;
@@ -244,6 +282,7 @@ static void connect_parameters(mptl_program *p, mptl_node *node, char **copies, 
   }
 }
 
+/* Sets the addresses of an operator's inputs, output and their gradients. */
 static void connect_values(mptl_program *p, int op) {
   mptl_operands *on = &p->nodes[op].on;
   const mptl_op *o = &p->graph->ops[op];
@@ -257,6 +296,7 @@ static void connect_values(mptl_program *p, int op) {
   }
 }
 
+/* Sets the addresses of all operands and of the stages' scratch memory. */
 static void connect_operands(mptl_program *p) {
   char *saved = (char *)p->saved, *kept = saved + p->memory.state - p->kept_bytes;
   for (int i = 0; i < p->graph->n_ops; i++) {
@@ -278,7 +318,8 @@ static void connect_operands(mptl_program *p) {
   }
 }
 
-/* What a program has besides the workspace: once. */
+/* Allocates the program's own memory, unless it is there: what is saved for backward, the record,
+ * and its copy on the host. */
 static mptl_status allocate(mptl_program *p) {
   size_t bytes = mptl_record_bytes(p);
   if (p->saved == NULL) p->saved = p->backend->alloc(p->device, p->memory.state);

@@ -1,7 +1,9 @@
+/* Stages and lifetimes: see lifetimes.h. */
 #include "program/lifetimes.h"
 
 #include <string.h>
 
+/* Marks the loss and every operator on which it depends. */
 static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
   if (g->loss < 0) return mptl_fail(MPTL_EINVAL, "program: the graph has no loss");
   t[g->loss].live = true;
@@ -10,8 +12,10 @@ static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
   return MPTL_OK;
 }
 
-/* A pointwise operator joins the stage of its only consumer, if that is pointwise too and nothing reads its output later: neither
- * a backward formula nor, of outputs, whoever looks at them after the step. */
+/* A pointwise operator joins the stage of its only consumer, if the consumer is pointwise too and
+ * nothing else needs the operator's output in memory: no backward formula, no view, no reader after
+ * the step. The function goes through the graph from its end, so the consumer has its stage
+ * already. */
 static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_options options) {
   for (int i = g->n_ops - 1; i >= 0; i--) {
     const mptl_op_kind *kind = g->ops[i].kind;
@@ -22,7 +26,7 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
         if (mptl_producer(g, &g->ops[j], k) != i) continue;
         consumers++;
         consumer = j;
-        read_later = read_later || g->ops[j].in[k] != g->ops[i].out; /* a view: indices may differ */
+        read_later = read_later || g->ops[j].in[k] != g->ops[i].out; /* a view */
       }
     }
     bool joins = consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
@@ -33,7 +37,8 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
   }
 }
 
-/* Whether the gradient of operator i's output is put together by slices, of which none is missing. */
+/* Whether only slices read operator i's output, all of them live, and together they cover all
+ * channels once. Each slice then writes its own channels of the gradient. */
 static bool in_parts(const mptl_lifetime *t, const mptl_graph *g, int i) {
   if (!mptl_graph_shared_out(g, i)) return false;
   for (int j = i + 1; j < g->n_ops; j++)
@@ -41,7 +46,8 @@ static bool in_parts(const mptl_lifetime *t, const mptl_graph *g, int i) {
   return true;
 }
 
-/* One operator's reads: its inputs stay until then, and the first to send a gradient to a value writes it, the others add. */
+/* Extends the lifetimes of operator i's inputs until it has read them. Of the operators that send a
+ * gradient to a value, the first in backward order stores it, and the others add to it. */
 static void note_reads(mptl_lifetime *t, const mptl_graph *g, int i, bool train) {
   const mptl_op *op = &g->ops[i];
   int stage = t[i].stage, backward = mptl_backward_time(g, stage);
@@ -66,7 +72,7 @@ mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, mptl_life
     t[i].gradient.first = t[i].gradient.last = backward;
     t[i].in_parts = t[i].wants_gradient && in_parts(t, g, i);
     if (options.train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
-    /* What is read after the step: outputs, and the input's gradient. */
+    /* The caller reads outputs and the input's gradient after the step. */
     if (mptl_graph_is_output(g, i)) t[i].value.last = 2 * g->n_ops;
     if (g->ops[i].kind->id == MPTL_OP_INPUT) t[i].gradient.last = 2 * g->n_ops;
   }

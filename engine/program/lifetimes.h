@@ -1,8 +1,8 @@
-/* Which operators run as one stage, and when each output and each gradient of an output is written first and read last: from the
- * graph alone.
+/* Decides which operators run as one stage, and the lifetimes of outputs and gradients: when each
+ * is written first and read last. A pure function of the graph.
  *
- * Time runs over the stages, numbered by their last operator: stage r's forward is at time r, its backward at time 2 n_ops - 1 - r;
- * n_ops * 2 is after the step.
+ * A stage has the number of its last operator. Stage r runs forward at time r and backward at time
+ * 2 n_ops - 1 - r. Time 2 n_ops is after the step.
  */
 #ifndef MPTL_PROGRAM_LIFETIMES_H
 #define MPTL_PROGRAM_LIFETIMES_H
@@ -11,28 +11,31 @@
 #include "mptl/plan.h"
 #include "program/arena.h"
 
+/* An operator's stage, and the lifetimes of its output and its output's gradient. Only the output
+ * of a stage's last operator, and its gradient, are in memory. */
 typedef struct mptl_lifetime {
-  bool live;                        /* a gradient comes to the operator from the loss */
-  bool wants_gradient;              /* the gradient of its output is computed */
-  int stage;                        /* the operator that its stage ends with; only that one's output and gradient are in memory */
-  int stage_ops;                    /* operators of the stage that ends here */
-  int readers;                      /* live operators that send a gradient to its output */
-  bool in_parts;                    /* ... that are slices and share out its channels: each writes its part */
-  bool accumulate[MPTL_MAX_INPUTS]; /* its gradient of that input is added to what others have written */
-  mptl_block value, gradient;       /* first and last; bytes are the caller's to set; gradient only if wanted */
+  bool live;                        /* the loss depends on the operator */
+  bool wants_gradient;              /* backward computes the gradient of the output */
+  int stage;                        /* index of the last operator of its stage */
+  int stage_ops;                    /* if the operator is the last of its stage: how many operators the stage has */
+  int readers;                      /* how many inputs of live operators the output is: each sends a gradient */
+  bool in_parts;                    /* slices divide its channels: each writes its part of the gradient */
+  bool accumulate[MPTL_MAX_INPUTS]; /* the operator adds the gradient of that input to what is there */
+  mptl_block value, gradient;       /* first and last are set, bytes and offset are not */
 } mptl_lifetime;
 
-/* What a program is for, as far as lifetimes depend on it. */
+/* The options of a program on which lifetimes depend. */
 typedef struct mptl_lifetime_options {
   bool train;
-  bool input_gradient; /* the gradient of the network's input is wanted */
-  bool keep_all;       /* every output and gradient is to be seen after the step: each operator is a stage of its own */
-  int stage_ops;       /* operators of a stage at most */
+  bool input_gradient; /* backward computes the gradient of the network's input */
+  bool keep_all;       /* keep every output and gradient until after the step; every stage is one operator */
+  int stage_ops;       /* most operators of a stage */
 } mptl_lifetime_options;
 
+/* When a stage runs backward. */
 static inline int mptl_backward_time(const mptl_graph *graph, int stage) { return 2 * graph->n_ops - 1 - stage; }
 
-/* Fills lifetimes[n_ops]. Fails unless the graph has a loss. */
+/* Fills lifetimes[n_ops]. Fails with MPTL_EINVAL if the graph has no loss. */
 mptl_status mptl_find_lifetimes(mptl_lifetime *lifetimes, const mptl_graph *graph, mptl_lifetime_options options);
 
 #endif

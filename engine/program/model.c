@@ -1,4 +1,4 @@
-/* A model: the parameters of a graph, what training keeps beside them, and the update. */
+/* Models: the parameters of a graph, their gradients and optimizer state, and the update. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -6,7 +6,8 @@
 #include "mptl/program.h"
 #include "program/model.h"
 
-/* Normal deviates by Box and Muller from two words per element, uniform ones from 24 bits of one. */
+/* The initial value of element i: a normal number from two random words (Box and Muller, 1958), a
+ * uniform one from one word. */
 static float draw(mptl_init init, mptl_key key, uint64_t i) {
   if (init.kind == MPTL_INIT_CONSTANT) return (float)init.a;
   double u = ((double)mptl_random_u32(key, i, 0) + 0.5) * 0x1p-32;
@@ -136,7 +137,8 @@ mptl_status mptl_update_factors(mptl_factors *factors, const mptl_optimizer *o, 
   return MPTL_OK;
 }
 
-/* Scales the gradients down to clip_norm, as torch.nn.utils.clip_grad_norm_ does. */
+/* Clips the gradients to the norm clip_norm, as torch.nn.utils.clip_grad_norm_ does: scales the
+ * factors, not the arrays. Sets the model's gradient_norm. */
 static mptl_status clip(mptl_model *m, mptl_factors *factors, const mptl_update *u) {
   double squares;
   if (!(u->clip_norm > 0)) return MPTL_OK;
@@ -153,7 +155,7 @@ mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
   MPTL_TRY(mptl_update_factors(factors, m->optimizer, u, m->updates));
   for (int i = 0; i < m->graph->n_params; i++)
     if (m->groups[i] >= u->n_groups)
-      return mptl_fail(MPTL_EINVAL, "update: no settings for parameter group %d, that of %s", m->groups[i],
+      return mptl_fail(MPTL_EINVAL, "update: no settings for parameter group %d, which %s is in", m->groups[i],
                        m->graph->params[i].name);
   MPTL_TRY(clip(m, factors, u));
   MPTL_TRY(m->device->backend->update(m->device, m->trained, m->optimizer->id, factors, u->n_groups));

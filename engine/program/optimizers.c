@@ -1,4 +1,5 @@
-/* The table of optimizers. A new one is a row here, and a row and a function in kernels/optimizers.h. */
+/* The table of optimizers. A new optimizer is a row here, with a function that computes the
+ * factors, and a row and a function in kernels/optimizers.h. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 
 static void sgd_factors(float *of, const double *settings, long long updates) {
   of[MPTL_SGD_LR] = (float)settings[0];
-  of[MPTL_SGD_MOMENTUM] = updates == 0 ? 0.0f : (float)settings[1]; /* the first update sets the buffer */
+  of[MPTL_SGD_MOMENTUM] = updates == 0 ? 0.0f : (float)settings[1]; /* the first update sets the momentum */
   of[MPTL_SGD_WEIGHT_DECAY] = (float)settings[2];
 }
 

@@ -1,4 +1,4 @@
-/* Programs as the public sees them: made, looked into, released. See mptl/program.h. */
+/* The public functions of programs, except running them (step.c): see mptl/program.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +55,8 @@ void mptl_program_destroy(mptl_program *p) {
   free(p);
 }
 
-/* A program that is compiled only to be asked about: without a model, and without memory for values. */
+/* Compiles a program only to read its predictions: without a model, and without memory for
+ * values. */
 static mptl_status begin_prediction(mptl_program *p, const mptl_assignment *assignment, const mptl_program_options *options) {
   *p = (mptl_program){.graph = assignment->graph, .assignment = assignment, .options = *options};
   if (options->device == NULL) MPTL_TRY(mptl_device_open(&p->device, "cpu", 0));
@@ -85,7 +86,10 @@ mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
 const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
 double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
 const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->fetched.stats; }
-/* The rounder of a tensor's i-th rounding; NULL beyond the last. */
+
+/* The rounder of a tensor's i-th rounding, from 0; NULL beyond the last. An output has one
+ * rounding, theta and dtheta have one for each parameter, and a dv has one for each operator that
+ * sends a gradient. */
 static const mptl_rounder *rounder_of(const mptl_program *p, int op, mptl_role role, int i) {
   const mptl_op *o = &p->graph->ops[op];
   if (role == MPTL_V || (role == MPTL_DV && op == p->loss)) return i == 0 ? &p->rounders[op][role] : NULL;
@@ -127,6 +131,7 @@ void mptl_program_time_stages(mptl_program *p, bool on) { p->time_stages = on; }
 
 mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; }
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->nodes[op].life.stage; }
+
 const char *mptl_compute_setting_name(size_t index) {
   static const char *const names[] = {[MPTL_COMPUTE_AUTO] = "auto",
                                       [MPTL_COMPUTE_BINARY32] = "f32",
@@ -136,8 +141,9 @@ const char *mptl_compute_setting_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
-const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
-  return device->backend->compute(device, a, b, groups, setting);
+const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
+                              mptl_compute_setting setting) {
+  return device->backend->compute(device, a, b, channel_groups, setting);
 }
 
 int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {

@@ -1,14 +1,17 @@
-/* FP(e,m,auto): bias shifts that are fitted to an operator's results before the first of them is rounded. This is the one place that knows of
- * it: a backend only says how large results are.
+/* FP(e,m,auto), method.md 1.4: a bias shift that fits the largest of the values that share it. So a
+ * program finds the range of a stage's results before it runs the stage. A backend only reports
+ * ranges; this file sets the shifts.
  *
- * A stage is asked once for each of its operators that has such results, in the order in which they come about, so that what goes into
- * them is rounded as it will be. Then it is run as always.
+ * For each operator of a stage that has such results, the backend finds their range. This is done
+ * in the order in which the operators run: the results of one operator are rounded, with the shift
+ * just found, before the next one reads them. Then the stage runs as with any other format.
  */
 #include "program/inside.h"
 
 static bool fits(const mptl_destination *d) { return d->wanted && d->rounder->format.auto_bias; }
 
-/* The destinations of an operator in a direction. Returns how many. */
+/* Sets *list to an operator's destinations: the output, or the gradients of the inputs. Returns how
+ * many. */
 static int destinations(const mptl_member *m, bool forward, const mptl_destination **list) {
   *list = forward ? &m->on->y : m->on->dx;
   return forward ? 1 : m->is->op->n_in;

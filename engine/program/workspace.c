@@ -1,4 +1,4 @@
-/* Memory that programs share. */
+/* Workspaces: memory that programs share. See mptl/program.h. */
 #include "program/workspace.h"
 
 #include <stdlib.h>
@@ -18,7 +18,8 @@ void mptl_workspace_destroy(mptl_workspace *w) {
   free(w);
 }
 
-/* Frees before it allocates, so that the two never add up. */
+/* Makes an area at least `wanted` bytes large. Frees the old area before it allocates, so that both
+ * never exist at once. */
 static mptl_status grow(mptl_device *device, void **area, size_t *bytes, size_t wanted) {
   if (wanted <= *bytes && *area != NULL) return MPTL_OK;
   device->backend->free(device, *area);
