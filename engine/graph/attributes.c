@@ -1,4 +1,4 @@
-/* Attributes of operators by name. */
+/* Sets attributes of operators by name. */
 #include <math.h>
 #include <stddef.h>
 #include <string.h>

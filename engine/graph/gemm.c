@@ -1,9 +1,10 @@
-/* Shapes and parameters of the matrix-product operators: conv2d, linear. */
+/* The GEMM operators, conv2d and linear: shapes and parameters. */
 #include <math.h>
 
 #include "graph/ops.h"
 
-/* PyTorch's default for convolution and linear weights and biases: uniform in +-1/sqrt(fan_in). */
+/* PyTorch's initial values of weights and biases: uniform between -1/sqrt(fan_in) and
+ * 1/sqrt(fan_in). */
 static mptl_init default_init(size_t fan_in) {
   double bound = 1.0 / sqrt((double)fan_in);
   return (mptl_init){MPTL_INIT_UNIFORM, -bound, bound};

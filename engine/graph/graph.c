@@ -1,4 +1,4 @@
-/* Recording a graph: append-only arrays of operators, values and parameters. */
+/* Records graphs: arrays of operators, values and parameters that only grow. */
 #include "mptl/graph.h"
 
 #include <stdio.h>
@@ -25,7 +25,7 @@ void mptl_graph_destroy(mptl_graph *graph) {
   free(graph);
 }
 
-/* Makes room for one more element behind the n in *array; capacity is the next power of two. */
+/* Makes room for element n of *array. The capacity of an array is the next power of two. */
 static mptl_status grow(void **array, int n, size_t size) {
   if (n > 0 && (n & (n - 1)) != 0) return MPTL_OK;
   void *p = realloc(*array, (n ? 2 * (size_t)n : 1) * size);
@@ -47,13 +47,15 @@ static mptl_status check_value(const mptl_graph *g, int value) {
   return MPTL_OK;
 }
 
+/* Removes all parameters except the first `keep`. */
 static void drop_params(mptl_graph *g, int keep) {
   while (g->n_params > keep) free(g->params[--g->n_params].name);
 }
 
 static bool same_layout(mptl_shape a, mptl_shape b) { return a.c == b.c && a.h == b.h && a.w == b.w; }
 
-/* The layout of an operator's output of that shape. */
+/* Finds the layout of an operator's output. Fails if the operator keeps its inputs' layout, and
+ * they differ. */
 static mptl_status find_layout(const mptl_graph *g, const mptl_op *op, mptl_shape shape, mptl_shape *layout) {
   *layout = shape;
   if (op->n_in == 0 || !(op->kind->pointwise || op->kind->keeps_layout)) return MPTL_OK;

@@ -1,4 +1,5 @@
-/* The table of operators, by id. A row is in the file of its family in this folder, with its shape rule. */
+/* The table of operators, by id. The rows are in the other files of this folder, a file for each
+ * family of operators. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* The rows of the operator table, defined in the files of their families. */
+/* The rows of the operator table, and what their infer functions share (graph.c). */
 #ifndef MPTL_GRAPH_OPS_H
 #define MPTL_GRAPH_OPS_H
 
@@ -8,16 +8,18 @@
 MPTL_OPERATORS(MPTL_DECLARE_ROW)
 #undef MPTL_DECLARE_ROW
 
-/* Message helper: writes a shape as "64x32x32" to text (at least 40 bytes) and returns it. */
+/* Writes a shape as "64x32x32" to text (at least 40 bytes), and returns text: for messages. */
 const char *mptl_shape_print(mptl_shape shape, char *text);
 
-/* Fails unless the operator's i-th input has the given number of dimensions (1 or 3). */
+/* Fails with MPTL_EINVAL unless the operator's i-th input has ndim dimensions (1 or 3). */
 mptl_status mptl_expect_ndim(const mptl_graph *graph, const mptl_op *op, int i, int ndim);
 
-/* Fails if the operator's i-th input is a flattened image: for operators that need its channels side by side in memory. */
+/* Fails with MPTL_EINVAL if the operator's i-th input is a flattened image, for operators that read
+ * features side by side in memory. */
 mptl_status mptl_expect_channels(const mptl_graph *graph, const mptl_op *op, int i);
 
-/* Output length of a window along one axis, PyTorch's floor rule; fails when the window does not fit. */
+/* Sets *out to the output size of a window along one axis (0: height, 1: width), rounded down as in
+ * PyTorch. Fails with MPTL_EINVAL if the window does not fit into the padded input. */
 mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis);
 
 #endif

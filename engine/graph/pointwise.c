@@ -1,11 +1,11 @@
 /* Operators whose output has the shape of their input: input, dropout, add, mul, batchnorm2d,
- * layernorm, log_softmax, and the operators of kernels/pointwise.h. */
+ * layernorm, log_softmax, and the operators of kernels/pointwise.h. They need not be pointwise. */
 #include "graph/ops.h"
 #include "kernels/pointwise.h"
 
 static mptl_status infer_input(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   (void)g, (void)op;
-  *out = (mptl_shape){.ndim = 1, .c = 1, .h = 1, .w = 1}; /* mptl_graph_input sets the real one */
+  *out = (mptl_shape){.ndim = 1, .c = 1, .h = 1, .w = 1}; /* mptl_graph_input sets the shape afterwards */
   return MPTL_OK;
 }
 
@@ -34,7 +34,7 @@ static mptl_status infer_batchnorm2d(mptl_graph *g, mptl_op *op, mptl_shape *out
   return mptl_graph_add_param(g, op, "running_var", true, 1, channels, one);
 }
 
-/* Of each row: a sample's features, or the channels of a pixel. */
+/* Normalises rows: the features of a sample, or the channels of each pixel. */
 static mptl_status infer_layernorm(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_channels(g, op, 0));
   MPTL_TRY(infer_same(g, op, out));
@@ -63,7 +63,7 @@ const mptl_op_kind mptl_op_input = {.id = MPTL_OP_INPUT, .name = "input", .n_in 
                                        .infer = infer_same};
 MPTL_UNARY_OPERATORS(UNARY_KIND)
 
-/* Its mask is a function of seed, step and element, and is drawn again in backward. */
+/* The mask is a function of seed, step and element, so backward computes it again. */
 const mptl_op_kind mptl_op_dropout = {
     .id = MPTL_OP_DROPOUT,
     .name = "dropout",
@@ -98,7 +98,7 @@ const mptl_op_kind mptl_op_batchnorm2d = {
     .attributes = (const char *const[]){"eps", "momentum", NULL},
 };
 
-/* The rows' statistics are computed again in backward. */
+/* Backward computes the row statistics again. */
 const mptl_op_kind mptl_op_layernorm = {
     .id = MPTL_OP_LAYERNORM,
     .name = "layernorm",

@@ -1,4 +1,5 @@
-/* Operators that make their input smaller: avgpool, maxpool, mean, and the losses of kernels/losses.h. */
+/* Operators that make their input smaller: avgpool, maxpool, mean, and the losses of
+ * kernels/losses.h. */
 #include "graph/ops.h"
 #include "kernels/losses.h"
 
@@ -14,7 +15,8 @@ static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return mptl_window_size(&out->w, op, in.w, 1);
 }
 
-/* The average of each channel: average pooling with a window as large as the image, and a flat output. */
+/* The average of each channel: average pooling with a window as large as the image, and a flat
+ * output. Sets the attributes that avgpool reads. */
 static mptl_status infer_mean(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 3));
   mptl_shape in = mptl_input_shape(g, op, 0);
@@ -24,7 +26,8 @@ static mptl_status infer_mean(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
-/* One loss a sample; the batch's loss is their mean. Targets come with the batch. */
+/* A loss gives one number for each sample; their mean is what training minimises. Targets come with
+ * the batch. */
 static mptl_status infer_loss(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   MPTL_TRY(mptl_expect_ndim(g, op, 0, 1));
   *out = (mptl_shape){.ndim = 1, .c = 1, .h = 1, .w = 1};
@@ -40,8 +43,9 @@ const mptl_op_kind mptl_op_avgpool = {
     .attributes = (const char *const[]){"kernel", "stride", "padding", "count_include_pad", NULL},
 };
 
-/* Backward finds each window's maximum again in the input: that is the output of a relu or a convolution's operand, kept already in any
- * usual network, where an index for each output element would be kept besides. */
+/* Backward finds each window's maximum again in the input. In usual networks the input is kept in
+ * any case, for a relu or a convolution; an index for each output element would need more
+ * memory. */
 const mptl_op_kind mptl_op_maxpool = {
     .id = MPTL_OP_MAXPOOL,
     .name = "maxpool",

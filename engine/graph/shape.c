@@ -1,4 +1,4 @@
-/* Operators that put channels together and take them apart: concat, slice. */
+/* Operators that combine and divide channels: concat, slice. */
 #include "graph/ops.h"
 
 static mptl_status infer_concat(mptl_graph *g, mptl_op *op, mptl_shape *out) {
@@ -9,12 +9,12 @@ static mptl_status infer_concat(mptl_graph *g, mptl_op *op, mptl_shape *out) {
     char a[40], b[40];
     MPTL_TRY(mptl_expect_channels(g, op, i));
     if (in.ndim != first.ndim || in.h != first.h || in.w != first.w)
-      return mptl_fail(MPTL_EINVAL, "inputs of shapes %s and %s, must be equal but for the channels", mptl_shape_print(first, a),
-                       mptl_shape_print(in, b));
+      return mptl_fail(MPTL_EINVAL, "inputs of shapes %s and %s, must be equal except for the channels",
+                       mptl_shape_print(first, a), mptl_shape_print(in, b));
     out->c += in.c;
   }
   if (out->c % op->attr.shuffle != 0)
-    return mptl_fail(MPTL_EINVAL, "shuffle: %d groups, must divide the %d channels", op->attr.shuffle, out->c);
+    return mptl_fail(MPTL_EINVAL, "shuffle: %d channel groups, must divide the %d channels", op->attr.shuffle, out->c);
   return MPTL_OK;
 }
 
@@ -29,8 +29,8 @@ static mptl_status infer_slice(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
-/* The slice of operator op's output that begins with channel first; -1 if there is none. *readers counts all that read the output, *slices
- * the slices among them. */
+/* The index of the slice of op's output that begins with channel first; -1: there is none.
+ * *readers: how many inputs of operators the output is; *slices: how many inputs of slices. */
 static int find_slice(const mptl_graph *g, int op, int first, int *readers, int *slices) {
   int found = -1;
   *readers = *slices = 0;

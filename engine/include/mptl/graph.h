@@ -1,7 +1,9 @@
-/* A network as data: operators in execution order, each with inputs, outputs, parameters and attributes.
+/* Graphs: networks as data. A graph lists operators in execution order, each with inputs, an
+ * output, parameters and attributes.
  *
- * A script records the graph once; the planner (plan.h) and the program compiler (program.h) read it. Shapes are those of one
- * sample, channels first as in PyTorch: (c,h,w), or (f) for flat values; the batch size is the program's business.
+ * A script records a graph once; assignments (plan.h) and programs (program.h) read it. Shapes are
+ * for one sample, in PyTorch's order: (c,h,w), or (f) for flat values. A graph has no batch size; a
+ * program has.
  */
 #ifndef MPTL_GRAPH_H
 #define MPTL_GRAPH_H
@@ -14,7 +16,7 @@
 #include "mptl/status.h"
 
 #define MPTL_MAX_INPUTS 16
-#define MPTL_SEVERAL (-1) /* inputs of a kind: 1 to MPTL_MAX_INPUTS */
+#define MPTL_SEVERAL (-1) /* n_in of a kind that takes 1 to MPTL_MAX_INPUTS inputs */
 
 typedef struct mptl_shape {
   int ndim;    /* 3: (c,h,w); 1: (c) with h = w = 1 */
@@ -23,24 +25,25 @@ typedef struct mptl_shape {
 
 static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size_t)s.h * (size_t)s.w; }
 
-/* Attributes of all operators: name, type, lowest and highest value accepted, default. A PAIR is (height, width). A default below the
- * lowest value means that the attribute must be given. Each kind says which attributes it takes. */
-#define MPTL_ATTRIBUTES(ROW)                                                                                       \
-  ROW(out, INTEGER, 1, 1 << 24, 0) /* output channels or features */                                               \
-  ROW(kernel, PAIR, 1, 1 << 16, 1)                                                                                 \
-  ROW(stride, PAIR, 1, 1 << 16, 1)                                                                                 \
-  ROW(padding, PAIR, 0, 1 << 16, 0)                                                                                \
-  ROW(dilation, PAIR, 1, 1 << 16, 1)                                                                               \
-  ROW(groups, INTEGER, 1, 1 << 24, 1) /* of channels, in a convolution */                                          \
-  ROW(bias, FLAG, 0, 1, 1)                                                                                         \
-  ROW(count_include_pad, FLAG, 0, 1, 1) /* avgpool: padding counts as zeros, else it is left out of the average */ \
-  ROW(eps, REAL, 0, 1, 1e-5)            /* of norms: PyTorch's meaning */                                          \
-  ROW(momentum, REAL, 0, 1, 0.1)        /* of norms: PyTorch's meaning */                                          \
-  ROW(p, REAL, 0, 1, 0.5)               /* dropout: probability that an element becomes zero */                    \
-  ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                               \
-  ROW(count, INTEGER, 1, 1 << 24, 0)                                                                               \
-  ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: groups of the channel shuffle of its result */                   \
-  ROW(label_smoothing, REAL, 0, 1, 0)  /* of losses: kernels/losses.h */
+/* The attributes of all operators: name, type, least and largest accepted value, default. A PAIR is
+ * (height, width). An attribute whose default is below the least value must be given. Each kind
+ * lists the attributes that it takes. */
+#define MPTL_ATTRIBUTES(ROW)                                                                        \
+  ROW(out, INTEGER, 1, 1 << 24, 0) /* output channels or features */                                \
+  ROW(kernel, PAIR, 1, 1 << 16, 1)                                                                  \
+  ROW(stride, PAIR, 1, 1 << 16, 1)                                                                  \
+  ROW(padding, PAIR, 0, 1 << 16, 0)                                                                 \
+  ROW(dilation, PAIR, 1, 1 << 16, 1)                                                                \
+  ROW(groups, INTEGER, 1, 1 << 24, 1) /* channel groups of a convolution */                         \
+  ROW(bias, FLAG, 0, 1, 1)                                                                          \
+  ROW(count_include_pad, FLAG, 0, 1, 1) /* avgpool: whether the average counts padding, as zeros */ \
+  ROW(eps, REAL, 0, 1, 1e-5)            /* of norms: PyTorch's meaning */                           \
+  ROW(momentum, REAL, 0, 1, 0.1)        /* of norms: PyTorch's meaning */                           \
+  ROW(p, REAL, 0, 1, 0.5)               /* dropout: probability that an element becomes zero */     \
+  ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                \
+  ROW(count, INTEGER, 1, 1 << 24, 0)                                                                \
+  ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: channel groups of the shuffle of its output */    \
+  ROW(label_smoothing, REAL, 0, 1, 0)  /* of losses, see kernels/losses.h */
 
 #define MPTL_ATTRIBUTE_PAIR(name) int name[2]
 #define MPTL_ATTRIBUTE_INTEGER(name) int name
@@ -54,12 +57,14 @@ typedef struct mptl_attributes {
 
 typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
 
+/* The initial values of a parameter: the constant a; uniform in [a, b); normal with mean a and
+ * standard deviation b. */
 typedef struct mptl_init {
   mptl_init_kind kind;
-  double a, b; /* constant a; uniform in [a, b); normal with mean a and standard deviation b */
+  double a, b;
 } mptl_init;
 
-/* A parameter (trained) or a buffer (kept, not trained: running statistics), named as PyTorch names it. */
+/* A parameter, or a buffer, which is not trained: running statistics. Named as in PyTorch. */
 typedef struct mptl_param {
   char *name; /* "layer1.0.conv1.weight" */
   int op;     /* index of its operator */
@@ -72,17 +77,18 @@ typedef struct mptl_param {
 
 /* A value: the output of an operator, or a flat view of one.
  *
- * The layout says where its elements are in memory: sample by sample, in each h rows of w pixels of c
- * features (NHWC). It is the shape, except for a flattened image: its features stay where the image's
- * elements are. Pointwise operators and log_softmax keep the layout of their input. */
+ * Its layout gives the places of its elements in memory: NHWC, that is, for each sample h rows of w
+ * pixels of c features. Layout and shape are equal, except for a flattened image, whose features
+ * stay where the image's elements are. Pointwise operators and log_softmax keep the layout of their
+ * input. */
 typedef struct mptl_value {
-  int op;   /* index of the operator that made it */
-  int base; /* the value itself, or for a view the value whose memory it shows */
+  int op;   /* index of its operator */
+  int base; /* the value itself; for a view, the value whose memory it shares */
   mptl_shape shape, layout;
 } mptl_value;
 
-/* Where element i of a sample, counted in PyTorch's order (channel, row, column), is in memory; and which
- * element is at a place there. */
+/* The place in memory of element i of a sample, where i counts in PyTorch's order (channel, row,
+ * column); and the inverse, the element at a place. */
 static inline size_t mptl_place_of(mptl_shape layout, size_t i) {
   size_t pixels = (size_t)layout.h * (size_t)layout.w;
   return i % pixels * (size_t)layout.c + i / pixels;
@@ -96,18 +102,20 @@ typedef struct mptl_op_kind mptl_op_kind;
 
 typedef struct mptl_op {
   const mptl_op_kind *kind;
-  char *name; /* path of the layer: "layer1.0.conv1" */
+  char *name; /* the layer path: "layer1.0.conv1" */
   int n_in;
   int in[MPTL_MAX_INPUTS]; /* value ids */
   int out;                 /* value id */
   mptl_attributes attr;
-  int first_param, n_param; /* range in the graph's params; buffers come after the trained ones of an operator */
+
+  /* Places in the graph's params. An operator's trained parameters come before its buffers. */
+  int first_param, n_param;
 } mptl_op;
 
 typedef struct mptl_graph {
   int n_ops, n_values, n_params, n_outputs;
-  int loss;     /* the operator that is the loss; -1: there is none yet */
-  int *outputs; /* values that are read after a step: mptl_graph_mark_output */
+  int loss;     /* index of the loss operator; -1: none yet */
+  int *outputs; /* values that mptl_graph_mark_output marked */
   mptl_op *ops; /* in execution order */
   mptl_value *values;
   mptl_param *params;
@@ -117,79 +125,92 @@ typedef struct mptl_graph {
 struct mptl_op_kind {
   mptl_op_id id;
   const char *name;
-  int n_in;                      /* number of inputs, or MPTL_SEVERAL */
-  bool gemm;                     /* starts a new group (method.md 3) */
-  bool follows_inputs;           /* `amp`: low when all inputs are low */
-  bool pointwise;                /* an output element depends on that element of the inputs, and on sums over channels */
-  bool keeps_layout;             /* the output has the input's layout; pointwise operators have it in any case */
-  bool loss;                     /* a number for each sample, of its input and the sample's targets (kernels/losses.h) */
-  bool accuracy_by_values;       /* of a loss: accuracy is counted also for targets that are values */
-  bool normalises;               /* training takes the statistics of each channel, over at least two values */
-  bool backward_reads_in;        /* the backward formula reads the rounded inputs */
-  bool backward_reads_out;       /* ... the rounded output */
-  int saved_by_channel;          /* binary32 vectors, one number for each input channel, that forward keeps for backward */
-  const char *const *attributes; /* names it takes, NULL-terminated; NULL for none */
-  /* Checks inputs and attributes, sets the output's shape, adds parameters. */
+  int n_in;                /* number of inputs, or MPTL_SEVERAL */
+  bool gemm;               /* a GEMM operator, which begins a new group (method.md 3.6) */
+  bool follows_inputs;     /* policy `amp`: low if all inputs are low */
+  bool pointwise;          /* an output element depends on that element of the inputs and sums by channel */
+  bool keeps_layout;       /* the output has the input's layout; pointwise kinds need not say it */
+  bool loss;               /* one number for each sample, from its input and targets (kernels/losses.h) */
+  bool accuracy_by_values; /* a loss that counts correct samples also if targets are values */
+  bool normalises;         /* training needs at least two values for each channel */
+  bool backward_reads_in;  /* the backward formula reads the rounded inputs */
+  bool backward_reads_out; /* the backward formula reads the rounded output */
+
+  /* How many binary32 vectors forward saves for backward, each with a number for each input
+   * channel. */
+  int saved_by_channel;
+
+  const char *const *attributes; /* names of its attributes, NULL-terminated; NULL: none */
+
+  /* Checks inputs and attributes, sets the output's shape, adds parameters. Messages get the
+   * operator's name from mptl_graph_add. */
   mptl_status (*infer)(mptl_graph *graph, mptl_op *op, mptl_shape *out);
 };
 
 MPTL_API mptl_status mptl_graph_create(mptl_graph **graph);
 MPTL_API void mptl_graph_destroy(mptl_graph *graph);
 
-/* The default of every attribute. */
+/* All attributes with their defaults. */
 MPTL_API mptl_attributes mptl_attributes_default(void);
 
-/* Sets an attribute by name to one or two numbers (height, width). MPTL_EINVAL for an unknown name or a value it cannot take. */
+/* Sets an attribute by name; a PAIR takes two numbers (height, width), or one for both. Fails with
+ * MPTL_EINVAL if the name is unknown or a value is not accepted. */
 MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values);
 
-/* The kind called name; NULL with a message that lists the kinds. mptl_op_kind_at is by id; NULL beyond the last. */
+/* Finds a kind by name: NULL, with a message that lists the kinds, if there is none. Or by id: NULL
+ * beyond the last. */
 MPTL_API const mptl_op_kind *mptl_op_kind_find(const char *name);
 MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t id);
 
-/* Appends an operator and returns its output value in *value. name must be unique among operators. Errors are prefixed with the name. */
+/* Appends an operator, and sets *value to its output. No two operators may have the same name.
+ * attributes NULL: the defaults. Messages begin with the name. */
 MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
                                     const int *inputs, const mptl_attributes *attributes);
 
-/* The network's input, the first operator: kind "input". */
+/* Appends the network's input, kind "input": it must be the first operator. */
 MPTL_API mptl_status mptl_graph_input(mptl_graph *graph, int *value, mptl_shape shape);
 
-/* A flat view of a value, with its layout. No operator. */
+/* Adds a flat view of a value, with the same layout. It is not an operator. */
 MPTL_API mptl_status mptl_graph_flatten(mptl_graph *graph, int *value, int of);
 
-/* Has a value kept to be read after a step, as the loss and its inputs are. */
+/* Marks a value as an output: programs keep it until after the step, as they keep the loss and its
+ * inputs. */
 MPTL_API mptl_status mptl_graph_mark_output(mptl_graph *graph, int value);
 
-/* Whether an operator's output is read after a step. */
+/* Whether an operator makes an output of the graph: a marked value, the loss or an input of the
+ * loss. */
 MPTL_API bool mptl_graph_is_output(const mptl_graph *graph, int op);
 
-/* How a parameter (by name) is to be initialised; the default is PyTorch's for the layer. */
+/* Sets the initial values of a parameter, by name. The default is PyTorch's for the layer. */
 MPTL_API mptl_status mptl_graph_set_init(mptl_graph *graph, const char *param, mptl_init init);
 
-/* Index of the parameter or buffer called name, or -1. */
+/* The index of a parameter or buffer, by name; -1: there is none. */
 MPTL_API int mptl_graph_find_param(const mptl_graph *graph, const char *name);
 
-/* Whether all that reads an operator's output are slices, and each channel comes to one of them: its gradient is no sum then. */
+/* Whether only slices read an operator's output, and each channel is in exactly one of them. The
+ * gradient of the output is not a sum then. */
 MPTL_API bool mptl_graph_shared_out(const mptl_graph *graph, int op);
 
-/* The least batch that an operator, by index, can be trained with. */
+/* The least batch size with which an operator, by index, can be trained. */
 MPTL_API int mptl_graph_least_batch(const mptl_graph *graph, int op);
 
-/* For op_kind implementations: appends a parameter or buffer "OP.SUFFIX". */
+/* For infer functions of kinds: appends the parameter or buffer "OP.SUFFIX". */
 mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
                                  mptl_init init);
 
-/* Shape of an operator's i-th input. */
+/* The shape of an operator's i-th input. */
 static inline mptl_shape mptl_input_shape(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[op->in[i]].shape;
 }
 
-/* Layouts of an operator's i-th input and of its output. */
+/* The layouts of an operator's i-th input and of its output. */
 static inline mptl_shape mptl_input_layout(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[op->in[i]].layout;
 }
 static inline mptl_shape mptl_output_layout(const mptl_graph *graph, const mptl_op *op) { return graph->values[op->out].layout; }
 
-/* Index of the operator that makes an operator's i-th input (through views). */
+/* The index of the operator that makes an operator's i-th input; if that is a view, the viewed
+ * value. */
 static inline int mptl_producer(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[graph->values[op->in[i]].base].op;
 }
