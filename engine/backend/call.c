@@ -1,12 +1,14 @@
-/* The three records of an operator, put together for a run. */
+/* Makes calls: the three structs of an operator in one. See backend.h. */
 #include <string.h>
 
 #include "backend/backend.h"
 
+/* Where the step counts the exponents of a tensor; NULL: it does not count them. */
 static mptl_exponents *exponents_of(const mptl_step *step, int tensor) {
   return step->exponents != NULL ? &step->exponents[tensor / MPTL_ROLES][tensor % MPTL_ROLES] : NULL;
 }
 
+/* The sink of a destination. */
 static mptl_sink sink_of(const mptl_destination *d, const mptl_step *step) {
   mptl_sink sink = {.data = d->data,
                     .size = d->size,
@@ -22,6 +24,7 @@ static mptl_sink sink_of(const mptl_destination *d, const mptl_step *step) {
   return sink;
 }
 
+/* How an operator rounds its weights in this step. */
 static mptl_rounding weights_of(const mptl_unrounded *w, const mptl_step *step) {
   mptl_rounding weights = {.src = w->master, .n = w->n, .rounder = w->rounder};
   if (step == NULL || w->master == NULL) return weights;
@@ -51,7 +54,7 @@ static void add_operands(mptl_call *c, const mptl_operands *on, const mptl_step 
 
 void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch) {
   const mptl_operator *is = member->is;
-  memset(call, 0, offsetof(mptl_call, in)); /* inputs beyond the operator's are not read */
+  memset(call, 0, offsetof(mptl_call, in)); /* operands that the operator does not have are not read */
   call->device = is->device;
   call->graph = is->graph;
   call->op = is->op;

@@ -1,4 +1,4 @@
-/* Shapes of a call. */
+/* Shapes of calls: see call_shapes.h. */
 #include "backend/call_shapes.h"
 
 mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc) {

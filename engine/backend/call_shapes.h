@@ -1,4 +1,4 @@
-/* Makes the shapes that the libraries and kernels of every backend take from a call's graph and attributes. */
+/* The shapes of a call, in the form that the libraries and kernels of all backends take. */
 #ifndef MPTL_BACKEND_CALL_SHAPES_H
 #define MPTL_BACKEND_CALL_SHAPES_H
 
@@ -13,14 +13,14 @@ typedef struct mptl_call_shape {
   mptl_conv_shape conv;
 } mptl_call_shape;
 
-/* For n images, ic input and oc output channels: the call's own numbers, or multiples of them for operands that
- * are repeated. */
+/* The shape for n images, ic input and oc output channels. They are the call's numbers, or
+ * multiples of them for operands that are repeated (cpu/gemm.h). */
 MPTL_API mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc);
 
-/* A loss's numbers. */
+/* The sizes and settings of a loss. */
 MPTL_API mptl_loss_shape mptl_call_loss(const mptl_call *call);
 
-/* The window of an avgpool, mean or maxpool. */
+/* The sizes and the window of an avgpool, mean or maxpool. */
 MPTL_API mptl_pool mptl_call_pool(const mptl_call *call);
 
 #endif

@@ -1,4 +1,4 @@
-/* Devices: opened by name, and what all of them have. */
+/* Opens devices by name, and has the functions that are the same for all devices. */
 #include "mptl/device.h"
 
 #include <dlfcn.h>
@@ -26,7 +26,7 @@ const char *mptl_cuda_libraries(void) {
   return mptl_plugin_cuda(&plugin) == MPTL_OK ? plugin->libraries() : NULL;
 }
 
-/* N of "cuda:N"; 0 of "cuda"; -1 for another name. */
+/* The N of "cuda:N"; 0 for "cuda"; -1 for any other name. */
 static int cuda_number(const char *name) {
   if (strcmp(name, "cuda") == 0) return 0;
   size_t digits = strncmp(name, "cuda:", 5) == 0 ? strspn(name + 5, "0123456789") : 0;
@@ -45,9 +45,10 @@ static mptl_status open_cuda(mptl_device **device, const char *name, int number)
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "device %s", name);
 }
 
-/* Opening the plug-in loads large libraries: not without need. */
+/* Whether a GPU may be there. Opening the plug-in loads large libraries, so `auto` looks for the
+ * driver first. */
 static bool has_driver(void) {
-  if (getenv("MPTL_CUDA_PLUGIN") != NULL) return true; /* which may bring devices of another kind */
+  if (getenv("MPTL_CUDA_PLUGIN") != NULL) return true; /* its devices may need no driver */
   void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
   if (driver != NULL) dlclose(driver);
   return driver != NULL;

@@ -1,10 +1,11 @@
+/* Measures peaks: see peaks.h. */
 #include "backend/peaks.h"
 
 #include "core/clock.h"
 
 enum { CHANNELS = 128, SIDE = 16, KERNEL = 3 };
 
-static const double turn = 2e-3; /* seconds: beside it, waiting for a device is short */
+static const double turn = 2e-3; /* seconds: long compared with waiting for a device */
 
 mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_device *device, double seconds) {
   const double start = mptl_now();
@@ -27,7 +28,7 @@ mptl_status mptl_peak_of_copy(mptl_peaks *peaks, mptl_peak_job *job, size_t byte
   double best = 0;
   mptl_status status = MPTL_OK;
   if (!c.to || !c.from)
-    status = mptl_fail(MPTL_ENOMEM, "measuring copies: no memory for %zu bytes%s", bytes, b->is_host ? "" : " on the device");
+    status = mptl_fail(MPTL_ENOMEM, "peak of copying: no memory for %zu bytes%s", bytes, b->is_host ? "" : " on the device");
   if (status == MPTL_OK) status = b->zero(device, c.from, bytes);
   if (status == MPTL_OK) status = mptl_peak_time(&best, job, &c, device, seconds);
   b->free(device, c.to);

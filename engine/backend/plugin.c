@@ -10,9 +10,9 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const mptl_plugin *found;
-static char problem[640]; /* what is missing, if nothing was found */
+static char problem[640]; /* the message, if no plug-in was found */
 
-/* The path of the plug-in beside this library. */
+/* Writes the path of the plug-in, which is in the folder of this library. */
 static void find_path(char *path, size_t size) {
   Dl_info here;
   const char *slash = dladdr((void *)&once, &here) != 0 ? strrchr(here.dli_fname, '/') : NULL;
@@ -22,6 +22,7 @@ static void find_path(char *path, size_t size) {
     snprintf(path, size, "%.*s/libmptl_cuda.so", (int)(slash - here.dli_fname), here.dli_fname);
 }
 
+/* Sets found or problem. */
 static void open_plugin(void) {
   char path[512];
   const char *given = getenv("MPTL_CUDA_PLUGIN");
@@ -38,7 +39,7 @@ static void open_plugin(void) {
              given ? " (MPTL_CUDA_PLUGIN)" : ": it is built where CMake finds a CUDA toolkit and cuDNN");
     return;
   }
-  char *whole = realpath(path, NULL); /* a name without a slash would be looked for elsewhere */
+  char *whole = realpath(path, NULL); /* dlopen searches other folders for a name without a slash */
   void *library = dlopen(whole != NULL ? whole : path, RTLD_NOW | RTLD_LOCAL);
   free(whole);
   if (library == NULL) {

@@ -1,5 +1,5 @@
-/* Plug-ins: libraries that bring the devices of a backend. They are opened at run time, so that one build of libmptl runs where what
- * they need (a driver, NVIDIA's libraries) is missing.
+/* Plug-ins: libraries with a backend, opened at run time. So one build of libmptl also runs on
+ * machines without NVIDIA's driver and libraries.
  */
 #ifndef MPTL_BACKEND_PLUGIN_H
 #define MPTL_BACKEND_PLUGIN_H
@@ -8,28 +8,32 @@
 
 #include "backend/backend.h"
 
-/* Changes whenever something of backend.h, or of what it includes, does. */
+/* Increase it with any change of backend.h or of a header that it includes. */
 #define MPTL_PLUGIN_ABI 9
 
-/* What a plug-in exports, under the name mptl_plugin_exported. Devices count from 0. */
+/* What a plug-in exports. Device numbers count from 0. */
 typedef struct mptl_plugin {
-  uint32_t abi;                       /* MPTL_PLUGIN_ABI, as it was built with */
-  uint32_t backend_bytes, call_bytes; /* sizes of mptl_backend and mptl_call there */
+  uint32_t abi;                       /* its MPTL_PLUGIN_ABI */
+  uint32_t backend_bytes, call_bytes; /* sizes of its mptl_backend and mptl_call */
   const char *(*libraries)(void);     /* "CUDA 13.0, cuDNN 9.13.0" */
 
-  /* The devices here; MPTL_EUNSUPPORTED with what is missing when there is none. */
+  /* Counts the machine's devices. Fails with MPTL_EUNSUPPORTED and what is missing if there is
+   * none. */
   mptl_status (*count)(int *devices);
-  mptl_status (*describe)(int number, char *text, size_t size); /* "NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB" */
 
-  /* Opens a device, below count; any of them, as often as one likes. */
+  /* Writes "NVIDIA H100 80GB HBM3, compute capability 9.0, 79.1 GiB". */
+  mptl_status (*describe)(int number, char *text, size_t size);
+
+  /* Opens a device: 0 to count - 1. A device can be opened several times. */
   mptl_status (*open)(mptl_device **device, int number);
 } mptl_plugin;
 
-/* Of a plug-in. */
+/* The symbol that a plug-in defines. */
 extern MPTL_API const mptl_plugin mptl_plugin_exported;
 
-/* The plug-in for "cuda": libmptl_cuda.so beside libmptl, or the one that the environment variable MPTL_CUDA_PLUGIN names ("none": there is
- * none). It is opened at the first call. MPTL_EUNSUPPORTED with what is missing. */
+/* The plug-in for "cuda": the file that the environment variable MPTL_CUDA_PLUGIN names ("none": no
+ * plug-in), else libmptl_cuda.so in the folder of libmptl. The first call opens it. Fails with
+ * MPTL_EUNSUPPORTED and what is missing. */
 mptl_status mptl_plugin_cuda(const mptl_plugin **plugin);
 
 #endif

@@ -1,4 +1,4 @@
-/* Names, checks and sizes of shapes. */
+/* Names, checks and sizes of shapes: see shapes.h. */
 #include "backend/shapes.h"
 
 #include <stdio.h>
@@ -33,7 +33,7 @@ mptl_shape_name mptl_linear_name(const mptl_linear_shape *s) {
 
 /* ---- Checks ---- */
 
-/* Compares an output's height or width with PyTorch's formula. */
+/* Checks an output's height or width against PyTorch's formula. */
 static mptl_status check_axis(const char *axis, int in, int out, int kernel, int stride, int pad, int dilation) {
   long long extent = (long long)dilation * (kernel - 1) + 1, room = in + 2LL * pad - extent;
   if (room < 0) return mptl_fail(MPTL_EINVAL, "the kernel spans %lld, the padded input only %lld", extent, in + 2LL * pad);
@@ -54,7 +54,7 @@ static mptl_status check_conv(const mptl_conv_shape *s) {
     if (fields[i].value < fields[i].least)
       return mptl_fail(MPTL_EINVAL, "%s is %d, must be at least %d", fields[i].name, fields[i].value, fields[i].least);
   if (s->ic % s->groups != 0 || s->oc % s->groups != 0)
-    return mptl_fail(MPTL_EINVAL, "%d groups do not divide %d input and %d output channels", s->groups, s->ic, s->oc);
+    return mptl_fail(MPTL_EINVAL, "%d channel groups do not divide %d input and %d output channels", s->groups, s->ic, s->oc);
   MPTL_TRY(check_axis("height", s->ih, s->oh, s->kh, s->sh, s->ph, s->dh));
   return check_axis("width", s->iw, s->ow, s->kw, s->sw, s->pw, s->dw);
 }

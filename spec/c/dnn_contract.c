@@ -15,7 +15,7 @@ static void wrong_shapes(void) {
   REFUSES(mptl_dnn_conv_create(&op, 2, &s, all), MPTL_EINVAL, "conv2d 2x8x6x6", "output height is 5, must be 6");
   CHECK(op == NULL, "a failed create leaves no operator");
   s = good, s.groups = 3;
-  REFUSES(mptl_dnn_conv_create(&op, 2, &s, all), MPTL_EINVAL, "3 groups do not divide 8 input and 16 output channels");
+  REFUSES(mptl_dnn_conv_create(&op, 2, &s, all), MPTL_EINVAL, "3 channel groups do not divide 8 input and 16 output channels");
   s = good, s.n = 0;
   REFUSES(mptl_dnn_conv_create(&op, 2, &s, all), MPTL_EINVAL, "batch is 0, must be at least 1");
   s = good, s.dw = 0;

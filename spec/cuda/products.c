@@ -55,7 +55,7 @@ static void wrong_convolutions(void) {
           "output height is 31, must be 32");
   CHECK(conv == NULL, "a failed create leaves nothing");
   s = good, s.groups = 3;
-  REFUSES(create(&conv, h100, s, MPTL_FORWARD, MPTL_CUDA_F32, 0), MPTL_EINVAL, "3 groups do not divide");
+  REFUSES(create(&conv, h100, s, MPTL_FORWARD, MPTL_CUDA_F32, 0), MPTL_EINVAL, "3 channel groups do not divide");
   REFUSES(create(&conv, a100, good, MPTL_FORWARD, MPTL_CUDA_E4M3, 0), MPTL_EUNSUPPORTED, "conv2d 128x64x32x32",
           "forward, e4m3: e4m3 needs");
   s = good, s.ic = s.oc = s.groups = 96;
