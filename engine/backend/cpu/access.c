@@ -1,4 +1,4 @@
-/* Reading and writing values in whatever storage they have: see cpu.h. */
+/* Reads and writes values, packed or in binary32: see cpu.h. */
 #include <omp.h>
 #include <string.h>
 

@@ -8,6 +8,7 @@
 #include "kernels/cpu/table.h"
 #include "mptl/machine.h"
 
+/* The functions of a call's operator. */
 static const mptl_cpu_op *row(const mptl_call *call) { return mptl_cpu_ops[call->op->kind->id]; }
 
 static mptl_status op_create(mptl_device *device, void **state, const mptl_operator *op) {
@@ -44,7 +45,8 @@ static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_
   return row(&call)->pointwise != NULL ? mptl_fused_run(stage, step, forward) : run_call(&call, forward);
 }
 
-/* An operator that is a stage by itself runs, and all of its sinks find their ranges. */
+/* An operator that is not pointwise runs as usual, and its sinks find their ranges instead of
+ * storing results. */
 static mptl_status find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
                                float *largest) {
   mptl_call call;
@@ -59,8 +61,9 @@ static mptl_status find_ranges(mptl_device *device, const mptl_stage *stage, con
   return MPTL_OK;
 }
 
-/* Whole arrays go in chunks of a few cache lines to a few pages a thread. */
-enum { CHUNK = 16384 };
+/* ---- Whole arrays ---- */
+
+enum { CHUNK = 16384 }; /* elements that a thread takes at once */
 
 static void round_array(int threads, const mptl_rounding *a) {
 #pragma omp parallel num_threads(threads) if (a->n > CHUNK)
@@ -152,14 +155,14 @@ static void update_param(int threads, const mptl_trained *t, mptl_update_kernel 
 }
 
 static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
-                          int groups) {
-  (void)groups;
+                          int n_groups) {
+  (void)n_groups;
   for (size_t i = 0; i < list->count; i++)
     update_param(device->threads, &list->params[i], mptl_cpu_kernels_get()->updates[id], &factors[list->params[i].group]);
   return MPTL_OK;
 }
 
-/* One after the other, so that the order does not depend on threads. */
+/* On one thread, so that the order of the sum does not depend on threads. */
 static mptl_status sum_squares(mptl_device *device, double *sum, mptl_trained_list *list) {
   (void)device;
   *sum = 0;
@@ -243,7 +246,8 @@ static const mptl_backend backend = {
     .find_peaks = mptl_cpu_find_peaks,
 };
 
-/* OMP_THREAD_LIMIT holds whatever is asked for. oneDNN asks for so many threads and waits for all of them: for ever, if there are fewer. */
+/* No more threads than OMP_THREAD_LIMIT allows. oneDNN starts as many threads as a device has, and
+ * waits for ever if OpenMP gives it fewer. */
 mptl_status mptl_cpu_open(mptl_device **device, int threads) {
   int limit = omp_get_thread_limit();
   if (threads == 0) threads = mptl_default_threads("");

@@ -1,11 +1,14 @@
-/* conv2d and linear through oneDNN (dnn.h). Results leave it in binary32 and are rounded once, here.
+/* conv2d and linear, by oneDNN (dnn.h). oneDNN gives results in binary32; they are rounded once,
+ * here.
  *
- * Each pass multiplies in bf16 where that gives the same products as binary32 would, by the formats of its two operands (gemm.h). It goes
- * through the batch in blocks of images that stay in the caches between decoding, multiplying, rounding and encoding; so scratch memory
- * does not grow with the batch. The gradient of the weights is the sum of the blocks', in order.
+ * A pass multiplies in bf16 if the formats of both operands make that exact (gemm.h). It runs in
+ * blocks of images, which stay in the caches while they are decoded, multiplied, rounded and
+ * encoded; so scratch memory does not grow with the batch size. The gradient of the weights is the
+ * sum of the blocks' gradients, in order.
  *
- * Where an operand's bias shift comes from its values (FP(e,m,auto)), so does the way to multiply: it is chosen when the pass begins. There is
- * code and memory for either outcome.
+ * In FP(e,m,auto) an operand's bias shift depends on its values, and so does whether bf16 is exact.
+ * The way to multiply is then chosen when the pass begins; prepare provides code and memory for
+ * each choice.
  */
 #include "backend/cpu/gemm.h"
 
@@ -13,62 +16,66 @@
 
 #include "backend/call_shapes.h"
 
-enum { BLOCK_BYTES = 2 << 20 }; /* of a block's larger operand, in binary32 */
+enum { BLOCK_BYTES = 2 << 20 }; /* of a block's input or output, whichever is larger, in binary32 */
 
-/* What a pass works with, for the formats of now; addresses are offsets in the operator's scratch memory. */
+/* How a pass runs with the present formats. Members of type size_t are places in the scratch
+ * memory. */
 typedef struct gemm_pass {
-  mptl_gemm_kind kind;
-  mptl_repeat first, second; /* of its two operands: input and weights, gradient and weights, input and gradient */
-  size_t x, y;               /* blocks of the input, of the output's gradient */
-  size_t weights, packed;    /* repeated; as oneDNN wants them */
-  size_t results;            /* a block of results on their way to a value in another form */
-  size_t more[2];            /* a later block's gradient of the weights, of the bias */
-  size_t library;
+  mptl_gemm_way way;
+  mptl_repeat first, second; /* repetitions of its operands (mptl_arrays_of) */
+  size_t x, y;               /* a block of the input, of the output's gradient */
+  size_t weights, packed;    /* the weights: repeated; in oneDNN's order */
+  size_t results;            /* a block of results in binary32, if they are not stored so */
+  size_t more[2];            /* the gradient of weights and bias, for blocks after the first */
+  size_t library;            /* oneDNN's scratch memory */
 } gemm_pass;
 
-/* By what a pass chooses the way to multiply: by its formats as they are or, to see what memory it may take, by the outcomes that the shifts
- * of auto_bias formats may have. */
+/* How to multiply is chosen by the present formats. While prepare computes the memory for
+ * FP(e,m,auto), it is chosen as if the shifts were best (bf16 if they can make it exact) or worst
+ * (binary32). */
 typedef enum outcome { BY_FORMATS, NARROWEST, BINARY32 } outcome;
 
 typedef struct gemm_state {
   int block; /* images; divides the batch */
   gemm_pass pass[MPTL_PASSES];
-  outcome outcome[MPTL_PASSES];                /* BY_FORMATS but in prepare */
-  mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_KINDS]; /* made when first needed */
+  outcome outcome[MPTL_PASSES];               /* BY_FORMATS, except in prepare */
+  mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_WAYS]; /* made when first needed */
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
 
 /* ---- Shapes ---- */
 
-/* Elements of one image: of the input, of the output. */
+/* The elements of one image of the input, of the output. */
 static size_t in_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / (size_t)call->batch; }
 static size_t out_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / (size_t)call->batch; }
 static size_t param_numel(const mptl_call *call, int k) { return call->graph->params[call->op->first_param + k].numel; }
 
-/* oneDNN's operator for one pass; what the pass sums over is as many times as long as the kind repeats it. */
-static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_kind kind) {
+/* Creates oneDNN's operator for one pass. The dimension of the sum is longer by the repetitions. */
+static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_way way) {
   mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
-  int repeats = (int)mptl_gemm_repeats(kind);
+  int repeats = (int)mptl_gemm_repeats(way);
   int n = state(call)->block * (pass == MPTL_BACKWARD_WEIGHTS ? repeats : 1);
   int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1), oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
   mptl_compute compute[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
-  compute[pass] = kind == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
+  compute[pass] = way == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
   mptl_call_shape s = mptl_call_shape_of(call, n, ic, oc);
   return s.is_linear ? mptl_dnn_linear_create(dnn, mptl_threads(call), &s.linear, compute)
                      : mptl_dnn_conv_create(dnn, mptl_threads(call), &s.conv, compute);
 }
 
-/* What is repeated as a piece: a group's channels of a pixel, all images of a block; of weights, those that belong to such channels. */
-static size_t groups(const mptl_call *call) { return (size_t)call->op->attr.groups; }
-static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c / groups(call); }
-static size_t out_chunk(const mptl_call *call) { return (size_t)mptl_call_output(call).c / groups(call); }
+/* The chunks that are repeated: the channels of a channel group in a pixel (for backward by
+ * weights, whole blocks of images), and the weights that multiply such channels. */
+static size_t channel_groups(const mptl_call *call) { return (size_t)call->op->attr.groups; }
+static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c / channel_groups(call); }
+static size_t out_chunk(const mptl_call *call) { return (size_t)mptl_call_output(call).c / channel_groups(call); }
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
   size_t out = (size_t)mptl_call_output(call).c;
-  return param_numel(call, MPTL_PRODUCT_WEIGHT) / (pass == MPTL_FORWARD ? out : groups(call));
+  return param_numel(call, MPTL_PRODUCT_WEIGHT) / (pass == MPTL_FORWARD ? out : channel_groups(call));
 }
 
-/* Images of a block: as many as BLOCK_BYTES hold, but a divisor of the batch; where all divisors are much smaller, the whole batch. */
+/* The number of images of a block: the largest divisor of the batch size for which a block fits
+ * BLOCK_BYTES. If all divisors are much smaller than that, the batch size. */
 static int block_images(const mptl_call *call) {
   size_t image = in_image(call) > out_image(call) ? in_image(call) : out_image(call);
   size_t most = BLOCK_BYTES / sizeof(float) / image;
@@ -78,7 +85,7 @@ static int block_images(const mptl_call *call) {
   return call->batch;
 }
 
-/* ---- Preparing ---- */
+/* ---- Preparing: choose how to multiply, and compute the memory ---- */
 
 static mptl_status create(void **state_of_call, const mptl_call *call) {
   gemm_state *s = calloc(1, sizeof *s);
@@ -92,13 +99,14 @@ static void destroy(void *state_of_call) {
   gemm_state *s = state_of_call;
   if (s == NULL) return;
   for (int pass = 0; pass < MPTL_PASSES; pass++)
-    for (int kind = 0; kind < MPTL_GEMM_KINDS; kind++) mptl_dnn_destroy(s->dnn[pass][kind]);
+    for (int way = 0; way < MPTL_GEMM_WAYS; way++) mptl_dnn_destroy(s->dnn[pass][way]);
   free(s);
 }
 
+/* Whether an operand's bias shift can change from step to step. */
 static bool varies(const mptl_rounder *r) { return r != NULL && r->format.auto_bias; }
 
-static mptl_gemm_kind choose_kind(const mptl_call *call, outcome o, const mptl_rounder *first, const mptl_rounder *second) {
+static mptl_gemm_way choose_way(const mptl_call *call, outcome o, const mptl_rounder *first, const mptl_rounder *second) {
   if (first == NULL || second == NULL || o == BINARY32) return MPTL_GEMM_F32;
   mptl_format a = first->format, b = second->format;
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
@@ -106,78 +114,85 @@ static mptl_gemm_kind choose_kind(const mptl_call *call, outcome o, const mptl_r
   return mptl_gemm_choose(call->compute, &a, &b, call->op->attr.groups);
 }
 
+/* Returns *bytes as the place of `more` bytes, and adds them. */
 static size_t take(size_t *bytes, size_t more) {
   size_t at = *bytes;
   *bytes += mptl_aligned(more);
   return at;
 }
 
-/* Decides how a pass multiplies. Where the library has no code for that, binary32 is always right. */
+/* Chooses how a pass multiplies its operands, and creates oneDNN's operator for it. If oneDNN does
+ * not support bf16 for the shape, uses binary32. */
 static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
   gemm_state *s = state(call);
   gemm_pass *p = &s->pass[pass];
-  *p = (gemm_pass){.kind = choose_kind(call, s->outcome[pass], first, second)};
+  *p = (gemm_pass){.way = choose_way(call, s->outcome[pass], first, second)};
   mptl_status status = MPTL_OK;
-  if (s->dnn[pass][p->kind] == NULL) status = create_dnn(&s->dnn[pass][p->kind], call, pass, p->kind);
-  if (status == MPTL_EUNSUPPORTED && p->kind != MPTL_GEMM_F32) {
-    p->kind = MPTL_GEMM_F32;
+  if (s->dnn[pass][p->way] == NULL) status = create_dnn(&s->dnn[pass][p->way], call, pass, p->way);
+  if (status == MPTL_EUNSUPPORTED && p->way != MPTL_GEMM_F32) {
+    p->way = MPTL_GEMM_F32;
     status = s->dnn[pass][MPTL_GEMM_F32] ? MPTL_OK : create_dnn(&s->dnn[pass][MPTL_GEMM_F32], call, pass, MPTL_GEMM_F32);
   }
-  if (status != MPTL_OK || p->kind == MPTL_GEMM_F32) return status;
-  p->first = mptl_gemm_repeat(p->kind, false, first->format);
-  p->second = mptl_gemm_repeat(p->kind, true, second->format);
+  if (status != MPTL_OK || p->way == MPTL_GEMM_F32) return status;
+  p->first = mptl_gemm_repeat(p->way, false, first->format);
+  p->second = mptl_gemm_repeat(p->way, true, second->format);
   return MPTL_OK;
 }
 
-/* Scratch of the weights of a pass and of its code. */
+/* Places the weights of a pass and oneDNN's scratch memory. */
 static void place_weights(const mptl_call *call, mptl_pass pass, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[pass];
-  const mptl_dnn *dnn = state(call)->dnn[pass][p->kind];
-  p->weights = take(bytes, mptl_gemm_weights_bytes(p->kind, param_numel(call, MPTL_PRODUCT_WEIGHT)));
+  const mptl_dnn *dnn = state(call)->dnn[pass][p->way];
+  p->weights = take(bytes, mptl_gemm_weights_bytes(p->way, param_numel(call, MPTL_PRODUCT_WEIGHT)));
   p->packed = take(bytes, mptl_dnn_packed_bytes(dnn, pass));
   p->library = take(bytes, mptl_dnn_scratch_bytes(dnn));
 }
 
+/* Chooses how forward multiplies, and places what it needs; adds to *bytes. */
 static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
-  p->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], p->kind, block * in_image(call)));
+  p->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], p->way, block * in_image(call)));
   p->results = take(bytes, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
   place_weights(call, MPTL_FORWARD, bytes);
   return MPTL_OK;
 }
 
+/* Whether oneDNN can write results to where the sink stores them. */
 static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate; }
 
-/* Whether one copy of the output's gradient serves both passes. */
+/* Whether both backward passes can use one converted copy of the output's gradient. */
 static bool shares_dy(const gemm_state *s) {
-  mptl_gemm_kind a = s->pass[MPTL_BACKWARD_WEIGHTS].kind, b = s->pass[MPTL_BACKWARD_DATA].kind;
+  mptl_gemm_way a = s->pass[MPTL_BACKWARD_WEIGHTS].way, b = s->pass[MPTL_BACKWARD_DATA].way;
   return a == b && mptl_gemm_repeats(a) == 1;
 }
 
+/* The same for both backward passes. */
 static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
   gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
-  w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->kind, in));
-  w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->kind, out));
+  w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->way, in));
+  w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->way, out));
   for (int k = 0; k < call->op->n_param && (int)block < call->batch; k++)
     w->more[k] = take(bytes, param_numel(call, k) * sizeof(float));
-  w->library = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->kind]));
+  w->library = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->way]));
   if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
   MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
-  d->y = shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->kind, out));
+  d->y = shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, out));
   d->results = take(bytes, in_place(&call->dx[0]) ? 0 : in * sizeof(float));
   place_weights(call, MPTL_BACKWARD_DATA, bytes);
   return MPTL_OK;
 }
 
-/* Whether the ways to multiply may be others at each step. */
+/* Whether the way to multiply can change from step to step. */
 static bool operands_vary(const mptl_call *call) {
   return varies(call->in[0].rounder) || varies(call->theta_rounder) || varies(call->dy.rounder);
 }
 
+/* Computes the scratch memory: the largest need of forward and backward, for all choices that the
+ * formats allow. */
 static mptl_status prepare(const mptl_call *call, size_t *scratch_bytes) {
   gemm_state *s = state(call);
   outcome first = operands_vary(call) ? NARROWEST : BY_FORMATS, last = operands_vary(call) ? BINARY32 : BY_FORMATS;
@@ -197,7 +212,7 @@ static mptl_status prepare(const mptl_call *call, size_t *scratch_bytes) {
   return MPTL_OK;
 }
 
-/* Lays out the passes for the formats of the moment, if they may be others than before. */
+/* Chooses again, with the present bias shifts, if the way to multiply can change. */
 static mptl_status lay_out(const mptl_call *call, bool is_forward) {
   size_t bytes = 0;
   if (!operands_vary(call)) return MPTL_OK;
@@ -208,17 +223,18 @@ static mptl_status lay_out(const mptl_call *call, bool is_forward) {
 
 static void *area(const mptl_call *call, size_t offset) { return (char *)call->scratch + offset; }
 
-/* oneDNN's operator of a pass, with its scratch memory. */
+/* oneDNN's operator for a pass, with its scratch memory set. */
 static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
-  mptl_dnn *dnn = state(call)->dnn[pass][state(call)->pass[pass].kind];
+  mptl_dnn *dnn = state(call)->dnn[pass][state(call)->pass[pass].way];
   mptl_dnn_use_scratch(dnn, area(call, state(call)->pass[pass].library));
   return dnn;
 }
 
+/* Packs the weights for a pass, in oneDNN's order. */
 static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
   const gemm_pass *p = &state(call)->pass[pass];
   const float *weights =
-      mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->kind, p->second, weights_chunk(call, pass),
+      mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second, weights_chunk(call, pass),
                         param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
   return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
@@ -231,7 +247,7 @@ static mptl_status forward(const mptl_call *call) {
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
     const void *x =
-        mptl_gemm_operand(mptl_threads(call), &call->in[0], p->kind, p->first, in_chunk(call), b * in, in, area(call, p->x));
+        mptl_gemm_operand(mptl_threads(call), &call->in[0], p->way, p->first, in_chunk(call), b * in, in, area(call, p->x));
     float *results = call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, p->results);
     MPTL_TRY(mptl_dnn_forward(dnn_of(call, MPTL_FORWARD), results, x, area(call, p->packed), bias));
     mptl_write_parallel(call, &call->y, b * out, out, results);
@@ -239,13 +255,15 @@ static mptl_status forward(const mptl_call *call) {
   return MPTL_OK;
 }
 
+/* y += x */
 static void add(int threads, float *y, const float *x, size_t n) {
   enum { CHUNK = 16384 };
 #pragma omp parallel for num_threads(threads) schedule(static) if (n > CHUNK)
   for (size_t i = 0; i < n; i += CHUNK) mptl_layers()->accumulate(y + i, x + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
-/* The gradient of the parameters of a block: the first one's is stored, the others' are added. */
+/* The gradient of weights and bias for one block of images: stores the first block's, and adds the
+ * others'. */
 static mptl_status backward_theta(const mptl_call *call, size_t block, const void *x, const void *dy) {
   const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
   mptl_dnn *dnn = dnn_of(call, MPTL_BACKWARD_WEIGHTS);
@@ -253,8 +271,9 @@ static mptl_status backward_theta(const mptl_call *call, size_t block, const voi
   float *dweights = first ? call->dtheta[MPTL_PRODUCT_WEIGHT] : area(call, p->more[0]), *dbias = NULL;
   if (bias) dbias = first ? call->dtheta[MPTL_PRODUCT_BIAS] : area(call, p->more[1]);
   MPTL_TRY(mptl_dnn_backward_weights(dnn, dweights, dbias, x, dy));
-  /* Beside each part of the input the gradient comes once more, and so it does in the bias's sum. */
-  for (size_t i = 0; bias && p->kind != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, MPTL_PRODUCT_BIAS); i++)
+  /* If the input has two parts, the gradient is repeated beside each, so the sum for the bias is
+   * twice as large. */
+  for (size_t i = 0; bias && p->way != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, MPTL_PRODUCT_BIAS); i++)
     dbias[i] *= 0.5f;
   if (!first) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_WEIGHT], dweights, param_numel(call, MPTL_PRODUCT_WEIGHT));
   if (!first && bias) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_BIAS], dbias, param_numel(call, MPTL_PRODUCT_BIAS));
@@ -268,14 +287,14 @@ static mptl_status backward(const mptl_call *call) {
   MPTL_TRY(lay_out(call, false));
   if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->kind, w->second, out, b * out, out, area(call, w->y));
+    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->way, w->second, out, b * out, out, area(call, w->y));
     if (!dx->ranging) {
-      const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->kind, w->first, in, b * in, in, area(call, w->x));
+      const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->way, w->first, in, b * in, in, area(call, w->x));
       MPTL_TRY(backward_theta(call, b, x, dy));
     }
     if (!mptl_wanted(dx)) continue;
     if (!shares_dy(state(call)))
-      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->kind, d->first, out_chunk(call), b * out, out, area(call, d->y));
+      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->way, d->first, out_chunk(call), b * out, out, area(call, d->y));
     float *results = in_place(dx) ? (float *)dx->data + b * in : area(call, d->results);
     MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy, area(call, d->packed)));
     mptl_write_parallel(call, dx, b * in, in, results);
@@ -283,12 +302,13 @@ static mptl_status backward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting) {
+const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
+                             mptl_compute_setting setting) {
   (void)device;
-  static const char *const names[MPTL_GEMM_KINDS] = {"f32", "bf16", "2xbf16", "4xbf16"};
+  static const char *const names[MPTL_GEMM_WAYS] = {"f32", "bf16", "2xbf16", "4xbf16"};
   a = mptl_format_fit(a, 1);
   b = mptl_format_fit(b, 1);
-  return names[mptl_gemm_choose(setting, &a, &b, groups)];
+  return names[mptl_gemm_choose(setting, &a, &b, channel_groups)];
 }
 
 const mptl_cpu_op mptl_cpu_conv2d = {

@@ -1,10 +1,14 @@
-/* Operands of matrix products in the form that a pass multiplies.
+/* The operands of matrix products, in the form that a pass multiplies.
  *
- * bf16 units multiply numbers of at most 8 significant bits, exactly. A number of up to 16 is the sum of two such, exactly: its upper
- * bits and the rest. A product of such numbers is then the sum of two or four exact products, and all of them go into one accumulator
- * if the dimension that the pass sums over is made so many times as long: the channels of the input forward, those of the output for the
- * gradient of the input, the images for the gradient of the weights. There each chunk is repeated, its parts beside the other
- * operand's: (high) (low) by (x) (x), or (high) (high) (low) (low) by (high) (low) (high) (low).
+ * bf16 units multiply numbers of at most 8 significant bits exactly. A number of up to 16
+ * significant bits is the exact sum of two such numbers: its upper bits (high) and the rest (low).
+ * So a product of such numbers is the sum of two or four exact products.
+ *
+ * To add all of them in one accumulator, the dimension over which the pass sums becomes two or four
+ * times as long: forward the input's channels, backward by data the output's channels, backward by
+ * weights the images. Each chunk of an operand is repeated along that dimension, so that each of
+ * its parts meets each part of the other operand: (high) (low) by (x) (x), or (high) (high) (low)
+ * (low) by (high) (low) (high) (low).
  */
 #ifndef MPTL_BACKEND_CPU_GEMM_H
 #define MPTL_BACKEND_CPU_GEMM_H
@@ -12,36 +16,39 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
 
-/* How a pass multiplies: binary32, or bf16 with so many products for one. */
-typedef enum mptl_gemm_kind { MPTL_GEMM_F32, MPTL_GEMM_BF16, MPTL_GEMM_2BF16, MPTL_GEMM_4BF16, MPTL_GEMM_KINDS } mptl_gemm_kind;
+/* How a pass multiplies: in binary32, or in bf16 with one, two or four products for each
+ * product. */
+typedef enum mptl_gemm_way { MPTL_GEMM_F32, MPTL_GEMM_BF16, MPTL_GEMM_2BF16, MPTL_GEMM_4BF16, MPTL_GEMM_WAYS } mptl_gemm_way;
 
-/* Repetitions of the dimension that is summed over. */
-static inline size_t mptl_gemm_repeats(mptl_gemm_kind kind) {
-  return kind == MPTL_GEMM_4BF16 ? 4 : kind == MPTL_GEMM_2BF16 ? 2 : 1;
-}
+/* How many times as long the dimension of the sum becomes. */
+static inline size_t mptl_gemm_repeats(mptl_gemm_way way) { return way == MPTL_GEMM_4BF16 ? 4 : way == MPTL_GEMM_2BF16 ? 2 : 1; }
 
-/* The way for operands of these formats (rounders; NULL: binary32), by the setting and the machine. groups of the convolution. */
-mptl_gemm_kind mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a, const mptl_format *b, int groups);
+/* Chooses how to multiply operands of formats a and b (NULL: binary32), under a setting, on this
+ * machine. */
+mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a, const mptl_format *b, int channel_groups);
 
-/* How an operand is repeated: it has `terms` parts (1 or 2), each of which comes `inner` times in a row, all of that `outer` times. */
+/* How a chunk is repeated: it has `terms` parts (1 or 2); each part stands `inner` times in a row,
+ * and all of this `outer` times. */
 typedef struct mptl_repeat {
   size_t terms, inner, outer;
 } mptl_repeat;
 
-/* For the first or second operand of a product of that kind. */
-mptl_repeat mptl_gemm_repeat(mptl_gemm_kind kind, bool second, mptl_format format);
+/* The repetition of the first or second operand, in its format. */
+mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format);
 
-/* Bytes of n elements of a value as a kind wants them; 0: as they are in memory. */
-size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_kind kind, size_t n);
+/* Bytes of n elements of a value in the form that the pass multiplies; 0: the stored form is the
+ * right one. */
+size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_way way, size_t n);
 
-/* Elements [offset, offset + n) of a value, converted into area where they have to be, on so many threads; each chunk repeated (n is a
- * multiple). */
-const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk,
+/* Returns elements [offset, offset + n) of a value in the form that the pass multiplies: in area,
+ * or in place. Each chunk of so many elements is repeated; n is a multiple of chunk if there are
+ * repetitions. */
+const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_way way, mptl_repeat repeat, size_t chunk,
                               size_t offset, size_t n, void *area);
 
-/* Weights in binary32 with each chunk repeated; the weights themselves where they need not be. */
-size_t mptl_gemm_weights_bytes(mptl_gemm_kind kind, size_t n);
-const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_kind kind, mptl_repeat repeat, size_t chunk, size_t n,
+/* The same for n weights, which stay in binary32: returns weights if nothing is repeated. */
+size_t mptl_gemm_weights_bytes(mptl_gemm_way way, size_t n);
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way, mptl_repeat repeat, size_t chunk, size_t n,
                                void *area);
 
 #endif

@@ -1,38 +1,40 @@
+/* Converts the operands of matrix products: see gemm.h. */
 #include <string.h>
 
 #include "backend/cpu/gemm.h"
 
-enum { CHUNK = 16384 }; /* elements that a thread converts at a time */
+enum { CHUNK = 16384 }; /* elements that a thread converts at once */
 
-/* Where more than one product stands for one, the units must be faster than binary32's by more than that: AMX's are, about four to eight
- * times; AVX512-BF16's are twice as fast. */
-mptl_gemm_kind mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a, const mptl_format *b, int groups) {
+/* Two products for one pay only if bf16 units are more than twice as fast as binary32. AMX is about
+ * four to eight times as fast, AVX512-BF16 twice. */
+mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a, const mptl_format *b, int channel_groups) {
   if (setting == MPTL_COMPUTE_BINARY32 || a == NULL || b == NULL || !mptl_dnn_supports(MPTL_COMPUTE_BF16)) return MPTL_GEMM_F32;
   int products = mptl_bf16_products(*a, *b);
-  int most = setting == MPTL_COMPUTE_NARROW ? 4 : groups == 1 && mptl_dnn_has_amx() ? 2 : 1;
+  int most = setting == MPTL_COMPUTE_NARROW ? 4 : channel_groups == 1 && mptl_dnn_has_amx() ? 2 : 1;
   if (products == 0 || products > most) return MPTL_GEMM_F32;
   return products == 1 ? MPTL_GEMM_BF16 : products == 2 ? MPTL_GEMM_2BF16 : MPTL_GEMM_4BF16;
 }
 
-mptl_repeat mptl_gemm_repeat(mptl_gemm_kind kind, bool second, mptl_format format) {
-  size_t terms = kind != MPTL_GEMM_F32 && format.m > 7 ? 2 : 1, others = mptl_gemm_repeats(kind) / terms;
+mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format) {
+  size_t terms = way != MPTL_GEMM_F32 && format.m > 7 ? 2 : 1, others = mptl_gemm_repeats(way) / terms;
   return second ? (mptl_repeat){terms, 1, others} : (mptl_repeat){terms, others, 1};
 }
 
-static bool converts(const mptl_source *s, mptl_gemm_kind kind) { return kind != MPTL_GEMM_F32 || s->size < sizeof(float); }
+/* Whether a pass cannot multiply a value in its stored form. */
+static bool converts(const mptl_source *s, mptl_gemm_way way) { return way != MPTL_GEMM_F32 || s->size < sizeof(float); }
 
-size_t mptl_gemm_operand_bytes(const mptl_source *s, mptl_gemm_kind kind, size_t n) {
-  if (!converts(s, kind)) return 0;
-  return kind == MPTL_GEMM_F32 ? n * sizeof(float) : n * mptl_gemm_repeats(kind) * sizeof(uint16_t);
+size_t mptl_gemm_operand_bytes(const mptl_source *s, mptl_gemm_way way, size_t n) {
+  if (!converts(s, way)) return 0;
+  return way == MPTL_GEMM_F32 ? n * sizeof(float) : n * mptl_gemm_repeats(way) * sizeof(uint16_t);
 }
 
-/* The upper bits that bf16 holds, and the rest. */
+/* Part 0 of x: its upper bits, as bf16 has them; part 1: the rest. */
 static float part_of(float x, size_t part) {
   float high = mptl_bits_f32(mptl_f32_bits(x) & 0xffff0000u);
   return part == 0 ? high : x - high;
 }
 
-/* One chunk of n elements from offset on: its parts, repeated, into out. */
+/* Writes the parts of one chunk of n elements, repeated, to out. */
 static void repeat_chunk(const mptl_source *s, mptl_repeat r, size_t offset, size_t n, uint16_t *out) {
   float buffer[MPTL_TILE];
   for (size_t at = 0; at < n; at += MPTL_TILE) {
@@ -47,10 +49,10 @@ static void repeat_chunk(const mptl_source *s, mptl_repeat r, size_t offset, siz
   for (size_t i = 1; i < r.outer; i++) memcpy(out + i * r.terms * r.inner * n, out, r.terms * r.inner * n * sizeof *out);
 }
 
-const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t offset,
+const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_way way, mptl_repeat r, size_t chunk, size_t offset,
                               size_t n, void *area) {
-  if (!converts(s, kind)) return (const float *)s->data + offset;
-  size_t repeats = mptl_gemm_repeats(kind);
+  if (!converts(s, way)) return (const float *)s->data + offset;
+  size_t repeats = mptl_gemm_repeats(way);
   if (repeats > 1) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (size_t i = 0; i < n / chunk; i++) repeat_chunk(s, r, offset + i * chunk, chunk, (uint16_t *)area + i * chunk * repeats);
@@ -59,7 +61,7 @@ const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_kind 
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (size_t i = 0; i < n; i += CHUNK) {
     size_t count = n - i < CHUNK ? n - i : CHUNK;
-    if (kind == MPTL_GEMM_BF16)
+    if (way == MPTL_GEMM_BF16)
       mptl_read_bf16(s, offset + i, count, (uint16_t *)area + i);
     else
       mptl_read(s, offset + i, count, (float *)area + i);
@@ -67,13 +69,13 @@ const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_kind 
   return area;
 }
 
-size_t mptl_gemm_weights_bytes(mptl_gemm_kind kind, size_t n) {
-  return mptl_gemm_repeats(kind) == 1 ? 0 : n * mptl_gemm_repeats(kind) * sizeof(float);
+size_t mptl_gemm_weights_bytes(mptl_gemm_way way, size_t n) {
+  return mptl_gemm_repeats(way) == 1 ? 0 : n * mptl_gemm_repeats(way) * sizeof(float);
 }
 
-const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_kind kind, mptl_repeat r, size_t chunk, size_t n,
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way, mptl_repeat r, size_t chunk, size_t n,
                                void *area) {
-  size_t repeats = mptl_gemm_repeats(kind);
+  size_t repeats = mptl_gemm_repeats(way);
   if (repeats == 1) return weights;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (size_t c = 0; c < n / chunk; c++) {

@@ -1,10 +1,11 @@
-/* log_softmax, and the losses: a row of classes a sample. */
+/* log_softmax and the losses. Both work on rows: the features of a sample. */
 #include <math.h>
 
 #include "backend/call_shapes.h"
 #include "backend/cpu/cpu.h"
 
-/* Three rows: results, and the two operands of softmax's backward. */
+/* Scratch memory of a thread: a row of results, and rows of the two operands that log_softmax reads
+ * in backward. */
 static size_t row_floats(const mptl_call *call) { return 3 * mptl_call_features(call); }
 static size_t scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, row_floats(call)); }
 
@@ -17,8 +18,8 @@ static void softmax_row(const mptl_call *call, size_t sample, float *buffer, mpt
   double sum = 0;
   for (size_t i = 1; i < c; i++) max = x[i] > max ? x[i] : max;
   for (size_t i = 0; i < c; i++) sum += exp((double)x[i] - (double)max);
-  double shift = (double)max + log(sum);
-  for (size_t i = 0; i < c; i++) y[i] = (float)((double)x[i] - shift);
+  double log_sum = (double)max + log(sum);
+  for (size_t i = 0; i < c; i++) y[i] = (float)((double)x[i] - log_sum);
   mptl_write(&call->y, at, c, y, stats);
 }
 
@@ -53,17 +54,18 @@ static size_t place_of_largest(const float *x, size_t n) {
   return best;
 }
 
-/* Whether a sample's largest x is where its target says. */
+/* Whether a sample is correct: its largest x is at its label, or at its largest target. */
 static bool is_correct(const mptl_targets *t, const mptl_loss_shape *s, size_t sample, const float *x) {
   size_t target = t->labels != NULL ? (size_t)t->labels[sample] : place_of_largest(t->values + sample * s->n, s->n);
   return place_of_largest(x, s->n) == target;
 }
 
-/* A loss's sum for a sample, and its gradients. */
+/* The two functions of a loss: the sum of a sample's terms, and the gradients of a sample's x. */
 typedef double sum_fn(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample);
 typedef void gradients_fn(float *dx, const float *x, float dy, const mptl_targets *t, const mptl_loss_shape *s, size_t sample);
 
-/* One loss a sample; samples beyond the valid ones have loss 0. In order, so that the sum does not depend on threads. */
+/* Stores the loss of each sample, 0 beyond the valid ones, and sums up the batch. On one thread, so
+ * that the order of the sum does not depend on threads. */
 static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
   const mptl_loss_shape s = mptl_call_loss(call);
   float *buffer = call->scratch;
@@ -82,7 +84,8 @@ static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
   return MPTL_OK;
 }
 
-/* A row of results, then the row of x where backward reads it. */
+/* Computes and stores the gradients of a sample's x. The buffer holds the results, then x if
+ * backward reads it. */
 static void loss_backward_row(const mptl_call *call, size_t sample, float *buffer, mptl_round_stats *stats,
                               gradients_fn *gradients) {
   const mptl_loss_shape s = mptl_call_loss(call);
@@ -93,6 +96,7 @@ static void loss_backward_row(const mptl_call *call, size_t sample, float *buffe
   mptl_write(&call->dx[0], at, s.n, dx, stats);
 }
 
+/* A loss's functions, made from those of kernels/losses.h. */
 #define LOSS(name, NAME, reads_x, by_values)                                                                         \
   static double name##_sum(const float *x, const mptl_targets *t, const mptl_loss_shape *s, size_t sample) {         \
     double sum = -0.0;                                                                                               \

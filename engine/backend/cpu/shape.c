@@ -1,19 +1,21 @@
-/* concat and slice over NHWC, by rows of pixels: channels are copied, and rounded to the format of where they go. */
+/* concat and slice. They copy channels in rows of pixels, and round them to the format of the value
+ * that they write. */
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 
-/* Rows of a batch, pixels of a row. Flat values are images of one pixel. */
+/* The rows of a batch, and the pixels of a row. A flat value is an image of one pixel. */
 static size_t rows(const mptl_call *call) { return (size_t)call->batch * (size_t)mptl_call_output(call).h; }
 static size_t width(const mptl_call *call) { return (size_t)mptl_call_output(call).w; }
 
 /* ---- concat ---- */
 
-/* Two rows of all channels. */
+/* Scratch memory of a thread: two rows with all channels. */
 static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)mptl_call_output(call).c; }
 static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, concat_floats(call)); }
 
-/* Where an input's channels are in a pixel of the output: `count` of them from `first` on of `c`, which are then shuffled. */
+/* The places of an input's channels in a pixel of the output, which has c channels: before the
+ * shuffle, from first to first + count - 1. */
 typedef struct places {
   size_t c, first, count, shuffle;
 } places;
@@ -27,14 +29,16 @@ static places places_of(const mptl_call *call, int k) {
   return p;
 }
 
-/* Channels [at, at + n) of the input that are channels place, place + shuffle, ... of the output. */
-typedef struct run {
+/* Channels [at, at + n) of the input, which are channels place, place + shuffle, ... of the
+ * output. */
+typedef struct span {
   size_t at, n, place;
-} run;
+} span;
 
-/* Steps to the next run of an input's channels; false at the end. A zeroed run is in front of the first. A shuffle makes channel
- * (i, group) of (group, i): what was side by side comes to be as many places apart as there are groups. */
-static bool next_run(run *r, const places *p) {
+/* Advances to the next span of an input's channels; false at the end. A zeroed span is before the
+ * first one. A shuffle with g channel groups moves channel i of group j to place i g + j: channels
+ * that were neighbours become g places apart. */
+static bool next_span(span *r, const places *p) {
   size_t size = p->c / p->shuffle;
   r->at += r->n;
   size_t group = (p->first + r->at) / size, i = (p->first + r->at) % size, left = p->count - r->at;
@@ -43,14 +47,16 @@ static bool next_run(run *r, const places *p) {
   return left > 0;
 }
 
-static void copy(float *dst, size_t dst_step, const float *src, size_t src_step, size_t n) {
-  if (dst_step == 1 && src_step == 1)
+/* Copies n elements with strides. */
+static void copy(float *dst, size_t dst_stride, const float *src, size_t src_stride, size_t n) {
+  if (dst_stride == 1 && src_stride == 1)
     memcpy(dst, src, n * sizeof *dst);
   else
-    for (size_t i = 0; i < n; i++) dst[i * dst_step] = src[i * src_step];
+    for (size_t i = 0; i < n; i++) dst[i * dst_stride] = src[i * src_stride];
 }
 
-/* Whether two inputs are the two groups of a shuffle, as in ShuffleNet's units: then their elements just alternate. */
+/* Whether two inputs are the two channel groups of a shuffle, as in ShuffleNet: then their channels
+ * alternate in the output. */
 static bool alternates(const mptl_call *call) {
   return call->op->attr.shuffle == 2 && call->op->n_in == 2 && mptl_call_input(call, 0).c == mptl_call_input(call, 1).c;
 }
@@ -70,7 +76,7 @@ static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, 
     places p = places_of(call, k);
     const float *x = mptl_read(&call->in[k], at * w * p.count, w * p.count, buffer + n);
     for (size_t i = 0; i < w; i++)
-      for (run r = {0}; next_run(&r, &p);) copy(y + i * p.c + r.place, p.shuffle, x + i * p.count + r.at, 1, r.n);
+      for (span r = {0}; next_span(&r, &p);) copy(y + i * p.c + r.place, p.shuffle, x + i * p.count + r.at, 1, r.n);
   }
   mptl_write(&call->y, at * n, n, y, stats);
 }
@@ -96,7 +102,7 @@ static void concat_backward_row(const mptl_call *call, size_t at, float *buffer,
     if (!mptl_wanted(&call->dx[k])) continue;
     float *dx = mptl_results(&call->dx[k], at * w * p.count, buffer + n);
     for (size_t i = 0; i < w; i++)
-      for (run r = {0}; next_run(&r, &p);) copy(dx + i * p.count + r.at, 1, dy + i * p.c + r.place, p.shuffle, r.n);
+      for (span r = {0}; next_span(&r, &p);) copy(dx + i * p.count + r.at, 1, dy + i * p.c + r.place, p.shuffle, r.n);
     mptl_write(&call->dx[k], at * w * p.count, w * p.count, dx, &stats[k]);
   }
 }
@@ -110,8 +116,8 @@ static mptl_status concat_backward(const mptl_call *call) {
 
 static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
 
-/* A row of the input's channels and two of the output's. Rows are decoded and encoded as a whole: by pixels it takes several times as
- * long. */
+/* Scratch memory of a thread: a row with the input's channels, and two with the output's. Whole
+ * rows are decoded and encoded, which is several times faster than pixel by pixel. */
 static size_t slice_floats(const mptl_call *call) {
   return width(call) * (in_channels(call) + 2 * (size_t)mptl_call_output(call).c);
 }
@@ -130,7 +136,8 @@ static mptl_status slice_forward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-/* Writes a row of the slice's channels where other slices write the others: first side by side, then each pixel's to its place. */
+/* Writes the slice's channels of a row of the input's gradient; other slices write the other
+ * channels. Rounds or encodes the row in buffer, then copies each pixel to its place. */
 static void write_part(const mptl_call *call, size_t at, float *row, float *buffer, mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
   size_t w = width(call), count = (size_t)mptl_call_output(call).c, bytes = count * sink->size;
