@@ -1,11 +1,11 @@
-/* mptl.Archive: what is in a tar or zip file, one entry after the other (libarchive), without
- * unpacking it.
+/* mptl.Archive: reads the entries of a tar or zip file one after the other, with libarchive,
+ * without unpacking the file.
  *
- *   core.archive(path), core.archive_of(bytes)   tar (also compressed by gzip, bzip2, xz, zstd) or zip
- *   archive:next() -> name, kind                 "file", "directory" or "other" (links, devices); nil at the end
- *   archive:read(limit) -> bytes                 of the entry that next returned; an error beyond limit bytes
- *   archive:save(path, limit)                    writes them to a file, which is replaced
- *   archive:done() -> bytes of the file that have been read, for showing progress
+ *   core.archive(path), core.archive_of(bytes)   zip, or tar, also compressed by gzip, bzip2, xz, zstd
+ *   archive:next() -> name, kind   "file", "directory" or "other" (links, devices); nil at the end
+ *   archive:read(limit) -> bytes   of the entry that next returned; an error beyond limit bytes
+ *   archive:save(path, limit)      writes the same bytes to a file, which it replaces
+ *   archive:done() -> bytes of the file read so far, for showing progress
  *   archive:close()
  */
 #include <archive.h>
@@ -21,10 +21,11 @@
 #define ARCHIVE "mptl.Archive"
 #define BLOCK_SIZE 65536 /* bytes in a read */
 
-typedef struct archive_box { /* user values: the name for messages; of an archive in memory its bytes */
+/* User values: the name for messages; the bytes of an archive in memory. */
+typedef struct archive_box {
   struct archive *archive;
   struct archive_entry *entry; /* the current one, which belongs to archive; NULL when there is none */
-  int fd;                      /* of the file, or -1 */
+  int fd;                      /* the open file, or -1 */
 } archive_box;
 
 static struct archive *check_archive(lua_State *L, archive_box **box) {
@@ -33,7 +34,7 @@ static struct archive *check_archive(lua_State *L, archive_box **box) {
   return (*box)->archive;
 }
 
-/* Raises the first line of the library's message, after the archive's name. */
+/* Raises an error: the archive's name and the first line of libarchive's message. */
 static int fail(lua_State *L, struct archive *archive) {
   const char *text = archive_error_string(archive);
   if (text == NULL) text = "cannot be read";

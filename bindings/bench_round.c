@@ -1,8 +1,9 @@
-/* How fast rounding is, compared with memcpy of the same array.
+/* Measures the speed of rounding, and of memcpy of the same array.
  *
  *   core.bench_round{ format =, mode =, elements =, threads =, seconds = } ->
- *     { gelem_per_s, gb_per_s, memcpy_gb_per_s, encode_gb_per_s, decode_gb_per_s }: bytes read plus bytes written, the median of
- *     repetitions interleaved over `seconds` (default 2)
+ *     { gelem_per_s, gb_per_s, memcpy_gb_per_s, encode_gb_per_s, decode_gb_per_s }
+ *     GB are bytes read plus bytes written. Each number is the median of its repetitions; the kinds
+ *     of work take turns for `seconds` (default 2)
  */
 #include <omp.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ typedef struct bench {
   int threads;
 } bench;
 
-/* The share of thread number t, in whole cache lines. */
+/* The elements of thread t, in whole cache lines. */
 static void share(const bench *b, int t, size_t *from, size_t *count) {
   size_t lines = (b->n + 63) / 64, first = lines * (size_t)t / (size_t)b->threads * 64;
   size_t last = lines * ((size_t)t + 1) / (size_t)b->threads * 64;

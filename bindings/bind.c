@@ -10,7 +10,7 @@ void bind_check(lua_State *L, mptl_status status) {
   lua_error(L);
 }
 
-/* Pushes the field of the table at index, or nil when there is no table. */
+/* Pushes a field of the table at index, or nil if there is no table. */
 static int push_field(lua_State *L, int index, const char *field) {
   if (lua_isnoneornil(L, index)) {
     lua_pushnil(L);

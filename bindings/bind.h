@@ -20,13 +20,15 @@
 /* Raises mptl_error() as a Lua error (a string without position) unless status is MPTL_OK. */
 void bind_check(lua_State *L, mptl_status status);
 
-/* Optional fields of the options table at index (which may be none or nil): the default where the field is nil. */
+/* Optional fields of the options table at index, which may be none or nil: def if the field is
+ * nil. */
 lua_Integer bind_opt_integer(lua_State *L, int index, const char *field, lua_Integer def);
 lua_Number bind_opt_number(lua_State *L, int index, const char *field, lua_Number def);
 int bind_opt_boolean(lua_State *L, int index, const char *field, int def);
-const char *bind_opt_string(lua_State *L, int index, const char *field, const char *def); /* owned by the table */
+/* The table owns the string. */
+const char *bind_opt_string(lua_State *L, int index, const char *field, const char *def);
 
-/* Raises an error for the first field of the options table that is not in names (NULL-terminated). */
+/* Raises an error if a field of the options table is not in names (NULL-terminated). */
 void bind_check_fields(lua_State *L, int index, const char *const *names);
 
 /* A function of the engine that returns names by index from 0 on, NULL after the last. push pushes
@@ -58,33 +60,33 @@ mptl_tensor *bind_check_tensor(lua_State *L, int index);
 mptl_tensor *bind_check_any_tensor(lua_State *L, int index);
 mptl_tensor *bind_host_tensor(lua_State *L, int index);
 
-/* The state's device of that name, which is opened when it is first asked for; an error says what
- * is missing. The state keeps devices open, except the CPU after core.set_threads: retain a device
- * that is kept longer than a call. */
+/* Returns the state's device of that name. Opens it at first use; an error says what is missing.
+ * The state keeps devices open, except the CPU after core.set_threads: retain a device that is used
+ * longer than one call. */
 mptl_device *bind_device(lua_State *L, const char *name); /* bindings/device.c */
 
-/* The device that the string at index names; the CPU where there is none. */
+/* The device that the string at index names; without a string, the CPU. */
 mptl_device *bind_opt_device(lua_State *L, int index);
 
-/* The device in the field "device" of the options table at index, which may be none or nil. */
+/* The device that the field "device" of the options table at index names; the CPU without it. */
 mptl_device *bind_device_field(lua_State *L, int index);
 
-/* Threads of the state's CPU. */
+/* The number of threads with which the state opens the CPU. */
 int bind_threads(lua_State *L);
 
 /* The model at index. */
 mptl_model *bind_check_model(lua_State *L, int index); /* bindings/model.c */
 
-/* The optimizer in the field "optimizer" of the options table at index: SGD where there is none. */
+/* The optimizer that the field "optimizer" of the options table at index names; SGD without it. */
 const mptl_optimizer *bind_optimizer_field(lua_State *L, int index);
 
-/* The settings of an update in the table at index, which may have the field step besides. */
+/* Reads an update from the table at index, which may also have the field step. */
 mptl_update bind_read_update(lua_State *L, int index, const mptl_optimizer *optimizer);
 
-/* A setting of --compute. */
+/* The setting of that name, as of the option --compute. */
 mptl_compute_setting bind_check_compute(lua_State *L, const char *name);
 
-/* What is put before /proc and /sys; "" except in tests. */
+/* The text put before /proc and /sys: "" except in specs. */
 const char *bind_system_root(void); /* bindings/machine.c */
 
 /* A format named by the string at index, as mptl_format_parse takes it. */
@@ -100,13 +102,15 @@ mptl_assignment *bind_check_assignment(lua_State *L, int index);
 mptl_images **bind_new_images(lua_State *L); /* bindings/images.c */
 mptl_images *bind_check_images(lua_State *L, int index);
 
-mptl_dataset *bind_test_dataset(lua_State *L, int index); /* bindings/data.c; NULL for anything but a data set */
+/* The data set at index; NULL for anything else. */
+mptl_dataset *bind_test_dataset(lua_State *L, int index); /* bindings/data.c */
 
-/* The fields path (an error when missing) and split ("train" when missing) of the options table at index. */
+/* The fields path (required) and split (default "train") of the options table at index. */
 const char *bind_field_path(lua_State *L, int index); /* bindings/data.c */
 mptl_split bind_field_split(lua_State *L, int index);
 
-/* The current batch of the loader (metatable "mptl.Loader") at index; an error when there is none. Valid until its next step. */
+/* The current batch of the loader (metatable "mptl.Loader") at index; an error if it has none. It
+ * is valid until the loader's next call of next or start. */
 const mptl_batch *bind_check_batch(lua_State *L, int index); /* bindings/data.c */
 
 void mptl_bind_format(lua_State *L);

@@ -1,11 +1,14 @@
 /* Comparing gradients (mptl/compare.h).
  *
- *   core.compare_gradients({gradient=, reference=, parameter=, and the optimizer's states by name}, {optimizer="sgd", update = {as m:update
- *     takes it}, group=0, updates=0}) -> gradient, update: tables {size =, absolute =}; the tensors have equally many elements
+ *   core.compare_gradients({gradient=, reference=, parameter=, STATE=, ...},
+ *     {optimizer="sgd", update={as for m:update}, group=0, updates=0}) -> gradient, update
+ *     The arguments are tensors with equally many elements, STATE the names of the optimizer's states.
+ *     The results are tables {size=, absolute=}
  */
 #include "bindings/bind.h"
 #include "mptl/compare.h"
 
+/* A tensor of the first table, in the host's memory. */
 static const mptl_tensor *field_tensor(lua_State *L, const char *field) {
   lua_getfield(L, 1, field);
   if (!luaL_testudata(L, -1, "mptl.Tensor")) luaL_error(L, "compare_gradients: %s must be a tensor", field);
@@ -18,7 +21,8 @@ static void push_difference(lua_State *L, mptl_difference d) {
   bind_set_number(L, "absolute", d.absolute);
 }
 
-/* The elements of a tensor, of which there must be n; n is set by the first. */
+/* The elements of a tensor. All tensors must have *n of them; SIZE_MAX: this is the first one, and
+ * sets *n. */
 static const float *elements(lua_State *L, const char *field, size_t *n) {
   const mptl_tensor *t = field_tensor(L, field);
   size_t here = mptl_tensor_numel(t);

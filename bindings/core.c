@@ -1,11 +1,11 @@
-/* The Lua module mptl.core: the engine as Lua sees it. The Lua files in lua/mptl build the friendly face on top of it. */
+/* The Lua module mptl.core: the engine's functions for Lua. lua/mptl is built on it. */
 #include "bindings/bind.h"
 #include "mptl/isa.h"
 
 __attribute__((visibility("default"))) int luaopen_mptl_core(lua_State *L);
 
 int luaopen_mptl_core(lua_State *L) {
-  bind_check(L, mptl_isa_select("auto")); /* MPTL_ISA may name what cannot be had */
+  bind_check(L, mptl_isa_select("auto")); /* an error if this processor lacks what MPTL_ISA names */
   lua_newtable(L);
   mptl_bind_format(L);
   mptl_bind_round(L);

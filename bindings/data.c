@@ -1,18 +1,21 @@
-/* mptl.Dataset and mptl.Loader: images, and batches of them that are made ahead of time. Images are
- * numbered from 1; classes, epochs and batches from 0, so that after k batches the next one has
- * number k.
+/* mptl.Dataset and mptl.Loader: data sets, and their batches, made ahead of training. Images are
+ * numbered from 1; classes, epochs and batches from 0: after k batches the next one has number k.
  *
  *   core.dataset_find{path=, classes=10|100, split="train"|"test"} -> directory or nil
- *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: accept a set with missing files
+ *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: files may be missing
  *   core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
- *   core.dataset_encoded(images, {side=, resize=, skip_bad=, split=, limit=})   of core.images_folder or the like
+ *   core.dataset_encoded(mptl.Images, {side=, resize=, skip_bad=, split=, limit=})
  *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
- *   ds:image(i) -> tensor 3 x side x side of 0 .. 255, an encoded one scaled as for a test
+ *   ds:image(i) -> tensor 3 x side x side of 0 .. 255; an encoded image is scaled as for a test
  *
- *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=, slots=, drop_last=, device=})
- *   loader:start(epoch [, first_batch])   loader:batches() -> how many an epoch has   loader:position() -> the next one
- *   loader:next() -> images in the batch (nil at the end), bad images skipped   loader:skipped() -> name of the last, why
- *   loader:images() -> tensor n x side x side x 3, a copy   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
+ *   core.loader(ds, {batch=, shuffle=, augment=, mean={r, g, b}, std={r, g, b}, seed=, threads=,
+ *     slots=, drop_last=, device=})
+ *   loader:start(epoch [, first_batch])
+ *   loader:batches() -> how many an epoch has   loader:position() -> number of the next batch
+ *   loader:next() -> number of images in the batch (nil at the end), number of bad images skipped
+ *   loader:skipped() -> name of the last bad image, why
+ *   loader:images() -> tensor n x side x side x 3, a copy
+ *   loader:labels() -> {class, ...}   loader:indices() -> {number, ...}
  */
 #include <limits.h>
 #include <string.h>
@@ -23,7 +26,8 @@
 #define DATASET "mptl.Dataset"
 #define LOADER "mptl.Loader"
 
-typedef struct loader_box { /* its user value keeps the data set alive */
+/* Its user value keeps the data set alive. */
+typedef struct loader_box {
   mptl_loader *loader;
   mptl_batch batch;
   int side;
@@ -43,7 +47,7 @@ mptl_dataset *bind_test_dataset(lua_State *L, int index) {
 
 static int field_int(lua_State *L, int index, const char *field, lua_Integer def) {
   lua_Integer value = bind_opt_integer(L, index, field, def);
-  if (value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: %I is out of range", field, value);
+  if (value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: %I, must fit in 32 bits", field, value);
   return (int)value;
 }
 
@@ -61,7 +65,7 @@ const char *bind_field_path(lua_State *L, int index) {
 }
 
 static mptl_dataset **new_dataset(lua_State *L) {
-  mptl_dataset **box = lua_newuserdatauv(L, sizeof *box, 1); /* its user value keeps encoded images alive */
+  mptl_dataset **box = lua_newuserdatauv(L, sizeof *box, 1); /* user value: encoded images */
   *box = NULL;
   luaL_setmetatable(L, DATASET);
   return box;

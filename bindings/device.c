@@ -1,15 +1,18 @@
-/* Devices, and what they compute with.
+/* Devices, their libraries, and the types in which they compute.
  *
- *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N", opened; an error that says what is missing
- *   core.cuda() -> {libraries = text or nil, devices = {text, ...}, missing = text, where there are no devices}
+ *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N"   opens the device; an
+ *     error says what is missing
+ *   core.cuda() -> {libraries= text or nil, devices={text, ...}, missing= text if there is no device}
  *   core.backends() -> { {name=, library=, version=}, ... }
- *   core.threads() -> threads of the CPU;  core.set_threads(n), as far as OMP_THREAD_LIMIT allows: of what is made from then on
- *   core.compute(format, format [, setting [, device [, groups]]]) -> "f32" | "tf32" | "bf16" | "2xbf16" | "4xbf16" | "fp8": what a matrix
- *     product of such values, in so many groups (1), is computed in on the device
+ *   core.threads() -> threads of the CPU
+ *   core.set_threads(n)   for models made from then on; OMP_THREAD_LIMIT may allow fewer
+ *   core.compute(format, format [, setting [, device [, channel groups]]])
+ *     -> "f32" | "tf32" | "bf16" | "2xbf16" | "4xbf16" | "fp8"   see mptl_compute_name
  *   core.compute_settings() -> the settings, {name, ...}
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak()
  *
- * A Lua state has one device of a name. It is opened when it is first asked for, and closed with the state.
+ * A Lua state has one device for each name. It opens a device at first use, and closes it at its
+ * end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +24,10 @@
 
 #define DEVICE "mptl.Device"
 
-/* Fields of the state's own table: its devices by name, and this. */
+/* The table of the state's devices has them by name, and the number of threads here. */
 #define THREADS "threads"
 
-/* Pushes that table. */
+/* Pushes the table of the state's devices. */
 static void push_devices(lua_State *L) { luaL_getsubtable(L, LUA_REGISTRYINDEX, "mptl.devices"); }
 
 int bind_threads(lua_State *L) {
@@ -42,14 +45,15 @@ static int device_gc(lua_State *L) {
   return 0;
 }
 
-/* The device called name in the table on top of the stack; NULL: none is open. */
+/* The device of that name in the table on top of the stack; NULL: it is not open. */
 static mptl_device *find(lua_State *L, const char *name) {
   mptl_device **box = lua_getfield(L, -1, name) == LUA_TUSERDATA ? lua_touserdata(L, -1) : NULL;
   lua_pop(L, 1);
   return box != NULL ? *box : NULL;
 }
 
-/* "cuda" and "auto" are opened to see which they are; another opening of the same device is closed again. */
+/* "cuda" and "auto" are opened to learn their names. If a device of that name is open, the new one
+ * is closed again. */
 mptl_device *bind_device(lua_State *L, const char *name) {
   int threads = bind_threads(L);
   push_devices(L);
@@ -119,7 +123,7 @@ static int threads(lua_State *L) {
   return 1;
 }
 
-/* The CPU is opened anew when it is next asked for. */
+/* Forgets the open CPU, so that its next use opens it with n threads. */
 static void set_threads(lua_State *L, lua_Integer n) {
   push_devices(L);
   bind_set_integer(L, THREADS, n);
@@ -135,17 +139,17 @@ static int set_threads_to(lua_State *L) {
   return 0;
 }
 
-/* ---- What is computed in ---- */
+/* ---- Types of products ---- */
 
 mptl_compute_setting bind_check_compute(lua_State *L, const char *name) {
   return (mptl_compute_setting)bind_check_name(L, "compute", name, mptl_compute_setting_name);
 }
 
 static int compute(lua_State *L) {
-  lua_Integer groups = luaL_optinteger(L, 5, 1);
-  luaL_argcheck(L, groups >= 1 && groups <= 1 << 24, 5, "groups: accepted are 1 to 16777216");
-  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2), (int)groups,
-                                      bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
+  lua_Integer channel_groups = luaL_optinteger(L, 5, 1);
+  luaL_argcheck(L, channel_groups >= 1 && channel_groups <= 1 << 24, 5, "channel groups: accepted are 1 to 16777216");
+  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2),
+                                      (int)channel_groups, bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }
 

@@ -2,11 +2,13 @@
  * interrupts.
  *
  *   core.editline.read(prompt) -> line; nil at the end (Ctrl-D); false when interrupted (Ctrl-C)
- *   core.editline.add(line)  core.editline.load(path)  core.editline.save(path, max)    history; load and save -> success
- *   core.editline.completer(f)        sets the completer: f(text before the cursor, bytes in its last word) -> list of
- *                                     candidates for that word; a completer that takes too long has no candidates
- *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in f, and again if f's code catches it
- *   core.editline.guard(on)           whether SIGINT is ignored between read and call, when no code runs
+ *   core.editline.add(line)   core.editline.load(path), core.editline.save(path, max) -> success
+ *     the history
+ *   core.editline.completer(f)   sets the completer: f(text before the cursor, bytes in its last word)
+ *     -> list of candidates for that word; a completer that takes too long has no candidates
+ *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in f, and again if f
+ *     catches the error
+ *   core.editline.guard(on)   ignores SIGINT between read and call, while no code runs
  *   core.editline.interrupted() -> whether the last call was interrupted
  *
  * A process has one libedit and one set of signal handlers, so the state is in static variables:
@@ -29,7 +31,8 @@ static pthread_t reader; /* the thread that reads or runs a line */
 static lua_State *completing; /* the state that has the completer; NULL outside of read */
 static int completer_ref = LUA_NOREF;
 
-static char word_breaks[] = " \t\n\"'><=;{}()[],+-*/%^#~&|"; /* characters that a chain of names (mptl.nn) cannot have */
+/* Characters that a chain of names (mptl.nn) cannot have. */
+static char word_breaks[] = " \t\n\"'><=;{}()[],+-*/%^#~&|";
 
 static char *line; /* the line that libedit returned */
 static int line_done;
@@ -47,7 +50,8 @@ static void on_interrupt(int signal) {
   if (!pthread_equal(pthread_self(), reader)) pthread_kill(reader, signal);
 }
 
-static const int patience = 20 * 1000 * 1000; /* Lua instructions that completion may take: some tenths of a second */
+/* Lua instructions that a completion may take: some tenths of a second. */
+static const int patience = 20 * 1000 * 1000;
 
 /* Ends a completer that takes too long: a user's code may compute the fields of a value, and may
  * never end. From then on the error is raised at every instruction, in case the completer catches

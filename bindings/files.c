@@ -1,14 +1,15 @@
 /* Files that users name, locks, checksums.
  *
- *   core.open(path) -> a Lua file, for reading; nil and "PATH: why" after a failure. Only regular files are opened:
- *                      reading a pipe may never end
- *   core.lock(path) -> a Lua file, created if it does not exist, that this process has locked until it closes it; nil
- *                      when another process has locked it. An error, with the reason, when it cannot be opened or
- *                      locked; MPTL_LOCKS=none works without locks where the file system has none. (Remove a locked
- *                      file only if a process that creates and locks it again sees that the work is finished)
+ *   core.open(path) -> a Lua file for reading; nil and "PATH: why" after a failure. Opens only regular
+ *     files: reading a pipe may never end
+ *   core.lock(path) -> a Lua file, created if it does not exist, which this process has locked until it
+ *     closes it; nil if another process has locked it; an error if it cannot be opened or locked.
+ *     MPTL_LOCKS=none works without locks, for file systems without them. Remove a locked file only if
+ *     a process that creates and locks it again sees that the work is finished
  *   core.is_locked(path) -> whether another process has locked it; the file need not exist
  *   core.crc32c(string | Tensor) -> its CRC-32C
- *   core.crc32c_in(file, path, offset, size) -> the CRC-32C of bytes in a Lua file; path is its name in messages
+ *   core.crc32c_in(file, path, offset, size) -> the CRC-32C of bytes in a Lua file; path: its name in
+ *     messages
  *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset
  */
 #include <errno.h>

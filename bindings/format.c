@@ -1,9 +1,10 @@
 /* Number formats.
  *
- *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal, epsilon, has_infinity, has_nan,
- *                                 values, max_code, code_size }
+ *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal,
+ *                                 epsilon, has_infinity, has_nan, values, max_code, code_size }
  *   core.formats()           -> names of the named formats
- *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) becomes for a tensor of that largest magnitude
+ *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) becomes for values of that
+ *                                     largest magnitude
  */
 #include "bindings/bind.h"
 #include "mptl/round.h"

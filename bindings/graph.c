@@ -1,13 +1,14 @@
-/* mptl.Graph: a network being recorded. Values are integer ids; lua/mptl/nn wraps them.
+/* mptl.Graph: records a network. Values are integer ids; lua/mptl/nn wraps them.
  *
  *   g = core.graph()
  *   id = g:input{3, 32, 32}                              shape of one sample
- *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair (height, width) as {h, w}
+ *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair as {height, width}
  *   id = g:flatten(id)                                   a flat view
  *   g:shape(id) -> {c, h, w} or {f}
  *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
- *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups=, follows_inputs=,
- *     backward_reads_in=, backward_reads_out=, shared_out=, least_batch=}, ... }   least_batch: to train with
+ *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=,
+ *     groups= channel groups, follows_inputs=, backward_reads_in=, backward_reads_out=,
+ *     shared_out=, least_batch= least batch size to train with}, ... }
  *   g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=}, ... }
  * Operator indices count from 0, as in `mptl plan --json`.
  */
@@ -74,7 +75,8 @@ static int takes(const mptl_op_kind *kind, const char *attribute) {
   return 0;
 }
 
-/* Reads the attribute value on top of the stack (number, boolean, {h, w}) into values; returns how many. */
+/* Reads the attribute value on top of the stack (number, boolean, {h, w}) into values; returns how
+ * many. */
 static int read_attribute(lua_State *L, const char *name, double values[2]) {
   if (lua_isboolean(L, -1)) {
     values[0] = lua_toboolean(L, -1);

@@ -1,17 +1,20 @@
-/* mptl.Images and mptl.Decoder: encoded images with labels, and decoding them. Images are numbered
+/* mptl.Images and mptl.Decoder: encoded images with labels, and their decoding. Images are numbered
  * from 1, classes from 0.
  *
- *   core.images_folder{path=, split="train"|"test"}   core.images_folder_classes(path) -> number, 0 for another folder
- *   core.images_packed{path=, split=}   core.images_packed_classes(path) -> number, 0 for another file
- *   images:count()  images:classes()  images:class_name(label)  images:label(i)  images:name(i) -> "CLASS/FILE"  images:where()
- *   images:read(i) -> string; nil and why when it cannot be read
+ *   core.images_folder{path=, split="train"|"test"}   core.images_packed{path=, split=}
+ *   core.images_folder_classes(path), core.images_packed_classes(path) -> number of classes; 0 for a
+ *     folder or file of another kind
+ *   images:count()  images:classes()  images:class_name(label)  images:label(i)
+ *   images:name(i) -> "CLASS/FILE"   images:where() -> path
+ *   images:read(i) -> string; nil and why if it cannot be read
  *
  *   core.decoder()
- *   decoder:check(bytes) -> width, height; nil and why when the image is refused
+ *   decoder:check(bytes) -> width, height; nil and why if the image is refused
  *   decoder:decode(bytes) -> tensor height x width x 3 of 0 .. 255; nil and why
- *   core.resample(tensor height x width x 3, {width=, height=, from=, window=}) -> tensor: the box from of the image (default:
- *     all of it), scaled to width x height, of which the box window (default: all); boxes are {x, y, width, height}; values are
- *     rounded to 0 .. 255
+ *   core.resample(tensor height x width x 3, {width=, height=, from=, window=}) -> tensor
+ *     scales the box `from` of the image (default: all) to width x height, and returns the box
+ *     `window` of the result (default: all). Boxes are {x, y, width, height}; values are rounded to
+ *     0 .. 255
  *   core.jpeg_encode(tensor height x width x 3 [, quality]) -> string
  */
 #include <limits.h>

@@ -1,11 +1,13 @@
 /* The machine: its processor, and what this process may use.
  *
  *   core.cpu() -> {model=, features={avx2=true, ...}}
- *   core.processors([root]) -> {online =, allowed = by affinity, quota = of control groups, or nil, quota_file =, usable =,
- *     asked = by OMP_NUM_THREADS, or nil}
- *   core.memory_limit([root]) -> bytes that can be allocated in addition, where that limit comes from; nil when nothing is known
+ *   core.processors([root]) -> {online=, allowed= by affinity, quota= of control groups, or nil,
+ *     quota_file=, usable=, asked= by OMP_NUM_THREADS, or nil}
+ *   core.memory_limit([root]) -> bytes that this process can still allocate, where the limit is from;
+ *     nil if no limit is known
  *
- * root is put before /proc and /sys, for tests; the default is MPTL_SYSTEM_ROOT of the environment.
+ * root is put before /proc and /sys, for specs. The default is the environment variable
+ * MPTL_SYSTEM_ROOT.
  */
 #include <omp.h>
 #include <stdio.h>

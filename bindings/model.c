@@ -1,15 +1,19 @@
-/* mptl.Model: the parameters of a network, what its optimizer keeps beside them, and the update.
+/* mptl.Model: the parameters of a network, its optimizer state, and the update.
  *
- *   m = core.model(graph, {seed = 1, device = "cpu", optimizer = "sgd", parameter_groups = { [parameter] = group, ... }})
- *     groups count from 0; a parameter that is not named is in group 0
- *   m:tensor(name) m:grad(name) m:state(state, name) -> Tensor, the engine's own in the device's memory, in PyTorch's layout; states are
- *     those of the optimizer: "momentum"
- *   m:device() -> its device's name;  m:optimizer() -> its optimizer's
- *   m:names() -> {name, ...} parameters and buffers in graph order;  m:updates() m:set_updates(n)
- *   m:update{lr=, and the other settings of the optimizer, usual where not given; groups = { {setting = value, ...}, ... }, of groups 1, 2,
- *     ..., as group 0 where not given; loss_scale=1, clip_norm=0, skip_nonfinite=true}
- *   m:gradient_norm() -> of the last update that clipped; 0 before
- *   core.optimizers() -> { {name=, states={name, ...}, settings={ {name=, usual=, least=, most=}, ...}}, ... }
+ *   m = core.model(graph, {seed=1, device="cpu", optimizer="sgd",
+ *     parameter_groups={[parameter] = group, ...}})   groups count from 0, which is the default
+ *   m:tensor(name) m:grad(name) m:state(state, name) -> Tensor: not a copy, in the device's memory,
+ *     in PyTorch's order; state is one of the optimizer's states: "momentum"
+ *   m:device() -> name   m:optimizer() -> name
+ *   m:names() -> {name, ...} parameters and buffers in graph order
+ *   m:updates() -> how many updates were made   m:set_updates(n)
+ *   m:update{SETTING=, ..., groups={ {SETTING=, ...}, ... }, loss_scale=1, clip_norm=0,
+ *     skip_nonfinite=true}   SETTING are the optimizer's settings, such as lr: of parameter group 0,
+ *     and in `groups` of groups 1, 2, .... The default of a setting is its value in group 0, and
+ *     there the optimizer's default
+ *   m:gradient_norm() -> of the last update that clips; 0 before
+ *   core.optimizers() -> { {name=, states={name, ...},
+ *     settings={ {name=, usual=, least=, most=}, ... }}, ... }
  */
 #include <math.h>
 #include <string.h>
@@ -63,7 +67,7 @@ static int optimizers(lua_State *L) {
 
 /* ---- Models ---- */
 
-/* Puts parameters into groups, as the table on top of the stack says. */
+/* Puts parameters into the parameter groups that the table on top of the stack gives by name. */
 static void set_groups(lua_State *L, mptl_model *m) {
   lua_pushnil(L);
   while (lua_next(L, -2)) {
@@ -161,12 +165,12 @@ static int model_gradient_norm(lua_State *L) {
 
 /* ---- Updates ---- */
 
-/* Reads those of the optimizer's settings that the table at index has. */
+/* Reads the optimizer's settings from the table at index; the others do not change. */
 static void read_settings(lua_State *L, int index, const mptl_optimizer *o, double *settings) {
   for (int i = 0; i < o->n_settings; i++) settings[i] = bind_opt_number(L, index, o->settings[i].name, settings[i]);
 }
 
-/* Names of the optimizer's settings, and of more fields; NULL-terminated. */
+/* Lists the names of the optimizer's settings, and more fields; NULL-terminated. */
 static void list_fields(const char **fields, const mptl_optimizer *o, const char *const *more) {
   int n = 0;
   for (int i = 0; i < o->n_settings; i++) fields[n++] = o->settings[i].name;
@@ -174,7 +178,8 @@ static void list_fields(const char **fields, const mptl_optimizer *o, const char
   fields[n] = NULL;
 }
 
-/* Groups 1, 2, ... of the list on top of the stack, each as group 0 where it says nothing. */
+/* Reads the settings of parameter groups 1, 2, ... from the list on top of the stack. Other
+ * settings are as in group 0. */
 static void read_groups(lua_State *L, const mptl_optimizer *o, mptl_update *update) {
   const char *fields[MPTL_MAX_SETTINGS + 1];
   lua_Integer n = luaL_len(L, -1);

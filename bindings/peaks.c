@@ -1,9 +1,11 @@
-/* What a device can do at most: the floors that a step's operators are measured against.
+/* Peaks: the most that a device can do. `mptl profile` computes floors from them.
  *
- *   core.peaks{ device = "cpu", threads =, seconds = 0.3 } -> { copy_gb_per_s =, f32_gflop_per_s =, bf16_gflop_per_s =, ... }
+ *   core.peaks{device="cpu", threads=, seconds=0.3}
+ *     -> {copy_gb_per_s=, f32_gflop_per_s=, bf16_gflop_per_s=, ...}
  *
- * The best that is found in so many seconds for each: copying an array larger than the caches (bytes read plus bytes written), and a
- * large convolution in each type that the device has units for. threads: the CPU's.
+ * Measures for so many seconds each: copying an array larger than the caches (bytes read plus bytes
+ * written), and a large convolution in each type for which the device has units. The best
+ * repetition counts. threads: for the CPU.
  */
 #include <stdio.h>
 #include <string.h>

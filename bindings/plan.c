@@ -1,12 +1,12 @@
 /* mptl.Assignment: the format of every tensor of training.
  *
- *   a = core.assignment(graph, batch, {high = {v=F, dv=F, theta=F, dtheta=F}, low = {...}})    every tensor high
+ *   a = core.assignment(graph, batch, {high={v=F, dv=F, theta=F, dtheta=F}, low={...}})   all high
  *   a:set_low(operator, role, low)  a:set(operator, role, format)  a:set_group(group, low)
- *   a:get(operator, role) -> format, low, numel, group   (nil when the operator has no such tensor)
+ *   a:get(operator, role) -> format, low, numel, group   (nil if the operator has no such tensor)
  *   a:groups() -> { {index=, activations=, parameters=, numel=, low=}, ... }
  *   a:ratios() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
  *   a:batch()
- * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta".
+ * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta"; F is a format's name.
  */
 #include "bindings/bind.h"
 

@@ -1,10 +1,12 @@
 /* Child processes (Debian's luaposix is not built for Lua 5.4).
  *
  *   core.executable() -> path of the running executable
- *   core.spawn({program, argument...}, output) -> pid   its input is /dev/null; its output and errors are appended to output
- *   core.wait_child(seconds) -> pid, code               of a child that ended; nil when none ended in that time, or when this
- *                                                       process was interrupted. code: exit status, or 128 + signal
- *   core.interrupt(pid)                                 sends SIGINT to a child
+ *   core.spawn({program, argument...}, output) -> pid   with /dev/null as input; appends output and
+ *                                                       errors to the file output
+ *   core.wait_child(seconds) -> pid, code   of a child that ended; nil if none ended in that time, or
+ *                                           this process was interrupted. code: exit status, or 128
+ *                                           + signal
+ *   core.interrupt(pid)                     sends SIGINT to a child
  * Each child has its own process group: the terminal's Ctrl-C reaches only the parent, which then
  * ends its children.
  */

@@ -1,32 +1,33 @@
-/* mptl.Program: what trains and evaluates a model, and mptl.Workspace, the memory that programs share.
+/* mptl.Program: trains and tests a model. mptl.Workspace: memory that programs share.
  *
- *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0, input_gradient=false, keep_all=false,
- *     compute="auto" | "f32" | "narrow" | "fp8" | "tf32",   what to multiply in: the faster exact type, binary32, bf16 wherever it can be
- *     exact, fp8 units, TF32 units (GPUs')
- *     storage="packed" | "emulated",   keep values in their formats' bits, or in binary32
- *     targets="labels" | "values",     what the samples' targets are
- *     workspace=core.workspace(device)})   memory shared with programs that run at other times
- *   p:forward(batch..., step) -> {loss = sum over samples, correct= (nil: the loss does not count them), count=}
+ *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0,
+ *     input_gradient=false, keep_all=false, compute="auto" | "f32" | "narrow" | "fp8" | "tf32",
+ *     storage="packed" | "emulated", targets="labels" | "values", workspace=core.workspace(device)})
+ *     see mptl_program_options
+ *   p:forward(batch..., step) -> {loss= sum over samples, correct= or nil: not counted, count=}
  *   p:backward(loss_scale) -> finite
- *   p:step(batch..., {step=, and what m:update takes}) -> {loss=, correct=, count=, applied=}
- *     where batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a table of labels from 0, or, with
- *     targets="values", a Tensor of as many numbers for each sample as the loss's input has
- *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=, shifts=}, ... } of the last step;
- *     shifts: of FP(e,m,auto), see mptl_program_shifts
- *   p:count_exponents(on)   from the next forward on: exponents of what comes to be rounded (kernels/exponents.h)
- *   p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=, nan=, max_abs=}, ... } of the last step; counts[i] values have
- *     floor(log2 |x|) = first + i - 1; counts begins and ends with a number that is not 0, or is empty; nil if they were not counted
- *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ..., update= } of the last step: seconds,
- *     and bytes to move at least; those of fused operators at the one that their stage ends with
- *   p:products() -> { {operator=, pass="forward" | "backward data" | "backward weights", type=, engine=, workspace_bytes=}, ... }: how the
- *     device's library computes matrix products; empty where it does not tell, on the CPU
- *   p:time_stages(on)   from the next forward on: waits for each stage, which costs need on devices other than the CPU
- *   p:promote(threshold) -> { {operator=, role=}, ... }   changes the assignment by the last step's statistics
+ *   p:step(batch..., {step=, and the fields of m:update}) -> {loss=, correct=, count=, applied=}
+ *     batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a table
+ *     of labels from 0 or, with targets="values", a Tensor with as many numbers for each sample as
+ *     the loss's input has
+ *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=,
+ *     shifts=}, ... }   statistics of the last step; shifts in FP(e,m,auto): mptl_program_shifts
+ *   p:count_exponents(on)   count exponents before rounding, from the next forward on
+ *   p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=, nan=, max_abs=}, ... }
+ *     exponent counts of the last step: counts[i] values have floor(log2 |x|) = first + i - 1. counts
+ *     is empty, or begins and ends with a number that is not 0; nil if the step did not count
+ *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ...,
+ *     update= }   seconds of the last step, and bytes to move at least; the costs of a stage are at
+ *     its last operator
+ *   p:products() -> { {operator=, pass="forward" | "backward data" | "backward weights", type=,
+ *     engine=, workspace_bytes=}, ... }   how the device's library computes products; empty on the CPU
+ *   p:time_stages(on)   wait for each stage, from the next forward on: GPUs need it for the costs
+ *   p:promote(threshold) -> { {operator=, role=}, ... }   promotions by the last step's statistics
  *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
- *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=} bytes
- *   core.predict_memory(assignment, {as for a program, device=, optimizer=}) -> the same, without allocating it
- *   core.predict_products(assignment, {as for a program, device=, optimizer=}) -> as p:products(), without making one
- *   core.storages() -> what storage takes, {name, ...}
+ *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=}   bytes
+ *   core.predict_memory(assignment, {options of a program, device=, optimizer=}) -> as p:memory()
+ *   core.predict_products(assignment, {options of a program, device=, optimizer=}) -> as p:products()
+ *   core.storages() -> {name, ...} accepted for storage
  */
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,7 @@ static const char *target_name(size_t index) {
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 
-/* The options of a program, from the table at index (or nil), but for its workspace. */
+/* Reads the options of a program from the table at index, which may be nil; not the workspace. */
 static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
   static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all", "compute",
                                        "storage", "targets", "workspace", "device", "optimizer",      NULL};
@@ -109,7 +110,7 @@ static int program_new(lua_State *L) {
   *box = (program_box){.model = model, .assignment = assignment, .batch = options.batch};
   luaL_setmetatable(L, PROGRAM);
   bind_check(L, mptl_program_create(&box->program, model, assignment, &options));
-  lua_pushvalue(L, 1); /* the program borrows both */
+  lua_pushvalue(L, 1); /* the program borrows model and assignment */
   lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 2);
@@ -127,14 +128,14 @@ static int program_gc(lua_State *L) {
   return 0;
 }
 
-/* A batch: n samples. */
+/* A batch of n samples, as arguments give it. */
 typedef struct given_batch {
   const float *images;
   mptl_targets targets;
   int n;
 } given_batch;
 
-/* The labels in the table at index 3, copied into a buffer on the Lua stack. */
+/* Copies the labels of the table at index 3 into a buffer on the Lua stack. */
 static const int32_t *read_labels(lua_State *L, int n) {
   int32_t *labels = lua_newuserdatauv(L, (size_t)n * sizeof *labels, 0);
   for (int i = 0; i < n; i++) {
@@ -145,7 +146,8 @@ static const int32_t *read_labels(lua_State *L, int n) {
   return labels;
 }
 
-/* Targets at index 3, of as many samples as there are images: a tensor of values whose first dimension is the samples, or a table. */
+/* Reads targets at index 3: a tensor of values, whose first dimension is the samples, or a table of
+ * labels. Returns the number of samples. */
 static lua_Integer read_targets(lua_State *L, const mptl_graph *g, mptl_targets *targets) {
   if (!luaL_testudata(L, 3, "mptl.Tensor")) {
     luaL_checktype(L, 3, LUA_TTABLE);
@@ -157,16 +159,17 @@ static lua_Integer read_targets(lua_State *L, const mptl_graph *g, mptl_targets 
   const mptl_tensor *values = bind_check_tensor(L, 3);
   size_t each = g->loss < 0 ? 0 : mptl_shape_numel(mptl_input_shape(g, &g->ops[g->loss], 0)), numel = mptl_tensor_numel(values);
   if (each == 0 || numel == 0 || numel % each != 0)
-    luaL_error(L, "targets: %I values, the loss takes %I a sample", (lua_Integer)numel, (lua_Integer)each);
+    luaL_error(L, "targets: %I values, the loss takes %I for each sample", (lua_Integer)numel, (lua_Integer)each);
   targets->values = values->data;
   return (lua_Integer)(numel / each);
 }
 
-/* The batch at index 2: a loader, or images and targets. Returns the index of the argument behind it. */
+/* Reads the batch at index 2: a loader, or images and targets. Returns the index of the next
+ * argument. */
 static int read_batch(lua_State *L, const program_box *box, given_batch *b) {
   const mptl_graph *g = box->model->graph;
   size_t image = mptl_shape_numel(g->values[g->ops[0].out].shape);
-  lua_settop(L, 4); /* what is pushed from here on is not an argument */
+  lua_settop(L, 4); /* the arguments; buffers come above them */
   if (!luaL_testudata(L, 2, "mptl.Tensor")) {
     const mptl_batch *loaded = bind_check_batch(L, 2);
     *b = (given_batch){.images = loaded->images, .targets = {.labels = loaded->labels}, .n = loaded->n};
@@ -178,7 +181,7 @@ static int read_batch(lua_State *L, const program_box *box, given_batch *b) {
   *b = (given_batch){.images = images->data};
   lua_Integer n = read_targets(L, g, &b->targets);
   if ((size_t)n * image != mptl_tensor_numel(images))
-    luaL_error(L, "images: %I values for %I %s, the network takes %I a sample", (lua_Integer)mptl_tensor_numel(images), n,
+    luaL_error(L, "images: %I values for %I %s, the network takes %I for each sample", (lua_Integer)mptl_tensor_numel(images), n,
                b->targets.labels != NULL ? "labels" : "samples' targets", (lua_Integer)image);
   b->n = (int)n;
   return 4;
@@ -222,7 +225,7 @@ static int program_step(lua_State *L) {
   return 1;
 }
 
-/* Sets shifts, where the format is FP(e,m,auto). */
+/* Sets the field shifts, if the tensor's format is FP(e,m,auto). */
 static void set_shifts(lua_State *L, const mptl_program *program, int op, mptl_role role) {
   int n = mptl_program_shifts(program, op, role, NULL, 0);
   if (n == 0) return;
@@ -268,7 +271,7 @@ static int program_count_exponents(lua_State *L) {
   return 0;
 }
 
-/* Sets first and counts: from the first exponent that occurs to the last. */
+/* Sets the fields first and counts, from the first exponent that occurs to the last. */
 static void set_counts(lua_State *L, const mptl_exponents *e) {
   int first = 0, end = MPTL_EXPONENT_COUNTS;
   while (first < end && e->counts[first] == 0) first++;
@@ -331,7 +334,7 @@ static int program_costs(lua_State *L) {
   return 1;
 }
 
-/* Room for the ways of all products, for Lua to free. */
+/* Pushes memory for the ways of all products. */
 static mptl_product_way *new_ways(lua_State *L, const mptl_assignment *assignment) {
   return lua_newuserdatauv(L, (size_t)assignment->n_ops * MPTL_PASSES * sizeof(mptl_product_way), 0);
 }

@@ -4,7 +4,8 @@
  *   core.encode(x, format, options) -> string of little-endian codes, statistics
  *   core.decode(codes, format) -> list of numbers
  *   core.rounding_modes() -> names
- *   core.isa() -> name of the instruction set in use   core.isa(name) chooses one (mptl/isa.h)   core.isas() -> names
+ *   core.isa() -> name of the instruction set in use   core.isa(name) chooses one (mptl/isa.h)
+ *   core.isas() -> names
  *
  * options: mode (nearest_even), overflow ("saturate" or "inf"), seed, stream, step (which select
  * the random bits), index (of the first element). FP(e,m,auto) takes its bias shift from x; the
@@ -39,7 +40,7 @@ void bind_check_rounding(lua_State *L, bind_rounding *o, mptl_format format, int
   o->index = (uint64_t)bind_opt_integer(L, index, "index", 0);
 }
 
-/* Rounded values, and what happened. */
+/* Rounded values, with statistics. */
 typedef struct rounded {
   mptl_tensor *y; /* it is on the stack */
   size_t n;

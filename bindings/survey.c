@@ -1,10 +1,10 @@
 /* Facts about images (mptl/survey.h), for `mptl data check` and `import`.
  *
  *   core.survey(images or dataset, first, n), core.survey_bytes{string, ...} -> {
- *     pixels =, sum = {r, g, b}, squares = {r, g, b},                 of the bytes of all images that can be decoded
- *     min = {width, height}, max = {width, height},                   of these images; nil when there are none
- *     warned =,                                                       how many of these had a warning of the decoder
- *     bad = {{number, why}, ...}, hashes = {integer, ...}}            of all images
+ *     pixels=, sum={r, g, b}, squares={r, g, b},   of the bytes of all images that can be decoded
+ *     min={width, height}, max={width, height},    of these images; nil if there are none
+ *     warned=,                                     how many of these the decoder warned about
+ *     bad={{number, why}, ...}, hashes={integer, ...}}   of all images
  */
 #include <stdlib.h>
 

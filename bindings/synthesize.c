@@ -1,8 +1,8 @@
 /* Single images of the built-in set (mptl_synthetic_image), for `mptl data synthesize`.
  *
  *   core.synthetic_planes{index=, classes=, side=, seed=, split=} -> 3 x side x side bytes
- *   core.synthetic_jpeg{index=, classes=, width=, height=, quality=, seed=, split=} -> the middle of the image whose side is the
- *     larger of width and height, as JPEG
+ *   core.synthetic_jpeg{index=, classes=, width=, height=, quality=, seed=, split=} -> JPEG: the middle
+ *     of the image whose side is the larger of width and height
  */
 #include <stdlib.h>
 

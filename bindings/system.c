@@ -1,14 +1,14 @@
-/* What Lua's own library lacks: time, files that are replaced at once, the interrupt flag and the
+/* What Lua's library lacks: time, files that are replaced at once, the interrupt flag, the
  * terminal.
  *
  *   core.time() -> seconds since an arbitrary moment, monotonic
- *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (mptl/file.h)
- *   core.rename(from, to)                           renames a file or folder, and syncs the new name to the disk
- *   core.sync_folder(path)                          syncs the names in a folder to the disk
- *   core.appender(path)                             -> mptl.Appender, a file to append to: append(text), sync(), close()
- *   core.catch_interrupt([on])  true: SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT, or a second SIGTERM, does what
- *                               it did before (it usually ends the process); false: restores the former
- *                               handlers, but ignores SIGHUP after a first one
+ *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (file.h)
+ *   core.rename(from, to)    renames a file or folder, and syncs the new name to the disk
+ *   core.sync_folder(path)   syncs the names in a folder to the disk
+ *   core.appender(path) -> mptl.Appender, a file to append to: append(text), sync(), close()
+ *   core.catch_interrupt([on])   true: SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT or
+ *     SIGTERM has its former effect, usually the end of the process. false: restores the former
+ *     handlers, but ignores SIGHUP after a first one
  *   core.interrupted() -> boolean
  *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
  */

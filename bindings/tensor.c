@@ -1,7 +1,7 @@
 /* mptl.Tensor: a handle on a dense binary32 tensor.
  *
- *   core.tensor({2, 3})          zeros            core.tensor({2, 3}, {values...})   row-major values
- *   core.tensor({2, 3}, values or nil, device)   in memory of the host that the device of that name can read itself
+ *   core.tensor({2, 3})   zeros   core.tensor({2, 3}, {values...})   values in row-major order
+ *   core.tensor({2, 3}, values or nil, device)   in pinned memory for the device of that name
  *   t:get(i) t:set(i, x)         1-based, over the elements in row-major order
  *   t:size() -> {2, 3}   t:numel()   t:totable() -> flat table   t:fill(x)   t:copy(other)
  *   t:tostring() -> raw little-endian bytes       t:fromstring(bytes)

@@ -1,10 +1,11 @@
 /* Numbers as lines of text, for filters: a line is a number as mptl_exact_parse reads it, or 0x and
  * the eight digits of a binary32 pattern.
  *
- *   core.read_input(max)   -> bytes from standard input, at most max, after waiting for the first; nil at its end
- *   core.round_lines(text, format, options) -> the rounded numbers, one on each line; how many; and the text of the first line
- *     that is not a number, where it stops. Patterns become patterns, other numbers the shortest decimals that read back
- *     exactly. options as for core.round. FP(e,m,auto) takes its bias shift from the text
+ *   core.read_input(max) -> bytes from standard input, at most max; waits for the first; nil at the end
+ *   core.round_lines(text, format, options) -> the rounded numbers, one on each line; how many; the
+ *     first line that is not a number, where it stops. A pattern gives a pattern, another number the
+ *     shortest decimal that reads back exactly. options as for core.round. FP(e,m,auto) takes its
+ *     bias shift from the text
  */
 #include <errno.h>
 #include <math.h>
@@ -68,8 +69,8 @@ static bool parse_line(line l, mptl_exact *x, bool *pattern) {
   return true;
 }
 
-/* The largest magnitude, for fitting FP(e,m,auto), of the numbers before the first line that is not
- * one. */
+/* The largest magnitude of the numbers before the first line that is not a number: for the bias
+ * shift of FP(e,m,auto). */
 static double largest_of(const char *p, const char *end) {
   double largest = 0;
   mptl_exact x;
@@ -78,7 +79,8 @@ static double largest_of(const char *p, const char *end) {
   return largest;
 }
 
-/* Writes an integer in full, else the shortest decimal that strtof reads back as x; returns its length. */
+/* Writes an integer in full, else the shortest decimal that strtof reads back as x; returns its
+ * length. */
 static int print_decimal(char text[32], float x) {
   if (isnan(x)) return snprintf(text, 32, signbit(x) ? "-nan" : "nan");
   if (fabsf(x) < 1e9f && x == truncf(x)) return snprintf(text, 32, "%.0f", (double)x);

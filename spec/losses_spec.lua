@@ -125,7 +125,7 @@ describe("losses", function()
     end
     fails("nll_loss (nll_loss): targets are labels, the program takes values", "values", { 0, 1 })
     fails("nll_loss (nll_loss): targets are values, the program takes labels", "labels", core.tensor { 2, 3 })
-    fails("targets: 5 values, the loss takes 3 a sample", "values", core.tensor { 5 })
+    fails("targets: 5 values, the loss takes 3 for each sample", "values", core.tensor { 5 })
     assert.has_error(function() program_of({ 3 }, 2, { "nll_loss" }, {}, { targets = "words" }) end)
   end)
 
