@@ -123,7 +123,7 @@ static int model_state(lua_State *L) {
   const char *state = luaL_checkstring(L, 2);
   for (int k = 0; k < m->optimizer->n_states; k++)
     if (strcmp(m->optimizer->states[k], state) == 0) return push_of(L, m, m->states[k], 3, state);
-  return luaL_error(L, "state %s: the optimizer %s has none of that name", state, m->optimizer->name);
+  return luaL_error(L, "state %s: the optimizer %s has no such state", state, m->optimizer->name);
 }
 
 static int model_names(lua_State *L) {

@@ -3,8 +3,8 @@
  *   core.peaks{device="cpu", threads=, seconds=0.3}
  *     -> {copy_gb_per_s=, f32_gflop_per_s=, bf16_gflop_per_s=, ...}
  *
- * Measures for so many seconds each: copying an array larger than the caches (bytes read plus bytes
- * written), and a large convolution in each type for which the device has units. The best
+ * Measures each of them for `seconds`: copying an array larger than the caches (bytes read plus
+ * bytes written), and a large convolution in each type for which the device has units. The best
  * repetition counts. threads: for the CPU.
  */
 #include <stdio.h>

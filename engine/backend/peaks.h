@@ -15,7 +15,7 @@ typedef mptl_status mptl_peak_job(void *state);
  * so that the time of starting and waiting does not count. */
 MPTL_API mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_device *device, double seconds);
 
-/* The state of a copying job: two arrays of so many bytes in the device's memory. */
+/* The state of a copying job: two arrays of `bytes` in the device's memory. */
 typedef struct mptl_peak_copy {
   mptl_device *device;
   char *to, *from;

@@ -160,7 +160,7 @@ int mptl_graph_find_param(const mptl_graph *g, const char *name) {
 
 mptl_status mptl_graph_set_init(mptl_graph *g, const char *param, mptl_init init) {
   int i = mptl_graph_find_param(g, param);
-  if (i < 0) return mptl_fail(MPTL_EINVAL, "parameter %s: the graph has none of that name", param);
+  if (i < 0) return mptl_fail(MPTL_EINVAL, "parameter %s: the graph has no such parameter", param);
   g->params[i].init = init;
   return MPTL_OK;
 }

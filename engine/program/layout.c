@@ -11,12 +11,12 @@
 
 /* ---- Formats: a rounder for each tensor ----
  *
- * A tensor has one rounder. Exceptions are tensors with several roundings in FP(e,m,auto), where
- * each rounding has a bias shift of its own: the parameters of an operator, and the contributions
- * of several consumers to one gradient. */
+ * A tensor has one rounder. An exception is FP(e,m,auto), for tensors with several roundings: then
+ * each rounding has its own bias shift and rounder. Such tensors are the parameters of an operator,
+ * and a gradient to which several consumers contribute. */
 
 /* Makes the rounders of all tensors from the assignment's formats. v and theta saturate, gradients
- * overflow to infinity (method.md 2.3). binary32 stays as computed, infinities included. */
+ * overflow to infinity (method.md 3.2). binary32 stays as computed, infinities included. */
 static void set_rounders(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     for (int role = 0; role < MPTL_ROLES; role++) {

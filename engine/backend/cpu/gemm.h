@@ -41,7 +41,7 @@ mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format)
 size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_way way, size_t n);
 
 /* Returns elements [offset, offset + n) of a value in the form that the pass multiplies: in area,
- * or in place. Each chunk of so many elements is repeated; n is a multiple of chunk if there are
+ * or in place. Each chunk of `chunk` elements is repeated; n is a multiple of chunk if there are
  * repetitions. */
 const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_way way, mptl_repeat repeat, size_t chunk,
                               size_t offset, size_t n, void *area);

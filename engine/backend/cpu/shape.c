@@ -36,8 +36,8 @@ typedef struct span {
 } span;
 
 /* Advances to the next span of an input's channels; false at the end. A zeroed span is before the
- * first one. A shuffle with g channel groups moves channel i of group j to place i g + j: channels
- * that were neighbours become g places apart. */
+ * first one. A shuffle with g channel groups moves channel i of channel group j to place i g + j:
+ * channels that were neighbours become g places apart. */
 static bool next_span(span *r, const places *p) {
   size_t size = p->c / p->shuffle;
   r->at += r->n;
