@@ -57,7 +57,7 @@ typedef struct mptl_unrounded {
   int tensor;
 } mptl_unrounded;
 
-/* The operands of an operator: addresses, sizes, rounders. layout.c sets them, when the assignment
+/* The operands of an operator: addresses, sizes, rounders. operands.c sets them, when the assignment
  * or the workspace changes. */
 typedef struct mptl_operands {
   /* Rounded inputs; in backward only if the kind has backward_reads_in. The operator `input` reads

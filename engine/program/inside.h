@@ -1,4 +1,4 @@
-/* The program, for the files of this folder: compile.c makes it, layout.c gives its operands sizes
+/* The program, for the files of this folder: compile.c makes it, operands.c gives its operands sizes
  * and addresses, step.c runs it, program.c is its public interface. */
 #ifndef MPTL_PROGRAM_INSIDE_H
 #define MPTL_PROGRAM_INSIDE_H
@@ -10,7 +10,7 @@
 
 typedef struct mptl_node {
   mptl_operator is;   /* written by compile.c */
-  mptl_operands on;   /* written by layout.c */
+  mptl_operands on;   /* written by operands.c */
   mptl_lifetime life; /* of its output and its gradient, with their places in the arena */
 } mptl_node;
 
@@ -61,7 +61,7 @@ struct mptl_program {
   mptl_member *members;                             /* of the stages, one stage after the other */
   mptl_block *blocks;                               /* 2 i: output of operator i; 2 i + 1: its gradient */
   int *in_place;                                    /* the block whose memory a block reuses, or -1 */
-  mptl_rounder (*rounders)[MPTL_ROLES];             /* for the formats of the present layout */
+  mptl_rounder (*rounders)[MPTL_ROLES];             /* for the formats that operands are laid out for */
   mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of gradient parts that have a bias shift of their own */
   mptl_param_rounding *params;                      /* by parameter */
   mptl_rounding_list theta, dtheta;                 /* to be rounded: parameters of this stage, gradients */
@@ -84,7 +84,7 @@ struct mptl_program {
   mptl_memory_plan memory;
 };
 
-/* Makes stages, lifetimes, operators and layout of a zeroed program whose graph, assignment and
+/* Makes stages, lifetimes, operators and operands of a zeroed program whose graph, assignment and
  * options are set. Allocates no memory for values. */
 mptl_status mptl_program_compile(mptl_program *program);
 

@@ -152,7 +152,7 @@ static mptl_result forward_result(const mptl_program *p, int n) {
  *
  * The batch goes to the device, then the stages run in order. With a new assignment (promotion, a
  * hook) the operands first get new formats, sizes and places: follow_assignment and acquire, both
- * in layout.c. */
+ * in operands.c. */
 
 /* Seconds from `since` until the device has done its work. Waits for the device. On a GPU 0,
  * without waiting, unless stages are timed. */

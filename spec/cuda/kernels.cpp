@@ -17,6 +17,14 @@ static mptl_cuda_op op_of(mptl_op_id kind, int from0, int from1) {
 
 static const char *const narrow[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32", "FP(8,7,4)"};
 
+/* The pointwise operators but batch norm, which has sums, and dropout, which has a mask. */
+static const mptl_op_id pointwise[] = {
+#define UNARY(name, NAME, traits) MPTL_OP_##NAME,
+    MPTL_UNARY_OPERATORS(UNARY)
+#undef UNARY
+        MPTL_OP_ADD,
+    MPTL_OP_MUL};
+
 /* The vectors by channel of a batch norm. */
 struct norm {
   std::vector<float> gamma, beta, mean, inv_std, running_mean, running_var, dgamma, dbeta;
@@ -289,9 +297,9 @@ static void stages(void) {
     residual(70000 / c, c, "FP(4,3,4)", MPTL_NEAREST_EVEN, 1, true);
     residual(70000 / c, c, "fp32", MPTL_NEAREST_EVEN, 0, false);
   }
-  for (int kind = MPTL_OP_RELU; kind <= MPTL_OP_MUL; kind++)
+  for (mptl_op_id kind : pointwise)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
-      backward_of_one((mptl_op_id)kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+      backward_of_one(kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
   for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++) {
 #define UNARY_FORWARD(name, NAME, traits) \
   forward_of_one(MPTL_OP_##NAME, mptl_##name, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
@@ -304,8 +312,7 @@ static void stages(void) {
     for (const char *format : {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 0, true);
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 16, false);
-      for (int kind = MPTL_OP_RELU; kind <= MPTL_OP_MUL; kind++)
-        backward_of_one((mptl_op_id)kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
+      for (mptl_op_id kind : pointwise) backward_of_one(kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
     }
   counts_exponents = true;
   mptl_cuda_op bad[2] = {op_of(MPTL_OP_RELU, -1, -1), op_of(MPTL_OP_RELU, -1, -1)};

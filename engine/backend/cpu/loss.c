@@ -69,7 +69,7 @@ typedef void gradients_fn(float *dx, const float *x, float dy, const mptl_target
 static mptl_status loss_forward(const mptl_call *call, sum_fn *sum) {
   const mptl_loss_shape s = mptl_call_loss(call);
   float *buffer = call->scratch;
-  *call->loss = (mptl_loss){0};
+  *call->loss = (mptl_loss){.bad_label = -1};
   for (size_t i = 0; i < s.batch; i++) {
     float loss = 0.0f, rounded;
     if (i < s.valid) {
