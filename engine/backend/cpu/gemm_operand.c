@@ -34,19 +34,21 @@ static float part_of(float x, size_t part) {
   return part == 0 ? high : x - high;
 }
 
-/* Writes the parts of one chunk of n elements, repeated, to out. */
-static void repeat_chunk(const mptl_source *s, mptl_repeat r, size_t offset, size_t n, uint16_t *out) {
+/* Writes the parts of elements [at, at + n), n at most MPTL_TILE, repeated, to out, where element 0 is
+ * the first one of a chunk. The elements may be some of a chunk or of several. */
+static void repeat_tile(const mptl_source *s, mptl_repeat r, size_t chunk, size_t offset, size_t at, size_t n, uint16_t *out) {
   float buffer[MPTL_TILE];
-  for (size_t at = 0; at < n; at += MPTL_TILE) {
-    size_t count = n - at < MPTL_TILE ? n - at : MPTL_TILE;
-    const float *x = mptl_read(s, offset + at, count, buffer);
-    for (size_t i = 0; i < count; i++)
-      for (size_t part = 0; part < r.terms; part++)
-        out[part * r.inner * n + at + i] = (uint16_t)(mptl_f32_bits(part_of(x[i], part)) >> 16);
-  }
+  uint16_t parts[2][MPTL_TILE];
+  const float *x = mptl_read(s, offset + at, n, buffer);
+  const size_t repeats = r.terms * r.inner * r.outer;
   for (size_t part = 0; part < r.terms; part++)
-    for (size_t i = 1; i < r.inner; i++) memcpy(out + (part * r.inner + i) * n, out + part * r.inner * n, n * sizeof *out);
-  for (size_t i = 1; i < r.outer; i++) memcpy(out + i * r.terms * r.inner * n, out, r.terms * r.inner * n * sizeof *out);
+    for (size_t i = 0; i < n; i++) parts[part][i] = (uint16_t)(mptl_f32_bits(part_of(x[i], part)) >> 16);
+  for (size_t i = 0, count; i < n; i += count) {
+    const size_t from = (at + i) % chunk;
+    uint16_t *to = out + (at + i - from) * repeats + from;
+    count = n - i < chunk - from ? n - i : chunk - from;
+    for (size_t k = 0; k < repeats; k++) memcpy(to + k * chunk, parts[k / r.inner % r.terms] + i, count * sizeof *to);
+  }
 }
 
 const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_way way, mptl_repeat r, size_t chunk, size_t offset,
@@ -55,7 +57,7 @@ const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_way w
   size_t repeats = mptl_gemm_repeats(way);
   if (repeats > 1) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (size_t i = 0; i < n / chunk; i++) repeat_chunk(s, r, offset + i * chunk, chunk, (uint16_t *)area + i * chunk * repeats);
+    for (size_t i = 0; i < n; i += MPTL_TILE) repeat_tile(s, r, chunk, offset, i, n - i < MPTL_TILE ? n - i : MPTL_TILE, area);
     return area;
   }
 #pragma omp parallel for num_threads(threads) schedule(static)
