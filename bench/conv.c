@@ -1,9 +1,10 @@
-/* GFLOP/s of the passes of convolutions and linear operators on this machine, with oneDNN's names of its implementations.
+/* GFLOP/s of the passes of convolutions and linear operators on this machine, with oneDNN's names
+ * of its implementations.
  *
  *   cmake --build build --target bench_conv && OMP_NUM_THREADS=2 build/bin/bench_conv [batch]
  *
- * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as in a training step. The
- * column in percent is the share of packing. */
+ * Each pass is timed with its packing (forward, backward data) or unpacking (backward weights), as
+ * in a training step. The column in percent is the share of packing. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -40,7 +41,8 @@ static void once(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape
 }
 
 /* Seconds of the fastest of several calls; slower ones shared the machine with other work. */
-static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
+static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s,
+                      bool pack) {
   double best = 1e9, start = mptl_now();
   once(op, pass, b, s, pack);
   for (int i = 0; i < 3 || (i < 200 && mptl_now() - start < 0.3); i++) {
@@ -52,13 +54,16 @@ static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_
   return best;
 }
 
-static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute, bool input_gradient) {
-  const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE, compute};
+static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute,
+                     bool input_gradient) {
+  const mptl_compute computes[MPTL_PASSES] = {compute, input_gradient ? compute : MPTL_COMPUTE_NONE,
+                                              compute};
   int threads = mptl_default_threads("");
   const mptl_linear_shape ls = {s->n, s->ic, s->ih, s->iw, s->oc, s->bias};
   mptl_dnn *op;
   double t = mptl_now();
-  MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes) : mptl_dnn_conv_create(&op, threads, s, computes));
+  MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes)
+              : mptl_dnn_conv_create(&op, threads, s, computes));
   double created = mptl_now() - t;
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   double flops = bench_flops(s);
@@ -69,22 +74,26 @@ static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute
                {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
                ones(mptl_dnn_scratch_bytes(op) / 4)};
   mptl_dnn_use_scratch(op, b.scratch);
-  printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", compute == MPTL_COMPUTE_F32 ? "f32" : "bf16", s->ic, s->oc, s->ih, s->iw, s->kh,
-         s->sh, s->groups);
+  printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", compute == MPTL_COMPUTE_F32 ? "f32" : "bf16",
+         s->ic, s->oc, s->ih, s->iw, s->kh, s->sh, s->groups);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     if (computes[pass] == MPTL_COMPUTE_NONE) {
       printf(" | %-42s", "-");
       continue;
     }
-    double whole = fastest(op, (mptl_pass)pass, &b, s, true), bare = fastest(op, (mptl_pass)pass, &b, s, false);
+    double whole = fastest(op, (mptl_pass)pass, &b, s, true),
+           bare = fastest(op, (mptl_pass)pass, &b, s, false);
     printf(" | %7.3f ms %5.0f GF/s %4.1f%% %-13.13s", whole * 1e3, flops / whole * 1e-9,
-           pass == MPTL_BACKWARD_WEIGHTS ? 0 : 100 * (whole - bare) / whole, mptl_dnn_implementation(op, (mptl_pass)pass));
+           pass == MPTL_BACKWARD_WEIGHTS ? 0 : 100 * (whole - bare) / whole,
+           mptl_dnn_implementation(op, (mptl_pass)pass));
   }
   printf(" | create %5.2f ms, packed %5.1f MB, scratch %6.1f MB\n", created * 1e3,
-         1e-6 * (double)(mptl_dnn_packed_bytes(op, 0) + mptl_dnn_packed_bytes(op, 1)), 1e-6 * (double)mptl_dnn_scratch_bytes(op));
+         1e-6 * (double)(mptl_dnn_packed_bytes(op, 0) + mptl_dnn_packed_bytes(op, 1)),
+         1e-6 * (double)mptl_dnn_scratch_bytes(op));
   fflush(stdout);
   mptl_dnn_destroy(op);
-  free(b.x), free(b.w), free(b.y), free(b.bias), free(b.packed[0]), free(b.packed[1]), free(b.scratch);
+  free(b.x), free(b.w), free(b.y), free(b.bias), free(b.packed[0]), free(b.packed[1]),
+      free(b.scratch);
 }
 
 int main(int argc, char **argv) {

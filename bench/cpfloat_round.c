@@ -1,10 +1,11 @@
-/* Times CPFloat's rounding of an array of binary32 values; bench/round_vs_peers compiles it against a checkout of CPFloat.
+/* Times CPFloat's rounding of an array of binary32 values; bench/round_vs_peers compiles it against
+ * a checkout of CPFloat.
  *
  *   cpfloat_round PRECISION EMIN EMAX nearest_even|stochastic THREADS SECONDS OUT < VALUES
  *
- * The format has PRECISION significant bits, subnormals, exponents from EMIN to EMAX, and saturates. The values come as raw
- * binary32, the first ones go rounded to the file OUT, and one JSON object to standard output: the median of repetitions over
- * SECONDS. */
+ * The format has PRECISION significant bits, subnormals, exponents from EMIN to EMAX, and
+ * saturates. The values come as raw binary32, the first ones go rounded to the file OUT, and one
+ * JSON object to standard output: the median of repetitions over SECONDS. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,9 @@ static float *read_values(size_t *n) {
 
 int main(int argc, char **argv) {
   if (argc != 8) {
-    fprintf(stderr, "usage: cpfloat_round PRECISION EMIN EMAX nearest_even|stochastic THREADS SECONDS OUT < VALUES\n");
+    fprintf(stderr,
+            "usage: cpfloat_round PRECISION EMIN EMAX nearest_even|stochastic THREADS SECONDS OUT "
+            "< VALUES\n");
     return 2;
   }
   optstruct *format = must(init_optstruct(), "out of memory");
@@ -65,8 +68,10 @@ int main(int argc, char **argv) {
   double seconds = atof(argv[6]);
 
   size_t n;
-  float *values = read_values(&n), *rounded = must(malloc((n + 1) * sizeof(float)), "out of memory");
-  cpfloatf(rounded, values, n, format); /* touches the memory, starts the threads, seeds the generator */
+  float *values = read_values(&n),
+        *rounded = must(malloc((n + 1) * sizeof(float)), "out of memory");
+  cpfloatf(rounded, values, n,
+           format); /* touches the memory, starts the threads, seeds the generator */
   double times[MOST];
   int count = 0;
   for (double start = now(); count < 3 || (count < MOST && now() - start < seconds); count++) {
@@ -84,8 +89,8 @@ int main(int argc, char **argv) {
 #else
   const char *generator = "CPFloat's own";
 #endif
-  printf("{\"gelem_per_s\":%.6g,\"repetitions\":%d,\"generator\":\"%s\"}\n", 1e-9 * (double)n / times[count / 2], count,
-         generator);
+  printf("{\"gelem_per_s\":%.6g,\"repetitions\":%d,\"generator\":\"%s\"}\n",
+         1e-9 * (double)n / times[count / 2], count, generator);
   free(rounded);
   free(values);
   free_optstruct(format);

@@ -2,10 +2,10 @@
  *
  *   cmake --build build --target bench_cuda && build/bin/bench_cuda [batch]
  *
- * First arrays of 256 MiB: copying (bytes read and written), then rounding, encoding and decoding, as in training. Then
- * the passes of convolutions and linear operators, in all types that the libraries have an engine for: milliseconds,
- * TFLOP/s, workspace, engine. Times are medians of runs between CUDA events, after warm-up. Exits 77 where there is no
- * GPU. */
+ * First arrays of 256 MiB: copying (bytes read and written), then rounding, encoding and decoding,
+ * as in training. Then the passes of convolutions and linear operators, in all types that the
+ * libraries have an engine for: milliseconds, TFLOP/s, workspace, engine. Times are medians of runs
+ * between CUDA events, after warm-up. Exits 77 where there is no GPU. */
 #include <cuda_runtime_api.h>
 #include <math.h>
 #include <stdio.h>
@@ -67,7 +67,8 @@ static void *numbers(size_t bytes) {
     memcpy(here + 4 * i, &bits, 4);
   }
   for (size_t at = 0; at < bytes; at += 1 << 20)
-    CUDA(cudaMemcpy(there + at, here, bytes - at < 1 << 20 ? bytes - at : 1 << 20, cudaMemcpyHostToDevice));
+    CUDA(cudaMemcpy(there + at, here, bytes - at < 1 << 20 ? bytes - at : 1 << 20,
+                    cudaMemcpyHostToDevice));
   free(here);
   return there;
 }
@@ -87,11 +88,13 @@ static void copy(void *p) {
 }
 static void round_array(void *p) {
   arrays *a = p;
-  CUDA((cudaError_t)mptl_cuda_round(a->y, a->x, ELEMENTS, &a->rounder, (mptl_key){.seed = 1}, 0, a->stats, stream));
+  CUDA((cudaError_t)mptl_cuda_round(a->y, a->x, ELEMENTS, &a->rounder, (mptl_key){.seed = 1}, 0,
+                                    a->stats, stream));
 }
 static void encode(void *p) {
   arrays *a = p;
-  CUDA((cudaError_t)mptl_cuda_encode(a->codes, a->x, ELEMENTS, &a->rounder, (mptl_key){.seed = 1}, 0, a->stats, stream));
+  CUDA((cudaError_t)mptl_cuda_encode(a->codes, a->x, ELEMENTS, &a->rounder, (mptl_key){.seed = 1},
+                                     0, a->stats, stream));
 }
 static void decode(void *p) {
   arrays *a = p;
@@ -100,7 +103,8 @@ static void decode(void *p) {
 
 static void print_bandwidth(const char *name, double ms, double bytes_an_element, double ceiling) {
   double gb = bytes_an_element * ELEMENTS / ms * 1e-6;
-  printf("%-36s %8.3f ms %8.0f GB/s %6.2f of copying\n", name, ms, gb, gb / (ceiling > 0 ? ceiling : gb));
+  printf("%-36s %8.3f ms %8.0f GB/s %6.2f of copying\n", name, ms, gb,
+         gb / (ceiling > 0 ? ceiling : gb));
 }
 
 static void time_arrays(void) {
@@ -145,8 +149,9 @@ typedef struct product {
 
 static void run(void *argument) {
   const product *p = argument;
-  MUST(p->conv != NULL ? mptl_cuda_conv_run(p->conv, p->result, p->first, p->second, p->workspace)
-                       : mptl_cuda_linear_run(p->linear, p->result, p->first, p->second, p->workspace));
+  MUST(p->conv != NULL
+           ? mptl_cuda_conv_run(p->conv, p->result, p->first, p->second, p->workspace)
+           : mptl_cuda_linear_run(p->linear, p->result, p->first, p->second, p->workspace));
 }
 
 /* Makes the workspace at least this large. */
@@ -157,28 +162,33 @@ static void need_workspace(product *p, size_t bytes) {
   p->workspace_bytes = bytes;
 }
 
-/* The passes of a row with the channels and engines of training: within the usual limit of workspace. */
-static void time_one(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n, mptl_cuda_type type, product *p) {
+/* The passes of a row with the channels and engines of training: within the usual limit of
+ * workspace. */
+static void time_one(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const bench_row *row, int n,
+                     mptl_cuda_type type, product *p) {
   const mptl_conv_shape s = bench_shape(row, n);
   const mptl_conv_shape filled = mptl_cuda_filled_up(s, type, type);
   const mptl_linear_shape linear = {s.n, s.ic, 1, 1, s.oc, false};
-  printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", mptl_cuda_type_name(type), s.ic, s.oc, s.ih, s.iw, s.kh, s.sh, s.groups);
+  printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", mptl_cuda_type_name(type), s.ic, s.oc, s.ih, s.iw,
+         s.kh, s.sh, s.groups);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     mptl_status status = MPTL_EUNSUPPORTED;
     if (!row->stem || pass != MPTL_BACKWARD_DATA)
-      status = row->linear
-                   ? mptl_cuda_linear_create(&p->linear, blas, &linear, (mptl_pass)pass, type, type, MPTL_CUDA_USUAL_WORKSPACE)
-                   : mptl_cuda_conv_create(&p->conv, dnn, &filled, (mptl_pass)pass, type, type, MPTL_CUDA_USUAL_WORKSPACE);
+      status = row->linear ? mptl_cuda_linear_create(&p->linear, blas, &linear, (mptl_pass)pass,
+                                                     type, type, MPTL_CUDA_USUAL_WORKSPACE)
+                           : mptl_cuda_conv_create(&p->conv, dnn, &filled, (mptl_pass)pass, type,
+                                                   type, MPTL_CUDA_USUAL_WORKSPACE);
     if (status == MPTL_EUNSUPPORTED) {
       printf(" | %-50s", "-");
       continue;
     }
     MUST(status);
-    size_t bytes = row->linear ? mptl_cuda_linear_workspace_bytes(p->linear) : mptl_cuda_conv_workspace_bytes(p->conv);
+    size_t bytes = row->linear ? mptl_cuda_linear_workspace_bytes(p->linear)
+                               : mptl_cuda_conv_workspace_bytes(p->conv);
     need_workspace(p, bytes);
     double ms = median(run, p);
-    printf(" | %7.3f ms %6.1f TF/s %5.1f MB %-16.16s", ms, bench_flops(&s) / ms * 1e-9, 1e-6 * (double)bytes,
-           row->linear ? "cuBLASLt" : mptl_cuda_conv_engine(p->conv));
+    printf(" | %7.3f ms %6.1f TF/s %5.1f MB %-16.16s", ms, bench_flops(&s) / ms * 1e-9,
+           1e-6 * (double)bytes, row->linear ? "cuBLASLt" : mptl_cuda_conv_engine(p->conv));
     mptl_cuda_conv_destroy(p->conv);
     mptl_cuda_linear_destroy(p->linear);
     p->conv = NULL, p->linear = NULL;
@@ -200,7 +210,8 @@ static void time_products(mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, int n) {
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_BF16; type++)
     for (int i = 0; i < BENCH_ROWS && mptl_cuda_supports(mptl_cuda_dnn_capability(dnn), type); i++)
       time_one(dnn, blas, &bench_rows[i], n, type, &p);
-  CUDA(cudaFree((void *)p.first)), CUDA(cudaFree((void *)p.second)), CUDA(cudaFree(p.result)), CUDA(cudaFree(p.workspace));
+  CUDA(cudaFree((void *)p.first)), CUDA(cudaFree((void *)p.second)), CUDA(cudaFree(p.result)),
+      CUDA(cudaFree(p.workspace));
 }
 
 int main(int argc, char **argv) {
@@ -214,8 +225,8 @@ int main(int argc, char **argv) {
   }
   MUST(mptl_cuda_dnn_create(&dnn, 0, stream));
   MUST(mptl_cuda_blas_create(&blas, 0, stream));
-  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text,
-         mptl_cuda_dnn_capability(dnn), n);
+  printf("cuDNN %s, cuBLASLt %s, compute capability %d, batch %d\n", mptl_cuda_dnn_version().text,
+         mptl_cuda_blas_version().text, mptl_cuda_dnn_capability(dnn), n);
   time_arrays();
   time_products(dnn, blas, n);
   mptl_cuda_dnn_destroy(dnn);

@@ -1,4 +1,5 @@
-/* usage: round_values N   writes the first N values that rounding is measured on to standard output, as binary32. */
+/* usage: round_values N   writes the first N values that rounding is measured on to standard
+ * output, as binary32. */
 #include <stdio.h>
 #include <stdlib.h>
 

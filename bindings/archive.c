@@ -1,9 +1,9 @@
 /* mptl.Archive: reads the entries of a tar or zip file one after the other, with libarchive,
  * without unpacking the file.
  *
- *   core.archive(path), core.archive_of(bytes)   zip, or tar, also compressed by gzip, bzip2, xz, zstd
- *   archive:next() -> name, kind   "file", "directory" or "other" (links, devices); nil at the end
- *   archive:read(limit) -> bytes   of the entry that next returned; an error beyond limit bytes
+ *   core.archive(path), core.archive_of(bytes)   zip, or tar, also compressed by gzip, bzip2, xz,
+ * zstd archive:next() -> name, kind   "file", "directory" or "other" (links, devices); nil at the
+ * end archive:read(limit) -> bytes   of the entry that next returned; an error beyond limit bytes
  *   archive:save(path, limit)      writes the same bytes to a file, which it replaces
  *   archive:done() -> bytes of the file read so far, for showing progress
  *   archive:close()
@@ -24,8 +24,9 @@
 /* User values: the name for messages; the bytes of an archive in memory. */
 typedef struct archive_box {
   struct archive *archive;
-  struct archive_entry *entry; /* the current one, which belongs to archive; NULL when there is none */
-  int fd;                      /* the open file, or -1 */
+  struct archive_entry
+      *entry; /* the current one, which belongs to archive; NULL when there is none */
+  int fd;     /* the open file, or -1 */
 } archive_box;
 
 static struct archive *check_archive(lua_State *L, archive_box **box) {
@@ -68,7 +69,8 @@ static int archive_open(lua_State *L) {
   lua_replace(L, 1);
   mptl_status opened = mptl_file_open(&box->fd, NULL, path);
   if (opened != MPTL_OK) bind_check(L, mptl_fail_in(opened, "%s", path));
-  if (archive_read_open_fd(box->archive, box->fd, BLOCK_SIZE) != ARCHIVE_OK) return fail(L, box->archive);
+  if (archive_read_open_fd(box->archive, box->fd, BLOCK_SIZE) != ARCHIVE_OK)
+    return fail(L, box->archive);
   lua_settop(L, 1);
   return 1;
 }
@@ -80,7 +82,8 @@ static int archive_open_bytes(lua_State *L) {
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 2); /* keeps the bytes */
   lua_replace(L, 1);
-  if (archive_read_open_memory(box->archive, bytes, size) != ARCHIVE_OK) return fail(L, box->archive);
+  if (archive_read_open_memory(box->archive, bytes, size) != ARCHIVE_OK)
+    return fail(L, box->archive);
   lua_settop(L, 1);
   return 1;
 }
@@ -123,12 +126,14 @@ static struct archive *check_entry(lua_State *L) {
 
 /* Reads up to BLOCK_SIZE bytes of the entry into block and adds their number to *total; 0 at the
  * end. */
-static size_t read_block(lua_State *L, struct archive *archive, char *block, lua_Integer *total, lua_Integer limit) {
+static size_t read_block(lua_State *L, struct archive *archive, char *block, lua_Integer *total,
+                         lua_Integer limit) {
   la_ssize_t n = archive_read_data(archive, block, BLOCK_SIZE);
   if (n < 0) fail(L, archive);
   *total += n;
   if (*total > limit) {
-    archive_set_error(archive, ARCHIVE_FAILED, "an entry of more than %lld bytes", (long long)limit);
+    archive_set_error(archive, ARCHIVE_FAILED, "an entry of more than %lld bytes",
+                      (long long)limit);
     fail(L, archive);
   }
   return (size_t)n;
@@ -140,7 +145,8 @@ static int archive_read(lua_State *L) {
   size_t n;
   luaL_Buffer buffer;
   luaL_buffinit(L, &buffer);
-  while ((n = read_block(L, archive, luaL_prepbuffsize(&buffer, BLOCK_SIZE), &total, limit)) > 0) luaL_addsize(&buffer, n);
+  while ((n = read_block(L, archive, luaL_prepbuffsize(&buffer, BLOCK_SIZE), &total, limit)) > 0)
+    luaL_addsize(&buffer, n);
   luaL_pushresult(&buffer);
   return 1;
 }

@@ -77,15 +77,18 @@ static int ascending(const void *a, const void *b) {
 static int bench_round(lua_State *L) {
   static const char *const fields[] = {"format", "mode", "elements", "threads", "seconds", NULL};
   bind_check_fields(L, 1, fields);
-  bench b = {.n = (size_t)bind_opt_integer(L, 1, "elements", 32 << 20), .threads = (int)bind_opt_integer(L, 1, "threads", 1)};
+  bench b = {.n = (size_t)bind_opt_integer(L, 1, "elements", 32 << 20),
+             .threads = (int)bind_opt_integer(L, 1, "threads", 1)};
   double seconds = bind_opt_number(L, 1, "seconds", 2);
   mptl_format format;
   mptl_rounding_mode mode;
   bind_check(L, mptl_format_parse(&format, bind_opt_string(L, 1, "format", "FP(4,3,4)")));
   bind_check(L, mptl_rounding_mode_parse(&mode, bind_opt_string(L, 1, "mode", "nearest_even")));
   mptl_rounder_init(&b.rounder, mptl_format_fit(format, 1), mode, MPTL_SATURATE);
-  if (b.n < 1 || b.n > (size_t)1 << 40) luaL_error(L, "bench: %I elements, accepted are 1 to 2^40", (lua_Integer)b.n);
-  if (b.threads < 1 || b.threads > 1024) luaL_error(L, "bench: %d threads, accepted are 1 to 1024", b.threads);
+  if (b.n < 1 || b.n > (size_t)1 << 40)
+    luaL_error(L, "bench: %I elements, accepted are 1 to 2^40", (lua_Integer)b.n);
+  if (b.threads < 1 || b.threads > 1024)
+    luaL_error(L, "bench: %d threads, accepted are 1 to 1024", b.threads);
 
   mptl_tensor *src, *dst;
   int64_t dims = (int64_t)b.n;
@@ -98,7 +101,8 @@ static int bench_round(lua_State *L) {
 
   double times[KINDS][MOST];
   int rounds = 0;
-  for (double start = mptl_now(); rounds < 3 || (rounds < MOST && mptl_now() - start < seconds); rounds++)
+  for (double start = mptl_now(); rounds < 3 || (rounds < MOST && mptl_now() - start < seconds);
+       rounds++)
     for (int kind = 0; kind < KINDS; kind++) times[kind][rounds] = time_once(&b, kind);
   double size = (double)mptl_code_size(b.rounder.format), n = (double)b.n * 1e-9, median[KINDS];
   for (int kind = 0; kind < KINDS; kind++) {

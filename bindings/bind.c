@@ -47,7 +47,8 @@ int bind_opt_boolean(lua_State *L, int index, const char *field, int def) {
 
 const char *bind_opt_string(lua_State *L, int index, const char *field, const char *def) {
   int type = push_field(L, index, field);
-  if (type != LUA_TNIL && type != LUA_TSTRING) luaL_error(L, "%s: %s, must be a string", field, luaL_tolstring(L, -1, NULL));
+  if (type != LUA_TNIL && type != LUA_TSTRING)
+    luaL_error(L, "%s: %s, must be a string", field, luaL_tolstring(L, -1, NULL));
   if (type == LUA_TSTRING) def = lua_tostring(L, -1);
   lua_pop(L, 1);
   return def;

@@ -2,8 +2,8 @@
  *
  *   core.compare_gradients({gradient=, reference=, parameter=, STATE=, ...},
  *     {optimizer="sgd", update={as for m:update}, group=0, updates=0}) -> gradient, update
- *     The arguments are tensors with equally many elements, STATE the names of the optimizer's states.
- *     The results are tables {size=, absolute=}
+ *     The arguments are tensors with equally many elements, STATE the names of the optimizer's
+ * states. The results are tables {size=, absolute=}
  */
 #include "bindings/bind.h"
 #include "mptl/compare.h"
@@ -11,7 +11,8 @@
 /* A tensor of the first table, in the host's memory. */
 static const mptl_tensor *field_tensor(lua_State *L, const char *field) {
   lua_getfield(L, 1, field);
-  if (!luaL_testudata(L, -1, "mptl.Tensor")) luaL_error(L, "compare_gradients: %s must be a tensor", field);
+  if (!luaL_testudata(L, -1, "mptl.Tensor"))
+    luaL_error(L, "compare_gradients: %s must be a tensor", field);
   return bind_host_tensor(L, -1); /* the table or the stack keeps it alive */
 }
 
@@ -28,7 +29,8 @@ static const float *elements(lua_State *L, const char *field, size_t *n) {
   size_t here = mptl_tensor_numel(t);
   if (*n == SIZE_MAX) *n = here;
   if (here != *n)
-    luaL_error(L, "compare_gradients: %s has %I elements, gradient has %I", field, (lua_Integer)here, (lua_Integer)*n);
+    luaL_error(L, "compare_gradients: %s has %I elements, gradient has %I", field,
+               (lua_Integer)here, (lua_Integer)*n);
   return t->data;
 }
 
@@ -51,8 +53,9 @@ static int compare_gradients(lua_State *L) {
   lua_getfield(L, 2, "update");
   mptl_update update = bind_read_update(L, lua_gettop(L), o);
   mptl_difference in_gradient, in_update;
-  bind_check(L, mptl_compare_gradients(&g, o, &update, (int)bind_opt_integer(L, 2, "group", 0),
-                                       bind_opt_integer(L, 2, "updates", 0), &in_gradient, &in_update));
+  bind_check(
+      L, mptl_compare_gradients(&g, o, &update, (int)bind_opt_integer(L, 2, "group", 0),
+                                bind_opt_integer(L, 2, "updates", 0), &in_gradient, &in_update));
   push_difference(L, in_gradient);
   push_difference(L, in_update);
   return 2;

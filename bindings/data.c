@@ -2,8 +2,8 @@
  * numbered from 1; classes, epochs and batches from 0: after k batches the next one has number k.
  *
  *   core.dataset_find{path=, classes=10|100, split="train"|"test"} -> directory or nil
- *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: files may be missing
- *   core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
+ *   core.dataset_cifar{path=, classes=10|100, split=, limit=, part=false}   part: files may be
+ * missing core.dataset_synthetic{count=, classes=, side=, seed=, split=, limit=}
  *   core.dataset_encoded(mptl.Images, {side=, resize=, skip_bad=, split=, limit=})
  *   ds:count()  ds:classes()  ds:split()  ds:shape() -> {3, side, side}  ds:label(i)
  *   ds:image(i) -> tensor 3 x side x side of 0 .. 255; an encoded image is scaled as for a test
@@ -47,7 +47,8 @@ mptl_dataset *bind_test_dataset(lua_State *L, int index) {
 
 static int field_int(lua_State *L, int index, const char *field, lua_Integer def) {
   lua_Integer value = bind_opt_integer(L, index, field, def);
-  if (value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: %I, must fit in 32 bits", field, value);
+  if (value < INT_MIN || value > INT_MAX)
+    luaL_error(L, "%s: %I, must fit in 32 bits", field, value);
   return (int)value;
 }
 
@@ -75,8 +76,8 @@ static int dataset_find(lua_State *L) {
   static const char *const fields[] = {"path", "classes", "split", NULL};
   bind_check_fields(L, 1, fields);
   char found[PATH_MAX];
-  bind_check(L, mptl_dataset_find_cifar(found, sizeof found, bind_field_path(L, 1), field_int(L, 1, "classes", 10),
-                                        bind_field_split(L, 1)));
+  bind_check(L, mptl_dataset_find_cifar(found, sizeof found, bind_field_path(L, 1),
+                                        field_int(L, 1, "classes", 10), bind_field_split(L, 1)));
   if (found[0] == '\0') return 0;
   lua_pushstring(L, found);
   return 1;
@@ -85,17 +86,21 @@ static int dataset_find(lua_State *L) {
 static int dataset_cifar(lua_State *L) {
   static const char *const fields[] = {"path", "classes", "split", "limit", "part", NULL};
   bind_check_fields(L, 1, fields);
-  bind_check(L, mptl_dataset_cifar(new_dataset(L), bind_field_path(L, 1), field_int(L, 1, "classes", 10), bind_field_split(L, 1),
-                                   bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT), bind_opt_boolean(L, 1, "part", 0)));
+  bind_check(
+      L, mptl_dataset_cifar(new_dataset(L), bind_field_path(L, 1), field_int(L, 1, "classes", 10),
+                            bind_field_split(L, 1), bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT),
+                            bind_opt_boolean(L, 1, "part", 0)));
   return 1;
 }
 
 static int dataset_synthetic(lua_State *L) {
   static const char *const fields[] = {"count", "classes", "side", "seed", "split", "limit", NULL};
   bind_check_fields(L, 1, fields);
-  bind_check(L, mptl_dataset_synthetic(new_dataset(L), bind_opt_integer(L, 1, "count", 10000), field_int(L, 1, "classes", 10),
-                                       field_int(L, 1, "side", 32), (uint64_t)bind_opt_integer(L, 1, "seed", 0),
-                                       bind_field_split(L, 1), bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
+  bind_check(
+      L, mptl_dataset_synthetic(new_dataset(L), bind_opt_integer(L, 1, "count", 10000),
+                                field_int(L, 1, "classes", 10), field_int(L, 1, "side", 32),
+                                (uint64_t)bind_opt_integer(L, 1, "seed", 0), bind_field_split(L, 1),
+                                bind_opt_integer(L, 1, "limit", MPTL_NO_LIMIT)));
   return 1;
 }
 
@@ -108,8 +113,10 @@ static int dataset_encoded(lua_State *L) {
   mptl_dataset **box = new_dataset(L);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
-  bind_check(L, mptl_dataset_encoded(box, images, bind_field_split(L, 2), side, field_int(L, 2, "resize", side),
-                                     bind_opt_boolean(L, 2, "skip_bad", 0), bind_opt_integer(L, 2, "limit", MPTL_NO_LIMIT)));
+  bind_check(L, mptl_dataset_encoded(box, images, bind_field_split(L, 2), side,
+                                     field_int(L, 2, "resize", side),
+                                     bind_opt_boolean(L, 2, "skip_bad", 0),
+                                     bind_opt_integer(L, 2, "limit", MPTL_NO_LIMIT)));
   return 1;
 }
 
@@ -137,7 +144,8 @@ static int dataset_shape(lua_State *L) {
 /* The index, from 0, of the image whose number, from 1, is argument 2. */
 static size_t check_image(lua_State *L, const mptl_dataset *d) {
   lua_Integer i = luaL_checkinteger(L, 2);
-  if (i < 1 || i > d->count) luaL_error(L, "data set: image %I, accepted are 1 to %I", i, (lua_Integer)d->count);
+  if (i < 1 || i > d->count)
+    luaL_error(L, "data set: image %I, accepted are 1 to %I", i, (lua_Integer)d->count);
   return (size_t)i - 1;
 }
 
@@ -161,7 +169,8 @@ static int dataset_image(lua_State *L) {
 
 static int dataset_describe(lua_State *L) {
   const mptl_dataset *d = check_dataset(L, 1);
-  lua_pushfstring(L, "dataset(%s, %I images, %d classes)", split_names[d->split], (lua_Integer)d->count, d->classes);
+  lua_pushfstring(L, "dataset(%s, %I images, %d classes)", split_names[d->split],
+                  (lua_Integer)d->count, d->classes);
   return 1;
 }
 
@@ -176,12 +185,14 @@ static int dataset_gc(lua_State *L) {
  * nil. */
 static void field_channels(lua_State *L, int index, const char *field, float *values) {
   if (lua_isnoneornil(L, index) || lua_getfield(L, index, field) == LUA_TNIL) return;
-  if (!lua_istable(L, -1) || luaL_len(L, -1) != MPTL_IMAGE_CHANNELS) luaL_error(L, "%s: must be a list of 3 numbers", field);
+  if (!lua_istable(L, -1) || luaL_len(L, -1) != MPTL_IMAGE_CHANNELS)
+    luaL_error(L, "%s: must be a list of 3 numbers", field);
   for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
     int isnum;
     lua_geti(L, -1, c + 1);
     values[c] = (float)lua_tonumberx(L, -1, &isnum);
-    if (!isnum) luaL_error(L, "%s: %s, must be a list of 3 numbers", field, luaL_tolstring(L, -1, NULL));
+    if (!isnum)
+      luaL_error(L, "%s: %s, must be a list of 3 numbers", field, luaL_tolstring(L, -1, NULL));
     lua_pop(L, 1);
   }
 }
@@ -261,7 +272,8 @@ static int loader_images(lua_State *L) {
   const loader_box *box = check_loader(L, 1);
   const mptl_batch *batch = bind_check_batch(L, 1);
   mptl_tensor *t;
-  bind_check(L, mptl_tensor_create(&t, 4, (int64_t[]){batch->n, box->side, box->side, MPTL_IMAGE_CHANNELS}));
+  bind_check(L, mptl_tensor_create(
+                    &t, 4, (int64_t[]){batch->n, box->side, box->side, MPTL_IMAGE_CHANNELS}));
   memcpy(t->data, batch->images, (size_t)batch->n * batch->image_size * sizeof *t->data);
   bind_push_tensor(L, t);
   return 1;
@@ -294,8 +306,10 @@ static int loader_gc(lua_State *L) {
 }
 
 static const luaL_Reg dataset_methods[] = {
-    {"count", dataset_count}, {"classes", dataset_classes}, {"split", dataset_split},         {"shape", dataset_shape},
-    {"label", dataset_label}, {"image", dataset_image},     {"__tostring", dataset_describe}, {NULL, NULL},
+    {"count", dataset_count},         {"classes", dataset_classes},
+    {"split", dataset_split},         {"shape", dataset_shape},
+    {"label", dataset_label},         {"image", dataset_image},
+    {"__tostring", dataset_describe}, {NULL, NULL},
 };
 
 static const luaL_Reg loader_methods[] = {
@@ -305,8 +319,12 @@ static const luaL_Reg loader_methods[] = {
 };
 
 static const luaL_Reg functions[] = {
-    {"dataset_find", dataset_find},       {"dataset_cifar", dataset_cifar}, {"dataset_synthetic", dataset_synthetic},
-    {"dataset_encoded", dataset_encoded}, {"loader", loader_new},           {NULL, NULL},
+    {"dataset_find", dataset_find},
+    {"dataset_cifar", dataset_cifar},
+    {"dataset_synthetic", dataset_synthetic},
+    {"dataset_encoded", dataset_encoded},
+    {"loader", loader_new},
+    {NULL, NULL},
 };
 
 void mptl_bind_data(lua_State *L) {

@@ -2,10 +2,9 @@
  *
  *   core.device("auto" | "cpu" | "cuda" | "cuda:N") -> "cpu" | "cuda:N"   opens the device; an
  *     error says what is missing
- *   core.cuda() -> {libraries= text or nil, devices={text, ...}, missing= text if there is no device}
- *   core.backends() -> { {name=, library=, version=}, ... }
- *   core.threads() -> threads of the CPU
- *   core.set_threads(n)   for models made from then on; OMP_THREAD_LIMIT may allow fewer
+ *   core.cuda() -> {libraries= text or nil, devices={text, ...}, missing= text if there is no
+ * device} core.backends() -> { {name=, library=, version=}, ... } core.threads() -> threads of the
+ * CPU core.set_threads(n)   for models made from then on; OMP_THREAD_LIMIT may allow fewer
  *   core.compute(format, format [, setting [, device [, channel groups]]])
  *     -> "f32" | "tf32" | "bf16" | "2xbf16" | "4xbf16" | "fp8"   see mptl_compute_name
  *   core.compute_settings() -> the settings, {name, ...}
@@ -58,7 +57,8 @@ mptl_device *bind_device(lua_State *L, const char *name) {
   int threads = bind_threads(L);
   push_devices(L);
   mptl_device *device = find(L, name);
-  if (device == NULL && (strcmp(name, "auto") == 0 || strcmp(name, "cuda") == 0)) device = find(L, "cuda:0");
+  if (device == NULL && (strcmp(name, "auto") == 0 || strcmp(name, "cuda") == 0))
+    device = find(L, "cuda:0");
   if (device == NULL) {
     mptl_device **box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = NULL;
@@ -80,9 +80,13 @@ mptl_device *bind_device(lua_State *L, const char *name) {
   return device;
 }
 
-mptl_device *bind_opt_device(lua_State *L, int index) { return bind_device(L, luaL_optstring(L, index, "cpu")); }
+mptl_device *bind_opt_device(lua_State *L, int index) {
+  return bind_device(L, luaL_optstring(L, index, "cpu"));
+}
 
-mptl_device *bind_device_field(lua_State *L, int index) { return bind_device(L, bind_opt_string(L, index, "device", "cpu")); }
+mptl_device *bind_device_field(lua_State *L, int index) {
+  return bind_device(L, bind_opt_string(L, index, "device", "cpu"));
+}
 
 static int device(lua_State *L) {
   lua_pushstring(L, mptl_device_name(bind_device(L, luaL_checkstring(L, 1))));
@@ -134,7 +138,8 @@ static void set_threads(lua_State *L, lua_Integer n) {
 
 static int set_threads_to(lua_State *L) {
   lua_Integer n = luaL_checkinteger(L, 1);
-  if (n < 1 || n > MPTL_MAX_THREADS) luaL_error(L, "threads: %I, accepted are 1 to %d", n, MPTL_MAX_THREADS);
+  if (n < 1 || n > MPTL_MAX_THREADS)
+    luaL_error(L, "threads: %I, accepted are 1 to %d", n, MPTL_MAX_THREADS);
   set_threads(L, n);
   return 0;
 }
@@ -147,9 +152,11 @@ mptl_compute_setting bind_check_compute(lua_State *L, const char *name) {
 
 static int compute(lua_State *L) {
   lua_Integer channel_groups = luaL_optinteger(L, 5, 1);
-  luaL_argcheck(L, channel_groups >= 1 && channel_groups <= 1 << 24, 5, "channel groups: accepted are 1 to 16777216");
-  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2),
-                                      (int)channel_groups, bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
+  luaL_argcheck(L, channel_groups >= 1 && channel_groups <= 1 << 24, 5,
+                "channel groups: accepted are 1 to 16777216");
+  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1),
+                                      bind_check_format(L, 2), (int)channel_groups,
+                                      bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }
 

@@ -4,7 +4,8 @@
  *   core.editline.read(prompt) -> line; nil at the end (Ctrl-D); false when interrupted (Ctrl-C)
  *   core.editline.add(line)   core.editline.load(path), core.editline.save(path, max) -> success
  *     the history
- *   core.editline.completer(f)   sets the completer: f(text before the cursor, bytes in its last word)
+ *   core.editline.completer(f)   sets the completer: f(text before the cursor, bytes in its last
+ * word)
  *     -> list of candidates for that word; a completer that takes too long has no candidates
  *   core.editline.call(f, ...) -> as pcall, but SIGINT raises "interrupted!" in f, and again if f
  *     catches the error
@@ -169,7 +170,7 @@ static int editline_save(lua_State *L) {
 /* ---- Code that Ctrl-C interrupts ---- */
 
 static volatile sig_atomic_t stopping; /* whether the running code must stop */
-static volatile sig_atomic_t unheard;  /* how often Ctrl-C was pressed since Lua code last noticed */
+static volatile sig_atomic_t unheard; /* how often Ctrl-C was pressed since Lua code last noticed */
 
 static const int between = 1000; /* Lua instructions between two tests of the flag */
 
@@ -193,7 +194,8 @@ static void on_interrupt_running(int signal) {
   }
   stopping = 1;
   if (++unheard < 2) return;
-  static const char warning[] = "\nmptl: the running code does not react to Ctrl-C; another one ends the program\n";
+  static const char warning[] =
+      "\nmptl: the running code does not react to Ctrl-C; another one ends the program\n";
   if (write(STDERR_FILENO, warning, sizeof warning - 1) < 0) return;
   struct sigaction usual = {.sa_handler = SIG_DFL};
   sigaction(signal, &usual, NULL);

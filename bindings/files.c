@@ -1,16 +1,14 @@
 /* Files that users name, locks, checksums.
  *
- *   core.open(path) -> a Lua file for reading; nil and "PATH: why" after a failure. Opens only regular
- *     files: reading a pipe may never end
- *   core.lock(path) -> a Lua file, created if it does not exist, which this process has locked until it
- *     closes it; nil if another process has locked it; an error if it cannot be opened or locked.
- *     MPTL_LOCKS=none works without locks, for file systems without them. Remove a locked file only if
- *     a process that creates and locks it again sees that the work is finished
- *   core.is_locked(path) -> whether another process has locked it; the file need not exist
- *   core.crc32c(string | Tensor) -> its CRC-32C
- *   core.crc32c_in(file, path, offset, size) -> the CRC-32C of bytes in a Lua file; path: its name in
- *     messages
- *   core.read_tensor(file, path, offset, tensor)   fills the tensor from the file's bytes at offset
+ *   core.open(path) -> a Lua file for reading; nil and "PATH: why" after a failure. Opens only
+ * regular files: reading a pipe may never end core.lock(path) -> a Lua file, created if it does not
+ * exist, which this process has locked until it closes it; nil if another process has locked it; an
+ * error if it cannot be opened or locked. MPTL_LOCKS=none works without locks, for file systems
+ * without them. Remove a locked file only if a process that creates and locks it again sees that
+ * the work is finished core.is_locked(path) -> whether another process has locked it; the file need
+ * not exist core.crc32c(string | Tensor) -> its CRC-32C core.crc32c_in(file, path, offset, size) ->
+ * the CRC-32C of bytes in a Lua file; path: its name in messages core.read_tensor(file, path,
+ * offset, tensor)   fills the tensor from the file's bytes at offset
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -73,7 +71,8 @@ static int files_lock(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   luaL_Stream *file = bind_push_stream(L);
   int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
-  if (fd < 0 || !adopt(file, fd, "r+")) bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
+  if (fd < 0 || !adopt(file, fd, "r+"))
+    bind_check(L, mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)));
   struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   if (fcntl(fd, F_SETLK, &whole) == 0) return 1;
   int error = errno;
@@ -135,7 +134,8 @@ static int files_read_tensor(lua_State *L) {
   lua_settop(L, 4);
   lua_pushvalue(L, 4);
   host = bind_host_tensor(L, 5);
-  bind_check(L, mptl_file_read_from(fd, path, (uint64_t)offset, host->data, mptl_tensor_numel(t) * sizeof(float)));
+  bind_check(L, mptl_file_read_from(fd, path, (uint64_t)offset, host->data,
+                                    mptl_tensor_numel(t) * sizeof(float)));
   if (host != t) bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), host->data));
   lua_settop(L, 4);
   return 1;

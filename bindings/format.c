@@ -3,8 +3,8 @@
  *   core.format("FP(4,3,4)") -> { name, e, m, b (or "auto"), bits, max, min_normal, min_subnormal,
  *                                 epsilon, has_infinity, has_nan, values, max_code, code_size }
  *   core.formats()           -> names of the named formats
- *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) becomes for values of that
- *                                     largest magnitude
+ *   core.format_fit(name, largest) -> name of the format that FP(e,m,auto) becomes for values of
+ * that largest magnitude
  */
 #include "bindings/bind.h"
 #include "mptl/round.h"
@@ -58,7 +58,9 @@ static int format_fit(lua_State *L) {
 }
 
 void mptl_bind_format(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"format", format_describe}, {"formats", format_names}, {"format_fit", format_fit}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"format", format_describe},
+                                       {"formats", format_names},
+                                       {"format_fit", format_fit},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

@@ -2,15 +2,13 @@
  *
  *   g = core.graph()
  *   id = g:input{3, 32, 32}                              shape of one sample
- *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair as {height, width}
- *   id = g:flatten(id)                                   a flat view
- *   g:shape(id) -> {c, h, w} or {f}
- *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
- *   g:operators() -> { {index=, name=, kind=, inputs={operator indices}, numel=, gemm=,
- *     groups= channel groups, follows_inputs=, backward_reads_in=, backward_reads_out=,
- *     shared_out=, least_batch= least batch size to train with}, ... }
- *   g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=}, ... }
- * Operator indices count from 0, as in `mptl plan --json`.
+ *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair as {height,
+ * width} id = g:flatten(id)                                   a flat view g:shape(id) -> {c, h, w}
+ * or {f} g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b) g:operators() -> {
+ * {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups= channel groups,
+ * follows_inputs=, backward_reads_in=, backward_reads_out=, shared_out=, least_batch= least batch
+ * size to train with}, ... } g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=},
+ * ... } Operator indices count from 0, as in `mptl plan --json`.
  */
 #include <string.h>
 
@@ -42,7 +40,8 @@ static mptl_shape check_shape(lua_State *L, int index) {
   int size[3] = {1, 1, 1};
   luaL_checktype(L, index, LUA_TTABLE);
   lua_Integer n = luaL_len(L, index);
-  if (n != 1 && n != 3) luaL_error(L, "shape of %I numbers, accepted are {c, h, w} and {features}", n);
+  if (n != 1 && n != 3)
+    luaL_error(L, "shape of %I numbers, accepted are {c, h, w} and {features}", n);
   for (lua_Integer i = 0; i < n; i++) {
     lua_geti(L, index, i + 1);
     lua_Integer d = luaL_checkinteger(L, -1);
@@ -87,7 +86,8 @@ static int read_attribute(lua_State *L, const char *name, double values[2]) {
     return 1;
   }
   if (!lua_istable(L, -1) || luaL_len(L, -1) != 2)
-    luaL_error(L, "%s: %s, accepted are a number, a boolean or {height, width}", name, luaL_tolstring(L, -1, NULL));
+    luaL_error(L, "%s: %s, accepted are a number, a boolean or {height, width}", name,
+               luaL_tolstring(L, -1, NULL));
   for (int i = 0; i < 2; i++) {
     lua_geti(L, -1, i + 1);
     values[i] = luaL_checknumber(L, -1);
@@ -103,7 +103,8 @@ static int graph_add(lua_State *L) {
   const char *name = luaL_checkstring(L, 3);
   luaL_checktype(L, 4, LUA_TTABLE);
   int inputs[MPTL_MAX_INPUTS], n = (int)luaL_len(L, 4);
-  if (n > MPTL_MAX_INPUTS) luaL_error(L, "%s (%s): %d inputs, at most %d", name, kind->name, n, MPTL_MAX_INPUTS);
+  if (n > MPTL_MAX_INPUTS)
+    luaL_error(L, "%s (%s): %d inputs, at most %d", name, kind->name, n, MPTL_MAX_INPUTS);
   for (int i = 0; i < n; i++) {
     lua_geti(L, 4, i + 1);
     inputs[i] = (int)luaL_checkinteger(L, -1);
@@ -116,7 +117,8 @@ static int graph_add(lua_State *L) {
     while (lua_next(L, 5)) {
       double values[2];
       if (lua_type(L, -2) != LUA_TSTRING || !takes(kind, lua_tostring(L, -2)))
-        luaL_error(L, "%s (%s): does not take the attribute %s", name, kind->name, luaL_tolstring(L, -2, NULL));
+        luaL_error(L, "%s (%s): does not take the attribute %s", name, kind->name,
+                   luaL_tolstring(L, -2, NULL));
       const char *attribute = lua_tostring(L, -2);
       int count = read_attribute(L, attribute, values);
       mptl_status status = mptl_attributes_set(&attributes, attribute, count, values);
@@ -148,7 +150,8 @@ static int graph_set_init(lua_State *L) {
   static const char *const kinds[] = {"constant", "uniform", "normal", NULL};
   mptl_graph *g = bind_check_graph(L, 1);
   const char *param = luaL_checkstring(L, 2);
-  mptl_init init = {(mptl_init_kind)luaL_checkoption(L, 3, NULL, kinds), luaL_checknumber(L, 4), luaL_optnumber(L, 5, 0)};
+  mptl_init init = {(mptl_init_kind)luaL_checkoption(L, 3, NULL, kinds), luaL_checknumber(L, 4),
+                    luaL_optnumber(L, 5, 0)};
   bind_check(L, mptl_graph_set_init(g, param, init));
   return 0;
 }
@@ -198,8 +201,14 @@ static int graph_parameters(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"input", graph_input}, {"add", graph_add},           {"flatten", graph_flatten},     {"mark_output", graph_mark_output},
-    {"shape", graph_shape}, {"set_init", graph_set_init}, {"operators", graph_operators}, {"parameters", graph_parameters},
+    {"input", graph_input},
+    {"add", graph_add},
+    {"flatten", graph_flatten},
+    {"mark_output", graph_mark_output},
+    {"shape", graph_shape},
+    {"set_init", graph_set_init},
+    {"operators", graph_operators},
+    {"parameters", graph_parameters},
     {NULL, NULL},
 };
 

@@ -2,11 +2,10 @@
  * from 1, classes from 0.
  *
  *   core.images_folder{path=, split="train"|"test"}   core.images_packed{path=, split=}
- *   core.images_folder_classes(path), core.images_packed_classes(path) -> number of classes; 0 for a
- *     folder or file of another kind
- *   images:count()  images:classes()  images:class_name(label)  images:label(i)
- *   images:name(i) -> "CLASS/FILE"   images:where() -> path
- *   images:read(i) -> string; nil and why if it cannot be read
+ *   core.images_folder_classes(path), core.images_packed_classes(path) -> number of classes; 0 for
+ * a folder or file of another kind images:count()  images:classes()  images:class_name(label)
+ * images:label(i) images:name(i) -> "CLASS/FILE"   images:where() -> path images:read(i) -> string;
+ * nil and why if it cannot be read
  *
  *   core.decoder()
  *   decoder:check(bytes) -> width, height; nil and why if the image is refused
@@ -27,7 +26,8 @@
 #include "mptl/resample.h"
 
 #define DECODER "mptl.Decoder"
-#define RESAMPLER "mptl.Resampler" /* internal: a userdata, so that it is freed after errors, too */
+/* internal: a userdata, so that it is freed after errors, too */
+#define RESAMPLER "mptl.Resampler"
 
 mptl_images **bind_new_images(lua_State *L) {
   mptl_images **box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -43,7 +43,8 @@ mptl_images *bind_check_images(lua_State *L, int index) {
 }
 
 /* Opens images by one of the engine's functions. */
-static int open_images(lua_State *L, mptl_status (*opener)(mptl_images **, const char *, mptl_split)) {
+static int open_images(lua_State *L,
+                       mptl_status (*opener)(mptl_images **, const char *, mptl_split)) {
   static const char *const fields[] = {"path", "split", NULL};
   bind_check_fields(L, 1, fields);
   const char *path = bind_field_path(L, 1);
@@ -80,7 +81,8 @@ static int images_class_name(lua_State *L) {
   const mptl_images *images = bind_check_images(L, 1);
   lua_Integer label = luaL_checkinteger(L, 2);
   int classes = mptl_images_classes(images);
-  if (label < 0 || label >= classes) luaL_error(L, "images: class %I, accepted are 0 to %d", label, classes - 1);
+  if (label < 0 || label >= classes)
+    luaL_error(L, "images: class %I, accepted are 0 to %d", label, classes - 1);
   lua_pushstring(L, mptl_images_class_name(images, (int)label));
   return 1;
 }
@@ -131,8 +133,8 @@ static int images_read(lua_State *L) {
 
 static int images_describe(lua_State *L) {
   const mptl_images *images = bind_check_images(L, 1);
-  lua_pushfstring(L, "images(%s, %I images, %d classes)", mptl_images_where(images), (lua_Integer)mptl_images_count(images),
-                  mptl_images_classes(images));
+  lua_pushfstring(L, "images(%s, %I images, %d classes)", mptl_images_where(images),
+                  (lua_Integer)mptl_images_count(images), mptl_images_classes(images));
   return 1;
 }
 
@@ -214,7 +216,8 @@ static mptl_box field_box(lua_State *L, const char *field, int width, int height
       int isnum;
       lua_geti(L, -1, i + 1);
       lua_Integer value = lua_tointegerx(L, -1, &isnum);
-      if (!isnum || value < INT_MIN || value > INT_MAX) luaL_error(L, "%s: must be a list of x, y, width, height", field);
+      if (!isnum || value < INT_MIN || value > INT_MAX)
+        luaL_error(L, "%s: must be a list of x, y, width, height", field);
       values[i] = (int)value;
       lua_pop(L, 1);
     }
@@ -235,9 +238,11 @@ static int resample(lua_State *L) {
   bind_check_fields(L, 2, fields);
   lua_settop(L, 2);
   mptl_rgb image = check_pixels(L, 1, "resample");
-  lua_Integer width = bind_opt_integer(L, 2, "width", image.width), height = bind_opt_integer(L, 2, "height", image.height);
+  lua_Integer width = bind_opt_integer(L, 2, "width", image.width),
+              height = bind_opt_integer(L, 2, "height", image.height);
   if (width < 1 || width > MPTL_JPEG_MAX_PIXELS || height < 1 || height > MPTL_JPEG_MAX_PIXELS)
-    luaL_error(L, "resample: to %I x %I pixels, accepted are 1 to %d each way", width, height, MPTL_JPEG_MAX_PIXELS);
+    luaL_error(L, "resample: to %I x %I pixels, accepted are 1 to %d each way", width, height,
+               MPTL_JPEG_MAX_PIXELS);
   mptl_box from = field_box(L, "from", image.width, image.height);
   mptl_box window = field_box(L, "window", (int)width, (int)height);
   const uint8_t *out;
@@ -254,8 +259,8 @@ static int jpeg_encode(lua_State *L) {
   mptl_rgb image = check_pixels(L, 1, "jpeg_encode");
   uint8_t *jpeg;
   size_t size;
-  bind_check(L,
-             mptl_encode(&jpeg, &size, image.pixels, image.width, image.height, quality < 1 || quality > 100 ? 0 : (int)quality));
+  bind_check(L, mptl_encode(&jpeg, &size, image.pixels, image.width, image.height,
+                            quality < 1 || quality > 100 ? 0 : (int)quality));
   lua_pushlstring(L, (const char *)jpeg, size);
   free(jpeg);
   return 1;

@@ -3,8 +3,8 @@
  *   core.cpu() -> {model=, features={avx2=true, ...}}
  *   core.processors([root]) -> {online=, allowed= by affinity, quota= of control groups, or nil,
  *     quota_file=, usable=, asked= by OMP_NUM_THREADS, or nil}
- *   core.memory_limit([root]) -> bytes that this process can still allocate, where the limit is from;
- *     nil if no limit is known
+ *   core.memory_limit([root]) -> bytes that this process can still allocate, where the limit is
+ * from; nil if no limit is known
  *
  * root is put before /proc and /sys, for specs. The default is the environment variable
  * MPTL_SYSTEM_ROOT.
@@ -19,9 +19,10 @@
 
 /* ---- Processor ---- */
 
-static const char *const features[] = {"sse4_2",      "avx2",     "fma",      "f16c",        "avx512f",
-                                       "avx512bw",    "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16",
-                                       "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",    NULL};
+static const char *const features[] = {"sse4_2",      "avx2",        "fma",         "f16c",
+                                       "avx512f",     "avx512bw",    "avx512dq",    "avx512vl",
+                                       "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
+                                       "amx_bf16",    "amx_int8",    NULL};
 
 /* Sets a field of the table on top of the stack for every word of the line that is in features. */
 static void set_features(lua_State *L, char *words) {
@@ -98,7 +99,9 @@ static int machine_memory_limit(lua_State *L) {
 }
 
 void mptl_bind_machine(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"cpu", machine_cpu}, {"processors", machine_processors}, {"memory_limit", machine_memory_limit}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"cpu", machine_cpu},
+                                       {"processors", machine_processors},
+                                       {"memory_limit", machine_memory_limit},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

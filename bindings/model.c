@@ -8,8 +8,8 @@
  *   m:names() -> {name, ...} parameters and buffers in graph order
  *   m:updates() -> how many updates were made   m:set_updates(n)
  *   m:update{SETTING=, ..., groups={ {SETTING=, ...}, ... }, loss_scale=1, clip_norm=0,
- *     skip_nonfinite=true}   SETTING are the optimizer's settings, such as lr: of parameter group 0,
- *     and in `groups` of groups 1, 2, .... The default of a setting is its value in group 0, and
+ *     skip_nonfinite=true}   SETTING are the optimizer's settings, such as lr: of parameter group
+ * 0, and in `groups` of groups 1, 2, .... The default of a setting is its value in group 0, and
  *     there the optimizer's default
  *   m:gradient_norm() -> of the last update that clips; 0 before
  *   core.optimizers() -> { {name=, states={name, ...},
@@ -23,12 +23,15 @@
 
 #define MODEL "mptl.Model"
 
-mptl_model *bind_check_model(lua_State *L, int index) { return *(mptl_model **)luaL_checkudata(L, index, MODEL); }
+mptl_model *bind_check_model(lua_State *L, int index) {
+  return *(mptl_model **)luaL_checkudata(L, index, MODEL);
+}
 
 /* ---- Optimizers ---- */
 
 const mptl_optimizer *bind_optimizer_field(lua_State *L, int index) {
-  const mptl_optimizer *optimizer = mptl_optimizer_find(bind_opt_string(L, index, "optimizer", "sgd"));
+  const mptl_optimizer *optimizer =
+      mptl_optimizer_find(bind_opt_string(L, index, "optimizer", "sgd"));
   if (optimizer == NULL) bind_check(L, MPTL_EINVAL);
   return optimizer;
 }
@@ -73,7 +76,8 @@ static void set_groups(lua_State *L, mptl_model *m) {
   while (lua_next(L, -2)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     int index = mptl_graph_find_param(m->graph, name);
-    if (index < 0) luaL_error(L, "parameter_groups: %s: the model has no parameter of that name", name);
+    if (index < 0)
+      luaL_error(L, "parameter_groups: %s: the model has no parameter of that name", name);
     bind_check(L, mptl_model_set_group(m, index, (int)luaL_checkinteger(L, -1)));
     lua_pop(L, 1);
   }
@@ -93,7 +97,8 @@ static int model_new(lua_State *L) {
   bind_check(L, mptl_model_create(box, graph, &options));
   lua_pushvalue(L, 1); /* the model borrows the graph */
   lua_setiuservalue(L, -2, 1);
-  if (lua_istable(L, 2) && lua_getfield(L, 2, "parameter_groups") == LUA_TTABLE) set_groups(L, *box);
+  if (lua_istable(L, 2) && lua_getfield(L, 2, "parameter_groups") == LUA_TTABLE)
+    set_groups(L, *box);
   lua_settop(L, 3);
   return 1;
 }
@@ -105,18 +110,25 @@ static int model_gc(lua_State *L) {
   return 0;
 }
 
-static int push_of(lua_State *L, const mptl_model *m, mptl_tensor **tensors, int name_index, const char *what) {
+static int push_of(lua_State *L, const mptl_model *m, mptl_tensor **tensors, int name_index,
+                   const char *what) {
   const char *name = luaL_checkstring(L, name_index);
   int i = mptl_graph_find_param(m->graph, name);
   if (i < 0) luaL_error(L, "%s: the model has no parameter or buffer of that name", name);
-  if (tensors[i] == NULL) luaL_error(L, "%s has no %s: it is not trained, or no training program was made yet", name, what);
+  if (tensors[i] == NULL)
+    luaL_error(L, "%s has no %s: it is not trained, or no training program was made yet", name,
+               what);
   mptl_tensor_retain(tensors[i]);
   bind_push_tensor(L, tensors[i]);
   return 1;
 }
 
-static int model_tensor(lua_State *L) { return push_of(L, bind_check_model(L, 1), bind_check_model(L, 1)->params, 2, "values"); }
-static int model_grad(lua_State *L) { return push_of(L, bind_check_model(L, 1), bind_check_model(L, 1)->grads, 2, "gradient"); }
+static int model_tensor(lua_State *L) {
+  return push_of(L, bind_check_model(L, 1), bind_check_model(L, 1)->params, 2, "values");
+}
+static int model_grad(lua_State *L) {
+  return push_of(L, bind_check_model(L, 1), bind_check_model(L, 1)->grads, 2, "gradient");
+}
 
 static int model_state(lua_State *L) {
   const mptl_model *m = bind_check_model(L, 1);
@@ -167,7 +179,8 @@ static int model_gradient_norm(lua_State *L) {
 
 /* Reads the optimizer's settings from the table at index; the others do not change. */
 static void read_settings(lua_State *L, int index, const mptl_optimizer *o, double *settings) {
-  for (int i = 0; i < o->n_settings; i++) settings[i] = bind_opt_number(L, index, o->settings[i].name, settings[i]);
+  for (int i = 0; i < o->n_settings; i++)
+    settings[i] = bind_opt_number(L, index, o->settings[i].name, settings[i]);
 }
 
 /* Lists the names of the optimizer's settings, and more fields; NULL-terminated. */
@@ -184,7 +197,8 @@ static void read_groups(lua_State *L, const mptl_optimizer *o, mptl_update *upda
   const char *fields[MPTL_MAX_SETTINGS + 1];
   lua_Integer n = luaL_len(L, -1);
   list_fields(fields, o, NULL);
-  if (n >= MPTL_PARAMETER_GROUPS) luaL_error(L, "groups: %I, at most %d", n, MPTL_PARAMETER_GROUPS - 1);
+  if (n >= MPTL_PARAMETER_GROUPS)
+    luaL_error(L, "groups: %I, at most %d", n, MPTL_PARAMETER_GROUPS - 1);
   for (lua_Integer i = 1; i <= n; i++) {
     lua_geti(L, -1, i);
     int group = lua_gettop(L);
@@ -197,7 +211,8 @@ static void read_groups(lua_State *L, const mptl_optimizer *o, mptl_update *upda
 }
 
 mptl_update bind_read_update(lua_State *L, int index, const mptl_optimizer *o) {
-  static const char *const more[] = {"step", "groups", "loss_scale", "clip_norm", "skip_nonfinite", NULL};
+  static const char *const more[] = {"step",      "groups",         "loss_scale",
+                                     "clip_norm", "skip_nonfinite", NULL};
   const char *fields[MPTL_MAX_SETTINGS + 6];
   list_fields(fields, o, more);
   bind_check_fields(L, index, fields);
@@ -233,7 +248,8 @@ static const luaL_Reg methods[] = {
     {NULL, NULL},
 };
 
-static const luaL_Reg functions[] = {{"model", model_new}, {"optimizers", optimizers}, {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"model", model_new}, {"optimizers", optimizers}, {NULL, NULL}};
 
 void mptl_bind_model(lua_State *L) {
   bind_new_type(L, MODEL, methods, model_gc);

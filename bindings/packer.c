@@ -30,7 +30,8 @@ static int packer_add(lua_State *L) {
   mptl_split split = (mptl_split)luaL_checkoption(L, 2, NULL, splits);
   size_t size;
   const char *bytes = luaL_checklstring(L, 5, &size);
-  bind_check(L, mptl_packer_add(packer, split, luaL_checkstring(L, 3), luaL_checkstring(L, 4), bytes, size));
+  bind_check(L, mptl_packer_add(packer, split, luaL_checkstring(L, 3), luaL_checkstring(L, 4),
+                                bytes, size));
   return 0;
 }
 
@@ -47,7 +48,8 @@ static int packer_finish(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"add", packer_add}, {"finish", packer_finish}, {"close", packer_gc}, {"__close", packer_gc}, {NULL, NULL},
+    {"add", packer_add}, {"finish", packer_finish}, {"close", packer_gc}, {"__close", packer_gc},
+    {NULL, NULL},
 };
 
 static const luaL_Reg functions[] = {

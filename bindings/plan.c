@@ -6,8 +6,8 @@
  *   a:groups() -> { {index=, activations=, parameters=, numel=, low=}, ... }
  *   a:ratios() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
  *   a:batch()
- * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta"; F is a format's name.
- */
+ * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta"; F is a format's
+ * name. */
 #include "bindings/bind.h"
 
 #define ASSIGNMENT "mptl.Assignment"
@@ -20,9 +20,11 @@ mptl_assignment *bind_check_assignment(lua_State *L, int index) {
 }
 
 static void read_formats(lua_State *L, const char *set, mptl_format formats[MPTL_ROLES]) {
-  if (lua_getfield(L, 3, set) != LUA_TTABLE) luaL_error(L, "candidates: %s must be a table of formats by role", set);
+  if (lua_getfield(L, 3, set) != LUA_TTABLE)
+    luaL_error(L, "candidates: %s must be a table of formats by role", set);
   for (int i = 0; i < MPTL_ROLES; i++) {
-    if (lua_getfield(L, -1, roles[i]) != LUA_TSTRING) luaL_error(L, "candidates: %s.%s must be a format", set, roles[i]);
+    if (lua_getfield(L, -1, roles[i]) != LUA_TSTRING)
+      luaL_error(L, "candidates: %s.%s must be a format", set, roles[i]);
     bind_check(L, mptl_format_parse(&formats[i], lua_tostring(L, -1)));
     lua_pop(L, 1);
   }
@@ -56,14 +58,16 @@ static int assignment_gc(lua_State *L) {
 static int assignment_set_low(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
   luaL_checktype(L, 4, LUA_TBOOLEAN);
-  bind_check(L, mptl_assignment_set_low(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles),
+  bind_check(L, mptl_assignment_set_low(a, (int)luaL_checkinteger(L, 2),
+                                        (mptl_role)luaL_checkoption(L, 3, NULL, roles),
                                         lua_toboolean(L, 4)));
   return 0;
 }
 
 static int assignment_set(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
-  bind_check(L, mptl_assignment_set(a, (int)luaL_checkinteger(L, 2), (mptl_role)luaL_checkoption(L, 3, NULL, roles),
+  bind_check(L, mptl_assignment_set(a, (int)luaL_checkinteger(L, 2),
+                                    (mptl_role)luaL_checkoption(L, 3, NULL, roles),
                                     bind_check_format(L, 4)));
   return 0;
 }
@@ -79,7 +83,8 @@ static int assignment_get(lua_State *L) {
   mptl_assignment *a = bind_check_assignment(L, 1);
   lua_Integer op = luaL_checkinteger(L, 2);
   int role = luaL_checkoption(L, 3, NULL, roles);
-  if (op < 0 || op >= a->n_ops) luaL_error(L, "operator %I: the graph has operators 0 to %d", op, a->n_ops - 1);
+  if (op < 0 || op >= a->n_ops)
+    luaL_error(L, "operator %I: the graph has operators 0 to %d", op, a->n_ops - 1);
   const mptl_assigned *t = &a->tensors[op][role];
   char name[32];
   if (t->numel == 0) return 0;
@@ -123,8 +128,10 @@ static int assignment_batch(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_low", assignment_set_low}, {"set", assignment_set},       {"set_group", assignment_set_group}, {"get", assignment_get},
-    {"groups", assignment_groups},   {"ratios", assignment_ratios}, {"batch", assignment_batch},         {NULL, NULL},
+    {"set_low", assignment_set_low},     {"set", assignment_set},
+    {"set_group", assignment_set_group}, {"get", assignment_get},
+    {"groups", assignment_groups},       {"ratios", assignment_ratios},
+    {"batch", assignment_batch},         {NULL, NULL},
 };
 
 void mptl_bind_plan(lua_State *L) {

@@ -3,8 +3,8 @@
  *   core.executable() -> path of the running executable
  *   core.spawn({program, argument...}, output) -> pid   with /dev/null as input; appends output and
  *                                                       errors to the file output
- *   core.wait_child(seconds) -> pid, code   of a child that ended; nil if none ended in that time, or
- *                                           this process was interrupted. code: exit status, or 128
+ *   core.wait_child(seconds) -> pid, code   of a child that ended; nil if none ended in that time,
+ * or this process was interrupted. code: exit status, or 128
  *                                           + signal
  *   core.interrupt(pid)                     sends SIGINT to a child
  * Each child has its own process group: the terminal's Ctrl-C reaches only the parent, which then
@@ -28,7 +28,8 @@ static int process_executable(lua_State *L) {
   char path[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", path, sizeof path);
   if (n < 0 || n == sizeof path)
-    luaL_error(L, "cannot find the path of this program: %s", strerror(n < 0 ? errno : ENAMETOOLONG));
+    luaL_error(L, "cannot find the path of this program: %s",
+               strerror(n < 0 ? errno : ENAMETOOLONG));
   lua_pushlstring(L, path, (size_t)n);
   return 1;
 }
@@ -50,11 +51,14 @@ static int spawn(pid_t *pid, char **argv, const char *output) {
     return error;
   }
   if (!error) error = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  if (!error) error = posix_spawn_file_actions_addopen(&files, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0666);
+  if (!error)
+    error =
+        posix_spawn_file_actions_addopen(&files, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0666);
   if (!error) error = posix_spawn_file_actions_adddup2(&files, 1, 2);
   if (!error) error = posix_spawnattr_setpgroup(&attributes, 0);
   if (!error) error = posix_spawnattr_setsigdefault(&attributes, &defaults);
-  if (!error) error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+  if (!error)
+    error = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
   if (!error) error = posix_spawnp(pid, argv[0], &files, &attributes, argv, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
@@ -68,7 +72,8 @@ static int process_spawn(lua_State *L) {
   luaL_argcheck(L, n >= 1 && n < 4096, 1, "a program and at most 4095 arguments");
   char **argv = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *argv, 0);
   for (lua_Integer i = 0; i < n; i++) {
-    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "spawn: argument %I is not a string", i);
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING)
+      luaL_error(L, "spawn: argument %I is not a string", i);
     argv[i] = (char *)lua_tostring(L, -1); /* the table keeps it */
     lua_pop(L, 1);
   }
@@ -99,7 +104,8 @@ static int process_wait_child(lua_State *L) {
 static int process_interrupt(lua_State *L) {
   lua_Integer pid = luaL_checkinteger(L, 1);
   luaL_argcheck(L, pid > 1, 1, "not the process number of a child");
-  if (kill((pid_t)pid, SIGINT) != 0 && errno != ESRCH) luaL_error(L, "cannot interrupt process %I: %s", pid, strerror(errno));
+  if (kill((pid_t)pid, SIGINT) != 0 && errno != ESRCH)
+    luaL_error(L, "cannot interrupt process %I: %s", pid, strerror(errno));
   return 0;
 }
 

@@ -2,32 +2,30 @@
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0,
  *     input_gradient=false, keep_all=false, compute="auto" | "f32" | "narrow" | "fp8" | "tf32",
- *     storage="packed" | "emulated", targets="labels" | "values", workspace=core.workspace(device)})
- *     see mptl_program_options
- *   p:forward(batch..., step) -> {loss= sum over samples, correct= or nil: not counted, count=}
- *   p:backward(loss_scale) -> finite
+ *     storage="packed" | "emulated", targets="labels" | "values",
+ * workspace=core.workspace(device)}) see mptl_program_options p:forward(batch..., step) -> {loss=
+ * sum over samples, correct= or nil: not counted, count=} p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, and the fields of m:update}) -> {loss=, correct=, count=, applied=}
- *     batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a table
- *     of labels from 0 or, with targets="values", a Tensor with as many numbers for each sample as
- *     the loss's input has
- *   p:stats() -> { {operator=, role=, elements=, underflow=, overflow=, inf_in=, nan_in=, max_abs=,
- *     shifts=}, ... }   statistics of the last step; shifts in FP(e,m,auto): mptl_program_shifts
- *   p:count_exponents(on)   count exponents before rounding, from the next forward on
- *   p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=, nan=, max_abs=}, ... }
- *     exponent counts of the last step: counts[i] values have floor(log2 |x|) = first + i - 1. counts
- *     is empty, or begins and ends with a number that is not 0; nil if the step did not count
- *   p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=, backward_bytes=}, ...,
- *     update= }   seconds of the last step, and bytes to move at least; the costs of a stage are at
- *     its last operator
- *   p:products() -> { {operator=, pass="forward" | "backward data" | "backward weights", type=,
- *     engine=, workspace_bytes=}, ... }   how the device's library computes products; empty on the CPU
- *   p:time_stages(on)   wait for each stage, from the next forward on: GPUs need it for the costs
- *   p:promote(threshold) -> { {operator=, role=}, ... }   promotions by the last step's statistics
- *   p:read(operator [, "gradient"]) -> Tensor (batch, height, width, channels) or (batch, features)
- *   p:memory() -> {images=, parameters=, state=, record=, arena=, saved=, scratch=, total=}   bytes
- *   core.predict_memory(assignment, {options of a program, device=, optimizer=}) -> as p:memory()
- *   core.predict_products(assignment, {options of a program, device=, optimizer=}) -> as p:products()
- *   core.storages() -> {name, ...} accepted for storage
+ *     batch... is a loader (its current batch), or a Tensor of images in NHWC and the targets: a
+ * table of labels from 0 or, with targets="values", a Tensor with as many numbers for each sample
+ * as the loss's input has p:stats() -> { {operator=, role=, elements=, underflow=, overflow=,
+ * inf_in=, nan_in=, max_abs=, shifts=}, ... }   statistics of the last step; shifts in
+ * FP(e,m,auto): mptl_program_shifts p:count_exponents(on)   count exponents before rounding, from
+ * the next forward on p:exponents() -> { {operator=, role=, first=, counts={...}, zeros=, inf=,
+ * nan=, max_abs=}, ... } exponent counts of the last step: counts[i] values have floor(log2 |x|) =
+ * first + i - 1. counts is empty, or begins and ends with a number that is not 0; nil if the step
+ * did not count p:costs() -> { {operator=, stage=, forward=, backward=, forward_bytes=,
+ * backward_bytes=}, ..., update= }   seconds of the last step, and bytes to move at least; the
+ * costs of a stage are at its last operator p:products() -> { {operator=, pass="forward" |
+ * "backward data" | "backward weights", type=, engine=, workspace_bytes=}, ... }   how the device's
+ * library computes products; empty on the CPU p:time_stages(on)   wait for each stage, from the
+ * next forward on: GPUs need it for the costs p:promote(threshold) -> { {operator=, role=}, ... }
+ * promotions by the last step's statistics p:read(operator [, "gradient"]) -> Tensor (batch,
+ * height, width, channels) or (batch, features) p:memory() -> {images=, parameters=, state=,
+ * record=, arena=, saved=, scratch=, total=}   bytes core.predict_memory(assignment, {options of a
+ * program, device=, optimizer=}) -> as p:memory() core.predict_products(assignment, {options of a
+ * program, device=, optimizer=}) -> as p:products() core.storages() -> {name, ...} accepted for
+ * storage
  */
 #include <stdlib.h>
 #include <string.h>
@@ -79,22 +77,29 @@ static const char *target_name(size_t index) {
 }
 
 /* Reads the options of a program from the table at index, which may be nil; not the workspace. */
-static mptl_program_options read_options(lua_State *L, int index, const mptl_assignment *assignment) {
-  static const char *const fields[] = {"batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all", "compute",
-                                       "storage", "targets", "workspace", "device", "optimizer",      NULL};
+static mptl_program_options read_options(lua_State *L, int index,
+                                         const mptl_assignment *assignment) {
+  static const char *const fields[] = {
+      "batch",   "train",   "rounding",  "seed",   "input_gradient", "keep_all", "compute",
+      "storage", "targets", "workspace", "device", "optimizer",      NULL};
   bind_check_fields(L, index, fields);
-  mptl_program_options options = {.batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
-                                  .train = bind_opt_boolean(L, index, "train", 1),
-                                  .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
-                                  .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
-                                  .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
-  if (bind_opt_string(L, index, "device", NULL) != NULL) options.device = bind_device_field(L, index);
-  if (bind_opt_string(L, index, "optimizer", NULL) != NULL) options.optimizer = bind_optimizer_field(L, index);
+  mptl_program_options options = {
+      .batch = (int)bind_opt_integer(L, index, "batch", assignment->batch),
+      .train = bind_opt_boolean(L, index, "train", 1),
+      .input_gradient = bind_opt_boolean(L, index, "input_gradient", 0),
+      .keep_all = bind_opt_boolean(L, index, "keep_all", 0),
+      .seed = (uint64_t)bind_opt_integer(L, index, "seed", 0)};
+  if (bind_opt_string(L, index, "device", NULL) != NULL)
+    options.device = bind_device_field(L, index);
+  if (bind_opt_string(L, index, "optimizer", NULL) != NULL)
+    options.optimizer = bind_optimizer_field(L, index);
   options.compute = bind_check_compute(L, bind_opt_string(L, index, "compute", "auto"));
-  options.storage =
-      (mptl_value_storage)bind_check_name(L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
-  options.targets = (mptl_target_type)bind_check_name(L, "targets", bind_opt_string(L, index, "targets", "labels"), target_name);
-  bind_check(L, mptl_rounding_mode_parse(&options.rounding, bind_opt_string(L, index, "rounding", "nearest_even")));
+  options.storage = (mptl_value_storage)bind_check_name(
+      L, "storage", bind_opt_string(L, index, "storage", "packed"), storage_name);
+  options.targets = (mptl_target_type)bind_check_name(
+      L, "targets", bind_opt_string(L, index, "targets", "labels"), target_name);
+  bind_check(L, mptl_rounding_mode_parse(&options.rounding,
+                                         bind_opt_string(L, index, "rounding", "nearest_even")));
   return options;
 }
 
@@ -157,9 +162,11 @@ static lua_Integer read_targets(lua_State *L, const mptl_graph *g, mptl_targets 
     return n;
   }
   const mptl_tensor *values = bind_check_tensor(L, 3);
-  size_t each = g->loss < 0 ? 0 : mptl_shape_numel(mptl_input_shape(g, &g->ops[g->loss], 0)), numel = mptl_tensor_numel(values);
+  size_t each = g->loss < 0 ? 0 : mptl_shape_numel(mptl_input_shape(g, &g->ops[g->loss], 0)),
+         numel = mptl_tensor_numel(values);
   if (each == 0 || numel == 0 || numel % each != 0)
-    luaL_error(L, "targets: %I values, the loss takes %I for each sample", (lua_Integer)numel, (lua_Integer)each);
+    luaL_error(L, "targets: %I values, the loss takes %I for each sample", (lua_Integer)numel,
+               (lua_Integer)each);
   targets->values = values->data;
   return (lua_Integer)(numel / each);
 }
@@ -172,16 +179,19 @@ static int read_batch(lua_State *L, const program_box *box, given_batch *b) {
   lua_settop(L, 4); /* the arguments; buffers come above them */
   if (!luaL_testudata(L, 2, "mptl.Tensor")) {
     const mptl_batch *loaded = bind_check_batch(L, 2);
-    *b = (given_batch){.images = loaded->images, .targets = {.labels = loaded->labels}, .n = loaded->n};
+    *b = (given_batch){
+        .images = loaded->images, .targets = {.labels = loaded->labels}, .n = loaded->n};
     if (image != loaded->image_size)
-      luaL_error(L, "loader: images of %I values, the network takes %I", (lua_Integer)loaded->image_size, (lua_Integer)image);
+      luaL_error(L, "loader: images of %I values, the network takes %I",
+                 (lua_Integer)loaded->image_size, (lua_Integer)image);
     return 3;
   }
   mptl_tensor *images = bind_check_tensor(L, 2);
   *b = (given_batch){.images = images->data};
   lua_Integer n = read_targets(L, g, &b->targets);
   if ((size_t)n * image != mptl_tensor_numel(images))
-    luaL_error(L, "images: %I values for %I %s, the network takes %I for each sample", (lua_Integer)mptl_tensor_numel(images), n,
+    luaL_error(L, "images: %I values for %I %s, the network takes %I for each sample",
+               (lua_Integer)mptl_tensor_numel(images), n,
                b->targets.labels != NULL ? "labels" : "samples' targets", (lua_Integer)image);
   b->n = (int)n;
   return 4;
@@ -200,7 +210,8 @@ static int program_forward(lua_State *L) {
   mptl_result result;
   int next = read_batch(L, box, &batch);
   uint32_t step = (uint32_t)luaL_optinteger(L, next, 0);
-  bind_check(L, mptl_program_forward(box->program, batch.images, &batch.targets, batch.n, step, &result));
+  bind_check(
+      L, mptl_program_forward(box->program, batch.images, &batch.targets, batch.n, step, &result));
   push_result(L, &result);
   return 1;
 }
@@ -219,7 +230,8 @@ static int program_step(lua_State *L) {
   int next = read_batch(L, box, &batch);
   mptl_update update = bind_read_update(L, next, box->model->optimizer);
   uint32_t step = (uint32_t)bind_opt_integer(L, next, "step", 0);
-  bind_check(L, mptl_program_step(box->program, batch.images, &batch.targets, batch.n, step, &update, &result));
+  bind_check(L, mptl_program_step(box->program, batch.images, &batch.targets, batch.n, step,
+                                  &update, &result));
   push_result(L, &result);
   bind_set_boolean(L, "applied", result.applied);
   return 1;
@@ -336,7 +348,8 @@ static int program_costs(lua_State *L) {
 
 /* Pushes memory for the ways of all products. */
 static mptl_product_way *new_ways(lua_State *L, const mptl_assignment *assignment) {
-  return lua_newuserdatauv(L, (size_t)assignment->n_ops * MPTL_PASSES * sizeof(mptl_product_way), 0);
+  return lua_newuserdatauv(L, (size_t)assignment->n_ops * MPTL_PASSES * sizeof(mptl_product_way),
+                           0);
 }
 
 static int push_ways(lua_State *L, const mptl_product_way *ways, int count) {
@@ -376,9 +389,11 @@ static void note_promotion(void *context, int op, mptl_role role) {
 static int program_promote(lua_State *L) {
   program_box *box = check_program(L);
   double threshold = luaL_checknumber(L, 2);
-  promotions *p = lua_newuserdatauv(L, sizeof *p + 2 * (size_t)box->assignment->n_ops * sizeof *p->list, 0);
+  promotions *p =
+      lua_newuserdatauv(L, sizeof *p + 2 * (size_t)box->assignment->n_ops * sizeof *p->list, 0);
   p->n = 0;
-  bind_check(L, mptl_assignment_promote(box->assignment, mptl_program_stats(box->program), threshold, note_promotion, p));
+  bind_check(L, mptl_assignment_promote(box->assignment, mptl_program_stats(box->program),
+                                        threshold, note_promotion, p));
   lua_createtable(L, p->n, 0);
   for (int i = 0; i < p->n; i++) {
     lua_createtable(L, 0, 2);
@@ -395,7 +410,8 @@ static int program_read(lua_State *L) {
   lua_Integer op = luaL_checkinteger(L, 2);
   int gradient = luaL_checkoption(L, 3, "value", which);
   const mptl_graph *g = box->model->graph;
-  if (op < 0 || op >= g->n_ops) luaL_error(L, "operator %I: the graph has operators 0 to %d", op, g->n_ops - 1);
+  if (op < 0 || op >= g->n_ops)
+    luaL_error(L, "operator %I: the graph has operators 0 to %d", op, g->n_ops - 1);
   mptl_shape s = g->values[g->ops[op].out].shape;
   int64_t dims[4] = {box->batch, s.h, s.w, s.c};
   if (s.ndim == 1) dims[1] = s.c;
@@ -419,7 +435,9 @@ static int push_memory(lua_State *L, mptl_memory_plan m) {
   return 1;
 }
 
-static int program_memory(lua_State *L) { return push_memory(L, mptl_program_memory(check_program(L)->program)); }
+static int program_memory(lua_State *L) {
+  return push_memory(L, mptl_program_memory(check_program(L)->program));
+}
 
 static int predict_memory(lua_State *L) {
   mptl_memory_plan m;

@@ -1,7 +1,7 @@
 /* Rounding, encoding and decoding of tensors or lists of numbers.
  *
- *   core.round(x, format, options) -> rounded (a tensor for a tensor, a list for a list), statistics
- *   core.encode(x, format, options) -> string of little-endian codes, statistics
+ *   core.round(x, format, options) -> rounded (a tensor for a tensor, a list for a list),
+ * statistics core.encode(x, format, options) -> string of little-endian codes, statistics
  *   core.decode(codes, format) -> list of numbers
  *   core.rounding_modes() -> names
  *   core.isa() -> name of the instruction set in use   core.isa(name) chooses one (mptl/isa.h)
@@ -36,7 +36,8 @@ void bind_check_rounding(lua_State *L, bind_rounding *o, mptl_format format, int
   mptl_overflow overflow = check_overflow(L, bind_opt_string(L, index, "overflow", "saturate"));
   mptl_rounder_init(&o->rounder, format, mode, overflow);
   o->key = mptl_make_key((uint64_t)bind_opt_integer(L, index, "seed", 0), MPTL_STREAM_ROUND,
-                         (uint32_t)bind_opt_integer(L, index, "stream", 0), (uint32_t)bind_opt_integer(L, index, "step", 0));
+                         (uint32_t)bind_opt_integer(L, index, "stream", 0),
+                         (uint32_t)bind_opt_integer(L, index, "step", 0));
   o->index = (uint64_t)bind_opt_integer(L, index, "index", 0);
 }
 
@@ -61,7 +62,8 @@ static mptl_exact list_element(lua_State *L, int index, size_t i, double *magnit
   lua_geti(L, index, (lua_Integer)i + 1);
   if (lua_type(L, -1) != LUA_TNUMBER)
     luaL_error(L, "element %I is a %s, must be a number", (lua_Integer)i + 1, luaL_typename(L, -1));
-  mptl_exact x = lua_isinteger(L, -1) ? mptl_exact_from_integer(lua_tointeger(L, -1)) : mptl_exact_from_f64(lua_tonumber(L, -1));
+  mptl_exact x = lua_isinteger(L, -1) ? mptl_exact_from_integer(lua_tointeger(L, -1))
+                                      : mptl_exact_from_f64(lua_tonumber(L, -1));
   double size = fabs(lua_tonumber(L, -1));
   *magnitude = isfinite(size) ? size : 0;
   lua_pop(L, 1);
@@ -82,7 +84,8 @@ static void round_list(lua_State *L, rounded *r, mptl_format format) {
   for (size_t i = 0; i < r->n; i++) {
     uint32_t event;
     mptl_exact x = list_element(L, 1, i, &size);
-    r->y->data[i] = mptl_bits_f32(mptl_round_exact(&x, &r->options.rounder, r->options.key, r->options.index + i, &event));
+    r->y->data[i] = mptl_bits_f32(
+        mptl_round_exact(&x, &r->options.rounder, r->options.key, r->options.index + i, &event));
     mptl_count(&r->stats, 0, event);
   }
 }
@@ -93,7 +96,8 @@ static void round_tensor(lua_State *L, rounded *r, mptl_format format) {
   format = mptl_format_fit(format, format.auto_bias ? (double)mptl_max_abs_f32(x->data, r->n) : 0);
   bind_check_rounding(L, &r->options, format, 3);
   r->y = push_tensor(L, x->ndim, x->dims);
-  mptl_round_f32(r->y->data, x->data, r->n, &r->options.rounder, r->options.key, r->options.index, &r->stats);
+  mptl_round_f32(r->y->data, x->data, r->n, &r->options.rounder, r->options.key, r->options.index,
+                 &r->stats);
   r->max_abs = (double)r->stats.max_abs;
 }
 
@@ -133,7 +137,8 @@ static int encode_values(lua_State *L) {
   rounded r = round_arguments(L);
   luaL_Buffer b;
   size_t bytes = r.n * mptl_code_size(r.options.rounder.format);
-  mptl_encode_f32(luaL_buffinitsize(L, &b, bytes), r.y->data, r.n, &r.options.rounder, r.options.key, r.options.index, NULL);
+  mptl_encode_f32(luaL_buffinitsize(L, &b, bytes), r.y->data, r.n, &r.options.rounder,
+                  r.options.key, r.options.index, NULL);
   luaL_pushresultsize(&b, bytes);
   push_stats(L, &r);
   return 2;
@@ -144,9 +149,12 @@ static int decode_values(lua_State *L) {
   const char *codes = luaL_checklstring(L, 1, &bytes);
   mptl_format format = bind_check_format(L, 2);
   size_t size = mptl_code_size(format);
-  if (bytes % size) luaL_error(L, "decode: %I bytes, not a multiple of the format's %I", (lua_Integer)bytes, (lua_Integer)size);
+  if (bytes % size)
+    luaL_error(L, "decode: %I bytes, not a multiple of the format's %I", (lua_Integer)bytes,
+               (lua_Integer)size);
   if (format.auto_bias)
-    luaL_error(L, "format FP(%d,%d,auto): its bias shift comes from a tensor, fit it first", format.e, format.m);
+    luaL_error(L, "format FP(%d,%d,auto): its bias shift comes from a tensor, fit it first",
+               format.e, format.m);
   mptl_rounder rounder;
   mptl_rounder_init(&rounder, format, MPTL_NEAREST_EVEN, MPTL_INF);
   mptl_tensor *y;

@@ -1,8 +1,8 @@
 /* The header of safetensors files (mptl/safetensors.h).
  *
- *   core.safetensors(file, path) -> {path=, header_size=, names={name, ...} in the order of the data,
- *     metadata={key = value}, tensors={name = {dtype=, shape={size, ...}, offset= bytes from the file's
- *     beginning, size= bytes}}}, the header's text
+ *   core.safetensors(file, path) -> {path=, header_size=, names={name, ...} in the order of the
+ * data, metadata={key = value}, tensors={name = {dtype=, shape={size, ...}, offset= bytes from the
+ * file's beginning, size= bytes}}}, the header's text
  *
  * file is an open Lua file, path its name in messages.
  */

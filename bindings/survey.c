@@ -30,7 +30,8 @@ static void set_sums(lua_State *L, const char *field, const uint64_t *sums) {
 }
 
 /* Sets the lists of the table on top of the stack. */
-static void set_lists(lua_State *L, const mptl_image_facts *facts, lua_Integer first, lua_Integer n) {
+static void set_lists(lua_State *L, const mptl_image_facts *facts, lua_Integer first,
+                      lua_Integer n) {
   int bad = 0;
   lua_newtable(L);
   for (lua_Integer i = 0; i < n; i++) {
@@ -52,7 +53,8 @@ static void set_lists(lua_State *L, const mptl_image_facts *facts, lua_Integer f
 }
 
 /* Pushes a table that summarises the facts; first is the number of the first image. */
-static int push_summary(lua_State *L, const mptl_image_facts *facts, lua_Integer first, lua_Integer n) {
+static int push_summary(lua_State *L, const mptl_image_facts *facts, lua_Integer first,
+                        lua_Integer n) {
   uint64_t pixels = 0, sum[3] = {0}, squares[3] = {0};
   lua_Integer warned = 0;
   int32_t least[2] = {INT32_MAX, INT32_MAX}, most[2] = {0, 0};
@@ -89,7 +91,8 @@ static int survey(lua_State *L) {
   lua_Integer count = dataset != NULL ? dataset->count : mptl_images_count(images);
   lua_Integer first = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3);
   mptl_image_facts *facts = new_facts(L, n);
-  if (first < 1 || first > count - n + 1) luaL_error(L, "survey: images %I to %I, there are %I", first, first + n - 1, count);
+  if (first < 1 || first > count - n + 1)
+    luaL_error(L, "survey: images %I to %I, there are %I", first, first + n - 1, count);
   bind_check(L, dataset != NULL ? mptl_survey_dataset(facts, dataset, first - 1, n)
                                 : mptl_survey_images(facts, images, first - 1, n, bind_threads(L)));
   return push_summary(L, facts, first, n);
@@ -101,7 +104,8 @@ static int survey_bytes(lua_State *L) {
   mptl_image_facts *facts = new_facts(L, n);
   mptl_bytes *encoded = lua_newuserdatauv(L, (size_t)n * sizeof *encoded, 0);
   for (lua_Integer i = 0; i < n; i++) { /* the table keeps what they point to */
-    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING) luaL_error(L, "survey: image %I is not a string", i + 1);
+    if (lua_rawgeti(L, 1, i + 1) != LUA_TSTRING)
+      luaL_error(L, "survey: image %I is not a string", i + 1);
     encoded[i].data = lua_tolstring(L, -1, &encoded[i].size);
     lua_pop(L, 1);
   }

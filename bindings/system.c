@@ -2,16 +2,16 @@
  * terminal.
  *
  *   core.time() -> seconds since an arbitrary moment, monotonic
- *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all (file.h)
- *   core.rename(from, to)    renames a file or folder, and syncs the new name to the disk
+ *   core.write_file(path, {string | Tensor, ...})   replaces the file at once or not at all
+ * (file.h) core.rename(from, to)    renames a file or folder, and syncs the new name to the disk
  *   core.sync_folder(path)   syncs the names in a folder to the disk
  *   core.appender(path) -> mptl.Appender, a file to append to: append(text), sync(), close()
  *   core.catch_interrupt([on])   true: SIGINT, SIGTERM and SIGHUP set a flag; a second SIGINT or
  *     SIGTERM has its former effect, usually the end of the process. false: restores the former
  *     handlers, but ignores SIGHUP after a first one
  *   core.interrupted() -> boolean
- *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no terminal)
- */
+ *   core.isatty(fd) -> boolean;  core.terminal_width([fd]) -> columns (80 when it is no
+ * terminal) */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +47,8 @@ static int system_write_file(lua_State *L) {
       lua_rawseti(L, 4, i + 1);
       chunks[i] = (mptl_bytes){t->data, mptl_tensor_numel(t) * sizeof(float)};
     } else {
-      luaL_error(L, "write_file: chunk %I is a %s, accepted are strings and tensors", i + 1, lua_typename(L, type));
+      luaL_error(L, "write_file: chunk %I is a %s, accepted are strings and tensors", i + 1,
+                 lua_typename(L, type));
     }
     lua_pop(L, 1);
   }
@@ -135,7 +136,8 @@ static void on_interrupt(int sig) {
 /* Shells start background processes with SIGINT ignored; a second SIGINT shall end them
  * nevertheless. */
 static void never_ignored(struct sigaction *action) {
-  if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN) action->sa_handler = SIG_DFL;
+  if (!(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_IGN)
+    action->sa_handler = SIG_DFL;
 }
 
 /* Makes exceeding a limit on file sizes an error of write(2), instead of a signal that ends the
@@ -155,7 +157,8 @@ static void start_catching(void) {
   if (old.sa_handler != on_interrupt) before_term = old;
   sigaction(SIGHUP, NULL, &old);
   if (old.sa_handler != on_interrupt) before_hup = old;
-  if (old.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL); /* under nohup it stays ignored */
+  if (old.sa_handler != SIG_IGN)
+    sigaction(SIGHUP, &action, NULL); /* under nohup it stays ignored */
   never_ignored(&before_int);
   never_ignored(&before_term);
   ignore_size_limit(1);

@@ -22,11 +22,14 @@ void bind_push_tensor(lua_State *L, mptl_tensor *tensor) {
   luaL_setmetatable(L, TENSOR);
 }
 
-mptl_tensor *bind_check_any_tensor(lua_State *L, int index) { return *(mptl_tensor **)luaL_checkudata(L, index, TENSOR); }
+mptl_tensor *bind_check_any_tensor(lua_State *L, int index) {
+  return *(mptl_tensor **)luaL_checkudata(L, index, TENSOR);
+}
 
 mptl_tensor *bind_check_tensor(lua_State *L, int index) {
   mptl_tensor *t = bind_check_any_tensor(L, index);
-  if (!mptl_tensor_on_host(t)) luaL_argerror(L, index, "the tensor is in the memory of a device: copy it to another first");
+  if (!mptl_tensor_on_host(t))
+    luaL_argerror(L, index, "the tensor is in the memory of a device: copy it to another first");
   return t;
 }
 
@@ -150,11 +153,14 @@ static int tensor_fromstring(lua_State *L) {
   mptl_tensor *t = bind_check_any_tensor(L, 1);
   size_t n, want = mptl_tensor_numel(t) * sizeof(float);
   const char *bytes = luaL_checklstring(L, 2, &n);
-  if (n != want) luaL_error(L, "tensor fromstring: %I bytes, the tensor has %I", (lua_Integer)n, (lua_Integer)want);
+  if (n != want)
+    luaL_error(L, "tensor fromstring: %I bytes, the tensor has %I", (lua_Integer)n,
+               (lua_Integer)want);
   if (mptl_tensor_on_host(t))
     memcpy(t->data, bytes, n);
   else /* Lua aligns its strings for any type */
-    bind_check(L, mptl_tensor_write(t, 0, mptl_tensor_numel(t), (const float *)(const void *)bytes));
+    bind_check(L,
+               mptl_tensor_write(t, 0, mptl_tensor_numel(t), (const float *)(const void *)bytes));
   lua_settop(L, 1);
   return 1;
 }

@@ -1,10 +1,10 @@
 /* Numbers as lines of text, for filters: a line is a number as mptl_exact_parse reads it, or 0x and
  * the eight digits of a binary32 pattern.
  *
- *   core.read_input(max) -> bytes from standard input, at most max; waits for the first; nil at the end
- *   core.round_lines(text, format, options) -> the rounded numbers, one on each line; how many; the
- *     first line that is not a number, where it stops. A pattern gives a pattern, another number the
- *     shortest decimal that reads back exactly. options as for core.round. FP(e,m,auto) takes its
+ *   core.read_input(max) -> bytes from standard input, at most max; waits for the first; nil at the
+ * end core.round_lines(text, format, options) -> the rounded numbers, one on each line; how many;
+ * the first line that is not a number, where it stops. A pattern gives a pattern, another number
+ * the shortest decimal that reads back exactly. options as for core.round. FP(e,m,auto) takes its
  *     bias shift from the text
  */
 #include <errno.h>
@@ -39,7 +39,10 @@ static bool parse_pattern(const char *text, size_t n, uint32_t *bits) {
   *bits = 0;
   for (size_t i = 2; i < n; i++) {
     char c = text[i];
-    int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    int digit = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
     if (digit < 0) return false;
     *bits = *bits << 4 | (uint32_t)digit;
   }
@@ -54,7 +57,8 @@ typedef struct line {
 
 /* Takes the next line of the text from *p to end. */
 static line next_line(const char **p, const char *end) {
-  const char *from = *p, *newline = memchr(from, '\n', (size_t)(end - from)), *stop = newline ? newline : end;
+  const char *from = *p, *newline = memchr(from, '\n', (size_t)(end - from)),
+             *stop = newline ? newline : end;
   *p = newline ? newline + 1 : end;
   while (from < stop && is_space(*from)) from++;
   while (from < stop && is_space(stop[-1])) stop--;
@@ -75,7 +79,8 @@ static double largest_of(const char *p, const char *end) {
   double largest = 0;
   mptl_exact x;
   bool pattern;
-  while (p < end && parse_line(next_line(&p, end), &x, &pattern)) largest = fmax(largest, mptl_exact_bound(&x));
+  while (p < end && parse_line(next_line(&p, end), &x, &pattern))
+    largest = fmax(largest, mptl_exact_bound(&x));
   return largest;
 }
 
@@ -112,7 +117,8 @@ static int round_lines(lua_State *L) {
     }
     uint32_t event, bits = mptl_round_exact(&x, &o.rounder, o.key, o.index + lines++, &event);
     char *text = luaL_prepbuffsize(&b, 33);
-    int length = pattern ? snprintf(text, 32, "0x%08X", (unsigned)bits) : print_decimal(text, mptl_bits_f32(bits));
+    int length = pattern ? snprintf(text, 32, "0x%08X", (unsigned)bits)
+                         : print_decimal(text, mptl_bits_f32(bits));
     text[length] = '\n';
     luaL_addsize(&b, (size_t)length + 1);
   }
@@ -124,6 +130,7 @@ static int round_lines(lua_State *L) {
 }
 
 void mptl_bind_text(lua_State *L) {
-  static const luaL_Reg functions[] = {{"read_input", read_input}, {"round_lines", round_lines}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"read_input", read_input}, {"round_lines", round_lines}, {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
 }

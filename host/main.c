@@ -55,7 +55,8 @@ static void set_paths(lua_State *L) {
     prepend(L, "path", path);
     lua_pushfstring(L, "%s/models", dir);
   } else {
-    snprintf(path, sizeof path, "%s/../share/lua/5.4/?.lua;%s/../share/lua/5.4/?/init.lua", dir, dir);
+    snprintf(path, sizeof path, "%s/../share/lua/5.4/?.lua;%s/../share/lua/5.4/?/init.lua", dir,
+             dir);
     prepend(L, "path", path);
     snprintf(path, sizeof path, "%s/../lib/lua/5.4/?.so", dir);
     prepend(L, "cpath", path);
@@ -82,7 +83,8 @@ static void complain(const char *message) {
   fputs("mptl: ", stderr);
   const char *end = getenv("MPTL_TRACEBACK") == NULL ? strstr(message, missing) : NULL;
   if (end != NULL) {
-    fprintf(stderr, "%.*s' not found in the usual places, LUA_PATH or LUA_CPATH\n", (int)(end - message), message);
+    fprintf(stderr, "%.*s' not found in the usual places, LUA_PATH or LUA_CPATH\n",
+            (int)(end - message), message);
     return;
   }
   for (const char *c = message; *c; c++) {
@@ -131,8 +133,11 @@ static int finish_output(void) {
   int failed = ferror(stdout);
   errno = 0;
   if (fflush(stdout) != 0) failed = 1;
-  if (!failed && fclose(stdout) != 0 && errno != EBADF) failed = 1; /* EBADF: mptl was started with it closed */
-  if (failed) fprintf(stderr, "mptl: cannot write standard output%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+  if (!failed && fclose(stdout) != 0 && errno != EBADF)
+    failed = 1; /* EBADF: mptl was started with it closed */
+  if (failed)
+    fprintf(stderr, "mptl: cannot write standard output%s%s\n", errno ? ": " : "",
+            errno ? strerror(errno) : "");
   return failed;
 }
 

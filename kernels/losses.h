@@ -1,8 +1,9 @@
 /* Losses, for C and CUDA. A loss is a row of the list below, two functions of one element, and its
  * name in kernels/operators.h. The tables of the engine and of the backends are made from the list.
  *
- *   double mptl_term_NAME(float x, float t, size_t n)                returns the element's part of the sample's loss
- *   float mptl_gradient_NAME(float x, float t, float dy, size_t n)   returns the gradient of x; dy is the gradient of the loss
+ *   double mptl_term_NAME(float x, float t, size_t n)                returns the element's part of
+ * the sample's loss float mptl_gradient_NAME(float x, float t, float dy, size_t n)   returns the
+ * gradient of x; dy is the gradient of the loss
  *
  * A sample has n inputs x of the loss and n targets t. Its loss is the sum of the terms, added in
  * binary64 from -0 on, and rounded once to binary32. Targets are values, or come from the sample's
@@ -40,7 +41,8 @@ typedef struct mptl_loss {
    * the largest target. Of several equal ones, the first is the largest. */
   int32_t correct;
 
-  int32_t bad_label; /* the first valid sample whose label is not 0 to n - 1; -1: none. Programs check labels before. */
+  int32_t bad_label; /* the first valid sample whose label is not 0 to n - 1; -1: none. Programs
+                        check labels before. */
 } mptl_loss;
 
 /* The sizes and settings of a loss. */
@@ -52,7 +54,8 @@ typedef struct mptl_loss_shape {
 } mptl_loss_shape;
 
 /* The target of element k. */
-static inline MPTL_HD float mptl_target(const mptl_targets *t, const mptl_loss_shape *s, size_t sample, size_t k) {
+static inline MPTL_HD float mptl_target(const mptl_targets *t, const mptl_loss_shape *s,
+                                        size_t sample, size_t k) {
   if (t->values != NULL) return t->values[sample * s->n + k];
   double rest = s->smoothing / (double)s->n;
   return (float)((size_t)t->labels[sample] == k ? 1.0 - s->smoothing + rest : rest);

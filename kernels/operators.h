@@ -32,7 +32,12 @@ typedef enum mptl_op_id { MPTL_OPERATORS(MPTL_OPERATOR_ID) MPTL_OP_IDS } mptl_op
 #undef MPTL_OPERATOR_ID
 
 /* The places of parameters and buffers in the list of their operator. */
-enum { MPTL_PRODUCT_WEIGHT, MPTL_PRODUCT_BIAS };                          /* conv2d, linear */
-enum { MPTL_NORM_WEIGHT, MPTL_NORM_BIAS, MPTL_NORM_MEAN, MPTL_NORM_VAR }; /* batchnorm2d; layernorm has the first two */
+enum { MPTL_PRODUCT_WEIGHT, MPTL_PRODUCT_BIAS }; /* conv2d, linear */
+enum {
+  MPTL_NORM_WEIGHT,
+  MPTL_NORM_BIAS,
+  MPTL_NORM_MEAN,
+  MPTL_NORM_VAR
+}; /* batchnorm2d; layernorm has the first two */
 
 #endif

@@ -22,7 +22,9 @@
   ROW(adamw, ADAMW, 2)
 
 #define MPTL_OPTIMIZER_ID(name, NAME, states) MPTL_OPTIMIZER_##NAME,
-typedef enum mptl_optimizer_id { MPTL_OPTIMIZERS(MPTL_OPTIMIZER_ID) MPTL_OPTIMIZER_IDS } mptl_optimizer_id;
+typedef enum mptl_optimizer_id {
+  MPTL_OPTIMIZERS(MPTL_OPTIMIZER_ID) MPTL_OPTIMIZER_IDS
+} mptl_optimizer_id;
 #undef MPTL_OPTIMIZER_ID
 
 enum { MPTL_MAX_STATES = 2, MPTL_PARAMETER_GROUPS = 8 };
@@ -37,7 +39,8 @@ typedef struct mptl_factors {
  * the first update, momentum is 0. */
 enum { MPTL_SGD_LR, MPTL_SGD_MOMENTUM, MPTL_SGD_WEIGHT_DECAY };
 
-static inline MPTL_HD float mptl_update_sgd(float *p, float *state, float g, const mptl_factors *f) {
+static inline MPTL_HD float mptl_update_sgd(float *p, float *state, float g,
+                                            const mptl_factors *f) {
   float d = g * f->gradient + f->of[MPTL_SGD_WEIGHT_DECAY] * *p;
   state[0] = f->of[MPTL_SGD_MOMENTUM] * state[0] + d;
   *p -= f->of[MPTL_SGD_LR] * state[0];
@@ -60,7 +63,8 @@ enum {
   MPTL_ADAMW_EPS,
 };
 
-static inline MPTL_HD float mptl_update_adamw(float *p, float *state, float g, const mptl_factors *f) {
+static inline MPTL_HD float mptl_update_adamw(float *p, float *state, float g,
+                                              const mptl_factors *f) {
   float d = g * f->gradient, decay = f->of[MPTL_ADAMW_WEIGHT_DECAY] * *p;
   state[0] = state[0] + f->of[MPTL_ADAMW_TAKE1] * (d - state[0]);
   state[1] = f->of[MPTL_ADAMW_BETA2] * state[1] + f->of[MPTL_ADAMW_TAKE2] * d * d;

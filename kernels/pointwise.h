@@ -5,8 +5,8 @@
  * of GPU stages are made from the list.
  *
  *   float mptl_NAME(float x)                        returns the output y
- *   float mptl_NAME_backward(float dy, float read)  returns the gradient of x; read is the rounded y
- *                                                   or the rounded x, as the row says
+ *   float mptl_NAME_backward(float dy, float read)  returns the gradient of x; read is the rounded
+ * y or the rounded x, as the row says
  *
  * Results are binary32 and not yet rounded to a format. A function that is not exact in binary32
  * computes in binary64 and rounds once. The compiler vectorises the loops of the CPU

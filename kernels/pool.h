@@ -17,7 +17,8 @@ typedef struct mptl_pool {
 /* How many of the k positions of a window are inside the image; the window begins at position `at`
  * of the padded image. */
 static inline MPTL_HD size_t mptl_pool_inside(size_t at, size_t k, size_t padding, size_t size) {
-  size_t first = at > padding ? at : padding, end = at + k < size + padding ? at + k : size + padding;
+  size_t first = at > padding ? at : padding,
+         end = at + k < size + padding ? at + k : size + padding;
   return end - first;
 }
 

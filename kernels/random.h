@@ -21,7 +21,13 @@
 
 /* The purpose of a stream is the top byte of its number. The rest is the number of the tensor,
  * parameter or data set. */
-enum { MPTL_STREAM_ROUND = 0, MPTL_STREAM_INIT = 1, MPTL_STREAM_SHUFFLE = 2, MPTL_STREAM_AUGMENT = 3, MPTL_STREAM_DROPOUT = 4 };
+enum {
+  MPTL_STREAM_ROUND = 0,
+  MPTL_STREAM_INIT = 1,
+  MPTL_STREAM_SHUFFLE = 2,
+  MPTL_STREAM_AUGMENT = 3,
+  MPTL_STREAM_DROPOUT = 4
+};
 
 typedef struct mptl_key {
   uint64_t seed;
@@ -29,15 +35,18 @@ typedef struct mptl_key {
   uint32_t step;
 } mptl_key;
 
-static inline MPTL_HD mptl_key mptl_make_key(uint64_t seed, uint32_t purpose, uint32_t number, uint32_t step) {
+static inline MPTL_HD mptl_key mptl_make_key(uint64_t seed, uint32_t purpose, uint32_t number,
+                                             uint32_t step) {
   mptl_key key = {seed, purpose << 24 | (number & 0xffffffu), step};
   return key;
 }
 
 /* Computes the four words of Philox4x32-10 for a counter. plane, 0 or 1, selects one of two
  * independent sequences. */
-static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t counter, uint32_t plane) {
-  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32) | plane << 31, c2 = key.stream, c3 = key.step;
+static inline MPTL_HD void mptl_philox(uint32_t out[4], mptl_key key, uint64_t counter,
+                                       uint32_t plane) {
+  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32) | plane << 31, c2 = key.stream,
+           c3 = key.step;
   uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
   for (int round = 0; round < 10; round++) {
     uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;

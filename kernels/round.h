@@ -52,21 +52,24 @@ typedef struct mptl_rounder {
   mptl_format format;
   mptl_rounding_mode mode;
   mptl_overflow overflow;
-  int32_t emin;       /* exponent of the smallest normal value, 1 - B */
-  int32_t m;          /* mantissa bits */
-  uint32_t max_bits;  /* largest finite value */
-  uint32_t min_bits;  /* smallest positive value; 1, binary32's smallest, if the format's is smaller */
+  int32_t emin;      /* exponent of the smallest normal value, 1 - B */
+  int32_t m;         /* mantissa bits */
+  uint32_t max_bits; /* largest finite value */
+  uint32_t
+      min_bits; /* smallest positive value; 1, binary32's smallest, if the format's is smaller */
   uint32_t over_bits; /* what overflows and infinities become: max_bits, or infinity */
-  uint32_t up_above;  /* below min_bits: larger magnitudes than this become min_bits (not in the stochastic mode) */
+  uint32_t up_above;  /* below min_bits: larger magnitudes than this become min_bits (not in the
+                         stochastic mode) */
   uint32_t code_sign; /* sign bit of a code, 2^(e+m) */
   uint32_t max_code;  /* code of max_bits */
   uint32_t inf_code;  /* code of infinity; max_code if the format has none */
   uint32_t nan_code;  /* code written for NaN; max_code if the format has none */
   bool has_infinity, has_nan;
-  bool is_identity;     /* rounding changes nothing except signalling NaNs */
-  bool is_regular;      /* emin >= -126: all normal values of the format are normal in binary32 */
-  bool has_halves;      /* at most 8 bits, and all values are normal in binary32; then halves is set */
-  uint16_t halves[128]; /* by code without sign: upper half of the binary32 pattern; the lower half is zero */
+  bool is_identity; /* rounding changes nothing except signalling NaNs */
+  bool is_regular;  /* emin >= -126: all normal values of the format are normal in binary32 */
+  bool has_halves;  /* at most 8 bits, and all values are normal in binary32; then halves is set */
+  uint16_t halves[128]; /* by code without sign: upper half of the binary32 pattern; the lower half
+                           is zero */
 } mptl_rounder;
 
 /* What happened to one element: one of these, or 0. */
@@ -95,7 +98,8 @@ static inline MPTL_HD float mptl_bits_f32(uint32_t bits) {
 typedef struct mptl_parts {
   uint32_t sig;
   int32_t exponent; /* floor(log2 a), but at least emin */
-  int32_t drop;     /* bits of sig below the format's last place; <= 0 if a is a value of the format's grid */
+  int32_t drop; /* bits of sig below the format's last place; <= 0 if a is a value of the format's
+                   grid */
 } mptl_parts;
 
 static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder *r) {
@@ -117,18 +121,22 @@ static inline MPTL_HD mptl_parts mptl_take_apart(uint32_t a, const mptl_rounder 
  * word of plane 1 at index, is computed only if the upper half does not decide (never for drop <=
  * 32). rest is cut to a multiple of 2^-64: a magnitude below 2^-64 of the format's spacing is never
  * rounded up. */
-static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint32_t word, mptl_key key, uint64_t index) {
+static inline MPTL_HD bool mptl_stochastic_up(uint32_t rest, int32_t drop, uint32_t word,
+                                              mptl_key key, uint64_t index) {
   if (drop <= 32) return word < (uint64_t)rest << (32 - drop);
   uint32_t high = drop < 64 ? rest >> (drop - 32) : 0;
   if (word != high) return word < high;
-  uint32_t low = drop <= 64 ? (uint32_t)((uint64_t)rest << (64 - drop)) : drop < 96 ? rest >> (drop - 64) : 0;
+  uint32_t low = drop <= 64  ? (uint32_t)((uint64_t)rest << (64 - drop))
+                 : drop < 96 ? rest >> (drop - 64)
+                             : 0;
   return mptl_random_u32(key, index, 1) < low;
 }
 
 /* Rounds a finite magnitude above 0 with an unlimited exponent; 2^128 becomes the pattern of
  * infinity. For word, see mptl_round_bits_word. */
-static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, const mptl_rounder *r, uint32_t word, mptl_key key,
-                                                    uint64_t index) {
+static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative,
+                                                    const mptl_rounder *r, uint32_t word,
+                                                    mptl_key key, uint64_t index) {
   mptl_parts p = mptl_take_apart(a, r);
   if (p.drop <= 0) return a;
   uint32_t mask = p.drop < 32 ? (1u << p.drop) - 1 : 0xffffffffu;
@@ -159,18 +167,22 @@ static inline MPTL_HD uint32_t mptl_round_magnitude(uint32_t a, bool negative, c
 
 /* Applies the overflow rule to a magnitude above 0 that was rounded with an unlimited exponent.
  * Returns the pattern, and sets *event to what happened. */
-static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t sign, const mptl_rounder *r, uint32_t *event) {
+static inline MPTL_HD uint32_t mptl_deliver_magnitude(uint32_t rounded, uint32_t sign,
+                                                      const mptl_rounder *r, uint32_t *event) {
   *event = rounded == 0 ? MPTL_EVENT_UNDERFLOW : 0;
   if (rounded <= r->max_bits) return sign | rounded;
-  if (r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) || (r->mode == MPTL_DOWN && !sign)) return sign | r->max_bits;
+  if (r->mode == MPTL_TOWARD_ZERO || (r->mode == MPTL_UP && sign) ||
+      (r->mode == MPTL_DOWN && !sign))
+    return sign | r->max_bits;
   *event = MPTL_EVENT_OVERFLOW;
   return sign | r->over_bits;
 }
 
 /* Rounds the binary32 pattern u. word is mptl_random_u32(key, index, 0) in the stochastic mode and
  * not used otherwise. *event is set to what happened, or 0. */
-static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r, uint32_t word, mptl_key key,
-                                                    uint64_t index, uint32_t *event) {
+static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_rounder *r,
+                                                    uint32_t word, mptl_key key, uint64_t index,
+                                                    uint32_t *event) {
   uint32_t a = u & ~MPTL_F32_SIGN, sign = u & MPTL_F32_SIGN;
   *event = 0;
   if (a > MPTL_F32_INF) {
@@ -182,12 +194,14 @@ static inline MPTL_HD uint32_t mptl_round_bits_word(uint32_t u, const mptl_round
     return sign | r->over_bits;
   }
   if (a == 0) return sign;
-  return mptl_deliver_magnitude(mptl_round_magnitude(a, sign != 0, r, word, key, index), sign, r, event);
+  return mptl_deliver_magnitude(mptl_round_magnitude(a, sign != 0, r, word, key, index), sign, r,
+                                event);
 }
 
 /* Rounds the binary32 pattern u, which is element `index` of the tensor whose random bits key
  * selects. */
-static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key, uint64_t index, uint32_t *event) {
+static inline MPTL_HD uint32_t mptl_round_bits(uint32_t u, const mptl_rounder *r, mptl_key key,
+                                               uint64_t index, uint32_t *event) {
   uint32_t word = r->mode == MPTL_STOCHASTIC ? mptl_random_u32(key, index, 0) : 0;
   return mptl_round_bits_word(u, r, word, key, index, event);
 }
@@ -221,7 +235,8 @@ static inline MPTL_HD uint32_t mptl_encode_bits(uint32_t u, const mptl_rounder *
   if (a > MPTL_F32_INF) return sign | r->nan_code;
   mptl_parts p = mptl_take_apart(a, r);
   uint32_t digits = p.drop > 0 ? p.sig >> p.drop : p.sig << -p.drop;
-  return sign | (((uint32_t)(p.exponent - r->emin) << r->m) + digits); /* the leading bit adds 1 to the exponent field */
+  return sign | (((uint32_t)(p.exponent - r->emin) << r->m) +
+                 digits); /* the leading bit adds 1 to the exponent field */
 }
 
 /* The binary32 pattern of a code; bits above the format's are ignored. A value finer than
@@ -233,7 +248,8 @@ static inline MPTL_HD uint32_t mptl_decode_code(uint32_t code, const mptl_rounde
     return sign | MPTL_F32_INF | MPTL_F32_QUIET;
   }
   uint32_t field = magnitude >> r->m, sig = magnitude - (field ? (field - 1) << r->m : 0);
-  int32_t exponent = (field ? (int32_t)field - 1 : 0) + r->emin - r->m; /* the value is sig * 2^exponent */
+  int32_t exponent =
+      (field ? (int32_t)field - 1 : 0) + r->emin - r->m; /* the value is sig * 2^exponent */
   if (sig == 0) return sign;
   while (sig < MPTL_F32_IMPLICIT) { /* normalize to 24 bits */
     sig <<= 1;

@@ -1,5 +1,6 @@
-/* usage: lua SCRIPT ARGS...   A Lua interpreter for the specs of sanitizer builds. A sanitizer's runtime must be
- * linked into the program. The system's lua5.4 does not have it, and preloading it would affect every child process.
+/* usage: lua SCRIPT ARGS...   A Lua interpreter for the specs of sanitizer builds. A sanitizer's
+ * runtime must be linked into the program. The system's lua5.4 does not have it, and preloading it
+ * would affect every child process.
  */
 #include <lauxlib.h>
 #include <lua.h>

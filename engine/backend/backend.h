@@ -34,7 +34,8 @@ typedef struct mptl_operator {
   int batch;
   bool train;
   mptl_compute_setting compute;
-  int from[MPTL_MAX_INPUTS]; /* which member of its stage makes the input; -1: the input is in memory */
+  int from[MPTL_MAX_INPUTS]; /* which member of its stage makes the input; -1: the input is in
+                                memory */
   void *state;               /* the backend's, from op_create */
 } mptl_operator;
 
@@ -57,16 +58,16 @@ typedef struct mptl_unrounded {
   int tensor;
 } mptl_unrounded;
 
-/* The operands of an operator: addresses, sizes, rounders. operands.c sets them, when the assignment
- * or the workspace changes. */
+/* The operands of an operator: addresses, sizes, rounders. operands.c sets them, when the
+ * assignment or the workspace changes. */
 typedef struct mptl_operands {
   /* Rounded inputs; in backward only if the kind has backward_reads_in. The operator `input` reads
    * the batch of images. */
   mptl_source in[MPTL_MAX_INPUTS];
 
-  mptl_source out;                      /* backward: the rounded output, if backward_reads_out */
-  mptl_destination y;                   /* forward: the output */
-  mptl_source dy;                       /* backward: the gradient of the output, if it is in memory */
+  mptl_source out;    /* backward: the rounded output, if backward_reads_out */
+  mptl_destination y; /* forward: the output */
+  mptl_source dy;     /* backward: the gradient of the output, if it is in memory */
   mptl_destination dx[MPTL_MAX_INPUTS]; /* backward: the gradients of the inputs */
 
   /* The rounder of the first parameter. The others have the same format, in FP(e,m,auto) with other
@@ -77,7 +78,8 @@ typedef struct mptl_operands {
   const float *theta[MPTL_MAX_PARAMS];
 
   mptl_unrounded weights;          /* the first parameter, if the operator rounds it */
-  float *buffers[MPTL_MAX_PARAMS]; /* running statistics, which forward updates in training; else NULL */
+  float *buffers[MPTL_MAX_PARAMS]; /* running statistics, which forward updates in training; else
+                                      NULL */
   float *dtheta[MPTL_MAX_PARAMS];  /* backward: the unrounded gradients of parameters */
 
   float *saved;         /* kind->saved_by_channel vectors that live from forward to backward */
@@ -89,9 +91,10 @@ typedef struct mptl_operands {
 typedef struct mptl_step {
   uint64_t seed;
   uint32_t number;
-  int n_valid;            /* samples that count, from the first on: fewer in the last batch of a test */
-  const float *images;    /* in the device's memory */
-  bool counts_parameters; /* in forward: rounding parameters is counted; backward rounds them again */
+  int n_valid; /* samples that count, from the first on: fewer in the last batch of a test */
+  const float *images; /* in the device's memory */
+  /* in forward: rounding parameters is counted; backward rounds them again */
+  bool counts_parameters;
 
   /* Forward: find_ranges has run for this stage, and nothing has changed its scratch memory
    * since. */
@@ -154,7 +157,8 @@ typedef struct mptl_call {
 
 /* Makes a call of a member. member->on NULL: without operands. step NULL: without keys, statistics
  * and images, and addresses may not be set yet. */
-MPTL_API void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch);
+MPTL_API void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step,
+                           void *scratch);
 
 /* Makes a call's sinks, forward or backward, find ranges instead of storing results:
  * found[k].max_abs becomes the range of sink k. found is in the device's memory. Nothing is
@@ -174,11 +178,17 @@ static inline bool mptl_counts_accuracy(const mptl_op_kind *loss, mptl_target_ty
 }
 
 /* The layouts of a call's input k and of its output. */
-static inline mptl_shape mptl_call_input(const mptl_call *call, int k) { return mptl_input_layout(call->graph, call->op, k); }
-static inline mptl_shape mptl_call_output(const mptl_call *call) { return mptl_output_layout(call->graph, call->op); }
+static inline mptl_shape mptl_call_input(const mptl_call *call, int k) {
+  return mptl_input_layout(call->graph, call->op, k);
+}
+static inline mptl_shape mptl_call_output(const mptl_call *call) {
+  return mptl_output_layout(call->graph, call->op);
+}
 
 /* The number of features of a call's flat first input, or of channels of an image. */
-static inline size_t mptl_call_features(const mptl_call *call) { return (size_t)mptl_input_shape(call->graph, call->op, 0).c; }
+static inline size_t mptl_call_features(const mptl_call *call) {
+  return (size_t)mptl_input_shape(call->graph, call->op, 0).c;
+}
 
 /* The number of elements of a value in the call's batch. */
 static inline size_t mptl_batch_numel(const mptl_call *call, int value) {
@@ -254,20 +264,22 @@ typedef struct mptl_backend {
   mptl_status (*prepare)(mptl_device *device, const mptl_stage *stage, size_t *scratch_bytes);
 
   /* See mptl_compute_name. */
-  const char *(*compute)(mptl_device *device, mptl_format a, mptl_format b, int channel_groups, mptl_compute_setting setting);
+  const char *(*compute)(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
+                         mptl_compute_setting setting);
 
   /* Sets how the product of one pass is computed, except op and pass, for an operator of a prepared
    * stage. Returns false if there is no such product. NULL: the backend does not report it. */
   bool (*product)(mptl_device *device, mptl_product_way *way, const mptl_member *member, int pass);
 
   /* Runs a stage, forward or backward. Messages begin with the operator's name. */
-  mptl_status (*run)(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward);
+  mptl_status (*run)(mptl_device *device, const mptl_stage *stage, const mptl_step *step,
+                     bool forward);
 
   /* Finds the ranges of the results of member i of a stage, forward or backward: largest[k] is the
    * largest finite magnitude that goes to sink k. Results of other members, which member i reads,
    * are rounded as in run. Nothing is stored, counted or updated. */
-  mptl_status (*find_ranges)(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
-                             float *largest);
+  mptl_status (*find_ranges)(mptl_device *device, const mptl_stage *stage, const mptl_step *step,
+                             bool forward, int i, float *largest);
 
   /* Rounds a list of arrays. No two of them may have the same dst. The caller may change the list
    * when it returns. */
@@ -281,15 +293,16 @@ typedef struct mptl_backend {
   mptl_status (*max_abs)(mptl_device *device, float *largest, const float *x, size_t n);
 
   /* Makes the list of a model's trained parameters, for the functions that follow. */
-  mptl_status (*list_create)(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count);
+  mptl_status (*list_create)(mptl_device *device, mptl_trained_list **list,
+                             const mptl_trained *params, size_t count);
   void (*list_destroy)(mptl_device *device, mptl_trained_list *list); /* NULL is allowed */
 
   /* Sets *flag, in the device's memory, to 1 if a gradient has an infinity or NaN. */
   mptl_status (*find_nonfinite)(mptl_device *device, uint32_t *flag, const mptl_trained_list *list);
 
   /* Updates the parameters and the optimizer state: factors[n_groups] by parameter group. */
-  mptl_status (*update)(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
-                        int n_groups);
+  mptl_status (*update)(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id,
+                        const mptl_factors *factors, int n_groups);
 
   /* Sets *sum, in the host's memory, to the sum of the squares of all gradients, added in binary64
    * in a fixed order. Waits for the device. */

@@ -5,7 +5,8 @@
 
 /* Where the step counts the exponents of a tensor; NULL: it does not count them. */
 static mptl_exponents *exponents_of(const mptl_step *step, int tensor) {
-  return step->exponents != NULL ? &step->exponents[tensor / MPTL_ROLES][tensor % MPTL_ROLES] : NULL;
+  return step->exponents != NULL ? &step->exponents[tensor / MPTL_ROLES][tensor % MPTL_ROLES]
+                                 : NULL;
 }
 
 /* The sink of a destination. */
@@ -30,7 +31,8 @@ static mptl_rounding weights_of(const mptl_unrounded *w, const mptl_step *step) 
   if (step == NULL || w->master == NULL) return weights;
   if (w->rounder != NULL) weights.key = mptl_tensor_key(step, w->tensor);
   if (!step->counts_parameters) return weights;
-  if (w->rounder != NULL) weights.stats = &step->stats[w->tensor / MPTL_ROLES][w->tensor % MPTL_ROLES];
+  if (w->rounder != NULL)
+    weights.stats = &step->stats[w->tensor / MPTL_ROLES][w->tensor % MPTL_ROLES];
   weights.exponents = exponents_of(step, w->tensor);
   return weights;
 }
@@ -52,9 +54,11 @@ static void add_operands(mptl_call *c, const mptl_operands *on, const mptl_step 
   c->loss = on->loss;
 }
 
-void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch) {
+void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step,
+                  void *scratch) {
   const mptl_operator *is = member->is;
-  memset(call, 0, offsetof(mptl_call, in)); /* operands that the operator does not have are not read */
+  memset(call, 0,
+         offsetof(mptl_call, in)); /* operands that the operator does not have are not read */
   call->device = is->device;
   call->graph = is->graph;
   call->op = is->op;
@@ -69,7 +73,8 @@ void mptl_call_of(mptl_call *call, const mptl_member *member, const mptl_step *s
   if (member->on != NULL) add_operands(call, member->on, step);
   if (step == NULL) return;
   call->n_valid = step->n_valid;
-  call->key = mptl_make_key(step->seed, MPTL_STREAM_DROPOUT, (uint32_t)(is->op - is->graph->ops), step->number);
+  call->key = mptl_make_key(step->seed, MPTL_STREAM_DROPOUT, (uint32_t)(is->op - is->graph->ops),
+                            step->number);
   if (is->op->n_in == 0) call->in[0].data = step->images;
 }
 

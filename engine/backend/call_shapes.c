@@ -5,7 +5,9 @@ mptl_call_shape mptl_call_shape_of(const mptl_call *call, int n, int ic, int oc)
   mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   const mptl_attributes *a = &call->op->attr;
   if (call->op->kind->id == MPTL_OP_LINEAR)
-    return (mptl_call_shape){.is_linear = true, .linear = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias}};
+    return (mptl_call_shape){
+        .is_linear = true,
+        .linear = {.n = n, .c = ic, .h = in.h, .w = in.w, .out = oc, .bias = a->bias}};
   return (mptl_call_shape){.conv = {.n = n,
                                     .ic = ic,
                                     .ih = in.h,
@@ -30,7 +32,8 @@ mptl_loss_shape mptl_call_loss(const mptl_call *call) {
       .batch = (size_t)call->batch,
       .n = mptl_call_features(call),
       .valid = (size_t)call->n_valid,
-      .accuracy = mptl_counts_accuracy(call->op->kind, call->targets.labels != NULL ? MPTL_LABELS : MPTL_VALUES),
+      .accuracy = mptl_counts_accuracy(call->op->kind,
+                                       call->targets.labels != NULL ? MPTL_LABELS : MPTL_VALUES),
       .smoothing = call->op->attr.label_smoothing};
 }
 

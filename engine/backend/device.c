@@ -58,10 +58,13 @@ mptl_status mptl_device_open(mptl_device **device, const char *name, int threads
   bool automatic = strcmp(name, "auto") == 0;
   *device = NULL;
   if (threads < 0 || threads > MPTL_MAX_THREADS)
-    return mptl_fail(MPTL_EINVAL, "device %.60s: %d threads, accepted are 1 to %d", name, threads, MPTL_MAX_THREADS);
-  if (strcmp(name, "cpu") == 0 || (automatic && !has_driver())) return mptl_cpu_open(device, threads);
+    return mptl_fail(MPTL_EINVAL, "device %.60s: %d threads, accepted are 1 to %d", name, threads,
+                     MPTL_MAX_THREADS);
+  if (strcmp(name, "cpu") == 0 || (automatic && !has_driver()))
+    return mptl_cpu_open(device, threads);
   int number = automatic ? 0 : cuda_number(name);
-  if (number < 0) return mptl_fail(MPTL_EINVAL, "device %.60s: accepted are auto, cpu, cuda, cuda:N", name);
+  if (number < 0)
+    return mptl_fail(MPTL_EINVAL, "device %.60s: accepted are auto, cpu, cuda, cuda:N", name);
   mptl_status status = open_cuda(device, name, number);
   return status == MPTL_OK || !automatic ? status : mptl_cpu_open(device, threads);
 }
@@ -76,7 +79,8 @@ void mptl_device_close(mptl_device *device) {
 }
 
 void *mptl_device_host_alloc(mptl_device *device, size_t bytes) {
-  return device != NULL ? device->backend->host_alloc(device, bytes) : aligned_alloc(64, mptl_aligned(bytes));
+  return device != NULL ? device->backend->host_alloc(device, bytes)
+                        : aligned_alloc(64, mptl_aligned(bytes));
 }
 
 void mptl_device_host_free(mptl_device *device, void *p) {

@@ -7,7 +7,8 @@ enum { CHANNELS = 128, SIDE = 16, KERNEL = 3 };
 
 static const double turn = 2e-3; /* seconds: long compared with waiting for a device */
 
-mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_device *device, double seconds) {
+mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_device *device,
+                           double seconds) {
   const double start = mptl_now();
   int runs = 1;
   *best = 1e9;
@@ -22,13 +23,15 @@ mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_d
   return MPTL_OK;
 }
 
-mptl_status mptl_peak_of_copy(mptl_peaks *peaks, mptl_peak_job *job, size_t bytes, mptl_device *device, double seconds) {
+mptl_status mptl_peak_of_copy(mptl_peaks *peaks, mptl_peak_job *job, size_t bytes,
+                              mptl_device *device, double seconds) {
   const mptl_backend *b = device->backend;
   mptl_peak_copy c = {device, b->alloc(device, bytes), b->alloc(device, bytes), bytes};
   double best = 0;
   mptl_status status = MPTL_OK;
   if (!c.to || !c.from)
-    status = mptl_fail(MPTL_ENOMEM, "peak of copying: no memory for %zu bytes%s", bytes, b->is_host ? "" : " on the device");
+    status = mptl_fail(MPTL_ENOMEM, "peak of copying: no memory for %zu bytes%s", bytes,
+                       b->is_host ? "" : " on the device");
   if (status == MPTL_OK) status = b->zero(device, c.from, bytes);
   if (status == MPTL_OK) status = mptl_peak_time(&best, job, &c, device, seconds);
   b->free(device, c.to);
@@ -56,9 +59,13 @@ mptl_conv_shape mptl_peak_shape(int images) {
                            .groups = 1};
 }
 
-size_t mptl_peak_values(const mptl_conv_shape *s) { return (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic; }
+size_t mptl_peak_values(const mptl_conv_shape *s) {
+  return (size_t)s->n * (size_t)s->ih * (size_t)s->iw * (size_t)s->ic;
+}
 
-size_t mptl_peak_weights(const mptl_conv_shape *s) { return (size_t)s->oc * (size_t)s->ic * (size_t)s->kh * (size_t)s->kw; }
+size_t mptl_peak_weights(const mptl_conv_shape *s) {
+  return (size_t)s->oc * (size_t)s->ic * (size_t)s->kh * (size_t)s->kw;
+}
 
 double mptl_peak_operations(const mptl_conv_shape *s) {
   return 2.0 * (double)mptl_peak_weights(s) * (double)s->n * (double)s->oh * (double)s->ow;

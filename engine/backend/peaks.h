@@ -13,7 +13,8 @@ typedef mptl_status mptl_peak_job(void *state);
 /* Sets *best to the least seconds of a run. Repeats turns until `seconds` are over, at least one. A
  * turn starts a job several times and waits for the device once. Turns grow to some milliseconds,
  * so that the time of starting and waiting does not count. */
-MPTL_API mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state, mptl_device *device, double seconds);
+MPTL_API mptl_status mptl_peak_time(double *best, mptl_peak_job *job, void *state,
+                                    mptl_device *device, double seconds);
 
 /* The state of a copying job: two arrays of `bytes` in the device's memory. */
 typedef struct mptl_peak_copy {
@@ -24,7 +25,8 @@ typedef struct mptl_peak_copy {
 
 /* Sets the peak of copying: 2 bytes moved for each byte copied. job gets a mptl_peak_copy. Fails
  * with MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_peak_of_copy(mptl_peaks *peaks, mptl_peak_job *job, size_t bytes, mptl_device *device, double seconds);
+MPTL_API mptl_status mptl_peak_of_copy(mptl_peaks *peaks, mptl_peak_job *job, size_t bytes,
+                                       mptl_device *device, double seconds);
 
 /* A 3x3 convolution with 128 input and output channels, of images of 16 x 16 pixels. */
 MPTL_API mptl_conv_shape mptl_peak_shape(int images);

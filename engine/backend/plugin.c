@@ -35,8 +35,9 @@ static void open_plugin(void) {
   else
     find_path(path, sizeof path);
   if (access(path, F_OK) != 0) {
-    snprintf(problem, sizeof problem, "no plug-in %s%s", path,
-             given ? " (MPTL_CUDA_PLUGIN)" : ": it is built where CMake finds a CUDA toolkit and cuDNN");
+    snprintf(
+        problem, sizeof problem, "no plug-in %s%s", path,
+        given ? " (MPTL_CUDA_PLUGIN)" : ": it is built where CMake finds a CUDA toolkit and cuDNN");
     return;
   }
   char *whole = realpath(path, NULL); /* dlopen searches other folders for a name without a slash */
@@ -51,7 +52,8 @@ static void open_plugin(void) {
     snprintf(problem, sizeof problem, "%s is no plug-in of mptl", path);
   else if (plugin->abi != MPTL_PLUGIN_ABI || plugin->backend_bytes != sizeof(mptl_backend) ||
            plugin->call_bytes != sizeof(mptl_call))
-    snprintf(problem, sizeof problem, "%s was built for another version of mptl (interface %u, this one has %u)", path,
+    snprintf(problem, sizeof problem,
+             "%s was built for another version of mptl (interface %u, this one has %u)", path,
              (unsigned)plugin->abi, (unsigned)MPTL_PLUGIN_ABI);
   else
     found = plugin;

@@ -30,7 +30,8 @@ static bool has_word(const char *list, const char *word) {
 static void unescape(char *text) {
   char *to = text;
   for (const char *p = text; *p != '\0'; p++) {
-    bool octal = *p == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' && p[3] >= '0' && p[3] <= '7';
+    bool octal = *p == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' &&
+                 p[3] >= '0' && p[3] <= '7';
     *to++ = octal ? (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0')) : *p;
     if (octal) p += 3;
   }
@@ -45,7 +46,8 @@ static FILE *open_proc(const char *root, const char *name) {
 
 /* Finds the path of this process's control group in the hierarchy of a controller; false if it is
  * in none. */
-static bool find_group(const char *root, const char *controller, bool version2, char path[MPTL_PATH_BYTES]) {
+static bool find_group(const char *root, const char *controller, bool version2,
+                       char path[MPTL_PATH_BYTES]) {
   char *line = NULL, *pieces[3];
   size_t size = 0;
   bool found = false;
@@ -53,7 +55,8 @@ static bool find_group(const char *root, const char *controller, bool version2, 
   while (f != NULL && !found && getline(&line, &size, f) > 0) {
     line[strcspn(line, "\n")] = '\0';
     if (split(line, ':', pieces, 3) != 3) continue;
-    found = version2 ? strcmp(pieces[0], "0") == 0 && pieces[1][0] == '\0' : has_word(pieces[1], controller);
+    found = version2 ? strcmp(pieces[0], "0") == 0 && pieces[1][0] == '\0'
+                     : has_word(pieces[1], controller);
     if (found) snprintf(path, MPTL_PATH_BYTES, "%s", pieces[2]);
   }
   if (f != NULL) fclose(f);
@@ -63,8 +66,8 @@ static bool find_group(const char *root, const char *controller, bool version2, 
 
 /* Finds where the hierarchy is mounted, `at`, and which path in it is visible there, `shows`; false
  * if it is not mounted. */
-static bool find_mount(const char *root, const char *controller, bool version2, char at[MPTL_PATH_BYTES],
-                       char shows[MPTL_PATH_BYTES]) {
+static bool find_mount(const char *root, const char *controller, bool version2,
+                       char at[MPTL_PATH_BYTES], char shows[MPTL_PATH_BYTES]) {
   char *line = NULL, *front[6], *back[3];
   size_t size = 0;
   bool found = false;
@@ -75,7 +78,8 @@ static bool find_mount(const char *root, const char *controller, bool version2, 
     if (dash == NULL || split(dash + 3, ' ', back, 3) != 3) continue;
     *dash = '\0';
     if (split(line, ' ', front, 6) != 6) continue;
-    found = version2 ? strcmp(back[0], "cgroup2") == 0 : strcmp(back[0], "cgroup") == 0 && has_word(back[2], controller);
+    found = version2 ? strcmp(back[0], "cgroup2") == 0
+                     : strcmp(back[0], "cgroup") == 0 && has_word(back[2], controller);
     if (!found) continue;
     unescape(front[3]);
     unescape(front[4]);
@@ -95,11 +99,15 @@ static const char *below(const char *path, const char *shows) {
   return strncmp(path, shows, n) == 0 && (path[n] == '/' || path[n] == '\0') ? path + n : "";
 }
 
-void mptl_cgroup_visit(const char *root, const char *controller, void (*visit)(void *context, const char *folder, bool version2),
+void mptl_cgroup_visit(const char *root, const char *controller,
+                       void (*visit)(void *context, const char *folder, bool version2),
                        void *context) {
   for (int version = 1; version <= 2; version++) {
-    char path[MPTL_PATH_BYTES], at[MPTL_PATH_BYTES], shows[MPTL_PATH_BYTES], folder[3 * MPTL_PATH_BYTES];
-    if (!find_group(root, controller, version == 2, path) || !find_mount(root, controller, version == 2, at, shows)) continue;
+    char path[MPTL_PATH_BYTES], at[MPTL_PATH_BYTES], shows[MPTL_PATH_BYTES],
+        folder[3 * MPTL_PATH_BYTES];
+    if (!find_group(root, controller, version == 2, path) ||
+        !find_mount(root, controller, version == 2, at, shows))
+      continue;
     size_t mount = (size_t)snprintf(folder, sizeof folder, "%s%s", root, at);
     snprintf(folder + mount, sizeof folder - mount, "%s", below(path, shows));
     size_t n = strlen(folder);

@@ -9,7 +9,8 @@ enum { MPTL_PATH_BYTES = 4096 };
 /* Calls visit for the folders of a controller ("cpu", "memory"): the control group of this process,
  * then those that contain it, as far as a container shows them. root is put before /proc and the
  * mount points. */
-void mptl_cgroup_visit(const char *root, const char *controller, void (*visit)(void *context, const char *folder, bool version2),
+void mptl_cgroup_visit(const char *root, const char *controller,
+                       void (*visit)(void *context, const char *folder, bool version2),
                        void *context);
 
 /* Reads the first line of FOLDER/NAME into text, without the newline; false if there is none. */

@@ -15,7 +15,8 @@ static void make_tables(void) {
     tables[0][byte] = c;
   }
   for (int k = 1; k < 8; k++)
-    for (int byte = 0; byte < 256; byte++) tables[k][byte] = tables[k - 1][byte] >> 8 ^ tables[0][tables[k - 1][byte] & 255];
+    for (int byte = 0; byte < 256; byte++)
+      tables[k][byte] = tables[k - 1][byte] >> 8 ^ tables[0][tables[k - 1][byte] & 255];
 }
 
 static inline uint32_t load_le32(const uint8_t *p) {
@@ -29,8 +30,9 @@ uint32_t mptl_crc32c(uint32_t crc, const void *bytes, size_t size) {
   uint32_t c = ~crc;
   for (; size >= 8; size -= 8, p += 8) {
     uint32_t low = c ^ load_le32(p), high = load_le32(p + 4);
-    c = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^ tables[5][low >> 16 & 255] ^ tables[4][low >> 24] ^
-        tables[3][high & 255] ^ tables[2][high >> 8 & 255] ^ tables[1][high >> 16 & 255] ^ tables[0][high >> 24];
+    c = tables[7][low & 255] ^ tables[6][low >> 8 & 255] ^ tables[5][low >> 16 & 255] ^
+        tables[4][low >> 24] ^ tables[3][high & 255] ^ tables[2][high >> 8 & 255] ^
+        tables[1][high >> 16 & 255] ^ tables[0][high >> 24];
   }
   for (; size > 0; size--) c = c >> 8 ^ tables[0][(c ^ *p++) & 255];
   return ~c;

@@ -32,7 +32,8 @@ static int make_temporary(char temporary[PATH_MAX], const char *path) {
   for (int tries = 0;; tries++) {
     uint64_t number;
     if (getrandom(&number, sizeof number, 0) != sizeof number) return -1;
-    if (snprintf(temporary, PATH_MAX, "%s.tmp-%016llx", path, (unsigned long long)number) >= PATH_MAX) {
+    if (snprintf(temporary, PATH_MAX, "%s.tmp-%016llx", path, (unsigned long long)number) >=
+        PATH_MAX) {
       errno = ENAMETOOLONG;
       return -1;
     }
@@ -44,7 +45,8 @@ static int make_temporary(char temporary[PATH_MAX], const char *path) {
 /* Writes the chunks to fd, syncs it to the disk and closes it. Returns 0, or -1 with errno. */
 static int write_synced(int fd, size_t n, const mptl_bytes *chunks) {
   int status = 0;
-  for (size_t i = 0; i < n && status == 0; i++) status = write_all(fd, chunks[i].data, chunks[i].size);
+  for (size_t i = 0; i < n && status == 0; i++)
+    status = write_all(fd, chunks[i].data, chunks[i].size);
   if (status == 0) status = fsync(fd);
   int error = errno;
   if (close(fd) != 0 && status == 0) return -1;
@@ -57,7 +59,8 @@ static int sync_folder(const char *path) {
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno == EACCES ? 0 : -1; /* a folder may be writable without being readable */
   int status = fsync(fd), error = errno;
-  if (status != 0 && (error == EINVAL || error == ENOTSUP)) status = 0; /* this file system cannot sync folders */
+  if (status != 0 && (error == EINVAL || error == ENOTSUP))
+    status = 0; /* this file system cannot sync folders */
   if (close(fd) != 0 && status == 0) return -1;
   errno = error;
   return status;
@@ -73,9 +76,13 @@ static int sync_parent(const char *path) {
   return sync_folder(dirname(copy));
 }
 
-static mptl_status write_failed(const char *path) { return mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno)); }
+static mptl_status write_failed(const char *path) {
+  return mptl_fail(MPTL_EIO, "cannot write %s: %s", path, strerror(errno));
+}
 
-mptl_status mptl_folder_sync(const char *path) { return sync_folder(path) == 0 ? MPTL_OK : write_failed(path); }
+mptl_status mptl_folder_sync(const char *path) {
+  return sync_folder(path) == 0 ? MPTL_OK : write_failed(path);
+}
 
 mptl_status mptl_file_rename(const char *from, const char *to) {
   return rename(from, to) == 0 && sync_parent(to) == 0 ? MPTL_OK : write_failed(to);
@@ -84,14 +91,18 @@ mptl_status mptl_file_rename(const char *from, const char *to) {
 mptl_status mptl_file_write(const char *path, size_t n, const mptl_bytes *chunks) {
   char temporary[PATH_MAX];
   int fd = make_temporary(temporary, path);
-  if (fd < 0 && errno == ENAMETOOLONG) return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(errno));
+  if (fd < 0 && errno == ENAMETOOLONG)
+    return mptl_fail(MPTL_EIO, "cannot write %.64s...: %s", path, strerror(errno));
   if (fd < 0) return write_failed(path);
-  mptl_status status = write_synced(fd, n, chunks) == 0 ? mptl_file_rename(temporary, path) : write_failed(path);
+  mptl_status status =
+      write_synced(fd, n, chunks) == 0 ? mptl_file_rename(temporary, path) : write_failed(path);
   if (status != MPTL_OK) unlink(temporary);
   return status;
 }
 
-static const char *kind_of(mode_t mode) { return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device"; }
+static const char *kind_of(mode_t mode) {
+  return S_ISFIFO(mode) ? "a pipe" : S_ISSOCK(mode) ? "a socket" : "a device";
+}
 
 struct mptl_appender {
   int fd; /* -1: closed */
@@ -112,7 +123,8 @@ mptl_status mptl_appender_create(mptl_appender **appender, const char *path) {
   a->fd = is_pipe ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (a->fd < 0 || fstat(a->fd, &about) != 0) {
     mptl_status status = is_pipe
-                             ? mptl_fail(MPTL_EIO, "cannot write %s: %s, must be a regular file", path, kind_of(about.st_mode))
+                             ? mptl_fail(MPTL_EIO, "cannot write %s: %s, must be a regular file",
+                                         path, kind_of(about.st_mode))
                              : write_failed(path);
     mptl_appender_destroy(a);
     return status;
@@ -129,13 +141,15 @@ mptl_status mptl_appender_append(mptl_appender *a, const void *data, size_t size
     return MPTL_OK;
   }
   mptl_status status = write_failed(a->path);
-  if (ftruncate(a->fd, a->size) != 0) return status; /* readers ignore an incomplete line at the end */
+  if (ftruncate(a->fd, a->size) != 0)
+    return status; /* readers ignore an incomplete line at the end */
   return status;
 }
 
 mptl_status mptl_appender_sync(mptl_appender *a) {
   if (a->synced) return MPTL_OK;
-  if (fsync(a->fd) != 0 || (!a->name_synced && sync_parent(a->path) != 0)) return write_failed(a->path);
+  if (fsync(a->fd) != 0 || (!a->name_synced && sync_parent(a->path) != 0))
+    return write_failed(a->path);
   a->name_synced = a->synced = true;
   return MPTL_OK;
 }
@@ -181,12 +195,13 @@ ptrdiff_t mptl_file_read_some(int fd, uint64_t offset, void *data, size_t size) 
   return (ptrdiff_t)done;
 }
 
-mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size) {
+mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data,
+                                size_t size) {
   ptrdiff_t n = mptl_file_read_some(fd, offset, data, size);
   if (n < 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));
   if ((size_t)n < size)
-    return mptl_fail(MPTL_EDATA, "%s: ends at byte %llu, %llu are needed", path, (unsigned long long)(offset + (size_t)n),
-                     (unsigned long long)(offset + size));
+    return mptl_fail(MPTL_EDATA, "%s: ends at byte %llu, %llu are needed", path,
+                     (unsigned long long)(offset + (size_t)n), (unsigned long long)(offset + size));
   return MPTL_OK;
 }
 
@@ -199,7 +214,8 @@ mptl_status mptl_file_read(const char *path, uint64_t offset, void *data, size_t
   return status;
 }
 
-mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset, uint64_t size) {
+mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset,
+                               uint64_t size) {
   enum { PIECE = 1 << 16 };
   char bytes[PIECE];
   *crc = 0;

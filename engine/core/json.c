@@ -7,14 +7,17 @@
 #define DEEPEST 128
 
 char mptl_json_peek(mptl_json *j) {
-  while (j->at < j->size && strchr(" \t\n\r", j->text[j->at]) != NULL && j->text[j->at] != '\0') j->at++;
+  while (j->at < j->size && strchr(" \t\n\r", j->text[j->at]) != NULL && j->text[j->at] != '\0')
+    j->at++;
   return j->at < j->size ? j->text[j->at] : '\0';
 }
 
 mptl_status mptl_json_fail(const mptl_json *j, const char *expected) {
-  if (j->at >= j->size) return mptl_fail(MPTL_EDATA, "at byte %zu: ends, expected %s", j->at, expected);
+  if (j->at >= j->size)
+    return mptl_fail(MPTL_EDATA, "at byte %zu: ends, expected %s", j->at, expected);
   unsigned char found = (unsigned char)j->text[j->at];
-  if (found > 0x20 && found < 0x7f) return mptl_fail(MPTL_EDATA, "at byte %zu: expected %s, found %c", j->at, expected, found);
+  if (found > 0x20 && found < 0x7f)
+    return mptl_fail(MPTL_EDATA, "at byte %zu: expected %s, found %c", j->at, expected, found);
   return mptl_fail(MPTL_EDATA, "at byte %zu: expected %s, found 0x%02x", j->at, expected, found);
 }
 
@@ -58,13 +61,15 @@ static void put_utf8(mptl_json *j, uint32_t c) {
 static mptl_status take_unicode(mptl_json *j) {
   int c = take_hex(j);
   if (c < 0) return mptl_json_fail(j, "four hexadecimal digits");
-  if (c >= 0xdc00 && c <= 0xdfff) return mptl_json_fail(j, "the first half of a surrogate pair before the second");
+  if (c >= 0xdc00 && c <= 0xdfff)
+    return mptl_json_fail(j, "the first half of a surrogate pair before the second");
   if (c >= 0xd800 && c <= 0xdbff) {
     if (j->size - j->at < 2 || j->text[j->at] != '\\' || j->text[j->at + 1] != 'u')
       return mptl_json_fail(j, "the second half of a surrogate pair");
     j->at += 2;
     int low = take_hex(j);
-    if (low < 0xdc00 || low > 0xdfff) return mptl_json_fail(j, "the second half of a surrogate pair");
+    if (low < 0xdc00 || low > 0xdfff)
+      return mptl_json_fail(j, "the second half of a surrogate pair");
     c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
   }
   put_utf8(j, (uint32_t)c);
@@ -89,7 +94,8 @@ mptl_status mptl_json_string(mptl_json *j, const char **bytes, size_t *size) {
   if (!mptl_json_takes(j, '"')) return mptl_json_fail(j, "a string");
   size_t from = j->out_at;
   for (;;) {
-    if (j->at >= j->size || (unsigned char)j->text[j->at] < 0x20) return mptl_json_fail(j, "the rest of a string");
+    if (j->at >= j->size || (unsigned char)j->text[j->at] < 0x20)
+      return mptl_json_fail(j, "the rest of a string");
     char c = j->text[j->at++];
     if (c == '"') break;
     if (c == '\\')
@@ -104,7 +110,9 @@ mptl_status mptl_json_string(mptl_json *j, const char **bytes, size_t *size) {
 
 /* ---- Numbers ---- */
 
-static bool is_digit(const mptl_json *j) { return j->at < j->size && j->text[j->at] >= '0' && j->text[j->at] <= '9'; }
+static bool is_digit(const mptl_json *j) {
+  return j->at < j->size && j->text[j->at] >= '0' && j->text[j->at] <= '9';
+}
 
 mptl_status mptl_json_number(mptl_json *j, uint64_t *number) {
   mptl_json_peek(j);
@@ -112,11 +120,14 @@ mptl_status mptl_json_number(mptl_json *j, uint64_t *number) {
   if (!is_digit(j)) return mptl_json_fail(j, "a whole number");
   *number = 0;
   for (; is_digit(j); j->at++) {
-    if (j->at > from && j->text[from] == '0') return mptl_json_fail(j, "a number without leading zeros");
-    if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, (uint64_t)(j->text[j->at] - '0'), number))
+    if (j->at > from && j->text[from] == '0')
+      return mptl_json_fail(j, "a number without leading zeros");
+    if (__builtin_mul_overflow(*number, 10, number) ||
+        __builtin_add_overflow(*number, (uint64_t)(j->text[j->at] - '0'), number))
       return mptl_json_fail(j, "a number below 2^64");
   }
-  bool fraction = j->at < j->size && j->text[j->at] != '\0' && strchr(".eE", j->text[j->at]) != NULL;
+  bool fraction =
+      j->at < j->size && j->text[j->at] != '\0' && strchr(".eE", j->text[j->at]) != NULL;
   return fraction ? mptl_json_fail(j, "a whole number") : MPTL_OK;
 }
 
@@ -127,7 +138,8 @@ static mptl_status skip_digits(mptl_json *j) {
 }
 
 static bool has(mptl_json *j, const char *any) {
-  if (j->at >= j->size || j->text[j->at] == '\0' || strchr(any, j->text[j->at]) == NULL) return false;
+  if (j->at >= j->size || j->text[j->at] == '\0' || strchr(any, j->text[j->at]) == NULL)
+    return false;
   j->at++;
   return true;
 }
@@ -146,7 +158,8 @@ static mptl_status skip_number(mptl_json *j) {
   if (length >= sizeof digits) return MPTL_OK;
   memcpy(digits, j->text + from, length);
   digits[length] = '\0';
-  return isfinite(strtod(digits, NULL)) ? MPTL_OK : mptl_json_fail(j, "a number that is not too large");
+  return isfinite(strtod(digits, NULL)) ? MPTL_OK
+                                        : mptl_json_fail(j, "a number that is not too large");
 }
 
 /* ---- Anything ---- */
@@ -195,7 +208,8 @@ mptl_status mptl_json_skip(mptl_json *j) {
       if (opened == '}') MPTL_TRY(skip_key(j));
       continue;
     }
-    while (depth > 0 && mptl_json_takes(j, ends[depth - 1])) depth--; /* objects and lists that end here */
+    while (depth > 0 && mptl_json_takes(j, ends[depth - 1]))
+      depth--; /* objects and lists that end here */
     if (depth == 0) return MPTL_OK;
     MPTL_TRY(mptl_json_take(j, ','));
     if (ends[depth - 1] == '}') MPTL_TRY(skip_key(j));
@@ -207,7 +221,11 @@ mptl_status mptl_json_skip(mptl_json *j) {
 bool mptl_utf8_is_valid(const char *bytes, size_t size) {
   const uint8_t *p = (const uint8_t *)bytes, *end = p + size;
   while (p < end) {
-    int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
+    int more = *p < 0x80                 ? 0
+               : *p >= 0xc2 && *p < 0xe0 ? 1
+               : *p >= 0xe0 && *p < 0xf0 ? 2
+               : *p >= 0xf0 && *p < 0xf5 ? 3
+                                         : -1;
     if (more < 0 || end - p <= more) return false;
     uint8_t first = *p++;
     for (int i = 0; i < more; i++, p++) {

@@ -9,6 +9,7 @@ bool mptl_locks_optional(void) {
 }
 
 mptl_status mptl_fail_lock(const char *path, int error) {
-  return mptl_fail(MPTL_EIO, "cannot lock %s: %s; if no other process uses these files, set MPTL_LOCKS=none", path,
-                   strerror(error));
+  return mptl_fail(MPTL_EIO,
+                   "cannot lock %s: %s; if no other process uses these files, set MPTL_LOCKS=none",
+                   path, strerror(error));
 }

@@ -84,7 +84,8 @@ static bool read_bytes(const char *folder, const char *name, uint64_t *bytes) {
   char text[128], *end;
   if (!mptl_cgroup_read(folder, name, text, sizeof text)) return false;
   *bytes = strtoull(text, &end, 10);
-  return end != text && *bytes < (uint64_t)1 << 60; /* version 1 writes "no limit" as a huge number */
+  return end != text && *bytes < (uint64_t)1
+                                     << 60; /* version 1 writes "no limit" as a huge number */
 }
 
 static void visit_memory(void *context, const char *folder, bool version2) {
@@ -95,7 +96,8 @@ static void visit_memory(void *context, const char *folder, bool version2) {
   if (!read_bytes(folder, name, &most)) return;
   if (version2) {
     if (!read_bytes(folder, "memory.swap.max", &swap) || swap > s->swap) swap = s->swap;
-  } else if (read_bytes(folder, "memory.memsw.limit_in_bytes", &both) && both >= most && both - most < swap) {
+  } else if (read_bytes(folder, "memory.memsw.limit_in_bytes", &both) && both >= most &&
+             both - most < swap) {
     swap = both - most;
   }
   snprintf(file, sizeof file, "%.480s/%s", folder, name);
@@ -109,7 +111,9 @@ static uint64_t meminfo(const char *root, const char *name) {
   snprintf(path, sizeof path, "%s/proc/meminfo", root);
   FILE *f = fopen(path, "r");
   while (f != NULL && fgets(line, sizeof line, f) != NULL)
-    if (strncmp(line, name, strlen(name)) == 0 && sscanf(line + strlen(name), ": %llu kB", &kilobytes) == 1) break;
+    if (strncmp(line, name, strlen(name)) == 0 &&
+        sscanf(line + strlen(name), ": %llu kB", &kilobytes) == 1)
+      break;
   if (f != NULL) fclose(f);
   return (uint64_t)kilobytes * 1024;
 }
@@ -120,7 +124,9 @@ mptl_memory_limit mptl_find_memory(const char *root) {
   if (f != NULL && fscanf(f, "%llu %llu", &size, &resident) != 2) size = resident = 0;
   if (f != NULL) fclose(f);
   uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), machine = meminfo(root, "MemTotal");
-  memory_search s = {.limit = {.bytes = UINT64_MAX}, .resident = resident * page, .swap = meminfo(root, "SwapTotal")};
+  memory_search s = {.limit = {.bytes = UINT64_MAX},
+                     .resident = resident * page,
+                     .swap = meminfo(root, "SwapTotal")};
   struct rlimit address_space;
   if (getrlimit(RLIMIT_AS, &address_space) == 0 && address_space.rlim_cur != RLIM_INFINITY)
     lower_memory(&s, address_space.rlim_cur, size * page, "RLIMIT_AS");

@@ -25,8 +25,10 @@ void mptl_memory_count(ptrdiff_t bytes) {
 void *mptl_memory_alloc(size_t bytes) {
   size_t align = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : 64, total;
   void *block = NULL;
-  if (__builtin_add_overflow(bytes, 64, &total) || posix_memalign(&block, align, total) != 0) return NULL;
-  if (align == HUGE_PAGE) madvise(block, total - total % HUGE_PAGE, MADV_HUGEPAGE); /* a hint; failure changes nothing */
+  if (__builtin_add_overflow(bytes, 64, &total) || posix_memalign(&block, align, total) != 0)
+    return NULL;
+  if (align == HUGE_PAGE)
+    madvise(block, total - total % HUGE_PAGE, MADV_HUGEPAGE); /* a hint; failure changes nothing */
   char *p = (char *)block + 64;
   ((header *)p)[-1] = (header){.bytes = total, .block = block};
   mptl_memory_count((ptrdiff_t)total);

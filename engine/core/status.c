@@ -26,6 +26,7 @@ mptl_status mptl_fail_in(mptl_status status, const char *format, ...) {
   va_start(args, format);
   int n = vsnprintf(message, sizeof message, format, args);
   va_end(args);
-  if (n >= 0 && (size_t)n < sizeof message) snprintf(message + n, sizeof message - (size_t)n, ": %s", previous);
+  if (n >= 0 && (size_t)n < sizeof message)
+    snprintf(message + n, sizeof message - (size_t)n, ": %s", previous);
   return status;
 }

@@ -55,7 +55,9 @@ typedef struct file_list {
   int count;
 } file_list;
 
-static size_t entry_size(const cifar_layout *layout) { return (size_t)layout->label_bytes + IMAGE_BYTES; }
+static size_t entry_size(const cifar_layout *layout) {
+  return (size_t)layout->label_bytes + IMAGE_BYTES;
+}
 
 static void free_list(file_list *list) {
   for (int i = 0; i < list->count; i++) free(list->files[i]);
@@ -69,7 +71,8 @@ static mptl_status find_layout(const cifar_layout **found, int classes) {
     *found = &layouts[i];
     if (layouts[i].classes == classes) return MPTL_OK;
   }
-  return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 10 (CIFAR-10) and 100 (CIFAR-100)", classes);
+  return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 10 (CIFAR-10) and 100 (CIFAR-100)",
+                   classes);
 }
 
 /* Removes the files that do not match the pattern, and returns how many match. If there are none,
@@ -104,7 +107,8 @@ static bool holds_another(const file_list *list, const cifar_layout *layout) {
     int fitting = 0;
     for (int i = 0; i < list->count; i++) {
       off_t size = file_size(list, i);
-      fitting += size > 0 && size % (off_t)entry_size(layout) != 0 && size % (off_t)entry_size(&layouts[l]) == 0;
+      fitting += size > 0 && size % (off_t)entry_size(layout) != 0 &&
+                 size % (off_t)entry_size(&layouts[l]) == 0;
     }
     if (fitting == list->count) return true;
   }
@@ -128,13 +132,17 @@ static mptl_status list_files(file_list *list, const cifar_layout *layout, mptl_
 }
 
 /* Looks in dir, then in its usual subdirectory. */
-static mptl_status find_files(file_list *list, const char *dir, const cifar_layout *layout, mptl_split split) {
+static mptl_status find_files(file_list *list, const char *dir, const cifar_layout *layout,
+                              mptl_split split) {
   list->files = NULL;
   list->count = 0;
-  if (dir[0] == '\0') return mptl_fail(MPTL_EINVAL, "data directory: an empty path, must name a directory");
+  if (dir[0] == '\0')
+    return mptl_fail(MPTL_EINVAL, "data directory: an empty path, must name a directory");
   size_t longest = sizeof list->dir - strlen(layout->subdir) - 2;
   if (strlen(dir) > longest)
-    return mptl_fail(MPTL_EINVAL, "data directory: a path of %zu characters, at most %zu are accepted", strlen(dir), longest);
+    return mptl_fail(MPTL_EINVAL,
+                     "data directory: a path of %zu characters, at most %zu are accepted",
+                     strlen(dir), longest);
   snprintf(list->dir, sizeof list->dir, "%s", dir);
   MPTL_TRY(list_files(list, layout, split));
   if (list->count > 0) return MPTL_OK;
@@ -142,14 +150,16 @@ static mptl_status find_files(file_list *list, const char *dir, const cifar_layo
   return list_files(list, layout, split);
 }
 
-mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes, mptl_split split) {
+mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes,
+                                    mptl_split split) {
   const cifar_layout *layout;
   file_list list;
   MPTL_TRY(find_layout(&layout, classes));
   MPTL_TRY(find_files(&list, dir, layout, split));
   int length = snprintf(found, size, "%s", list.count > 0 ? list.dir : "");
   free_list(&list);
-  if (length < 0 || (size_t)length >= size) return mptl_fail(MPTL_EINVAL, "%s: the path does not fit into %zu bytes", dir, size);
+  if (length < 0 || (size_t)length >= size)
+    return mptl_fail(MPTL_EINVAL, "%s: the path does not fit into %zu bytes", dir, size);
   return MPTL_OK;
 }
 
@@ -160,26 +170,29 @@ static mptl_status count_entries(int64_t *entries, const char *path, const cifar
   if (!S_ISREG(st.st_mode)) return mptl_fail(MPTL_EIO, "%s: not a regular file", path);
   size_t size = entry_size(layout);
   if (st.st_size % (off_t)size != 0)
-    return mptl_fail(MPTL_EDATA, "%s: %lld bytes, not a whole number of %s records of %zu bytes: truncated, or another format",
+    return mptl_fail(MPTL_EDATA,
+                     "%s: %lld bytes, not a whole number of %s records of %zu bytes: truncated, or "
+                     "another format",
                      path, (long long)st.st_size, layout->name, size);
   *entries = st.st_size / (off_t)size;
   return MPTL_OK;
 }
 
 /* Reads the next `entries` entries of a file into the data set, from index `at` on. */
-static mptl_status read_entries(mptl_dataset *d, int64_t at, int64_t entries, FILE *file, uint8_t *buffer, const char *path,
-                                const cifar_layout *layout) {
+static mptl_status read_entries(mptl_dataset *d, int64_t at, int64_t entries, FILE *file,
+                                uint8_t *buffer, const char *path, const cifar_layout *layout) {
   size_t size = entry_size(layout);
   for (int64_t done = 0; done < entries;) {
     size_t want = entries - done < ENTRIES_A_READ ? (size_t)(entries - done) : ENTRIES_A_READ;
     if (fread(buffer, size, want, file) != want)
-      return mptl_fail(MPTL_EIO, "%s: %s", path, ferror(file) ? strerror(errno) : "became shorter while it was read");
+      return mptl_fail(MPTL_EIO, "%s: %s", path,
+                       ferror(file) ? strerror(errno) : "became shorter while it was read");
     for (size_t i = 0; i < want; i++, done++) {
       const uint8_t *entry = buffer + i * size;
       int label = entry[layout->label_bytes - 1];
       if (label >= layout->classes)
-        return mptl_fail(MPTL_EDATA, "%s: record %lld has label %d, accepted are 0 to %d", path, (long long)done + 1, label,
-                         layout->classes - 1);
+        return mptl_fail(MPTL_EDATA, "%s: record %lld has label %d, accepted are 0 to %d", path,
+                         (long long)done + 1, label, layout->classes - 1);
       d->labels[at + done] = label;
       memcpy(d->images + (at + done) * IMAGE_BYTES, entry + layout->label_bytes, IMAGE_BYTES);
     }
@@ -187,7 +200,8 @@ static mptl_status read_entries(mptl_dataset *d, int64_t at, int64_t entries, FI
   return MPTL_OK;
 }
 
-static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t entries, const char *path, const cifar_layout *layout) {
+static mptl_status read_file(mptl_dataset *d, int64_t at, int64_t entries, const char *path,
+                             const cifar_layout *layout) {
   uint8_t *buffer = malloc(ENTRIES_A_READ * entry_size(layout));
   if (buffer == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory to read it", path);
   int fd;
@@ -226,7 +240,10 @@ static bool is_published(const char *dir, const cifar_layout *layout) {
 /* NUMBER of "data_batch_NUMBER.bin"; 0 for other names. */
 static int batch_number(const char *name) {
   int number = 0, length = 0;
-  return sscanf(name, "data_batch_%9d.bin%n", &number, &length) == 1 && length > 0 && name[length] == '\0' ? number : 0;
+  return sscanf(name, "data_batch_%9d.bin%n", &number, &length) == 1 && length > 0 &&
+                 name[length] == '\0'
+             ? number
+             : 0;
 }
 
 /* The lowest number without a file, up to the highest number in the list and at least up to
@@ -243,24 +260,30 @@ static int missing_batch(const file_list *list, int least) {
 }
 
 /* MPTL_EDATA if a part of the set is missing; `there` is the number of images that exist. */
-static mptl_status check_whole(const file_list *list, const cifar_layout *layout, mptl_split split, int64_t there) {
+static mptl_status check_whole(const file_list *list, const cifar_layout *layout, mptl_split split,
+                               int64_t there) {
   bool published = is_published(list->dir, layout);
   char what[NAME_MAX + 64] = "";
   int missing = missing_batch(list, published ? layout->published_files : 1);
-  if (split == MPTL_TRAIN && missing > 0) snprintf(what, sizeof what, "data_batch_%d.bin is missing", missing);
+  if (split == MPTL_TRAIN && missing > 0)
+    snprintf(what, sizeof what, "data_batch_%d.bin is missing", missing);
   for (int i = 0; i < list->count && what[0] == '\0'; i++)
     if (file_size(list, i) == 0) snprintf(what, sizeof what, "%s is empty", list->files[i]->d_name);
   if (what[0] == '\0' && published && there != layout->published[split])
-    snprintf(what, sizeof what, "%lld images of %s's %lld", (long long)there, layout->name, (long long)layout->published[split]);
+    snprintf(what, sizeof what, "%lld images of %s's %lld", (long long)there, layout->name,
+             (long long)layout->published[split]);
   if (what[0] == '\0') return MPTL_OK;
-  return mptl_fail(MPTL_EDATA, "%s: the %s set is not whole: %s; a limit of up to %lld images takes a part of it", list->dir,
-                   mptl_split_name(split), what, (long long)there);
+  return mptl_fail(
+      MPTL_EDATA,
+      "%s: the %s set is not whole: %s; a limit of up to %lld images takes a part of it", list->dir,
+      mptl_split_name(split), what, (long long)there);
 }
 
 /* Reads the listed files one after the other, up to the limit. All sizes are checked first, so that
  * a truncated file is an error even if the limit comes before it. */
-static mptl_status read_files(mptl_dataset **dataset, const file_list *list, const cifar_layout *layout, mptl_split split,
-                              int64_t limit, bool incomplete) {
+static mptl_status read_files(mptl_dataset **dataset, const file_list *list,
+                              const cifar_layout *layout, mptl_split split, int64_t limit,
+                              bool incomplete) {
   char path[FILE_PATH_MAX];
   int64_t total = 0, entries = 0;
   for (int i = 0; i < list->count; i++) {
@@ -269,8 +292,8 @@ static mptl_status read_files(mptl_dataset **dataset, const file_list *list, con
     total += entries;
   }
   if (total == 0)
-    return mptl_fail(MPTL_EDATA, "%s/%s: the %s set is empty, at least one record is needed", list->dir, list->files[0]->d_name,
-                     mptl_split_name(split));
+    return mptl_fail(MPTL_EDATA, "%s/%s: the %s set is empty, at least one record is needed",
+                     list->dir, list->files[0]->d_name, mptl_split_name(split));
   if (!incomplete && limit > total) MPTL_TRY(check_whole(list, layout, split, total));
   mptl_dataset *d;
   MPTL_TRY(mptl_dataset_allocate(&d, total, layout->classes, MPTL_CIFAR_SIDE, split, limit));
@@ -292,8 +315,8 @@ static mptl_status read_files(mptl_dataset **dataset, const file_list *list, con
   return status;
 }
 
-mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit,
-                               bool incomplete) {
+mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes,
+                               mptl_split split, int64_t limit, bool incomplete) {
   const cifar_layout *layout;
   file_list list;
   *dataset = NULL;
@@ -301,9 +324,11 @@ mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int clas
   MPTL_TRY(find_files(&list, dir, layout, split));
   if (list.count == 0) {
     const char *const *patterns = layout->patterns[split];
-    return mptl_fail(MPTL_EIO, "%s: no %s %s set: looked for %s and %s in %s and %s (the binary version of %s is at %s)", dir,
-                     layout->name, mptl_split_name(split), patterns[0], patterns[1], dir, list.dir, layout->name,
-                     "https://www.cs.toronto.edu/~kriz/cifar.html");
+    return mptl_fail(
+        MPTL_EIO,
+        "%s: no %s %s set: looked for %s and %s in %s and %s (the binary version of %s is at %s)",
+        dir, layout->name, mptl_split_name(split), patterns[0], patterns[1], dir, list.dir,
+        layout->name, "https://www.cs.toronto.edu/~kriz/cifar.html");
   }
   mptl_status status = read_files(dataset, &list, layout, split, limit, incomplete);
   free_list(&list);

@@ -5,7 +5,10 @@
 #include "data/sample.h"
 #include "kernels/random.h"
 
-enum { TRIES = 10, COUNTERS_AN_IMAGE = 16 }; /* a counter is four random words: a counter for each try, one for the flip */
+enum {
+  TRIES = 10,
+  COUNTERS_AN_IMAGE = 16
+}; /* a counter is four random words: a counter for each try, one for the flip */
 
 #define AREA_MIN 0.08
 #define SHAPE_MIN (3.0 / 4.0) /* width over height */
@@ -35,7 +38,8 @@ static mptl_box middle(int width, int height) {
   return (mptl_box){.x = (width - w) / 2, .y = (height - h) / 2, .width = w, .height = h};
 }
 
-mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index) {
+mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch,
+                        int32_t index) {
   mptl_key key = mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_RESIZED_CROP, epoch);
   uint64_t first = (uint64_t)index * COUNTERS_AN_IMAGE;
   uint32_t words[4];

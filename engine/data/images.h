@@ -9,7 +9,8 @@ typedef struct mptl_images_reader {
   const char *(*class_name)(const mptl_images *images, int label);
   int32_t (*label)(const mptl_images *images, int64_t i);
   const char *(*name)(const mptl_images *images, int64_t i);
-  mptl_status (*read)(const mptl_images *images, int64_t i, mptl_encoded *encoded); /* any number of threads at the same time */
+  mptl_status (*read)(const mptl_images *images, int64_t i,
+                      mptl_encoded *encoded); /* any number of threads at the same time */
   void (*destroy)(mptl_images *images);
 } mptl_images_reader;
 

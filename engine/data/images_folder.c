@@ -47,7 +47,9 @@ static void names_free(names *n) {
   *n = (names){0};
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static void names_sort(names *n, int64_t from) {
   if (n->count > from) qsort(n->list + from, (size_t)(n->count - from), sizeof *n->list, by_name);
@@ -93,17 +95,22 @@ static mptl_status list_directory(names *found, int dir, const char *class_name)
 }
 
 /* Opens the directory `name` inside the directory parent (or AT_FDCWD); -1 with errno. */
-static int open_directory(int parent, const char *name) { return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+static int open_directory(int parent, const char *name) {
+  return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
 
 /* Opens the directory of a split as *root, which the caller closes, and lists its classes. */
 static mptl_status list_classes(names *classes, int *root, const char *dir, mptl_split split) {
   char *path;
-  if (asprintf(&path, "%s/%s", dir, split_dirs[split]) < 0) return mptl_fail(MPTL_ENOMEM, "%s: no memory for its path", dir);
+  if (asprintf(&path, "%s/%s", dir, split_dirs[split]) < 0)
+    return mptl_fail(MPTL_ENOMEM, "%s: no memory for its path", dir);
   *root = open_directory(AT_FDCWD, path);
   int again = *root >= 0 ? open_directory(*root, ".") : -1;
-  mptl_status status = again < 0 ? mptl_fail(MPTL_EIO, "%s", strerror(errno)) : list_directory(classes, again, NULL);
+  mptl_status status =
+      again < 0 ? mptl_fail(MPTL_EIO, "%s", strerror(errno)) : list_directory(classes, again, NULL);
   if (status == MPTL_OK && classes->count == 0)
-    status = mptl_fail(MPTL_EDATA, "no directories in it, must hold one for each class, with the class's images");
+    status = mptl_fail(
+        MPTL_EDATA, "no directories in it, must hold one for each class, with the class's images");
   if (status != MPTL_OK) mptl_fail_in(status, "%s", path);
   free(path);
   return status;
@@ -112,9 +119,12 @@ static mptl_status list_classes(names *classes, int *root, const char *dir, mptl
 /* MPTL_EDATA if val has a class that train does not have. */
 static mptl_status check_subset(const names *val, const names *classes, const char *dir) {
   for (int64_t i = 0; i < val->count; i++) {
-    if (bsearch(&val->list[i], classes->list, (size_t)classes->count, sizeof *classes->list, by_name) == NULL)
-      return mptl_fail(MPTL_EDATA, "%s/val/%s: no class of that name in %s/train, which has %lld: %s to %s", dir, val->list[i],
-                       dir, (long long)classes->count, classes->list[0], classes->list[classes->count - 1]);
+    if (bsearch(&val->list[i], classes->list, (size_t)classes->count, sizeof *classes->list,
+                by_name) == NULL)
+      return mptl_fail(MPTL_EDATA,
+                       "%s/val/%s: no class of that name in %s/train, which has %lld: %s to %s",
+                       dir, val->list[i], dir, (long long)classes->count, classes->list[0],
+                       classes->list[classes->count - 1]);
   }
   return MPTL_OK;
 }
@@ -136,10 +146,12 @@ static mptl_status list_images(folder *f, const char *dir, mptl_split split) {
     if (status != MPTL_OK) return mptl_fail_in(status, "%s/%s/%s", dir, split_dirs[split], name);
     f->firsts[c + 1] = f->files.count;
   }
-  if (f->files.count == 0) return mptl_fail(MPTL_EDATA, "%s/%s: no images in it, must hold CLASS/*.JPEG", dir, split_dirs[split]);
+  if (f->files.count == 0)
+    return mptl_fail(MPTL_EDATA, "%s/%s: no images in it, must hold CLASS/*.JPEG", dir,
+                     split_dirs[split]);
   if (f->files.count > INT32_MAX)
-    return mptl_fail(MPTL_EDATA, "%s/%s: %lld images, at most %d are accepted", dir, split_dirs[split], (long long)f->files.count,
-                     INT32_MAX);
+    return mptl_fail(MPTL_EDATA, "%s/%s: %lld images, at most %d are accepted", dir,
+                     split_dirs[split], (long long)f->files.count, INT32_MAX);
   return MPTL_OK;
 }
 
@@ -160,7 +172,9 @@ static int32_t folder_label(const mptl_images *images, int64_t i) {
   return low;
 }
 
-static const char *folder_name(const mptl_images *images, int64_t i) { return ((const folder *)images)->files.list[i]; }
+static const char *folder_name(const mptl_images *images, int64_t i) {
+  return ((const folder *)images)->files.list[i];
+}
 
 /* Reads all of an open file. */
 static mptl_status read_all(int file, mptl_encoded *encoded) {
@@ -179,7 +193,8 @@ static mptl_status read_all(int file, mptl_encoded *encoded) {
 
 static mptl_status folder_read(const mptl_images *images, int64_t i, mptl_encoded *encoded) {
   const folder *f = (const folder *)images;
-  int file = openat(f->root, f->files.list[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not wait */
+  int file = openat(f->root, f->files.list[i],
+                    O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not wait */
   if (file < 0) return mptl_fail(MPTL_EIO, "%s", strerror(errno));
   mptl_status status = read_all(file, encoded);
   close(file);

@@ -38,14 +38,18 @@ static mptl_status fail_not_jpeg(const uint8_t *data, size_t size) {
   static const struct {
     const char *name, *bytes;
     size_t length, offset;
-  } others[] = {
-      {"a PNG image", "\x89PNG", 4, 0}, {"a GIF image", "GIF8", 4, 0},   {"a BMP image", "BM", 2, 0},    {"text", "<", 1, 0},
-      {"a WebP image", "WEBP", 4, 8},   {"a TIFF image", "II*\0", 4, 0}, {"a TIFF image", "MM\0*", 4, 0}};
+  } others[] = {{"a PNG image", "\x89PNG", 4, 0}, {"a GIF image", "GIF8", 4, 0},
+                {"a BMP image", "BM", 2, 0},      {"text", "<", 1, 0},
+                {"a WebP image", "WEBP", 4, 8},   {"a TIFF image", "II*\0", 4, 0},
+                {"a TIFF image", "MM\0*", 4, 0}};
   if (size == 0) return mptl_fail(MPTL_EDATA, "not a JPEG image but empty");
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-    if (size >= others[i].offset + others[i].length && memcmp(data + others[i].offset, others[i].bytes, others[i].length) == 0)
+    if (size >= others[i].offset + others[i].length &&
+        memcmp(data + others[i].offset, others[i].bytes, others[i].length) == 0)
       return mptl_fail(MPTL_EDATA, "not a JPEG image but %s", others[i].name);
-  return mptl_fail(MPTL_EDATA, "not a JPEG image: begins with the byte 0x%02x, must begin with 0xff 0xd8", data[0]);
+  return mptl_fail(MPTL_EDATA,
+                   "not a JPEG image: begins with the byte 0x%02x, must begin with 0xff 0xd8",
+                   data[0]);
 }
 
 /* Facts in the frame header. */
@@ -64,7 +68,8 @@ static bool find_frame(frame *f, const uint8_t *data, size_t size) {
       continue;
     }
     if (marker == 0xda || marker == 0xd9) return false;
-    bool is_frame = marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
+    bool is_frame =
+        marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
     if (is_frame && at + 5 <= size) {
       *f = (frame){.marker = marker, .bits = data[at + 4]};
       return true;
@@ -80,9 +85,11 @@ static mptl_status check_frame(const uint8_t *data, size_t size) {
   if (!find_frame(&f, data, size)) return MPTL_OK;
   if (f.bits != 8) return mptl_fail(MPTL_EDATA, "a JPEG image of %d bits, 8 are accepted", f.bits);
   if (f.marker == 0xc3 || f.marker == 0xc7 || f.marker == 0xcb || f.marker == 0xcf)
-    return mptl_fail(MPTL_EDATA, "a lossless JPEG image, baseline and progressive ones are accepted");
+    return mptl_fail(MPTL_EDATA,
+                     "a lossless JPEG image, baseline and progressive ones are accepted");
   if (f.marker == 0xc5 || f.marker == 0xc6 || f.marker == 0xcd || f.marker == 0xce)
-    return mptl_fail(MPTL_EDATA, "a hierarchical JPEG image, baseline and progressive ones are accepted");
+    return mptl_fail(MPTL_EDATA,
+                     "a hierarchical JPEG image, baseline and progressive ones are accepted");
   return MPTL_OK;
 }
 
@@ -91,7 +98,8 @@ static mptl_status reserve(mptl_decoder *d, size_t bytes) {
   free(d->pixels);
   d->pixels = malloc(bytes);
   d->capacity = d->pixels != NULL ? bytes : 0;
-  return d->pixels != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory for an image of %zu bytes", bytes);
+  return d->pixels != NULL ? MPTL_OK
+                           : mptl_fail(MPTL_ENOMEM, "no memory for an image of %zu bytes", bytes);
 }
 
 /* ---- Warnings and errors of the decoder ---- */
@@ -108,7 +116,8 @@ typedef struct complaints {
  * but that have one obvious meaning, and bytes that belong to no part of the image. Other readers
  * accept such images. */
 static bool is_harmless(int code) {
-  return code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_EXTRANEOUS_DATA || code == JWRN_NOT_SEQUENTIAL;
+  return code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM || code == JWRN_EXTRANEOUS_DATA ||
+         code == JWRN_NOT_SEQUENTIAL;
 }
 
 static void take_note(j_common_ptr info, int level) {
@@ -137,7 +146,8 @@ static void limit_scans(j_common_ptr info) {
 }
 
 static mptl_status fail_corrupt(const complaints *c) {
-  return mptl_fail(MPTL_EDATA, "a %s JPEG image (%s)", c->truncated ? "truncated" : "damaged", c->damage);
+  return mptl_fail(MPTL_EDATA, "a %s JPEG image (%s)", c->truncated ? "truncated" : "damaged",
+                   c->damage);
 }
 
 /* ---- Decoding ---- */
@@ -164,8 +174,8 @@ static mptl_status begin(mptl_decoder *d, j_decompress_ptr info, const uint8_t *
   jpeg_mem_src(info, data, (unsigned long)size);
   jpeg_read_header(info, TRUE);
   if ((int64_t)info->image_width * info->image_height > MPTL_JPEG_MAX_PIXELS)
-    return mptl_fail(MPTL_EDATA, "a JPEG image of %u x %u pixels, at most %d pixels are accepted", info->image_width,
-                     info->image_height, MPTL_JPEG_MAX_PIXELS);
+    return mptl_fail(MPTL_EDATA, "a JPEG image of %u x %u pixels, at most %d pixels are accepted",
+                     info->image_width, info->image_height, MPTL_JPEG_MAX_PIXELS);
   bool four = info->jpeg_color_space == JCS_CMYK || info->jpeg_color_space == JCS_YCCK;
   info->out_color_space = four ? JCS_CMYK : JCS_RGB;
   return reserve(d, (size_t)info->image_width * info->image_height * (four ? 4 : 3));
@@ -176,7 +186,8 @@ static void read_rows(mptl_decoder *d, j_decompress_ptr info) {
   size_t row = (size_t)info->output_width * (size_t)info->output_components;
   while (info->output_scanline < info->output_height) {
     JSAMPROW rows[ROWS_A_READ];
-    JDIMENSION at = info->output_scanline, left = info->output_height - at, n = left < ROWS_A_READ ? left : ROWS_A_READ;
+    JDIMENSION at = info->output_scanline, left = info->output_height - at,
+               n = left < ROWS_A_READ ? left : ROWS_A_READ;
     for (JDIMENSION i = 0; i < n; i++) rows[i] = d->pixels + (at + i) * row;
     jpeg_read_scanlines(info, rows, n);
   }
@@ -184,15 +195,18 @@ static void read_rows(mptl_decoder *d, j_decompress_ptr info) {
 }
 
 /* Decodes bytes that begin like a JPEG image; info has been created. */
-static mptl_status decode(mptl_decoder *d, j_decompress_ptr info, complaints *c, const uint8_t *data, size_t size,
-                          mptl_rgb *rgb) {
+static mptl_status decode(mptl_decoder *d, j_decompress_ptr info, complaints *c,
+                          const uint8_t *data, size_t size, mptl_rgb *rgb) {
   if (setjmp(c->out) != 0) return fail_corrupt(c);
   MPTL_TRY(begin(d, info, data, size));
   read_rows(d, info);
   if (c->damage[0] != '\0') return fail_corrupt(c);
-  if (info->out_color_space == JCS_CMYK) cmyk_to_rgb(d->pixels, (size_t)info->output_width * info->output_height);
-  *rgb = (mptl_rgb){
-      .pixels = d->pixels, .width = (int)info->output_width, .height = (int)info->output_height, .warnings = c->harmless};
+  if (info->out_color_space == JCS_CMYK)
+    cmyk_to_rgb(d->pixels, (size_t)info->output_width * info->output_height);
+  *rgb = (mptl_rgb){.pixels = d->pixels,
+                    .width = (int)info->output_width,
+                    .height = (int)info->output_height,
+                    .warnings = c->harmless};
   return MPTL_OK;
 }
 
@@ -219,19 +233,23 @@ mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size, mp
   return status;
 }
 
-mptl_status mptl_encode(uint8_t **jpeg, size_t *size, const uint8_t *pixels, int width, int height, int quality) {
+mptl_status mptl_encode(uint8_t **jpeg, size_t *size, const uint8_t *pixels, int width, int height,
+                        int quality) {
   *jpeg = NULL;
   *size = 0;
   if (width < 1 || width > 65500 || height < 1 || height > 65500)
-    return mptl_fail(MPTL_EINVAL, "JPEG image: %d x %d pixels, accepted are 1 to 65500 each way", width, height);
-  if (quality < 1 || quality > 100) return mptl_fail(MPTL_EINVAL, "JPEG quality: %d, accepted are 1 to 100", quality);
+    return mptl_fail(MPTL_EINVAL, "JPEG image: %d x %d pixels, accepted are 1 to 65500 each way",
+                     width, height);
+  if (quality < 1 || quality > 100)
+    return mptl_fail(MPTL_EINVAL, "JPEG quality: %d, accepted are 1 to 100", quality);
   tjhandle turbo = tjInitCompress();
   unsigned long length = tjBufSize(width, height, TJSAMP_420);
   uint8_t *buffer = malloc(length);
   mptl_status status = MPTL_OK;
   if (turbo == NULL || buffer == NULL)
     status = mptl_fail(MPTL_ENOMEM, "JPEG encoder: no memory for %d x %d pixels", width, height);
-  else if (tjCompress2(turbo, pixels, width, 0, height, TJPF_RGB, &buffer, &length, TJSAMP_420, quality, TJFLAG_NOREALLOC) != 0)
+  else if (tjCompress2(turbo, pixels, width, 0, height, TJPF_RGB, &buffer, &length, TJSAMP_420,
+                       quality, TJFLAG_NOREALLOC) != 0)
     status = mptl_fail(MPTL_EBACKEND, "JPEG encoder: %s", tjGetErrorStr2(turbo));
   if (turbo != NULL) tjDestroy(turbo);
   if (status == MPTL_OK) {

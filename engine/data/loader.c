@@ -23,7 +23,8 @@
 
 #define MAX_THREADS 64
 #define MAX_SLOTS 256
-#define MANY_BYTES ((size_t)128 << 20) /* of a batch: if it has more, there are two slots by default */
+#define MANY_BYTES \
+  ((size_t)128 << 20) /* of a batch: if it has more, there are two slots by default */
 #define WHY_SIZE 512
 
 /* Images in a piece: decoding one takes milliseconds, copying one microseconds. */
@@ -33,7 +34,8 @@ typedef struct slot {
   float *images;
   int32_t *labels, *indices; /* a bad image's label is BAD until it is removed */
   int n;
-  int64_t ready; /* number of the finished batch in it, else -1; the lock protects this and the fields below */
+  int64_t ready; /* number of the finished batch in it, else -1; the lock protects this and the
+                    fields below */
   int pieces;    /* pieces that are not finished yet */
   int bad;       /* bad images */
   int first_bad; /* index in the batch of the first of them */
@@ -76,7 +78,7 @@ struct mptl_loader {
   int64_t claimed;   /* the batch whose pieces are being claimed */
   int claimed_piece; /* its next piece */
   int64_t position;  /* the batch that is given out next */
-  int64_t needed;    /* the lowest batch whose slot is in use: position, or the one given out last */
+  int64_t needed; /* the lowest batch whose slot is in use: position, or the one given out last */
   char skipped[WHY_SIZE];
 
   worker_data *workers;
@@ -95,7 +97,8 @@ static void fill(worker_data *w, slot *s, int64_t batch, int piece, outcome *res
   for (int i = first; i < end; i++) {
     int32_t index = l->order[batch * l->options.batch_size + i];
     float *image = s->images + (size_t)i * mptl_image_size(l->dataset);
-    mptl_status status = mptl_sample(w->sampler, image, index, &l->table, l->options.augment, l->options.seed, l->epoch);
+    mptl_status status = mptl_sample(w->sampler, image, index, &l->table, l->options.augment,
+                                     l->options.seed, l->epoch);
     s->labels[i] = status == MPTL_OK ? l->dataset->labels[index] : BAD;
     s->indices[i] = index;
     if (status == MPTL_OK) continue;
@@ -130,14 +133,17 @@ static void remove_bad(slot *s, size_t image_size) {
   for (int i = 0; i < s->n; i++) {
     if (s->labels[i] == BAD) continue;
     if (kept < i)
-      memcpy(s->images + (size_t)kept * image_size, s->images + (size_t)i * image_size, image_size * sizeof *s->images);
+      memcpy(s->images + (size_t)kept * image_size, s->images + (size_t)i * image_size,
+             image_size * sizeof *s->images);
     s->labels[kept] = s->labels[i];
     s->indices[kept++] = s->indices[i];
   }
   s->n = kept;
 }
 
-static bool may_claim(const mptl_loader *l) { return l->claimed < l->batches && l->claimed < l->needed + l->options.slots; }
+static bool may_claim(const mptl_loader *l) {
+  return l->claimed < l->batches && l->claimed < l->needed + l->options.slots;
+}
 
 /* Claims the next piece; may_claim must be true. The first piece of a batch prepares the slot. */
 static slot *claim(mptl_loader *l, int64_t *batch, int *piece) {
@@ -192,19 +198,25 @@ static size_t batch_bytes(const mptl_loader_options *o, const mptl_dataset *data
 /* Fills in the defaults and checks the rest. */
 static mptl_status check_options(mptl_loader_options *o, const mptl_dataset *dataset) {
   if (o->threads == 0) o->threads = 1;
-  if (o->batch_size < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch_size);
+  if (o->batch_size < 1)
+    return mptl_fail(MPTL_EINVAL, "batch: %d, must be positive", o->batch_size);
   if (o->batch_size > dataset->count)
-    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)", o->batch_size,
-                     mptl_split_name(dataset->split), (long long)dataset->count, dataset->count == 1 ? "" : "s");
+    return mptl_fail(MPTL_EINVAL, "batch %d is larger than the %s set (%lld image%s)",
+                     o->batch_size, mptl_split_name(dataset->split), (long long)dataset->count,
+                     dataset->count == 1 ? "" : "s");
   if (o->threads < 1 || o->threads > MAX_THREADS)
-    return mptl_fail(MPTL_EINVAL, "loader threads: %d, accepted are 1 to %d", o->threads, MAX_THREADS);
+    return mptl_fail(MPTL_EINVAL, "loader threads: %d, accepted are 1 to %d", o->threads,
+                     MAX_THREADS);
   if (o->slots == 0) o->slots = batch_bytes(o, dataset) > MANY_BYTES ? 2 : 4;
   if (o->slots < 1 || o->slots > MAX_SLOTS)
     return mptl_fail(MPTL_EINVAL, "loader slots: %d, accepted are 1 to %d", o->slots, MAX_SLOTS);
   for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
-    if (!isfinite(o->mean[c])) return mptl_fail(MPTL_EINVAL, "mean of channel %d: %g, must be finite", c + 1, (double)o->mean[c]);
+    if (!isfinite(o->mean[c]))
+      return mptl_fail(MPTL_EINVAL, "mean of channel %d: %g, must be finite", c + 1,
+                       (double)o->mean[c]);
     if (!isfinite(o->std[c]) || o->std[c] <= 0)
-      return mptl_fail(MPTL_EINVAL, "std of channel %d: %g, must be positive and finite", c + 1, (double)o->std[c]);
+      return mptl_fail(MPTL_EINVAL, "std of channel %d: %g, must be positive and finite", c + 1,
+                       (double)o->std[c]);
   }
   return MPTL_OK;
 }
@@ -241,7 +253,8 @@ static bool start_workers(mptl_loader *l) {
   return l->running == l->options.threads;
 }
 
-mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset, const mptl_loader_options *options) {
+mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset,
+                               const mptl_loader_options *options) {
   *loader = NULL;
   mptl_loader_options o = *options;
   MPTL_TRY(check_options(&o, dataset));
@@ -260,9 +273,11 @@ mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset
   pthread_cond_init(&l->done, NULL);
   mptl_status status = MPTL_OK;
   if (!allocate(l))
-    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots, o.batch_size);
+    status = mptl_fail(MPTL_ENOMEM, "loader: no memory for %d batches of %d images", o.slots,
+                       o.batch_size);
   else if (!start_workers(l))
-    status = mptl_fail(MPTL_ENOMEM, "loader: only %d of %d threads could be started", l->running, o.threads);
+    status = mptl_fail(MPTL_ENOMEM, "loader: only %d of %d threads could be started", l->running,
+                       o.threads);
   if (status == MPTL_OK)
     *loader = l;
   else
@@ -277,7 +292,8 @@ void mptl_loader_destroy(mptl_loader *l) {
   pthread_cond_broadcast(&l->work);
   pthread_mutex_unlock(&l->lock);
   for (int i = 0; i < l->running; i++) pthread_join(l->workers[i].thread, NULL);
-  for (int i = 0; l->workers != NULL && i < l->options.threads; i++) mptl_sampler_destroy(l->workers[i].sampler);
+  for (int i = 0; l->workers != NULL && i < l->options.threads; i++)
+    mptl_sampler_destroy(l->workers[i].sampler);
   for (int i = 0; l->slots != NULL && i < l->options.slots; i++) {
     mptl_device_host_free(l->options.device, l->slots[i].images);
     free(l->slots[i].labels);
@@ -296,9 +312,11 @@ void mptl_loader_destroy(mptl_loader *l) {
 int64_t mptl_loader_batches(const mptl_loader *loader) { return loader->batches; }
 
 mptl_status mptl_loader_start(mptl_loader *l, int64_t epoch, int64_t first_batch) {
-  if (epoch < 0 || epoch > UINT32_MAX) return mptl_fail(MPTL_EINVAL, "epoch: %lld, accepted are 0 to 2^32-1", (long long)epoch);
+  if (epoch < 0 || epoch > UINT32_MAX)
+    return mptl_fail(MPTL_EINVAL, "epoch: %lld, accepted are 0 to 2^32-1", (long long)epoch);
   if (first_batch < 0 || first_batch > l->batches)
-    return mptl_fail(MPTL_EINVAL, "first batch: %lld, accepted are 0 to %lld", (long long)first_batch, (long long)l->batches);
+    return mptl_fail(MPTL_EINVAL, "first batch: %lld, accepted are 0 to %lld",
+                     (long long)first_batch, (long long)l->batches);
   pthread_mutex_lock(&l->lock);
   l->claimed = l->batches; /* nothing is left of the current epoch */
   l->claimed_piece = 0;
@@ -332,7 +350,9 @@ static slot *wait_for_batch(mptl_loader *l) {
 mptl_status mptl_loader_next(mptl_loader *l, mptl_batch *batch) {
   size_t image_size = mptl_image_size(l->dataset);
   *batch = (mptl_batch){.image_size = image_size};
-  if (!l->started) return mptl_fail(MPTL_EINVAL, "loader: the next batch was asked for before an epoch was started");
+  if (!l->started)
+    return mptl_fail(MPTL_EINVAL,
+                     "loader: the next batch was asked for before an epoch was started");
   mptl_status status = MPTL_OK;
   const slot *s;
   pthread_mutex_lock(&l->lock);

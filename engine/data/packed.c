@@ -67,7 +67,8 @@ void mptl_packed_put_entry(uint8_t *bytes, const mptl_packed_entry *entry) {
 }
 
 mptl_packed_entry mptl_packed_get_entry(const uint8_t *bytes) {
-  return (mptl_packed_entry){get64(bytes), get32(bytes + 8), get32(bytes + 12), get32(bytes + 16), get32(bytes + 20)};
+  return (mptl_packed_entry){get64(bytes), get32(bytes + 8), get32(bytes + 12), get32(bytes + 16),
+                             get32(bytes + 20)};
 }
 
 void mptl_packed_put_text(uint8_t *bytes, uint32_t text) { put32(bytes, text); }

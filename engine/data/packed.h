@@ -5,7 +5,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MPTL_PACKED_VERSION = 1, MPTL_PACKED_HEADER_SIZE = 64, MPTL_PACKED_ENTRY_SIZE = 24, MPTL_PACKED_CLASS_SIZE = 4 };
+enum {
+  MPTL_PACKED_VERSION = 1,
+  MPTL_PACKED_HEADER_SIZE = 64,
+  MPTL_PACKED_ENTRY_SIZE = 24,
+  MPTL_PACKED_CLASS_SIZE = 4
+};
 
 typedef struct mptl_packed_header {
   uint32_t version, classes;
@@ -24,8 +29,10 @@ typedef struct mptl_packed_entry {
 /* Whether the bytes begin like a packed file's header, of any version. */
 bool mptl_packed_begins(const uint8_t *bytes);
 
-void mptl_packed_put_header(uint8_t *bytes, const mptl_packed_header *header); /* with its own checksum */
-bool mptl_packed_get_header(mptl_packed_header *header, const uint8_t *bytes); /* false: the checksum is wrong */
+void mptl_packed_put_header(uint8_t *bytes,
+                            const mptl_packed_header *header); /* with its own checksum */
+bool mptl_packed_get_header(mptl_packed_header *header,
+                            const uint8_t *bytes); /* false: the checksum is wrong */
 void mptl_packed_put_entry(uint8_t *bytes, const mptl_packed_entry *entry);
 mptl_packed_entry mptl_packed_get_entry(const uint8_t *bytes);
 void mptl_packed_put_text(uint8_t *bytes, uint32_t text); /* an element of the list of classes */

@@ -41,7 +41,9 @@ struct mptl_packer {
   size_t texts_size, texts_capacity;
 };
 
-static mptl_status no_memory(const mptl_packer *p) { return mptl_fail(MPTL_ENOMEM, "%s: no memory for its directory", p->path); }
+static mptl_status no_memory(const mptl_packer *p) {
+  return mptl_fail(MPTL_ENOMEM, "%s: no memory for its directory", p->path);
+}
 
 static mptl_status write_failed(const mptl_packer *p) {
   return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->temporary, strerror(errno));
@@ -54,9 +56,11 @@ static mptl_status put_bytes(mptl_packer *p, const void *data, size_t size) {
 }
 
 /* Appends the three parts as one text; *where: its offset in the texts. */
-static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first, const char *separator, const char *second) {
+static mptl_status add_text(mptl_packer *p, uint32_t *where, const char *first,
+                            const char *separator, const char *second) {
   size_t size = strlen(first) + strlen(separator) + strlen(second) + 1;
-  if (p->texts_size + size > UINT32_MAX) return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
+  if (p->texts_size + size > UINT32_MAX)
+    return mptl_fail(MPTL_EDATA, "%s: the names are too long together", p->path);
   while (p->texts_capacity < p->texts_size + size)
     if (!mptl_grow(&p->texts, &p->texts_capacity, p->texts_capacity, 1)) return no_memory(p);
   snprintf(p->texts + p->texts_size, size, "%s%s%s", first, separator, second);
@@ -75,7 +79,8 @@ static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name)
     *label = (uint32_t)c;
     return MPTL_OK;
   }
-  if (!mptl_grow(&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes)) return no_memory(p);
+  if (!mptl_grow(&p->classes, &p->class_capacity, p->class_count, sizeof *p->classes))
+    return no_memory(p);
   MPTL_TRY(add_text(p, &p->classes[p->class_count].name, name, "", ""));
   p->classes[p->class_count].index = *label = (uint32_t)p->class_count;
   p->class_count++;
@@ -84,7 +89,8 @@ static mptl_status find_class(mptl_packer *p, uint32_t *label, const char *name)
 
 static bool is_file_name(const char *file) {
   size_t size = strlen(file);
-  return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL && mptl_packed_printable(file);
+  return size > 0 && file[0] != '/' && file[size - 1] != '/' && strstr(file, "//") == NULL &&
+         mptl_packed_printable(file);
 }
 
 /* Locks the temporary file; *alone is false if another process has it. */
@@ -97,8 +103,8 @@ static mptl_status lock_temporary(const mptl_packer *p, int file, bool *alone) {
   }
   /* The process that held the lock may have renamed the file before it released the lock: then the
    * open file is a finished data set. */
-  *alone = locked && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 && opened.st_dev == named.st_dev &&
-           opened.st_ino == named.st_ino;
+  *alone = locked && fstat(file, &opened) == 0 && stat(p->temporary, &named) == 0 &&
+           opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
   return MPTL_OK;
 }
 
@@ -108,8 +114,10 @@ static mptl_status open_temporary(mptl_packer *p) {
   int file = open(p->temporary, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (file < 0) return write_failed(p);
   mptl_status status = lock_temporary(p, file, &alone);
-  if (status == MPTL_OK && !alone) status = mptl_fail(MPTL_EIO, "cannot write %s: another process is writing it", p->temporary);
-  if (status == MPTL_OK && (ftruncate(file, 0) != 0 || (p->file = fdopen(file, "w")) == NULL)) status = write_failed(p);
+  if (status == MPTL_OK && !alone)
+    status = mptl_fail(MPTL_EIO, "cannot write %s: another process is writing it", p->temporary);
+  if (status == MPTL_OK && (ftruncate(file, 0) != 0 || (p->file = fdopen(file, "w")) == NULL))
+    status = write_failed(p);
   if (p->file == NULL) close(file);
   return status;
 }
@@ -120,7 +128,9 @@ mptl_status mptl_packer_create(mptl_packer **packer, const char *path) {
   if (p == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
   p->path = strdup(path);
   if (asprintf(&p->temporary, "%s.tmp", path) < 0) p->temporary = NULL;
-  mptl_status status = p->path != NULL && p->temporary != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
+  mptl_status status = p->path != NULL && p->temporary != NULL
+                           ? MPTL_OK
+                           : mptl_fail(MPTL_ENOMEM, "%s: no memory", path);
   if (status == MPTL_OK) status = open_temporary(p);
   if (status == MPTL_OK) {
     static const uint8_t room[MPTL_PACKED_HEADER_SIZE];
@@ -134,15 +144,21 @@ mptl_status mptl_packer_create(mptl_packer **packer, const char *path) {
   return status;
 }
 
-mptl_status mptl_packer_add(mptl_packer *p, mptl_split split, const char *class_name, const char *file, const void *data,
-                            size_t size) {
-  if (class_name[0] == '\0' || strchr(class_name, '/') != NULL || !mptl_packed_printable(class_name))
-    return mptl_fail(MPTL_EINVAL, "the name of the class: must not be empty or have a / or control characters");
+mptl_status mptl_packer_add(mptl_packer *p, mptl_split split, const char *class_name,
+                            const char *file, const void *data, size_t size) {
+  if (class_name[0] == '\0' || strchr(class_name, '/') != NULL ||
+      !mptl_packed_printable(class_name))
+    return mptl_fail(MPTL_EINVAL,
+                     "the name of the class: must not be empty or have a / or control characters");
   if (!is_file_name(file))
-    return mptl_fail(MPTL_EINVAL, "the image's name: must not be empty, have an empty part or control characters");
+    return mptl_fail(
+        MPTL_EINVAL,
+        "the image's name: must not be empty, have an empty part or control characters");
   if (size == 0 || size > MPTL_ENCODED_MAX)
-    return mptl_fail(MPTL_EINVAL, "%s/%s: %zu bytes, accepted are 1 to %zu", class_name, file, size, MPTL_ENCODED_MAX);
-  added image = {.entry = {.at = p->at, .size = (uint32_t)size, .crc = mptl_crc32c(0, data, size)}, .split = split};
+    return mptl_fail(MPTL_EINVAL, "%s/%s: %zu bytes, accepted are 1 to %zu", class_name, file, size,
+                     MPTL_ENCODED_MAX);
+  added image = {.entry = {.at = p->at, .size = (uint32_t)size, .crc = mptl_crc32c(0, data, size)},
+                 .split = split};
   if (!mptl_grow(&p->images, &p->capacity, p->count, sizeof *p->images)) return no_memory(p);
   MPTL_TRY(find_class(p, &image.entry.label, class_name));
   MPTL_TRY(add_text(p, &image.entry.name, class_name, "/", file));
@@ -154,7 +170,8 @@ mptl_status mptl_packer_add(mptl_packer *p, mptl_split split, const char *class_
 /* ---- The directory ---- */
 
 static int by_name(const void *a, const void *b, void *texts) {
-  return strcmp((char *)texts + ((const added_class *)a)->name, (char *)texts + ((const added_class *)b)->name);
+  return strcmp((char *)texts + ((const added_class *)a)->name,
+                (char *)texts + ((const added_class *)b)->name);
 }
 
 /* Sorts the classes by name, and makes the labels of the images indices into the sorted list. */
@@ -177,7 +194,8 @@ static int by_order(const void *a, const void *b, void *texts) {
 }
 
 static mptl_status fail_untrained(const mptl_packer *p) {
-  return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed", p->path);
+  return mptl_fail(MPTL_EDATA, "%s: no training images were added, at least one is needed",
+                   p->path);
 }
 
 /* Checks the sorted images: each class must have training images, and no name may appear twice in a
@@ -186,13 +204,16 @@ static mptl_status check_images(const mptl_packer *p, bool *in_training) {
   if (p->images[0].split != MPTL_TRAIN) return fail_untrained(p);
   for (size_t i = 0; i < p->count; i++) {
     const added *image = &p->images[i];
-    const char *name = p->texts + image->entry.name, *set = image->split == MPTL_TRAIN ? "training" : "test";
+    const char *name = p->texts + image->entry.name,
+               *set = image->split == MPTL_TRAIN ? "training" : "test";
     if (i > 0 && by_order(image - 1, image, p->texts) == 0)
       return mptl_fail(MPTL_EDATA, "%s: two images of the %s set are named %s", p->path, set, name);
     if (image->split == MPTL_TRAIN)
       in_training[image->entry.label] = true;
     else if (!in_training[image->entry.label])
-      return mptl_fail(MPTL_EDATA, "%s: the test set's %s is of a class that the training set has not", p->path, name);
+      return mptl_fail(MPTL_EDATA,
+                       "%s: the test set's %s is of a class that the training set has not", p->path,
+                       name);
   }
   return MPTL_OK;
 }
@@ -211,7 +232,8 @@ static mptl_status sort_images(mptl_packer *p) {
 }
 
 /* Writes bytes of the directory and adds them to its checksum. */
-static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const void *data, size_t size) {
+static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const void *data,
+                                 size_t size) {
   h->directory_crc = mptl_crc32c(h->directory_crc, data, size);
   h->directory_size += size;
   return put_bytes(p, data, size);
@@ -219,7 +241,8 @@ static mptl_status put_directory(mptl_packer *p, mptl_packed_header *h, const vo
 
 static mptl_status write_directory(mptl_packer *p, mptl_packed_header *h) {
   uint8_t bytes[MPTL_PACKED_ENTRY_SIZE];
-  *h = (mptl_packed_header){.version = MPTL_PACKED_VERSION, .classes = (uint32_t)p->class_count, .directory_at = p->at};
+  *h = (mptl_packed_header){
+      .version = MPTL_PACKED_VERSION, .classes = (uint32_t)p->class_count, .directory_at = p->at};
   for (size_t i = 0; i < p->count; i++) {
     h->counts[p->images[i].split]++;
     mptl_packed_put_entry(bytes, &p->images[i].entry);
@@ -241,7 +264,8 @@ static mptl_status write_header(mptl_packer *p, const mptl_packed_header *h) {
 
 mptl_status mptl_packer_finish(mptl_packer *p) {
   mptl_packed_header header;
-  if (ferror(p->file)) return mptl_fail(MPTL_EIO, "cannot write %s: an image could not be written", p->temporary);
+  if (ferror(p->file))
+    return mptl_fail(MPTL_EIO, "cannot write %s: an image could not be written", p->temporary);
   MPTL_TRY(sort_images(p));
   MPTL_TRY(write_directory(p, &header));
   MPTL_TRY(write_header(p, &header));
@@ -251,7 +275,8 @@ mptl_status mptl_packer_finish(mptl_packer *p) {
   p->temporary = NULL;  /* nothing is left to remove */
   FILE *file = p->file; /* open, and so locked, until after the rename */
   p->file = NULL;
-  if (fclose(file) != 0) return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
+  if (fclose(file) != 0)
+    return mptl_fail(MPTL_EIO, "cannot write %s: %s", p->path, strerror(errno));
   return MPTL_OK;
 }
 

@@ -16,10 +16,11 @@ static const struct {
   const char *name;
   unsigned bits;
 } dtypes[] = {
-    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
-    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-    {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
-    {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
+    {"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+    {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+    {"I32", 32},        {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},
+    {"I64", 64},        {"U64", 64},
 };
 
 /* The state of reading a header. */
@@ -38,14 +39,19 @@ enum { LONGEST_SHOWN = 100, SHOWN_SIZE = LONGEST_SHOWN + 4 };
 /* Writes a name for messages to out: a long one is cut off, control characters become ?. */
 static const char *shown(char out[SHOWN_SIZE], mptl_text name) {
   size_t n = name.size < LONGEST_SHOWN ? name.size : LONGEST_SHOWN;
-  for (size_t i = 0; i < n; i++) out[i] = (unsigned char)name.bytes[i] < 0x20 || name.bytes[i] == 0x7f ? '?' : name.bytes[i];
+  for (size_t i = 0; i < n; i++)
+    out[i] = (unsigned char)name.bytes[i] < 0x20 || name.bytes[i] == 0x7f ? '?' : name.bytes[i];
   snprintf(out + n, SHOWN_SIZE - n, "%s", name.size > n ? "..." : "");
   return out;
 }
 
-static bool is(mptl_text text, const char *word) { return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0; }
+static bool is(mptl_text text, const char *word) {
+  return text.size == strlen(word) && memcmp(text.bytes, word, text.size) == 0;
+}
 
-static mptl_status take_text(reader *r, mptl_text *text) { return mptl_json_string(&r->json, &text->bytes, &text->size); }
+static mptl_status take_text(reader *r, mptl_text *text) {
+  return mptl_json_string(&r->json, &text->bytes, &text->size);
+}
 
 /* ---- Fields ---- */
 
@@ -68,7 +74,8 @@ static mptl_status take_shape(reader *r, mptl_safetensor *t) {
   t->ndim = 0;
   if (mptl_json_takes(&r->json, ']')) return MPTL_OK;
   do {
-    if (!mptl_grow(&r->file->sizes, &r->sizes_capacity, r->sizes_count, sizeof *r->file->sizes)) return no_memory();
+    if (!mptl_grow(&r->file->sizes, &r->sizes_capacity, r->sizes_count, sizeof *r->file->sizes))
+      return no_memory();
     MPTL_TRY(mptl_json_number(&r->json, &r->file->sizes[r->sizes_count]));
     r->sizes_count++;
     t->ndim++;
@@ -111,7 +118,8 @@ static mptl_status take_one(reader *r, mptl_safetensor *t, unsigned *seen) {
 
 static mptl_status take_description(reader *r, mptl_safetensor *t) {
   unsigned seen = 0;
-  if (!mptl_json_takes(&r->json, '{')) return mptl_fail(MPTL_EDATA, "its description is not an object");
+  if (!mptl_json_takes(&r->json, '{'))
+    return mptl_fail(MPTL_EDATA, "its description is not an object");
   if (!mptl_json_takes(&r->json, '}')) {
     do MPTL_TRY(take_one(r, t, &seen));
     while (mptl_json_takes(&r->json, ','));
@@ -128,7 +136,9 @@ static mptl_status take_metadata(reader *r) {
   MPTL_TRY(mptl_json_take(&r->json, '{'));
   if (mptl_json_takes(&r->json, '}')) return MPTL_OK;
   do {
-    if (!mptl_grow(&file->metadata, &r->metadata_capacity, file->metadata_count, sizeof *file->metadata)) return no_memory();
+    if (!mptl_grow(&file->metadata, &r->metadata_capacity, file->metadata_count,
+                   sizeof *file->metadata))
+      return no_memory();
     MPTL_TRY(take_text(r, &file->metadata[file->metadata_count][0]));
     MPTL_TRY(mptl_json_take(&r->json, ':'));
     MPTL_TRY(take_text(r, &file->metadata[file->metadata_count][1]));
@@ -150,7 +160,8 @@ static mptl_status take_entry(reader *r, bool *has_metadata) {
     mptl_status status = take_metadata(r);
     return status == MPTL_EDATA ? mptl_fail_in(status, "__metadata__") : status;
   }
-  if (!mptl_grow(&file->tensors, &r->capacity, file->count, sizeof *file->tensors)) return no_memory();
+  if (!mptl_grow(&file->tensors, &r->capacity, file->count, sizeof *file->tensors))
+    return no_memory();
   mptl_safetensor *t = &file->tensors[file->count];
   *t = (mptl_safetensor){.name = name};
   mptl_status status = take_description(r, t);
@@ -185,7 +196,9 @@ static int by_name(const void *a, const void *b) {
   return compare_texts(((const mptl_safetensor *)a)->name, ((const mptl_safetensor *)b)->name);
 }
 
-static int by_key(const void *a, const void *b) { return compare_texts(*(const mptl_text *)a, *(const mptl_text *)b); }
+static int by_key(const void *a, const void *b) {
+  return compare_texts(*(const mptl_text *)a, *(const mptl_text *)b);
+}
 
 static int by_offsets(const void *a, const void *b) {
   const mptl_safetensor *x = a, *y = b;
@@ -200,10 +213,12 @@ static mptl_status check_names(mptl_safetensors *file) {
   for (size_t i = 1; i < file->count; i++)
     if (by_name(&file->tensors[i - 1], &file->tensors[i]) == 0)
       return mptl_fail(MPTL_EDATA, "tensor %s: appears twice", shown(text, file->tensors[i].name));
-  if (file->metadata_count > 1) qsort(file->metadata, file->metadata_count, sizeof *file->metadata, by_key);
+  if (file->metadata_count > 1)
+    qsort(file->metadata, file->metadata_count, sizeof *file->metadata, by_key);
   for (size_t i = 1; i < file->metadata_count; i++)
     if (by_key(file->metadata[i - 1], file->metadata[i]) == 0)
-      return mptl_fail(MPTL_EDATA, "__metadata__: %s appears twice", shown(text, file->metadata[i][0]));
+      return mptl_fail(MPTL_EDATA, "__metadata__: %s appears twice",
+                       shown(text, file->metadata[i][0]));
   return MPTL_OK;
 }
 
@@ -211,9 +226,13 @@ static mptl_status check_names(mptl_safetensors *file) {
 static mptl_status count_bytes(uint64_t *bytes, const mptl_safetensor *t) {
   uint64_t n = 1;
   for (size_t i = 0; i < t->ndim; i++)
-    if (__builtin_mul_overflow(n, t->shape[i], &n)) return mptl_fail(MPTL_EDATA, "shape: more than 2^64 elements");
-  if (__builtin_mul_overflow(n, t->bits, &n)) return mptl_fail(MPTL_EDATA, "shape: more than 2^64 bits");
-  if (n % 8 != 0) return mptl_fail(MPTL_EDATA, "shape: %" PRIu64 " bits of %s are no whole number of bytes", n, t->dtype);
+    if (__builtin_mul_overflow(n, t->shape[i], &n))
+      return mptl_fail(MPTL_EDATA, "shape: more than 2^64 elements");
+  if (__builtin_mul_overflow(n, t->bits, &n))
+    return mptl_fail(MPTL_EDATA, "shape: more than 2^64 bits");
+  if (n % 8 != 0)
+    return mptl_fail(MPTL_EDATA, "shape: %" PRIu64 " bits of %s are no whole number of bytes", n,
+                     t->dtype);
   *bytes = n / 8;
   return MPTL_OK;
 }
@@ -222,10 +241,12 @@ static mptl_status check_offsets(const mptl_safetensor *t, uint64_t expected) {
   uint64_t bytes = 0;
   MPTL_TRY(count_bytes(&bytes, t));
   if (t->end < t->begin || t->end - t->begin != bytes)
-    return mptl_fail(MPTL_EDATA, "data_offsets %" PRIu64 " to %" PRIu64 " do not hold its %" PRIu64 " bytes", t->begin, t->end,
-                     bytes);
+    return mptl_fail(MPTL_EDATA,
+                     "data_offsets %" PRIu64 " to %" PRIu64 " do not hold its %" PRIu64 " bytes",
+                     t->begin, t->end, bytes);
   if (t->begin != expected)
-    return mptl_fail(MPTL_EDATA, "begins at byte %" PRIu64 " of the data, expected %" PRIu64, t->begin, expected);
+    return mptl_fail(MPTL_EDATA, "begins at byte %" PRIu64 " of the data, expected %" PRIu64,
+                     t->begin, expected);
   return MPTL_OK;
 }
 
@@ -236,24 +257,29 @@ static mptl_status check_data(mptl_safetensors *file, size_t header_size, uint64
   if (file->count > 1) qsort(file->tensors, file->count, sizeof *file->tensors, by_offsets);
   for (size_t i = 0; i < file->count; i++) {
     mptl_status status = check_offsets(&file->tensors[i], expected);
-    if (status != MPTL_OK) return mptl_fail_in(status, "tensor %s", shown(text, file->tensors[i].name));
+    if (status != MPTL_OK)
+      return mptl_fail_in(status, "tensor %s", shown(text, file->tensors[i].name));
     expected = file->tensors[i].end;
   }
   if (expected == data_size) return MPTL_OK;
   return mptl_fail(MPTL_EDATA, "%s: the header promises %" PRIu64 " bytes, the file has %" PRIu64,
-                   expected > data_size ? "truncated" : "damaged", before + expected, before + data_size);
+                   expected > data_size ? "truncated" : "damaged", before + expected,
+                   before + data_size);
 }
 
-mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size, uint64_t data_size) {
+mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size,
+                                   uint64_t data_size) {
   *file = (mptl_safetensors){0};
   file->texts = malloc(size + 1);
   reader r = {.json = {.text = header, .size = size, .out = file->texts}, .file = file};
   mptl_status status = file->texts != NULL ? MPTL_OK : no_memory();
   if (status == MPTL_OK && !mptl_utf8_is_valid(header, size))
-    status = mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: its header is not in UTF-8");
+    status =
+        mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: its header is not in UTF-8");
   if (status == MPTL_OK) {
     status = take_header(&r);
-    if (status == MPTL_EDATA && !r.named) mptl_fail_in(status, "not a safetensors file, or damaged: its header");
+    if (status == MPTL_EDATA && !r.named)
+      mptl_fail_in(status, "not a safetensors file, or damaged: its header");
   }
   size_t at = 0;
   for (size_t i = 0; i < file->count; at += file->tensors[i++].ndim)
@@ -278,16 +304,22 @@ static mptl_status read_at(int fd, uint64_t at, void *bytes, size_t size) {
   return (size_t)n == size ? MPTL_OK : mptl_fail(MPTL_EDATA, "became shorter while it was read");
 }
 
-static mptl_status read_header(char **header, size_t *size, uint64_t *data_size, int fd, uint64_t file_size) {
+static mptl_status read_header(char **header, size_t *size, uint64_t *data_size, int fd,
+                               uint64_t file_size) {
   uint8_t start[8];
   uint64_t length = 0;
-  if (file_size < 8) return mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: it has %" PRIu64 " bytes", file_size);
+  if (file_size < 8)
+    return mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: it has %" PRIu64 " bytes",
+                     file_size);
   MPTL_TRY(read_at(fd, 0, start, sizeof start));
   for (int i = 7; i >= 0; i--) length = length << 8 | start[i];
   if (length < 2 || length > MPTL_SAFETENSORS_LONGEST)
-    return mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: a header of %" PRIu64 " bytes", length);
+    return mptl_fail(MPTL_EDATA,
+                     "not a safetensors file, or damaged: a header of %" PRIu64 " bytes", length);
   if (length > file_size - 8)
-    return mptl_fail(MPTL_EDATA, "not a safetensors file, or damaged: a header of %" PRIu64 " bytes in a file of %" PRIu64,
+    return mptl_fail(MPTL_EDATA,
+                     "not a safetensors file, or damaged: a header of %" PRIu64
+                     " bytes in a file of %" PRIu64,
                      length, file_size);
   *size = (size_t)length;
   *data_size = file_size - 8 - length;
@@ -296,7 +328,8 @@ static mptl_status read_header(char **header, size_t *size, uint64_t *data_size,
   return read_at(fd, 8, *header, *size);
 }
 
-mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path) {
+mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd,
+                                         const char *path) {
   struct stat st;
   *header = NULL;
   if (fstat(fd, &st) != 0) return mptl_fail(MPTL_EIO, "cannot read %s: %s", path, strerror(errno));

@@ -90,7 +90,8 @@ static padded_crop draw_padded_crop(uint64_t seed, uint32_t epoch, int32_t index
   /* Three words of the counter of the image. A word favours some of the 9 offsets by less than
    * 2^-28. */
   uint32_t words[4], offsets = 2 * PADDING + 1;
-  mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch), (uint64_t)index, 0);
+  mptl_philox(words, mptl_make_key(seed, MPTL_STREAM_AUGMENT, MPTL_AUGMENT_CROP, epoch),
+              (uint64_t)index, 0);
   return (padded_crop){.x = (int)((uint64_t)words[0] * offsets >> 32),
                        .y = (int)((uint64_t)words[1] * offsets >> 32),
                        .flip = (int)(words[2] >> 31)};
@@ -98,8 +99,8 @@ static padded_crop draw_padded_crop(uint64_t seed, uint32_t epoch, int32_t index
 
 /* Crops, mirrors and normalises an image of bytes [3][side][side] to out [side][side][3]. Padding
  * is the byte 0, so it becomes (0 - mean) / std. rows is the buffer of the sampler. */
-static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side, padded_crop c,
-                               const mptl_pixel_table *table) {
+static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, int side,
+                               padded_crop c, const mptl_pixel_table *table) {
   size_t n = (size_t)side, pitch = n + 2 * PADDING;
   for (int y = 0; y < side; y++, out += n * CHANNELS) {
     int from = y + c.y - PADDING;
@@ -112,12 +113,14 @@ static inline void load_planes(float *out, const uint8_t *image, uint8_t *rows, 
     const uint8_t *pixel = rows + (c.flip ? c.x + side - 1 : c.x);
     ptrdiff_t stride = c.flip ? -1 : 1;
     for (size_t x = 0; x < n; x++, pixel += stride)
-      for (size_t p = 0; p < CHANNELS; p++) out[x * CHANNELS + p] = table->value[p][pixel[p * pitch]];
+      for (size_t p = 0; p < CHANNELS; p++)
+        out[x * CHANNELS + p] = table->value[p][pixel[p * pitch]];
   }
 }
 
 /* Mirrors and normalises pixels [side][side][3] to out, which has the same shape. */
-static void load_pixels(float *out, const uint8_t *pixels, int side, int flip, const mptl_pixel_table *table) {
+static void load_pixels(float *out, const uint8_t *pixels, int side, int flip,
+                        const mptl_pixel_table *table) {
   ptrdiff_t stride = flip ? -CHANNELS : CHANNELS;
   for (int y = 0; y < side; y++, pixels += side * CHANNELS) {
     const uint8_t *pixel = flip ? pixels + (side - 1) * CHANNELS : pixels;
@@ -131,7 +134,8 @@ static mptl_status decode(mptl_sampler *s, mptl_rgb *rgb, int32_t index) {
   int64_t number = mptl_dataset_index(s->dataset, index);
   MPTL_TRY(mptl_images_read(images, number, &s->file));
   mptl_status status = mptl_decode(s->decoder, s->file.data, s->file.size, rgb);
-  if (status != MPTL_OK) mptl_fail_in(status, "%s/%s", mptl_images_where(images), mptl_images_name(images, number));
+  if (status != MPTL_OK)
+    mptl_fail_in(status, "%s/%s", mptl_images_where(images), mptl_images_name(images, number));
   return status;
 }
 
@@ -144,15 +148,19 @@ static mptl_status scale_middle(mptl_sampler *s, const uint8_t **bytes, const mp
   else
     width = (int)((int64_t)resize * image->width / image->height);
   mptl_box all = {.width = image->width, .height = image->height};
-  mptl_box window = {.x = (int)rint((width - side) / 2.0), .y = (int)rint((height - side) / 2.0), .width = side, .height = side};
+  mptl_box window = {.x = (int)rint((width - side) / 2.0),
+                     .y = (int)rint((height - side) / 2.0),
+                     .width = side,
+                     .height = side};
   return mptl_resample(s->resampler, bytes, image, all, width, height, window);
 }
 
-mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_pixel_table *table, int augment, uint64_t seed,
-                        uint32_t epoch) {
+mptl_status mptl_sample(mptl_sampler *s, float *out, int32_t index, const mptl_pixel_table *table,
+                        int augment, uint64_t seed, uint32_t epoch) {
   const mptl_dataset *d = s->dataset;
   if (d->encoded == NULL) {
-    padded_crop c = augment ? draw_padded_crop(seed, epoch, index) : (padded_crop){PADDING, PADDING, 0};
+    padded_crop c =
+        augment ? draw_padded_crop(seed, epoch, index) : (padded_crop){PADDING, PADDING, 0};
     const uint8_t *image = d->images + (size_t)index * mptl_image_size(d);
     if (d->side == MPTL_CIFAR_SIDE) /* the compiler specialises the most used size */
       load_planes(out, image, s->rows, MPTL_CIFAR_SIDE, c, table);

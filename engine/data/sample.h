@@ -29,11 +29,12 @@ void mptl_sampler_destroy(mptl_sampler *sampler); /* NULL is allowed */
 /* Writes image number `index` of the sampler's data set to out, [side][side][3], as
  * mptl_loader_options says. MPTL_EDATA, MPTL_EIO or MPTL_ENOMEM, with the name of the image, for
  * encoded images only. */
-mptl_status mptl_sample(mptl_sampler *sampler, float *out, int32_t index, const mptl_pixel_table *table, int augment,
-                        uint64_t seed, uint32_t epoch);
+mptl_status mptl_sample(mptl_sampler *sampler, float *out, int32_t index,
+                        const mptl_pixel_table *table, int augment, uint64_t seed, uint32_t epoch);
 
 /* The crop that RandomResizedCrop makes of an image of width x height, for image number `index` of
  * the data set in an epoch; *flip says whether it is mirrored. */
-MPTL_API mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch, int32_t index);
+MPTL_API mptl_box mptl_crop_draw(int *flip, int width, int height, uint64_t seed, uint32_t epoch,
+                                 int32_t index);
 
 #endif

@@ -36,7 +36,8 @@ static void add_pixels(mptl_image_facts *f, const mptl_rgb *rgb) {
   f->warnings = rgb->warnings;
 }
 
-static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const void *data, size_t size) {
+static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const void *data,
+                           size_t size) {
   mptl_rgb rgb;
   f->hash = hash_bytes(data, size);
   if (mptl_decode(decoder, data, size, &rgb) == MPTL_OK)
@@ -46,8 +47,8 @@ static void survey_encoded(mptl_image_facts *f, mptl_decoder *decoder, const voi
 }
 
 /* Finds the facts of n images: of `encoded`, unless it is NULL; else of the collection. */
-static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first, const mptl_bytes *encoded, int64_t n,
-                          int threads) {
+static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, int64_t first,
+                          const mptl_bytes *encoded, int64_t n, int threads) {
   int failed = 0;
   memset(facts, 0, (size_t)n * sizeof *facts);
 #pragma omp parallel num_threads(threads) reduction(+ : failed)
@@ -60,7 +61,8 @@ static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, in
       if (failed) continue;
       if (encoded != NULL)
         survey_encoded(&facts[i], decoder, encoded[i].data, encoded[i].size);
-      else if (images->reader->read(images, first + i, &read) == MPTL_OK) /* mptl_images_read would name the image */
+      else if (images->reader->read(images, first + i, &read) ==
+               MPTL_OK) /* mptl_images_read would name the image */
         survey_encoded(&facts[i], decoder, read.data, read.size);
       else
         snprintf(facts[i].problem, sizeof facts[i].problem, "%s", mptl_error());
@@ -71,16 +73,20 @@ static mptl_status survey(mptl_image_facts *facts, const mptl_images *images, in
   return failed ? mptl_fail(MPTL_ENOMEM, "no memory to decode images") : MPTL_OK;
 }
 
-mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first, int64_t n, int threads) {
+mptl_status mptl_survey_images(mptl_image_facts *facts, const mptl_images *images, int64_t first,
+                               int64_t n, int threads) {
   return survey(facts, images, first, NULL, n, threads);
 }
 
-mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n, int threads) {
+mptl_status mptl_survey_encoded(mptl_image_facts *facts, const mptl_bytes *encoded, int64_t n,
+                                int threads) {
   return survey(facts, NULL, 0, encoded, n, threads);
 }
 
-mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first, int64_t n) {
-  if (dataset->encoded != NULL) return mptl_fail(MPTL_EINVAL, "survey: a data set of encoded images, must be one in memory");
+mptl_status mptl_survey_dataset(mptl_image_facts *facts, const mptl_dataset *dataset, int64_t first,
+                                int64_t n) {
+  if (dataset->encoded != NULL)
+    return mptl_fail(MPTL_EINVAL, "survey: a data set of encoded images, must be one in memory");
   const size_t size = mptl_image_size(dataset), plane = size / MPTL_IMAGE_CHANNELS;
   memset(facts, 0, (size_t)n * sizeof *facts);
   for (int64_t i = 0; i < n; i++) {

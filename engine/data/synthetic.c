@@ -35,7 +35,9 @@ typedef struct parameters {
   int next;
 } parameters;
 
-static float draw(parameters *p, float low, float high) { return low + (high - low) * p->uniform[p->next++]; }
+static float draw(parameters *p, float low, float high) {
+  return low + (high - low) * p->uniform[p->next++];
+}
 
 /* Turns in units of 2^-32 turns; whole turns become 0. */
 static uint32_t turn(float turns) { return (uint32_t)(int64_t)(turns * 0x1p32f); }
@@ -56,8 +58,8 @@ static grating class_grating(parameters *p, int label, int side) {
   float mirror = draw(p, -1.0f, 1.0f) < 0 ? -1.0f : 1.0f;
   float pitch = pitches[label / 5 % 4] * draw(p, 0.88f, 1.12f);
   float phase = draw(p, 0.0f, 1.0f);
-  return make_grating(mirror * (direction[0] - tilt * direction[1]), direction[1] + tilt * direction[0], pitch / (float)side,
-                      phase);
+  return make_grating(mirror * (direction[0] - tilt * direction[1]),
+                      direction[1] + tilt * direction[0], pitch / (float)side, phase);
 }
 
 /* A weaker grating of any direction and pitch, which says nothing about the class. */
@@ -92,7 +94,8 @@ static scene make_scene(mptl_key key, uint64_t first_counter, int label, int sid
   s.centre_y = draw(&p, 9.0f, 23.0f);
   s.sharpness = 1.0f / draw(&p, 60.0f, 180.0f);
   uint32_t hue = turn((float)label * 0.618034f + draw(&p, 0.0f, 0.5f));
-  for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++) s.colour[c] = 0.65f + 0.35f * wave(hue + (uint32_t)c * 0x55555555u);
+  for (int c = 0; c < MPTL_IMAGE_CHANNELS; c++)
+    s.colour[c] = 0.65f + 0.35f * wave(hue + (uint32_t)c * 0x55555555u);
   s.background[0] = draw(&p, 80.0f, 176.0f);
   s.background[1] = draw(&p, 80.0f, 176.0f);
   s.background[2] = 256.0f - 0.5f * (s.background[0] + s.background[1]);
@@ -116,22 +119,28 @@ static void paint(uint8_t *image, mptl_key key, uint64_t index, int label, int s
     for (uint32_t x = 0; x < n; x++) {
       float away_x = (float)x * unit - s.centre_x, away_y = (float)y * unit - s.centre_y;
       float window = 1.0f / (1.0f + (away_x * away_x + away_y * away_y) * s.sharpness);
-      float pattern = s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
+      float pattern =
+          s.contrast * window * window * wave(s.main.phase + x * s.main.dx + y * s.main.dy);
       float grey = s.other_contrast * wave(s.other.phase + x * s.other.dx + y * s.other.dy);
       uint32_t pixel = y * n + x, words[4];
       mptl_philox(words, key, first_counter + PARAMETER_COUNTERS + pixel, 0);
       for (uint32_t c = 0; c < MPTL_IMAGE_CHANNELS; c++) {
-        uint32_t w = words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
+        uint32_t w =
+            words[c]; /* the sum of its four bytes is close to normal: mean 510, deviation 147.8 */
         int sum = (int)((w & 255) + (w >> 8 & 255) + (w >> 16 & 255) + (w >> 24));
-        float value = s.background[c] + s.colour[c] * pattern + grey + (float)(sum - 510) * (NOISE / 147.8f);
-        image[c * n * n + pixel] = (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : (int)(value + 0.5f));
+        float value =
+            s.background[c] + s.colour[c] * pattern + grey + (float)(sum - 510) * (NOISE / 147.8f);
+        image[c * n * n + pixel] = (uint8_t)(value <= 0     ? 0
+                                             : value >= 255 ? 255
+                                                            : (int)(value + 0.5f));
       }
     }
   }
 }
 
 static mptl_key key_of(uint64_t seed, mptl_split split) {
-  uint32_t number = split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
+  uint32_t number =
+      split == MPTL_TRAIN ? MPTL_AUGMENT_SYNTHETIC_TRAIN : MPTL_AUGMENT_SYNTHETIC_TEST;
   return mptl_make_key(seed, MPTL_STREAM_AUGMENT, number, 0);
 }
 
@@ -140,19 +149,23 @@ static mptl_status check_classes(int classes) {
   return mptl_fail(MPTL_EINVAL, "classes: %d, accepted are 2 to 100", classes);
 }
 
-mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side, uint64_t seed, mptl_split split) {
-  if (index < 0) return mptl_fail(MPTL_EINVAL, "index: %lld, must not be negative", (long long)index);
+mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side,
+                                 uint64_t seed, mptl_split split) {
+  if (index < 0)
+    return mptl_fail(MPTL_EINVAL, "index: %lld, must not be negative", (long long)index);
   if (side < 1 || side > MPTL_IMAGE_SIDE_MAX)
-    return mptl_fail(MPTL_EINVAL, "side: %d pixels, accepted are 1 to %d", side, MPTL_IMAGE_SIDE_MAX);
+    return mptl_fail(MPTL_EINVAL, "side: %d pixels, accepted are 1 to %d", side,
+                     MPTL_IMAGE_SIDE_MAX);
   MPTL_TRY(check_classes(classes));
   paint(planes, key_of(seed, split), (uint64_t)index, (int)(index % classes), side);
   return MPTL_OK;
 }
 
-mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side, uint64_t seed, mptl_split split,
-                                   int64_t limit) {
+mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side,
+                                   uint64_t seed, mptl_split split, int64_t limit) {
   *dataset = NULL;
-  if (count < 1) return mptl_fail(MPTL_EINVAL, "count: %lld images, must be positive", (long long)count);
+  if (count < 1)
+    return mptl_fail(MPTL_EINVAL, "count: %lld images, must be positive", (long long)count);
   MPTL_TRY(check_classes(classes));
   MPTL_TRY(mptl_dataset_allocate(dataset, count, classes, side, split, limit));
   mptl_dataset *d = *dataset;

@@ -14,7 +14,8 @@ void mptl_exact_add(mptl_exact *x, uint64_t digits, int bit) {
   }
   if (digits == 0) return;
   int word = bit / 32, shift = bit % 32;
-  uint64_t carry = 0, parts[3] = {digits << shift & 0xffffffffu, digits << shift >> 32, shift ? digits >> (64 - shift) : 0};
+  uint64_t carry = 0, parts[3] = {digits << shift & 0xffffffffu, digits << shift >> 32,
+                                  shift ? digits >> (64 - shift) : 0};
   for (int i = 0; i < 3 || carry != 0; i++) {
     uint64_t part = (i < 3 ? parts[i] : 0) + carry;
     if (word + i >= MPTL_EXACT_WORDS) {
@@ -36,7 +37,8 @@ mptl_exact mptl_exact_from_f32(uint32_t bits) { return (mptl_exact){.is_f32 = tr
 
 mptl_exact mptl_exact_from_f64(double value) {
   float narrow = (float)value;
-  if (isnan(value) || (double)narrow == value) return mptl_exact_from_f32(mptl_f32_bits(narrow)); /* infinities too */
+  if (isnan(value) || (double)narrow == value)
+    return mptl_exact_from_f32(mptl_f32_bits(narrow)); /* infinities too */
   mptl_exact x = {.negative = signbit(value) != 0};
   int exponent;
   uint64_t digits = (uint64_t)ldexp(frexp(fabs(value), &exponent), 53);
@@ -59,7 +61,9 @@ static int leading_bit(const mptl_exact *x) {
   return -1;
 }
 
-static uint64_t word_at(const mptl_exact *x, int i) { return i < MPTL_EXACT_WORDS ? x->words[i] : 0; }
+static uint64_t word_at(const mptl_exact *x, int i) {
+  return i < MPTL_EXACT_WORDS ? x->words[i] : 0;
+}
 
 /* The 64 bits from `bit` upwards. */
 static uint64_t digits_from(const mptl_exact *x, int bit) {
@@ -77,7 +81,8 @@ static bool any_below(const mptl_exact *x, int bit) {
 }
 
 /* Rounds a magnitude above 0 as mptl_round_magnitude does. */
-static uint32_t round_magnitude(const mptl_exact *x, const mptl_rounder *r, mptl_key key, uint64_t index) {
+static uint32_t round_magnitude(const mptl_exact *x, const mptl_rounder *r, mptl_key key,
+                                uint64_t index) {
   int top = leading_bit(x), exponent = top - MPTL_EXACT_FRACTION_BITS;
   if (top >= 0 && exponent >= 128) return MPTL_F32_INF;
   if (top < 0 || exponent < r->emin) exponent = r->emin;
@@ -104,13 +109,15 @@ static uint32_t round_magnitude(const mptl_exact *x, const mptl_rounder *r, mptl
       up = rest && x->negative;
       break;
     case MPTL_STOCHASTIC:
-      up = ((uint64_t)mptl_random_u32(key, index, 0) << 32 | mptl_random_u32(key, index, 1)) < fraction;
+      up = ((uint64_t)mptl_random_u32(key, index, 0) << 32 | mptl_random_u32(key, index, 1)) <
+           fraction;
       break;
   }
   return mptl_f32_bits((float)ldexp((double)kept + up, last)); /* exact, or 2^128: infinity */
 }
 
-uint32_t mptl_round_exact(const mptl_exact *x, const mptl_rounder *r, mptl_key key, uint64_t index, uint32_t *event) {
+uint32_t mptl_round_exact(const mptl_exact *x, const mptl_rounder *r, mptl_key key, uint64_t index,
+                          uint32_t *event) {
   if (x->is_f32) return mptl_round_bits(x->bits, r, key, index, event);
   uint32_t sign = x->negative ? MPTL_F32_SIGN : 0;
   if (leading_bit(x) < 0 && !x->sticky) {

@@ -26,7 +26,10 @@ typedef struct mantissa {
 } mantissa;
 
 static int digit_value(char c, int base) {
-  int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+  int value = c >= '0' && c <= '9'   ? c - '0'
+              : c >= 'a' && c <= 'f' ? c - 'a' + 10
+              : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                     : 99;
   return value < base ? value : -1;
 }
 
@@ -74,7 +77,8 @@ static void add_hexadecimal(mptl_exact *x, mantissa m, int64_t exponent) {
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 16);
     if (digit < 0) continue; /* the point */
-    if (digit > 0) mptl_exact_add(x, (uint64_t)digit, bit < -64 ? -64 : bit > 1024 ? 1024 : (int)bit);
+    if (digit > 0)
+      mptl_exact_add(x, (uint64_t)digit, bit < -64 ? -64 : bit > 1024 ? 1024 : (int)bit);
     bit -= 4;
   }
 }
@@ -108,10 +112,11 @@ static void push_digit(mptl_exact *x, int digit) {
 }
 
 static void add_decimal(mptl_exact *x, mantissa m, int64_t exponent) {
-  static const uint32_t weights[DIGITS] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
+  static const uint32_t weights[DIGITS] = {100000000, 10000000, 1000000, 100000, 10000,
+                                           1000,      100,      10,      1};
   uint32_t fraction[FRACTION] = {0};
   int64_t power = (int64_t)m.whole - 1 + exponent; /* of ten, of the next digit */
-  int64_t missing = -1;                            /* the power of the digit that the whole part needs next; -1: none */
+  int64_t missing = -1; /* the power of the digit that the whole part needs next; -1: none */
   for (size_t i = 0; i < m.n; i++) {
     int digit = digit_value(m.digits[i], 10);
     if (digit < 0) continue;
@@ -161,7 +166,8 @@ bool mptl_exact_parse(mptl_exact *x, const char *text, size_t n) {
     return true;
   }
   mantissa m = read_mantissa(&text, end, 10);
-  if (!m.any || (text != end && !read_exponent(&text, end, 'e', &exponent)) || text != end) return false;
+  if (!m.any || (text != end && !read_exponent(&text, end, 'e', &exponent)) || text != end)
+    return false;
   add_decimal(x, m, exponent);
   return true;
 }

@@ -27,7 +27,8 @@ enum { NAMED = sizeof named / sizeof named[0] };
 const char *mptl_format_name(size_t index) { return index < NAMED ? named[index].name : NULL; }
 
 bool mptl_format_equal(mptl_format a, mptl_format b) {
-  return a.e == b.e && a.m == b.m && a.top == b.top && a.auto_bias == b.auto_bias && (a.auto_bias || a.b == b.b);
+  return a.e == b.e && a.m == b.m && a.top == b.top && a.auto_bias == b.auto_bias &&
+         (a.auto_bias || a.b == b.b);
 }
 
 int mptl_format_bits(mptl_format format) { return 1 + format.e + format.m; }
@@ -64,9 +65,11 @@ static bool read_auto(const char **text) {
   return true;
 }
 
-static mptl_status check_limit(const char *text, const char *what, long value, long low, long high) {
+static mptl_status check_limit(const char *text, const char *what, long value, long low,
+                               long high) {
   if (value >= low && value <= high) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "format %.60s: %s %ld, accepted are %ld to %ld", text, what, value, low, high);
+  return mptl_fail(MPTL_EINVAL, "format %.60s: %s %ld, accepted are %ld to %ld", text, what, value,
+                   low, high);
 }
 
 mptl_status mptl_format_parse(mptl_format *format, const char *text) {
@@ -78,10 +81,12 @@ mptl_status mptl_format_parse(mptl_format *format, const char *text) {
   long e = 0, m = 0, b = 0;
   const char *p = text + 2;
   bool auto_bias = false;
-  bool ok = strncasecmp(text, "FP", 2) == 0 && read_char(&p, '(') && read_integer(&p, &e) && read_char(&p, ',') &&
-            read_integer(&p, &m) && read_char(&p, ',') && ((auto_bias = read_auto(&p)) || read_integer(&p, &b)) &&
-            read_char(&p, ')') && *p == '\0';
-  if (!ok) return mptl_fail(MPTL_EINVAL, "format %.60s: not a format, accepted are " ACCEPTED, text);
+  bool ok = strncasecmp(text, "FP", 2) == 0 && read_char(&p, '(') && read_integer(&p, &e) &&
+            read_char(&p, ',') && read_integer(&p, &m) && read_char(&p, ',') &&
+            ((auto_bias = read_auto(&p)) || read_integer(&p, &b)) && read_char(&p, ')') &&
+            *p == '\0';
+  if (!ok)
+    return mptl_fail(MPTL_EINVAL, "format %.60s: not a format, accepted are " ACCEPTED, text);
   MPTL_TRY(check_limit(text, "exponent bits", e, 1, 8));
   MPTL_TRY(check_limit(text, "mantissa bits", m, 0, 23));
   MPTL_TRY(check_limit(text, "exponent bias shift", b, -127, 127));
@@ -123,7 +128,8 @@ mptl_format_limits mptl_format_find_limits(mptl_format f) {
     l.has_nan = true;
   }
   uint32_t field = l.max_code >> f.m, fraction = l.max_code & ((1u << f.m) - 1);
-  l.max = ldexp(fraction + (field ? ldexp(1, f.m) : 0), (field ? (int)field - 1 : 0) + l.emin - f.m);
+  l.max =
+      ldexp(fraction + (field ? ldexp(1, f.m) : 0), (field ? (int)field - 1 : 0) + l.emin - f.m);
   return l;
 }
 
@@ -153,7 +159,10 @@ mptl_format mptl_format_fit(mptl_format format, double largest) {
 }
 
 int mptl_bf16_products(mptl_format a, mptl_format b) {
-  double smallest_a = mptl_format_describe(a).min_subnormal, smallest_b = mptl_format_describe(b).min_subnormal;
-  if (a.m > 15 || b.m > 15 || smallest_a < 0x1p-126 || smallest_b < 0x1p-126 || smallest_a * smallest_b < 0x1p-126) return 0;
+  double smallest_a = mptl_format_describe(a).min_subnormal,
+         smallest_b = mptl_format_describe(b).min_subnormal;
+  if (a.m > 15 || b.m > 15 || smallest_a < 0x1p-126 || smallest_b < 0x1p-126 ||
+      smallest_a * smallest_b < 0x1p-126)
+    return 0;
   return (a.m > 7 ? 2 : 1) * (b.m > 7 ? 2 : 1);
 }

@@ -33,10 +33,12 @@ mptl_attributes mptl_attributes_default(void) {
 #undef FLAG
 }
 
-mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values) {
+mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count,
+                                const double *values) {
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     if (strcmp(table[i].name, name) != 0) continue;
-    if (count < 1 || count > (table[i].type == PAIR ? 2 : 1)) return mptl_fail(MPTL_EINVAL, "%s: %d values", name, count);
+    if (count < 1 || count > (table[i].type == PAIR ? 2 : 1))
+      return mptl_fail(MPTL_EINVAL, "%s: %d values", name, count);
     for (int k = 0; k < count; k++) {
       bool whole = table[i].type == REAL || values[k] == floor(values[k]);
       if (!whole || !(values[k] >= table[i].min && values[k] <= table[i].max))

@@ -43,7 +43,8 @@ static mptl_status add_value(mptl_graph *g, int *value, mptl_value v) {
 }
 
 static mptl_status check_value(const mptl_graph *g, int value) {
-  if (value < 0 || value >= g->n_values) return mptl_fail(MPTL_EINVAL, "value %d: the graph has %d", value, g->n_values);
+  if (value < 0 || value >= g->n_values)
+    return mptl_fail(MPTL_EINVAL, "value %d: the graph has %d", value, g->n_values);
   return MPTL_OK;
 }
 
@@ -52,39 +53,47 @@ static void drop_params(mptl_graph *g, int keep) {
   while (g->n_params > keep) free(g->params[--g->n_params].name);
 }
 
-static bool same_layout(mptl_shape a, mptl_shape b) { return a.c == b.c && a.h == b.h && a.w == b.w; }
+static bool same_layout(mptl_shape a, mptl_shape b) {
+  return a.c == b.c && a.h == b.h && a.w == b.w;
+}
 
 /* Finds the layout of an operator's output. Fails if the operator keeps its inputs' layout, and
  * they differ. */
-static mptl_status find_layout(const mptl_graph *g, const mptl_op *op, mptl_shape shape, mptl_shape *layout) {
+static mptl_status find_layout(const mptl_graph *g, const mptl_op *op, mptl_shape shape,
+                               mptl_shape *layout) {
   *layout = shape;
   if (op->n_in == 0 || !(op->kind->pointwise || op->kind->keeps_layout)) return MPTL_OK;
   *layout = mptl_input_layout(g, op, 0);
   for (int k = 1; k < op->n_in; k++)
     if (!same_layout(mptl_input_layout(g, op, k), *layout))
       return mptl_fail(MPTL_EINVAL,
-                       "input %d and input 0 are not flattened from one shape: their features are in different orders", k);
+                       "input %d and input 0 are not flattened from one shape: their features are "
+                       "in different orders",
+                       k);
   return MPTL_OK;
 }
 
-mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name, int n_in, const int *inputs,
-                           const mptl_attributes *attributes) {
+mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name,
+                           int n_in, const int *inputs, const mptl_attributes *attributes) {
   for (int i = 0; i < g->n_ops; i++)
     if (strcmp(g->ops[i].name, name) == 0)
       return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
   bool several = kind->n_in == MPTL_SEVERAL;
   if (several ? n_in < 1 || n_in > MPTL_MAX_INPUTS : n_in != kind->n_in)
-    return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %s%d", name, kind->name, n_in, several ? "1 to " : "",
-                     several ? MPTL_MAX_INPUTS : kind->n_in);
+    return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %s%d", name, kind->name, n_in,
+                     several ? "1 to " : "", several ? MPTL_MAX_INPUTS : kind->n_in);
   if (kind != &mptl_op_input && g->n_ops == 0)
     return mptl_fail(MPTL_EINVAL, "%s (%s): the graph has no input yet", name, kind->name);
   if (kind->loss && g->loss >= 0)
-    return mptl_fail(MPTL_EINVAL, "%s (%s): a second loss, the first one is %s", name, kind->name, g->ops[g->loss].name);
+    return mptl_fail(MPTL_EINVAL, "%s (%s): a second loss, the first one is %s", name, kind->name,
+                     g->ops[g->loss].name);
   for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));
   MPTL_TRY(grow((void **)&g->ops, g->n_ops, sizeof *g->ops));
 
-  mptl_op op = {
-      .kind = kind, .n_in = n_in, .attr = attributes ? *attributes : mptl_attributes_default(), .first_param = g->n_params};
+  mptl_op op = {.kind = kind,
+                .n_in = n_in,
+                .attr = attributes ? *attributes : mptl_attributes_default(),
+                .first_param = g->n_params};
   mptl_shape shape, layout;
   for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
   op.name = strdup(name);
@@ -106,9 +115,11 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
 }
 
 mptl_status mptl_graph_input(mptl_graph *g, int *value, mptl_shape shape) {
-  if (g->n_ops > 0) return mptl_fail(MPTL_EINVAL, "input: must be the first operator, the graph has %d", g->n_ops);
+  if (g->n_ops > 0)
+    return mptl_fail(MPTL_EINVAL, "input: must be the first operator, the graph has %d", g->n_ops);
   if (shape.c < 1 || shape.h < 1 || shape.w < 1 || (shape.ndim != 1 && shape.ndim != 3))
-    return mptl_fail(MPTL_EINVAL, "input: shape %dx%dx%d, all sizes must be positive", shape.c, shape.h, shape.w);
+    return mptl_fail(MPTL_EINVAL, "input: shape %dx%dx%d, all sizes must be positive", shape.c,
+                     shape.h, shape.w);
   MPTL_TRY(mptl_graph_add(g, value, &mptl_op_input, "input", 0, NULL, NULL));
   g->values[*value].shape = g->values[*value].layout = shape;
   return MPTL_OK;
@@ -118,7 +129,9 @@ mptl_status mptl_graph_flatten(mptl_graph *g, int *value, int of) {
   MPTL_TRY(check_value(g, of));
   mptl_value v = g->values[of];
   size_t features = mptl_shape_numel(v.shape);
-  if (features > 1 << 24) return mptl_fail(MPTL_EINVAL, "flatten: %zu features, accepted are at most %d", features, 1 << 24);
+  if (features > 1 << 24)
+    return mptl_fail(MPTL_EINVAL, "flatten: %zu features, accepted are at most %d", features,
+                     1 << 24);
   v.shape = (mptl_shape){.ndim = 1, .c = (int)features, .h = 1, .w = 1};
   return add_value(g, value, v);
 }
@@ -139,15 +152,16 @@ bool mptl_graph_is_output(const mptl_graph *g, int op) {
   return false;
 }
 
-mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
-                                 mptl_init init) {
+mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix, bool buffer,
+                                 int ndim, const int64_t *dims, mptl_init init) {
   MPTL_TRY(grow((void **)&g->params, g->n_params, sizeof *g->params));
   mptl_param p = {.op = g->n_ops, .buffer = buffer, .ndim = ndim, .numel = 1, .init = init};
   for (int i = 0; i < ndim; i++) {
     p.dims[i] = dims[i];
     p.numel *= (size_t)dims[i];
   }
-  if (asprintf(&p.name, "%s.%s", op->name, suffix) < 0) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  if (asprintf(&p.name, "%s.%s", op->name, suffix) < 0)
+    return mptl_fail(MPTL_ENOMEM, "graph: no memory");
   g->params[g->n_params++] = p;
   return MPTL_OK;
 }
@@ -195,7 +209,9 @@ mptl_status mptl_expect_channels(const mptl_graph *g, const mptl_op *op, int i) 
 mptl_status mptl_window_size(int *out, const mptl_op *op, int in, int axis) {
   const mptl_attributes *a = &op->attr;
   int extent = a->dilation[axis] * (a->kernel[axis] - 1) + 1, padded = in + 2 * a->padding[axis];
-  if (extent > padded) return mptl_fail(MPTL_EINVAL, "a window of %d does not fit into %d (padded) elements", extent, padded);
+  if (extent > padded)
+    return mptl_fail(MPTL_EINVAL, "a window of %d does not fit into %d (padded) elements", extent,
+                     padded);
   *out = (padded - extent) / a->stride[axis] + 1;
   return MPTL_OK;
 }

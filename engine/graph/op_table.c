@@ -17,7 +17,8 @@ const mptl_op_kind *mptl_op_kind_find(const char *name) {
   for (size_t i = 0; i < MPTL_OP_IDS; i++) {
     if (strcmp(table[i]->name, name) == 0) return table[i];
     if (used < sizeof names)
-      used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", table[i]->name);
+      used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                               table[i]->name);
   }
   mptl_fail(MPTL_EINVAL, "operator %s: unknown, accepted are %s", name, names);
   return NULL;

@@ -8,7 +8,8 @@ static mptl_status infer_pool(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   const mptl_attributes *a = &op->attr;
   for (int i = 0; i < 2; i++)
     if (2 * a->padding[i] > a->kernel[i])
-      return mptl_fail(MPTL_EINVAL, "padding: %d, accepted is at most half of the kernel's %d", a->padding[i], a->kernel[i]);
+      return mptl_fail(MPTL_EINVAL, "padding: %d, accepted is at most half of the kernel's %d",
+                       a->padding[i], a->kernel[i]);
   mptl_shape in = mptl_input_shape(g, op, 0);
   *out = (mptl_shape){.ndim = 3, .c = in.c};
   MPTL_TRY(mptl_window_size(&out->h, op, in.h, 0));
@@ -56,7 +57,8 @@ const mptl_op_kind mptl_op_maxpool = {
     .attributes = (const char *const[]){"kernel", "stride", "padding", NULL},
 };
 
-const mptl_op_kind mptl_op_mean = {.id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
+const mptl_op_kind mptl_op_mean = {
+    .id = MPTL_OP_MEAN, .name = "mean", .n_in = 1, .follows_inputs = true, .infer = infer_mean};
 
 #define LOSS(kind, NAME, reads_x, by_values)                        \
   const mptl_op_kind mptl_op_##kind = {                             \

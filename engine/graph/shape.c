@@ -9,12 +9,14 @@ static mptl_status infer_concat(mptl_graph *g, mptl_op *op, mptl_shape *out) {
     char a[40], b[40];
     MPTL_TRY(mptl_expect_channels(g, op, i));
     if (in.ndim != first.ndim || in.h != first.h || in.w != first.w)
-      return mptl_fail(MPTL_EINVAL, "inputs of shapes %s and %s, must be equal except for the channels",
+      return mptl_fail(MPTL_EINVAL,
+                       "inputs of shapes %s and %s, must be equal except for the channels",
                        mptl_shape_print(first, a), mptl_shape_print(in, b));
     out->c += in.c;
   }
   if (out->c % op->attr.shuffle != 0)
-    return mptl_fail(MPTL_EINVAL, "shuffle: %d channel groups, must divide the %d channels", op->attr.shuffle, out->c);
+    return mptl_fail(MPTL_EINVAL, "shuffle: %d channel groups, must divide the %d channels",
+                     op->attr.shuffle, out->c);
   return MPTL_OK;
 }
 
@@ -24,7 +26,8 @@ static mptl_status infer_slice(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   *out = mptl_input_shape(g, op, 0);
   if (a->count < 1) return mptl_fail(MPTL_EINVAL, "count (of channels) must be given");
   if (a->first + a->count > out->c)
-    return mptl_fail(MPTL_EINVAL, "channels %d to %d, the input has 0 to %d", a->first, a->first + a->count - 1, out->c - 1);
+    return mptl_fail(MPTL_EINVAL, "channels %d to %d, the input has 0 to %d", a->first,
+                     a->first + a->count - 1, out->c - 1);
   out->c = a->count;
   return MPTL_OK;
 }

@@ -28,17 +28,20 @@ static void assign_groups(mptl_assignment *a) {
     const mptl_op *op = &g->ops[i];
     if (op->kind->gemm) group++;
     int theta_group = op->n_in > 0 ? a->tensors[mptl_producer(g, op, 0)][MPTL_V].group : group;
-    size_t v = mptl_shape_numel(g->values[op->out].shape) * (size_t)a->batch, theta = trained_elements(g, op);
+    size_t v = mptl_shape_numel(g->values[op->out].shape) * (size_t)a->batch,
+           theta = trained_elements(g, op);
     for (int role = 0; role < MPTL_ROLES; role++) {
       bool parameter = role == MPTL_THETA || role == MPTL_DTHETA;
-      a->tensors[i][role] = (mptl_assigned){
-          .format = a->candidates.high[role], .numel = parameter ? theta : v, .group = parameter ? theta_group : group};
+      a->tensors[i][role] = (mptl_assigned){.format = a->candidates.high[role],
+                                            .numel = parameter ? theta : v,
+                                            .group = parameter ? theta_group : group};
     }
     a->groups[group].activations += v;
     a->groups[theta_group].parameters += theta;
   }
   a->n_groups = group + 1;
-  for (int i = 0; i < a->n_groups; i++) a->groups[i].numel = 2 * (a->groups[i].activations + a->groups[i].parameters);
+  for (int i = 0; i < a->n_groups; i++)
+    a->groups[i].numel = 2 * (a->groups[i].activations + a->groups[i].parameters);
 }
 
 mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch,
@@ -71,10 +74,13 @@ void mptl_assignment_destroy(mptl_assignment *a) {
 }
 
 static mptl_status check_tensor(const mptl_assignment *a, int op, mptl_role role) {
-  if (op < 0 || op >= a->n_ops) return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, a->n_ops - 1);
-  if ((int)role < 0 || role >= MPTL_ROLES) return mptl_fail(MPTL_EINVAL, "role %d: accepted are v, dv, theta, dtheta", (int)role);
+  if (op < 0 || op >= a->n_ops)
+    return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, a->n_ops - 1);
+  if ((int)role < 0 || role >= MPTL_ROLES)
+    return mptl_fail(MPTL_EINVAL, "role %d: accepted are v, dv, theta, dtheta", (int)role);
   if (a->tensors[op][role].numel == 0)
-    return mptl_fail(MPTL_EINVAL, "%s of %s: the operator has no parameters", mptl_role_name(role), a->graph->ops[op].name);
+    return mptl_fail(MPTL_EINVAL, "%s of %s: the operator has no parameters", mptl_role_name(role),
+                     a->graph->ops[op].name);
   return MPTL_OK;
 }
 
@@ -122,8 +128,10 @@ mptl_ratios mptl_assignment_ratios(const mptl_assignment *a) {
   return m;
 }
 
-mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *stats, double threshold,
-                                    void (*on_promote)(void *context, int op, mptl_role role), void *context) {
+mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *stats,
+                                    double threshold,
+                                    void (*on_promote)(void *context, int op, mptl_role role),
+                                    void *context) {
   if (!(threshold > 0 && threshold <= 1))
     return mptl_fail(MPTL_EINVAL, "threshold: %g, must be above 0 and at most 1", threshold);
   for (int i = 0; i < a->n_ops; i++) {
@@ -131,7 +139,8 @@ mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *sta
     for (int k = 0; k < 2; k++) {
       mptl_assigned *t = &a->tensors[i][roles[k]];
       const mptl_round_stats *s = &stats[i][roles[k]];
-      if (!t->low || s->elements == 0 || (double)s->overflow / (double)s->elements < threshold) continue;
+      if (!t->low || s->elements == 0 || (double)s->overflow / (double)s->elements < threshold)
+        continue;
       set_low(a, t, roles[k], false);
       if (on_promote != NULL) on_promote(context, i, roles[k]);
     }

@@ -8,7 +8,8 @@
 static int by_size(const void *a, const void *b) {
   const mptl_block *x = *(mptl_block *const *)a, *y = *(mptl_block *const *)b;
   if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
-  return x < y ? -1 : x > y; /* equal sizes in array order, so that every qsort gives the same result */
+  return x < y ? -1
+               : x > y; /* equal sizes in array order, so that every qsort gives the same result */
 }
 
 /* The lowest offset at which the block overlaps no placed block that lives at the same time. placed
@@ -25,7 +26,8 @@ static size_t lowest_offset(const mptl_block *block, mptl_block *const *placed, 
 }
 
 mptl_status mptl_place_blocks(mptl_block *blocks, int n, size_t *total) {
-  mptl_block **order = calloc((size_t)n + 1, sizeof *order), **placed = calloc((size_t)n + 1, sizeof *placed);
+  mptl_block **order = calloc((size_t)n + 1, sizeof *order),
+             **placed = calloc((size_t)n + 1, sizeof *placed);
   *total = 0;
   if (order == NULL || placed == NULL) {
     free(order);

@@ -56,9 +56,12 @@ static mptl_status create_operators(mptl_program *p) {
     const mptl_op *op = o->op;
     int least = mptl_graph_least_batch(p->graph, i);
     if (op->n_param > MPTL_MAX_PARAMS)
-      return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param, MPTL_MAX_PARAMS);
+      return mptl_fail(MPTL_EUNSUPPORTED, "%s: %d parameters, at most %d", op->name, op->n_param,
+                       MPTL_MAX_PARAMS);
     if (o->train && o->batch < least)
-      return mptl_fail(MPTL_EINVAL, "%s (%s): batch %d: it normalises one value per channel, accepted are batches of at least %d",
+      return mptl_fail(MPTL_EINVAL,
+                       "%s (%s): batch %d: it normalises one value per channel, accepted are "
+                       "batches of at least %d",
                        op->name, op->kind->name, o->batch, least);
     MPTL_TRY(mptl_in_operator(p->backend->op_create(p->device, &o->state, o), op));
     p->memory.state += mptl_saved_bytes(p->graph, op);
@@ -87,12 +90,13 @@ mptl_status mptl_program_compile(mptl_program *p) {
   p->theta.arrays = calloc((size_t)p->graph->n_params + 1, sizeof *p->theta.arrays);
   p->dtheta.arrays = calloc((size_t)p->graph->n_params + 1, sizeof *p->dtheta.arrays);
   p->costs = calloc(n, sizeof *p->costs);
-  if (!p->nodes || !p->stages || !p->members || !p->blocks || !p->in_place || !p->rounders || !p->dx_rounders || !p->params ||
-      !p->theta.arrays || !p->dtheta.arrays || !p->costs)
+  if (!p->nodes || !p->stages || !p->members || !p->blocks || !p->in_place || !p->rounders ||
+      !p->dx_rounders || !p->params || !p->theta.arrays || !p->dtheta.arrays || !p->costs)
     return mptl_fail(MPTL_ENOMEM, "program: no memory");
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
-    p->memory.parameters += param->numel * sizeof(float) * (p->options.train && !param->buffer ? trained_arrays(p) : 1);
+    p->memory.parameters +=
+        param->numel * sizeof(float) * (p->options.train && !param->buffer ? trained_arrays(p) : 1);
     if (mptl_is_kept(p, param)) p->kept_bytes += mptl_theta_bytes(param);
   }
   p->memory.images = mptl_value_numel(p, 0) * sizeof(float);

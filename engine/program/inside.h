@@ -1,5 +1,5 @@
-/* The program, for the files of this folder: compile.c makes it, operands.c gives its operands sizes
- * and addresses, step.c runs it, program.c is its public interface. */
+/* The program, for the files of this folder: compile.c makes it, operands.c gives its operands
+ * sizes and addresses, step.c runs it, program.c is its public interface. */
 #ifndef MPTL_PROGRAM_INSIDE_H
 #define MPTL_PROGRAM_INSIDE_H
 
@@ -58,15 +58,16 @@ struct mptl_program {
   mptl_node *nodes; /* by operator */
   int n_stages;
   mptl_program_stage *stages;
-  mptl_member *members;                             /* of the stages, one stage after the other */
-  mptl_block *blocks;                               /* 2 i: output of operator i; 2 i + 1: its gradient */
-  int *in_place;                                    /* the block whose memory a block reuses, or -1 */
-  mptl_rounder (*rounders)[MPTL_ROLES];             /* for the formats that operands are laid out for */
-  mptl_rounder (*dx_rounders)[MPTL_MAX_INPUTS];     /* of gradient parts that have a bias shift of their own */
-  mptl_param_rounding *params;                      /* by parameter */
-  mptl_rounding_list theta, dtheta;                 /* to be rounded: parameters of this stage, gradients */
-  mptl_record record;                               /* of this step, in the device's memory; the targets follow it */
-  mptl_record fetched;                              /* of the last step, in the host's memory */
+  mptl_member *members;                 /* of the stages, one stage after the other */
+  mptl_block *blocks;                   /* 2 i: output of operator i; 2 i + 1: its gradient */
+  int *in_place;                        /* the block whose memory a block reuses, or -1 */
+  mptl_rounder (*rounders)[MPTL_ROLES]; /* for the formats that operands are laid out for */
+  mptl_rounder (
+      *dx_rounders)[MPTL_MAX_INPUTS]; /* of gradient parts that have a bias shift of their own */
+  mptl_param_rounding *params;        /* by parameter */
+  mptl_rounding_list theta, dtheta;   /* to be rounded: parameters of this stage, gradients */
+  mptl_record record;  /* of this step, in the device's memory; the targets follow it */
+  mptl_record fetched; /* of the last step, in the host's memory */
   mptl_op_exponents *exponents, *fetched_exponents; /* likewise; NULL until they are first wanted */
   bool want_exponents;                              /* from the next forward on */
   bool time_stages;
@@ -97,10 +98,12 @@ mptl_status mptl_program_follow_assignment(mptl_program *program);
 
 /* FP(e,m,auto): sets the bias shifts of a stage's results, forward or backward, before it runs.
  * Other formats have nothing to set. */
-mptl_status mptl_program_fit_results(mptl_program *program, const mptl_program_stage *stage, bool forward);
+mptl_status mptl_program_fit_results(mptl_program *program, const mptl_program_stage *stage,
+                                     bool forward);
 
 /* The same for the rounder of array x of n elements. */
-mptl_status mptl_program_fit_array(const mptl_program *program, mptl_rounder *rounder, const float *x, size_t n);
+mptl_status mptl_program_fit_array(const mptl_program *program, mptl_rounder *rounder,
+                                   const float *x, size_t n);
 
 /* Makes this program the workspace's user, and connects its operands to the workspace's memory. */
 mptl_status mptl_program_acquire(mptl_program *program);
@@ -114,7 +117,9 @@ static inline size_t mptl_value_numel(const mptl_program *p, int op) {
 }
 
 /* Bytes of a parameter's rounded copy. */
-static inline size_t mptl_theta_bytes(const mptl_param *param) { return mptl_aligned(param->numel * sizeof(float)); }
+static inline size_t mptl_theta_bytes(const mptl_param *param) {
+  return mptl_aligned(param->numel * sizeof(float));
+}
 
 /* Whether a parameter's rounded copy is kept from forward to backward, in training on GPUs: vectors
  * by channel. They are many and small, so that a launch for each costs more than their memory. */
@@ -129,7 +134,9 @@ static inline bool mptl_is_weights(const mptl_program *p, const mptl_param *para
 
 /* Numbers of a sample's targets, and the bytes of a batch's. */
 static inline size_t mptl_target_count(const mptl_program *p) {
-  return p->options.targets == MPTL_LABELS ? 1 : mptl_shape_numel(mptl_input_shape(p->graph, &p->graph->ops[p->graph->loss], 0));
+  return p->options.targets == MPTL_LABELS
+             ? 1
+             : mptl_shape_numel(mptl_input_shape(p->graph, &p->graph->ops[p->graph->loss], 0));
 }
 static inline size_t mptl_target_bytes(const mptl_program *p) {
   return (size_t)p->options.batch * mptl_target_count(p) * sizeof(float); /* labels are as large */
@@ -146,15 +153,22 @@ static inline int mptl_tensor_of(int op, mptl_role role) { return op * MPTL_ROLE
 /* Bytes that an operator saves from forward to backward, beside its output. */
 static inline size_t mptl_saved_bytes(const mptl_graph *graph, const mptl_op *op) {
   int n = op->kind->saved_by_channel;
-  return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_layout(graph, op, 0).c * sizeof(float)) : 0;
+  return n > 0 ? mptl_aligned((size_t)n * (size_t)mptl_input_layout(graph, op, 0).c * sizeof(float))
+               : 0;
 }
 
 /* Offset in a stage's scratch memory of the batch's images, on devices that need a copy. Only the
  * first stage reads it. */
-static inline size_t mptl_images_offset(const mptl_program_stage *s) { return s->theta_bytes + mptl_aligned(s->scratch_bytes); }
+static inline size_t mptl_images_offset(const mptl_program_stage *s) {
+  return s->theta_bytes + mptl_aligned(s->scratch_bytes);
+}
 
 /* Addresses of an operator's output and of its gradient, which must be stored: life.stage == op. */
-static inline void *mptl_value_data(const mptl_program *p, int op) { return p->arena + p->nodes[op].life.value.offset; }
-static inline void *mptl_gradient_data(const mptl_program *p, int op) { return p->arena + p->nodes[op].life.gradient.offset; }
+static inline void *mptl_value_data(const mptl_program *p, int op) {
+  return p->arena + p->nodes[op].life.value.offset;
+}
+static inline void *mptl_gradient_data(const mptl_program *p, int op) {
+  return p->arena + p->nodes[op].life.gradient.offset;
+}
 
 #endif

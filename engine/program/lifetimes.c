@@ -8,7 +8,8 @@ static mptl_status mark_live(mptl_lifetime *t, const mptl_graph *g) {
   if (g->loss < 0) return mptl_fail(MPTL_EINVAL, "program: the graph has no loss");
   t[g->loss].live = true;
   for (int i = g->loss; i >= 0; i--)
-    for (int k = 0; t[i].live && k < g->ops[i].n_in; k++) t[mptl_producer(g, &g->ops[i], k)].live = true;
+    for (int k = 0; t[i].live && k < g->ops[i].n_in; k++)
+      t[mptl_producer(g, &g->ops[i], k)].live = true;
   return MPTL_OK;
 }
 
@@ -20,7 +21,8 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
   for (int i = g->n_ops - 1; i >= 0; i--) {
     const mptl_op_kind *kind = g->ops[i].kind;
     int consumers = 0, consumer = -1;
-    bool read_later = options.keep_all || mptl_graph_is_output(g, i) || (options.train && kind->backward_reads_out);
+    bool read_later = options.keep_all || mptl_graph_is_output(g, i) ||
+                      (options.train && kind->backward_reads_out);
     for (int j = i + 1; j < g->n_ops; j++) {
       for (int k = 0; k < g->ops[j].n_in; k++) {
         if (mptl_producer(g, &g->ops[j], k) != i) continue;
@@ -29,7 +31,8 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
         read_later = read_later || g->ops[j].in[k] != g->ops[i].out; /* a view */
       }
     }
-    bool joins = consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
+    bool joins =
+        consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
     if (joins && options.train && g->ops[consumer].kind->backward_reads_in) joins = false;
     if (joins && t[t[consumer].stage].stage_ops >= options.stage_ops) joins = false;
     t[i].stage = joins ? t[consumer].stage : i;
@@ -61,17 +64,20 @@ static void note_reads(mptl_lifetime *t, const mptl_graph *g, int i, bool train)
   }
 }
 
-mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_options options) {
+mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g,
+                                mptl_lifetime_options options) {
   memset(t, 0, (size_t)g->n_ops * sizeof *t);
   MPTL_TRY(mark_live(t, g));
   find_stages(t, g, options);
   for (int i = 0; i < g->n_ops; i++) {
     int backward = mptl_backward_time(g, t[i].stage);
-    t[i].wants_gradient = options.train && t[i].live && (g->ops[i].kind->id != MPTL_OP_INPUT || options.input_gradient);
+    t[i].wants_gradient = options.train && t[i].live &&
+                          (g->ops[i].kind->id != MPTL_OP_INPUT || options.input_gradient);
     t[i].value.first = t[i].value.last = t[i].stage;
     t[i].gradient.first = t[i].gradient.last = backward;
     t[i].in_parts = t[i].wants_gradient && in_parts(t, g, i);
-    if (options.train && t[i].live && g->ops[i].kind->backward_reads_out) t[i].value.last = backward;
+    if (options.train && t[i].live && g->ops[i].kind->backward_reads_out)
+      t[i].value.last = backward;
     /* The caller reads outputs and the input's gradient after the step. */
     if (mptl_graph_is_output(g, i)) t[i].value.last = 2 * g->n_ops;
     if (g->ops[i].kind->id == MPTL_OP_INPUT) t[i].gradient.last = 2 * g->n_ops;

@@ -40,18 +40,23 @@ static bool allocate(mptl_model *m, size_t n) {
   return all;
 }
 
-mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, const mptl_model_options *options) {
+mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph,
+                              const mptl_model_options *options) {
   mptl_model *m = calloc(1, sizeof *m);
   if (m == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
   m->graph = graph;
   m->device = mptl_device_retain(options->device);
-  m->optimizer = options->optimizer != NULL ? options->optimizer : mptl_optimizer_at(MPTL_OPTIMIZER_SGD);
-  mptl_status status = allocate(m, (size_t)graph->n_params + 1) ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "model: no memory");
+  m->optimizer =
+      options->optimizer != NULL ? options->optimizer : mptl_optimizer_at(MPTL_OPTIMIZER_SGD);
+  mptl_status status = allocate(m, (size_t)graph->n_params + 1)
+                           ? MPTL_OK
+                           : mptl_fail(MPTL_ENOMEM, "model: no memory");
   for (int i = 0; i < graph->n_params && status == MPTL_OK; i++) {
     const mptl_param *p = &graph->params[i];
     status = mptl_tensor_create_in(&m->params[i], m->device, p->ndim, p->dims);
     if (status == MPTL_OK)
-      status = initialise(m->params[i], p->init, mptl_make_key(options->seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
+      status = initialise(m->params[i], p->init,
+                          mptl_make_key(options->seed, MPTL_STREAM_INIT, (uint32_t)i, 0));
   }
   if (status != MPTL_OK) {
     mptl_model_destroy(m);
@@ -63,12 +68,14 @@ mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, const
 
 mptl_status mptl_model_set_group(mptl_model *m, int param, int group) {
   if (param < 0 || param >= m->graph->n_params)
-    return mptl_fail(MPTL_EINVAL, "parameter %d: the model has 0 to %d", param, m->graph->n_params - 1);
+    return mptl_fail(MPTL_EINVAL, "parameter %d: the model has 0 to %d", param,
+                     m->graph->n_params - 1);
   if (group < 0 || group >= MPTL_PARAMETER_GROUPS)
-    return mptl_fail(MPTL_EINVAL, "%s: parameter group %d, accepted are 0 to %d", m->graph->params[param].name, group,
-                     MPTL_PARAMETER_GROUPS - 1);
+    return mptl_fail(MPTL_EINVAL, "%s: parameter group %d, accepted are 0 to %d",
+                     m->graph->params[param].name, group, MPTL_PARAMETER_GROUPS - 1);
   if (m->trained != NULL)
-    return mptl_fail(MPTL_EINVAL, "%s: parameter groups are set before the first training program is made",
+    return mptl_fail(MPTL_EINVAL,
+                     "%s: parameter groups are set before the first training program is made",
                      m->graph->params[param].name);
   m->groups[param] = group;
   return MPTL_OK;
@@ -81,7 +88,10 @@ static mptl_status list_trained(mptl_model *m) {
   for (int i = 0; i < m->graph->n_params; i++) {
     if (m->grads[i] == NULL) continue;
     mptl_trained *t = &list[count++];
-    *t = (mptl_trained){.p = m->params[i]->data, .g = m->grads[i]->data, .n = m->graph->params[i].numel, .group = m->groups[i]};
+    *t = (mptl_trained){.p = m->params[i]->data,
+                        .g = m->grads[i]->data,
+                        .n = m->graph->params[i].numel,
+                        .group = m->groups[i]};
     for (int k = 0; k < m->optimizer->n_states; k++) t->state[k] = m->states[k][i]->data;
   }
   mptl_status status = m->device->backend->list_create(m->device, &m->trained, list, count);
@@ -124,11 +134,13 @@ mptl_update mptl_update_default(const mptl_optimizer *o) {
   return u;
 }
 
-mptl_status mptl_update_factors(mptl_factors *factors, const mptl_optimizer *o, const mptl_update *u, int64_t updates) {
-  if (!(u->loss_scale > 0)) return mptl_fail(MPTL_EINVAL, "loss scale: %g, must be above 0", u->loss_scale);
+mptl_status mptl_update_factors(mptl_factors *factors, const mptl_optimizer *o,
+                                const mptl_update *u, int64_t updates) {
+  if (!(u->loss_scale > 0))
+    return mptl_fail(MPTL_EINVAL, "loss scale: %g, must be above 0", u->loss_scale);
   if (u->n_groups < 1 || u->n_groups > MPTL_PARAMETER_GROUPS)
-    return mptl_fail(MPTL_EINVAL, "update: settings for %d parameter groups, accepted are 1 to %d", u->n_groups,
-                     MPTL_PARAMETER_GROUPS);
+    return mptl_fail(MPTL_EINVAL, "update: settings for %d parameter groups, accepted are 1 to %d",
+                     u->n_groups, MPTL_PARAMETER_GROUPS);
   for (int i = 0; i < u->n_groups; i++) {
     MPTL_TRY(mptl_optimizer_check(o, u->settings[i]));
     factors[i] = (mptl_factors){.gradient = (float)(1.0 / u->loss_scale)};
@@ -145,20 +157,24 @@ static mptl_status clip(mptl_model *m, mptl_factors *factors, const mptl_update 
   MPTL_TRY(m->device->backend->sum_squares(m->device, &squares, m->trained));
   m->gradient_norm = sqrt(squares) / u->loss_scale;
   double left = u->clip_norm / (m->gradient_norm + 1e-6);
-  for (int i = 0; i < u->n_groups && !(left >= 1); i++) factors[i].gradient = (float)(left / u->loss_scale);
+  for (int i = 0; i < u->n_groups && !(left >= 1); i++)
+    factors[i].gradient = (float)(left / u->loss_scale);
   return MPTL_OK;
 }
 
 mptl_status mptl_model_update(mptl_model *m, const mptl_update *u) {
   mptl_factors factors[MPTL_PARAMETER_GROUPS];
-  if (m->trained == NULL) return mptl_fail(MPTL_EINVAL, "update: the model has no gradients, run a training program first");
+  if (m->trained == NULL)
+    return mptl_fail(MPTL_EINVAL,
+                     "update: the model has no gradients, run a training program first");
   MPTL_TRY(mptl_update_factors(factors, m->optimizer, u, m->updates));
   for (int i = 0; i < m->graph->n_params; i++)
     if (m->groups[i] >= u->n_groups)
-      return mptl_fail(MPTL_EINVAL, "update: no settings for parameter group %d, which %s is in", m->groups[i],
-                       m->graph->params[i].name);
+      return mptl_fail(MPTL_EINVAL, "update: no settings for parameter group %d, which %s is in",
+                       m->groups[i], m->graph->params[i].name);
   MPTL_TRY(clip(m, factors, u));
-  MPTL_TRY(m->device->backend->update(m->device, m->trained, m->optimizer->id, factors, u->n_groups));
+  MPTL_TRY(
+      m->device->backend->update(m->device, m->trained, m->optimizer->id, factors, u->n_groups));
   m->updates++;
   return MPTL_OK;
 }

@@ -46,7 +46,8 @@ static bool sums_gradients(const mptl_program *p, int op) {
 static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
   const mptl_lifetime *t = &p->nodes[op].life;
   if (t->stage != op || (role == MPTL_DV && !t->wants_gradient)) return 0;
-  if (p->options.storage == MPTL_EMULATED || (role == MPTL_DV && sums_gradients(p, op))) return sizeof(float);
+  if (p->options.storage == MPTL_EMULATED || (role == MPTL_DV && sums_gradients(p, op)))
+    return sizeof(float);
   return mptl_code_size(p->rounders[op][role].format);
 }
 
@@ -56,7 +57,9 @@ static size_t element_bytes(const mptl_program *p, int op, mptl_role role) {
 static void join(mptl_program *p, int from, int to, int time) {
   while (p->in_place[from] >= 0) from = p->in_place[from];
   mptl_block *a = &p->blocks[from], *b = &p->blocks[to];
-  if (a->bytes == 0 || a->bytes != b->bytes || a->last != time || b->first != time || p->in_place[to] >= 0) return;
+  if (a->bytes == 0 || a->bytes != b->bytes || a->last != time || b->first != time ||
+      p->in_place[to] >= 0)
+    return;
   p->in_place[to] = from;
   a->last = b->last;
   b->bytes = 0;
@@ -142,13 +145,16 @@ static void describe_parameter(mptl_program *p, int op, int k) {
  * the operator that produced the input. */
 static mptl_destination describe_gradient(mptl_program *p, int op, int k) {
   int from = mptl_producer(p->graph, &p->graph->ops[op], k);
-  mptl_destination dx = {.accumulate = p->nodes[op].life.accumulate[k], .part = p->nodes[from].life.in_parts};
+  mptl_destination dx = {.accumulate = p->nodes[op].life.accumulate[k],
+                         .part = p->nodes[from].life.in_parts};
   if (!p->nodes[from].life.wants_gradient) return dx;
   dx.size = element_bytes(p, from, MPTL_DV);
-  dx.rounder = rounder_of(&p->rounders[from][MPTL_DV], &p->dx_rounders[op][k], sums_gradients(p, from));
+  dx.rounder =
+      rounder_of(&p->rounders[from][MPTL_DV], &p->dx_rounders[op][k], sums_gradients(p, from));
   dx.wanted = true;
   dx.tensor = mptl_tensor_of(from, MPTL_DV);
-  dx.index0 = (uint64_t)(op * MPTL_MAX_INPUTS + k) << 32; /* each contribution has its own random bits */
+  dx.index0 = (uint64_t)(op * MPTL_MAX_INPUTS + k)
+              << 32; /* each contribution has its own random bits */
   return dx;
 }
 
@@ -164,11 +170,13 @@ static void describe_operands(mptl_program *p) {
     on->y.tensor = mptl_tensor_of(i, MPTL_V);
     on->dy.rounder = sums_gradients(p, i) ? NULL : &p->rounders[i][MPTL_DV];
     for (int k = 0; k < op->n_param; k++) describe_parameter(p, i, k);
-    on->theta_rounder = op->n_param > 0 ? p->params[op->first_param].theta : &p->rounders[i][MPTL_THETA];
+    on->theta_rounder =
+        op->n_param > 0 ? p->params[op->first_param].theta : &p->rounders[i][MPTL_THETA];
     if (op->n_in == 0) on->in[0] = (mptl_source){.size = sizeof(float)}; /* the batch of images */
     for (int k = 0; k < op->n_in; k++) {
       int from = mptl_producer(p->graph, op, k);
-      on->in[k] = (mptl_source){.size = element_bytes(p, from, MPTL_V), .rounder = &p->rounders[from][MPTL_V]};
+      on->in[k] = (mptl_source){.size = element_bytes(p, from, MPTL_V),
+                                .rounder = &p->rounders[from][MPTL_V]};
       on->dx[k] = describe_gradient(p, i, k);
     }
   }
@@ -179,7 +187,8 @@ static void describe_operands(mptl_program *p) {
 /* Whether the parameter has a rounded copy in its stage's scratch memory. */
 static bool has_copy(const mptl_program *p, int index) {
   const mptl_param *param = &p->graph->params[index];
-  return !p->params[index].theta->is_identity && !param->buffer && !mptl_is_kept(p, param) && !mptl_is_weights(p, param);
+  return !p->params[index].theta->is_identity && !param->buffer && !mptl_is_kept(p, param) &&
+         !mptl_is_weights(p, param);
 }
 
 /* Prepares the backend for every stage. The program's scratch memory is as large as the stage with
@@ -193,7 +202,8 @@ static mptl_status prepare_stages(mptl_program *p) {
     for (int j = 0; j < s->run.n; j++) {
       const mptl_op *op = s->run.members[j].is->op;
       for (int k = 0; k < op->n_param; k++)
-        if (has_copy(p, op->first_param + k)) theta_bytes += mptl_theta_bytes(&p->graph->params[op->first_param + k]);
+        if (has_copy(p, op->first_param + k))
+          theta_bytes += mptl_theta_bytes(&p->graph->params[op->first_param + k]);
     }
     s->theta_bytes = theta_bytes;
     MPTL_TRY(p->backend->prepare(p->device, &s->run, &s->scratch_bytes));
@@ -204,7 +214,8 @@ static mptl_status prepare_stages(mptl_program *p) {
 }
 
 /* Adds the bytes that an operator has to read and write at least: each operand in memory once. */
-static void add_bytes(const mptl_program *p, const mptl_member *m, size_t *forward, size_t *backward) {
+static void add_bytes(const mptl_program *p, const mptl_member *m, size_t *forward,
+                      size_t *backward) {
   const mptl_op *op = m->is->op;
   const mptl_op_kind *kind = op->kind;
   size_t out = mptl_value_numel(p, (int)(op - p->graph->ops)), theta = 0;
@@ -215,9 +226,11 @@ static void add_bytes(const mptl_program *p, const mptl_member *m, size_t *forwa
     if (kind->backward_reads_in) *backward += in * m->on->in[k].size;
     if (dx->wanted) *backward += (dx->part ? out : in) * dx->size * (dx->accumulate ? 2 : 1);
   }
-  for (int k = 0; k < op->n_param; k++) theta += p->graph->params[op->first_param + k].numel * sizeof(float);
+  for (int k = 0; k < op->n_param; k++)
+    theta += p->graph->params[op->first_param + k].numel * sizeof(float);
   *forward += theta + out * m->on->y.size;
-  *backward += 2 * theta + out * m->on->dy.size + (kind->backward_reads_out ? out * m->on->out.size : 0);
+  *backward +=
+      2 * theta + out * m->on->dy.size + (kind->backward_reads_out ? out * m->on->out.size : 0);
 }
 
 /* Sets the bytes in the costs of all stages. */
@@ -251,8 +264,8 @@ mptl_status mptl_program_follow_assignment(mptl_program *p) {
   MPTL_TRY(prepare_stages(p));
   count_bytes(p);
   p->arena = NULL; /* the operands have lost their addresses: acquire sets them */
-  p->memory.total =
-      p->memory.images + p->memory.parameters + p->memory.state + p->memory.record + p->memory.arena + p->memory.scratch;
+  p->memory.total = p->memory.images + p->memory.parameters + p->memory.state + p->memory.record +
+                    p->memory.arena + p->memory.scratch;
   return MPTL_OK;
 }
 
@@ -314,7 +327,8 @@ static void connect_operands(mptl_program *p) {
     mptl_program_stage *s = &p->stages[i];
     char *copies = p->scratch + mptl_aligned(s->scratch_bytes);
     s->run.scratch = p->scratch;
-    for (int j = 0; j < s->run.n; j++) connect_parameters(p, &p->nodes[s->run.members[j].is->op - p->graph->ops], &copies, &kept);
+    for (int j = 0; j < s->run.n; j++)
+      connect_parameters(p, &p->nodes[s->run.members[j].is->op - p->graph->ops], &copies, &kept);
   }
 }
 
@@ -324,10 +338,12 @@ static mptl_status allocate(mptl_program *p) {
   size_t bytes = mptl_record_bytes(p);
   if (p->saved == NULL) p->saved = p->backend->alloc(p->device, p->memory.state);
   if (p->record.facts == NULL) p->record.facts = p->backend->alloc(p->device, p->memory.record);
-  if (p->fetched.facts == NULL && (p->fetched.facts = p->backend->host_alloc(p->device, bytes)) != NULL)
+  if (p->fetched.facts == NULL &&
+      (p->fetched.facts = p->backend->host_alloc(p->device, bytes)) != NULL)
     memset(p->fetched.facts, 0, bytes);
   if (p->saved == NULL || p->record.facts == NULL || p->fetched.facts == NULL)
-    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes", p->memory.state + p->memory.record);
+    return mptl_fail(MPTL_ENOMEM, "program: no memory for %zu bytes",
+                     p->memory.state + p->memory.record);
   p->record.stats = (mptl_op_stats *)(p->record.facts + 1);
   p->fetched.stats = (mptl_op_stats *)(p->fetched.facts + 1);
   p->targets = (char *)p->record.facts + mptl_aligned(bytes);

@@ -8,13 +8,16 @@
 
 static void sgd_factors(float *of, const double *settings, long long updates) {
   of[MPTL_SGD_LR] = (float)settings[0];
-  of[MPTL_SGD_MOMENTUM] = updates == 0 ? 0.0f : (float)settings[1]; /* the first update sets the momentum */
+  of[MPTL_SGD_MOMENTUM] =
+      updates == 0 ? 0.0f : (float)settings[1]; /* the first update sets the momentum */
   of[MPTL_SGD_WEIGHT_DECAY] = (float)settings[2];
 }
 
 static void adamw_factors(float *of, const double *settings, long long updates) {
-  const double lr = settings[0], beta1 = settings[1], beta2 = settings[2], eps = settings[3], weight_decay = settings[4];
-  const double correction1 = 1 - pow(beta1, (double)updates + 1), correction2 = 1 - pow(beta2, (double)updates + 1);
+  const double lr = settings[0], beta1 = settings[1], beta2 = settings[2], eps = settings[3],
+               weight_decay = settings[4];
+  const double correction1 = 1 - pow(beta1, (double)updates + 1),
+               correction2 = 1 - pow(beta2, (double)updates + 1);
   of[MPTL_ADAMW_KEEP] = (float)(1 - lr * weight_decay);
   of[MPTL_ADAMW_WEIGHT_DECAY] = (float)weight_decay;
   of[MPTL_ADAMW_TAKE1] = (float)(1 - beta1);
@@ -53,7 +56,9 @@ static const mptl_optimizer table[MPTL_OPTIMIZER_IDS] = {
                               .factors = adamw_factors},
 };
 
-const mptl_optimizer *mptl_optimizer_at(size_t id) { return id < MPTL_OPTIMIZER_IDS ? &table[id] : NULL; }
+const mptl_optimizer *mptl_optimizer_at(size_t id) {
+  return id < MPTL_OPTIMIZER_IDS ? &table[id] : NULL;
+}
 
 const mptl_optimizer *mptl_optimizer_find(const char *name) {
   char names[256] = "";
@@ -61,7 +66,8 @@ const mptl_optimizer *mptl_optimizer_find(const char *name) {
   for (size_t i = 0; i < MPTL_OPTIMIZER_IDS; i++) {
     if (strcmp(table[i].name, name) == 0) return &table[i];
     if (used < sizeof names)
-      used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", table[i].name);
+      used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                               table[i].name);
   }
   mptl_fail(MPTL_EINVAL, "optimizer %s: unknown, accepted are %s", name, names);
   return NULL;
@@ -72,9 +78,10 @@ mptl_status mptl_optimizer_check(const mptl_optimizer *o, const double *values) 
     const mptl_optimizer_setting *s = &o->settings[i];
     if (values[i] >= s->least && (s->below ? values[i] < s->most : values[i] <= s->most)) continue;
     if (isinf(s->most))
-      return mptl_fail(MPTL_EINVAL, "%s: %s = %g, must be a number of at least %g", o->name, s->name, values[i], s->least);
-    return mptl_fail(MPTL_EINVAL, "%s: %s = %g, must be a number of at least %g and %s %g", o->name, s->name, values[i], s->least,
-                     s->below ? "below" : "at most", s->most);
+      return mptl_fail(MPTL_EINVAL, "%s: %s = %g, must be a number of at least %g", o->name,
+                       s->name, values[i], s->least);
+    return mptl_fail(MPTL_EINVAL, "%s: %s = %g, must be a number of at least %g and %s %g", o->name,
+                     s->name, values[i], s->least, s->below ? "below" : "at most", s->most);
   }
   return MPTL_OK;
 }

@@ -6,12 +6,16 @@
 #include "program/inside.h"
 #include "program/model.h"
 
-mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
+mptl_status mptl_program_create(mptl_program **program, mptl_model *model,
+                                const mptl_assignment *assignment,
                                 const mptl_program_options *options) {
-  if (options->batch < 1) return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
+  if (options->batch < 1)
+    return mptl_fail(MPTL_EINVAL, "batch: %d, must be at least 1", options->batch);
   if (options->device != NULL && options->device != model->device)
-    return mptl_fail(MPTL_EINVAL, "program: the model is on %s, not on %s%s", model->device->name,
-                     strcmp(model->device->name, options->device->name) == 0 ? "this opening of " : "", options->device->name);
+    return mptl_fail(
+        MPTL_EINVAL, "program: the model is on %s, not on %s%s", model->device->name,
+        strcmp(model->device->name, options->device->name) == 0 ? "this opening of " : "",
+        options->device->name);
   if (assignment->graph != model->graph)
     return mptl_fail(MPTL_EINVAL, "program: the model and the assignment are of different graphs");
   mptl_program *p = calloc(1, sizeof *p);
@@ -24,9 +28,10 @@ mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const
   p->device = mptl_device_retain(model->device);
   mptl_status status = mptl_program_compile(p);
   if (status == MPTL_OK && p->workspace != NULL && p->workspace->device != model->device)
-    status = mptl_fail(MPTL_EINVAL, "program: the model is on %s, its workspace on %s%s", model->device->name,
-                       strcmp(model->device->name, p->workspace->device->name) == 0 ? "another opening of " : "",
-                       p->workspace->device->name);
+    status = mptl_fail(
+        MPTL_EINVAL, "program: the model is on %s, its workspace on %s%s", model->device->name,
+        strcmp(model->device->name, p->workspace->device->name) == 0 ? "another opening of " : "",
+        p->workspace->device->name);
   if (status == MPTL_OK && options->train) status = mptl_model_prepare_training(model);
   if (status == MPTL_OK && p->workspace == NULL) {
     status = mptl_workspace_create(&p->workspace, model->device);
@@ -57,7 +62,8 @@ void mptl_program_destroy(mptl_program *p) {
 
 /* Compiles a program only to read its predictions: without a model, and without memory for
  * values. */
-static mptl_status begin_prediction(mptl_program *p, const mptl_assignment *assignment, const mptl_program_options *options) {
+static mptl_status begin_prediction(mptl_program *p, const mptl_assignment *assignment,
+                                    const mptl_program_options *options) {
   *p = (mptl_program){.graph = assignment->graph, .assignment = assignment, .options = *options};
   if (options->device == NULL) MPTL_TRY(mptl_device_open(&p->device, "cpu", 0));
   if (options->device != NULL) p->device = mptl_device_retain(options->device);
@@ -80,27 +86,34 @@ mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment 
 
 mptl_status mptl_program_check_owner(const mptl_program *p, const char *what) {
   if (p->workspace->user == p) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "%s: another program has used the shared workspace since this one's forward", what);
+  return mptl_fail(MPTL_EINVAL,
+                   "%s: another program has used the shared workspace since this one's forward",
+                   what);
 }
 
 const mptl_op_cost *mptl_program_costs(const mptl_program *p) { return p->costs; }
 double mptl_program_update_seconds(const mptl_program *p) { return p->update_seconds; }
-const mptl_op_stats *mptl_program_stats(const mptl_program *p) { return (const mptl_op_stats *)p->fetched.stats; }
+const mptl_op_stats *mptl_program_stats(const mptl_program *p) {
+  return (const mptl_op_stats *)p->fetched.stats;
+}
 
 /* The rounder of a tensor's i-th rounding, from 0; NULL beyond the last. An output has one
  * rounding, theta and dtheta have one for each parameter, and a dv has one for each operator that
  * sends a gradient. */
 static const mptl_rounder *rounder_of(const mptl_program *p, int op, mptl_role role, int i) {
   const mptl_op *o = &p->graph->ops[op];
-  if (role == MPTL_V || (role == MPTL_DV && op == p->loss)) return i == 0 ? &p->rounders[op][role] : NULL;
+  if (role == MPTL_V || (role == MPTL_DV && op == p->loss))
+    return i == 0 ? &p->rounders[op][role] : NULL;
   for (int k = 0; role != MPTL_DV && k < o->n_param; k++) {
     const mptl_param_rounding *r = &p->params[o->first_param + k];
-    if (!p->graph->params[o->first_param + k].buffer && i-- == 0) return role == MPTL_THETA ? r->theta : r->dtheta;
+    if (!p->graph->params[o->first_param + k].buffer && i-- == 0)
+      return role == MPTL_THETA ? r->theta : r->dtheta;
   }
   for (int j = op + 1; role == MPTL_DV && j < p->graph->n_ops; j++) {
     const mptl_node *node = &p->nodes[j];
     for (int k = 0; node->life.live && k < node->is.op->n_in; k++)
-      if (node->on.dx[k].wanted && mptl_producer(p->graph, node->is.op, k) == op && i-- == 0) return node->on.dx[k].rounder;
+      if (node->on.dx[k].wanted && mptl_producer(p->graph, node->is.op, k) == op && i-- == 0)
+        return node->on.dx[k].rounder;
   }
   return NULL;
 }
@@ -150,14 +163,17 @@ int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {
   int n = 0;
   for (int op = 0; op < p->graph->n_ops && p->backend->product != NULL; op++)
     for (int pass = 0; pass < MPTL_PASSES; pass++) {
-      if (!p->backend->product(p->device, &ways[n], &(mptl_member){&p->nodes[op].is, &p->nodes[op].on}, pass)) continue;
+      if (!p->backend->product(p->device, &ways[n],
+                               &(mptl_member){&p->nodes[op].is, &p->nodes[op].on}, pass))
+        continue;
       ways[n].op = op;
       ways[n++].pass = pass;
     }
   return n;
 }
 
-mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl_assignment *assignment,
+mptl_status mptl_predict_products(mptl_product_way *ways, int *count,
+                                  const mptl_assignment *assignment,
                                   const mptl_program_options *options) {
   mptl_program p;
   mptl_status status = begin_prediction(&p, assignment, options);
@@ -168,22 +184,28 @@ mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl
 
 mptl_status mptl_program_read(mptl_program *p, int op, bool gradient, float *out) {
   if (op < 0 || op >= p->graph->n_ops)
-    return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op, p->graph->n_ops - 1);
+    return mptl_fail(MPTL_EINVAL, "operator %d: the graph has operators 0 to %d", op,
+                     p->graph->n_ops - 1);
   const mptl_node *node = &p->nodes[op];
-  bool kept = p->options.keep_all || (gradient && op == 0) || (!gradient && mptl_graph_is_output(p->graph, op));
+  bool kept = p->options.keep_all || (gradient && op == 0) ||
+              (!gradient && mptl_graph_is_output(p->graph, op));
   if (gradient && !node->life.wants_gradient)
-    return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient", p->graph->ops[op].name);
+    return mptl_fail(MPTL_EINVAL, "%s: the program does not compute this gradient",
+                     p->graph->ops[op].name);
   if (!kept)
-    return mptl_fail(MPTL_EINVAL, "%s: its memory is shared with others, compile the program with keep_all",
+    return mptl_fail(MPTL_EINVAL,
+                     "%s: its memory is shared with others, compile the program with keep_all",
                      p->graph->ops[op].name);
   MPTL_TRY(mptl_program_check_owner(p, p->graph->ops[op].name));
   const void *data = gradient ? mptl_gradient_data(p, op) : mptl_value_data(p, op);
   size_t n = mptl_value_numel(p, op), size = gradient ? node->on.dy.size : node->on.out.size;
   if (size == sizeof(float)) return p->backend->download(p->device, out, data, n * size);
   void *codes = malloc(n * size);
-  if (codes == NULL) return mptl_fail(MPTL_ENOMEM, "%s: no memory for %zu bytes", p->graph->ops[op].name, n * size);
+  if (codes == NULL)
+    return mptl_fail(MPTL_ENOMEM, "%s: no memory for %zu bytes", p->graph->ops[op].name, n * size);
   mptl_status status = p->backend->download(p->device, codes, data, n * size);
-  if (status == MPTL_OK) mptl_decode_f32(out, codes, n, &p->rounders[op][gradient ? MPTL_DV : MPTL_V]);
+  if (status == MPTL_OK)
+    mptl_decode_f32(out, codes, n, &p->rounders[op][gradient ? MPTL_DV : MPTL_V]);
   free(codes);
   return status;
 }

@@ -33,11 +33,13 @@ static mptl_status fit_member(mptl_program *p, const mptl_stage *stage, int i, b
 
 mptl_status mptl_program_fit_results(mptl_program *p, const mptl_program_stage *s, bool forward) {
   p->step.ranged = false;
-  for (int i = 0; i < s->run.n; i++) MPTL_TRY(fit_member(p, &s->run, forward ? i : s->run.n - 1 - i, forward));
+  for (int i = 0; i < s->run.n; i++)
+    MPTL_TRY(fit_member(p, &s->run, forward ? i : s->run.n - 1 - i, forward));
   return MPTL_OK;
 }
 
-mptl_status mptl_program_fit_array(const mptl_program *p, mptl_rounder *rounder, const float *x, size_t n) {
+mptl_status mptl_program_fit_array(const mptl_program *p, mptl_rounder *rounder, const float *x,
+                                   size_t n) {
   float largest;
   if (!rounder->format.auto_bias) return MPTL_OK;
   MPTL_TRY(p->backend->max_abs(p->device, &largest, x, n));

@@ -16,7 +16,8 @@
  * count. */
 static mptl_status set_step(mptl_program *p, uint32_t number, int n_valid) {
   p->has_exponents = p->want_exponents;
-  p->step = (mptl_step){.seed = p->options.seed, .number = number, .n_valid = n_valid, .stats = p->record.stats};
+  p->step = (mptl_step){
+      .seed = p->options.seed, .number = number, .n_valid = n_valid, .stats = p->record.stats};
   if (!p->has_exponents) return MPTL_OK;
   p->step.exponents = p->exponents;
   return p->backend->zero(p->device, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents);
@@ -88,7 +89,8 @@ static mptl_status round_kept(mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
     const mptl_op *op = &p->graph->ops[i];
     for (int k = 0; k < op->n_param; k++)
-      if (mptl_is_kept(p, &p->graph->params[op->first_param + k])) MPTL_TRY(list_theta(p, op, k, true));
+      if (mptl_is_kept(p, &p->graph->params[op->first_param + k]))
+        MPTL_TRY(list_theta(p, op, k, true));
   }
   return round_list(p, &p->theta);
 }
@@ -101,9 +103,11 @@ static mptl_status round_kept(mptl_program *p) {
 /* Waits for the device and copies the record to the host. Adds the elements of parameters in
  * binary32, which no rounding has counted. */
 static mptl_status fetch(mptl_program *p) {
-  MPTL_TRY(p->backend->download(p->device, p->fetched.facts, p->record.facts, mptl_record_bytes(p)));
+  MPTL_TRY(
+      p->backend->download(p->device, p->fetched.facts, p->record.facts, mptl_record_bytes(p)));
   if (p->has_exponents)
-    MPTL_TRY(p->backend->download(p->device, p->fetched_exponents, p->exponents, (size_t)p->graph->n_ops * sizeof *p->exponents));
+    MPTL_TRY(p->backend->download(p->device, p->fetched_exponents, p->exponents,
+                                  (size_t)p->graph->n_ops * sizeof *p->exponents));
   for (int i = 0; i < p->graph->n_params; i++) {
     const mptl_param *param = &p->graph->params[i];
     if (!param->buffer && p->rounders[param->op][MPTL_THETA].is_identity)
@@ -125,7 +129,8 @@ static mptl_status finish(mptl_program *p, mptl_status status) {
  * encoded. */
 static bool forward_has_nan(const mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++)
-    if (p->fetched.stats[i][MPTL_V].nan_in + p->fetched.stats[i][MPTL_THETA].nan_in > 0) return true;
+    if (p->fetched.stats[i][MPTL_V].nan_in + p->fetched.stats[i][MPTL_THETA].nan_in > 0)
+      return true;
   return false;
 }
 
@@ -134,8 +139,12 @@ static bool forward_has_nan(const mptl_program *p) {
  * look for them; there find_nonfinite has checked the gradients of parameters. */
 static bool gradients_finite(const mptl_program *p) {
   for (int i = 0; i < p->graph->n_ops; i++) {
-    const mptl_round_stats *dv = &p->fetched.stats[i][MPTL_DV], *dtheta = &p->fetched.stats[i][MPTL_DTHETA];
-    if (dv->overflow + dv->inf_in + dv->nan_in + dtheta->overflow + dtheta->inf_in + dtheta->nan_in > 0) return false;
+    const mptl_round_stats *dv = &p->fetched.stats[i][MPTL_DV],
+                           *dtheta = &p->fetched.stats[i][MPTL_DTHETA];
+    if (dv->overflow + dv->inf_in + dv->nan_in + dtheta->overflow + dtheta->inf_in +
+            dtheta->nan_in >
+        0)
+      return false;
   }
   return p->fetched.facts->nonfinite == 0;
 }
@@ -144,8 +153,9 @@ static bool gradients_finite(const mptl_program *p) {
 static mptl_result forward_result(const mptl_program *p, int n) {
   const mptl_loss *loss = &p->fetched.facts->loss;
   bool accuracy = mptl_counts_accuracy(p->graph->ops[p->loss].kind, p->options.targets);
-  return (mptl_result){
-      .loss = forward_has_nan(p) ? (double)NAN : loss->sum, .correct = accuracy ? loss->correct : -1, .count = n};
+  return (mptl_result){.loss = forward_has_nan(p) ? (double)NAN : loss->sum,
+                       .correct = accuracy ? loss->correct : -1,
+                       .count = n};
 }
 
 /* ---- Forward ----
@@ -168,12 +178,12 @@ static mptl_status check_targets(const mptl_program *p, const mptl_targets *t, i
   int classes = mptl_input_shape(p->graph, op, 0).c;
   bool labels = p->options.targets == MPTL_LABELS;
   if ((labels ? (const void *)t->labels : t->values) == NULL)
-    return mptl_fail(MPTL_EINVAL, "%s (%s): targets are %s, the program takes %s", op->name, op->kind->name,
-                     labels ? "values" : "labels", labels ? "labels" : "values");
+    return mptl_fail(MPTL_EINVAL, "%s (%s): targets are %s, the program takes %s", op->name,
+                     op->kind->name, labels ? "values" : "labels", labels ? "labels" : "values");
   for (int i = 0; labels && i < n; i++)
     if (t->labels[i] < 0 || t->labels[i] >= classes)
-      return mptl_fail(MPTL_EINVAL, "%s (%s): label of sample %d: %d, accepted are 0 to %d", op->name, op->kind->name, i,
-                       (int)t->labels[i], classes - 1);
+      return mptl_fail(MPTL_EINVAL, "%s (%s): label of sample %d: %d, accepted are 0 to %d",
+                       op->name, op->kind->name, i, (int)t->labels[i], classes - 1);
   return MPTL_OK;
 }
 
@@ -185,8 +195,10 @@ static mptl_status take_labels(mptl_program *p, const int32_t *labels, int n, mp
   for (int at = 0; at < n; at += PIECE) {
     int32_t places[PIECE];
     int count = n - at < PIECE ? n - at : PIECE;
-    for (int i = 0; i < count; i++) places[i] = (int32_t)mptl_place_of(layout, (size_t)labels[at + i]);
-    MPTL_TRY(p->backend->upload(p->device, (int32_t *)p->targets + at, places, (size_t)count * sizeof *places));
+    for (int i = 0; i < count; i++)
+      places[i] = (int32_t)mptl_place_of(layout, (size_t)labels[at + i]);
+    MPTL_TRY(p->backend->upload(p->device, (int32_t *)p->targets + at, places,
+                                (size_t)count * sizeof *places));
   }
   return MPTL_OK;
 }
@@ -208,19 +220,22 @@ static mptl_status take_values(mptl_program *p, const float *values, int n, mptl
 
 static mptl_status take_targets(mptl_program *p, const mptl_targets *t, int n) {
   mptl_shape layout = mptl_input_layout(p->graph, &p->graph->ops[p->loss], 0);
-  return p->options.targets == MPTL_LABELS ? take_labels(p, t->labels, n, layout) : take_values(p, t->values, n, layout);
+  return p->options.targets == MPTL_LABELS ? take_labels(p, t->labels, n, layout)
+                                           : take_values(p, t->values, n, layout);
 }
 
 /* Makes the batch available to the device: uploads the targets; a GPU gets a copy of the images
  * too, in the scratch memory of the first stage. */
-static mptl_status take_batch(mptl_program *p, const float *images, const mptl_targets *targets, int n) {
+static mptl_status take_batch(mptl_program *p, const float *images, const mptl_targets *targets,
+                              int n) {
   MPTL_TRY(take_targets(p, targets, n));
   p->step.images = images;
   if (p->backend->is_host) return MPTL_OK;
   char *copy = p->scratch + mptl_images_offset(&p->stages[0]);
   p->step.images = (const float *)(void *)copy;
   size_t image = p->memory.images / (size_t)p->options.batch;
-  return p->backend->lend(p->device, copy, images, (size_t)n * image); /* the images must stay until finish returns */
+  return p->backend->lend(p->device, copy, images,
+                          (size_t)n * image); /* the images must stay until finish returns */
 }
 
 /* Runs a stage, forward or backward. */
@@ -230,10 +245,12 @@ static mptl_status run_stage(mptl_program *p, const mptl_program_stage *s, bool 
 }
 
 /* Starts forward; finish waits for it. */
-static mptl_status run_forward(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step) {
+static mptl_status run_forward(mptl_program *p, const float *images, const mptl_targets *targets,
+                               int n, uint32_t step) {
   int batch = p->options.batch;
   if (n < 1 || n > batch || (p->options.train && n != batch))
-    return mptl_fail(MPTL_EINVAL, "batch of %d samples, the program takes %s%d", n, p->options.train ? "" : "1 to ", batch);
+    return mptl_fail(MPTL_EINVAL, "batch of %d samples, the program takes %s%d", n,
+                     p->options.train ? "" : "1 to ", batch);
   MPTL_TRY(check_targets(p, targets, n));
   p->forward_done = false;
   p->theta.count = p->dtheta.count = 0; /* a step that failed may have left arrays in them */
@@ -255,8 +272,8 @@ static mptl_status run_forward(mptl_program *p, const float *images, const mptl_
   return MPTL_OK;
 }
 
-mptl_status mptl_program_forward(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step,
-                                 mptl_result *result) {
+mptl_status mptl_program_forward(mptl_program *p, const float *images, const mptl_targets *targets,
+                                 int n, uint32_t step, mptl_result *result) {
   MPTL_TRY(finish(p, run_forward(p, images, targets, n, step)));
   *result = forward_result(p, n);
   return MPTL_OK;
@@ -295,14 +312,15 @@ static mptl_status list_dtheta(mptl_program *p, const mptl_program_stage *s) {
       if (gradient == NULL) continue;
       mptl_rounder *rounder = p->params[m->is->op->first_param + k].dtheta;
       MPTL_TRY(mptl_program_fit_array(p, rounder, gradient, n));
-      p->dtheta.arrays[p->dtheta.count++] = (mptl_rounding){.dst = gradient,
-                                                            .src = gradient,
-                                                            .n = n,
-                                                            .rounder = rounder,
-                                                            .key = key_of(p, op, MPTL_DTHETA),
-                                                            .index0 = (uint64_t)k << 32,
-                                                            .stats = &p->record.stats[op][MPTL_DTHETA],
-                                                            .exponents = exponents_of(p, op, MPTL_DTHETA)};
+      p->dtheta.arrays[p->dtheta.count++] =
+          (mptl_rounding){.dst = gradient,
+                          .src = gradient,
+                          .n = n,
+                          .rounder = rounder,
+                          .key = key_of(p, op, MPTL_DTHETA),
+                          .index0 = (uint64_t)k << 32,
+                          .stats = &p->record.stats[op][MPTL_DTHETA],
+                          .exponents = exponents_of(p, op, MPTL_DTHETA)};
     }
   }
   return MPTL_OK;
@@ -314,7 +332,8 @@ static mptl_status zero_dtheta(mptl_program *p, const mptl_program_stage *s) {
     const mptl_member *m = &s->run.members[i];
     for (int k = 0; k < m->is->op->n_param; k++) {
       size_t n = p->graph->params[m->is->op->first_param + k].numel;
-      if (m->on->dtheta[k] != NULL) MPTL_TRY(p->backend->zero(p->device, m->on->dtheta[k], n * sizeof(float)));
+      if (m->on->dtheta[k] != NULL)
+        MPTL_TRY(p->backend->zero(p->device, m->on->dtheta[k], n * sizeof(float)));
     }
   }
   return MPTL_OK;
@@ -328,14 +347,16 @@ static mptl_status find_nonfinite(mptl_program *p) {
     const mptl_param *param = &p->graph->params[i];
     any = any || (!param->buffer && p->rounders[param->op][MPTL_DTHETA].is_identity);
   }
-  return any ? p->backend->find_nonfinite(p->device, &p->record.facts->nonfinite, p->model->trained) : MPTL_OK;
+  return any ? p->backend->find_nonfinite(p->device, &p->record.facts->nonfinite, p->model->trained)
+             : MPTL_OK;
 }
 
 /* Starts backward; finish waits for it. On the CPU, and if stages are timed, the gradients of
  * parameters are rounded after each stage, while they are in the caches. On GPUs all of them are
  * rounded at the end, with few launches: nothing reads them before the update. */
 static mptl_status run_backward(mptl_program *p, double loss_scale) {
-  if (!p->options.train) return mptl_fail(MPTL_EINVAL, "backward: the program was compiled for evaluation");
+  if (!p->options.train)
+    return mptl_fail(MPTL_EINVAL, "backward: the program was compiled for evaluation");
   if (!p->forward_done) return mptl_fail(MPTL_EINVAL, "backward: run forward first");
   MPTL_TRY(mptl_program_check_owner(p, "backward"));
   p->forward_done = false; /* gradients overwrite outputs: backward runs once, even if it fails */
@@ -367,8 +388,9 @@ mptl_status mptl_program_backward(mptl_program *p, double loss_scale, bool *fini
 
 /* ---- A whole step ---- */
 
-mptl_status mptl_program_step(mptl_program *p, const float *images, const mptl_targets *targets, int n, uint32_t step,
-                              const mptl_update *update, mptl_result *result) {
+mptl_status mptl_program_step(mptl_program *p, const float *images, const mptl_targets *targets,
+                              int n, uint32_t step, const mptl_update *update,
+                              mptl_result *result) {
   mptl_status status = run_forward(p, images, targets, n, step);
   if (status == MPTL_OK) status = run_backward(p, update->loss_scale);
   MPTL_TRY(finish(p, status));

@@ -33,5 +33,6 @@ mptl_status mptl_workspace_reserve(mptl_workspace *w, size_t arena_bytes, size_t
   mptl_status status = grow(w->device, &arena, &w->arena_bytes, arena_bytes);
   if (arena != w->arena) w->user = NULL;
   w->arena = arena;
-  return status == MPTL_OK ? grow(w->device, &w->scratch, &w->scratch_bytes, scratch_bytes) : status;
+  return status == MPTL_OK ? grow(w->device, &w->scratch, &w->scratch_bytes, scratch_bytes)
+                           : status;
 }

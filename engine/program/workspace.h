@@ -15,6 +15,7 @@ struct mptl_workspace {
 
 /* Makes arena and scratch memory at least so large. An area that grows loses its contents; if the
  * arena does, the workspace has no user any more. Fails with MPTL_ENOMEM. */
-mptl_status mptl_workspace_reserve(mptl_workspace *workspace, size_t arena_bytes, size_t scratch_bytes);
+mptl_status mptl_workspace_reserve(mptl_workspace *workspace, size_t arena_bytes,
+                                   size_t scratch_bytes);
 
 #endif

@@ -9,19 +9,22 @@
 
 struct mptl_storage {
   mptl_device *device; /* NULL: ordinary memory of the host */
-  bool in_device;      /* data is in the device's memory; else in the host's, allocated for the device */
+  bool in_device; /* data is in the device's memory; else in the host's, allocated for the device */
   size_t bytes;
   float *data;
 };
 
 static mptl_status check_dims(size_t *numel, int ndim, const int64_t *dims) {
   if (ndim < 0 || ndim > MPTL_MAX_DIMS)
-    return mptl_fail(MPTL_EINVAL, "tensor: %d dimensions, accepted are 0 to %d", ndim, MPTL_MAX_DIMS);
+    return mptl_fail(MPTL_EINVAL, "tensor: %d dimensions, accepted are 0 to %d", ndim,
+                     MPTL_MAX_DIMS);
   *numel = 1;
   for (int i = 0; i < ndim; i++) {
     if (dims[i] < 0)
-      return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1, (long long)dims[i]);
-    if (__builtin_mul_overflow(*numel, (size_t)dims[i], numel) || *numel > SIZE_MAX / sizeof(float) / 2)
+      return mptl_fail(MPTL_EINVAL, "tensor: dimension %d is %lld, must not be negative", i + 1,
+                       (long long)dims[i]);
+    if (__builtin_mul_overflow(*numel, (size_t)dims[i], numel) ||
+        *numel > SIZE_MAX / sizeof(float) / 2)
       return mptl_fail(MPTL_EINVAL, "tensor: too many elements for memory");
   }
   return MPTL_OK;
@@ -40,7 +43,8 @@ static mptl_tensor *new_header(mptl_storage *storage, int ndim, const int64_t *d
 
 static float *allocate(const mptl_storage *s) {
   if (s->device == NULL) return mptl_memory_alloc(s->bytes);
-  return s->in_device ? s->device->backend->alloc(s->device, s->bytes) : mptl_device_host_alloc(s->device, s->bytes);
+  return s->in_device ? s->device->backend->alloc(s->device, s->bytes)
+                      : mptl_device_host_alloc(s->device, s->bytes);
 }
 
 static void release(mptl_storage *s) {
@@ -63,7 +67,8 @@ static mptl_status zero(const mptl_storage *s) {
 }
 
 /* Creates a tensor of zeros. device NULL: in ordinary memory of the host. */
-static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_device, int ndim, const int64_t *dims) {
+static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_device, int ndim,
+                          const int64_t *dims) {
   size_t numel = 0;
   *tensor = NULL;
   MPTL_TRY(check_dims(&numel, ndim, dims));
@@ -71,7 +76,8 @@ static mptl_status create(mptl_tensor **tensor, mptl_device *device, bool in_dev
   if (bytes == 0) bytes = 64;
   mptl_storage *s = malloc(sizeof *s);
   if (s != NULL) {
-    *s = (mptl_storage){.device = mptl_device_retain(device), .in_device = in_device, .bytes = bytes};
+    *s = (mptl_storage){
+        .device = mptl_device_retain(device), .in_device = in_device, .bytes = bytes};
     s->data = allocate(s);
     if (s->data != NULL) *tensor = new_header(s, ndim, dims);
   }
@@ -91,11 +97,13 @@ mptl_status mptl_tensor_create(mptl_tensor **tensor, int ndim, const int64_t *di
   return create(tensor, NULL, false, ndim, dims);
 }
 
-mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims) {
+mptl_status mptl_tensor_create_in(mptl_tensor **tensor, mptl_device *device, int ndim,
+                                  const int64_t *dims) {
   return create(tensor, device, true, ndim, dims);
 }
 
-mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, int ndim, const int64_t *dims) {
+mptl_status mptl_tensor_create_for(mptl_tensor **tensor, mptl_device *device, int ndim,
+                                   const int64_t *dims) {
   return create(tensor, device->backend->is_host ? NULL : device, false, ndim, dims);
 }
 
@@ -124,7 +132,8 @@ static mptl_status check_elements(const mptl_tensor *t, size_t offset, size_t n)
 mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, float *values) {
   MPTL_TRY(check_elements(t, offset, n));
   const mptl_storage *s = t->storage;
-  if (s->in_device) return s->device->backend->download(s->device, values, t->data + offset, n * sizeof *values);
+  if (s->in_device)
+    return s->device->backend->download(s->device, values, t->data + offset, n * sizeof *values);
   memcpy(values, t->data + offset, n * sizeof *values);
   return MPTL_OK;
 }
@@ -132,7 +141,8 @@ mptl_status mptl_tensor_read(const mptl_tensor *t, size_t offset, size_t n, floa
 mptl_status mptl_tensor_write(mptl_tensor *t, size_t offset, size_t n, const float *values) {
   MPTL_TRY(check_elements(t, offset, n));
   const mptl_storage *s = t->storage;
-  if (s->in_device) return s->device->backend->upload(s->device, t->data + offset, values, n * sizeof *values);
+  if (s->in_device)
+    return s->device->backend->upload(s->device, t->data + offset, values, n * sizeof *values);
   memcpy(t->data + offset, values, n * sizeof *values);
   return MPTL_OK;
 }

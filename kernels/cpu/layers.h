@@ -14,25 +14,32 @@
 typedef struct mptl_layer_kernels {
   void (*add)(float *y, const float *a, const float *b, size_t n);
   void (*mul)(float *y, const float *a, const float *b, size_t n);
-  void (*accumulate)(float *y, const float *x, size_t n);                 /* y += x */
-  void (*to_bf16)(uint16_t *y, const float *x, size_t n);                 /* bf16 must hold x exactly */
-  void (*axpy)(float *y, const float *x, float factor, size_t n);         /* y += x * factor */
-  void (*interleave)(float *y, const float *a, const float *b, size_t n); /* y = a[0], b[0], a[1], b[1], ... */
-  void (*deinterleave)(float *a, float *b, const float *x, size_t n);     /* the inverse; a and b have n elements each */
+  void (*accumulate)(float *y, const float *x, size_t n);         /* y += x */
+  void (*to_bf16)(uint16_t *y, const float *x, size_t n);         /* bf16 must hold x exactly */
+  void (*axpy)(float *y, const float *x, float factor, size_t n); /* y += x * factor */
+  void (*interleave)(float *y, const float *a, const float *b,
+                     size_t n); /* y = a[0], b[0], a[1], b[1], ... */
+  void (*deinterleave)(float *a, float *b, const float *x,
+                       size_t n); /* the inverse; a and b have n elements each */
 
   /* Where x is larger than best, or NaN: best = x, index = at. */
   void (*larger)(float *best, int32_t *index, const float *x, int32_t at, size_t n);
-  void (*add_where)(float *y, const float *x, const int32_t *index, int32_t at, size_t n); /* y += x where index == at */
+  void (*add_where)(float *y, const float *x, const int32_t *index, int32_t at,
+                    size_t n); /* y += x where index == at */
 
   /* Over all rows: sum[c] += x - centre[c]; sum2[c] += (x - centre[c])^2 */
-  void (*moments)(float *sum, float *sum2, const float *x, const float *centre, size_t rows, size_t c);
+  void (*moments)(float *sum, float *sum2, const float *x, const float *centre, size_t rows,
+                  size_t c);
   /* y = x * factor[c] + term[c] */
-  void (*normalize)(float *y, const float *x, const float *factor, const float *term, size_t rows, size_t c);
+  void (*normalize)(float *y, const float *x, const float *factor, const float *term, size_t rows,
+                    size_t c);
   /* sum_dy[c] += dy; sum_dyx[c] += dy * (x - mean[c]) */
-  void (*backward_sums)(float *sum_dy, float *sum_dyx, const float *dy, const float *x, const float *mean, size_t rows, size_t c);
+  void (*backward_sums)(float *sum_dy, float *sum_dyx, const float *dy, const float *x,
+                        const float *mean, size_t rows, size_t c);
   /* dx = (dy - a[c] - (x - mean[c]) * b[c]) * factor[c] */
-  void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *a, const float *b,
-                             const float *factor, size_t rows, size_t c);
+  void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean,
+                             const float *a, const float *b, const float *factor, size_t rows,
+                             size_t c);
 
   /* The pattern of the largest magnitude. Infinity counts as larger than every number, NaN as
    * larger than infinity. */

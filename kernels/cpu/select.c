@@ -30,8 +30,9 @@ static bool has_avx2(void) {
 static bool has_avx512(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512cd");
 #else
   return false;
 #endif
@@ -87,8 +88,9 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void) {
   const mptl_cpu_kernels *table = atomic_load_explicit(&chosen, memory_order_acquire);
   if (table != NULL) return table;
   table = find(meant("auto"));
-  if (table == NULL) table = find("auto");                     /* mptl_isa_select reports a wrong MPTL_ISA */
-  atomic_store_explicit(&chosen, table, memory_order_release); /* several threads may get here, and find the same */
+  if (table == NULL) table = find("auto"); /* mptl_isa_select reports a wrong MPTL_ISA */
+  atomic_store_explicit(&chosen, table,
+                        memory_order_release); /* several threads may get here, and find the same */
   return table;
 }
 
@@ -102,7 +104,8 @@ const char *mptl_isa_here(size_t index) {
 static void list_accepted(char *text, size_t size) {
   const char *name;
   size_t used = 0;
-  for (size_t i = 0; (name = mptl_isa_here(i)) != NULL; i++) used += (size_t)snprintf(text + used, size - used, "%s, ", name);
+  for (size_t i = 0; (name = mptl_isa_here(i)) != NULL; i++)
+    used += (size_t)snprintf(text + used, size - used, "%s, ", name);
   snprintf(text + used, size - used, "auto");
 }
 
@@ -116,8 +119,10 @@ mptl_status mptl_isa_select(const char *name) {
   char accepted[64];
   list_accepted(accepted, sizeof accepted);
   if (index_of(wish) >= 0)
-    return mptl_fail(MPTL_EUNSUPPORTED, "%sinstruction set %s: this processor or build does not have it, accepted are %s", from,
-                     wish, accepted);
+    return mptl_fail(
+        MPTL_EUNSUPPORTED,
+        "%sinstruction set %s: this processor or build does not have it, accepted are %s", from,
+        wish, accepted);
   return mptl_fail(MPTL_EINVAL, "%sinstruction set %.60s: accepted are %s", from, wish, accepted);
 }
 

@@ -18,25 +18,31 @@
 
 /* X(result, name, parameters). The first kernels are described as functions of mptl/round.h, the
  * last ones in isa/dropout.c and isa/resample.c. stats is never NULL. */
-#define MPTL_CPU_KERNELS(X)                                                                                                   \
-  X(void, round_f32,                                                                                                          \
-    (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats))  \
-  X(void, encode_f32,                                                                                                         \
-    (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, mptl_round_stats *stats)) \
-  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))                                       \
-  X(void, decode_bf16,                                                                                                        \
-    (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r)) /* the binary32 patterns' upper halves */           \
-  X(float, max_abs_f32, (const float *x, size_t n))                                                                           \
-  X(void, dropout_f32,                                                                                                        \
-    (float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0)) /* kept where random_uniform >= p */   \
-  X(void, resample_row,                                                                                                       \
-    (uint8_t * dst, const uint8_t *src, int n, const mptl_filter_weights *w,                                                  \
-     int32_t *scratch)) /* n pixels; scratch: 3 numbers for each source and scaled pixel, and 2 */                            \
-  X(void, resample_column,                                                                                                    \
-    (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values, int count)) /* n bytes of a row */
+#define MPTL_CPU_KERNELS(X)                                                                        \
+  X(void, round_f32,                                                                               \
+    (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, \
+     mptl_round_stats *stats))                                                                     \
+  X(void, encode_f32,                                                                              \
+    (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key,                 \
+     uint64_t index0, mptl_round_stats *stats))                                                    \
+  X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))            \
+  X(void, decode_bf16,                                                                             \
+    (uint16_t * dst, const void *codes, size_t n,                                                  \
+     const mptl_rounder *r)) /* the binary32 patterns' upper halves */                             \
+  X(float, max_abs_f32, (const float *x, size_t n))                                                \
+  X(void, dropout_f32,                                                                             \
+    (float *dst, const float *src, size_t n, double p, mptl_key key,                               \
+     uint64_t index0)) /* kept where random_uniform >= p */                                        \
+  X(void, resample_row,                                                                            \
+    (uint8_t * dst, const uint8_t *src, int n, const mptl_filter_weights *w,                       \
+     int32_t *scratch)) /* n pixels; scratch: 3 numbers for each source and scaled pixel, and 2 */ \
+  X(void, resample_column,                                                                         \
+    (uint8_t * dst, const uint8_t *src, size_t stride, size_t n, const int32_t *values,            \
+     int count)) /* n bytes of a row */
 
 /* Updates n elements of a parameter (kernels/optimizers.h); state: the arrays of its state. */
-typedef void mptl_update_kernel(float *p, float *const *state, const float *g, size_t n, const mptl_factors *factors);
+typedef void mptl_update_kernel(float *p, float *const *state, const float *g, size_t n,
+                                const mptl_factors *factors);
 
 /* An operator of kernels/pointwise.h on n elements. read is what backward reads: the rounded input
  * or output. */
@@ -52,7 +58,8 @@ typedef struct mptl_cpu_kernels {
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
-  const mptl_unary_kernels *unary;    /* by mptl_op_id; functions are NULL for operators that are not in kernels/pointwise.h */
+  const mptl_unary_kernels *unary; /* by mptl_op_id; functions are NULL for operators that are not
+                                      in kernels/pointwise.h */
 } mptl_cpu_kernels;
 
 /* The kernels of the instruction set in use, which is chosen at the first call (mptl/isa.h). */

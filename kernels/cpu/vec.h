@@ -21,7 +21,9 @@ typedef __mmask16 vm;
 
 static inline vu v_load(const void *p) { return _mm512_loadu_si512(p); }
 static inline void v_store(void *p, vu x) { _mm512_storeu_si512(p, x); }
-static inline void v_store_nontemporal(void *p, vu x) { _mm512_stream_si512(p, x); } /* p is aligned to the vector */
+static inline void v_store_nontemporal(void *p, vu x) {
+  _mm512_stream_si512(p, x);
+} /* p is aligned to the vector */
 static inline vu v_set(uint32_t x) { return _mm512_set1_epi32((int)x); }
 static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_andnot(vu a, vu b) { return _mm512_andnot_si512(a, b); } /* ~a & b */
@@ -35,39 +37,64 @@ static inline vu v_shr(vu a, unsigned n) { return _mm512_srl_epi32(a, _mm_cvtsi3
 static inline vu v_shl(vu a, unsigned n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
 static inline vu v_shrv(vu a, vu n) { return _mm512_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm512_sllv_epi32(a, n); }
-static inline vu v_float(vu a) { return _mm512_castps_si512(_mm512_cvtepi32_ps(a)); } /* the patterns of integers below 2^24 */
-static inline vu v_fadd(vu a, vu b) {                                                 /* of patterns, as binary32 */
+static inline vu v_float(vu a) {
+  return _mm512_castps_si512(_mm512_cvtepi32_ps(a));
+} /* the patterns of integers below 2^24 */
+static inline vu v_fadd(vu a, vu b) { /* of patterns, as binary32 */
   return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
 }
-static inline vu v_fsub(vu a, vu b) { return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
-static inline vu v_fmul(vu a, vu b) { return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
-static inline vu v_ffloor(vu a) { /* of patterns of numbers >= 0 */
-  return _mm512_castps_si512(_mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+static inline vu v_fsub(vu a, vu b) {
+  return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
 }
-static inline vu v_unsigned(vu a) { return _mm512_cvttps_epu32(_mm512_castsi512_ps(a)); } /* to integers, toward zero */
-static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); }               /* signed */
+static inline vu v_fmul(vu a, vu b) {
+  return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
+}
+static inline vu v_ffloor(vu a) { /* of patterns of numbers >= 0 */
+  return _mm512_castps_si512(
+      _mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
+}
+static inline vu v_unsigned(vu a) {
+  return _mm512_cvttps_epu32(_mm512_castsi512_ps(a));
+} /* to integers, toward zero */
+static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); } /* signed */
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
 static inline vm v_both(vm a, vm b) { return a & b; }
 static inline vm v_either(vm a, vm b) { return a | b; }
 static inline int v_any(vm m) { return m != 0; }
-static inline vu v_select(vm m, vu a, vu b) { return _mm512_mask_mov_epi32(b, m, a); }                 /* m ? a : b */
-static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); }                           /* m ? a : 0 */
-static inline vu v_count(vu n, vm m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); } /* m ? n + 1 : n */
+static inline vu v_select(vm m, vu a, vu b) {
+  return _mm512_mask_mov_epi32(b, m, a);
+} /* m ? a : b */
+static inline vu v_keep(vm m, vu a) { return _mm512_maskz_mov_epi32(m, a); } /* m ? a : 0 */
+static inline vu v_count(vu n, vm m) {
+  return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1));
+} /* m ? n + 1 : n */
 
 /* Store the low byte or half of each lane; load bytes or halves, extended by zeros. */
-static inline void v_store8(uint8_t *p, vu x) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x)); }
-static inline void v_store16(uint16_t *p, vu x) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x)); }
-static inline vu v_load8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
-static inline vu v_load16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+static inline void v_store8(uint8_t *p, vu x) {
+  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
+}
+static inline void v_store16(uint16_t *p, vu x) {
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x));
+}
+static inline vu v_load8(const uint8_t *p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vu v_load16(const uint16_t *p) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
 
 /* The same registers as 64-bit lanes. */
 static inline vu v64_set(uint64_t x) { return _mm512_set1_epi64((long long)x); }
 static inline vu v64_add(vu a, vu b) { return _mm512_add_epi64(a, b); }
-static inline vu v64_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); } /* products of the lower halves of lanes */
+static inline vu v64_mul_low(vu a, vu b) {
+  return _mm512_mul_epu32(a, b);
+} /* products of the lower halves of lanes */
 static inline vu v64_high(vu a) { return _mm512_srli_epi64(a, 32); }
-static inline vu v64_join(vu a, vu b) { /* lower halves from a, upper halves from the lower halves of b */
-  return _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xaaaa, _mm512_castsi512_ps(b)));
+static inline vu v64_join(vu a,
+                          vu b) { /* lower halves from a, upper halves from the lower halves of b */
+  return _mm512_castps_si512(
+      _mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xaaaa, _mm512_castsi512_ps(b)));
 }
 
 #elif defined(MPTL_ISA_avx2)
@@ -95,8 +122,12 @@ static inline vu v_shl(vu a, unsigned n) { return _mm256_sll_epi32(a, _mm_cvtsi3
 static inline vu v_shrv(vu a, vu n) { return _mm256_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm256_sllv_epi32(a, n); }
 static inline vu v_float(vu a) { return _mm256_castps_si256(_mm256_cvtepi32_ps(a)); }
-static inline vu v_fadd(vu a, vu b) { return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))); }
-static inline vu v_fsub(vu a, vu b) { return _mm256_castps_si256(_mm256_sub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b))); }
+static inline vu v_fadd(vu a, vu b) {
+  return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
+}
+static inline vu v_fsub(vu a, vu b) {
+  return _mm256_castps_si256(_mm256_sub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
+}
 static inline vm v_gt(vu a, vu b) { return _mm256_cmpgt_epi32(a, b); }
 static inline vm v_lt_unsigned(vu a, vu b) {
   vu flip = _mm256_set1_epi32(INT32_MIN);
@@ -120,14 +151,20 @@ static inline void v_store8(uint8_t *p, vu x) {
   _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
 }
 static inline void v_store16(uint16_t *p, vu x) { _mm_storeu_si128((__m128i *)p, v_pack16(x)); }
-static inline vu v_load8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
-static inline vu v_load16(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
+static inline vu v_load8(const uint8_t *p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+static inline vu v_load16(const uint16_t *p) {
+  return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 
 static inline vu v64_set(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
 static inline vu v64_add(vu a, vu b) { return _mm256_add_epi64(a, b); }
 static inline vu v64_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
 static inline vu v64_high(vu a) { return _mm256_srli_epi64(a, 32); }
-static inline vu v64_join(vu a, vu b) { return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa); }
+static inline vu v64_join(vu a, vu b) {
+  return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xaa);
+}
 
 #else
 #define MPTL_VEC 0

@@ -40,8 +40,9 @@ static inline uint32_t vec_largest(vu x) {
 }
 
 static inline void vec_stats_add(mptl_round_stats *stats, const vec_stats *v, uint64_t elements) {
-  mptl_round_stats more = {elements,           vec_sum(v->underflow), vec_sum(v->overflow),
-                           vec_sum(v->inf_in), vec_sum(v->nan_in),    mptl_bits_f32(vec_largest(v->max_abs))};
+  mptl_round_stats more = {
+      elements,           vec_sum(v->underflow), vec_sum(v->overflow),
+      vec_sum(v->inf_in), vec_sum(v->nan_in),    mptl_bits_f32(vec_largest(v->max_abs))};
   mptl_stats_merge(stats, &more);
 }
 
@@ -50,17 +51,20 @@ static inline void vec_stats_add(mptl_round_stats *stats, const vec_stats *v, ui
  * equal the word. */
 static inline vu vec_stochastic_bound(vu sig, vu drop, vu word, vm *open) {
   vu c32 = v_set(32), short_of = v_sub(c32, drop), over = v_sub(drop, c32);
-  vu bound = v_or(v_shlv(sig, short_of), v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
+  vu bound = v_or(v_shlv(sig, short_of),
+                  v_shrv(sig, over)); /* one of the two is 0, or drop is 32 and they are equal */
   *open = v_both(v_gt(drop, c32), v_eq(word, bound));
   return bound;
 }
 
 /* How magnitudes below the smallest normal value are rounded. */
 typedef enum vec_small {
-  SMALL_BITS,   /* on the bit pattern, with a bit shift for each lane: any mode, any regular format */
+  SMALL_BITS, /* on the bit pattern, with a bit shift for each lane: any mode, any regular format */
   SMALL_LINEAR, /* nearest even, like normal values: emin is binary32's */
-  SMALL_MAGIC,  /* nearest even, by adding 2^(emin-m+23): the addition rounds to the format's spacing */
-  SMALL_SCALE,  /* stochastic, in units of the smallest value: integer and fraction are exact in binary32 */
+  /* nearest even, by adding 2^(emin-m+23): the addition rounds to the format's spacing */
+  SMALL_MAGIC,
+  SMALL_SCALE, /* stochastic, in units of the smallest value: integer and fraction are exact in
+                  binary32 */
 } vec_small;
 
 /* The power of two for SMALL_MAGIC; 0 if it, or the format's smallest value, is not normal in
@@ -74,7 +78,8 @@ static inline uint32_t vec_magic(const mptl_rounder *r) {
  * and so does m = 0, where every normal number is odd. */
 static inline vec_small vec_small_for(const mptl_rounder *r) {
 #ifdef MPTL_VEC_UNSIGNED
-  if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0) return SMALL_SCALE;
+  if (r->mode == MPTL_STOCHASTIC && r->emin - r->m >= -126 && r->emin - r->m <= 0)
+    return SMALL_SCALE;
 #endif
   if (r->mode != MPTL_NEAREST_EVEN || r->m == 0) return SMALL_BITS;
   if (r->emin == -126) return SMALL_LINEAR;
@@ -86,9 +91,12 @@ static inline vec_small vec_small_for(const mptl_rounder *r) {
 /* mptl_round_magnitude on bit patterns. sign is 0 or the sign bit; *open is as in
  * vec_stochastic_bound. For infinities and NaNs the results are not zero and otherwise
  * meaningless. */
-static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign, vu word, const mptl_rounder *r,
-                                                                   const mptl_rounding_mode mode, vm *open) {
-  const vu zero = v_set(0), one = v_set(1), implicit = v_set(MPTL_F32_IMPLICIT), below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
+static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign, vu word,
+                                                                   const mptl_rounder *r,
+                                                                   const mptl_rounding_mode mode,
+                                                                   vm *open) {
+  const vu zero = v_set(0), one = v_set(1), implicit = v_set(MPTL_F32_IMPLICIT),
+           below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
   const vu min_field = v_set((uint32_t)(r->emin + 127)), min_bits = v_set(r->min_bits);
   vm positive = v_eq(sign, zero), negative = v_gt(zero, sign);
   vu field = v_max(v_shr(a, 23), one);
@@ -125,40 +133,48 @@ static inline __attribute__((always_inline)) vu vec_magnitude_bits(vu a, vu sign
 
 /* mptl_round_magnitude to nearest even for m > 0, by the fast methods SMALL_LINEAR and
  * SMALL_MAGIC. */
-static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const mptl_rounder *r, const vec_small small) {
+static inline __attribute__((always_inline)) vu vec_magnitude_even(vu a, const mptl_rounder *r,
+                                                                   const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t mask = (1u << drop) - 1;
   vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
   vu rounded = v_andnot(v_set(mask), v_add(v_add(a, v_set(mask >> 1)), last));
   if (small == SMALL_LINEAR) return rounded;
   const vu magic = v_set(vec_magic(r));
-  return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic), rounded);
+  return v_select(v_gt(v_set((uint32_t)(r->emin + 127) << 23), a), v_fsub(v_fadd(a, magic), magic),
+                  rounded);
 }
 
 /* The same for magnitudes up to the largest value. SMALL_MAGIC rounds all of them by adding a power
  * of two: 2^(23-m) times the value's own power of two, or times 2^emin if that is larger. */
-static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const mptl_rounder *r, const vec_small small) {
+static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const mptl_rounder *r,
+                                                                     const vec_small small) {
   if (small == SMALL_LINEAR) return vec_magnitude_even(a, r, small);
-  vu power = v_add(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(23 - r->m) << 23)), added = v_max(power, v_set(vec_magic(r)));
+  vu power = v_add(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(23 - r->m) << 23)),
+     added = v_max(power, v_set(vec_magic(r)));
   return v_fsub(v_fadd(a, added), added);
 }
 
 /* The same, but to the code without sign: the upper bits of the rounded pattern, minus the
  * difference of the exponent fields. */
-static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r, const vec_small small) {
+static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r,
+                                                                const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t half = ((1u << drop) - 1) >> 1, min_field = (uint32_t)(r->emin + 127);
   vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
   vu code = v_shr(v_add(v_add(a, v_set(half - ((min_field - 1) << 23))), last), drop);
   if (small == SMALL_LINEAR) return code;
-  const vu magic = v_set(vec_magic(r)); /* below the smallest normal value the code counts units of the smallest */
+  const vu magic = v_set(
+      vec_magic(r)); /* below the smallest normal value the code counts units of the smallest */
   return v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), code);
 }
 
 #ifdef MPTL_VEC_UNSIGNED
 /* mptl_round_magnitude in the stochastic mode, by SMALL_SCALE. *open is as in
  * vec_stochastic_bound. */
-static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, vu word, const mptl_rounder *r, vm *open) {
+static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, vu word,
+                                                                         const mptl_rounder *r,
+                                                                         vm *open) {
   const unsigned drop = (unsigned)(23 - r->m);
   const uint32_t mask = (1u << drop) - 1, unit = (uint32_t)(r->emin - r->m + 127) << 23;
   vu normal = v_andnot(v_set(mask), v_add(a, v_shr(v_xor(word, v_set(~0u)), 32 - drop)));
@@ -173,16 +189,22 @@ static inline __attribute__((always_inline)) vu vec_magnitude_stochastic(vu a, v
 #endif
 
 /* Finishes and counts VN lanes, some of which exceed the largest value or are infinite or NaN. */
-static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded, const mptl_rounder *r,
-                                                                   const mptl_rounding_mode mode, vec_stats *stats) {
-  const vu zero = v_set(0), inf = v_set(MPTL_F32_INF), max_bits = v_set(r->max_bits), over_bits = v_set(r->over_bits);
-  vm finite = v_gt(inf, a), infinite = v_eq(a, inf), nan = v_gt(a, inf), over = v_gt(rounded, max_bits);
+static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign, vu rounded,
+                                                                   const mptl_rounder *r,
+                                                                   const mptl_rounding_mode mode,
+                                                                   vec_stats *stats) {
+  const vu zero = v_set(0), inf = v_set(MPTL_F32_INF), max_bits = v_set(r->max_bits),
+           over_bits = v_set(r->over_bits);
+  vm finite = v_gt(inf, a), infinite = v_eq(a, inf), nan = v_gt(a, inf),
+     over = v_gt(rounded, max_bits);
   stats->inf_in = v_count(stats->inf_in, infinite);
   stats->nan_in = v_count(stats->nan_in, nan);
   stats->max_abs = v_max(stats->max_abs, v_keep(finite, a));
   if (mode == MPTL_TOWARD_ZERO || mode == MPTL_UP || mode == MPTL_DOWN) {
     rounded = v_select(over, max_bits, rounded);
-    over = mode == MPTL_TOWARD_ZERO ? v_gt(zero, zero) : v_both(over, mode == MPTL_UP ? v_eq(sign, zero) : v_gt(zero, sign));
+    over = mode == MPTL_TOWARD_ZERO
+               ? v_gt(zero, zero)
+               : v_both(over, mode == MPTL_UP ? v_eq(sign, zero) : v_gt(zero, sign));
   }
   stats->overflow = v_count(stats->overflow, v_both(over, finite));
   rounded = v_select(over, over_bits, rounded);
@@ -190,7 +212,8 @@ static inline __attribute__((always_inline)) vu vec_finish_special(vu a, vu sign
   return v_select(nan, v_or(a, v_set(MPTL_F32_QUIET)), rounded);
 }
 
-static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu rounded, vec_stats *stats) {
+static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu rounded,
+                                                                      vec_stats *stats) {
   stats->underflow = v_count(stats->underflow, v_both(v_eq(rounded, v_set(0)), v_gt(a, v_set(0))));
 }
 
@@ -198,8 +221,10 @@ static inline __attribute__((always_inline)) void vec_count_underflow(vu a, vu r
  * inlined, so that the compiler keeps only their case. word: the random bits of the lanes
  * (stochastic mode). Returns false, and counts nothing, if a lane needs a second random word: the
  * caller then runs the scalar definition on these lanes. */
-static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word, const mptl_rounder *r,
-                                                            const mptl_rounding_mode mode, const vec_small small,
+static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u, vu word,
+                                                            const mptl_rounder *r,
+                                                            const mptl_rounding_mode mode,
+                                                            const vec_small small,
                                                             vec_stats *stats) {
   const vu zero = v_set(0);
   vu a = v_and(u, v_set(~MPTL_F32_SIGN)), sign = v_and(u, v_set(MPTL_F32_SIGN)), rounded;
@@ -209,7 +234,8 @@ static inline __attribute__((always_inline)) bool vec_round(vu *magnitude, vu u,
     rounded = vec_magnitude_stochastic(a, word, r, &open);
   else
 #endif
-    rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open) : vec_magnitude_even(a, r, small);
+    rounded = small == SMALL_BITS ? vec_magnitude_bits(a, sign, word, r, mode, &open)
+                                  : vec_magnitude_even(a, r, small);
   /* max_bits is a value of the format, so no smaller magnitude rounds beyond it. */
   vm special = v_gt(a, v_set(r->max_bits));
   if (v_any(mode == MPTL_STOCHASTIC ? v_either(special, open) : special)) {
@@ -236,7 +262,8 @@ static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magi
     } else {
       vu field = v_max(v_shr(a, 23), v_set(1)), drop = v_sub(v_set(min_field + normal_drop), field);
       vu below_implicit = v_set(MPTL_F32_IMPLICIT - 1);
-      vu sig = v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), v_set(MPTL_F32_IMPLICIT)));
+      vu sig =
+          v_or(v_and(a, below_implicit), v_keep(v_gt(a, below_implicit), v_set(MPTL_F32_IMPLICIT)));
       units = v_shrv(sig, drop);
     }
     code = v_select(v_gt(v_set(min_field << 23), a), units, code);
@@ -262,15 +289,19 @@ static inline bool vec_decodes(const mptl_rounder *r) {
 
 static inline vu vec_decode(vu code, const mptl_rounder *r) {
   unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
-  vu sign = v_and(v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN)), magnitude = v_and(code, v_set(r->code_sign - 1));
+  vu sign = v_and(v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN)),
+     magnitude = v_and(code, v_set(r->code_sign - 1));
   vu value = v_add(v_shl(magnitude, normal_drop), v_set((uint32_t)(r->emin + 126) << 23));
-  if (r->emin != -126) { /* subnormal values are normal in binary32: add a leading bit, then subtract its value */
-    vu small = v_fsub(v_add(value, v_set(MPTL_F32_IMPLICIT)), v_set((uint32_t)(r->emin + 127) << 23));
+  if (r->emin != -126) { /* subnormal values are normal in binary32: add a leading bit, then
+                            subtract its value */
+    vu small =
+        v_fsub(v_add(value, v_set(MPTL_F32_IMPLICIT)), v_set((uint32_t)(r->emin + 127) << 23));
     value = v_select(v_gt(v_set(1u << r->m), magnitude), small, value);
   }
   if (r->max_code < r->code_sign - 1) { /* some codes are infinity or NaN */
     vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
-    if (r->has_infinity) special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
+    if (r->has_infinity)
+      special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
     value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
   }
   return v_or(value, sign);
@@ -294,7 +325,8 @@ enum { VEC_WORDS = 128, VEC_CHAINS = VN / 8 };
 static inline void vec_random(uint32_t out[VEC_WORDS], mptl_key key, uint64_t index) {
   static const uint64_t evens[8] = {0, 2, 4, 6, 8, 10, 12, 14};
   const vu m0 = v64_set(0xD2511F53u), m1 = v64_set(0xCD9E8D57u);
-  const uint64_t first = index / 64 * 16; /* of 32 counters; adding to it never carries into the upper half */
+  const uint64_t first =
+      index / 64 * 16; /* of 32 counters; adding to it never carries into the upper half */
   vu even[VEC_CHAINS][4], odd[VEC_CHAINS][4];
   for (uint32_t j = 0; j < VEC_WORDS / 4; j += VEC_CHAINS * VN) {
     for (uint32_t c = 0; c < VEC_CHAINS; c++) {

@@ -8,7 +8,8 @@ typedef struct row_lengths {
 } row_lengths;
 
 /* Reads elements [i, i + n) of the sink from the source. */
-MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigned n, row_lengths length) {
+MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigned n,
+                           row_lengths length) {
   size_t row = i / length.to, at = i - row * length.to;
 #pragma unroll
   for (unsigned k = 0; k < MPTL_WIDE; k++) {
@@ -20,8 +21,8 @@ MPTL_DEVICE void read_rows(float *x, const mptl_source_arg &s, size_t i, unsigne
 /* Reads, adds a bias by channel, rounds, counts and writes, in one traversal. */
 template <bool PLAIN, bool ROWS>
 static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 6 : 4)
-    write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n, const float *bias, size_t c,
-                 row_lengths length) {
+    write_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, size_t n,
+                 const float *bias, size_t c, row_lengths length) {
   MPTL_SHARED(uint32_t, exponents, [MPTL_EXPONENT_WORDS]);
   mptl_counts counts = mptl_no_counts();
   if (!PLAIN && sink.exponents != NULL) {
@@ -105,8 +106,8 @@ static bool goes_apart(const mptl_sink_arg *sink, const mptl_source_arg *source,
   return source->as == MPTL_AS_F32 && sink->as != MPTL_AS_BF16 && n % (2 * APART) == 0;
 }
 
-static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t n, const float *bias, size_t c,
-                 mptl_cuda_stream stream) {
+static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t n,
+                 const float *bias, size_t c, mptl_cuda_stream stream) {
   if (n == 0) return 0;
   if (bias != NULL && c == 0) return MPTL_INVALID_VALUE;
   bool plain = n % MPTL_WIDE == 0 && bias == NULL && mptl_is_plain(source) && mptl_is_plain(sink);
@@ -116,18 +117,20 @@ static int write(const mptl_sink_arg *sink, const mptl_source_arg *source, size_
     return mptl_launched();
   }
   auto kernel = plain ? write_kernel<true, false> : write_kernel<false, false>;
-  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, c, row_lengths());
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+  (*sink, *source, n, bias, c, row_lengths());
   return mptl_launched();
 }
 
 /* The same for rows, which are cut off or filled up with zeros. */
-static int write_rows(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t rows, row_lengths length,
-                      const float *bias, mptl_cuda_stream stream) {
+static int write_rows(const mptl_sink_arg *sink, const mptl_source_arg *source, size_t rows,
+                      row_lengths length, const float *bias, mptl_cuda_stream stream) {
   size_t n = rows * length.to;
   if (length.from == length.to) return write(sink, source, n, bias, length.to, stream);
   if (n == 0) return 0;
   auto kernel = write_kernel<false, true>;
-  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(*sink, *source, n, bias, length.to, length);
+  MPTL_LAUNCH(kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+  (*sink, *source, n, bias, length.to, length);
   return mptl_launched();
 }
 
@@ -136,22 +139,26 @@ static mptl_sink_arg plain_sink(void *dst, size_t size) {
   return mptl_array_sink(dst, size, NULL, none, 0, NULL);
 }
 
-int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                    mptl_round_stats *stats, mptl_cuda_stream stream) {
+int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder,
+                    mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                    mptl_cuda_stream stream) {
   mptl_sink_arg sink = mptl_array_sink(dst, sizeof *dst, rounder, key, index0, stats);
   mptl_source_arg source = mptl_source_of_floats(src);
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                     mptl_round_stats *stats, mptl_cuda_stream stream) {
-  mptl_sink_arg sink = mptl_array_sink(codes, mptl_bytes_of_codes(rounder), rounder, key, index0, stats);
+int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder,
+                     mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                     mptl_cuda_stream stream) {
+  mptl_sink_arg sink =
+      mptl_array_sink(codes, mptl_bytes_of_codes(rounder), rounder, key, index0, stats);
   mptl_source_arg source = mptl_source_of_floats(src);
   if (sink.as == MPTL_AS_F32) sink.as = MPTL_AS_CODE32;
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream) {
+int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder,
+                     mptl_cuda_stream stream) {
   mptl_source s = {codes, mptl_bytes_of_codes(rounder), rounder};
   mptl_source_arg source = mptl_source_of(&s, 0);
   mptl_sink_arg sink = plain_sink(dst, sizeof *dst);
@@ -159,8 +166,8 @@ int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder
   return write(&sink, &source, n, NULL, 0, stream);
 }
 
-int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
-                         mptl_cuda_stream stream) {
+int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide,
+                         const float *bias, size_t c, mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = mptl_source_of_floats(results);
   row_lengths length = {wide, c};
@@ -174,7 +181,8 @@ static mptl_source_arg constant_source(float value) {
   return source;
 }
 
-int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n,
+                             mptl_cuda_stream stream) {
   mptl_sink_arg to = mptl_sink_of(sink, 0);
   mptl_source_arg source = constant_source(value);
   return write(&to, &source, n, NULL, 0, stream);
@@ -196,8 +204,8 @@ static mptl_sink_arg cast_sink(void *dst, mptl_cuda_cast_type type, const mptl_r
   return sink;
 }
 
-int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
-                        mptl_cuda_stream stream) {
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows,
+                        size_t c, size_t wide, mptl_cuda_stream stream) {
   mptl_source_arg from = mptl_source_of(source, 0);
   mptl_sink_arg sink = cast_sink(dst, type, source->rounder);
   row_lengths length = {c, wide};
@@ -221,8 +229,10 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   if (mptl_lane() == 0 && max > 0) atomicMax((uint32_t *)largest, max);
 }
 
-int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_max_abs(float *largest, const mptl_source *source, size_t n,
+                      mptl_cuda_stream stream) {
   if (n == 0) return 0;
-  MPTL_LAUNCH(max_abs_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)(mptl_source_of(source, 0), n, largest);
+  MPTL_LAUNCH(max_abs_kernel, mptl_blocks(mptl_vectors(n)), MPTL_THREADS, 0, stream)
+  (mptl_source_of(source, 0), n, largest);
   return mptl_launched();
 }

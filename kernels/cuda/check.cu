@@ -8,9 +8,11 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
     mptl_write_one(sink, i, (float)mptl_whole_number(&numbers, i));
 }
 
-int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n,
+                         mptl_cuda_stream stream) {
   if (n == 0) return 0;
-  MPTL_LAUNCH(fill_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(mptl_sink_of(dst, 0), *numbers, n);
+  MPTL_LAUNCH(fill_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)
+  (mptl_sink_of(dst, 0), *numbers, n);
   return mptl_launched();
 }
 
@@ -29,7 +31,9 @@ static extent extent_of(const mptl_cuda_sums *s) {
   return of_passes[s->pass];
 }
 
-static size_t elements_of(const extent *e) { return (size_t)e->dims[0] * e->dims[1] * e->dims[2] * e->dims[3]; }
+static size_t elements_of(const extent *e) {
+  return (size_t)e->dims[0] * e->dims[1] * e->dims[2] * e->dims[3];
+}
 
 /* The indices of the two elements of a product. */
 typedef struct term {
@@ -37,7 +41,8 @@ typedef struct term {
   bool inside; /* both exist; otherwise the product is with padding, which is 0 */
 } term;
 
-MPTL_DEVICE size_t at(uint32_t a, uint32_t b, uint32_t nb, uint32_t c, uint32_t nc, uint32_t d, uint32_t nd) {
+MPTL_DEVICE size_t at(uint32_t a, uint32_t b, uint32_t nb, uint32_t c, uint32_t nc, uint32_t d,
+                      uint32_t nd) {
   return (((size_t)a * nb + b) * nc + c) * nd + d;
 }
 
@@ -52,14 +57,15 @@ MPTL_DEVICE term term_of(const mptl_cuda_sums &s, const uint32_t *i, uint32_t t)
     o.first = at(i[0], h, s.ih, w, s.iw, i[3] / k * c + channel, s.ic);
     o.second = at(i[3], place / s.kw, s.kh, place % s.kw, s.kw, channel, c);
   } else if (s.pass == 1) {
-    uint32_t place = t / k, out = i[3] / c * k + t % k, h = i[1] + s.ph, w = i[2] + s.pw, y = place / s.kw * s.dh,
-             x = place % s.kw * s.dw;
-    o.inside = h >= y && w >= x && (h - y) % s.sh == 0 && (w - x) % s.sw == 0 && (h - y) / s.sh < s.oh && (w - x) / s.sw < s.ow;
+    uint32_t place = t / k, out = i[3] / c * k + t % k, h = i[1] + s.ph, w = i[2] + s.pw,
+             y = place / s.kw * s.dh, x = place % s.kw * s.dw;
+    o.inside = h >= y && w >= x && (h - y) % s.sh == 0 && (w - x) % s.sw == 0 &&
+               (h - y) / s.sh < s.oh && (w - x) / s.sw < s.ow;
     o.first = at(i[0], (h - y) / s.sh, s.oh, (w - x) / s.sw, s.ow, out, s.oc);
     o.second = at(out, place / s.kw, s.kh, place % s.kw, s.kw, i[3] % c, c);
   } else {
-    uint32_t row = t / s.ow, n = row / s.oh, y = row % s.oh, x = t % s.ow, h = y * s.sh + i[1] * s.dh - s.ph,
-             w = x * s.sw + i[2] * s.dw - s.pw;
+    uint32_t row = t / s.ow, n = row / s.oh, y = row % s.oh, x = t % s.ow,
+             h = y * s.sh + i[1] * s.dh - s.ph, w = x * s.sw + i[2] * s.dw - s.pw;
     o.inside = h < s.ih && w < s.iw;
     o.first = at(n, h, s.ih, w, s.iw, i[0] / k * c + i[3], s.ic);
     o.second = at(n, y, s.oh, x, s.ow, i[0], s.oc);
@@ -103,7 +109,9 @@ MPTL_DEVICE size_t element_of(const product &p, size_t sample, uint32_t *i) {
   mptl_philox(words, mptl_make_key(1, MPTL_STREAM_INIT, 1, 0), sample, 0);
   for (int d = 0; d < 4; d++) {
     uint32_t choice = sample % 2 == 0 ? 2 : words[d] & 3;
-    i[d] = choice == 0 ? 0 : choice == 1 ? dims[d] - 1 : (uint32_t)((uint64_t)words[d] * dims[d] >> 32);
+    i[d] = choice == 0   ? 0
+           : choice == 1 ? dims[d] - 1
+                         : (uint32_t)((uint64_t)words[d] * dims[d] >> 32);
   }
   return at(i[0], i[1], dims[1], i[2], dims[2], i[3], dims[3]);
 }
@@ -124,7 +132,8 @@ MPTL_DEVICE int64_t expected_of(const product &p, const uint32_t *i, bool *small
 
 /* ---- Checks ---- */
 
-static __global__ void __launch_bounds__(MPTL_THREADS) compare_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    compare_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
   for (size_t sample = blockIdx.x; sample < p.samples; sample += gridDim.x) {
     uint32_t i[4];
     size_t element = element_of(p, sample, i);
@@ -139,7 +148,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS) compare_kernel(mptl_cuda_
 }
 
 /* Describes the first wrong sample. */
-static __global__ void __launch_bounds__(MPTL_THREADS) describe_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
+static __global__ void __launch_bounds__(MPTL_THREADS)
+    describe_kernel(mptl_cuda_verdict *verdict, MPTL_PARAM product p) {
   if (verdict->wrong == 0) return;
   uint32_t i[4];
   size_t element = element_of(p, p.samples - (size_t)verdict->behind, i);
@@ -159,8 +169,9 @@ size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums) {
   return samples < n ? samples : n;
 }
 
-int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first, const mptl_source *second,
-                         const mptl_cuda_sums *sums, size_t samples, int64_t most, mptl_cuda_stream stream) {
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first,
+                         const mptl_source *second, const mptl_cuda_sums *sums, size_t samples,
+                         int64_t most, mptl_cuda_stream stream) {
   if (sums->pass < 0 || sums->pass > 2) return MPTL_INVALID_VALUE;
   product p;
   memset(&p, 0, sizeof p);
@@ -191,7 +202,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   mptl_add_u64(&verdict->left, left);
 }
 
-int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n, mptl_cuda_stream stream) {
+int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n,
+                         mptl_cuda_stream stream) {
   if (n == 0) return 0;
   MPTL_LAUNCH(same_kernel, mptl_blocks(n), MPTL_THREADS, 0, stream)(verdict, a, b, n);
   return mptl_launched();

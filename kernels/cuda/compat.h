@@ -30,7 +30,8 @@
 
 #define MPTL_NOINLINE __noinline__
 #define MPTL_PARAM const __grid_constant__ /* taking a parameter's address does not copy it */
-#define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) kernel<<<(grid), (block), (shared_bytes), (stream)>>>
+#define MPTL_LAUNCH(kernel, grid, block, shared_bytes, stream) \
+  kernel<<<(grid), (block), (shared_bytes), (stream)>>>
 #define MPTL_SHARED(type, name, dimensions) __shared__ type name dimensions
 #define MPTL_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char mptl_dynamic_shared[]; \
@@ -53,7 +54,9 @@ inline unsigned mptl_multiprocessors(void) {
   if (cudaGetDevice(&device) != cudaSuccess) return 1;
   unsigned known = device < KEPT ? kept[device].load(std::memory_order_relaxed) : 0;
   if (known > 0) return known;
-  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess || count < 1) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+      count < 1)
+    return 1;
   if (device < KEPT) kept[device].store((unsigned)count, std::memory_order_relaxed);
   return (unsigned)count;
 }
@@ -73,11 +76,13 @@ static __device__ __forceinline__ void mptl_store(void *p, T x) {
 }
 
 /* In PTX's memory model, ld.volatile is a relaxed atomic read. */
-static __device__ __forceinline__ uint32_t mptl_peek(const uint32_t *p) { return *(const volatile uint32_t *)p; }
+static __device__ __forceinline__ uint32_t mptl_peek(const uint32_t *p) {
+  return *(const volatile uint32_t *)p;
+}
 
 static __device__ __forceinline__ void mptl_store_16(void *p, uint4 x) {
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(x.x), "r"(x.y), "r"(x.z),
-               "r"(x.w)
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
+               "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
                : "memory");
 }
 

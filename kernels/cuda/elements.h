@@ -7,7 +7,9 @@
 #include "kernels/cuda/values.h"
 
 /* A thread's elements are first, first + stride, ... */
-MPTL_DEVICE size_t mptl_first_element(void) { return (size_t)blockIdx.x * MPTL_THREADS + threadIdx.x; }
+MPTL_DEVICE size_t mptl_first_element(void) {
+  return (size_t)blockIdx.x * MPTL_THREADS + threadIdx.x;
+}
 MPTL_DEVICE size_t mptl_element_stride(void) { return (size_t)gridDim.x * MPTL_THREADS; }
 
 MPTL_DEVICE void mptl_count_exponent_here(mptl_exponents *e, float x) {
@@ -21,7 +23,8 @@ MPTL_DEVICE void mptl_count_exponent_here(mptl_exponents *e, float x) {
 }
 
 /* Rounds x as element `index` of the tensor, and counts. */
-MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t index, mptl_counts *counts) {
+MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t index,
+                                     mptl_counts *counts) {
   const mptl_grid &g = s.grid;
   uint32_t u = __float_as_uint(x), a = u & ~MPTL_F32_SIGN;
   if (s.exponents != NULL) mptl_count_exponent_here(s.exponents, x);
@@ -34,12 +37,14 @@ MPTL_DEVICE float mptl_round_element(float x, const mptl_sink_arg &s, uint64_t i
 
 /* Rounds, counts and stores x as element `place` of the array. index: of the element in the tensor,
  * for random bits; mostly the same. */
-MPTL_DEVICE void mptl_put(const mptl_sink_arg &s, size_t place, size_t index, float x, mptl_counts *counts) {
+MPTL_DEVICE void mptl_put(const mptl_sink_arg &s, size_t place, size_t index, float x,
+                          mptl_counts *counts) {
   mptl_write_one(s, place, mptl_round_element(x, s, index, counts));
 }
 
 /* The same for the first n numbers of x, as elements [place, place + n). */
-MPTL_DEVICE void mptl_put_wide(const mptl_sink_arg &s, size_t place, uint64_t index, unsigned n, float *x, mptl_counts *counts) {
+MPTL_DEVICE void mptl_put_wide(const mptl_sink_arg &s, size_t place, uint64_t index, unsigned n,
+                               float *x, mptl_counts *counts) {
   if (s.exponents != NULL)
     for (unsigned k = 0; k < n; k++) mptl_count_exponent_here(s.exponents, x[k]);
   mptl_round_anywhere(x, n, s, s.index0 + index, counts);

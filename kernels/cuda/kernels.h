@@ -39,19 +39,22 @@ typedef struct CUstream_st *mptl_cuda_stream; /* cudaStream_t */
 
 /* This and the next two functions are for specs and benchmarks; programs round arrays in lists.
  * dst[i] = round(src[i]) for i < n, like mptl_round_f32. dst may be src. */
-int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                    mptl_round_stats *stats, mptl_cuda_stream stream);
+int mptl_cuda_round(float *dst, const float *src, size_t n, const mptl_rounder *rounder,
+                    mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                    mptl_cuda_stream stream);
 
 /* Rounds numbers and writes their codes (mptl_code_size), like mptl_encode_f32; decodes, like
  * mptl_decode_f32. */
-int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder, mptl_key key, uint64_t index0,
-                     mptl_round_stats *stats, mptl_cuda_stream stream);
-int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder, mptl_cuda_stream stream);
+int mptl_cuda_encode(void *codes, const float *src, size_t n, const mptl_rounder *rounder,
+                     mptl_key key, uint64_t index0, mptl_round_stats *stats,
+                     mptl_cuda_stream stream);
+int mptl_cuda_decode(float *dst, const void *codes, size_t n, const mptl_rounder *rounder,
+                     mptl_cuda_stream stream);
 
 /* Writes the binary32 results of a matrix product to a sink: of each row of `wide` elements the
  * first c, plus bias[c] (NULL: no bias). The sink's rows follow each other without gaps. */
-int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide, const float *bias, size_t c,
-                         mptl_cuda_stream stream);
+int mptl_cuda_write_rows(const mptl_sink *sink, const float *results, size_t rows, size_t wide,
+                         const float *bias, size_t c, mptl_cuda_stream stream);
 
 /* Writes one value n times: the gradient of the samples' losses. */
 int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_cuda_stream stream);
@@ -59,12 +62,16 @@ int mptl_cuda_write_constant(const mptl_sink *sink, float value, size_t n, mptl_
 /* Operand types of matrix units. All values of the source must be exact in the type: a conversion
  * cuts off lower bits. TF32 operands are MPTL_CUDA_CAST_F32. MPTL_CUDA_CAST_CODE8: the 8-bit codes
  * of the source's format. */
-typedef enum mptl_cuda_cast_type { MPTL_CUDA_CAST_F32, MPTL_CUDA_CAST_BF16, MPTL_CUDA_CAST_CODE8 } mptl_cuda_cast_type;
+typedef enum mptl_cuda_cast_type {
+  MPTL_CUDA_CAST_F32,
+  MPTL_CUDA_CAST_BF16,
+  MPTL_CUDA_CAST_CODE8
+} mptl_cuda_cast_type;
 
 /* Converts a value to a type. Rows of c elements become rows of `wide` elements, filled up with
  * zeros. */
-int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows, size_t c, size_t wide,
-                        mptl_cuda_stream stream);
+int mptl_cuda_cast_rows(void *dst, mptl_cuda_cast_type type, const mptl_source *source, size_t rows,
+                        size_t c, size_t wide, mptl_cuda_stream stream);
 
 int mptl_cuda_fill(float *x, float value, size_t n, mptl_cuda_stream stream);
 
@@ -90,11 +97,12 @@ typedef struct mptl_cuda_weights {
  * and linear layers after a flattened image multiply, in a type. weights: source, rounder, counts;
  * its dst and n are ignored; random bits and counts follow the source's element indices. If its
  * rounder is NULL, the weights are not rounded; MPTL_CUDA_CAST_CODE8 needs a rounder. */
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights, mptl_cuda_weights shape,
-                            mptl_cuda_stream stream);
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights,
+                            mptl_cuda_weights shape, mptl_cuda_stream stream);
 
 /* Copies gradients of weights from [k][s][c] to [k][c][s], without rounding. */
-int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape, mptl_cuda_stream stream);
+int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape,
+                             mptl_cuda_stream stream);
 
 /* A parameter of a model. One launch updates all parameters. */
 typedef struct mptl_cuda_param {
@@ -111,16 +119,18 @@ typedef struct mptl_cuda_param {
 size_t mptl_cuda_plan_params(mptl_cuda_param *params, size_t count);
 
 /* Raises *flag to 1 if a gradient holds an infinity or NaN. */
-int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count, size_t chunks,
-                                       mptl_cuda_stream stream);
+int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count,
+                                       size_t chunks, mptl_cuda_stream stream);
 
 /* partial[i] = the sum of the squares of the gradients in chunk i, for i < chunks. */
-int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t count, size_t chunks, mptl_cuda_stream stream);
+int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t count,
+                          size_t chunks, mptl_cuda_stream stream);
 
 /* Updates all parameters. Results equal the CPU's bit for bit. factors: one for each of the
  * parameter groups. If *skip is not 0, nothing is updated; skip may be NULL. */
-int mptl_cuda_update(mptl_optimizer_id id, const mptl_cuda_param *params, size_t count, size_t chunks,
-                     const mptl_factors *factors, int groups, const uint32_t *skip, mptl_cuda_stream stream);
+int mptl_cuda_update(mptl_optimizer_id id, const mptl_cuda_param *params, size_t count,
+                     size_t chunks, const mptl_factors *factors, int groups, const uint32_t *skip,
+                     mptl_cuda_stream stream);
 
 /* ---- Stages of pointwise operators (stage.cu) ---- */
 
@@ -170,18 +180,22 @@ int mptl_cuda_stage_backward(const mptl_cuda_stage *stage, mptl_cuda_stream stre
 
 /* dbias[i] = the sum over all rows of a gradient [rows][c]. */
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c);
-int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch, mptl_cuda_stream stream);
+int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c,
+                            void *scratch, mptl_cuda_stream stream);
 
 /* ---- Pools (pool.cu) ---- */
 
-int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
-int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool, mptl_cuda_stream stream);
-int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream);
+int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
+                              mptl_cuda_stream stream);
+int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool,
+                               mptl_cuda_stream stream);
+int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
+                              mptl_cuda_stream stream);
 
 /* scratch: mptl_cuda_maxpool_scratch bytes, 16-byte aligned, for the places of the maxima. */
 size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool);
-int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool,
-                               void *scratch, mptl_cuda_stream stream);
+int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream);
 
 /* ---- Channels side by side (shape.cu) ---- */
 
@@ -195,9 +209,10 @@ typedef struct mptl_cuda_concat {
   size_t shuffle;                         /* channel groups; 1: no shuffle */
 } mptl_cuda_concat;
 
-int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat, mptl_cuda_stream stream);
-int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_concat *concat,
-                              mptl_cuda_stream stream);
+int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x,
+                             const mptl_cuda_concat *concat, mptl_cuda_stream stream);
+int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy,
+                              const mptl_cuda_concat *concat, mptl_cuda_stream stream);
 
 /* Channels [first, first + count) of c. Backward sets the other channels to zero; if part is set,
  * it does not write them. */
@@ -206,8 +221,10 @@ typedef struct mptl_cuda_slice {
   bool part;
 } mptl_cuda_slice;
 
-int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
-int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream);
+int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice,
+                            mptl_cuda_stream stream);
+int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy,
+                             const mptl_cuda_slice *slice, mptl_cuda_stream stream);
 
 /* ---- Layer norms (layernorm.cu) ---- */
 
@@ -220,28 +237,31 @@ typedef struct mptl_cuda_layernorm {
   float *dweight, *dbias;
 } mptl_cuda_layernorm;
 
-int mptl_cuda_layernorm_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_layernorm *norm,
-                                mptl_cuda_stream stream);
+int mptl_cuda_layernorm_forward(const mptl_sink *y, const mptl_source *x,
+                                const mptl_cuda_layernorm *norm, mptl_cuda_stream stream);
 
 /* Computes dx unless dx->wanted is false. scratch: mptl_cuda_layernorm_scratch bytes, 16-byte
  * aligned. */
 size_t mptl_cuda_layernorm_scratch(size_t rows, size_t c);
 int mptl_cuda_layernorm_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
-                                 const mptl_cuda_layernorm *norm, void *scratch, mptl_cuda_stream stream);
+                                 const mptl_cuda_layernorm *norm, void *scratch,
+                                 mptl_cuda_stream stream);
 
 /* ---- Loss (loss.cu): a row of classes for each sample ---- */
 
-int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch, size_t classes,
-                                  mptl_cuda_stream stream);
-int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
-                                   mptl_cuda_stream stream);
+int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch,
+                                  size_t classes, mptl_cuda_stream stream);
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy,
+                                   size_t batch, size_t classes, mptl_cuda_stream stream);
 
 /* A loss (kernels/losses.h), by its operator: one number for each sample. A loss whose gradient
  * does not depend on x ignores backward's x; size 0 means that x is not there. */
-int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x, const mptl_targets *targets,
-                           const mptl_loss_shape *shape, mptl_loss *loss, mptl_cuda_stream stream);
-int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
-                            const mptl_targets *targets, const mptl_loss_shape *shape, mptl_cuda_stream stream);
+int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x,
+                           const mptl_targets *targets, const mptl_loss_shape *shape,
+                           mptl_loss *loss, mptl_cuda_stream stream);
+int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x,
+                            const mptl_source *dy, const mptl_targets *targets,
+                            const mptl_loss_shape *shape, mptl_cuda_stream stream);
 
 /* ---- Checks of matrix products (check.cu) ---- */
 
@@ -265,7 +285,8 @@ typedef struct mptl_cuda_verdict {
 
 /* Writes n whole numbers, element i the i-th of `numbers`. Of dst, data, size and rounder are used;
  * the numbers must be exact in the rounder's format. */
-int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_fill_whole(const mptl_sink *dst, const mptl_whole *numbers, size_t n,
+                         mptl_cuda_stream stream);
 
 /* The number of elements of a result to check: enough for about 2^29 products, at least 2^10 and at
  * most 2^16, or all if there are fewer. */
@@ -274,11 +295,13 @@ size_t mptl_cuda_check_samples(const mptl_cuda_sums *sums);
 /* Compares `samples` elements of a result, among them the first and the last, with sums of products
  * of whole numbers. Elements are skipped if the magnitudes of their products add up to `most` or
  * more. */
-int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first, const mptl_source *second,
-                         const mptl_cuda_sums *sums, size_t samples, int64_t most, mptl_cuda_stream stream);
+int mptl_cuda_check_sums(mptl_cuda_verdict *verdict, const float *result, const mptl_source *first,
+                         const mptl_source *second, const mptl_cuda_sums *sums, size_t samples,
+                         int64_t most, mptl_cuda_stream stream);
 
 /* Compares all elements of two results. */
-int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n, mptl_cuda_stream stream);
+int mptl_cuda_check_same(mptl_cuda_verdict *verdict, const float *a, const float *b, size_t n,
+                         mptl_cuda_stream stream);
 
 #ifdef __cplusplus
 }

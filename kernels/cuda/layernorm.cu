@@ -32,10 +32,13 @@ struct layernorm {
 
 /* ---- Rows ---- */
 
-MPTL_DEVICE double normalised(float x, const statistics &s) { return ((double)x - s.mean) * s.inv_std; }
+MPTL_DEVICE double normalised(float x, const statistics &s) {
+  return ((double)x - s.mean) * s.inv_std;
+}
 
 /* The statistics of a row, the same in all lanes. */
-MPTL_DEVICE statistics statistics_of(const float *copy, const mptl_source_arg &x, size_t row, const layernorm &norm) {
+MPTL_DEVICE statistics statistics_of(const float *copy, const mptl_source_arg &x, size_t row,
+                                     const layernorm &norm) {
   double sum = 0, squares = 0;
   for (size_t i = mptl_lane(); i < norm.c; i += 32) sum += (double)element(copy, x, row, i);
   double mean = sum_of_lanes(sum) / (double)norm.c;
@@ -49,7 +52,8 @@ MPTL_DEVICE statistics statistics_of(const float *copy, const mptl_source_arg &x
 
 /* With xhat = (x - mean) inv_std: y = xhat weight + bias. */
 __global__ void __launch_bounds__(ROW_THREADS)
-    forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM layernorm norm) {
+    forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x,
+                   MPTL_PARAM layernorm norm) {
   MPTL_DYNAMIC_SHARED(float, shared);
   float *copy = copy_of(shared, norm.floats, 1, 0);
   mptl_counts counts = mptl_no_counts();
@@ -76,8 +80,8 @@ __global__ void __launch_bounds__(ROW_THREADS)
 /* Writes the rows' statistics, and dx if it is wanted. With g = dy weight:
  * dx = inv_std (g - mean of g - xhat mean of g xhat). */
 __global__ void __launch_bounds__(ROW_THREADS)
-    backward_kernel(MPTL_PARAM mptl_sink_arg dx, bool wanted, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
-                    MPTL_PARAM layernorm norm, statistics *found) {
+    backward_kernel(MPTL_PARAM mptl_sink_arg dx, bool wanted, MPTL_PARAM mptl_source_arg x,
+                    MPTL_PARAM mptl_source_arg dy, MPTL_PARAM layernorm norm, statistics *found) {
   MPTL_DYNAMIC_SHARED(float, shared);
   float *x_copy = copy_of(shared, norm.floats, 2, 0), *dy_copy = copy_of(shared, norm.floats, 2, 1);
   mptl_counts counts = mptl_no_counts();
@@ -94,7 +98,8 @@ __global__ void __launch_bounds__(ROW_THREADS)
       sum += g;
       products += g * normalised(element(x_copy, x, row, i), s);
     }
-    double mean = sum_of_lanes(sum) / (double)norm.c, mean_product = sum_of_lanes(products) / (double)norm.c;
+    double mean = sum_of_lanes(sum) / (double)norm.c,
+           mean_product = sum_of_lanes(products) / (double)norm.c;
     for (size_t i = mptl_lane() * MPTL_WIDE; i < norm.c; i += 32 * MPTL_WIDE) {
       unsigned n = mptl_count_at(i, norm.c);
       float values[MPTL_WIDE];
@@ -128,8 +133,8 @@ size_t row_blocks(size_t rows) {
 /* sums[block of rows][2][c]: sums of dy xhat, then of dy, by channel. A thread sums one part of one
  * channel, a CUDA block one block of rows of TILE channels. */
 __global__ void __launch_bounds__(MPTL_THREADS)
-    sums_kernel(double *sums, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM layernorm norm,
-                size_t count, const statistics *found) {
+    sums_kernel(double *sums, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
+                MPTL_PARAM layernorm norm, size_t count, const statistics *found) {
   MPTL_SHARED(double, shared, [2][BLOCK_PARTS][TILE]);
   unsigned lane = threadIdx.x % TILE, part = threadIdx.x / TILE;
   size_t channel = (size_t)blockIdx.x * TILE + lane;
@@ -165,14 +170,18 @@ __global__ void __launch_bounds__(MPTL_THREADS)
   }
 }
 
-layernorm describe(const mptl_cuda_layernorm *n) { return {n->rows, n->c, copy_floats(n->c), n->eps, n->weight, n->bias}; }
+layernorm describe(const mptl_cuda_layernorm *n) {
+  return {n->rows, n->c, copy_floats(n->c), n->eps, n->weight, n->bias};
+}
 
 }  // namespace
 
-int mptl_cuda_layernorm_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_layernorm *n, mptl_cuda_stream stream) {
+int mptl_cuda_layernorm_forward(const mptl_sink *y, const mptl_source *x,
+                                const mptl_cuda_layernorm *n, mptl_cuda_stream stream) {
   if (n->rows * n->c == 0) return 0;
   layernorm norm = describe(n);
-  MPTL_LAUNCH(forward_kernel, blocks_of(norm.rows), ROW_THREADS, ROW_WARPS * norm.floats * sizeof(float), stream)
+  MPTL_LAUNCH(forward_kernel, blocks_of(norm.rows), ROW_THREADS,
+              ROW_WARPS * norm.floats * sizeof(float), stream)
   (mptl_sink_of(y, norm.c), mptl_source_of(x, norm.c), norm);
   return mptl_launched();
 }
@@ -181,18 +190,22 @@ size_t mptl_cuda_layernorm_scratch(size_t rows, size_t c) {
   return rows * sizeof(statistics) + row_blocks(rows) * 2 * c * sizeof(double);
 }
 
-int mptl_cuda_layernorm_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_cuda_layernorm *n,
-                                 void *scratch, mptl_cuda_stream stream) {
+int mptl_cuda_layernorm_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                                 const mptl_cuda_layernorm *n, void *scratch,
+                                 mptl_cuda_stream stream) {
   if (n->rows * n->c == 0) return 0;
   layernorm norm = describe(n);
   statistics *found = (statistics *)scratch;
   double *sums = (double *)(found + norm.rows);
   mptl_source_arg x_arg = mptl_source_of(x, norm.c), dy_arg = mptl_source_of(dy, norm.c);
-  MPTL_LAUNCH(backward_kernel, blocks_of(norm.rows), ROW_THREADS, ROW_WARPS * 2 * norm.floats * sizeof(float), stream)
+  MPTL_LAUNCH(backward_kernel, blocks_of(norm.rows), ROW_THREADS,
+              ROW_WARPS * 2 * norm.floats * sizeof(float), stream)
   (mptl_sink_of(dx, norm.c), dx->wanted, x_arg, dy_arg, norm, found);
   if (n->dweight == NULL) return mptl_launched();
   unsigned blocks = (unsigned)row_blocks(norm.rows), tiles = (unsigned)((norm.c + TILE - 1) / TILE);
-  MPTL_LAUNCH(sums_kernel, dim3(tiles, blocks), MPTL_THREADS, 0, stream)(sums, x_arg, dy_arg, norm, part_rows(norm.rows), found);
-  MPTL_LAUNCH(finish_kernel, mptl_blocks(norm.c), MPTL_THREADS, 0, stream)(n->dweight, n->dbias, sums, (size_t)blocks, norm.c);
+  MPTL_LAUNCH(sums_kernel, dim3(tiles, blocks), MPTL_THREADS, 0, stream)
+  (sums, x_arg, dy_arg, norm, part_rows(norm.rows), found);
+  MPTL_LAUNCH(finish_kernel, mptl_blocks(norm.c), MPTL_THREADS, 0, stream)
+  (n->dweight, n->dbias, sums, (size_t)blocks, norm.c);
   return mptl_launched();
 }

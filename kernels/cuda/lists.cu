@@ -34,7 +34,8 @@ MPTL_DEVICE const listed &array_of(const round_list<SIZE> &list, size_t chunk) {
 }
 
 template <unsigned SIZE>
-static __global__ void __launch_bounds__(MPTL_THREADS, 4) round_kernel(MPTL_PARAM round_list<SIZE> list) {
+static __global__ void __launch_bounds__(MPTL_THREADS, 4)
+    round_kernel(MPTL_PARAM round_list<SIZE> list) {
   MPTL_SHARED(uint32_t, exponents, [MPTL_EXPONENT_WORDS]);
   const listed &a = array_of(list, blockIdx.x);
   size_t i = (blockIdx.x - a.first) * CHUNK + threadIdx.x * MPTL_WIDE;
@@ -52,7 +53,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 4) round_kernel(MPTL_PARA
   mptl_round_wide(x, n, a.sink, i, &counts);
   mptl_write_wide(a.sink, i, n, x);
   mptl_add_counts(a.sink.stats, counts, 0);
-  if (a.sink.stats != NULL && blockIdx.x == a.first && threadIdx.x == 0) mptl_add_u64(&a.sink.stats->elements, a.n);
+  if (a.sink.stats != NULL && blockIdx.x == a.first && threadIdx.x == 0)
+    mptl_add_u64(&a.sink.stats->elements, a.n);
 }
 
 template <unsigned SIZE>
@@ -65,7 +67,8 @@ static int launch(const mptl_rounding *arrays, size_t count, mptl_cuda_stream st
     bool rounds = a->dst != NULL;
     if (a->n == 0 || (!rounds && a->exponents == NULL)) continue;
     listed *l = &list.arrays[list.count++];
-    l->sink = mptl_array_sink(a->dst, sizeof *a->dst, rounds ? a->rounder : NULL, a->key, a->index0, rounds ? a->stats : NULL);
+    l->sink = mptl_array_sink(a->dst, sizeof *a->dst, rounds ? a->rounder : NULL, a->key, a->index0,
+                              rounds ? a->stats : NULL);
     l->sink.exponents = a->exponents;
     l->src = a->src, l->n = a->n, l->first = chunks;
     l->align = mptl_align_of(a->src, 0);
@@ -79,5 +82,6 @@ static int launch(const mptl_rounding *arrays, size_t count, mptl_cuda_stream st
 
 int mptl_cuda_round_list(const mptl_rounding *arrays, size_t count, mptl_cuda_stream stream) {
   if (count > MPTL_CUDA_ROUNDINGS) return MPTL_INVALID_VALUE;
-  return count <= SHORT ? launch<SHORT>(arrays, count, stream) : launch<MPTL_CUDA_ROUNDINGS>(arrays, count, stream);
+  return count <= SHORT ? launch<SHORT>(arrays, count, stream)
+                        : launch<MPTL_CUDA_ROUNDINGS>(arrays, count, stream);
 }

@@ -17,8 +17,8 @@ MPTL_DEVICE float maximum_of_lanes(float x) {
 
 /* y = x - max - log(sum exp(x - max)) */
 static __global__ void __launch_bounds__(ROW_THREADS)
-    softmax_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, size_t batch, size_t classes,
-                           size_t floats) {
+    softmax_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, size_t batch,
+                           size_t classes, size_t floats) {
   MPTL_DYNAMIC_SHARED(float, shared);
   float *copy = copy_of(shared, floats, 1, 0);
   mptl_counts counts = mptl_no_counts();
@@ -32,7 +32,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
       max = value > max ? value : max;
     }
     max = maximum_of_lanes(max);
-    for (size_t i = mptl_lane(); i < classes; i += 32) sum += exp((double)element(copy, x, row, i) - (double)max);
+    for (size_t i = mptl_lane(); i < classes; i += 32)
+      sum += exp((double)element(copy, x, row, i) - (double)max);
     double shift = (double)max + log(sum_of_lanes(sum));
     for (size_t i = mptl_lane(); i < classes; i += 32)
       mptl_put(y, row + i, row + i, (float)((double)element(copy, x, row, i) - shift), &counts);
@@ -42,8 +43,9 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 
 /* dx = dy - exp(y) sum(dy) */
 static __global__ void __launch_bounds__(ROW_THREADS)
-    softmax_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg y, MPTL_PARAM mptl_source_arg dy,
-                            size_t batch, size_t classes, size_t floats) {
+    softmax_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg y,
+                            MPTL_PARAM mptl_source_arg dy, size_t batch, size_t classes,
+                            size_t floats) {
   MPTL_DYNAMIC_SHARED(float, shared);
   float *y_copy = copy_of(shared, floats, 2, 0), *dy_copy = copy_of(shared, floats, 2, 1);
   mptl_counts counts = mptl_no_counts();
@@ -55,28 +57,32 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     for (size_t i = mptl_lane(); i < classes; i += 32) sum += (double)element(dy_copy, dy, row, i);
     sum = sum_of_lanes(sum);
     for (size_t i = mptl_lane(); i < classes; i += 32) {
-      double d = (double)element(dy_copy, dy, row, i) - exp((double)element(y_copy, y, row, i)) * sum;
+      double d =
+          (double)element(dy_copy, dy, row, i) - exp((double)element(y_copy, y, row, i)) * sum;
       mptl_put(dx, row + i, row + i, (float)d, &counts);
     }
   }
   mptl_add_counts(dx.stats, counts, batch * classes);
 }
 
-int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch, size_t classes,
-                                  mptl_cuda_stream stream) {
+int mptl_cuda_log_softmax_forward(const mptl_sink *y, const mptl_source *x, size_t batch,
+                                  size_t classes, mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
-  MPTL_LAUNCH(softmax_forward_kernel, blocks_of(batch), ROW_THREADS, ROW_WARPS * floats * sizeof(float), stream)
+  MPTL_LAUNCH(softmax_forward_kernel, blocks_of(batch), ROW_THREADS,
+              ROW_WARPS * floats * sizeof(float), stream)
   (mptl_sink_of(y, 0), mptl_source_of(x, classes), batch, classes, floats);
   return mptl_launched();
 }
 
-int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy, size_t batch, size_t classes,
-                                   mptl_cuda_stream stream) {
+int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, const mptl_source *dy,
+                                   size_t batch, size_t classes, mptl_cuda_stream stream) {
   size_t floats = copy_floats(classes);
   if (batch * classes == 0) return 0;
-  MPTL_LAUNCH(softmax_backward_kernel, blocks_of(batch), ROW_THREADS, ROW_WARPS * 2 * floats * sizeof(float), stream)
-  (mptl_sink_of(dx, 0), mptl_source_of(y, classes), mptl_source_of(dy, classes), batch, classes, floats);
+  MPTL_LAUNCH(softmax_backward_kernel, blocks_of(batch), ROW_THREADS,
+              ROW_WARPS * 2 * floats * sizeof(float), stream)
+  (mptl_sink_of(dx, 0), mptl_source_of(y, classes), mptl_source_of(dy, classes), batch, classes,
+   floats);
   return mptl_launched();
 }
 
@@ -84,13 +90,15 @@ int mptl_cuda_log_softmax_backward(const mptl_sink *dx, const mptl_source *y, co
 
 template <int ID>
 struct loss_of;
-#define LOSS(name, NAME, reads_x, by_values)                                                                        \
-  template <>                                                                                                       \
-  struct loss_of<MPTL_OP_##NAME> {                                                                                  \
-    static __device__ __forceinline__ double term(float x, float t, size_t n) { return mptl_term_##name(x, t, n); } \
-    static __device__ __forceinline__ float gradient(float x, float t, float dy, size_t n) {                        \
-      return mptl_gradient_##name(x, t, dy, n);                                                                     \
-    }                                                                                                               \
+#define LOSS(name, NAME, reads_x, by_values)                                                 \
+  template <>                                                                                \
+  struct loss_of<MPTL_OP_##NAME> {                                                           \
+    static __device__ __forceinline__ double term(float x, float t, size_t n) {              \
+      return mptl_term_##name(x, t, n);                                                      \
+    }                                                                                        \
+    static __device__ __forceinline__ float gradient(float x, float t, float dy, size_t n) { \
+      return mptl_gradient_##name(x, t, dy, n);                                              \
+    }                                                                                        \
   };
 MPTL_LOSSES(LOSS)
 #undef LOSS
@@ -142,8 +150,9 @@ MPTL_DEVICE bool has_label(const mptl_targets &t, size_t sample, size_t n) {
  * one; loss_sum_kernel takes the complement again. */
 template <int ID>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    loss_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_targets targets,
-                        MPTL_PARAM mptl_loss_shape shape, mptl_loss *loss) {
+    loss_forward_kernel(MPTL_PARAM mptl_sink_arg y, MPTL_PARAM mptl_source_arg x,
+                        MPTL_PARAM mptl_targets targets, MPTL_PARAM mptl_loss_shape shape,
+                        mptl_loss *loss) {
   mptl_counts counts = mptl_no_counts();
   int32_t correct = 0;
   for (size_t r = first_row(); r < shape.batch; r += row_stride()) {
@@ -151,9 +160,11 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     if (r < shape.valid && has_label(targets, r, shape.n)) {
       double sum = -0.0;
       for (size_t k = mptl_lane(); k < shape.n; k += 32)
-        sum += loss_of<ID>::term(mptl_read_one(x, r * shape.n + k), mptl_target(&targets, &shape, r, k), shape.n);
+        sum += loss_of<ID>::term(mptl_read_one(x, r * shape.n + k),
+                                 mptl_target(&targets, &shape, r, k), shape.n);
       value = mptl_rounded_sum(sum_of_lanes(sum));
-      if (shape.accuracy) correct += find_largest(x, r * shape.n, shape.n) == find_target(targets, r, shape.n);
+      if (shape.accuracy)
+        correct += find_largest(x, r * shape.n, shape.n) == find_target(targets, r, shape.n);
     } else if (r < shape.valid) {
       value = __uint_as_float(MPTL_F32_INF | MPTL_F32_QUIET);
       if (mptl_lane() == 0) atomicMax((uint32_t *)&loss->bad_label, ~(uint32_t)r);
@@ -182,8 +193,9 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
 
 template <int ID>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    loss_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x, MPTL_PARAM mptl_source_arg dy,
-                         MPTL_PARAM mptl_targets targets, MPTL_PARAM mptl_loss_shape shape) {
+    loss_backward_kernel(MPTL_PARAM mptl_sink_arg dx, MPTL_PARAM mptl_source_arg x,
+                         MPTL_PARAM mptl_source_arg dy, MPTL_PARAM mptl_targets targets,
+                         MPTL_PARAM mptl_loss_shape shape) {
   mptl_counts counts = mptl_no_counts();
   for (size_t r = first_row(); r < shape.batch; r += row_stride()) {
     size_t row = r * shape.n;
@@ -195,7 +207,8 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 #pragma unroll
       for (unsigned k = 0; k < MPTL_WIDE; k++) {
         float t = k < n ? mptl_target(&targets, &shape, r, i + k) : 0.0f;
-        values[k] = loss_of<ID>::gradient(x.as != MPTL_AS_NOTHING ? values[k] : 0.0f, t, gradient, shape.n);
+        values[k] =
+            loss_of<ID>::gradient(x.as != MPTL_AS_NOTHING ? values[k] : 0.0f, t, gradient, shape.n);
       }
       mptl_put_wide(dx, row + i, row + i, n, values, &counts);
     }
@@ -203,8 +216,9 @@ static __global__ void __launch_bounds__(ROW_THREADS)
   mptl_add_counts(dx.stats, counts, shape.batch * shape.n);
 }
 
-int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x, const mptl_targets *targets,
-                           const mptl_loss_shape *s, mptl_loss *loss, mptl_cuda_stream stream) {
+int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source *x,
+                           const mptl_targets *targets, const mptl_loss_shape *s, mptl_loss *loss,
+                           mptl_cuda_stream stream) {
   if (y->accumulate) return MPTL_INVALID_VALUE;
   if (s->batch * s->n == 0) return 0;
   mptl_source losses = {y->data, y->size, y->rounder};
@@ -221,12 +235,14 @@ int mptl_cuda_loss_forward(mptl_op_id id, const mptl_sink *y, const mptl_source 
     default:
       return MPTL_INVALID_VALUE;
   }
-  MPTL_LAUNCH(loss_sum_kernel, 1, MPTL_THREADS, 0, stream)(mptl_source_of(&losses, 0), s->valid, loss);
+  MPTL_LAUNCH(loss_sum_kernel, 1, MPTL_THREADS, 0, stream)
+  (mptl_source_of(&losses, 0), s->valid, loss);
   return mptl_launched();
 }
 
-int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
-                            const mptl_targets *targets, const mptl_loss_shape *s, mptl_cuda_stream stream) {
+int mptl_cuda_loss_backward(mptl_op_id id, const mptl_sink *dx, const mptl_source *x,
+                            const mptl_source *dy, const mptl_targets *targets,
+                            const mptl_loss_shape *s, mptl_cuda_stream stream) {
   if (s->batch * s->n == 0) return 0;
   switch (id) {
 #define BACKWARD(name, NAME, reads_x, by_values)                                                   \

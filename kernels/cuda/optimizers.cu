@@ -48,25 +48,31 @@ MPTL_DEVICE piece piece_of(const mptl_cuda_param &p, size_t chunk, uintptr_t add
 }
 
 /* The first element of a thread's access number k. */
-MPTL_DEVICE size_t access_at(const piece &here, int k) { return here.begin + ((size_t)k * MPTL_THREADS + threadIdx.x) * ACCESS; }
+MPTL_DEVICE size_t access_at(const piece &here, int k) {
+  return here.begin + ((size_t)k * MPTL_THREADS + threadIdx.x) * ACCESS;
+}
 
 MPTL_DEVICE void read_access(float *x, const float *from) {
   uint4 v = mptl_load<uint4>(from);
-  x[0] = __uint_as_float(v.x), x[1] = __uint_as_float(v.y), x[2] = __uint_as_float(v.z), x[3] = __uint_as_float(v.w);
+  x[0] = __uint_as_float(v.x), x[1] = __uint_as_float(v.y), x[2] = __uint_as_float(v.z),
+  x[3] = __uint_as_float(v.w);
 }
 
 MPTL_DEVICE void write_access(float *to, const float *x) {
-  mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]), __float_as_uint(x[3])));
+  mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]),
+                               __float_as_uint(x[3])));
 }
 
 /* The rows of the optimizers' list. */
 template <int ID>
 struct optimizer;
-#define OPTIMIZER(name, NAME, states)                                                                                        \
-  template <>                                                                                                                \
-  struct optimizer<MPTL_OPTIMIZER_##NAME> {                                                                                  \
-    enum { STATES = states };                                                                                                \
-    MPTL_DEVICE void update(float *p, float *state, float g, const mptl_factors &f) { mptl_update_##name(p, state, g, &f); } \
+#define OPTIMIZER(name, NAME, states)                                                 \
+  template <>                                                                         \
+  struct optimizer<MPTL_OPTIMIZER_##NAME> {                                           \
+    enum { STATES = states };                                                         \
+    MPTL_DEVICE void update(float *p, float *state, float g, const mptl_factors &f) { \
+      mptl_update_##name(p, state, g, &f);                                            \
+    }                                                                                 \
   };
 MPTL_OPTIMIZERS(OPTIMIZER)
 #undef OPTIMIZER
@@ -105,7 +111,8 @@ MPTL_DEVICE void update_one(const mptl_cuda_param &p, size_t i, const mptl_facto
 
 template <int ID>
 static __global__ void __launch_bounds__(MPTL_THREADS)
-    update_kernel(const mptl_cuda_param *params, size_t count, MPTL_PARAM all_factors factors, const uint32_t *skip) {
+    update_kernel(const mptl_cuda_param *params, size_t count, MPTL_PARAM all_factors factors,
+                  const uint32_t *skip) {
   enum { STATES = optimizer<ID>::STATES };
   if (skip != NULL && *skip != 0) return;
   const mptl_cuda_param p = params[find(params, count, blockIdx.x)];
@@ -136,7 +143,9 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   for (size_t i = here.wide + threadIdx.x; i < here.end; i += MPTL_THREADS) update_one<ID>(p, i, f);
 }
 
-MPTL_DEVICE uint32_t is_nonfinite(float x) { return (__float_as_uint(x) & ~MPTL_F32_SIGN) >= MPTL_F32_INF; }
+MPTL_DEVICE uint32_t is_nonfinite(float x) {
+  return (__float_as_uint(x) & ~MPTL_F32_SIGN) >= MPTL_F32_INF;
+}
 
 static __global__ void __launch_bounds__(MPTL_THREADS)
     nonfinite_kernel(uint32_t *flag, const mptl_cuda_param *params, size_t count) {
@@ -151,14 +160,15 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   for (int k = 0; k < ACCESSES; k++)
 #pragma unroll
     for (int j = 0; j < ACCESS; j++) bad |= is_nonfinite(g[k][j]);
-  for (size_t i = here.wide + threadIdx.x; i < here.end; i += MPTL_THREADS) bad |= is_nonfinite(p.g[i]);
+  for (size_t i = here.wide + threadIdx.x; i < here.end; i += MPTL_THREADS)
+    bad |= is_nonfinite(p.g[i]);
   if (__any_sync(0xffffffffu, bad) && mptl_lane() == 0) atomicOr(flag, 1u);
 }
 
 enum { MOST_BLOCKS = 0x7fffffff };
 
-int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count, size_t chunks,
-                                       mptl_cuda_stream stream) {
+int mptl_cuda_find_nonfinite_gradients(uint32_t *flag, const mptl_cuda_param *params, size_t count,
+                                       size_t chunks, mptl_cuda_stream stream) {
   if (chunks == 0) return 0;
   if (chunks > MOST_BLOCKS) return MPTL_INVALID_VALUE;
   MPTL_LAUNCH(nonfinite_kernel, (unsigned)chunks, MPTL_THREADS, 0, stream)(flag, params, count);
@@ -174,7 +184,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   const mptl_cuda_param p = params[find(params, count, blockIdx.x)];
   piece here = piece_of(p, blockIdx.x, (uintptr_t)p.g);
   double sum = 0;
-  for (size_t i = here.begin + threadIdx.x; i < here.end; i += MPTL_THREADS) sum += (double)p.g[i] * (double)p.g[i];
+  for (size_t i = here.begin + threadIdx.x; i < here.end; i += MPTL_THREADS)
+    sum += (double)p.g[i] * (double)p.g[i];
   sums[threadIdx.x] = sum;
   for (unsigned half = MPTL_THREADS / 2; half > 0; half /= 2) {
     __syncthreads();
@@ -183,7 +194,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   if (threadIdx.x == 0) partial[blockIdx.x] = sums[0];
 }
 
-int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t count, size_t chunks, mptl_cuda_stream stream) {
+int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t count,
+                          size_t chunks, mptl_cuda_stream stream) {
   if (chunks == 0) return 0;
   if (chunks > MOST_BLOCKS) return MPTL_INVALID_VALUE;
   MPTL_LAUNCH(squares_kernel, (unsigned)chunks, MPTL_THREADS, 0, stream)(partial, params, count);
@@ -192,17 +204,20 @@ int mptl_cuda_sum_squares(double *partial, const mptl_cuda_param *params, size_t
 
 /* ---- Updates ---- */
 
-int mptl_cuda_update(mptl_optimizer_id id, const mptl_cuda_param *params, size_t count, size_t chunks,
-                     const mptl_factors *factors, int groups, const uint32_t *skip, mptl_cuda_stream stream) {
+int mptl_cuda_update(mptl_optimizer_id id, const mptl_cuda_param *params, size_t count,
+                     size_t chunks, const mptl_factors *factors, int groups, const uint32_t *skip,
+                     mptl_cuda_stream stream) {
   all_factors all;
   if (chunks == 0) return 0;
-  if (chunks > MOST_BLOCKS || groups < 1 || groups > MPTL_PARAMETER_GROUPS) return MPTL_INVALID_VALUE;
+  if (chunks > MOST_BLOCKS || groups < 1 || groups > MPTL_PARAMETER_GROUPS)
+    return MPTL_INVALID_VALUE;
   memset(&all, 0, sizeof all);
   memcpy(all.group, factors, (size_t)groups * sizeof *factors);
   switch (id) {
-#define UPDATE(name, NAME, states)                                                                                          \
-  case MPTL_OPTIMIZER_##NAME:                                                                                               \
-    MPTL_LAUNCH(update_kernel<MPTL_OPTIMIZER_##NAME>, (unsigned)chunks, MPTL_THREADS, 0, stream)(params, count, all, skip); \
+#define UPDATE(name, NAME, states)                                                               \
+  case MPTL_OPTIMIZER_##NAME:                                                                    \
+    MPTL_LAUNCH(update_kernel<MPTL_OPTIMIZER_##NAME>, (unsigned)chunks, MPTL_THREADS, 0, stream) \
+    (params, count, all, skip);                                                                  \
     break;
     MPTL_OPTIMIZERS(UPDATE)
 #undef UPDATE

@@ -11,9 +11,10 @@ typedef struct shape {
 } shape;
 
 static shape shape_of(const mptl_pool *p) {
-  shape s = {(uint32_t)p->batch, (uint32_t)p->c,  (uint32_t)p->ih,   (uint32_t)p->iw, (uint32_t)p->oh,
-             (uint32_t)p->ow,    (uint32_t)p->kh, (uint32_t)p->kw,   (uint32_t)p->sh, (uint32_t)p->sw,
-             (uint32_t)p->ph,    (uint32_t)p->pw, p->without_padding};
+  shape s = {(uint32_t)p->batch, (uint32_t)p->c,  (uint32_t)p->ih, (uint32_t)p->iw,
+             (uint32_t)p->oh,    (uint32_t)p->ow, (uint32_t)p->kh, (uint32_t)p->kw,
+             (uint32_t)p->sh,    (uint32_t)p->sw, (uint32_t)p->ph, (uint32_t)p->pw,
+             p->without_padding};
   return s;
 }
 
@@ -74,7 +75,8 @@ MPTL_DEVICE void for_window(const shape &p, const mptl_source_arg &x, const posi
 
 MPTL_DEVICE float weight(const shape &p, uint32_t oh, uint32_t ow) {
   if (!p.without_padding) return 1.0f / (float)(p.kh * p.kw);
-  return 1.0f / (float)(mptl_pool_inside(oh * p.sh, p.kh, p.ph, p.ih) * mptl_pool_inside(ow * p.sw, p.kw, p.pw, p.iw));
+  return 1.0f / (float)(mptl_pool_inside(oh * p.sh, p.kh, p.ph, p.ih) *
+                        mptl_pool_inside(ow * p.sw, p.kw, p.pw, p.iw));
 }
 
 MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, const position &o) {
@@ -93,14 +95,16 @@ MPTL_DEVICE void average(float *y, const shape &p, const mptl_source_arg &x, con
 
 /* Finds the largest elements of a window and their numbers in it: of equal elements the first; NaN
  * counts as larger than all numbers, and of several NaNs the last counts. */
-MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p, const mptl_source_arg &x, const position &o) {
+MPTL_DEVICE void find_maxima(float *best, uint32_t *best_at, const shape &p,
+                             const mptl_source_arg &x, const position &o) {
   bool any = false;
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) best[k] = 0.0f, best_at[k] = 0;
   for_window(p, x, o, [&](const float *values, uint32_t number) {
 #pragma unroll
     for (int k = 0; k < MPTL_WIDE; k++)
-      if (!any || values[k] > best[k] || values[k] != values[k]) best[k] = values[k], best_at[k] = number;
+      if (!any || values[k] > best[k] || values[k] != values[k])
+        best[k] = values[k], best_at[k] = number;
     any = true;
   });
 }
@@ -122,7 +126,8 @@ MPTL_DEVICE void read_places(uint32_t *at, const char *places, size_t v) {
   uint32_t words[2 * BYTES];
   mptl_read_words<2 * BYTES>(words, places + v * MPTL_WIDE * BYTES, MPTL_WIDE * BYTES);
 #pragma unroll
-  for (int k = 0; k < MPTL_WIDE; k++) at[k] = words[k * BYTES / 4] >> k * BYTES % 4 * 8 & (BYTES == 1 ? 0xffu : 0xffffffffu);
+  for (int k = 0; k < MPTL_WIDE; k++)
+    at[k] = words[k * BYTES / 4] >> k * BYTES % 4 * 8 & (BYTES == 1 ? 0xffu : 0xffffffffu);
 }
 
 template <int BYTES>
@@ -161,12 +166,14 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
 /* BYTES: of a place of a maximum; 0: the pool computes averages, and places is NULL. */
 template <int BYTES>
 static __global__ void __launch_bounds__(MPTL_THREADS, 2)
-    backward_kernel(MPTL_PARAM mptl_sink_arg dx, const char *places, MPTL_PARAM mptl_source_arg dy, MPTL_PARAM shape p) {
+    backward_kernel(MPTL_PARAM mptl_sink_arg dx, const char *places, MPTL_PARAM mptl_source_arg dy,
+                    MPTL_PARAM shape p) {
   mptl_counts counts = mptl_no_counts();
   size_t positions = (size_t)p.batch * p.ih * p.iw;
   for (size_t v = mptl_first_element(); v < positions * vectors_of(p); v += mptl_element_stride()) {
     position i = position_of(v, p.ih, p.iw, p);
-    windows rows = windows_of(i.h + p.ph, p.kh, p.sh, p.oh), columns = windows_of(i.w + p.pw, p.kw, p.sw, p.ow);
+    windows rows = windows_of(i.h + p.ph, p.kh, p.sh, p.oh),
+            columns = windows_of(i.w + p.pw, p.kw, p.sw, p.ow);
     float sum[MPTL_WIDE] = {0.0f};
     for (uint32_t oh = rows.first; oh < rows.end; oh++)
       for (uint32_t ow = columns.first; ow < columns.end; ow++) {
@@ -190,10 +197,13 @@ static __global__ void __launch_bounds__(MPTL_THREADS, 2)
   mptl_add_counts(dx.stats, counts, positions * p.c);
 }
 
-static unsigned blocks_of(size_t positions, const mptl_pool *p) { return mptl_blocks(positions * mptl_vectors(p->c)); }
+static unsigned blocks_of(size_t positions, const mptl_pool *p) {
+  return mptl_blocks(positions * mptl_vectors(p->c));
+}
 
 template <bool MAXIMUM>
-static int forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
+static int forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
+                   mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(forward_kernel<MAXIMUM>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -202,8 +212,8 @@ static int forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *po
 }
 
 template <int BYTES>
-static int backward(const mptl_sink *dx, const void *places, const mptl_source *dy, const mptl_pool *pool,
-                    mptl_cuda_stream stream) {
+static int backward(const mptl_sink *dx, const void *places, const mptl_source *dy,
+                    const mptl_pool *pool, mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->ih * pool->iw;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(backward_kernel<BYTES>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -212,8 +222,8 @@ static int backward(const mptl_sink *dx, const void *places, const mptl_source *
 }
 
 template <int BYTES>
-static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool, void *places,
-                            mptl_cuda_stream stream) {
+static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                            const mptl_pool *pool, void *places, mptl_cuda_stream stream) {
   size_t positions = pool->batch * pool->oh * pool->ow;
   if (positions * pool->c == 0) return 0;
   MPTL_LAUNCH(places_kernel<BYTES>, blocks_of(positions, pool), MPTL_THREADS, 0, stream)
@@ -221,24 +231,28 @@ static int maximum_backward(const mptl_sink *dx, const mptl_source *x, const mpt
   return backward<BYTES>(dx, places, dy, pool, stream);
 }
 
-int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
+int mptl_cuda_avgpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
+                              mptl_cuda_stream stream) {
   return forward<false>(y, x, pool, stream);
 }
 
-int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool, mptl_cuda_stream stream) {
+int mptl_cuda_avgpool_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_pool *pool,
+                               mptl_cuda_stream stream) {
   return backward<0>(dx, NULL, dy, pool, stream);
 }
 
-int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool, mptl_cuda_stream stream) {
+int mptl_cuda_maxpool_forward(const mptl_sink *y, const mptl_source *x, const mptl_pool *pool,
+                              mptl_cuda_stream stream) {
   return forward<true>(y, x, pool, stream);
 }
 
 size_t mptl_cuda_maxpool_scratch(const mptl_pool *pool) {
-  return pool->batch * pool->oh * pool->ow * mptl_vectors(pool->c) * MPTL_WIDE * bytes_of_place(pool);
+  return pool->batch * pool->oh * pool->ow * mptl_vectors(pool->c) * MPTL_WIDE *
+         bytes_of_place(pool);
 }
 
-int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy, const mptl_pool *pool,
-                               void *scratch, mptl_cuda_stream stream) {
+int mptl_cuda_maxpool_backward(const mptl_sink *dx, const mptl_source *x, const mptl_source *dy,
+                               const mptl_pool *pool, void *scratch, mptl_cuda_stream stream) {
   if (bytes_of_place(pool) == 1) return maximum_backward<1>(dx, x, dy, pool, scratch, stream);
   return maximum_backward<4>(dx, x, dy, pool, scratch, stream);
 }

@@ -13,13 +13,17 @@ enum { COPIED = 1024 }; /* the longest rows that are copied to shared memory, in
 MPTL_DEVICE size_t first_row(void) { return (size_t)blockIdx.x * ROW_WARPS + threadIdx.x / 32; }
 MPTL_DEVICE size_t row_stride(void) { return (size_t)gridDim.x * ROW_WARPS; }
 
-static inline unsigned blocks_of(size_t rows) { return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS); }
+static inline unsigned blocks_of(size_t rows) {
+  return mptl_blocks_of((rows + ROW_WARPS - 1) / ROW_WARPS);
+}
 
 /* ---- Rows in shared memory: read once, eight elements for each lane and turn ---- */
 
 /* Floats that the copy of a row takes; 0: rows are too long, and kernels read them from global
  * memory. */
-static inline size_t copy_floats(size_t length) { return length > COPIED ? 0 : mptl_vectors(length) * MPTL_WIDE; }
+static inline size_t copy_floats(size_t length) {
+  return length > COPIED ? 0 : mptl_vectors(length) * MPTL_WIDE;
+}
 
 /* The warp's copy number k of `copies`; NULL: rows are not copied. */
 MPTL_DEVICE float *copy_of(float *shared, size_t floats, unsigned copies, unsigned k) {

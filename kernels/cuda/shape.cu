@@ -23,7 +23,8 @@ MPTL_DEVICE size_t place_of(const side &s, size_t pixel, uint32_t j) {
   return pixel * s.pitch + channel % size * s.groups + channel / size;
 }
 
-MPTL_DEVICE void read_row(float *x, const mptl_source_arg &source, const rows &r, size_t pixel, uint32_t j, unsigned n) {
+MPTL_DEVICE void read_row(float *x, const mptl_source_arg &source, const rows &r, size_t pixel,
+                          uint32_t j, unsigned n) {
   if (r.from.groups == 1 && n == MPTL_WIDE && j >= r.begin && j + MPTL_WIDE <= r.end) {
     mptl_read_wide(x, source, place_of(r.from, pixel, j), MPTL_WIDE);
     return;
@@ -36,7 +37,8 @@ MPTL_DEVICE void read_row(float *x, const mptl_source_arg &source, const rows &r
 }
 
 static __global__ void __launch_bounds__(MPTL_THREADS)
-    rows_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source, MPTL_PARAM rows r) {
+    rows_kernel(MPTL_PARAM mptl_sink_arg sink, MPTL_PARAM mptl_source_arg source,
+                MPTL_PARAM rows r) {
   mptl_counts counts = mptl_no_counts();
   uint32_t vectors = (uint32_t)mptl_vectors(r.count);
   for (size_t v = mptl_first_element(); v < r.pixels * vectors; v += mptl_element_stride()) {
@@ -65,7 +67,8 @@ static uint8_t align_of(const void *data, const side *s, size_t size) {
   return mptl_align_of((const void *)((uintptr_t)data + s->first * size), s->pitch * size);
 }
 
-static void copy(const mptl_sink *to, const mptl_source *from, const rows *r, mptl_cuda_stream stream) {
+static void copy(const mptl_sink *to, const mptl_source *from, const rows *r,
+                 mptl_cuda_stream stream) {
   size_t n = r->pixels * mptl_vectors(r->count);
   if (n == 0) return;
   mptl_sink_arg sink = mptl_sink_of(to, 0);
@@ -88,7 +91,8 @@ static side in_output(const mptl_cuda_concat *concat, int k) {
   return s;
 }
 
-int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_concat *concat, mptl_cuda_stream stream) {
+int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x,
+                             const mptl_cuda_concat *concat, mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
     rows r = {concat->pixels, count, 0, count, {0, count, 1}, in_output(concat, k), false};
@@ -97,8 +101,8 @@ int mptl_cuda_concat_forward(const mptl_sink *y, const mptl_source *x, const mpt
   return mptl_launched();
 }
 
-int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_concat *concat,
-                              mptl_cuda_stream stream) {
+int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy,
+                              const mptl_cuda_concat *concat, mptl_cuda_stream stream) {
   for (int k = 0; k < concat->n_in; k++) {
     uint32_t count = (uint32_t)concat->counts[k];
     rows r = {concat->pixels, count, 0, count, in_output(concat, k), {0, count, 1}, false};
@@ -109,9 +113,11 @@ int mptl_cuda_concat_backward(const mptl_sink *dx, const mptl_source *dy, const 
 
 /* ---- slice ---- */
 
-int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
+int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl_cuda_slice *slice,
+                            mptl_cuda_stream stream) {
   uint32_t count = (uint32_t)slice->count;
-  rows r = {slice->pixels, count, 0, count, {slice->first, slice->c, 1}, {0, slice->count, 1}, false};
+  rows r = {slice->pixels,        count, 0, count, {slice->first, slice->c, 1},
+            {0, slice->count, 1}, false};
   copy(y, x, &r, stream);
   return mptl_launched();
 }
@@ -119,11 +125,15 @@ int mptl_cuda_slice_forward(const mptl_sink *y, const mptl_source *x, const mptl
 /* part: writes only the slice's channels, with random bits counted from 0. whole: writes all
  * channels; since the slice begins at channel `first`, channel 0 would be `first` elements before
  * dy. */
-int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy, const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
+int mptl_cuda_slice_backward(const mptl_sink *dx, const mptl_source *dy,
+                             const mptl_cuda_slice *slice, mptl_cuda_stream stream) {
   uint32_t first = (uint32_t)slice->first, count = (uint32_t)slice->count;
   size_t in_front = (size_t)0 - slice->first;
-  rows part = {slice->pixels, count, 0, count, {0, slice->count, 1}, {slice->first, slice->c, 1}, true};
-  rows whole = {slice->pixels, (uint32_t)slice->c, first, first + count, {in_front, slice->count, 1}, {0, slice->c, 1}, false};
+  rows part = {slice->pixels, count, 0, count, {0, slice->count, 1}, {slice->first, slice->c, 1},
+               true};
+  rows whole = {slice->pixels, (uint32_t)slice->c,          first,
+                first + count, {in_front, slice->count, 1}, {0, slice->c, 1},
+                false};
   copy(dx, dy, slice->part ? &part : &whole, stream);
   return mptl_launched();
 }

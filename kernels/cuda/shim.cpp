@@ -28,7 +28,14 @@ mptl_shim_turns mptl_shim_order = MPTL_SHIM_FORWARD;
 
 namespace {
 
-enum { MAX_THREADS = 1024, LANES = 32, PAGE = 4096, STACK_BYTES = 256 << 10, USUAL_SHARED = 48 << 10, SHARED_ARRAYS = 8 };
+enum {
+  MAX_THREADS = 1024,
+  LANES = 32,
+  PAGE = 4096,
+  STACK_BYTES = 256 << 10,
+  USUAL_SHARED = 48 << 10,
+  SHARED_ARRAYS = 8
+};
 
 /* ---- Fibers ---- */
 
@@ -165,8 +172,10 @@ void fiber_main() {
 
 /* Makes a stack with an inaccessible page below it. */
 void make_stack(thread *t) {
-  void *p = mmap(nullptr, STACK_BYTES + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED || mprotect(p, PAGE, PROT_NONE) != 0) mptl_shim_fail("no memory for the stacks of a block");
+  void *p = mmap(nullptr, STACK_BYTES + PAGE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED || mprotect(p, PAGE, PROT_NONE) != 0)
+    mptl_shim_fail("no memory for the stacks of a block");
   t->stack = (char *)p + PAGE;
   t->here.bottom = t->stack;
   t->here.bytes = STACK_BYTES;
@@ -214,7 +223,8 @@ bool open_barrier(machine *m) {
     if (t->is != AT_BARRIER) return false;
     if (first == nullptr) first = t;
     if (t->line != first->line || strcmp(t->file, first->file) != 0)
-      mptl_shim_fail("threads at different barriers: %s:%d and %s:%d", first->file, first->line, t->file, t->line);
+      mptl_shim_fail("threads at different barriers: %s:%d and %s:%d", first->file, first->line,
+                     t->file, t->line);
   }
   for (unsigned i = 0; i < m->count; i++)
     if (m->threads[i].is == AT_BARRIER) m->threads[i].is = READY;
@@ -225,7 +235,8 @@ bool open_barrier(machine *m) {
   for (unsigned i = 0; i < m->count; i++) {
     const thread *t = &m->threads[i];
     if (t->is == AT_BARRIER || t->is == IN_WARP)
-      fprintf(stderr, "thread %u waits at %s:%d (%s)\n", i, t->file, t->line, t->is == IN_WARP ? "warp operation" : "barrier");
+      fprintf(stderr, "thread %u waits at %s:%d (%s)\n", i, t->file, t->line,
+              t->is == IN_WARP ? "warp operation" : "barrier");
   }
   mptl_shim_fail("no thread of the block can go on");
 }
@@ -257,16 +268,21 @@ void run_block(machine *m) {
 
 }  // namespace
 
-void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body) {
+void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                      const std::function<void()> &body) {
   machine *m = here();
   m->kernel_name = kernel;
   m->kernel_body = &body;
   if (block.x * block.y * block.z == 0 || block.x * block.y * block.z > MAX_THREADS)
-    mptl_shim_fail("blocks of %u x %u x %u threads, accepted are 1 to %d", block.x, block.y, block.z, MAX_THREADS);
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffffu)
-    mptl_shim_fail("a grid of %u x %u x %u blocks, accepted are 1 to 2147483647 x 65535 x 65535", grid.x, grid.y, grid.z);
+    mptl_shim_fail("blocks of %u x %u x %u threads, accepted are 1 to %d", block.x, block.y,
+                   block.z, MAX_THREADS);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
+      grid.x > 0x7fffffffu)
+    mptl_shim_fail("a grid of %u x %u x %u blocks, accepted are 1 to 2147483647 x 65535 x 65535",
+                   grid.x, grid.y, grid.z);
   if (shared_bytes > m->allowed_shared)
-    mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to %zu", shared_bytes, m->allowed_shared);
+    mptl_shim_fail("%zu bytes of dynamic shared memory, a block gets up to %zu", shared_bytes,
+                   m->allowed_shared);
   m->allowed_shared = USUAL_SHARED;
   if (shared_bytes > 0 && posix_memalign(&m->dynamic_shared, 16, shared_bytes) != 0)
     mptl_shim_fail("no memory for shared memory");
@@ -302,7 +318,8 @@ void *mptl_shim_shared(const void *key, size_t bytes) {
   machine *m = mine.m;
   for (shared_array &a : m->arrays) {
     if (a.key != nullptr && a.key != key) continue;
-    if (a.key == nullptr && posix_memalign(&a.at, 16, bytes) != 0) mptl_shim_fail("no memory for shared memory");
+    if (a.key == nullptr && posix_memalign(&a.at, 16, bytes) != 0)
+      mptl_shim_fail("no memory for shared memory");
     if (a.block != m->block) memset(a.at, 0xff, bytes);
     a.key = key;
     a.block = m->block;
@@ -314,8 +331,8 @@ void *mptl_shim_shared(const void *key, size_t bytes) {
 void mptl_shim_fail(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  fprintf(stderr, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", mine.m->kernel_name, blockIdx.x, blockIdx.y, blockIdx.z,
-          threadIdx.x, threadIdx.y, threadIdx.z);
+  fprintf(stderr, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", mine.m->kernel_name,
+          blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z);
   vfprintf(stderr, format, arguments);
   fputc('\n', stderr);
   va_end(arguments);
@@ -352,28 +369,35 @@ static bool complete(const machine *m, const thread *warp, const thread *self) {
     if (!(self->mask >> i & 1)) continue;
     const thread *t = &warp[i];
     if (t - m->threads >= (ptrdiff_t)m->count || t->is == DONE)
-      mptl_shim_fail("%s:%d: the mask 0x%08x names lane %u, which %s", self->file, self->line, self->mask, i,
-                     t - m->threads >= (ptrdiff_t)m->count ? "the block does not have" : "has exited");
+      mptl_shim_fail(
+          "%s:%d: the mask 0x%08x names lane %u, which %s", self->file, self->line, self->mask, i,
+          t - m->threads >= (ptrdiff_t)m->count ? "the block does not have" : "has exited");
     if (t->is != IN_WARP) {
       all = false;
       continue;
     }
-    if (t->line == self->line && t->op == self->op && t->mask == self->mask && strcmp(t->file, self->file) == 0) continue;
+    if (t->line == self->line && t->op == self->op && t->mask == self->mask &&
+        strcmp(t->file, self->file) == 0)
+      continue;
     all = false;
     if (t->mask >> (self - warp) & 1) /* each waits for the other */
-      mptl_shim_fail("lanes of a warp at different operations: %s:%d with mask 0x%08x, %s:%d with mask 0x%08x", self->file,
-                     self->line, self->mask, t->file, t->line, t->mask);
+      mptl_shim_fail(
+          "lanes of a warp at different operations: %s:%d with mask 0x%08x, %s:%d with mask 0x%08x",
+          self->file, self->line, self->mask, t->file, t->line, t->mask);
   }
   return all;
 }
 
-uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from, const char *file, int line) {
+uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from,
+                        const char *file, int line) {
   machine *m = mine.m;
   unsigned lane = m->running % LANES;
   thread *self = &m->threads[m->running], *warp = self - lane;
-  if (!(mask >> lane & 1)) mptl_shim_fail("%s:%d: lane %u is not in its own mask 0x%08x", file, line, lane, mask);
+  if (!(mask >> lane & 1))
+    mptl_shim_fail("%s:%d: lane %u is not in its own mask 0x%08x", file, line, lane, mask);
   if (op == MPTL_SHIM_SHUFFLE && !(mask >> from & 1))
-    mptl_shim_fail("%s:%d: a shuffle from lane %d, which is not in the mask 0x%08x", file, line, from, mask);
+    mptl_shim_fail("%s:%d: a shuffle from lane %d, which is not in the mask 0x%08x", file, line,
+                   from, mask);
   self->op = op;
   self->mask = mask;
   self->value = value;

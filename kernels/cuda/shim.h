@@ -52,7 +52,9 @@ struct uint4 {
   uint32_t x, y, z, w;
 };
 static inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
-static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
+  return {x, y, z, w};
+}
 
 /* The indices of the thread that runs, and the sizes of its block and grid. */
 typedef struct mptl_shim_place {
@@ -69,7 +71,8 @@ typedef enum mptl_shim_turns { MPTL_SHIM_FORWARD, MPTL_SHIM_REVERSE } mptl_shim_
 extern mptl_shim_turns mptl_shim_order;
 
 /* Runs body for every thread of every block. Host threads can launch at the same time. */
-void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+void mptl_shim_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                      const std::function<void()> &body);
 
 template <typename Kernel>
 struct mptl_shim_launcher {
@@ -79,7 +82,8 @@ struct mptl_shim_launcher {
   size_t shared_bytes;
   template <typename... Arguments>
   void operator()(Arguments... arguments) const {
-    static_assert((std::is_trivially_copyable<Arguments>::value && ...), "arguments are copied to the device byte by byte");
+    static_assert((std::is_trivially_copyable<Arguments>::value && ...),
+                  "arguments are copied to the device byte by byte");
     static_assert((size_t(0) + ... + ((sizeof(Arguments) + 15) / 16 * 16)) <= 32764,
                   "a kernel's parameters take at most 32764 bytes");
     mptl_shim_launch(name, grid, block, shared_bytes, [&] { kernel(arguments...); });
@@ -87,7 +91,8 @@ struct mptl_shim_launcher {
 };
 
 template <typename Kernel>
-static inline mptl_shim_launcher<Kernel> mptl_shim_make(const char *name, Kernel *kernel, dim3 grid, dim3 block, size_t shared) {
+static inline mptl_shim_launcher<Kernel> mptl_shim_make(const char *name, Kernel *kernel, dim3 grid,
+                                                        dim3 block, size_t shared) {
   return {name, kernel, grid, block, shared};
 }
 
@@ -124,7 +129,8 @@ typedef enum mptl_shim_warp_op {
 } mptl_shim_warp_op;
 
 void mptl_shim_barrier(const char *file, int line);
-uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from, const char *file, int line);
+uint64_t mptl_shim_warp(mptl_shim_warp_op op, uint32_t mask, uint64_t value, int from,
+                        const char *file, int line);
 unsigned mptl_shim_lane(void);
 [[noreturn]] void mptl_shim_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -146,16 +152,22 @@ static inline int mptl_shim_below(unsigned delta) {
 
 #define __syncthreads() mptl_shim_barrier(__FILE__, __LINE__)
 #define __syncwarp() ((void)mptl_shim_warp(MPTL_SHIM_SYNC, 0xffffffffu, 0, 0, __FILE__, __LINE__))
-#define __shfl_sync(mask, value, lane) mptl_shim_shuffle(mask, value, (int)((lane)&31), __FILE__, __LINE__)
+#define __shfl_sync(mask, value, lane) \
+  mptl_shim_shuffle(mask, value, (int)((lane)&31), __FILE__, __LINE__)
 #define __shfl_xor_sync(mask, value, bits) \
   mptl_shim_shuffle(mask, value, (int)(mptl_shim_lane() ^ (unsigned)(bits)), __FILE__, __LINE__)
-#define __shfl_down_sync(mask, value, delta) mptl_shim_shuffle(mask, value, mptl_shim_below(delta), __FILE__, __LINE__)
-#define __ballot_sync(mask, predicate) ((uint32_t)mptl_shim_warp(MPTL_SHIM_BALLOT, mask, (predicate) != 0, 0, __FILE__, __LINE__))
+#define __shfl_down_sync(mask, value, delta) \
+  mptl_shim_shuffle(mask, value, mptl_shim_below(delta), __FILE__, __LINE__)
+#define __ballot_sync(mask, predicate) \
+  ((uint32_t)mptl_shim_warp(MPTL_SHIM_BALLOT, mask, (predicate) != 0, 0, __FILE__, __LINE__))
 #define __any_sync(mask, predicate) (__ballot_sync(mask, predicate) != 0)
 #define __all_sync(mask, predicate) (__ballot_sync(mask, !(predicate)) == 0)
-#define __reduce_add_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_ADD, mask, value, 0, __FILE__, __LINE__))
-#define __reduce_max_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_MAX, mask, value, 0, __FILE__, __LINE__))
-#define __reduce_or_sync(mask, value) ((uint32_t)mptl_shim_warp(MPTL_SHIM_OR, mask, value, 0, __FILE__, __LINE__))
+#define __reduce_add_sync(mask, value) \
+  ((uint32_t)mptl_shim_warp(MPTL_SHIM_ADD, mask, value, 0, __FILE__, __LINE__))
+#define __reduce_max_sync(mask, value) \
+  ((uint32_t)mptl_shim_warp(MPTL_SHIM_MAX, mask, value, 0, __FILE__, __LINE__))
+#define __reduce_or_sync(mask, value) \
+  ((uint32_t)mptl_shim_warp(MPTL_SHIM_OR, mask, value, 0, __FILE__, __LINE__))
 #define __threadfence() ((void)0)
 
 /* ---- Memory: a fiber runs until it waits, so plain code is atomic ---- */
@@ -167,7 +179,8 @@ static inline void mptl_shim_check_aligned(const void *p) {
 
 template <typename T>
 static inline T atomicAdd(T *at, T value) {
-  static_assert(!std::is_floating_point<T>::value, "sums of floating-point numbers have a fixed order");
+  static_assert(!std::is_floating_point<T>::value,
+                "sums of floating-point numbers have a fixed order");
   mptl_shim_check_aligned<T>(at);
   T old = *at;
   *at = old + value;

@@ -16,8 +16,8 @@ struct tally {
 
 /* Runs instructions J to N - 1 on one vector. */
 template <uint64_t SIGNATURE, int N, int J>
-MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i, uint32_t channel,
-                                  tally<N> *tally) {
+MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i,
+                                  uint32_t channel, tally<N> *tally) {
   constexpr unsigned opcode = mptl_opcode_at(SIGNATURE, J), flags = mptl_flags_at(SIGNATURE, J);
   const mptl_instruction &s = list.at[J];
   float r[MPTL_WIDE];
@@ -40,7 +40,8 @@ MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack 
 }
 
 template <uint64_t SIGNATURE, int N>
-__global__ void __launch_bounds__(MPTL_THREADS, 4) specialised_kernel(MPTL_PARAM mptl_instruction_list list) {
+__global__ void __launch_bounds__(MPTL_THREADS, 4)
+    specialised_kernel(MPTL_PARAM mptl_instruction_list list) {
   MPTL_SHARED(uint32_t, rare, [3 * N]);
   tally<N> tally;
   tally.rare = rare;
@@ -60,7 +61,8 @@ __global__ void __launch_bounds__(MPTL_THREADS, 4) specialised_kernel(MPTL_PARAM
 #pragma unroll
   for (int j = 0; j < N; j++) {
     mptl_counts c = {tally.underflow[j], 0, 0, 0, tally.max[j]};
-    if (threadIdx.x == 0) c.overflow = rare[3 * j], c.inf_in = rare[3 * j + 1], c.nan_in = rare[3 * j + 2];
+    if (threadIdx.x == 0)
+      c.overflow = rare[3 * j], c.inf_in = rare[3 * j + 1], c.nan_in = rare[3 * j + 2];
     mptl_add_counts(list.at[j].sink.stats, c, list.numel);
   }
 }

@@ -13,7 +13,8 @@ enum { MPTL_SIGNATURE_INSTRUCTIONS = 8 }; /* the most instructions that a signat
 
 #define MPTL_INSTRUCTION_BYTE(opcode, flags) ((uint64_t)((opcode) | (flags) << 4))
 
-static_assert(MPTL_INS_RELU_BACKWARD < 16 && MPTL_INS_STORE < 16, "an instruction of a signature is a byte");
+static_assert(MPTL_INS_RELU_BACKWARD < 16 && MPTL_INS_STORE < 16,
+              "an instruction of a signature is a byte");
 
 /* Makes a signature from the bytes of instructions. The first instruction is the lowest byte. */
 template <typename... Bytes>
@@ -36,7 +37,8 @@ constexpr uint64_t add_below = MPTL_INSTRUCTION_BYTE(MPTL_INS_ADD, 0);
 constexpr uint64_t add = MPTL_INSTRUCTION_BYTE(MPTL_INS_ADD, MPTL_INS_READ);
 constexpr uint64_t store_add = MPTL_INSTRUCTION_BYTE(MPTL_INS_ADD, MPTL_INS_READ | MPTL_INS_STORE);
 constexpr uint64_t through_relu = MPTL_INSTRUCTION_BYTE(MPTL_INS_RELU_BACKWARD, MPTL_INS_READ);
-constexpr uint64_t through_bn = MPTL_INSTRUCTION_BYTE(MPTL_INS_BATCHNORM_BACKWARD, MPTL_INS_READ | MPTL_INS_STORE);
+constexpr uint64_t through_bn =
+    MPTL_INSTRUCTION_BYTE(MPTL_INS_BATCHNORM_BACKWARD, MPTL_INS_READ | MPTL_INS_STORE);
 constexpr uint64_t take = MPTL_INSTRUCTION_BYTE(MPTL_INS_TAKE, 0);
 constexpr uint64_t store = MPTL_INSTRUCTION_BYTE(MPTL_INS_TAKE, MPTL_INS_STORE);
 constexpr uint64_t push_take = MPTL_INSTRUCTION_BYTE(MPTL_INS_TAKE, MPTL_INS_PUSH);
@@ -60,7 +62,11 @@ static inline bool mptl_signature_of(uint64_t *signature, const mptl_instruction
 typedef void mptl_specialised_kernel(mptl_instruction_list list);
 mptl_specialised_kernel *mptl_find_specialised(const mptl_instruction_list *list);
 
-constexpr __host__ __device__ unsigned mptl_opcode_at(uint64_t signature, int j) { return signature >> 8 * j & 0xf; }
-constexpr __host__ __device__ unsigned mptl_flags_at(uint64_t signature, int j) { return signature >> 8 * j >> 4 & 0xf; }
+constexpr __host__ __device__ unsigned mptl_opcode_at(uint64_t signature, int j) {
+  return signature >> 8 * j & 0xf;
+}
+constexpr __host__ __device__ unsigned mptl_flags_at(uint64_t signature, int j) {
+  return signature >> 8 * j >> 4 & 0xf;
+}
 
 #endif

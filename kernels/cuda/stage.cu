@@ -43,15 +43,19 @@ MPTL_DEVICE void add_seen(mptl_round_stats *stats, const seen *s) {
 /* Runs any list. Shared memory holds the instructions' counts of rounding, then their exponent
  * counts. */
 template <bool PLAIN>
-static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) stage_kernel(MPTL_PARAM mptl_instruction_list list) {
+static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2)
+    stage_kernel(MPTL_PARAM mptl_instruction_list list) {
   MPTL_DYNAMIC_SHARED(seen, counts);
   uint32_t *exponents = (uint32_t *)(counts + list.counted);
-  for (unsigned i = threadIdx.x; i < list.counted * sizeof(seen) / 4; i += MPTL_THREADS) ((uint32_t *)counts)[i] = 0;
+  for (unsigned i = threadIdx.x; i < list.counted * sizeof(seen) / 4; i += MPTL_THREADS)
+    ((uint32_t *)counts)[i] = 0;
   for (int j = 0; j < list.n && !PLAIN; j++)
-    if (list.at[j].exponents >= 0) mptl_clear_exponents(exponents + list.at[j].exponents * MPTL_EXPONENT_WORDS);
+    if (list.at[j].exponents >= 0)
+      mptl_clear_exponents(exponents + list.at[j].exponents * MPTL_EXPONENT_WORDS);
   __syncthreads();
   size_t stride = mptl_warp_stride(), at = mptl_warp_begin();
-  uint32_t channel = (uint32_t)((at + mptl_lane() * MPTL_WIDE) % list.c), further = (uint32_t)(stride % list.c);
+  uint32_t channel = (uint32_t)((at + mptl_lane() * MPTL_WIDE) % list.c),
+           further = (uint32_t)(stride % list.c);
   for (; at < list.numel; at += stride) {
     size_t i = at + mptl_lane() * MPTL_WIDE;
     unsigned here = PLAIN ? (unsigned)MPTL_WIDE : mptl_count_at(i, list.numel);
@@ -63,8 +67,10 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) stage_kern
       float r[MPTL_WIDE];
       bool within = false;
       mptl_move_stack(s.flags, &stack);
-      mptl_compute_instruction<PLAIN>(r, s.opcode, s.flags, s, &stack, i, here, channel, list.c, true);
-      if (!PLAIN && s.exponents >= 0) mptl_count_exponents_wide(exponents + s.exponents * MPTL_EXPONENT_WORDS, r, here);
+      mptl_compute_instruction<PLAIN>(r, s.opcode, s.flags, s, &stack, i, here, channel, list.c,
+                                      true);
+      if (!PLAIN && s.exponents >= 0)
+        mptl_count_exponents_wide(exponents + s.exponents * MPTL_EXPONENT_WORDS, r, here);
       if (s.counted >= 0) {
         mptl_counts c = mptl_no_counts();
         within = mptl_round_wide<PLAIN>(r, here, s.sink, i, &c);
@@ -87,7 +93,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS, PLAIN ? 4 : 2) stage_kern
   }
   for (int j = 0; j < list.n && !PLAIN; j++)
     if (list.at[j].exponents >= 0)
-      mptl_add_exponents(list.at[j].sink.exponents, exponents + list.at[j].exponents * MPTL_EXPONENT_WORDS);
+      mptl_add_exponents(list.at[j].sink.exponents,
+                         exponents + list.at[j].exponents * MPTL_EXPONENT_WORDS);
 }
 
 /* Whether plain kernels have the opcode. */
@@ -112,7 +119,8 @@ bool mptl_are_plain(const mptl_instruction_list *list) {
   for (int j = 0; j < list->n; j++) {
     const mptl_instruction *s = &list->at[j];
     if (!is_plain(s->opcode)) return false;
-    if (((s->flags & MPTL_INS_READ) && !mptl_is_plain(&s->source)) || !mptl_is_plain(&s->sink)) return false;
+    if (((s->flags & MPTL_INS_READ) && !mptl_is_plain(&s->source)) || !mptl_is_plain(&s->sink))
+      return false;
   }
   return true;
 }
@@ -126,11 +134,13 @@ static int run(mptl_instruction_list *list, mptl_cuda_stream stream) {
     s->counted = s->sink.grid.way != MPTL_ROUND_NOT ? (int8_t)list->counted++ : (int8_t)-1;
   }
   if (list->n == 0 || list->numel == 0) return 0;
-  size_t shared = list->counted * sizeof(seen) + (size_t)exponents * MPTL_EXPONENT_WORDS * sizeof(uint32_t);
+  size_t shared =
+      list->counted * sizeof(seen) + (size_t)exponents * MPTL_EXPONENT_WORDS * sizeof(uint32_t);
   bool plain = mptl_are_plain(list);
   mptl_specialised_kernel *specialised = plain ? mptl_find_specialised(list) : NULL;
   if (specialised != NULL) {
-    MPTL_LAUNCH(specialised, mptl_blocks(mptl_vectors(list->numel)), MPTL_THREADS, 0, stream)(*list);
+    MPTL_LAUNCH(specialised, mptl_blocks(mptl_vectors(list->numel)), MPTL_THREADS, 0, stream)
+    (*list);
     return mptl_launched();
   }
   auto kernel = plain ? stage_kernel<true> : stage_kernel<false>;
@@ -146,9 +156,9 @@ static int run(mptl_instruction_list *list, mptl_cuda_stream stream) {
 typedef struct builder {
   const mptl_cuda_stage *stage;
   mptl_instruction_list *list;
-  uint8_t flags;      /* of the next instruction */
-  bool failed;        /* there are too many instructions */
-  size_t pitch;       /* of operands (mptl_source_of): 0, or the channels if vectors end with rows */
+  uint8_t flags; /* of the next instruction */
+  bool failed;   /* there are too many instructions */
+  size_t pitch;  /* of operands (mptl_source_of): 0, or the channels if vectors end with rows */
   mptl_grid top_grid; /* the grid of top's values; MPTL_ROUND_NOT: they may be any values */
 } builder;
 
@@ -185,8 +195,8 @@ static mptl_grid grid_in_memory(const mptl_source_arg *s) {
 /* Adds an instruction. source: NULL: it reads nothing. sink: how the result is rounded and counted;
  * NULL: it is not. store: the result is also written to the sink's memory. A result that is on the
  * sink's grid already is counted, but not rounded again. */
-static mptl_instruction *add_instruction(builder *b, mptl_opcode opcode, const mptl_source *source, const mptl_sink *sink,
-                                         bool store) {
+static mptl_instruction *add_instruction(builder *b, mptl_opcode opcode, const mptl_source *source,
+                                         const mptl_sink *sink, bool store) {
   if (b->list->n == MPTL_MOST_INSTRUCTIONS) {
     b->failed = true;
     return &b->list->at[MPTL_MOST_INSTRUCTIONS - 1];
@@ -214,11 +224,15 @@ static mptl_instruction *add_instruction(builder *b, mptl_opcode opcode, const m
 static size_t vectors_bytes(const mptl_cuda_stage *st) {
   return MPTL_VECTORS * (size_t)mptl_padded((uint32_t)st->c) * sizeof(float);
 }
-static size_t partial_bytes(const mptl_cuda_stage *st) { return (mptl_sums_bytes(st->numel / st->c, st->c) + 15) / 16 * 16; }
+static size_t partial_bytes(const mptl_cuda_stage *st) {
+  return (mptl_sums_bytes(st->numel / st->c, st->c) + 15) / 16 * 16;
+}
 static float *vectors_of(const mptl_cuda_stage *st, int j) {
   return (float *)((char *)st->scratch + (size_t)j * vectors_bytes(st));
 }
-static void *partial_of(const mptl_cuda_stage *st) { return (char *)st->scratch + (size_t)st->n * vectors_bytes(st); }
+static void *partial_of(const mptl_cuda_stage *st) {
+  return (char *)st->scratch + (size_t)st->n * vectors_bytes(st);
+}
 
 size_t mptl_cuda_stage_scratch(const mptl_cuda_stage *st) {
   if (st->c == 0) return 0;
@@ -232,7 +246,9 @@ static void set_dropout(mptl_instruction *s, const mptl_cuda_op *op) {
   s->factor = op->p < 1.0 ? (float)(1.0 / (1.0 - op->p)) : 0.0f;
 }
 
-static bool binary(const mptl_cuda_op *op) { return op->id == MPTL_OP_ADD || op->id == MPTL_OP_MUL; }
+static bool binary(const mptl_cuda_op *op) {
+  return op->id == MPTL_OP_ADD || op->id == MPTL_OP_MUL;
+}
 
 /* The vectors of the stack that operator j and the operators below it need. The stack has three: a
  * tree of MPTL_CUDA_STAGE_OPS operators needs no more. */
@@ -241,14 +257,17 @@ static int registers(const mptl_cuda_stage *st, int j) {
   int need[2] = {1, 1};
   for (int k = 0; k < op->n_in && k < 2; k++)
     if (op->from[k] >= 0) need[k] = registers(st, op->from[k]);
-  if (op->n_in < 2 || op->from[0] < 0 || op->from[1] < 0) return need[0] > need[1] ? need[0] : need[1];
+  if (op->n_in < 2 || op->from[0] < 0 || op->from[1] < 0)
+    return need[0] > need[1] ? need[0] : need[1];
   return need[0] == need[1] ? need[0] + 1 : need[0] > need[1] ? need[0] : need[1];
 }
 
 /* Whether a stage is a tree in order: each operator has its inputs before it and, except for the
  * last, exactly one reader. */
 static bool sound(const mptl_cuda_stage *st) {
-  if (st->n < 1 || st->n > MPTL_CUDA_STAGE_OPS || st->c == 0 || st->c > UINT32_MAX / 2 || st->numel % st->c != 0) return false;
+  if (st->n < 1 || st->n > MPTL_CUDA_STAGE_OPS || st->c == 0 || st->c > UINT32_MAX / 2 ||
+      st->numel % st->c != 0)
+    return false;
   int readers[MPTL_CUDA_STAGE_OPS] = {0};
   for (int j = 0; j < st->n; j++) {
     const mptl_cuda_op *op = &st->ops[j];
@@ -307,7 +326,8 @@ static void add_value(builder *b, int j) {
   if (!binary(op)) {
     add_operand(b, op, 0);
   } else {
-    int first = op->from[0] < 0 || (op->from[1] >= 0 && registers(b->stage, op->from[1]) > registers(b->stage, op->from[0]));
+    int first = op->from[0] < 0 || (op->from[1] >= 0 && registers(b->stage, op->from[1]) >
+                                                            registers(b->stage, op->from[0]));
     if (op->from[first] < 0) first = 0; /* both in memory */
     add_operand(b, op, first);
     if (op->from[1 - first] < 0) {
@@ -317,7 +337,8 @@ static void add_value(builder *b, int j) {
       add_operand(b, op, 1 - first);
     }
   }
-  mptl_instruction *s = add_instruction(b, forward_opcode(op, b->stage->train), second, &op->y, last);
+  mptl_instruction *s =
+      add_instruction(b, forward_opcode(op, b->stage->train), second, &op->y, last);
   if (op->id == MPTL_OP_BATCHNORM2D) s->vectors = vectors_of(b->stage, j);
   if (op->id == MPTL_OP_DROPOUT) set_dropout(s, op);
 }
@@ -331,8 +352,8 @@ int mptl_cuda_stage_forward(const mptl_cuda_stage *st, mptl_cuda_stream stream) 
   for (int j = 0; j < st->n && st->numel > 0; j++) {
     const mptl_cuda_op *op = &st->ops[j];
     if (op->id != MPTL_OP_BATCHNORM2D) continue;
-    int error =
-        mptl_batchnorm_begin(&op->bn, &op->in[0], st->numel / st->c, st->c, st->train, vectors_of(st, j), partial_of(st), stream);
+    int error = mptl_batchnorm_begin(&op->bn, &op->in[0], st->numel / st->c, st->c, st->train,
+                                     vectors_of(st, j), partial_of(st), stream);
     if (error != 0) return error;
   }
   return run(&list, stream);
@@ -350,10 +371,11 @@ static void add_input_gradient(builder *b, int j, int k) {
       s = add_instruction(b, MPTL_INS_BATCHNORM_BACKWARD, &op->in[0], &op->dx[k], op->from[k] < 0);
       s->vectors = vectors_of(b->stage, j);
       break;
-#define UNARY_GRADIENT(name, NAME, traits)                                                                         \
-  case MPTL_OP_##NAME:                                                                                             \
-    add_instruction(b, MPTL_INS_##NAME##_BACKWARD, (MPTL_READS_IN & (traits)) ? &op->in[0] : &op->out, &op->dx[k], \
-                    op->from[k] < 0);                                                                              \
+#define UNARY_GRADIENT(name, NAME, traits)                                          \
+  case MPTL_OP_##NAME:                                                              \
+    add_instruction(b, MPTL_INS_##NAME##_BACKWARD,                                  \
+                    (MPTL_READS_IN & (traits)) ? &op->in[0] : &op->out, &op->dx[k], \
+                    op->from[k] < 0);                                               \
     break;
       MPTL_UNARY_OPERATORS(UNARY_GRADIENT)
 #undef UNARY_GRADIENT
@@ -383,7 +405,8 @@ static void add_gradients(builder *b, int j) {
     else
       inside[n++] = k;
   }
-  if (n == 2 && registers(b->stage, op->from[inside[0]]) > registers(b->stage, op->from[inside[1]])) {
+  if (n == 2 &&
+      registers(b->stage, op->from[inside[0]]) > registers(b->stage, op->from[inside[1]])) {
     inside[0] = 1;
     inside[1] = 0;
   }
@@ -421,8 +444,8 @@ int mptl_cuda_stage_backward(const mptl_cuda_stage *st, mptl_cuda_stream stream)
     builder to_norm = builder_of(st, &list, st->c);
     if (!add_output_gradient(&to_norm, j)) continue;
     if (to_norm.failed) return MPTL_INVALID_VALUE;
-    int error = mptl_batchnorm_backward_begin(&op->bn, &op->in[0], &list, st->numel / st->c, st->c, vectors_of(st, j),
-                                              partial_of(st), stream);
+    int error = mptl_batchnorm_backward_begin(&op->bn, &op->in[0], &list, st->numel / st->c, st->c,
+                                              vectors_of(st, j), partial_of(st), stream);
     if (error != 0) return error;
   }
   builder b = builder_of(st, &list, 0);

@@ -66,7 +66,9 @@ typedef struct mptl_instruction_list {
 /* Whether the plain kernels can run the list (vectors.h). */
 bool mptl_are_plain(const mptl_instruction_list *list);
 
-static inline __host__ __device__ uint32_t mptl_padded(uint32_t c) { return (c + MPTL_WIDE - 1) / MPTL_WIDE * MPTL_WIDE; }
+static inline __host__ __device__ uint32_t mptl_padded(uint32_t c) {
+  return (c + MPTL_WIDE - 1) / MPTL_WIDE * MPTL_WIDE;
+}
 
 /* ---- Sums by channel (sums.cu) ---- */
 
@@ -80,13 +82,14 @@ size_t mptl_sums_bytes(size_t rows, size_t c);
  * relative to the values of the first row, then writes mean, inv_std, running statistics and the
  * scale and shift vectors. In evaluation: takes the running statistics, and writes mean, inv_std
  * and the vectors. partial: mptl_sums_bytes of device memory. */
-int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train, float *vectors,
-                         void *partial, mptl_cuda_stream stream);
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c,
+                         bool train, float *vectors, void *partial, mptl_cuda_stream stream);
 
 /* Prepares a batch norm's backward computation: sums by channel the gradient that the list
  * computes, and its product with x - mean, then writes dgamma, dbeta and the vectors. */
-int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_instruction_list *list,
-                                  size_t rows, size_t c, float *vectors, void *partial, mptl_cuda_stream stream);
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x,
+                                  const mptl_instruction_list *list, size_t rows, size_t c,
+                                  float *vectors, void *partial, mptl_cuda_stream stream);
 
 /* ---- Running instructions ---- */
 
@@ -123,10 +126,12 @@ MPTL_DEVICE mptl_stack mptl_no_stack(void) {
 
 MPTL_DEVICE void mptl_drop_second(mptl_stack *s) { mptl_copy_wide(s->second, s->third); }
 
-#define MPTL_EACH(expression) _Pragma("unroll") for (int k = 0; k < MPTL_WIDE; k++) r[k] = (expression)
+#define MPTL_EACH(expression) \
+  _Pragma("unroll") for (int k = 0; k < MPTL_WIDE; k++) r[k] = (expression)
 
 /* Dropout. Plain kernels do not have it. */
-MPTL_DEVICE void mptl_drop(float *r, const mptl_instruction &s, const float *top, size_t i, bool in_line) {
+MPTL_DEVICE void mptl_drop(float *r, const mptl_instruction &s, const float *top, size_t i,
+                           bool in_line) {
   uint32_t words[MPTL_WIDE];
   if (in_line)
     mptl_random_wide(words, s.mask, i);
@@ -137,20 +142,22 @@ MPTL_DEVICE void mptl_drop(float *r, const mptl_instruction &s, const float *top
 
 /* The two instructions of an operator in kernels/pointwise.h. Plain kernels have only the cheap
  * operators. */
-#define MPTL_UNARY_CASES(name, NAME, traits)                                                          \
-  case MPTL_INS_##NAME:                                                                               \
-    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name(top[k]));                  \
-    break;                                                                                            \
-  case MPTL_INS_##NAME##_BACKWARD:                                                                    \
-    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name##_backward(top[k], x[k])); \
+#define MPTL_UNARY_CASES(name, NAME, traits)                                                 \
+  case MPTL_INS_##NAME:                                                                      \
+    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k] : mptl_##name(top[k]));         \
+    break;                                                                                   \
+  case MPTL_INS_##NAME##_BACKWARD:                                                           \
+    MPTL_EACH(PLAIN && (MPTL_CHEAP & (traits)) == 0 ? top[k]                                 \
+                                                    : mptl_##name##_backward(top[k], x[k])); \
     break;
 
 /* Computes r, an instruction's result before rounding, for elements [i, i + n). The first element
  * is of channel `channel`. opcode and flags are the instruction's; they may be constants. in_line:
  * the lanes of a warp have adjacent vectors. */
 template <bool PLAIN>
-MPTL_DEVICE void mptl_compute_instruction(float *r, unsigned opcode, unsigned flags, const mptl_instruction &s, mptl_stack *stack,
-                                          size_t i, unsigned n, uint32_t channel, uint32_t c, bool in_line) {
+MPTL_DEVICE void mptl_compute_instruction(float *r, unsigned opcode, unsigned flags,
+                                          const mptl_instruction &s, mptl_stack *stack, size_t i,
+                                          unsigned n, uint32_t channel, uint32_t c, bool in_line) {
   float x[MPTL_WIDE];
   float *top = stack->top;
   if (flags & MPTL_INS_READ) {
@@ -196,7 +203,8 @@ MPTL_DEVICE void mptl_compute_instruction(float *r, unsigned opcode, unsigned fl
       if (!PLAIN && opcode == MPTL_INS_DROPOUT) mptl_drop(r, s, top, i, in_line);
       break;
   }
-  if ((opcode == MPTL_INS_ADD || opcode == MPTL_INS_MUL) && !(flags & MPTL_INS_READ)) mptl_drop_second(stack);
+  if ((opcode == MPTL_INS_ADD || opcode == MPTL_INS_MUL) && !(flags & MPTL_INS_READ))
+    mptl_drop_second(stack);
 }
 
 #undef MPTL_UNARY_CASES

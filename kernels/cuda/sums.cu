@@ -42,13 +42,14 @@ enum what { SUM_ONLY, MOMENTS, PRODUCTS };
 /* Runs instructions J to N - 1 of a specialised stage on one vector, without counting: the
  * traversal that stores counts. Top is the rounded result. */
 template <uint64_t SIGNATURE, int N, int J>
-MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i, uint32_t channel) {
+MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack *stack, size_t i,
+                                  uint32_t channel) {
   const mptl_instruction &s = list.at[J];
   float r[MPTL_WIDE];
   mptl_counts counts = mptl_no_counts();
   mptl_move_stack(mptl_flags_at(SIGNATURE, J), stack);
-  mptl_compute_instruction<true>(r, mptl_opcode_at(SIGNATURE, J), mptl_flags_at(SIGNATURE, J), s, stack, i, MPTL_WIDE, channel,
-                                 list.c, true);
+  mptl_compute_instruction<true>(r, mptl_opcode_at(SIGNATURE, J), mptl_flags_at(SIGNATURE, J), s,
+                                 stack, i, MPTL_WIDE, channel, list.c, true);
   mptl_round_wide<true>(r, MPTL_WIDE, s.sink, i, &counts);
   mptl_copy_wide(stack->top, r);
   if constexpr (J + 1 < N) run_instructions<SIGNATURE, N, J + 1>(list, stack, i, channel);
@@ -61,10 +62,11 @@ MPTL_DEVICE void run_instructions(const mptl_instruction_list &list, mptl_stack 
  * Each has its own kernel, because instructions take many registers, which moments do not need. */
 template <what kind, bool PLAIN, uint64_t SIGNATURE = 0, int N = 0>
 __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2)
-    sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x, const float *mean,
-                MPTL_PARAM mptl_instruction_list list) {
+    sums_kernel(double *partial, MPTL_PARAM layout l, MPTL_PARAM mptl_source_arg x,
+                const float *mean, MPTL_PARAM mptl_instruction_list list) {
   MPTL_SHARED(float, shared, [MPTL_THREADS * 2 * MPTL_WIDE]); /* [lane][2][channel of the tile] */
-  uint32_t column = threadIdx.x % l.columns, lane = threadIdx.x / l.columns, width = l.columns * MPTL_WIDE;
+  uint32_t column = threadIdx.x % l.columns, lane = threadIdx.x / l.columns,
+           width = l.columns * MPTL_WIDE;
   uint32_t channel = (blockIdx.y * l.columns + column) * MPTL_WIDE;
   unsigned n = mptl_count_at(channel, l.c);
   if (n == 0) channel = 0; /* sums nothing, but its instructions read vectors here */
@@ -96,7 +98,8 @@ __global__ void __launch_bounds__(MPTL_THREADS, kind == MOMENTS || PLAIN ? 4 : 2
     if constexpr (N > 0) run_instructions<SIGNATURE, N, 0>(list, &stack, i, channel);
     for (int j = 0; N == 0 && j < list.n; j++) {
       const mptl_instruction &s = list.at[j];
-      mptl_compute_instruction<PLAIN>(a, s.opcode, s.flags, s, &stack, i, here, channel, l.c, in_line);
+      mptl_compute_instruction<PLAIN>(a, s.opcode, s.flags, s, &stack, i, here, channel, l.c,
+                                      in_line);
       if (PLAIN || in_line)
         mptl_round_wide<PLAIN>(a, here, s.sink, i, &counts);
       else
@@ -140,19 +143,23 @@ struct finish {
   mptl_cuda_batchnorm bn;
 };
 
-MPTL_DEVICE void batchnorm_forward(const finish &f, const mptl_source_arg &x, uint32_t i, double sum, double sum2) {
+MPTL_DEVICE void batchnorm_forward(const finish &f, const mptl_source_arg &x, uint32_t i,
+                                   double sum, double sum2) {
   const mptl_cuda_batchnorm &bn = f.bn;
   float mean, inv_std;
   if (f.kind == BATCHNORM_EVALUATE) {
     mean = bn.running_mean[i];
     inv_std = (float)(1.0 / sqrt((double)bn.running_var[i] + bn.eps));
   } else {
-    double n = (double)f.rows, m = sum / n, var = fmax(sum2 / n - m * m, 0.0), unbiased = var * n / (double)(f.rows - 1);
+    double n = (double)f.rows, m = sum / n, var = fmax(sum2 / n - m * m, 0.0),
+           unbiased = var * n / (double)(f.rows - 1);
     mean = (float)((double)mptl_read_one(x, i) + m);
     inv_std = (float)(1.0 / sqrt(var + bn.eps));
     if (bn.running_mean != NULL) {
-      bn.running_mean[i] = (float)((1.0 - bn.momentum) * (double)bn.running_mean[i] + bn.momentum * (double)mean);
-      bn.running_var[i] = (float)((1.0 - bn.momentum) * (double)bn.running_var[i] + bn.momentum * unbiased);
+      bn.running_mean[i] =
+          (float)((1.0 - bn.momentum) * (double)bn.running_mean[i] + bn.momentum * (double)mean);
+      bn.running_var[i] =
+          (float)((1.0 - bn.momentum) * (double)bn.running_var[i] + bn.momentum * unbiased);
     }
   }
   bn.mean[i] = mean;
@@ -178,9 +185,11 @@ MPTL_DEVICE void batchnorm_backward(const finish &f, uint32_t i, double sum_dy, 
 
 /* A block totals FINISH_CHANNELS channels. Each lane adds its share of the partial sums; then the
  * lanes are added by halves. */
-__global__ void __launch_bounds__(MPTL_THREADS) finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
+__global__ void __launch_bounds__(MPTL_THREADS)
+    finish_kernel(MPTL_PARAM finish f, MPTL_PARAM mptl_source_arg x) {
   MPTL_SHARED(double, shared, [2][MPTL_THREADS]);
-  uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS, lane = threadIdx.x / FINISH_CHANNELS;
+  uint32_t i = blockIdx.x * FINISH_CHANNELS + threadIdx.x % FINISH_CHANNELS,
+           lane = threadIdx.x / FINISH_CHANNELS;
   double sum = 0, sum2 = 0;
 #pragma unroll 4
   for (uint32_t b = lane; i < f.c && b < f.blocks; b += FINISH_LANES) {
@@ -213,14 +222,16 @@ auto kernel_of(what kind) {
                             : sums_kernel<SUM_ONLY, PLAIN>;
 }
 
-typedef void sums_kernel_type(double *, layout, mptl_source_arg, const float *, mptl_instruction_list);
+typedef void sums_kernel_type(double *, layout, mptl_source_arg, const float *,
+                              mptl_instruction_list);
 
 /* ---- Specialised stages: the gradients that usual networks sum ---- */
 
 template <uint64_t... Bytes>
 bool has_signature(const mptl_instruction_list *list) {
   uint64_t signature;
-  return mptl_signature_of(&signature, list) && list->n == sizeof...(Bytes) && signature == mptl_signature(Bytes...);
+  return mptl_signature_of(&signature, list) && list->n == sizeof...(Bytes) &&
+         signature == mptl_signature(Bytes...);
 }
 
 template <uint64_t... Bytes>
@@ -234,37 +245,44 @@ sums_kernel_type *find_kernel(what kind, const mptl_instruction_list *list, bool
     if (has_signature<load>(list)) return kernel_through<load>();
     if (has_signature<load, take>(list)) return kernel_through<load, take>();
     if (has_signature<load, through_relu>(list)) return kernel_through<load, through_relu>();
-    if (has_signature<load, through_relu, take>(list)) return kernel_through<load, through_relu, take>();
+    if (has_signature<load, through_relu, take>(list))
+      return kernel_through<load, through_relu, take>();
   }
   return plain ? kernel_of<true>(kind) : kernel_of<false>(kind);
 }
 
 int sum_up(const layout &l, void *partial, what kind, const mptl_source_arg &x, const float *mean,
            const mptl_instruction_list *list, mptl_cuda_stream stream) {
-  bool plain = l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(list);
+  bool plain =
+      l.c % MPTL_WIDE == 0 && (kind == SUM_ONLY || mptl_is_plain(&x)) && mptl_are_plain(list);
   sums_kernel_type *kernel = find_kernel(kind, list, plain);
-  MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)((double *)partial, l, x, mean, *list);
+  MPTL_LAUNCH(kernel, dim3(l.blocks, l.tiles), MPTL_THREADS, 0, stream)
+  ((double *)partial, l, x, mean, *list);
   return mptl_launched();
 }
 
 int finish_up(const finish &f, const mptl_source_arg &x, mptl_cuda_stream stream) {
-  MPTL_LAUNCH(finish_kernel, (f.c + FINISH_CHANNELS - 1) / FINISH_CHANNELS, MPTL_THREADS, 0, stream)(f, x);
+  MPTL_LAUNCH(finish_kernel, (f.c + FINISH_CHANNELS - 1) / FINISH_CHANNELS, MPTL_THREADS, 0, stream)
+  (f, x);
   return mptl_launched();
 }
 
 finish finish_of(after kind, const layout &l, const void *partial) {
   finish f;
   memset(&f, 0, sizeof f);
-  f.kind = kind, f.rows = l.rows, f.c = l.c, f.blocks = l.blocks, f.partial = (const double *)partial;
+  f.kind = kind, f.rows = l.rows, f.c = l.c, f.blocks = l.blocks,
+  f.partial = (const double *)partial;
   return f;
 }
 
 }  // namespace
 
-size_t mptl_sums_bytes(size_t rows, size_t c) { return (size_t)layout_of(rows, c).blocks * 2 * c * sizeof(double); }
+size_t mptl_sums_bytes(size_t rows, size_t c) {
+  return (size_t)layout_of(rows, c).blocks * 2 * c * sizeof(double);
+}
 
-int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c, bool train, float *vectors,
-                         void *partial, mptl_cuda_stream stream) {
+int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, size_t rows, size_t c,
+                         bool train, float *vectors, void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
   if (train) {
@@ -281,8 +299,9 @@ int mptl_batchnorm_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, si
   return finish_up(f, source, stream);
 }
 
-int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x, const mptl_instruction_list *list,
-                                  size_t rows, size_t c, float *vectors, void *partial, mptl_cuda_stream stream) {
+int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_source *x,
+                                  const mptl_instruction_list *list, size_t rows, size_t c,
+                                  float *vectors, void *partial, mptl_cuda_stream stream) {
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(x, c);
   int error = sum_up(l, partial, PRODUCTS, source, bn->mean, list, stream);
@@ -295,7 +314,8 @@ int mptl_batchnorm_backward_begin(const mptl_cuda_batchnorm *bn, const mptl_sour
 
 size_t mptl_cuda_bias_gradient_scratch(size_t rows, size_t c) { return mptl_sums_bytes(rows, c); }
 
-int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c, void *scratch, mptl_cuda_stream stream) {
+int mptl_cuda_bias_gradient(float *dbias, const mptl_source *dy, size_t rows, size_t c,
+                            void *scratch, mptl_cuda_stream stream) {
   if (c == 0) return 0;
   layout l = layout_of(rows, c);
   mptl_source_arg source = mptl_source_of(dy, c);

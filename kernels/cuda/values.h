@@ -10,7 +10,9 @@
 /* The element at which this thread's warp begins, and the distance to its next one. All lanes of a
  * warp make the same number of turns, so that they can work together; in the last turn some may
  * have no elements. */
-MPTL_DEVICE size_t mptl_warp_begin(void) { return ((size_t)blockIdx.x * MPTL_THREADS + (threadIdx.x & ~31u)) * MPTL_WIDE; }
+MPTL_DEVICE size_t mptl_warp_begin(void) {
+  return ((size_t)blockIdx.x * MPTL_THREADS + (threadIdx.x & ~31u)) * MPTL_WIDE;
+}
 MPTL_DEVICE size_t mptl_warp_stride(void) { return (size_t)gridDim.x * MPTL_THREADS * MPTL_WIDE; }
 
 /* How many of n elements the vector that begins at element i has. */
@@ -42,12 +44,13 @@ MPTL_DEVICE void mptl_read_words(uint32_t *words, const char *p, unsigned align)
   } else if (align >= 2) {
 #pragma unroll
     for (int w = 0; w < WORDS; w++)
-      words[w] = mptl_load<uint16_t>(p + 4 * w) | (uint32_t)mptl_load<uint16_t>(p + 4 * w + 2) << 16;
+      words[w] = mptl_load<uint16_t>(p + 4 * w) | (uint32_t)mptl_load<uint16_t>(p + 4 * w + 2)
+                                                      << 16;
   } else {
 #pragma unroll
     for (int w = 0; w < WORDS; w++)
-      words[w] = (uint32_t)(uint8_t)p[4 * w] | (uint32_t)(uint8_t)p[4 * w + 1] << 8 | (uint32_t)(uint8_t)p[4 * w + 2] << 16 |
-                 (uint32_t)(uint8_t)p[4 * w + 3] << 24;
+      words[w] = (uint32_t)(uint8_t)p[4 * w] | (uint32_t)(uint8_t)p[4 * w + 1] << 8 |
+                 (uint32_t)(uint8_t)p[4 * w + 2] << 16 | (uint32_t)(uint8_t)p[4 * w + 3] << 24;
   }
 }
 
@@ -55,10 +58,12 @@ template <int WORDS>
 MPTL_DEVICE void mptl_write_words(char *p, const uint32_t *words, unsigned align) {
   if (WORDS % 4 == 0 && align >= 16) {
 #pragma unroll
-    for (int w = 0; w + 3 < WORDS; w += 4) mptl_store(p + 4 * w, make_uint4(words[w], words[w + 1], words[w + 2], words[w + 3]));
+    for (int w = 0; w + 3 < WORDS; w += 4)
+      mptl_store(p + 4 * w, make_uint4(words[w], words[w + 1], words[w + 2], words[w + 3]));
   } else if (align >= 8) {
 #pragma unroll
-    for (int w = 0; w + 1 < WORDS; w += 2) mptl_store(p + 4 * w, make_uint2(words[w], words[w + 1]));
+    for (int w = 0; w + 1 < WORDS; w += 2)
+      mptl_store(p + 4 * w, make_uint2(words[w], words[w + 1]));
   } else if (align >= 4) {
 #pragma unroll
     for (int w = 0; w < WORDS; w++) mptl_store(p + 4 * w, words[w]);
@@ -164,7 +169,8 @@ MPTL_DEVICE void mptl_write_one(const mptl_sink_arg &s, size_t i, float x) {
 /* Stores, or adds, the first n numbers of x, which are rounded, as elements [i, i + n). within:
  * what mptl_round_wide returned. */
 template <bool PLAIN = false>
-MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x, bool within = false) {
+MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, const float *x,
+                                 bool within = false) {
   const unsigned align = PLAIN ? 16 : s.align;
   if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
@@ -189,7 +195,8 @@ MPTL_DEVICE void mptl_write_wide(const mptl_sink_arg &s, size_t i, unsigned n, c
     if (s.accumulate) {
       mptl_read_words<8>(words, s.data + 4 * i, align);
 #pragma unroll
-      for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(__uint_as_float(words[k]) + x[k]);
+      for (int k = 0; k < MPTL_WIDE; k++)
+        words[k] = __float_as_uint(__uint_as_float(words[k]) + x[k]);
     } else {
 #pragma unroll
       for (int k = 0; k < MPTL_WIDE; k++) words[k] = __float_as_uint(x[k]);
@@ -230,7 +237,9 @@ MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_
   __syncthreads();
   if (mptl_lane() == 0) {
     atomicAdd(&of_block[0], c.underflow);
-    if (special) atomicAdd(&of_block[1], c.overflow), atomicAdd(&of_block[2], c.inf_in), atomicAdd(&of_block[3], c.nan_in);
+    if (special)
+      atomicAdd(&of_block[1], c.overflow), atomicAdd(&of_block[2], c.inf_in),
+          atomicAdd(&of_block[3], c.nan_in);
     atomicMax(&of_block[4], c.max);
   }
   __syncthreads();
@@ -245,13 +254,17 @@ MPTL_DEVICE void mptl_add_counts(mptl_round_stats *stats, mptl_counts c, uint64_
 }
 
 static_assert(offsetof(mptl_exponents, zeros) == MPTL_EXPONENT_COUNTS * sizeof(uint64_t) &&
-                  offsetof(mptl_exponents, inf) == offsetof(mptl_exponents, zeros) + sizeof(uint64_t) &&
+                  offsetof(mptl_exponents, inf) ==
+                      offsetof(mptl_exponents, zeros) + sizeof(uint64_t) &&
                   offsetof(mptl_exponents, nan) == offsetof(mptl_exponents, inf) + sizeof(uint64_t),
               "mptl_add_exponents takes the counts for one array");
 
 /* A block's exponent counts in shared memory: the counts of an mptl_exponents in order, then the
  * largest magnitude. */
-enum { MPTL_EXPONENT_SLOTS = MPTL_EXPONENT_COUNTS + 3, MPTL_EXPONENT_WORDS = MPTL_EXPONENT_SLOTS + 1 };
+enum {
+  MPTL_EXPONENT_SLOTS = MPTL_EXPONENT_COUNTS + 3,
+  MPTL_EXPONENT_WORDS = MPTL_EXPONENT_SLOTS + 1
+};
 
 MPTL_DEVICE void mptl_clear_exponents(uint32_t *slots) {
   for (unsigned i = threadIdx.x; i < MPTL_EXPONENT_WORDS; i += MPTL_THREADS) slots[i] = 0;
@@ -267,7 +280,8 @@ MPTL_DEVICE void mptl_count_exponents_wide(uint32_t *slots, const float *x, unsi
                    : finite ? mptl_exponent_of(a) - MPTL_EXPONENT_FIRST
                             : MPTL_EXPONENT_COUNTS + (a == MPTL_F32_INF ? 1 : 2);
     atomicAdd(&slots[slot], 1u);
-    if (finite && a > mptl_peek(&slots[MPTL_EXPONENT_SLOTS])) atomicMax(&slots[MPTL_EXPONENT_SLOTS], a);
+    if (finite && a > mptl_peek(&slots[MPTL_EXPONENT_SLOTS]))
+      atomicMax(&slots[MPTL_EXPONENT_SLOTS], a);
   }
 }
 

@@ -19,7 +19,8 @@ MPTL_DEVICE mptl_rounder mptl_rounder_of(const mptl_grid &g) {
   r.mode = (mptl_rounding_mode)g.mode;
   r.emin = g.emin, r.m = g.m;
   r.max_bits = g.max_bits, r.min_bits = g.min_bits, r.over_bits = g.over_bits;
-  r.code_sign = g.code_sign, r.max_code = g.max_code, r.inf_code = g.inf_code, r.nan_code = g.nan_code;
+  r.code_sign = g.code_sign, r.max_code = g.max_code, r.inf_code = g.inf_code,
+  r.nan_code = g.nan_code;
   r.has_infinity = g.has_infinity, r.has_nan = g.has_nan;
   return r;
 }
@@ -37,7 +38,8 @@ static __device__ MPTL_NOINLINE uint32_t mptl_encode_slowly(uint32_t u, const mp
 }
 
 /* Returns the rounded bits, and the event in the upper half. */
-static __device__ MPTL_NOINLINE uint64_t mptl_round_slowly(uint32_t u, const mptl_grid *g, uint32_t word, mptl_key key,
+static __device__ MPTL_NOINLINE uint64_t mptl_round_slowly(uint32_t u, const mptl_grid *g,
+                                                           uint32_t word, mptl_key key,
                                                            uint64_t index) {
   uint32_t event;
   mptl_rounder r = mptl_rounder_of(*g);
@@ -49,7 +51,8 @@ static __device__ MPTL_NOINLINE uint64_t mptl_round_slowly(uint32_t u, const mpt
 MPTL_DEVICE uint32_t mptl_decode(uint32_t code, const mptl_grid &g) {
   uint32_t magnitude = code & (g.code_sign - 1);
   if (g.quick_decode && magnitude <= g.max_code)
-    return __float_as_uint(__uint_as_float(magnitude << (23 - g.m)) * g.scale) | (code & g.code_sign) << g.sign_shift;
+    return __float_as_uint(__uint_as_float(magnitude << (23 - g.m)) * g.scale) |
+           (code & g.code_sign) << g.sign_shift;
   return mptl_decode_slowly(code, &g);
 }
 
@@ -58,7 +61,8 @@ MPTL_DEVICE uint32_t mptl_encode(uint32_t u, const mptl_grid &g) {
   uint32_t a = u & ~MPTL_F32_SIGN;
   if (g.quick_encode && a <= g.max_bits) {
     uint32_t code = (a >> (23 - g.m)) - ((uint32_t)(g.emin + 126) << g.m);
-    if (a < g.small_below) code = __float_as_uint(__uint_as_float(a) + g.magic) - __float_as_uint(g.magic);
+    if (a < g.small_below)
+      code = __float_as_uint(__uint_as_float(a) + g.magic) - __float_as_uint(g.magic);
     return code | (u & MPTL_F32_SIGN) >> g.sign_shift;
   }
   return mptl_encode_slowly(u, &g);
@@ -74,12 +78,14 @@ template <bool PLAIN, int EACH>
 MPTL_DEVICE void mptl_decode_wide(float *x, const uint32_t *words, const mptl_grid &g) {
   uint32_t special = !PLAIN && !g.quick_decode;
 #pragma unroll
-  for (int w = 0; w < MPTL_WIDE / EACH; w++) special |= ((words[w] & g.magnitudes) + g.past_max) & g.signs;
+  for (int w = 0; w < MPTL_WIDE / EACH; w++)
+    special |= ((words[w] & g.magnitudes) + g.past_max) & g.signs;
   if (special == 0) {
 #pragma unroll
     for (int k = 0; k < MPTL_WIDE; k++) {
       uint32_t code = words[k / EACH] >> k % EACH * (32 / EACH);
-      uint32_t a = __float_as_uint(__uint_as_float((code & (g.code_sign - 1)) << (23 - g.m)) * g.scale);
+      uint32_t a =
+          __float_as_uint(__uint_as_float((code & (g.code_sign - 1)) << (23 - g.m)) * g.scale);
       x[k] = __uint_as_float(a | (code & g.code_sign) << g.sign_shift);
     }
     return;
@@ -112,7 +118,8 @@ MPTL_DEVICE uint32_t mptl_largest_of(const float *x) {
 /* Encodes a vector of values of a grid, EACH of them in a word. within: it is known that no
  * magnitude is above the largest value. */
 template <bool PLAIN, int EACH>
-MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g, bool within) {
+MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_grid &g,
+                                  bool within) {
 #pragma unroll
   for (int w = 0; w < MPTL_WIDE / EACH; w++) words[w] = 0;
   if ((PLAIN || g.inverse_scale != 0.0f) && (within || mptl_largest_of(x) <= g.max_bits)) {
@@ -141,7 +148,8 @@ MPTL_DEVICE void mptl_encode_wide(uint32_t *words, const float *x, const mptl_gr
 
 /* Permutes v[4]: element j becomes the old element j ^ q. */
 MPTL_DEVICE void mptl_exchange(uint32_t *v, unsigned q) {
-  uint32_t a = q & 1 ? v[1] : v[0], b = q & 1 ? v[0] : v[1], c = q & 1 ? v[3] : v[2], d = q & 1 ? v[2] : v[3];
+  uint32_t a = q & 1 ? v[1] : v[0], b = q & 1 ? v[0] : v[1], c = q & 1 ? v[3] : v[2],
+           d = q & 1 ? v[2] : v[3];
   v[0] = q & 2 ? c : a, v[1] = q & 2 ? d : b, v[2] = q & 2 ? a : c, v[3] = q & 2 ? b : d;
 }
 
@@ -166,7 +174,8 @@ MPTL_DEVICE void mptl_random_wide(uint32_t *words, mptl_key key, uint64_t index)
     mptl_philox(v, key, counter + c, 0);
     mptl_exchange(v, q); /* v[s] is for the lane q ^ s, which needs word q ^ s */
 #pragma unroll
-    for (unsigned s = 0; s < 4; s++) got[s] = __shfl_xor_sync(0xffffffffu, v[s], s << 1); /* counter 2 (q ^ s) + c, word q */
+    for (unsigned s = 0; s < 4; s++)
+      got[s] = __shfl_xor_sync(0xffffffffu, v[s], s << 1); /* counter 2 (q ^ s) + c, word q */
     mptl_exchange(got, q);
 #pragma unroll
     for (unsigned p = 0; p < 4; p++) words[2 * p + c] = got[p];
@@ -195,8 +204,8 @@ MPTL_DEVICE void mptl_count_event(mptl_counts *counts, uint32_t u, uint32_t even
   if (a < MPTL_F32_INF && a > counts->max) counts->max = a;
 }
 
-MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t word, mptl_key key, uint64_t index,
-                                    mptl_counts *counts) {
+MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t word, mptl_key key,
+                                    uint64_t index, mptl_counts *counts) {
   uint64_t both = mptl_round_slowly(u, &g, word, key, index);
   mptl_count_event(counts, u, (uint32_t)(both >> 32));
   return (uint32_t)both;
@@ -207,7 +216,8 @@ MPTL_DEVICE uint32_t mptl_round_one(uint32_t u, const mptl_grid &g, uint32_t wor
 MPTL_DEVICE uint32_t mptl_round_even(uint32_t a, const mptl_grid &g, mptl_counts *counts) {
   uint32_t drop = 23 - (uint32_t)g.m, mask = (1u << drop) - 1;
   uint32_t even = (a + (mask >> 1) + (mask ? a >> drop & 1 : 0)) & ~mask;
-  uint32_t small = __float_as_uint((__uint_as_float(a) + g.magic) - g.magic), rounded = a < g.small_below ? small : even;
+  uint32_t small = __float_as_uint((__uint_as_float(a) + g.magic) - g.magic),
+           rounded = a < g.small_below ? small : even;
   counts->underflow += rounded == 0 && a != 0;
   counts->max = a > counts->max ? a : counts->max;
   return rounded;
@@ -220,9 +230,11 @@ MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts 
 #pragma unroll
   for (int k = 0; k < MPTL_WIDE; k++) {
     uint32_t u = __float_as_uint(x[k]), a = u & ~MPTL_F32_SIGN, exponent = a & MPTL_F32_INF;
-    float power = __uint_as_float((exponent > g.first_exponent ? exponent : g.first_exponent) + g.lift);
+    float power =
+        __uint_as_float((exponent > g.first_exponent ? exponent : g.first_exponent) + g.lift);
     counts->underflow += a - 1 < g.tie;
-    x[k] = __uint_as_float(__float_as_uint((__uint_as_float(a) + power) - power) | (u & MPTL_F32_SIGN));
+    x[k] = __uint_as_float(__float_as_uint((__uint_as_float(a) + power) - power) |
+                           (u & MPTL_F32_SIGN));
   }
 }
 
@@ -230,8 +242,8 @@ MPTL_DEVICE void mptl_round_even_wide(float *x, const mptl_grid &g, mptl_counts 
  * index: of the first number. words: random bits of the numbers, read in the stochastic mode only.
  * Returns whether it is known that no result is above the largest value. */
 template <bool PLAIN>
-MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words, mptl_key key, uint64_t index,
-                                  mptl_counts *counts) {
+MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, const uint32_t *words,
+                                  mptl_key key, uint64_t index, mptl_counts *counts) {
   if (g.way == MPTL_ROUND_NOT) return false;
   if (!PLAIN && n < MPTL_WIDE) {
 #pragma unroll
@@ -246,7 +258,8 @@ MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
 #pragma unroll
         for (int k = 0; k < MPTL_WIDE; k++) {
           uint32_t u = __float_as_uint(x[k]);
-          x[k] = __uint_as_float(mptl_round_even(u & ~MPTL_F32_SIGN, g, counts) | (u & MPTL_F32_SIGN));
+          x[k] =
+              __uint_as_float(mptl_round_even(u & ~MPTL_F32_SIGN, g, counts) | (u & MPTL_F32_SIGN));
         }
       }
       counts->max = largest > counts->max ? largest : counts->max;
@@ -273,14 +286,17 @@ MPTL_DEVICE bool mptl_round_words(float *x, unsigned n, const mptl_grid &g, cons
 /* The same for a warp whose lanes have adjacent vectors. All lanes call, some with n = 0: they
  * compute random bits together. */
 template <bool PLAIN = false>
-MPTL_DEVICE bool mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i, mptl_counts *counts) {
+MPTL_DEVICE bool mptl_round_wide(float *x, unsigned n, const mptl_sink_arg &s, size_t i,
+                                 mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
-  if (!PLAIN && s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) mptl_random_wide(words, s.key, s.index0 + i);
+  if (!PLAIN && s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC)
+    mptl_random_wide(words, s.key, s.index0 + i);
   return mptl_round_words<PLAIN>(x, n, s.grid, words, s.key, s.index0 + i, counts);
 }
 
 /* The same for lanes with vectors anywhere. index: of the first element, for random bits. */
-MPTL_DEVICE void mptl_round_anywhere(float *x, unsigned n, const mptl_sink_arg &s, uint64_t index, mptl_counts *counts) {
+MPTL_DEVICE void mptl_round_anywhere(float *x, unsigned n, const mptl_sink_arg &s, uint64_t index,
+                                     mptl_counts *counts) {
   uint32_t words[MPTL_WIDE] = {0};
   if (s.grid.way == MPTL_ROUND_BITS && s.grid.mode == MPTL_STOCHASTIC) {
 #pragma unroll

@@ -32,7 +32,8 @@ MPTL_DEVICE unsigned slot(unsigned e) { return e + e / 32; }
 /* Writes the first n numbers of x, at most 4. */
 MPTL_DEVICE void write_floats(float *to, const float *x, unsigned n, unsigned align) {
   if (n == 4 && align >= 16) {
-    mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]), __float_as_uint(x[3])));
+    mptl_store_16(to, make_uint4(__float_as_uint(x[0]), __float_as_uint(x[1]),
+                                 __float_as_uint(x[2]), __float_as_uint(x[3])));
     return;
   }
 #pragma unroll
@@ -47,7 +48,8 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   MPTL_SHARED(uint32_t, exponents, [ROUNDS ? MPTL_EXPONENT_WORDS : 1]);
   mptl_counts counts = mptl_no_counts();
   size_t k0 = (size_t)(blockIdx.x / t.tiles_b / t.tiles_a) * t.tile_k;
-  size_t a0 = (size_t)(blockIdx.x / t.tiles_b % t.tiles_a) * t.tile_a, b0 = (size_t)(blockIdx.x % t.tiles_b) * t.tile_b;
+  size_t a0 = (size_t)(blockIdx.x / t.tiles_b % t.tiles_a) * t.tile_a,
+         b0 = (size_t)(blockIdx.x % t.tiles_b) * t.tile_b;
   unsigned nk = t.k - k0 < t.tile_k ? (unsigned)(t.k - k0) : t.tile_k;
   unsigned na = t.a - a0 < t.tile_a ? (unsigned)(t.a - a0) : t.tile_a;
   unsigned nb = t.b - b0 < t.tile_b ? (unsigned)(t.b - b0) : t.tile_b;
@@ -58,10 +60,12 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
 
   /* The tile's lines of the source: one if the tile has whole rows. A warp is within one line,
    * because its lanes compute random bits together. */
-  unsigned lines = nb == t.b ? 1 : na, length = nb == t.b ? nk * na * nb : nb, parts = (unsigned)mptl_vectors(length);
+  unsigned lines = nb == t.b ? 1 : na, length = nb == t.b ? nk * na * nb : nb,
+           parts = (unsigned)mptl_vectors(length);
   if (ROUNDS) parts = (parts + 31) & ~31u;
   for (unsigned part = threadIdx.x; part < lines * parts; part += MPTL_THREADS) {
-    unsigned line = lines == 1 ? 0 : part / parts, at = (part - line * parts) * MPTL_WIDE, n = count_in(at, length, MPTL_WIDE);
+    unsigned line = lines == 1 ? 0 : part / parts, at = (part - line * parts) * MPTL_WIDE,
+             n = count_in(at, length, MPTL_WIDE);
     size_t from = (k0 * t.a + a0 + line) * t.b + b0 + at;
     float x[MPTL_WIDE];
     mptl_read_floats(x, src + from, n, t.align);
@@ -73,10 +77,13 @@ static __global__ void __launch_bounds__(MPTL_THREADS)
   }
   __syncthreads();
 
-  lines = na == t.a ? 1 : nb, length = na == t.a ? nk * nb * na : na, parts = (length + t.wide - 1) / t.wide;
+  lines = na == t.a ? 1 : nb, length = na == t.a ? nk * nb * na : na,
+  parts = (length + t.wide - 1) / t.wide;
   for (unsigned part = threadIdx.x; part < lines * parts; part += MPTL_THREADS) {
-    unsigned line = lines == 1 ? 0 : part / parts, at = (part - line * parts) * t.wide, n = count_in(at, length, t.wide);
-    unsigned row = lines == 1 ? at / na : line, matrix = nk == 1 ? 0 : row / nb; /* in the tile; line is 0 or row */
+    unsigned line = lines == 1 ? 0 : part / parts, at = (part - line * parts) * t.wide,
+             n = count_in(at, length, t.wide);
+    unsigned row = lines == 1 ? at / na : line,
+             matrix = nk == 1 ? 0 : row / nb; /* in the tile; line is 0 or row */
     unsigned a = lines == 1 ? at - row * na : at, b = row - matrix * nb, first = matrix * na * nb;
     size_t to = (k0 * t.b + b0 + line) * t.a + a0 + at;
     float x[MPTL_WIDE];
@@ -116,7 +123,8 @@ static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *
   if (a <= TILE && b <= TILE / a) {
     size_t most = TILE / (a * b);
     t.tile_a = (unsigned)a, t.tile_b = (unsigned)b, t.tile_k = (unsigned)(k < most ? k : most);
-    while (t.tile_k % 8 != 0 && (t.tile_k & (t.tile_k - 1)) != 0) t.tile_k--; /* tiles begin on multiples of 16 bytes */
+    while (t.tile_k % 8 != 0 && (t.tile_k & (t.tile_k - 1)) != 0)
+      t.tile_k--; /* tiles begin on multiples of 16 bytes */
   } else if (a < b) {
     t.tile_a = a < LONGEST_SIDE ? (unsigned)a : (unsigned)LONGEST_SIDE;
     t.tile_b = fitting(b, t.tile_a);
@@ -124,7 +132,8 @@ static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *
     t.tile_b = b < LONGEST_SIDE ? (unsigned)b : (unsigned)LONGEST_SIDE;
     t.tile_a = fitting(a, t.tile_b);
   }
-  t.tiles_a = (unsigned)((a + t.tile_a - 1) / t.tile_a), t.tiles_b = (unsigned)((b + t.tile_b - 1) / t.tile_b);
+  t.tiles_a = (unsigned)((a + t.tile_a - 1) / t.tile_a),
+  t.tiles_b = (unsigned)((b + t.tile_b - 1) / t.tile_b);
   t.tiles = (k + t.tile_k - 1) / t.tile_k * t.tiles_a * t.tiles_b;
   /* The distances of lines and tiles in elements, combined by or: vectors begin at multiples of the
    * lowest set bit. */
@@ -139,10 +148,11 @@ static turn plan(size_t k, size_t a, size_t b, const float *src, mptl_sink_arg *
   return t;
 }
 
-int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights, mptl_cuda_weights shape,
-                            mptl_cuda_stream stream) {
+int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_rounding *weights,
+                            mptl_cuda_weights shape, mptl_cuda_stream stream) {
   if (shape.k * shape.c * shape.s == 0) return 0;
-  mptl_sink_arg sink = mptl_array_sink(dst, sizeof(float), weights->rounder, weights->key, weights->index0, weights->stats);
+  mptl_sink_arg sink = mptl_array_sink(dst, sizeof(float), weights->rounder, weights->key,
+                                       weights->index0, weights->stats);
   sink.as = mptl_storage_for(type);
   sink.exponents = weights->exponents;
   turn t = plan(shape.k, shape.c, shape.s, weights->src, &sink);
@@ -151,7 +161,8 @@ int mptl_cuda_round_weights(void *dst, mptl_cuda_cast_type type, const mptl_roun
   return mptl_launched();
 }
 
-int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape, mptl_cuda_stream stream) {
+int mptl_cuda_unpack_weights(float *dst, const float *src, mptl_cuda_weights shape,
+                             mptl_cuda_stream stream) {
   if (shape.k * shape.c * shape.s == 0) return 0;
   mptl_key none = {};
   mptl_sink_arg sink = mptl_array_sink(dst, sizeof(float), NULL, none, 0, NULL);

@@ -1,4 +1,5 @@
-/* The arena's placement: blocks that live at the same time never overlap, and little room is wasted. */
+/* The arena's placement: blocks that live at the same time never overlap, and little room is
+ * wasted. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,12 +41,14 @@ static void check(mptl_block *blocks, int n, int times, double waste, int round)
   for (int i = 0; i < n; i++) {
     expect(blocks[i].offset % 64 == 0, "an offset is not a multiple of 64", round);
     expect(blocks[i].offset + blocks[i].bytes <= total, "a block ends beyond the arena", round);
-    for (int k = 0; k < i; k++) expect(!overlap(&blocks[i], &blocks[k]), "two blocks overlap", round);
+    for (int k = 0; k < i; k++)
+      expect(!overlap(&blocks[i], &blocks[k]), "two blocks overlap", round);
   }
   expect(total >= least && (double)total <= waste * (double)least, "the arena is too large", round);
 }
 
-/* Forward values that live until their backward, and gradients between neighbours: a chain of operators in training. */
+/* Forward values that live until their backward, and gradients between neighbours: a chain of
+ * operators in training. */
 static void chain(int n, int round) {
   mptl_block *blocks = calloc(2 * (size_t)n, sizeof *blocks);
   if (blocks == NULL) exit(1);
@@ -53,7 +56,8 @@ static void chain(int n, int round) {
     size_t bytes = 64 * (1 + draw(1000));
     int backward = 2 * n - 1 - i;
     blocks[2 * i] = (mptl_block){.bytes = bytes, .first = i, .last = draw(3) ? backward : i + 1};
-    blocks[2 * i + 1] = (mptl_block){.bytes = i ? bytes : 0, .first = backward - 1, .last = backward};
+    blocks[2 * i + 1] =
+        (mptl_block){.bytes = i ? bytes : 0, .first = backward - 1, .last = backward};
   }
   check(blocks, 2 * n, 2 * n, 1.3, round);
   free(blocks);
@@ -63,9 +67,11 @@ int main(void) {
   size_t total;
   expect(mptl_place_blocks(NULL, 0, &total) == MPTL_OK && total == 0, "nothing takes room", 0);
 
-  mptl_block apart[] = {{100, 0, 1, 0}, {100, 2, 3, 0}}, together[] = {{100, 0, 2, 0}, {100, 2, 3, 0}, {0, 0, 9, 0}};
+  mptl_block apart[] = {{100, 0, 1, 0}, {100, 2, 3, 0}},
+             together[] = {{100, 0, 2, 0}, {100, 2, 3, 0}, {0, 0, 9, 0}};
   check(apart, 2, 4, 1, 0);
-  expect(apart[0].offset == 0 && apart[1].offset == 0, "blocks of different times share a place", 0);
+  expect(apart[0].offset == 0 && apart[1].offset == 0, "blocks of different times share a place",
+         0);
   check(together, 3, 10, 1, 0);
 
   for (int round = 1; round <= 200; round++) {

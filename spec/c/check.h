@@ -8,7 +8,8 @@
 
 #include "mptl/status.h"
 
-#define MPTL_SPEC_FALSE(text) fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, text, mptl_error())
+#define MPTL_SPEC_FALSE(text) \
+  fprintf(stderr, "%s:%d: not true: %s (%s)\n", __FILE__, __LINE__, text, mptl_error())
 
 #define CHECK(condition)           \
   do {                             \

@@ -134,8 +134,8 @@ static int misuse(const mptl_dataset *dataset) {
 
 enum { CLASSES = 4, FILES = 11 };
 
-/* Writes DIR/train/CLASS/FILE, or removes these files: CLASSES * FILES images of many sizes, of which
- * every bad_every-th is truncated. */
+/* Writes DIR/train/CLASS/FILE, or removes these files: CLASSES * FILES images of many sizes, of
+ * which every bad_every-th is truncated. */
 static int make_folder(const char *dir, int bad_every, int removing) {
   static uint8_t pixels[90 * 70 * 3];
   char path[256];
@@ -152,7 +152,8 @@ static int make_folder(const char *dir, int bad_every, int removing) {
       }
       uint8_t *jpeg;
       size_t size;
-      for (size_t p = 0; p < sizeof pixels; p++) pixels[p] = (uint8_t)(p * (size_t)(i + 1) / 50 + (size_t)c * 60);
+      for (size_t p = 0; p < sizeof pixels; p++)
+        pixels[p] = (uint8_t)(p * (size_t)(i + 1) / 50 + (size_t)c * 60);
       FILE *file = fopen(path, "wb");
       CHECK(file != NULL);
       CHECK(mptl_encode(&jpeg, &size, pixels, 20 + 7 * i, 70 - 5 * i, 90) == MPTL_OK);
@@ -191,7 +192,8 @@ static int encoded(const char *dir) {
     CHECK(mptl_loader_start(loader, 3, 1) == MPTL_OK);
     do {
       CHECK(mptl_loader_next(loader, &batch) == MPTL_OK);
-      for (int i = 0; i < batch.n; i++) CHECK(batch.indices[i] % 5 != 0 && batch.labels[i] == batch.indices[i] / FILES);
+      for (int i = 0; i < batch.n; i++)
+        CHECK(batch.indices[i] % 5 != 0 && batch.labels[i] == batch.indices[i] / FILES);
       n += batch.n;
       skipped += batch.skipped;
     } while (batch.n > 0);
@@ -208,7 +210,8 @@ static int encoded(const char *dir) {
   CHECK(mptl_loader_start(loader, 0, 1) == MPTL_OK);
   for (int again = 0; again < 2; again++) {
     CHECK(mptl_loader_next(loader, &batch) == MPTL_EDATA);
-    CHECK(strstr(mptl_error(), "/train/a/10.jpg: a truncated JPEG image") != NULL); /* the batch's first bad one */
+    CHECK(strstr(mptl_error(), "/train/a/10.jpg: a truncated JPEG image") !=
+          NULL); /* the batch's first bad one */
     CHECK(mptl_loader_position(loader) == 1);
   }
   mptl_loader_destroy(loader);
@@ -249,8 +252,9 @@ static int with_folder(int (*test)(const char *dir), int bad_every) {
 int main(void) {
   mptl_dataset *dataset;
   CHECK(mptl_dataset_synthetic(&dataset, 300, 10, 32, 1, MPTL_TRAIN, MPTL_NO_LIMIT) == MPTL_OK);
-  int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) || batch_is_stable(dataset) ||
-               destroyed_early(dataset) || misuse(dataset) || with_folder(encoded, 5) || with_folder(all_bad, 1);
+  int failed = same_with_any_threads(dataset) || abandoned_epochs(dataset) ||
+               batch_is_stable(dataset) || destroyed_early(dataset) || misuse(dataset) ||
+               with_folder(encoded, 5) || with_folder(all_bad, 1);
   mptl_dataset_destroy(dataset);
   return failed;
 }

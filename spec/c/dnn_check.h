@@ -30,16 +30,20 @@ static int failures;
     exit(1);                                                                     \
   } while (0)
 
-/* The call failed with this status and a message of one line that contains every one of these words. */
+/* The call failed with this status and a message of one line that contains every one of these
+ * words. */
 static inline void check_refusal(mptl_status got, mptl_status status, const char *const *words) {
   CHECK(got == status, "status %d, expected %d: %s", got, status, mptl_error());
   CHECK(strchr(mptl_error(), '\n') == NULL, "%s", mptl_error());
   for (; *words != NULL; words++)
-    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(), *words);
+    CHECK(strstr(mptl_error(), *words) != NULL, "\"%s\" does not mention \"%s\"", mptl_error(),
+          *words);
 }
-#define REFUSES(call, status, ...) check_refusal(call, status, (const char *const[]){__VA_ARGS__, NULL})
+#define REFUSES(call, status, ...) \
+  check_refusal(call, status, (const char *const[]){__VA_ARGS__, NULL})
 
-/* Arrays that are NaN until written, between guards: generated code is out of a sanitizer's sight. */
+/* Arrays that are NaN until written, between guards: generated code is out of a sanitizer's
+ * sight. */
 enum { GUARD = 256 };
 typedef struct array {
   unsigned char *base;
@@ -58,7 +62,8 @@ static inline void *array_at(array a) { return a.base + GUARD; }
 /* Whether the guards are intact; frees. */
 static inline int array_destroy(array a) {
   int intact = 1;
-  for (size_t i = 0; i < GUARD; i++) intact &= a.base[i] == 0xff && a.base[GUARD + a.bytes + i] == 0xff;
+  for (size_t i = 0; i < GUARD; i++)
+    intact &= a.base[i] == 0xff && a.base[GUARD + a.bytes + i] == 0xff;
   free(a.base);
   return intact;
 }

@@ -1,5 +1,6 @@
-/* Every pass of convolution and linear operators against plain loops in binary64: within the bound of binary32 sums on reals,
- * equal on small integers, the same bits each time, nothing written outside of the results. */
+/* Every pass of convolution and linear operators against plain loops in binary64: within the bound
+ * of binary32 sums on reals, equal on small integers, the same bits each time, nothing written
+ * outside of the results. */
 #include <omp.h>
 
 #include "backend/cpu/dnn.h"
@@ -13,7 +14,9 @@ typedef struct problem {
 
 static size_t src_count(const mptl_conv_shape *s) { return (size_t)s->n * s->ih * s->iw * s->ic; }
 static size_t dst_count(const mptl_conv_shape *s) { return (size_t)s->n * s->oh * s->ow * s->oc; }
-static size_t weights_count(const mptl_conv_shape *s) { return (size_t)s->oc * (s->ic / s->groups) * s->kh * s->kw; }
+static size_t weights_count(const mptl_conv_shape *s) {
+  return (size_t)s->oc * (s->ic / s->groups) * s->kh * s->kw;
+}
 
 /* Calls sum(context, i of src, i of weights, i of dst) for each product of the operator. */
 typedef void visit(void *context, size_t x, size_t w, size_t y);
@@ -29,7 +32,8 @@ static void each_product(const mptl_conv_shape *s, visit *sum, void *context) {
                 int iy = oy * s->sh - s->ph + ky * s->dh, ix = ox * s->sw - s->pw + kx * s->dw;
                 if (iy < 0 || iy >= s->ih || ix < 0 || ix >= s->iw) continue;
                 sum(context, (((size_t)n * s->ih + iy) * s->iw + ix) * s->ic + oc / ocg * icg + ic,
-                    (((size_t)oc * icg + ic) * s->kh + ky) * s->kw + kx, (((size_t)n * s->oh + oy) * s->ow + ox) * s->oc + oc);
+                    (((size_t)oc * icg + ic) * s->kh + ky) * s->kw + kx,
+                    (((size_t)n * s->oh + oy) * s->ow + ox) * s->oc + oc);
               }
 }
 
@@ -42,19 +46,23 @@ typedef struct expected {
 static void visit_product(void *context, size_t x, size_t w, size_t y) {
   expected *e = context;
   const size_t at[MPTL_PASSES] = {y, x, w};
-  const double product[MPTL_PASSES] = {(double)e->x[x] * e->w[w], (double)e->y[y] * e->w[w], (double)e->x[x] * e->y[y]};
-  for (int i = 0; i < MPTL_PASSES; i++) e->sum[i][at[i]] += product[i], e->magnitude[i][at[i]] += fabs(product[i]);
+  const double product[MPTL_PASSES] = {(double)e->x[x] * e->w[w], (double)e->y[y] * e->w[w],
+                                       (double)e->x[x] * e->y[y]};
+  for (int i = 0; i < MPTL_PASSES; i++)
+    e->sum[i][at[i]] += product[i], e->magnitude[i][at[i]] += fabs(product[i]);
 }
 
-/* Rounding errors of k additions are each at most eps/2 of a partial sum; their random signs keep the total within a few eps of
- * the sum of magnitudes. Operands cut to bf16 would miss this by orders of magnitude. */
-static void compare(const char *name, const char *what, const float *got, const double *sum, const double *magnitude,
-                    size_t count, bool exact) {
+/* Rounding errors of k additions are each at most eps/2 of a partial sum; their random signs keep
+ * the total within a few eps of the sum of magnitudes. Operands cut to bf16 would miss this by
+ * orders of magnitude. */
+static void compare(const char *name, const char *what, const float *got, const double *sum,
+                    const double *magnitude, size_t count, bool exact) {
   size_t wrong = 0, first = 0;
   for (size_t i = 0; i < count; i++)
-    if (!(fabs(got[i] - sum[i]) <= (exact ? 0 : 4 * 0x1p-23 * magnitude[i])) && wrong++ == 0) first = i;
-  CHECK(wrong == 0, "%s: %s: %zu of %zu wrong, first at %zu: %.9g, expected %.9g", name, what, wrong, count, first, got[first],
-        sum[first]);
+    if (!(fabs(got[i] - sum[i]) <= (exact ? 0 : 4 * 0x1p-23 * magnitude[i])) && wrong++ == 0)
+      first = i;
+  CHECK(wrong == 0, "%s: %s: %zu of %zu wrong, first at %zu: %.9g, expected %.9g", name, what,
+        wrong, count, first, got[first], sum[first]);
 }
 
 static void fill(float *x, size_t count, values kind, uint64_t *state) {
@@ -70,10 +78,11 @@ static const void *operand(array *copy, const float *x, size_t count, mptl_compu
   return to;
 }
 
-/* An overflow in the gradient of the output must reach every gradient that it is part of: the loss scale is decided by it. It may
- * reach others in its block of `block` elements only (see dnn.h), 1 for no others. */
-static void compare_infinite(const char *name, const char *what, const float *got, const double *sum, size_t count,
-                             size_t block) {
+/* An overflow in the gradient of the output must reach every gradient that it is part of: the loss
+ * scale is decided by it. It may reach others in its block of `block` elements only (see dnn.h), 1
+ * for no others. */
+static void compare_infinite(const char *name, const char *what, const float *got,
+                             const double *sum, size_t count, size_t block) {
   size_t lost = 0, gained = 0;
   for (size_t first = 0; first < count; first += block) {
     bool reached = false;
@@ -94,19 +103,23 @@ static mptl_status create(mptl_dnn **op, const problem *p, mptl_compute compute)
   int threads = omp_get_max_threads();
   const mptl_compute computes[MPTL_PASSES] = {compute, compute, compute};
   const mptl_linear_shape linear = {p->s.n, p->s.ic, p->s.ih, p->s.iw, p->s.oc, p->s.bias};
-  return p->linear ? mptl_dnn_linear_create(op, threads, &linear, computes) : mptl_dnn_conv_create(op, threads, &p->s, computes);
+  return p->linear ? mptl_dnn_linear_create(op, threads, &linear, computes)
+                   : mptl_dnn_conv_create(op, threads, &p->s, computes);
 }
 
-static outputs run(const problem *p, mptl_compute compute, const float *x, const float *w, const float *y, const float *b) {
+static outputs run(const problem *p, mptl_compute compute, const float *x, const float *w,
+                   const float *y, const float *b) {
   const mptl_conv_shape *s = &p->s;
   mptl_dnn *op;
   MUST(create(&op, p, compute));
-  outputs o = {{array_create(dst_count(s) * 4), array_create(src_count(s) * 4), array_create(weights_count(s) * 4)},
+  outputs o = {{array_create(dst_count(s) * 4), array_create(src_count(s) * 4),
+                array_create(weights_count(s) * 4)},
                array_create((size_t)s->oc * 4)};
   array forward = array_create(mptl_dnn_packed_bytes(op, MPTL_FORWARD)),
         backward = array_create(mptl_dnn_packed_bytes(op, MPTL_BACKWARD_DATA));
   array scratch = array_create(mptl_dnn_scratch_bytes(op)), xs = {NULL, 0}, ys = {NULL, 0};
-  const void *src = operand(&xs, x, src_count(s), compute), *diff_dst = operand(&ys, y, dst_count(s), compute);
+  const void *src = operand(&xs, x, src_count(s), compute),
+             *diff_dst = operand(&ys, y, dst_count(s), compute);
   mptl_dnn_use_scratch(op, array_at(scratch));
   MUST(mptl_dnn_pack(op, MPTL_FORWARD, array_at(forward), w));
   MUST(mptl_dnn_pack(op, MPTL_BACKWARD_DATA, array_at(backward), w));
@@ -114,11 +127,14 @@ static outputs run(const problem *p, mptl_compute compute, const float *x, const
   memset(array_at(scratch), 0xff, scratch.bytes);
   MUST(mptl_dnn_backward_data(op, array_at(o.pass[1]), diff_dst, array_at(backward)));
   memset(array_at(scratch), 0xff, scratch.bytes);
-  MUST(mptl_dnn_backward_weights(op, array_at(o.pass[2]), s->bias ? array_at(o.bias) : NULL, src, diff_dst));
-  CHECK(array_destroy(forward) & array_destroy(backward), "%s: wrote outside of the packed weights", mptl_dnn_describe(op));
+  MUST(mptl_dnn_backward_weights(op, array_at(o.pass[2]), s->bias ? array_at(o.bias) : NULL, src,
+                                 diff_dst));
+  CHECK(array_destroy(forward) & array_destroy(backward), "%s: wrote outside of the packed weights",
+        mptl_dnn_describe(op));
   CHECK(array_destroy(scratch), "%s: wrote outside of the scratch", mptl_dnn_describe(op));
   if (compute == MPTL_COMPUTE_BF16)
-    CHECK(array_destroy(xs) & array_destroy(ys), "%s: wrote to its operands", mptl_dnn_describe(op));
+    CHECK(array_destroy(xs) & array_destroy(ys), "%s: wrote to its operands",
+          mptl_dnn_describe(op));
   mptl_dnn_destroy(op);
   return o;
 }
@@ -126,15 +142,18 @@ static outputs run(const problem *p, mptl_compute compute, const float *x, const
 static void check(const problem *p, mptl_compute compute, values kind) {
   const mptl_conv_shape *s = &p->s;
   const size_t counts[MPTL_PASSES] = {dst_count(s), src_count(s), weights_count(s)};
-  float *x = malloc(src_count(s) * 4), *w = malloc(weights_count(s) * 4), *y = malloc(dst_count(s) * 4);
+  float *x = malloc(src_count(s) * 4), *w = malloc(weights_count(s) * 4),
+        *y = malloc(dst_count(s) * 4);
   float *b = s->bias ? malloc((size_t)s->oc * 4) : NULL;
   uint64_t state = 1;
-  fill(x, src_count(s), kind, &state), fill(w, weights_count(s), kind, &state), fill(y, dst_count(s), kind, &state);
+  fill(x, src_count(s), kind, &state), fill(w, weights_count(s), kind, &state),
+      fill(y, dst_count(s), kind, &state);
   if (b) fill(b, (size_t)s->oc, kind, &state);
   if (kind == OVERFLOW) y[dst_count(s) / 2] = INFINITY;
 
   expected e = {.x = x, .w = w, .y = y};
-  for (int i = 0; i < MPTL_PASSES; i++) e.sum[i] = calloc(counts[i], 8), e.magnitude[i] = calloc(counts[i], 8);
+  for (int i = 0; i < MPTL_PASSES; i++)
+    e.sum[i] = calloc(counts[i], 8), e.magnitude[i] = calloc(counts[i], 8);
   each_product(s, visit_product, &e);
   for (size_t i = 0; b && i < counts[0]; i++)
     e.sum[0][i] += b[i % (size_t)s->oc], e.magnitude[0][i] += fabs(b[i % (size_t)s->oc]);
@@ -142,7 +161,8 @@ static void check(const problem *p, mptl_compute compute, values kind) {
   mptl_dnn *op;
   MUST(create(&op, p, compute));
   char name[256];
-  snprintf(name, sizeof name, "%s, %s", mptl_dnn_describe(op), compute == MPTL_COMPUTE_F32 ? "f32" : "bf16");
+  snprintf(name, sizeof name, "%s, %s", mptl_dnn_describe(op),
+           compute == MPTL_COMPUTE_F32 ? "f32" : "bf16");
   mptl_dnn_destroy(op);
   outputs one = run(p, compute, x, w, y, b), two = run(p, compute, x, w, y, b);
   static const char *const what[] = {"dst", "diff_src", "diff_weights"};
@@ -151,15 +171,20 @@ static void check(const problem *p, mptl_compute compute, values kind) {
       compare_infinite(name, what[i], array_at(one.pass[i]), e.sum[i], counts[i],
                        i == MPTL_BACKWARD_WEIGHTS ? counts[i] / (size_t)s->oc : 1);
     else
-      compare(name, what[i], array_at(one.pass[i]), e.sum[i], e.magnitude[i], counts[i], kind == INTEGERS);
-    CHECK(memcmp(array_at(one.pass[i]), array_at(two.pass[i]), counts[i] * 4) == 0, "%s: %s: two runs differ", name, what[i]);
-    CHECK(array_destroy(one.pass[i]) & array_destroy(two.pass[i]), "%s: wrote outside of %s", name, what[i]);
+      compare(name, what[i], array_at(one.pass[i]), e.sum[i], e.magnitude[i], counts[i],
+              kind == INTEGERS);
+    CHECK(memcmp(array_at(one.pass[i]), array_at(two.pass[i]), counts[i] * 4) == 0,
+          "%s: %s: two runs differ", name, what[i]);
+    CHECK(array_destroy(one.pass[i]) & array_destroy(two.pass[i]), "%s: wrote outside of %s", name,
+          what[i]);
   }
   if (b && kind != OVERFLOW) {
     double *sum = calloc((size_t)s->oc, 8), *magnitude = calloc((size_t)s->oc, 8);
-    for (size_t i = 0; i < counts[0]; i++) sum[i % (size_t)s->oc] += y[i], magnitude[i % (size_t)s->oc] += fabs(y[i]);
+    for (size_t i = 0; i < counts[0]; i++)
+      sum[i % (size_t)s->oc] += y[i], magnitude[i % (size_t)s->oc] += fabs(y[i]);
     compare(name, "diff_bias", array_at(one.bias), sum, magnitude, (size_t)s->oc, kind == INTEGERS);
-    CHECK(memcmp(array_at(one.bias), array_at(two.bias), (size_t)s->oc * 4) == 0, "%s: diff_bias: two runs differ", name);
+    CHECK(memcmp(array_at(one.bias), array_at(two.bias), (size_t)s->oc * 4) == 0,
+          "%s: diff_bias: two runs differ", name);
     free(sum), free(magnitude);
   }
   CHECK(array_destroy(one.bias) & array_destroy(two.bias), "%s: wrote outside of diff_bias", name);
@@ -168,9 +193,12 @@ static void check(const problem *p, mptl_compute compute, values kind) {
 }
 
 /* A square convolution of an h by h input. */
-static problem conv(int n, int ic, int h, int oc, int k, int stride, int pad, int dilation, int groups, bool bias) {
+static problem conv(int n, int ic, int h, int oc, int k, int stride, int pad, int dilation,
+                    int groups, bool bias) {
   int out = (h + 2 * pad - dilation * (k - 1) - 1) / stride + 1;
-  return (problem){{n, ic, h, h, oc, out, out, k, k, stride, stride, pad, pad, dilation, dilation, groups, bias}, false};
+  return (problem){
+      {n, ic, h, h, oc, out, out, k, k, stride, stride, pad, pad, dilation, dilation, groups, bias},
+      false};
 }
 
 static problem linear(int n, int c, int h, int w, int out, bool bias) {
@@ -190,15 +218,17 @@ int main(void) {
       conv(2, 3, 17, 20, 7, 2, 3, 1, 1, true),  /* an ImageNet stem */
       conv(3, 12, 6, 28, 3, 1, 1, 1, 1, false), /* channels that fill no vector */
       conv(1, 28, 5, 12, 3, 1, 1, 1, 1, true),
-      conv(2, 5, 6, 7, 3, 1, 0, 1, 1, true),                              /* no padding, odd everything */
-      conv(2, 16, 9, 32, 3, 1, 2, 2, 1, false),                           /* dilation */
-      conv(3, 32, 6, 64, 3, 1, 1, 1, 2, true),                            /* groups */
-      conv(2, 12, 6, 18, 3, 2, 1, 1, 3, false),                           /* groups of 4 and 6 */
-      conv(3, 32, 7, 32, 3, 1, 1, 1, 32, false),                          /* depthwise */
-      conv(2, 28, 8, 28, 3, 2, 1, 1, 28, true),                           /* depthwise, stride 2, partial vector */
-      conv(2, 8, 6, 16, 3, 1, 1, 1, 8, false),                            /* depthwise with a multiplier */
-      {{2, 6, 7, 10, 9, 4, 10, 3, 2, 2, 1, 1, 1, 1, 2, 1, true}, false},  /* nothing square: 3x2, stride 2x1, dilation 1x2 */
-      {{2, 16, 1, 1, 16, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, false}, /* a kernel larger than the input */
+      conv(2, 5, 6, 7, 3, 1, 0, 1, 1, true),     /* no padding, odd everything */
+      conv(2, 16, 9, 32, 3, 1, 2, 2, 1, false),  /* dilation */
+      conv(3, 32, 6, 64, 3, 1, 1, 1, 2, true),   /* groups */
+      conv(2, 12, 6, 18, 3, 2, 1, 1, 3, false),  /* groups of 4 and 6 */
+      conv(3, 32, 7, 32, 3, 1, 1, 1, 32, false), /* depthwise */
+      conv(2, 28, 8, 28, 3, 2, 1, 1, 28, true),  /* depthwise, stride 2, partial vector */
+      conv(2, 8, 6, 16, 3, 1, 1, 1, 8, false),   /* depthwise with a multiplier */
+      {{2, 6, 7, 10, 9, 4, 10, 3, 2, 2, 1, 1, 1, 1, 2, 1, true},
+       false}, /* nothing square: 3x2, stride 2x1, dilation 1x2 */
+      {{2, 16, 1, 1, 16, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1, false},
+       false}, /* a kernel larger than the input */
       linear(8, 64, 1, 1, 10, true),
       linear(1, 512, 1, 1, 100, false),
       linear(7, 13, 1, 1, 9, true),
@@ -216,6 +246,7 @@ int main(void) {
     check(&problems[i], MPTL_COMPUTE_BF16, OVERFLOW);
   }
   printf("oneDNN %s, bf16 %s: %zu operators, %d failures\n", mptl_dnn_version(),
-         mptl_dnn_supports(MPTL_COMPUTE_BF16) ? "too" : "not in this CPU", sizeof problems / sizeof *problems, failures);
+         mptl_dnn_supports(MPTL_COMPUTE_BF16) ? "too" : "not in this CPU",
+         sizeof problems / sizeof *problems, failures);
   return failures != 0;
 }

@@ -1,5 +1,6 @@
-/* Counting exponents, compared with the C library's ilogbf: every sign and exponent field with extreme
- * and other mantissas, subnormals with every leading bit, infinities and NaNs; and merging. */
+/* Counting exponents, compared with the C library's ilogbf: every sign and exponent field with
+ * extreme and other mantissas, subnormals with every leading bit, infinities and NaNs; and
+ * merging. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ static void check(uint32_t bits, mptl_exponents *all) {
   else if (!finite)
     good = one.inf == 1 && number + one.nan + one.zeros == 0 && one.max_abs == 0;
   else
-    good = number == 1 && one.counts[ilogbf(x) + 149] == 1 && one.inf + one.nan + one.zeros == 0 && one.max_abs == fabsf(x);
+    good = number == 1 && one.counts[ilogbf(x) + 149] == 1 && one.inf + one.nan + one.zeros == 0 &&
+           one.max_abs == fabsf(x);
   if (!good) {
     fprintf(stderr, "0x%08x (%a): counted wrongly\n", bits, (double)x);
     exit(1);
@@ -45,7 +47,8 @@ int main(void) {
   }
   uint64_t sum = all.zeros + all.inf + all.nan;
   for (int i = 0; i < MPTL_EXPONENT_COUNTS; i++) sum += all.counts[i];
-  if (sum != checked || all.max_abs != 0x1.fffffep127f || all.counts[0] == 0 || all.counts[MPTL_EXPONENT_COUNTS - 1] == 0) {
+  if (sum != checked || all.max_abs != 0x1.fffffep127f || all.counts[0] == 0 ||
+      all.counts[MPTL_EXPONENT_COUNTS - 1] == 0) {
     fprintf(stderr, "merged counts: %llu of %u\n", (unsigned long long)sum, checked);
     return 1;
   }

@@ -1,5 +1,5 @@
-/* Decoding JPEG images: every kind that is accepted, kinds that are refused, and damaged images: cut off
- * at every length, and with flipped bits. */
+/* Decoding JPEG images: every kind that is accepted, kinds that are refused, and damaged images:
+ * cut off at every length, and with flipped bits. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static size_t file_size;
 static void paint(uint8_t *pixels, int channels) {
   for (int y = 0; y < HEIGHT; y++)
     for (int x = 0; x < WIDTH; x++)
-      for (int c = 0; c < channels; c++) pixels[(y * WIDTH + x) * channels + c] = (uint8_t)(30 + 3 * x + c * y);
+      for (int c = 0; c < channels; c++)
+        pixels[(y * WIDTH + x) * channels + c] = (uint8_t)(30 + 3 * x + c * y);
 }
 
 /* Encodes that image into file. */
@@ -27,7 +28,9 @@ static void encode(int format, int sampling, int flags) {
   unsigned long size = sizeof file;
   uint8_t *out = file;
   paint(pixels, tjPixelSize[format]);
-  if (tjCompress2(turbo, pixels, WIDTH, 0, HEIGHT, format, &out, &size, sampling, 98, flags | TJFLAG_NOREALLOC) != 0) abort();
+  if (tjCompress2(turbo, pixels, WIDTH, 0, HEIGHT, format, &out, &size, sampling, 98,
+                  flags | TJFLAG_NOREALLOC) != 0)
+    abort();
   file_size = size;
   tjDestroy(turbo);
 }
@@ -35,8 +38,9 @@ static void encode(int format, int sampling, int flags) {
 static int near(int want, int got) { return abs(want - got) <= 6; }
 
 static int takes_colour(mptl_decoder *decoder) {
-  static const int kinds[][2] = {{TJSAMP_444, 0}, {TJSAMP_422, 0}, {TJSAMP_420, 0},
-                                 {TJSAMP_440, 0}, {TJSAMP_411, 0}, {TJSAMP_420, TJFLAG_PROGRESSIVE}};
+  static const int kinds[][2] = {{TJSAMP_444, 0}, {TJSAMP_422, 0},
+                                 {TJSAMP_420, 0}, {TJSAMP_440, 0},
+                                 {TJSAMP_411, 0}, {TJSAMP_420, TJFLAG_PROGRESSIVE}};
   static uint8_t want[WIDTH * HEIGHT * 3];
   paint(want, 3);
   for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -68,7 +72,8 @@ static int takes_inverted_cmyk(mptl_decoder *decoder) {
   encode(TJPF_CMYK, TJSAMP_444, 0);
   CHECK(mptl_decode(decoder, file, file_size, &rgb) == MPTL_OK);
   for (int i = 0; i < WIDTH * HEIGHT; i++)
-    for (int c = 0; c < 3; c++) CHECK(near(ink[4 * i + c] * ink[4 * i + 3] / 255, rgb.pixels[3 * i + c]));
+    for (int c = 0; c < 3; c++)
+      CHECK(near(ink[4 * i + c] * ink[4 * i + 3] / 255, rgb.pixels[3 * i + c]));
   return 0;
 }
 
@@ -96,17 +101,24 @@ static int names_other_kinds(mptl_decoder *decoder) {
   if (refuses(decoder, "RIFF\1\2\3\4WEBPVP8 ", 16, "not a JPEG image but a WebP image")) return 1;
   if (refuses(decoder, "<html>", 6, "not a JPEG image but text")) return 1;
   if (refuses(decoder, "", 0, "not a JPEG image but empty")) return 1;
-  if (refuses(decoder, "\xff", 1, "not a JPEG image: begins with the byte 0xff, must begin with 0xff 0xd8")) return 1;
+  if (refuses(decoder, "\xff", 1,
+              "not a JPEG image: begins with the byte 0xff, must begin with 0xff 0xd8"))
+    return 1;
   file[frame + 4] = 12;
   if (refuses(decoder, file, file_size, "a JPEG image of 12 bits, 8 are accepted")) return 1;
   file[frame + 4] = 8;
   file[frame + 1] = 0xc3;
-  if (refuses(decoder, file, file_size, "a lossless JPEG image, baseline and progressive ones are accepted")) return 1;
+  if (refuses(decoder, file, file_size,
+              "a lossless JPEG image, baseline and progressive ones are accepted"))
+    return 1;
   file[frame + 1] = 0xc5;
-  if (refuses(decoder, file, file_size, "a hierarchical JPEG image, baseline and progressive ones are accepted")) return 1;
+  if (refuses(decoder, file, file_size,
+              "a hierarchical JPEG image, baseline and progressive ones are accepted"))
+    return 1;
   file[frame + 1] = 0xc0;
   memcpy(file + frame + 5, "\x7f\xff\x7f\xff", 4);
-  return refuses(decoder, file, file_size, "a JPEG image of 32767 x 32767 pixels, at most 67108864 pixels are accepted");
+  return refuses(decoder, file, file_size,
+                 "a JPEG image of 32767 x 32767 pixels, at most 67108864 pixels are accepted");
 }
 
 static int skips_stray_bytes(mptl_decoder *decoder) {
@@ -143,10 +155,11 @@ static int decodes_as(mptl_decoder *decoder, const uint8_t *want, int warns) {
   return 0;
 }
 
-/* Fields outside of the standards that other readers accept: the pixels do not change, and there is a
- * warning. */
+/* Fields outside of the standards that other readers accept: the pixels do not change, and there is
+ * a warning. */
 static int accepts_what_others_accept(mptl_decoder *decoder) {
-  static const uint8_t adobe[] = {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 2};
+  static const uint8_t adobe[] = {0xff, 0xee, 0,   14, 'A', 'd', 'o', 'b',
+                                  'e',  0,    100, 0,  0,   0,   0,   2};
   static uint8_t want[WIDTH * HEIGHT * 3];
   mptl_rgb rgb;
   encode(TJPF_RGB, TJSAMP_420, 0);
@@ -177,7 +190,8 @@ static int refuses_damage_after_a_warning(mptl_decoder *decoder) {
   file_size -= 100;
   memcpy(file + file_size, "\xff\xd9", 2); /* it has an end marker, but lacks pixels */
   file_size += 2;
-  return refuses(decoder, file, file_size, "a damaged JPEG image (Corrupt JPEG data: premature end of data segment)");
+  return refuses(decoder, file, file_size,
+                 "a damaged JPEG image (Corrupt JPEG data: premature end of data segment)");
 }
 
 static int finds_every_truncation(mptl_decoder *decoder) {
@@ -185,7 +199,8 @@ static int finds_every_truncation(mptl_decoder *decoder) {
     encode(TJPF_RGB, TJSAMP_420, progressive ? TJFLAG_PROGRESSIVE : 0);
     for (size_t size = 0; size < file_size; size++) {
       mptl_rgb rgb;
-      uint8_t *copy = malloc(size + 1); /* so that a sanitizer finds reads beyond it; never malloc(0) */
+      uint8_t *copy =
+          malloc(size + 1); /* so that a sanitizer finds reads beyond it; never malloc(0) */
       memcpy(copy, file, size);
       mptl_status status = mptl_decode(decoder, copy, size, &rgb);
       free(copy);
@@ -198,14 +213,16 @@ static int finds_every_truncation(mptl_decoder *decoder) {
 /* A hash of an image's pixels; 0 when there are none. */
 static uint64_t hash(const mptl_rgb *rgb) {
   uint64_t h = (uint64_t)rgb->width << 32 | (uint64_t)rgb->height;
-  for (int64_t i = 0; i < (int64_t)rgb->width * rgb->height * 3; i++) h = (h ^ rgb->pixels[i]) * 0x100000001b3u;
+  for (int64_t i = 0; i < (int64_t)rgb->width * rgb->height * 3; i++)
+    h = (h ^ rgb->pixels[i]) * 0x100000001b3u;
   return h;
 }
 
 /* The pixels are undefined, but decoding must not crash, and a failure must have a message. */
 static int survives_flipped_bits(mptl_decoder *decoder) {
-  static const int kinds[][3] = {
-      {TJPF_RGB, TJSAMP_420, 0}, {TJPF_RGB, TJSAMP_420, TJFLAG_PROGRESSIVE}, {TJPF_CMYK, TJSAMP_444, 0}};
+  static const int kinds[][3] = {{TJPF_RGB, TJSAMP_420, 0},
+                                 {TJPF_RGB, TJSAMP_420, TJFLAG_PROGRESSIVE},
+                                 {TJPF_CMYK, TJSAMP_444, 0}};
   uint32_t random = 1;
   mptl_decoder *fresh;
   for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -252,9 +269,11 @@ static int encodes(mptl_decoder *decoder) {
 int main(void) {
   mptl_decoder *decoder;
   CHECK(mptl_decoder_create(&decoder) == MPTL_OK);
-  int failed = takes_colour(decoder) || takes_grey(decoder) || takes_inverted_cmyk(decoder) || names_other_kinds(decoder) ||
-               skips_stray_bytes(decoder) || accepts_what_others_accept(decoder) || refuses_damage_after_a_warning(decoder) ||
-               finds_every_truncation(decoder) || survives_flipped_bits(decoder) || encodes(decoder);
+  int failed = takes_colour(decoder) || takes_grey(decoder) || takes_inverted_cmyk(decoder) ||
+               names_other_kinds(decoder) || skips_stray_bytes(decoder) ||
+               accepts_what_others_accept(decoder) || refuses_damage_after_a_warning(decoder) ||
+               finds_every_truncation(decoder) || survives_flipped_bits(decoder) ||
+               encodes(decoder);
   mptl_decoder_destroy(decoder);
   mptl_decoder_destroy(NULL);
   return failed;

@@ -1,6 +1,6 @@
-/* Packed data sets: what was written is read back, in order; a file that is cut off, damaged at any byte
- * or constructed to mislead is refused or harmless (run it with the address sanitizer); an unfinished
- * file does not appear. Exits 0, or 1 after one line that says what failed. */
+/* Packed data sets: what was written is read back, in order; a file that is cut off, damaged at any
+ * byte or constructed to mislead is refused or harmless (run it with the address sanitizer); an
+ * unfinished file does not appear. Exits 0, or 1 after one line that says what failed. */
 #include <endian.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,7 +29,8 @@ static uint64_t get64(const uint8_t *bytes) {
   return le64toh(v);
 }
 
-static void add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file, const char *data) {
+static void add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file,
+                const char *data) {
   MUST(mptl_packer_add(packer, split, class_name, file, data, strlen(data)) == MPTL_OK);
 }
 
@@ -47,7 +48,8 @@ static void write_sample(void) {
   MUST(access(path, F_OK) == 0 && access(temporary, F_OK) != 0);
 }
 
-static void is_image(const mptl_images *images, int64_t i, int32_t label, const char *name, const char *data) {
+static void is_image(const mptl_images *images, int64_t i, int32_t label, const char *name,
+                     const char *data) {
   mptl_encoded encoded = {0};
   MUST(mptl_images_label(images, i) == label);
   MUST(strcmp(mptl_images_name(images, i), name) == 0);
@@ -61,7 +63,8 @@ static void reads_what_was_written(void) {
   MUST(mptl_images_packed_classes(path) == 2);
   MUST(mptl_images_open_packed(&images, path, MPTL_TRAIN) == MPTL_OK);
   MUST(mptl_images_count(images) == 4 && mptl_images_classes(images) == 2);
-  MUST(strcmp(mptl_images_class_name(images, 0), "apple") == 0 && strcmp(mptl_images_class_name(images, 1), "pear") == 0);
+  MUST(strcmp(mptl_images_class_name(images, 0), "apple") == 0 &&
+       strcmp(mptl_images_class_name(images, 1), "pear") == 0);
   MUST(strcmp(mptl_images_where(images), path) == 0);
   is_image(images, 0, 0, "apple/10.jpg", "tenth apple, a longer one");
   is_image(images, 1, 0, "apple/2.jpg", "second apple");
@@ -96,16 +99,19 @@ static bool is_sound(void) {
   for (int split = 0; split < 2; split++) {
     mptl_images *images;
     if (mptl_images_open_packed(&images, path, (mptl_split)split) != MPTL_OK) {
-      MUST(images == NULL && strncmp(mptl_error(), path, strlen(path)) == 0 && strchr(mptl_error(), '\n') == NULL);
+      MUST(images == NULL && strncmp(mptl_error(), path, strlen(path)) == 0 &&
+           strchr(mptl_error(), '\n') == NULL);
       sound = false;
       continue;
     }
     size_t length = 0;
-    for (int c = 0; c < mptl_images_classes(images); c++) length += strlen(mptl_images_class_name(images, c));
+    for (int c = 0; c < mptl_images_classes(images); c++)
+      length += strlen(mptl_images_class_name(images, c));
     for (int64_t i = 0; i < mptl_images_count(images); i++) {
       mptl_encoded encoded = {0};
       length += strlen(mptl_images_name(images, i));
-      MUST(mptl_images_label(images, i) >= 0 && mptl_images_label(images, i) < mptl_images_classes(images));
+      MUST(mptl_images_label(images, i) >= 0 &&
+           mptl_images_label(images, i) < mptl_images_classes(images));
       mptl_status status = mptl_images_read(images, i, &encoded);
       MUST(status == MPTL_OK || status == MPTL_EDATA);
       sound = sound && status == MPTL_OK;
@@ -147,8 +153,18 @@ static void every_damage_is_found(const uint8_t *bytes, size_t size) {
 
 /* Replaces every word of header and directory by misleading values, and corrects the checksums. */
 static void no_directory_leads_outside(const uint8_t *bytes, size_t size) {
-  uint32_t values[] = {0,           1,           63,          64,         (uint32_t)size - 1, (uint32_t)size, (uint32_t)size + 1,
-                       0x20202020u, 0x7fffffffu, 0x80000000u, 0xfffffff0, 0xffffffffu};
+  uint32_t values[] = {0,
+                       1,
+                       63,
+                       64,
+                       (uint32_t)size - 1,
+                       (uint32_t)size,
+                       (uint32_t)size + 1,
+                       0x20202020u,
+                       0x7fffffffu,
+                       0x80000000u,
+                       0xfffffff0,
+                       0xffffffffu};
   uint8_t *copy = malloc(size);
   uint64_t directory = get64(bytes + 32);
   MUST(copy != NULL);
@@ -178,7 +194,8 @@ static void fails(mptl_status status, mptl_status expected, const char *message)
   }
 }
 
-/* A file that is cut off while it is open gives an error that names it; it does not end the process. */
+/* A file that is cut off while it is open gives an error that names it; it does not end the
+ * process. */
 static void cut_off_while_open(void) {
   mptl_images *images;
   mptl_encoded encoded = {0};
@@ -198,14 +215,19 @@ static void refuses_incomplete_sets(void) {
   mptl_packer *packer;
   unlink(path);
   MUST(mptl_packer_create(&packer, path) == MPTL_OK);
-  fails(mptl_packer_add(packer, MPTL_TRAIN, "a/b", "1.jpg", "x", 1), MPTL_EINVAL, "the name of the class");
-  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "//1.jpg", "x", 1), MPTL_EINVAL, "the image's name");
-  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "1\n.jpg", "x", 1), MPTL_EINVAL, "the image's name");
-  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "1.jpg", "x", 0), MPTL_EINVAL, "a/1.jpg: 0 bytes, accepted are 1 to");
+  fails(mptl_packer_add(packer, MPTL_TRAIN, "a/b", "1.jpg", "x", 1), MPTL_EINVAL,
+        "the name of the class");
+  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "//1.jpg", "x", 1), MPTL_EINVAL,
+        "the image's name");
+  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "1\n.jpg", "x", 1), MPTL_EINVAL,
+        "the image's name");
+  fails(mptl_packer_add(packer, MPTL_TRAIN, "a", "1.jpg", "x", 0), MPTL_EINVAL,
+        "a/1.jpg: 0 bytes, accepted are 1 to");
   fails(mptl_packer_finish(packer), MPTL_EDATA, "no training images were added");
   add(packer, MPTL_TRAIN, "a", "1.jpg", "x");
   add(packer, MPTL_TEST, "b", "1.jpg", "x");
-  fails(mptl_packer_finish(packer), MPTL_EDATA, "the test set's b/1.jpg is of a class that the training set has not");
+  fails(mptl_packer_finish(packer), MPTL_EDATA,
+        "the test set's b/1.jpg is of a class that the training set has not");
   mptl_packer_destroy(packer);
   MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   add(packer, MPTL_TRAIN, "a", "1.jpg", "x");
@@ -220,12 +242,15 @@ static void names_the_file_and_the_reason(void) {
   mptl_images *images;
   mptl_packer *packer;
   MUST(mptl_images_packed_classes("/nonexistent/x") == 0);
-  fails(mptl_images_open_packed(&images, "/nonexistent/x", MPTL_TRAIN), MPTL_EIO, "/nonexistent/x: No such file or directory");
+  fails(mptl_images_open_packed(&images, "/nonexistent/x", MPTL_TRAIN), MPTL_EIO,
+        "/nonexistent/x: No such file or directory");
   fails(mptl_images_open_packed(&images, "/tmp", MPTL_TRAIN), MPTL_EIO, "/tmp: Is a directory");
   MUST(mkfifo(path, 0600) == 0); /* nobody writes into it */
-  fails(mptl_images_open_packed(&images, path, MPTL_TRAIN), MPTL_EIO, "set.mptl: a pipe, must be a regular file");
+  fails(mptl_images_open_packed(&images, path, MPTL_TRAIN), MPTL_EIO,
+        "set.mptl: a pipe, must be a regular file");
   MUST(mptl_images_packed_classes(path) == 0 && unlink(path) == 0);
-  fails(mptl_packer_create(&packer, "/nonexistent/x"), MPTL_EIO, "cannot write /nonexistent/x.tmp: No such file or directory");
+  fails(mptl_packer_create(&packer, "/nonexistent/x"), MPTL_EIO,
+        "cannot write /nonexistent/x.tmp: No such file or directory");
   MUST(packer == NULL && images == NULL);
   MUST(mptl_packer_create(&packer, path) == MPTL_OK);
   mptl_packer *second;
@@ -235,7 +260,8 @@ static void names_the_file_and_the_reason(void) {
   MUST(mptl_packer_finish(packer) == MPTL_OK);
   mptl_packer_destroy(packer);
   fails(mptl_images_open_packed(&images, path, MPTL_TEST), MPTL_EDATA, "no test images in it");
-  spit((const uint8_t *)"a text of more than sixty-four bytes, as some other file may have it\n", 69);
+  spit((const uint8_t *)"a text of more than sixty-four bytes, as some other file may have it\n",
+       69);
   MUST(mptl_images_packed_classes(path) == 0);
   fails(mptl_images_open_packed(&images, path, MPTL_TEST), MPTL_EDATA, "not a packed data set");
 }

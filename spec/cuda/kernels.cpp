@@ -28,7 +28,15 @@ static const mptl_op_id pointwise[] = {
 /* The vectors by channel of a batch norm. */
 struct norm {
   std::vector<float> gamma, beta, mean, inv_std, running_mean, running_var, dgamma, dbeta;
-  explicit norm(size_t c) : gamma(c), beta(c), mean(c), inv_std(c), running_mean(c), running_var(c), dgamma(c), dbeta(c) {
+  explicit norm(size_t c)
+      : gamma(c),
+        beta(c),
+        mean(c),
+        inv_std(c),
+        running_mean(c),
+        running_var(c),
+        dgamma(c),
+        dbeta(c) {
     for (size_t i = 0; i < c; i++) {
       gamma[i] = 1 + random_float(&state, 0.5f), beta[i] = random_float(&state, 0.5f);
       running_mean[i] = random_float(&state, 1), running_var[i] = 1 + random_float(&state, 0.5f);
@@ -46,23 +54,26 @@ static void check_moments(const norm &n, const value &x, size_t c) {
   for (size_t i = 0; i < c; i++) {
     double sum = 0, squares = 0;
     for (size_t r = 0; r < rows; r++) sum += (double)x.x[r * c + i];
-    for (size_t r = 0; r < rows; r++) squares += pow((double)x.x[r * c + i] - sum / (double)rows, 2);
+    for (size_t r = 0; r < rows; r++)
+      squares += pow((double)x.x[r * c + i] - sum / (double)rows, 2);
     double inv = 1 / sqrt(squares / (double)rows + 1e-5);
-    CHECK(fabs((double)n.mean[i] - sum / (double)rows) < 1e-5, "mean of channel %zu: %g, expected %g", i, (double)n.mean[i],
-          sum / (double)rows);
+    CHECK(fabs((double)n.mean[i] - sum / (double)rows) < 1e-5,
+          "mean of channel %zu: %g, expected %g", i, (double)n.mean[i], sum / (double)rows);
     CHECK(fabs((double)n.inv_std[i] / inv - 1) < 1e-4, "deviation of channel %zu", i);
   }
 }
 
 /* relu(add(bn(a), bn(b))) forward and backward: two norms, two branches. */
-static void residual(size_t rows, size_t c, const char *format, int mode, size_t start, bool train) {
+static void residual(size_t rows, size_t c, const char *format, int mode, size_t start,
+                     bool train) {
   size_t n = rows * c;
   value a = random_value(n, format, start, 3), b = random_value(n, "FP(5,2,0)", 0, 3);
-  result y[4] = {make_result(n, format, mode, false, start), make_result(n, "FP(6,9,0)", mode, false, 0),
-                 make_result(n, format, mode, false, 0), make_result(n, format, mode, false, start)};
+  result y[4] = {
+      make_result(n, format, mode, false, start), make_result(n, "FP(6,9,0)", mode, false, 0),
+      make_result(n, format, mode, false, 0), make_result(n, format, mode, false, start)};
   norm norms[2] = {norm(c), norm(c)};
-  mptl_cuda_op ops[4] = {op_of(MPTL_OP_BATCHNORM2D, -1, -1), op_of(MPTL_OP_BATCHNORM2D, -1, -1), op_of(MPTL_OP_ADD, 0, 1),
-                         op_of(MPTL_OP_RELU, 2, -1)};
+  mptl_cuda_op ops[4] = {op_of(MPTL_OP_BATCHNORM2D, -1, -1), op_of(MPTL_OP_BATCHNORM2D, -1, -1),
+                         op_of(MPTL_OP_ADD, 0, 1), op_of(MPTL_OP_RELU, 2, -1)};
   ops[0].in[0] = a.source(), ops[1].in[0] = b.source();
   for (int k = 0; k < 2; k++) ops[k].bn = norms[k].get();
   for (int j = 0; j < 4; j++) ops[j].y = sink_of(&y[j], j == 3);
@@ -90,11 +101,13 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
   if (!train) return;
 
   value dy = random_value(n, "FP(5,2,0)", start, 2), kept = random_value(n, format, 0, 1);
-  result g[5] = {make_result(n, "FP(5,2,0)", mode, true, 0), make_result(n, format, mode, false, start),
-                 make_result(n, format, mode, false, 0), make_result(n, n % 3 == 0 ? format : "FP(6,9,0)", mode, false, 0),
+  result g[5] = {make_result(n, "FP(5,2,0)", mode, true, 0),
+                 make_result(n, format, mode, false, start), make_result(n, format, mode, false, 0),
+                 make_result(n, n % 3 == 0 ? format : "FP(6,9,0)", mode, false, 0),
                  make_result(n, "FP(5,2,0)", mode, false, 0)};
   ops[0].dx[0] = sink_of(&g[0], true), ops[1].dx[0] = sink_of(&g[1], true);
-  ops[2].dx[0] = sink_of(&g[2], false), ops[2].dx[1] = sink_of(&g[3], false), ops[3].dx[0] = sink_of(&g[4], false);
+  ops[2].dx[0] = sink_of(&g[2], false), ops[2].dx[1] = sink_of(&g[3], false),
+  ops[3].dx[0] = sink_of(&g[4], false);
   ops[3].out = kept.source(), st.dy = dy.source();
   CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
   std::vector<float> masked(n);
@@ -112,8 +125,8 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
         size += fabs((double)d[r]) * (1 + fabs((double)(x.x[r] - m.mean[i])));
       }
       double inv = (double)m.inv_std[i], slack = 1e-6 * size * (1 + inv);
-      CHECK(fabs((double)m.dbeta[i] - sum_dy) <= slack + 1e-9, "dbeta of channel %zu: %g, expected %g", i, (double)m.dbeta[i],
-            sum_dy);
+      CHECK(fabs((double)m.dbeta[i] - sum_dy) <= slack + 1e-9,
+            "dbeta of channel %zu: %g, expected %g", i, (double)m.dbeta[i], sum_dy);
       CHECK(fabs((double)m.dgamma[i] - sum_dyx * inv) <= slack + 1e-9, "dgamma of channel %zu", i);
     }
     /* Not compared bit for bit: the kernel's sums differ from the sums in binary64 in the last
@@ -121,13 +134,15 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
     for (size_t i = 0; i < n; i++) {
       double inv = (double)m.inv_std[i % c], xhat = (double)(x.x[i] - m.mean[i % c]) * inv;
       dx[i] = (float)(inv * (double)m.gamma[i % c] *
-                      ((double)d[i] - (double)m.dbeta[i % c] / (double)rows - xhat * (double)m.dgamma[i % c] / (double)rows));
+                      ((double)d[i] - (double)m.dbeta[i % c] / (double)rows -
+                       xhat * (double)m.dgamma[i % c] / (double)rows));
     }
     if (!g[k].rounder.is_identity || g[k].accumulate) continue;
     for (size_t i = 0; i < n; i++) {
       float got;
       memcpy(&got, g[k].bytes.data() + (g[k].start + i) * 4, 4);
-      CHECK(fabsf(got - dx[i]) <= 1e-5f * (1 + fabsf(dx[i])), "dx %zu: %a, expected %a", i, (double)got, (double)dx[i]);
+      CHECK(fabsf(got - dx[i]) <= 1e-5f * (1 + fabsf(dx[i])), "dx %zu: %a, expected %a", i,
+            (double)got, (double)dx[i]);
     }
   }
   check_result("relu's gradient", &g[4], false);
@@ -135,17 +150,22 @@ static void residual(size_t rows, size_t c, const char *format, int mode, size_t
   check_result("add's gradients", &g[3], false);
 }
 
-static bool dropped(mptl_key key, size_t i, double p) { return (double)mptl_random_uniform(key, i) < p; }
+static bool dropped(mptl_key key, size_t i, double p) {
+  return (double)mptl_random_uniform(key, i) < p;
+}
 
 /* dropout(relu6(mul(a, add(b, sigmoid(c))))) in evaluation and training, bit for bit: both use the
  * host's exp. */
 static void chain(size_t rows, size_t c, const char *format, int mode, size_t start, bool train) {
   size_t n = rows * c;
-  value in[3] = {random_value(n, format, start, 3), random_value(n, "FP(4,3,4)", 0, 3), random_value(n, "fp32", start, 3)};
+  value in[3] = {random_value(n, format, start, 3), random_value(n, "FP(4,3,4)", 0, 3),
+                 random_value(n, "fp32", start, 3)};
   std::vector<result> y;
-  for (int j = 0; j < 5; j++) y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", mode, false, j == 4 ? start : 0));
-  mptl_cuda_op ops[5] = {op_of(MPTL_OP_SIGMOID, -1, -1), op_of(MPTL_OP_ADD, -1, 0), op_of(MPTL_OP_MUL, -1, 1),
-                         op_of(MPTL_OP_RELU6, 2, -1), op_of(MPTL_OP_DROPOUT, 3, -1)};
+  for (int j = 0; j < 5; j++)
+    y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", mode, false, j == 4 ? start : 0));
+  mptl_cuda_op ops[5] = {op_of(MPTL_OP_SIGMOID, -1, -1), op_of(MPTL_OP_ADD, -1, 0),
+                         op_of(MPTL_OP_MUL, -1, 1), op_of(MPTL_OP_RELU6, 2, -1),
+                         op_of(MPTL_OP_DROPOUT, 3, -1)};
   ops[0].in[0] = in[2].source(), ops[1].in[0] = in[1].source(), ops[2].in[0] = in[0].source();
   ops[4].p = 0.3, ops[4].mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
   for (int j = 0; j < 5; j++) ops[j].y = sink_of(&y[(size_t)j], j == 4);
@@ -162,14 +182,16 @@ static void chain(size_t rows, size_t c, const char *format, int mode, size_t st
   v = expect(&y[2], v);
   for (float &x : v) x = x <= 0 ? 0.0f : x >= 6 ? 6.0f : x;
   v = expect(&y[3], v);
-  for (size_t i = 0; i < n && train; i++) v[i] = dropped(ops[4].mask, i, 0.3) ? 0.0f : v[i] * (float)(1.0 / 0.7);
+  for (size_t i = 0; i < n && train; i++)
+    v[i] = dropped(ops[4].mask, i, 0.3) ? 0.0f : v[i] * (float)(1.0 / 0.7);
   expect(&y[4], v);
   for (size_t j = 0; j < 5; j++) check_result("chain", &y[j], j == 4);
 }
 
 /* A stage of one operator of kernels/pointwise.h, forward. */
 template <typename Function>
-static void forward_of_one(mptl_op_id kind, Function function, size_t n, const char *format, int mode, size_t start) {
+static void forward_of_one(mptl_op_id kind, Function function, size_t n, const char *format,
+                           int mode, size_t start) {
   value x = random_value(n, format, start, 8);
   result y = make_result(n, "FP(6,9,0)", mode, false, start);
   mptl_cuda_op op = op_of(kind, -1, -1);
@@ -185,7 +207,8 @@ static void forward_of_one(mptl_op_id kind, Function function, size_t n, const c
 }
 
 /* The gradient of an operator's k-th input. */
-static float gradient(const mptl_cuda_op &op, int k, size_t i, float dy, const float *x, float out) {
+static float gradient(const mptl_cuda_op &op, int k, size_t i, float dy, const float *x,
+                      float out) {
   switch (op.id) {
 #define UNARY_GRADIENT(name, NAME, traits) \
   case MPTL_OP_##NAME:                     \
@@ -203,9 +226,10 @@ static float gradient(const mptl_cuda_op &op, int k, size_t i, float dy, const f
 
 /* A stage of one operator, backward, with the gradients of all its inputs. */
 static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int mode, size_t start) {
-  value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)}, out = random_value(n, format, 0, 8),
-        dy = random_value(n, "FP(5,2,0)", start, 2);
-  result g[2] = {make_result(n, format, mode, false, start), make_result(n, "FP(5,2,0)", mode, true, start)};
+  value x[2] = {random_value(n, format, start, 8), random_value(n, "FP(6,9,0)", 0, 8)},
+        out = random_value(n, format, 0, 8), dy = random_value(n, "FP(5,2,0)", start, 2);
+  result g[2] = {make_result(n, format, mode, false, start),
+                 make_result(n, "FP(5,2,0)", mode, true, start)};
   mptl_cuda_op op = op_of(kind, -1, -1);
   for (int k = 0; k < op.n_in; k++) op.in[k] = x[k].source(), op.dx[k] = sink_of(&g[k], true);
   op.out = out.source(), op.p = 0.5, op.mask = mptl_make_key(4, MPTL_STREAM_DROPOUT, 2, 1);
@@ -227,8 +251,8 @@ static void backward_of_one(mptl_op_id kind, size_t n, const char *format, int m
 /* Runs a stage of these operators, and returns all that it writes: results, gradients, statistics.
  * The input of a batch norm is in memory, and so is the second input of an addition, unless it
  * follows two batch norms. */
-static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size_t rows, size_t c, const char *format,
-                                      bool exponents) {
+static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size_t rows, size_t c,
+                                      const char *format, bool exponents) {
   size_t n = rows * c, count = kinds.size();
   uint64_t before = state;
   counts_exponents = exponents;
@@ -241,11 +265,13 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size
     in.push_back(random_value(n, format, 0, 4));
     out.push_back(random_value(n, format, 0, 1));
     y.push_back(make_result(n, j % 2 ? format : "FP(6,9,0)", MPTL_NEAREST_EVEN, false, 0));
-    for (int k = 0; k < 2; k++) dx.push_back(make_result(n, k ? "FP(5,2,0)" : format, MPTL_NEAREST_EVEN, false, 0));
+    for (int k = 0; k < 2; k++)
+      dx.push_back(make_result(n, k ? "FP(5,2,0)" : format, MPTL_NEAREST_EVEN, false, 0));
   }
   value dy = random_value(n, "FP(5,2,0)", 0, 2);
   for (size_t j = 0; j < count; j++) {
-    bool first = j == 0 || kinds[j] == MPTL_OP_BATCHNORM2D, both = kinds[j] == MPTL_OP_ADD && j == 2;
+    bool first = j == 0 || kinds[j] == MPTL_OP_BATCHNORM2D,
+         both = kinds[j] == MPTL_OP_ADD && j == 2;
     mptl_cuda_op op = op_of(kinds[j], first ? -1 : both ? 0 : (int)j - 1, both ? 1 : -1);
     op.in[0] = op.in[1] = in[j].source(), op.out = out[j].source(), op.bn = norms[j].get();
     op.y = sink_of(&y[j], j == count - 1);
@@ -258,11 +284,15 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size
   CHECK(mptl_cuda_stage_forward(&st, NULL) == 0, "forward is refused");
   CHECK(mptl_cuda_stage_backward(&st, NULL) == 0, "backward is refused");
   std::vector<uint8_t> all;
-  auto add = [&all](const void *p, size_t bytes) { all.insert(all.end(), (const uint8_t *)p, (const uint8_t *)p + bytes); };
+  auto add = [&all](const void *p, size_t bytes) {
+    all.insert(all.end(), (const uint8_t *)p, (const uint8_t *)p + bytes);
+  };
   for (const auto *list : {&y, &dx})
-    for (const result &r : *list) add(r.bytes.data(), r.bytes.size()), add(&r.stats, sizeof r.stats);
+    for (const result &r : *list)
+      add(r.bytes.data(), r.bytes.size()), add(&r.stats, sizeof r.stats);
   for (const norm &m : norms)
-    for (const auto *list : {&m.mean, &m.inv_std, &m.running_mean, &m.dgamma, &m.dbeta}) add(list->data(), list->size() * 4);
+    for (const auto *list : {&m.mean, &m.inv_std, &m.running_mean, &m.dgamma, &m.dbeta})
+      add(list->data(), list->size() * 4);
   counts_exponents = true;
   state = before;
   return all;
@@ -272,19 +302,23 @@ static std::vector<uint8_t> run_stage(const std::vector<mptl_op_id> &kinds, size
  * write the same bytes. */
 static void specialised_stages(void) {
   const mptl_op_id bn = MPTL_OP_BATCHNORM2D, relu = MPTL_OP_RELU, add = MPTL_OP_ADD;
-  const std::vector<mptl_op_id> stages[] = {{bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
+  const std::vector<mptl_op_id> stages[] = {
+      {bn}, {bn, relu}, {bn, add}, {bn, add, relu}, {bn, bn, add, relu}};
   static const size_t shapes[][2] = {{67, 64}, {3, 304}, {2100, 24}, {2500, 8}};
   for (const auto &kinds : stages)
-    for (const char *format : {"FP(4,3,4)", "FP(3,2,2)", "FP(6,9,0)", "fp8_e4m3fn", "fp8_e5m2", "fp32"})
+    for (const char *format :
+         {"FP(4,3,4)", "FP(3,2,2)", "FP(6,9,0)", "fp8_e4m3fn", "fp8_e5m2", "fp32"})
       for (const auto &shape : shapes) {
-        bool same = run_stage(kinds, shape[0], shape[1], format, true) == run_stage(kinds, shape[0], shape[1], format, false);
+        bool same = run_stage(kinds, shape[0], shape[1], format, true) ==
+                    run_stage(kinds, shape[0], shape[1], format, false);
         CHECK(same, "%zu operators, %zu x %zu in %s", kinds.size(), shape[0], shape[1], format);
         random_bits(&state);
       }
 }
 
 static void stages(void) {
-  static const size_t shapes[][2] = {{2, 1}, {5, 3}, {7, 8}, {31, 58}, {67, 64}, {3, 300}, {700, 24}, {257, 7}};
+  static const size_t shapes[][2] = {{2, 1},   {5, 3},   {7, 8},    {31, 58},
+                                     {67, 64}, {3, 300}, {700, 24}, {257, 7}};
   size_t turn = 0;
   for (const auto &shape : shapes)
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++) {
@@ -293,7 +327,8 @@ static void stages(void) {
       residual(shape[0], shape[1], format, mode, turn % 3, turn % 2);
       chain(shape[0], shape[1], format, mode, turn % 5, turn % 2);
     }
-  for (size_t c : {7, 24, 58, 96}) { /* more than two turns of all threads, each turn at other channels */
+  for (size_t c :
+       {7, 24, 58, 96}) { /* more than two turns of all threads, each turn at other channels */
     residual(70000 / c, c, "FP(4,3,4)", MPTL_NEAREST_EVEN, 1, true);
     residual(70000 / c, c, "fp32", MPTL_NEAREST_EVEN, 0, false);
   }
@@ -301,18 +336,21 @@ static void stages(void) {
     for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++)
       backward_of_one(kind, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
   for (int mode = 0; mode <= MPTL_STOCHASTIC; mode++, turn++) {
-#define UNARY_FORWARD(name, NAME, traits) \
-  forward_of_one(MPTL_OP_##NAME, mptl_##name, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], mode, turn % 5);
+#define UNARY_FORWARD(name, NAME, traits)                                                        \
+  forward_of_one(MPTL_OP_##NAME, mptl_##name, turn % 2 ? 1 + turn * 37 : 5003, narrow[turn % 4], \
+                 mode, turn % 5);
     MPTL_UNARY_OPERATORS(UNARY_FORWARD)
 #undef UNARY_FORWARD
   }
   counts_exponents = false; /* plain kernels, if the format allows it */
   static const size_t plain[][2] = {{7, 8}, {67, 64}, {3, 304}, {700, 24}};
   for (const auto &shape : plain)
-    for (const char *format : {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
+    for (const char *format :
+         {"FP(4,3,4)", "FP(5,2,0)", "FP(6,9,0)", "fp8_e4m3fn", "fp32", "bf16"}) {
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 0, true);
       residual(shape[0], shape[1], format, MPTL_NEAREST_EVEN, 16, false);
-      for (mptl_op_id kind : pointwise) backward_of_one(kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
+      for (mptl_op_id kind : pointwise)
+        backward_of_one(kind, shape[0] * shape[1], format, MPTL_NEAREST_EVEN, 16);
     }
   counts_exponents = true;
   mptl_cuda_op bad[2] = {op_of(MPTL_OP_RELU, -1, -1), op_of(MPTL_OP_RELU, -1, -1)};
@@ -334,9 +372,10 @@ static void bias_gradients(void) {
       mptl_cuda_bias_gradient(dbias.data(), &source, rows, c, scratch.data(), NULL);
       for (size_t i = 0; i < c; i++) {
         double sum = 0, size = 0;
-        for (size_t r = i; r < rows * c; r += c) sum += (double)dy.x[r], size += fabs((double)dy.x[r]);
-        CHECK(fabs((double)dbias[i] - sum) <= 1e-6 * size, "bias %zu of %zu, %zu rows: %g, expected %g", i, c, rows,
-              (double)dbias[i], sum);
+        for (size_t r = i; r < rows * c; r += c)
+          sum += (double)dy.x[r], size += fabs((double)dy.x[r]);
+        CHECK(fabs((double)dbias[i] - sum) <= 1e-6 * size,
+              "bias %zu of %zu, %zu rows: %g, expected %g", i, c, rows, (double)dbias[i], sum);
       }
       CHECK(dbias[c] == 7, "wrote behind the bias");
     }
@@ -346,7 +385,8 @@ static void bias_gradients(void) {
  * equally misaligned, or differently. */
 static void updates(void) {
   static const size_t sizes[] = {1, 0, 7, 8, 9, 2047, 2048, 0, 2049, 16384, 16387, 40000, 3};
-  static const size_t shifts[][3] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {4, 0, 4}, {0, 0, 3}, {0, 1, 0}};
+  static const size_t shifts[][3] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2},
+                                     {4, 0, 4}, {0, 0, 3}, {0, 1, 0}};
   for (const size_t *shift : shifts)
     for (bool first : {true, false}) {
       std::vector<std::vector<float>> p, buf, g, want_p, want_buf;
@@ -359,16 +399,25 @@ static void updates(void) {
       }
       want_p = p, want_buf = buf;
       for (size_t i = 0; i < p.size(); i++)
-        params.push_back({p[i].data() + shift[0], {buf[i].data() + shift[1]}, g[i].data() + shift[2], sizes[i], (int)(i % 2), 0});
-      const mptl_factors factors[2] = {{1.0f / 1024, {0.1f, first ? 0.0f : 0.9f, 5e-4f}}, {0.5f / 1024, {0.2f, 0.5f, 0.0f}}};
+        params.push_back({p[i].data() + shift[0],
+                          {buf[i].data() + shift[1]},
+                          g[i].data() + shift[2],
+                          sizes[i],
+                          (int)(i % 2),
+                          0});
+      const mptl_factors factors[2] = {{1.0f / 1024, {0.1f, first ? 0.0f : 0.9f, 5e-4f}},
+                                       {0.5f / 1024, {0.2f, 0.5f, 0.0f}}};
       size_t chunks = mptl_cuda_plan_params(params.data(), params.size());
       uint32_t flag = 0, skip = 1;
-      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, &skip, NULL);
+      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, &skip,
+                       NULL);
       CHECK(p == want_p && buf == want_buf, "a skipped update changed parameters");
-      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, NULL, NULL);
+      mptl_cuda_update(MPTL_OPTIMIZER_SGD, params.data(), params.size(), chunks, factors, 2, NULL,
+                       NULL);
       for (size_t i = 0; i < p.size(); i++)
         for (size_t k = 0; k < sizes[i]; k++) /* the definition */
-          mptl_update_sgd(&want_p[i][k + shift[0]], &want_buf[i][k + shift[1]], g[i][k + shift[2]], &factors[i % 2]);
+          mptl_update_sgd(&want_p[i][k + shift[0]], &want_buf[i][k + shift[1]], g[i][k + shift[2]],
+                          &factors[i % 2]);
       CHECK(p == want_p && buf == want_buf, "the update differs");
       std::vector<double> squares(chunks);
       double sum = 0, want_sum = 0;
@@ -376,7 +425,8 @@ static void updates(void) {
       for (double x : squares) sum += x;
       for (size_t i = 0; i < g.size(); i++)
         for (size_t k = 0; k < sizes[i]; k++) want_sum += pow((double)g[i][k + shift[2]], 2);
-      CHECK(fabs(sum / want_sum - 1) < 1e-12, "the sum of squares is %g, expected %g", sum, want_sum);
+      CHECK(fabs(sum / want_sum - 1) < 1e-12, "the sum of squares is %g, expected %g", sum,
+            want_sum);
       for (std::vector<float> &x : g) /* outside the gradients */
         for (size_t k = 0; k < 5; k++) (k < shift[2] ? x[k] : x[x.size() - 5 + k]) = NAN;
       mptl_cuda_find_nonfinite_gradients(&flag, params.data(), params.size(), chunks, NULL);

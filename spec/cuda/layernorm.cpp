@@ -37,10 +37,14 @@ static long double xhat(const problem &p, const reference &r, size_t row, size_t
   return (p.x.x[row * p.c + i] - r.mean) * r.inv_std;
 }
 
-static void check_close(const char *what, float got, long double want, long double slack, size_t i, const problem &p) {
-  long double error = fabsl((long double)got - want), half = 0x1p-24L * fabsl(want); /* half of a last place */
-  bool fine = want != want ? got != got : (long double)got == want || error <= half * 1.001L + slack;
-  CHECK(fine, "%s of %zu rows of %zu: element %zu is %.9g, expected %.9Lg", what, p.rows, p.c, i, (double)got, want);
+static void check_close(const char *what, float got, long double want, long double slack, size_t i,
+                        const problem &p) {
+  long double error = fabsl((long double)got - want),
+              half = 0x1p-24L * fabsl(want); /* half of a last place */
+  bool fine =
+      want != want ? got != got : (long double)got == want || error <= half * 1.001L + slack;
+  CHECK(fine, "%s of %zu rows of %zu: element %zu is %.9g, expected %.9Lg", what, p.rows, p.c, i,
+        (double)got, want);
 }
 
 static mptl_cuda_layernorm norm_of(const problem &p) {
@@ -62,16 +66,19 @@ static std::vector<float> forward(result *y, const problem &p) {
 }
 
 /* Checks a format, a mode and a start, and returns the results in binary32. */
-static std::vector<float> check_forward(const problem &p, const char *format, int mode, size_t start) {
+static std::vector<float> check_forward(const problem &p, const char *format, int mode,
+                                        size_t start) {
   size_t n = p.rows * p.c;
-  result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0), y = make_result(n, format, mode, false, start);
+  result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0),
+         y = make_result(n, format, mode, false, start);
   std::vector<float> got = forward(&exact, p);
   for (size_t r = 0; r < p.rows; r++) {
     reference ref = reference_of(p, r);
     for (size_t i = 0; i < p.c; i++) {
       long double scaled = xhat(p, ref, r, i) * p.weight[i], bias = p.has_bias ? p.bias[i] : 0;
       check_close("layer norm", got[r * p.c + i], scaled + bias,
-                  1e-13L * (ref.size * fabsl((long double)p.weight[i]) + fabsl(bias)), r * p.c + i, p);
+                  1e-13L * (ref.size * fabsl((long double)p.weight[i]) + fabsl(bias)), r * p.c + i,
+                  p);
     }
   }
   forward(&y, p);
@@ -84,7 +91,8 @@ static std::vector<float> check_forward(const problem &p, const char *format, in
 /* ---- Backward ---- */
 
 /* Runs backward. wanted: computes dx. dweight, dbias: NULL: they are not computed. */
-static void backward(result *dx, bool wanted, const problem &p, std::vector<float> *dweight, std::vector<float> *dbias) {
+static void backward(result *dx, bool wanted, const problem &p, std::vector<float> *dweight,
+                     std::vector<float> *dbias) {
   mptl_sink sink = sink_of(dx, true);
   mptl_source x = p.x.source(), dy = p.dy.source();
   mptl_cuda_layernorm norm = norm_of(p);
@@ -93,8 +101,10 @@ static void backward(result *dx, bool wanted, const problem &p, std::vector<floa
   if (dweight != NULL) norm.dweight = dweight->data();
   if (dbias != NULL) norm.dbias = dbias->data();
   if (!wanted) sink = mptl_sink{};
-  CHECK(mptl_cuda_layernorm_backward(&sink, &x, &dy, &norm, scratch.data(), NULL) == 0, "backward is refused");
-  CHECK(bytes % sizeof(double) == 0 && isnan(scratch.back()), "wrote behind its %zu bytes of scratch memory", bytes);
+  CHECK(mptl_cuda_layernorm_backward(&sink, &x, &dy, &norm, scratch.data(), NULL) == 0,
+        "backward is refused");
+  CHECK(bytes % sizeof(double) == 0 && isnan(scratch.back()),
+        "wrote behind its %zu bytes of scratch memory", bytes);
 }
 
 static void check_dx(const std::vector<float> &got, const problem &p) {
@@ -108,12 +118,14 @@ static void check_dx(const std::vector<float> &got, const problem &p) {
     for (size_t i = 0; i < p.c; i++) {
       long double g = (long double)p.dy.x[r * p.c + i] * p.weight[i], h = xhat(p, ref, r, i);
       check_close("dx", got[r * p.c + i], ref.inv_std * (g - sum / p.c - h * products / p.c),
-                  1e-13L * ref.inv_std * (size + fabsl(g)) * (1 + fabsl(h)) * ref.size, r * p.c + i, p);
+                  1e-13L * ref.inv_std * (size + fabsl(g)) * (1 + fabsl(h)) * ref.size, r * p.c + i,
+                  p);
     }
   }
 }
 
-static void check_parameters(const std::vector<float> &dweight, const std::vector<float> &dbias, const problem &p) {
+static void check_parameters(const std::vector<float> &dweight, const std::vector<float> &dbias,
+                             const problem &p) {
   std::vector<long double> products(p.c), sums(p.c), product_sizes(p.c), sizes(p.c);
   for (size_t r = 0; r < p.rows; r++) {
     reference ref = reference_of(p, r);
@@ -130,9 +142,11 @@ static void check_parameters(const std::vector<float> &dweight, const std::vecto
 }
 
 /* Checks backward, and returns all results in binary32. */
-static std::vector<float> check_backward(const problem &p, const char *format, int mode, bool accumulate, size_t start) {
+static std::vector<float> check_backward(const problem &p, const char *format, int mode,
+                                         bool accumulate, size_t start) {
   size_t n = p.rows * p.c;
-  result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0), dx = make_result(n, format, mode, accumulate, start);
+  result exact = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0),
+         dx = make_result(n, format, mode, accumulate, start);
   result none = make_result(n, "fp32", MPTL_NEAREST_EVEN, false, 0);
   std::vector<float> dweight(p.c), dbias(p.c), same_dweight(p.c), same_dbias(p.c);
   backward(&exact, true, p, &dweight, &dbias);
@@ -145,7 +159,8 @@ static std::vector<float> check_backward(const problem &p, const char *format, i
   check_result("dx", &dx, true);
   backward(&none, false, p, &same_dweight, &same_dbias);
   for (size_t i = 0; i < p.c; i++)
-    CHECK(same_value(dweight[i], same_dweight[i]) && same_value(dbias[i], same_dbias[i]), "without dx: another gradient %zu", i);
+    CHECK(same_value(dweight[i], same_dweight[i]) && same_value(dbias[i], same_dbias[i]),
+          "without dx: another gradient %zu", i);
   got.insert(got.end(), dweight.begin(), dweight.end());
   got.insert(got.end(), dbias.begin(), dbias.end());
   return got;
@@ -168,18 +183,21 @@ static void check_same(const std::vector<float> &got, const problem &p) {
   if (cases == before.size()) before.push_back(got);
   const std::vector<float> &want = before[cases++];
   for (size_t i = 0; i < got.size(); i++)
-    CHECK(same_value(got[i], want[i]), "%zu rows of %zu: result %zu depends on the order of threads", p.rows, p.c, i);
+    CHECK(same_value(got[i], want[i]),
+          "%zu rows of %zu: result %zu depends on the order of threads", p.rows, p.c, i);
 }
 
 static void check(const problem &p, size_t turn) {
   size_t start = turn % 5;
   check_same(check_forward(p, formats[(turn + turn / 3) % 3], modes[turn % 2], start), p);
-  check_same(check_backward(p, formats[(turn + turn / 3) % 3], modes[turn % 2], turn % 4 == 3, start), p);
+  check_same(
+      check_backward(p, formats[(turn + turn / 3) % 3], modes[turn % 2], turn % 4 == 3, start), p);
 }
 
 static void shapes(void) {
-  const size_t sizes[][2] = {{1, 1},   {7, 1},    {1, 5},   {300, 5},   {2100, 6}, {40, 31},  {9, 32},
-                             {17, 33}, {130, 96}, {3, 256}, {1030, 40}, {5, 1000}, {2, 1024}, {3, 1500}};
+  const size_t sizes[][2] = {{1, 1},     {7, 1},    {1, 5},    {300, 5},  {2100, 6},
+                             {40, 31},   {9, 32},   {17, 33},  {130, 96}, {3, 256},
+                             {1030, 40}, {5, 1000}, {2, 1024}, {3, 1500}};
   size_t turn = 0;
   for (const size_t *size : sizes) {
     size_t rows = size[0], c = size[1], n = rows * c;
@@ -207,7 +225,14 @@ static void special(void) {
       x[2 * c + i] = 4096 + (float)(i % 2);
     }
     x[3 * c] = NAN, x[4 * c + c / 2] = INFINITY, x[5 * c] = 1e30f;
-    problem p = {rows, c, 1e-5, value_of(x, "fp32", 1), random_value(rows * c, "fp32", 0, 2), numbers(c, 2), numbers(c, 1), true};
+    problem p = {rows,
+                 c,
+                 1e-5,
+                 value_of(x, "fp32", 1),
+                 random_value(rows * c, "fp32", 0, 2),
+                 numbers(c, 2),
+                 numbers(c, 1),
+                 true};
     check(p, c);
   }
 }
@@ -217,7 +242,8 @@ static void nothing(void) {
   mptl_sink sink = {};
   mptl_source source = {};
   CHECK(mptl_cuda_layernorm_forward(&sink, &source, &norm, NULL) == 0, "no rows are refused");
-  CHECK(mptl_cuda_layernorm_backward(&sink, &source, &source, &norm, NULL, NULL) == 0, "no rows are refused");
+  CHECK(mptl_cuda_layernorm_backward(&sink, &source, &source, &norm, NULL, NULL) == 0,
+        "no rows are refused");
 }
 
 int main(void) {

@@ -27,7 +27,8 @@ enum {
   GUARD_BYTES = 256,     /* behind results and workspaces */
   NARROW_SUMS = 1 << 13, /* smaller sums of 8-bit products are exact on all devices */
   EXACT_SUMS = 1 << 24,  /* smaller sums are exact in binary32 */
-  /* Numbers. Their mean is 1, so a sum is about its number of terms, too large for a narrow format. */
+  /* Numbers. Their mean is 1, so a sum is about its number of terms, too large for a narrow
+   * format. */
   LEAST = -1,
   LARGEST = 3,
   MOST_THREADS = 16
@@ -72,7 +73,8 @@ static int64_t data_sum(const mptl_conv_shape *s, const int8_t *dy, const int8_t
   int64_t sum = 0;
   for (int kh = 0; kh < s->kh; kh++)
     for (int kw = 0; kw < s->kw; kw++) {
-      int oh = went_to(x.at[1], s->ph, kh, s->dh, s->sh, s->oh), ow = went_to(x.at[2], s->pw, kw, s->dw, s->sw, s->ow);
+      int oh = went_to(x.at[1], s->ph, kh, s->dh, s->sh, s->oh),
+          ow = went_to(x.at[2], s->pw, kw, s->dw, s->sw, s->ow);
       if (oh < 0 || ow < 0) continue;
       const int8_t *pixel = dy + (((size_t)x.at[0] * s->oh + oh) * s->ow + ow) * s->oc;
       for (int o = group * k; o < (group + 1) * k; o++)
@@ -100,8 +102,10 @@ static int64_t weights_sum(const mptl_conv_shape *s, const int8_t *x, const int8
 
 /* An element of a pass's result. */
 static int64_t sum_of(const mptl_conv_shape *s, mptl_pass pass, int8_t *const a[3], size_t i) {
-  if (pass == MPTL_FORWARD) return forward_sum(s, a[MPTL_X], a[MPTL_W], place_of(i, s->oh, s->ow, s->oc));
-  if (pass == MPTL_BACKWARD_DATA) return data_sum(s, a[MPTL_Y], a[MPTL_W], place_of(i, s->ih, s->iw, s->ic));
+  if (pass == MPTL_FORWARD)
+    return forward_sum(s, a[MPTL_X], a[MPTL_W], place_of(i, s->oh, s->ow, s->oc));
+  if (pass == MPTL_BACKWARD_DATA)
+    return data_sum(s, a[MPTL_Y], a[MPTL_W], place_of(i, s->ih, s->iw, s->ic));
   return weights_sum(s, a[MPTL_X], a[MPTL_Y], place_of(i, s->kh, s->kw, s->ic / s->groups));
 }
 
@@ -126,10 +130,12 @@ static void fill(int8_t *numbers, size_t n, uint64_t seed) {
 /* Checks the sums above: on small shapes they must equal the sums of all products, added one by
  * one. */
 static void check_sums(void) {
-  static const mptl_conv_shape shapes[] = {
-      {2, 4, 6, 5, 6, 6, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, {2, 3, 7, 6, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},
-      {1, 4, 8, 8, 2, 4, 4, 1, 1, 2, 2, 0, 0, 1, 1, 1, false}, {2, 6, 9, 8, 4, 5, 3, 3, 2, 2, 3, 2, 1, 2, 1, 2, false},
-      {2, 6, 5, 5, 6, 3, 3, 3, 3, 2, 2, 1, 1, 1, 1, 6, false}, {5, 7, 1, 1, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};
+  static const mptl_conv_shape shapes[] = {{2, 4, 6, 5, 6, 6, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false},
+                                           {2, 3, 7, 6, 4, 4, 3, 3, 3, 2, 2, 1, 1, 1, 1, 1, false},
+                                           {1, 4, 8, 8, 2, 4, 4, 1, 1, 2, 2, 0, 0, 1, 1, 1, false},
+                                           {2, 6, 9, 8, 4, 5, 3, 3, 2, 2, 3, 2, 1, 2, 1, 2, false},
+                                           {2, 6, 5, 5, 6, 3, 3, 3, 3, 2, 2, 1, 1, 1, 1, 6, false},
+                                           {5, 7, 1, 1, 3, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};
   for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++) {
     const mptl_conv_shape *s = &shapes[k];
     MUST(mptl_conv_check(s));
@@ -146,8 +152,9 @@ static void check_sums(void) {
       conv_reference(s, (mptl_pass)pass, added);
       for (size_t i = 0; i < n.n[r]; i++) {
         int64_t sum = sum_of(s, (mptl_pass)pass, a, i);
-        CHECK((double)sum == added[r][i], "%s, %s: element %zu is %lld, by adding %g", mptl_conv_name(s).text,
-              mptl_pass_name((mptl_pass)pass), i, (long long)sum, added[r][i]);
+        CHECK((double)sum == added[r][i], "%s, %s: element %zu is %lld, by adding %g",
+              mptl_conv_name(s).text, mptl_pass_name((mptl_pass)pass), i, (long long)sum,
+              added[r][i]);
       }
       for (int i = 0; i < 3; i++) free(a[i]), free(added[i]);
     }
@@ -231,7 +238,8 @@ static bool is_poison(const void *device, size_t offset) {
 }
 
 /* Runs a product once, and copies the result to the host. */
-static void run(const product *p, const gpu *g, const void *first, const void *second, size_t n, float *to) {
+static void run(const product *p, const gpu *g, const void *first, const void *second, size_t n,
+                float *to) {
   void *result = NULL, *workspace = NULL;
   size_t bytes = n * sizeof(float);
   CUDA(cudaMalloc(&result, bytes + GUARD_BYTES));
@@ -243,18 +251,21 @@ static void run(const product *p, const gpu *g, const void *first, const void *s
   CUDA(cudaStreamSynchronize(g->stream));
   CUDA(cudaMemcpy(to, result, bytes, cudaMemcpyDeviceToHost));
   CHECK(is_poison(result, bytes), "%s, %s: wrote behind its result", p->name, p->engine);
-  CHECK(is_poison(workspace, p->workspace_bytes), "%s, %s: wrote behind its workspace", p->name, p->engine);
+  CHECK(is_poison(workspace, p->workspace_bytes), "%s, %s: wrote behind its workspace", p->name,
+        p->engine);
   cudaFree(result), cudaFree(workspace);
 }
 
 /* Compares results with the results of F32. Zeros may have any sign. */
-static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass, const operands *o) {
+static void compare(const product *p, const gpu *g, const layer *l, mptl_pass pass,
+                    const operands *o) {
   size_t n = o->n.n[mptl_arrays_of(pass).result], wrong = 0, first = 0;
   if (memcmp(g->got, g->truth, n * sizeof(float)) == 0) return;
   for (size_t i = n; i-- > 0;)
     if (!(g->got[i] == g->truth[i])) wrong++, first = i;
-  CHECK(wrong == 0, "%s, %s: %zu of %zu elements are not F32's; element %zu is %.9g, in F32 %.9g, the sum %lld", p->name,
-        p->engine, wrong, n, first, (double)g->got[first], (double)g->truth[first],
+  CHECK(wrong == 0,
+        "%s, %s: %zu of %zu elements are not F32's; element %zu is %.9g, in F32 %.9g, the sum %lld",
+        p->name, p->engine, wrong, n, first, (double)g->got[first], (double)g->truth[first],
         (long long)sum_of(&l->s, pass, o->numbers, first));
 }
 
@@ -284,8 +295,9 @@ static void sample(const product *p, gpu *g, const layer *l, mptl_pass pass, ope
     wrong++, example = i;
   }
   g->sampled += SAMPLES;
-  CHECK(wrong == 0, "%s, %s: %zu of %d elements are wrong; element %zu is %.9g, the sum %lld", p->name, p->engine, wrong, SAMPLES,
-        example, (double)g->truth[example], (long long)sum_of(&l->s, pass, o->numbers, example));
+  CHECK(wrong == 0, "%s, %s: %zu of %d elements are wrong; element %zu is %.9g, the sum %lld",
+        p->name, p->engine, wrong, SAMPLES, example, (double)g->truth[example],
+        (long long)sum_of(&l->s, pass, o->numbers, example));
 }
 
 static const mptl_cuda_pair F32 = {MPTL_CUDA_F32, MPTL_CUDA_F32, false};
@@ -301,14 +313,16 @@ static void print_types(mptl_cuda_pair types) {
 /* Checks a pass in a pair of types; false: there is no result of F32 to compare others with. If the
  * libraries do not have a product, it is printed, and is a failure only for operands in binary32:
  * specs without a GPU check what the libraries must have. */
-static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types, operands *o) {
+static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair types,
+                          operands *o) {
   product p;
   print_types(types);
   if (is_narrow(types) && mptl_cuda_dnn_capability(g->dnn) < 100 && o->largest >= NARROW_SUMS) {
     printf(" (sums to %g)", (double)o->largest);
     return true;
   }
-  mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, types.first, types.second, MPTL_CUDA_USUAL_WORKSPACE);
+  mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, types.first, types.second,
+                                      MPTL_CUDA_USUAL_WORKSPACE);
   if (status != MPTL_OK) {
     bool may_be = status == MPTL_EUNSUPPORTED && mptl_cuda_type_size(types.first) < sizeof(float);
     CHECK(may_be, "%s", mptl_error());
@@ -318,11 +332,13 @@ static bool check_product(gpu *g, const layer *l, mptl_pass pass, mptl_cuda_pair
   }
   const mptl_pass_arrays arrays = mptl_arrays_of(pass);
   size_t n = o->n.n[arrays.result];
-  const void *first = on_device(g, o, arrays.first, types.first), *second = on_device(g, o, arrays.second, types.second);
+  const void *first = on_device(g, o, arrays.first, types.first),
+             *second = on_device(g, o, arrays.second, types.second);
   float *to = is_f32(types) ? g->truth : g->got;
   run(&p, g, first, second, n, to);
   run(&p, g, first, second, n, g->again);
-  CHECK(memcmp(g->again, to, n * sizeof(float)) == 0, "%s, %s: another run gives other bits", p.name, p.engine);
+  CHECK(memcmp(g->again, to, n * sizeof(float)) == 0, "%s, %s: another run gives other bits",
+        p.name, p.engine);
   if (is_f32(types))
     sample(&p, g, l, pass, o);
   else
@@ -387,7 +403,8 @@ static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep 
   for (size_t i = 0; i < n; i++)
     for (int pass = 0; pass < MPTL_PASSES; pass++)
       for (int t = 0; t < w->n; t++)
-        if (layers[i].linear.n == 0 && mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
+        if (layers[i].linear.n == 0 &&
+            mptl_cuda_supports(mptl_cuda_dnn_capability(g->dnn), w->types[t].first))
           list[count++] = (mptl_cuda_announced){layers[i].s, (mptl_pass)pass, {1, {w->types[t]}}};
   if (n > 0) mptl_cuda_conv_make_ahead(g->dnn, list, count, MPTL_CUDA_USUAL_WORKSPACE, threads);
   free(list);
@@ -396,7 +413,8 @@ static void make_ahead(const gpu *g, const layer *layers, size_t n, const sweep 
 /* Checks the layers of a sweep. Returns how many were left when the time was up. */
 static size_t check_sweep(gpu *g, const layer *layers, size_t n, const sweep *w, double end) {
   enum { MOST = 8 }; /* layers compiled together: few, so that the program ends in time */
-  int cores = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = cores < MOST_THREADS ? cores : MOST_THREADS;
+  int cores = (int)sysconf(_SC_NPROCESSORS_ONLN),
+      threads = cores < MOST_THREADS ? cores : MOST_THREADS;
   layer *wanted = calloc(n + 1, sizeof *wanted);
   size_t count = 0, done = 0;
   for (size_t i = 0; i < n; i++)
@@ -417,8 +435,9 @@ static int wrong(const char *what, const char *value) {
 
 static bool read_layer(layer *l, const char *line) {
   mptl_conv_shape s = {.bias = false};
-  int n = sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw, &s.oc, &s.oh, &s.ow, &s.kh,
-                 &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw, &s.groups);
+  int n = sscanf(line, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d", &s.n, &s.ic, &s.ih, &s.iw,
+                 &s.oc, &s.oh, &s.ow, &s.kh, &s.kw, &s.sh, &s.sw, &s.ph, &s.pw, &s.dh, &s.dw,
+                 &s.groups);
   *l = (layer){.s = s};
   if (n == 5) *l = layer_of_linear(&(mptl_linear_shape){s.n, s.ic, s.ih, s.iw, s.oc, false});
   return (n == 5 || n == 16) && mptl_conv_check(&l->s) == MPTL_OK &&
@@ -441,7 +460,9 @@ static int read_layers(layer **layers, size_t *n, const char *path) {
     if (more == NULL)
       status = wrong("no memory for", line);
     else if (!read_layer(&more[(*n)++], line))
-      status = wrong("16 or 5 numbers, of a convolution or linear layer with sums below 2^24, are wanted, not", line);
+      status = wrong(
+          "16 or 5 numbers, of a convolution or linear layer with sums below 2^24, are wanted, not",
+          line);
   }
   fclose(file);
   return status;
@@ -458,7 +479,8 @@ static void open_gpu(gpu *g, const layer *layers, size_t n) {
   CUDA(cudaMallocHost((void **)&g->truth, most * sizeof(float)));
   CUDA(cudaMallocHost((void **)&g->got, most * sizeof(float)));
   CUDA(cudaMallocHost((void **)&g->again, most * sizeof(float)));
-  if (g->truth == NULL || g->got == NULL || g->again == NULL) MUST(mptl_fail(MPTL_ENOMEM, "no memory for %zu results", most));
+  if (g->truth == NULL || g->got == NULL || g->again == NULL)
+    MUST(mptl_fail(MPTL_ENOMEM, "no memory for %zu results", most));
 }
 
 static void close_gpu(gpu *g) {
@@ -490,7 +512,8 @@ int main(int argc, char **argv) {
       all_left += left[i];
     }
     printf(
-        "%d products of %zu layers, each twice; %d elements by sums of integers; %d products the libraries do not have; %.0f s\n",
+        "%d products of %zu layers, each twice; %d elements by sums of integers; %d products the "
+        "libraries do not have; %.0f s\n",
         g.products, n, g.sampled, g.missing, now() - start);
     for (int i = 0; i < SWEEPS && all_left > 0; i++) {
       printf(i == 0 ? "the time was up, not checked:" : ",");

@@ -59,7 +59,8 @@ struct result {
   mptl_exponents exponents, want_exponents;
 };
 
-static inline result make_result(size_t n, const char *format, int mode, bool accumulate, size_t start) {
+static inline result make_result(size_t n, const char *format, int mode, bool accumulate,
+                                 size_t start) {
   result r = {};
   r.rounder = make_rounder(format, (mptl_rounding_mode)mode, MPTL_INF);
   r.key = mptl_make_key(11, MPTL_STREAM_ROUND, 3, 9);
@@ -76,7 +77,8 @@ static inline mptl_sink sink_of(result *r, bool stored) {
   mptl_sink s = {};
   s.data = stored ? r->bytes.data() + r->start * r->size : NULL;
   s.size = r->size, s.rounder = &r->rounder, s.key = r->key, s.index0 = r->index0;
-  s.accumulate = r->accumulate, s.wanted = true, s.stats = &r->stats, s.exponents = counts_exponents ? &r->exponents : NULL;
+  s.accumulate = r->accumulate, s.wanted = true, s.stats = &r->stats,
+  s.exponents = counts_exponents ? &r->exponents : NULL;
   return s;
 }
 
@@ -100,7 +102,8 @@ static inline std::vector<float> expect(result *r, const std::vector<float> &unr
 /* x after it was stored and read again. */
 static inline float stored_as(const result *r, float x) {
   if (r->size == 4) return x;
-  return mptl_bits_f32(mptl_decode_code(mptl_encode_bits(mptl_f32_bits(x), &r->rounder), &r->rounder));
+  return mptl_bits_f32(
+      mptl_decode_code(mptl_encode_bits(mptl_f32_bits(x), &r->rounder), &r->rounder));
 }
 
 /* The stored numbers. */
@@ -117,16 +120,20 @@ static inline std::vector<float> read_result(const result *r) {
 /* Checks statistics, exponents and stored results, and that the bytes around them are unchanged. */
 static inline void check_result(const char *what, const result *r, bool stored) {
   check_stats(what, &r->stats, &r->want_stats);
-  CHECK(!counts_exponents || memcmp(&r->exponents, &r->want_exponents, sizeof r->exponents) == 0, "%s: exponents differ", what);
+  CHECK(!counts_exponents || memcmp(&r->exponents, &r->want_exponents, sizeof r->exponents) == 0,
+        "%s: exponents differ", what);
   if (!stored) return;
   std::vector<float> got = read_result(r);
   for (size_t i = 0; i < r->n; i++) {
     float want = stored_as(r, r->want[i]);
     if (r->accumulate) want = r->before[i] + want;
-    CHECK(same_value(got[i], want), "%s: element %zu of %zu is %a, expected %a", what, i, r->n, (double)got[i], (double)want);
+    CHECK(same_value(got[i], want), "%s: element %zu of %zu is %a, expected %a", what, i, r->n,
+          (double)got[i], (double)want);
   }
-  for (size_t i = 0; i < r->start * r->size; i++) CHECK(r->bytes[i] == 0x55, "%s: wrote before its result", what);
-  for (size_t i = (r->start + r->n) * r->size; i < r->bytes.size(); i++) CHECK(r->bytes[i] == 0x55, "%s: wrote behind", what);
+  for (size_t i = 0; i < r->start * r->size; i++)
+    CHECK(r->bytes[i] == 0x55, "%s: wrote before its result", what);
+  for (size_t i = (r->start + r->n) * r->size; i < r->bytes.size(); i++)
+    CHECK(r->bytes[i] == 0x55, "%s: wrote behind", what);
 }
 
 #endif

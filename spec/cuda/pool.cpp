@@ -6,9 +6,21 @@
 static const char *const formats[] = {"FP(4,3,4)", "FP(6,9,0)", "fp32"};
 static const int modes[] = {MPTL_NEAREST_EVEN, MPTL_STOCHASTIC};
 
-static mptl_pool pool_of(size_t batch, size_t c, size_t ih, size_t iw, size_t kh, size_t kw, size_t sh, size_t sw, size_t ph,
-                         size_t pw, bool without_padding) {
-  return {batch, c, ih, iw, (ih + 2 * ph - kh) / sh + 1, (iw + 2 * pw - kw) / sw + 1, kh, kw, sh, sw, ph, pw, without_padding};
+static mptl_pool pool_of(size_t batch, size_t c, size_t ih, size_t iw, size_t kh, size_t kw,
+                         size_t sh, size_t sw, size_t ph, size_t pw, bool without_padding) {
+  return {batch,
+          c,
+          ih,
+          iw,
+          (ih + 2 * ph - kh) / sh + 1,
+          (iw + 2 * pw - kw) / sw + 1,
+          kh,
+          kw,
+          sh,
+          sw,
+          ph,
+          pw,
+          without_padding};
 }
 
 static size_t inputs(const mptl_pool &p) { return p.batch * p.ih * p.iw * p.c; }
@@ -16,7 +28,8 @@ static size_t outputs(const mptl_pool &p) { return p.batch * p.oh * p.ow * p.c; 
 
 /* The elements of the input in the window of output element `at`, row by row. */
 static std::vector<size_t> window(const mptl_pool &p, size_t at) {
-  size_t c = at % p.c, ow = at / p.c % p.ow, oh = at / p.c / p.ow % p.oh, n = at / p.c / p.ow / p.oh;
+  size_t c = at % p.c, ow = at / p.c % p.ow, oh = at / p.c / p.ow % p.oh,
+         n = at / p.c / p.ow / p.oh;
   std::vector<size_t> elements;
   for (size_t i = 0; i < p.kh; i++)
     for (size_t j = 0; j < p.kw; j++) {
@@ -28,7 +41,9 @@ static std::vector<size_t> window(const mptl_pool &p, size_t at) {
 }
 
 /* One over the number of elements that are averaged. */
-static float part_of_one(const mptl_pool &p, size_t inside) { return 1.0f / (float)(p.without_padding ? inside : p.kh * p.kw); }
+static float part_of_one(const mptl_pool &p, size_t inside) {
+  return 1.0f / (float)(p.without_padding ? inside : p.kh * p.kw);
+}
 
 /* The element with the largest number, of equal numbers the first; if there are NaNs, the last
  * NaN. */
@@ -67,7 +82,8 @@ static void maxima(const mptl_pool &p, const value &x, const value &dy, result y
   CHECK(mptl_cuda_maxpool_forward(&y_sink, &x_source, &p, NULL) == 0, "forward is refused");
   std::vector<uint64_t> scratch(mptl_cuda_maxpool_scratch(&p) / 8 + 2); /* whole vectors */
   void *places = (void *)(((uintptr_t)scratch.data() + 15) / 16 * 16);
-  CHECK(mptl_cuda_maxpool_backward(&dx_sink, &x_source, &dy_source, &p, places, NULL) == 0, "backward is refused");
+  CHECK(mptl_cuda_maxpool_backward(&dx_sink, &x_source, &dy_source, &p, places, NULL) == 0,
+        "backward is refused");
   std::vector<float> most(outputs(p)), gradients(inputs(p));
   for (size_t at = 0; at < most.size(); at++) {
     size_t e = largest(x.x, window(p, at));
@@ -90,7 +106,8 @@ static void both(const mptl_pool &p, const value &x, bool finite) {
   value dy = random_value(outputs(p), formats[(turn + turn / 3) % 3], turn % 2, 2);
   averages(p, x, dy, make_result(outputs(p), of_averages, mode, false, start),
            make_result(inputs(p), out, mode, accumulate, start));
-  maxima(p, x, dy, make_result(outputs(p), out, mode, false, start), make_result(inputs(p), out, mode, accumulate, start));
+  maxima(p, x, dy, make_result(outputs(p), out, mode, false, start),
+         make_result(inputs(p), out, mode, accumulate, start));
   turn++;
 }
 
@@ -101,8 +118,9 @@ static void windows(size_t batch, size_t c) {
            pool_of(batch, c, 7, 6, 3, 3, 2, 2, 1, 1, false), /* overlapping, padded */
            pool_of(batch, c, 5, 4, 3, 3, 1, 1, 1, 1, false), /* each element in up to nine */
            pool_of(batch, c, 5, 4, 3, 3, 1, 1, 1, 1, true),
-           pool_of(batch, c, 8, 7, 3, 2, 2, 3, 1, 1, true),  /* gaps between columns */
-           pool_of(batch, c, 7, 9, 2, 1, 3, 4, 0, 0, false), /* gaps, and elements behind the last window */
+           pool_of(batch, c, 8, 7, 3, 2, 2, 3, 1, 1, true), /* gaps between columns */
+           pool_of(batch, c, 7, 9, 2, 1, 3, 4, 0, 0,
+                   false), /* gaps, and elements behind the last window */
            pool_of(batch, c, 3, 3, 5, 4, 2, 1, 2, 2, true),  /* larger than the image */
            pool_of(batch, c, 4, 5, 3, 4, 1, 2, 0, 2, true),  /* padded in one direction */
            pool_of(batch, c, 3, 5, 3, 5, 1, 1, 0, 0, false), /* the image */
@@ -113,7 +131,8 @@ static void windows(size_t batch, size_t c) {
 /* A window with more places than a byte can hold. */
 static void large_window(void) {
   mptl_pool p = pool_of(2, 12, 21, 20, 17, 18, 2, 1, 1, 0, false);
-  for (int i = 0; i < 3; i++) both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
+  for (int i = 0; i < 3; i++)
+    both(p, random_value(inputs(p), formats[turn % 3], turn % 3, 3), true);
 }
 
 /* Many equal numbers, zeros of both signs, NaN and infinities. */

@@ -10,7 +10,9 @@ typedef struct layer {
   mptl_linear_shape linear; /* n == 0: it is a convolution */
 } layer;
 
-static inline layer layer_of_linear(const mptl_linear_shape *linear) { return (layer){mptl_linear_as_conv(linear), *linear}; }
+static inline layer layer_of_linear(const mptl_linear_shape *linear) {
+  return (layer){mptl_linear_as_conv(linear), *linear};
+}
 
 typedef struct product {
   mptl_cuda_conv *conv; /* or: */
@@ -19,11 +21,13 @@ typedef struct product {
   const char *name, *engine, *wrong;
 } product;
 
-static inline mptl_status product_create(product *p, mptl_cuda_dnn *dnn, mptl_cuda_blas *blas, const layer *l, mptl_pass pass,
-                                         mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+static inline mptl_status product_create(product *p, mptl_cuda_dnn *dnn, mptl_cuda_blas *blas,
+                                         const layer *l, mptl_pass pass, mptl_cuda_type first,
+                                         mptl_cuda_type second, size_t workspace_limit) {
   *p = (product){.conv = NULL};
   if (l->linear.n > 0) {
-    MPTL_TRY(mptl_cuda_linear_create(&p->linear, blas, &l->linear, pass, first, second, workspace_limit));
+    MPTL_TRY(mptl_cuda_linear_create(&p->linear, blas, &l->linear, pass, first, second,
+                                     workspace_limit));
     p->workspace_bytes = mptl_cuda_linear_workspace_bytes(p->linear);
     p->name = mptl_cuda_linear_describe(p->linear);
     p->engine = mptl_cuda_linear_engine(p->linear);
@@ -43,7 +47,8 @@ static inline void product_destroy(product *p) {
   mptl_cuda_linear_destroy(p->linear);
 }
 
-static inline mptl_status product_run(const product *p, float *result, const void *first, const void *second, void *workspace) {
+static inline mptl_status product_run(const product *p, float *result, const void *first,
+                                      const void *second, void *workspace) {
   return p->conv != NULL ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
                          : mptl_cuda_linear_run(p->linear, result, first, second, workspace);
 }

@@ -28,7 +28,8 @@ static void store(unsigned char *to, float value, mptl_cuda_type type) {
   else if (type == MPTL_CUDA_BF16)
     memcpy(to, &upper, 2);
   else
-    *to = (unsigned char)((type == MPTL_CUDA_E4M3 ? e4m3 : e5m2)[(int)fabsf(value)] | (value < 0 ? 0x80 : 0));
+    *to = (unsigned char)((type == MPTL_CUDA_E4M3 ? e4m3 : e5m2)[(int)fabsf(value)] |
+                          (value < 0 ? 0x80 : 0));
 }
 
 static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
@@ -46,12 +47,13 @@ static void *to_device(const double *numbers, size_t n, mptl_cuda_type type) {
 
 /* Runs a product three times, the last time from a CUDA graph. All runs must give the same bits,
  * and the expected numbers within a bound relative to the largest number. */
-static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, double *const arrays[3],
-                  double bound, cudaStream_t stream) {
+static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_type a,
+                  mptl_cuda_type b, double *const arrays[3], double bound, cudaStream_t stream) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&l->s);
   const mptl_pass_arrays of = mptl_arrays_of(pass);
   const size_t n = sizes.n[of.result];
-  void *first = to_device(arrays[of.first], sizes.n[of.first], a), *second = to_device(arrays[of.second], sizes.n[of.second], b);
+  void *first = to_device(arrays[of.first], sizes.n[of.first], a),
+       *second = to_device(arrays[of.second], sizes.n[of.second], b);
   float *there = NULL, *here[3];
   void *workspace = NULL;
   CUDA(cudaMalloc((void **)&there, n * sizeof(float)));
@@ -72,8 +74,10 @@ static void judge(const product *p, const layer *l, mptl_pass pass, mptl_cuda_ty
     CUDA(cudaStreamSynchronize(stream));
     CUDA(cudaMemcpy(here[i], there, n * sizeof(float), cudaMemcpyDeviceToHost));
   }
-  CHECK(memcmp(here[0], here[1], n * sizeof(float)) == 0, "%s: another run gives other bits", p->name);
-  CHECK(memcmp(here[0], here[2], n * sizeof(float)) == 0, "%s: a CUDA graph gives other bits", p->name);
+  CHECK(memcmp(here[0], here[1], n * sizeof(float)) == 0, "%s: another run gives other bits",
+        p->name);
+  CHECK(memcmp(here[0], here[2], n * sizeof(float)) == 0, "%s: a CUDA graph gives other bits",
+        p->name);
   double largest = 0, off = 0;
   for (size_t i = 0; i < n; i++) {
     double difference = fabs(here[0][i] - arrays[of.result][i]);
@@ -109,7 +113,8 @@ typedef struct gpu {
 
 /* Checks one pass in one pair of types. If the libraries do not have it, this is printed and is no
  * failure: specs without a GPU check what the libraries must have. */
-static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type a, mptl_cuda_type b, values kind, double bound) {
+static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type a,
+                    mptl_cuda_type b, values kind, double bound) {
   product p;
   mptl_status status = product_create(&p, g->dnn, g->blas, l, pass, a, b, LIMIT);
   if (status == MPTL_EUNSUPPORTED && a != MPTL_CUDA_F32 && a != MPTL_CUDA_TF32) {
@@ -117,7 +122,8 @@ static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type
     return;
   }
   MUST(status);
-  printf("%s: %s, %zu bytes%s%s\n", p.name, p.engine, p.workspace_bytes, p.wrong[0] != '\0' ? "; skipped: " : "", p.wrong);
+  printf("%s: %s, %zu bytes%s%s\n", p.name, p.engine, p.workspace_bytes,
+         p.wrong[0] != '\0' ? "; skipped: " : "", p.wrong);
   double *arrays[MPTL_PRODUCT_ARRAYS];
   prepare(arrays, l, kind, pass);
   judge(&p, l, pass, a, b, arrays, bound, g->stream);
@@ -126,13 +132,15 @@ static void pass_of(const gpu *g, const layer *l, mptl_pass pass, mptl_cuda_type
 }
 
 static void all_of(const gpu *g, const layer *l) {
-  static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
-                                            {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
-                                            {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
+  static const mptl_cuda_type types[][2] = {
+      {MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
+      {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
+      {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
   const int capability = mptl_cuda_dnn_capability(g->dnn);
   for (mptl_pass pass = MPTL_FORWARD; pass <= MPTL_BACKWARD_WEIGHTS; pass++) {
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-      if (mptl_cuda_supports(capability, types[t][0])) pass_of(g, l, pass, types[t][0], types[t][1], INTEGERS, 0);
+      if (mptl_cuda_supports(capability, types[t][0]))
+        pass_of(g, l, pass, types[t][0], types[t][1], INTEGERS, 0);
     pass_of(g, l, pass, MPTL_CUDA_F32, MPTL_CUDA_F32, REALS, 3e-6);
     if (mptl_cuda_supports(capability, MPTL_CUDA_BF16)) {
       pass_of(g, l, pass, MPTL_CUDA_TF32, MPTL_CUDA_TF32, NARROW, 3e-6);
@@ -150,7 +158,8 @@ static void sums_of_8_bits(const gpu *g) {
   const int capability = mptl_cuda_dnn_capability(g->dnn);
   mptl_cuda_linear *linear = NULL;
   if (!mptl_cuda_supports(capability, MPTL_CUDA_E4M3)) return;
-  MUST(mptl_cuda_linear_create(&linear, g->blas, &shape, MPTL_FORWARD, MPTL_CUDA_E4M3, MPTL_CUDA_E4M3, LIMIT));
+  MUST(mptl_cuda_linear_create(&linear, g->blas, &shape, MPTL_FORWARD, MPTL_CUDA_E4M3,
+                               MPTL_CUDA_E4M3, LIMIT));
   if (linear == NULL) return;
   unsigned char codes[N * IN];
   float y[N * OUT], *there = NULL;
@@ -165,7 +174,8 @@ static void sums_of_8_bits(const gpu *g) {
   CUDA(cudaMemcpy(y, there, sizeof y, cudaMemcpyDeviceToHost));
   printf("256 * 256 and %d ones in 8 bits: %.0f\n", IN - 1, (double)y[0]);
   for (int i = 0; i < N * OUT && capability >= 100; i++)
-    CHECK(y[i] == 65536 + IN - 1, "a sum of 8-bit products is %g, expected %d", (double)y[i], 65536 + IN - 1);
+    CHECK(y[i] == 65536 + IN - 1, "a sum of 8-bit products is %g, expected %d", (double)y[i],
+          65536 + IN - 1);
   cudaFree(operand), cudaFree(there), cudaFree(workspace);
   mptl_cuda_linear_destroy(linear);
 }
@@ -177,9 +187,11 @@ int main(void) {
       {4, 16, 12, 12, 32, 6, 6, 1, 1, 2, 2, 0, 0, 1, 1, 1, false},   /* a shortcut */
       {4, 3, 12, 12, 16, 12, 12, 3, 3, 1, 1, 1, 1, 1, 1, 1, false},  /* images */
       {4, 24, 10, 10, 24, 5, 5, 3, 3, 2, 2, 1, 1, 1, 1, 24, false},  /* depthwise */
-      {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2, false}, /* with channel groups, dilated */
-      {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}};    /* sizes without common factors */
-  static const mptl_linear_shape linears[] = {{64, 32, 1, 1, 48, false}, {7, 5, 3, 2, 10, false}, {1, 512, 1, 1, 10, false}};
+      {4, 16, 10, 10, 32, 10, 10, 3, 3, 1, 1, 2, 2, 2, 2, 2,
+       false},                                                    /* with channel groups, dilated */
+      {3, 10, 7, 7, 14, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}}; /* sizes without common factors */
+  static const mptl_linear_shape linears[] = {
+      {64, 32, 1, 1, 48, false}, {7, 5, 3, 2, 10, false}, {1, 512, 1, 1, 10, false}};
   gpu g = {.stream = NULL};
   if (cudaStreamCreate(&g.stream) != cudaSuccess) {
     printf("no GPU: %s\n", cudaGetErrorString(cudaGetLastError()));

@@ -34,12 +34,14 @@ static void work_until(int end) {
 
 static cudaError_t later(void *to, const void *from, size_t bytes, int value) {
   EXPECT(queued < MOST);
-  queue[queued].to = to, queue[queued].from = from, queue[queued].bytes = bytes, queue[queued].value = value;
+  queue[queued].to = to, queue[queued].from = from, queue[queued].bytes = bytes,
+  queue[queued].value = value;
   queued++;
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t s) {
   (void)kind, (void)s;
   return later(to, from, bytes, 0);
 }
@@ -134,7 +136,9 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *a, const void
 }
 
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorUnknown ? "unknown error" : "another error"; }
+const char *cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorUnknown ? "unknown error" : "another error";
+}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags) {
   (void)flags;
@@ -161,8 +165,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
 /* ---- Tests ---- */
 
 static void refuses(mptl_status status, mptl_status expected, const char *message) {
-  CHECK(status == expected && strcmp(mptl_error(), message) == 0, "status %d, \"%s\"; expected %d, \"%s\"", (int)status,
-        mptl_error(), (int)expected, message);
+  CHECK(status == expected && strcmp(mptl_error(), message) == 0,
+        "status %d, \"%s\"; expected %d, \"%s\"", (int)status, mptl_error(), (int)expected,
+        message);
 }
 
 static void says_what_is_missing(void) {
@@ -170,11 +175,12 @@ static void says_what_is_missing(void) {
   refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, "no NVIDIA GPU");
   count_error = cudaErrorInsufficientDriver;
   char old[96];
-  snprintf(old, sizeof old, "the NVIDIA driver knows CUDA 12.2, this build needs %d.%d", CUDART_VERSION / 1000,
-           CUDART_VERSION / 10 % 100);
+  snprintf(old, sizeof old, "the NVIDIA driver knows CUDA 12.2, this build needs %d.%d",
+           CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100);
   refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, old);
   count_error = cudaErrorUnknown;
-  refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED, "no usable NVIDIA GPU: unknown error");
+  refuses(mptl_cuda_runtime_count(&count), MPTL_EUNSUPPORTED,
+          "no usable NVIDIA GPU: unknown error");
   count_error = cudaSuccess;
   devices = 2;
   EXPECT(mptl_cuda_runtime_count(&count) == MPTL_OK && count == 2);
@@ -190,12 +196,15 @@ static void opens_devices(void) {
           "compute capability 7.6, the kernels are built for 8.0 and newer");
   mptl_cuda_runtime_close(&opened);
   capability_major = 9;
-  EXPECT(mptl_cuda_runtime_open(&opened, 1) == MPTL_OK && opened.number == 1 && opened.capability == 96);
+  EXPECT(mptl_cuda_runtime_open(&opened, 1) == MPTL_OK && opened.number == 1 &&
+         opened.capability == 96);
   EXPECT(mptl_cuda_runtime_open(&other, 0) == MPTL_OK && other.number == 0);
   mptl_cuda_runtime_close(&other);
 }
 
-static unsigned char byte_of(size_t round, size_t i) { return (unsigned char)(round * 131 + i % 251); }
+static unsigned char byte_of(size_t round, size_t i) {
+  return (unsigned char)(round * 131 + i % 251);
+}
 
 /* Counts the wrong bytes of an upload. */
 static size_t wrong(const char *bytes, size_t round, size_t first, size_t end) {
@@ -272,9 +281,11 @@ static void names_the_launch(void) {
   refuses(mptl_cuda_synchronize(gpu), MPTL_EBACKEND, "CUDA, work on the device: unknown error");
   opened.runtime->blocking = true;
   kernel_error = cudaErrorUnknown;
-  refuses(MPTL_CUDA_LAUNCH(&opened, launch_add(0)), MPTL_EBACKEND, "CUDA, running launch_add(0): unknown error");
+  refuses(MPTL_CUDA_LAUNCH(&opened, launch_add(0)), MPTL_EBACKEND,
+          "CUDA, running launch_add(0): unknown error");
   kernel_error = cudaErrorUnknown;
-  refuses(mptl_cuda_settle(&opened, "the libraries' work"), MPTL_EBACKEND, "CUDA, the libraries' work: unknown error");
+  refuses(mptl_cuda_settle(&opened, "the libraries' work"), MPTL_EBACKEND,
+          "CUDA, the libraries' work: unknown error");
   opened.runtime->blocking = false;
 }
 

@@ -29,7 +29,8 @@ static void concat(const std::vector<size_t> &counts, size_t pixels, size_t shuf
   for (size_t k = 0; k < counts.size(); k++) {
     shape.counts[k] = counts[k], c += counts[k];
     x.push_back(random_value(pixels * counts[k], formats[(turn + k) % 3], (turn + k) % 4, 3));
-    dx.push_back(make_result(pixels * counts[k], formats[(turn + 2 * k) % 3], mode_of(turn + k), (turn + k) % 4 == 2, k % 3));
+    dx.push_back(make_result(pixels * counts[k], formats[(turn + 2 * k) % 3], mode_of(turn + k),
+                             (turn + k) % 4 == 2, k % 3));
   }
   result y = make_result(pixels * c, formats[turn % 3], mode_of(turn / 3), false, turn % 5);
   value dy = random_value(pixels * c, formats[turn / 2 % 3], turn % 2, 2);
@@ -40,7 +41,8 @@ static void concat(const std::vector<size_t> &counts, size_t pixels, size_t shuf
   mptl_sink y_sink = sink_of(&y, true);
   mptl_source dy_source = dy.source();
   CHECK(mptl_cuda_concat_forward(&y_sink, sources.data(), &shape, NULL) == 0, "forward is refused");
-  CHECK(mptl_cuda_concat_backward(sinks.data(), &dy_source, &shape, NULL) == 0, "backward is refused");
+  CHECK(mptl_cuda_concat_backward(sinks.data(), &dy_source, &shape, NULL) == 0,
+        "backward is refused");
   std::vector<float> want(pixels * c);
   for (size_t k = 0, first = 0; k < counts.size(); first += counts[k++]) {
     std::vector<float> gradient(pixels * counts[k]);
@@ -52,11 +54,13 @@ static void concat(const std::vector<size_t> &counts, size_t pixels, size_t shuf
       }
     }
     if (k == unwanted)
-      dx[k].want = dx[k].accumulate ? std::vector<float>(gradient.size(), -0.0f) : read_result(&dx[k]);
+      dx[k].want =
+          dx[k].accumulate ? std::vector<float>(gradient.size(), -0.0f) : read_result(&dx[k]);
     else
       expect(&dx[k], gradient);
     if (k == unwanted && !dx[k].accumulate)
-      for (uint8_t byte : dx[k].bytes) CHECK(byte == 0x55, "a gradient that is not wanted is written");
+      for (uint8_t byte : dx[k].bytes)
+        CHECK(byte == 0x55, "a gradient that is not wanted is written");
     check_result("concat's gradient", &dx[k], true);
   }
   expect(&y, want);
@@ -87,8 +91,10 @@ static void concats(void) {
 
 /* Expects elements at places; all others stay unchanged. Indices for random bits count the elements
  * from 0. */
-static void expect_at(result *r, const std::vector<float> &unrounded, const std::vector<size_t> &places) {
-  std::vector<float> want = r->accumulate ? std::vector<float>(r->n, -0.0f) : read_result(r); /* before */
+static void expect_at(result *r, const std::vector<float> &unrounded,
+                      const std::vector<size_t> &places) {
+  std::vector<float> want =
+      r->accumulate ? std::vector<float>(r->n, -0.0f) : read_result(r); /* before */
   std::vector<float> rounded = expect(r, unrounded);
   for (size_t i = 0; i < places.size(); i++) want[places[i]] = rounded[i];
   r->want = want;
@@ -103,7 +109,8 @@ static void emulate(result *r) {
 static void slice_forward(size_t pixels, size_t c, size_t first, size_t count) {
   mptl_cuda_slice shape = {pixels, c, first, count, false};
   value x = random_value(pixels * c, formats[turn % 3], turn % 5, 3);
-  result y = make_result(pixels * count, formats[(turn + turn / 3) % 3], mode_of(turn), false, turn % 3);
+  result y =
+      make_result(pixels * count, formats[(turn + turn / 3) % 3], mode_of(turn), false, turn % 3);
   mptl_sink sink = sink_of(&y, true);
   mptl_source source = x.source();
   CHECK(mptl_cuda_slice_forward(&sink, &source, &shape, NULL) == 0, "forward is refused");
@@ -114,10 +121,12 @@ static void slice_forward(size_t pixels, size_t c, size_t first, size_t count) {
   check_result("slice", &y, true);
 }
 
-static void slice_backward(size_t pixels, size_t c, size_t first, size_t count, bool part, bool accumulate) {
+static void slice_backward(size_t pixels, size_t c, size_t first, size_t count, bool part,
+                           bool accumulate) {
   mptl_cuda_slice shape = {pixels, c, first, count, part};
   value dy = random_value(pixels * count, formats[turn % 3], turn % 4, 3);
-  result dx = make_result(pixels * c, formats[(turn + turn / 3) % 3], mode_of(turn), accumulate, turn % 3);
+  result dx =
+      make_result(pixels * c, formats[(turn + turn / 3) % 3], mode_of(turn), accumulate, turn % 3);
   if (turn % 5 == 0 && !accumulate) emulate(&dx);
   mptl_sink sink = sink_of(&dx, true);
   mptl_source source = dy.source();
@@ -137,13 +146,15 @@ static void slice_backward(size_t pixels, size_t c, size_t first, size_t count, 
 }
 
 static void slices(void) {
-  static const size_t shapes[][3] = {{1, 0, 1},   {3, 1, 2},  {8, 0, 8},    {12, 3, 8},  {20, 8, 12},
-                                     {20, 12, 8}, {24, 8, 8}, {33, 16, 16}, {33, 1, 31}, {40, 7, 1}};
+  static const size_t shapes[][3] = {{1, 0, 1},   {3, 1, 2},   {8, 0, 8},  {12, 3, 8},
+                                     {20, 8, 12}, {20, 12, 8}, {24, 8, 8}, {33, 16, 16},
+                                     {33, 1, 31}, {40, 7, 1}};
   for (size_t pixels : {0, 1, 7, 300})
     for (const auto &s : shapes) {
       slice_forward(pixels, s[0], s[1], s[2]);
       for (bool part : {false, true})
-        for (bool accumulate : {false, true}) slice_backward(pixels, s[0], s[1], s[2], part, accumulate), turn++;
+        for (bool accumulate : {false, true})
+          slice_backward(pixels, s[0], s[1], s[2], part, accumulate), turn++;
     }
 }
 

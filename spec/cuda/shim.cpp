@@ -31,7 +31,8 @@ static __global__ void warp_kernel(uint32_t *out) {
   sum = __shfl_sync(0xffffffffu, sum, 0);
   uint32_t other = __shfl_xor_sync(0xffffffffu, i, 5);
   uint32_t odd = __ballot_sync(0xffffffffu, lane % 2);
-  uint32_t half = lane < 16 ? __reduce_add_sync(0x0000ffffu, lane) : __reduce_max_sync(0xffff0000u, lane);
+  uint32_t half =
+      lane < 16 ? __reduce_add_sync(0x0000ffffu, lane) : __reduce_max_sync(0xffff0000u, lane);
   out[i] = sum == 496 && other == (i ^ 5) && odd == 0xaaaaaaaau && half == (lane < 16 ? 120 : 31) &&
            __any_sync(0xffffffffu, lane == 3) && !__all_sync(0xffffffffu, lane == 3);
 }
@@ -55,7 +56,8 @@ static __global__ void dynamic_kernel(int *out, int n) {
 static void dynamic_memory(void) {
   int out[2] = {0, 0};
   MPTL_LAUNCH(dynamic_kernel, 2, 96, 96 * sizeof(int), NULL)(out, 96);
-  CHECK(out[0] == 2 * 96 * 95 / 2 && out[1] == 2 * 96, "sum %d, %d words of garbage", out[0], out[1]);
+  CHECK(out[0] == 2 * 96 * 95 / 2 && out[1] == 2 * 96, "sum %d, %d words of garbage", out[0],
+        out[1]);
 }
 
 /* ---- Misuse ---- */
@@ -92,7 +94,9 @@ static __global__ void never_met(void) {
 
 static __global__ void misaligned(const char *p) { mptl_load<uint32_t>(p + 1); }
 
-static __global__ void misaligned_sum(char *p) { atomicAdd((unsigned long long *)(void *)(p + 4), 1ull); }
+static __global__ void misaligned_sum(char *p) {
+  atomicAdd((unsigned long long *)(void *)(p + 4), 1ull);
+}
 
 /* Runs a launch in a child process, which must end with a message that contains these words. */
 template <typename Function>
@@ -108,7 +112,8 @@ static void refuses(const char *words, Function fn) {
     _exit(0);
   }
   close(ends[1]);
-  for (ssize_t n; length < sizeof text - 1 && (n = read(ends[0], text + length, sizeof text - 1 - length)) > 0;)
+  for (ssize_t n; length < sizeof text - 1 &&
+                  (n = read(ends[0], text + length, sizeof text - 1 - length)) > 0;)
     length += (size_t)n;
   text[length] = '\0';
   close(ends[0]);
@@ -120,17 +125,25 @@ static void refuses(const char *words, Function fn) {
 static void misuse(void) {
   refuses("threads at different barriers", [] { MPTL_LAUNCH(two_barriers, 1, 64, 0, NULL)(); });
   refuses("names lane 7, which has exited", [] { MPTL_LAUNCH(lane_left, 1, 32, 0, NULL)(); });
-  refuses("lanes of a warp at different operations", [] { MPTL_LAUNCH(two_operations, 1, 32, 0, NULL)(); });
+  refuses("lanes of a warp at different operations", [] {
+    MPTL_LAUNCH(two_operations, 1, 32, 0, NULL)();
+  });
   refuses("a shuffle from lane 20", [] { MPTL_LAUNCH(outside_of_mask, 1, 32, 0, NULL)(); });
   refuses("no thread of the block can go on", [] { MPTL_LAUNCH(never_met, 1, 32, 0, NULL)(); });
-  refuses("names lane 8, which the block does not have", [] { MPTL_LAUNCH(lane_left, 1, 8, 0, NULL)(); });
+  refuses("names lane 8, which the block does not have", [] {
+    MPTL_LAUNCH(lane_left, 1, 8, 0, NULL)();
+  });
   refuses("blocks of 2048 x 1 x 1 threads", [] { MPTL_LAUNCH(two_barriers, 1, 2048, 0, NULL)(); });
   alignas(16) static const char bytes[16] = {0};
   refuses("a misaligned access of 4 bytes", [] { MPTL_LAUNCH(misaligned, 1, 1, 0, NULL)(bytes); });
   alignas(16) static char sums[16] = {0};
-  refuses("a misaligned access of 8 bytes", [] { MPTL_LAUNCH(misaligned_sum, 1, 1, 0, NULL)(sums); });
+  refuses("a misaligned access of 8 bytes", [] {
+    MPTL_LAUNCH(misaligned_sum, 1, 1, 0, NULL)(sums);
+  });
   refuses("a grid of 0 x 1 x 1 blocks", [] { MPTL_LAUNCH(two_barriers, 0, 64, 0, NULL)(); });
-  refuses("a grid of 1 x 65536 x 1 blocks", [] { MPTL_LAUNCH(two_barriers, dim3(1, 65536), 64, 0, NULL)(); });
+  refuses("a grid of 1 x 65536 x 1 blocks", [] {
+    MPTL_LAUNCH(two_barriers, dim3(1, 65536), 64, 0, NULL)();
+  });
 #ifdef __SANITIZE_ADDRESS__
   refuses("AddressSanitizer", [] {
     int out[2] = {0, 0};

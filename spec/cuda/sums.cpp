@@ -31,10 +31,12 @@ static void sums_behind_a_batch_norm(size_t rows, size_t c) {
   size_t n = rows * c, padded = mptl_padded((uint32_t)c);
   value x = random_value(n, "FP(4,3,4)", 0, 3), dy = random_value(n, "FP(5,2,0)", 0, 2);
   edge vectors(MPTL_VECTORS * padded);
-  std::vector<float> mean(c, 0.25f), inv_std(c, 2), gamma(c, 1), dgamma(c), dbeta(c), made(MPTL_VECTORS * padded);
+  std::vector<float> mean(c, 0.25f), inv_std(c, 2), gamma(c, 1), dgamma(c), dbeta(c),
+      made(MPTL_VECTORS * padded);
   std::vector<double> partial(mptl_sums_bytes(rows, c) / sizeof(double));
   mptl_cuda_batchnorm bn = {};
-  bn.mean = mean.data(), bn.inv_std = inv_std.data(), bn.gamma = gamma.data(), bn.dgamma = dgamma.data(), bn.dbeta = dbeta.data();
+  bn.mean = mean.data(), bn.inv_std = inv_std.data(), bn.gamma = gamma.data(),
+  bn.dgamma = dgamma.data(), bn.dbeta = dbeta.data();
   mptl_source sources[2] = {dy.source(), x.source()};
   mptl_instruction_list list;
   memset((void *)&list, 0, sizeof list);
@@ -46,7 +48,9 @@ static void sums_behind_a_batch_norm(size_t rows, size_t c) {
     list.at[j].source = mptl_source_of(&sources[j], c);
     list.at[j].vectors = vectors.at;
   }
-  CHECK(mptl_batchnorm_backward_begin(&bn, &sources[1], &list, rows, c, made.data(), partial.data(), NULL) == 0, "refused");
+  CHECK(mptl_batchnorm_backward_begin(&bn, &sources[1], &list, rows, c, made.data(), partial.data(),
+                                      NULL) == 0,
+        "refused");
   const float *v = vectors.at;
   for (size_t i = 0; i < c; i++) {
     double sum = 0, product = 0, size = 0;
@@ -55,9 +59,10 @@ static void sums_behind_a_batch_norm(size_t rows, size_t c) {
       float g = (dy.x[r] - v[MPTL_A * padded + i] - b) * v[MPTL_SCALE * padded + i];
       sum += (double)g, product += (double)(g * (x.x[r] - 0.25f)), size += fabs((double)g) * 4;
     }
-    CHECK(fabs((double)dbeta[i] - sum) <= 1e-6 * size, "dbeta %zu of %zu: %g, expected %g", i, c, (double)dbeta[i], sum);
-    CHECK(fabs((double)dgamma[i] - 2 * product) <= 4e-6 * size, "dgamma %zu of %zu: %g, expected %g", i, c, (double)dgamma[i],
-          2 * product);
+    CHECK(fabs((double)dbeta[i] - sum) <= 1e-6 * size, "dbeta %zu of %zu: %g, expected %g", i, c,
+          (double)dbeta[i], sum);
+    CHECK(fabs((double)dgamma[i] - 2 * product) <= 4e-6 * size,
+          "dgamma %zu of %zu: %g, expected %g", i, c, (double)dgamma[i], 2 * product);
   }
 }
 

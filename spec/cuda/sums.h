@@ -26,8 +26,8 @@ static inline void conv_reference(const mptl_conv_shape *s, mptl_pass pass, doub
               if (ih < 0 || ih >= s->ih || iw < 0 || iw >= s->iw) continue;
               for (int i = 0; i < c; i++)
                 add_product(a, (((size_t)n * s->ih + ih) * s->iw + iw) * s->ic + o / k * c + i,
-                            (((size_t)o * s->kh + kh) * s->kw + kw) * c + i, (((size_t)n * s->oh + oh) * s->ow + ow) * s->oc + o,
-                            pass);
+                            (((size_t)o * s->kh + kh) * s->kw + kw) * c + i,
+                            (((size_t)n * s->oh + oh) * s->ow + ow) * s->oc + o, pass);
             }
 }
 

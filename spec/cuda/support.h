@@ -42,7 +42,8 @@ static inline float random_float(uint64_t *state, float scale) {
   return (float)(int32_t)(random_bits(state) >> 32) * 0x1p-31f * scale;
 }
 
-static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode mode, mptl_overflow overflow) {
+static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode mode,
+                                        mptl_overflow overflow) {
   mptl_format f;
   mptl_rounder r;
   if (mptl_format_parse(&f, format) != MPTL_OK) {
@@ -54,19 +55,25 @@ static inline mptl_rounder make_rounder(const char *format, mptl_rounding_mode m
 }
 
 /* Whether the bits are equal, or both numbers are NaN. */
-static inline bool same_value(float a, float b) { return mptl_f32_bits(a) == mptl_f32_bits(b) || (a != a && b != b); }
-
-static inline bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {
-  return a->elements == b->elements && a->underflow == b->underflow && a->overflow == b->overflow && a->inf_in == b->inf_in &&
-         a->nan_in == b->nan_in && mptl_f32_bits(a->max_abs) == mptl_f32_bits(b->max_abs);
+static inline bool same_value(float a, float b) {
+  return mptl_f32_bits(a) == mptl_f32_bits(b) || (a != a && b != b);
 }
 
-static inline void check_stats(const char *what, const mptl_round_stats *got, const mptl_round_stats *want) {
+static inline bool same_stats(const mptl_round_stats *a, const mptl_round_stats *b) {
+  return a->elements == b->elements && a->underflow == b->underflow && a->overflow == b->overflow &&
+         a->inf_in == b->inf_in && a->nan_in == b->nan_in &&
+         mptl_f32_bits(a->max_abs) == mptl_f32_bits(b->max_abs);
+}
+
+static inline void check_stats(const char *what, const mptl_round_stats *got,
+                               const mptl_round_stats *want) {
   CHECK(same_stats(got, want),
-        "%s: %llu elements %llu underflow %llu overflow %llu inf %llu nan %a, expected %llu %llu %llu %llu %llu %a", what,
-        (unsigned long long)got->elements, (unsigned long long)got->underflow, (unsigned long long)got->overflow,
-        (unsigned long long)got->inf_in, (unsigned long long)got->nan_in, (double)got->max_abs,
-        (unsigned long long)want->elements, (unsigned long long)want->underflow, (unsigned long long)want->overflow,
+        "%s: %llu elements %llu underflow %llu overflow %llu inf %llu nan %a, expected %llu %llu "
+        "%llu %llu %llu %a",
+        what, (unsigned long long)got->elements, (unsigned long long)got->underflow,
+        (unsigned long long)got->overflow, (unsigned long long)got->inf_in,
+        (unsigned long long)got->nan_in, (double)got->max_abs, (unsigned long long)want->elements,
+        (unsigned long long)want->underflow, (unsigned long long)want->overflow,
         (unsigned long long)want->inf_in, (unsigned long long)want->nan_in, (double)want->max_abs);
 }
 

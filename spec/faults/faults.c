@@ -1,20 +1,17 @@
-/* A library to preload (LD_PRELOAD) into a program, to make operations on its files fail. It counts what
- * the program does to files below a folder,
- *   open (for writing), write, fsync, rename, close (of a file that was written to)
- * and makes the n-th of these operations fail. For glibc. Files of stdio are counted, too: they become
- * streams whose writes come here.
+/* A library to preload (LD_PRELOAD) into a program, to make operations on its files fail. It counts
+ * what the program does to files below a folder, open (for writing), write, fsync, rename, close
+ * (of a file that was written to) and makes the n-th of these operations fail. For glibc. Files of
+ * stdio are counted, too: they become streams whose writes come here.
  *
  * FAULTS_BELOW   the folder, as realpath returns it
  * FAULTS_LOG     a file elsewhere that gets a line for each operation: "write metrics.jsonl"
  * FAULTS_AT      n, from 1
  * FAULTS_KIND    ENOSPC, EIO   the operation fails; close closes the file nevertheless
- *                full          the disk is full from then on: half of this write is made; later writes
- *                              and new files fail
- *                short         half of this write is made, which write(2) may do at any time: no failure
- *                kill          the process ends before the operation, by SIGKILL
- *                torn          the process ends after half of the write
- *                power         the process ends before the operation, and everything that was not synced
- *                              is lost: bytes, and names of new files
+ *                full          the disk is full from then on: half of this write is made; later
+ * writes and new files fail short         half of this write is made, which write(2) may do at any
+ * time: no failure kill          the process ends before the operation, by SIGKILL torn the process
+ * ends after half of the write power         the process ends before the operation, and everything
+ * that was not synced is lost: bytes, and names of new files
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -37,9 +34,19 @@ typedef enum operation_kind { OPEN, WRITE, FSYNC, RENAME, CLOSE } operation_kind
 
 static const char *const operation_names[] = {"open", "write", "fsync", "rename", "close"};
 
-typedef enum fault_kind { NO_FAULT, FULL, SHORT, KILL, TORN, POWER, FAILS_ENOSPC, FAILS_EIO } fault_kind;
+typedef enum fault_kind {
+  NO_FAULT,
+  FULL,
+  SHORT,
+  KILL,
+  TORN,
+  POWER,
+  FAILS_ENOSPC,
+  FAILS_EIO
+} fault_kind;
 
-static const char *const fault_names[] = {"", "full", "short", "kill", "torn", "power", "ENOSPC", "EIO"};
+static const char *const fault_names[] = {"",     "full",  "short",  "kill",
+                                          "torn", "power", "ENOSPC", "EIO"};
 
 typedef struct known_file { /* below the folder, written by this process */
   char path[PATH_MAX];
@@ -57,8 +64,9 @@ static struct {
   bool full;
   known_file files[MOST_FILES];
   size_t n_files;
-  bool wrote[MOST_FDS];   /* by descriptor: whether something was written since it was opened */
-  int of_fd[MOST_FDS];    /* by descriptor: 1 + the index in files; 0 when it is not open for writing */
+  bool wrote[MOST_FDS]; /* by descriptor: whether something was written since it was opened */
+  /* by descriptor: 1 + the index in files; 0 when it is not open for writing */
+  int of_fd[MOST_FDS];
   FILE *stream[MOST_FDS]; /* by descriptor: its stream, if it has one */
 } faults = {.lock = PTHREAD_MUTEX_INITIALIZER, .log = -1};
 
@@ -84,8 +92,10 @@ static fault_kind kind_of(const char *name) {
 static void prepare(void) {
   if (faults.ready) return;
   faults.ready = true;
-  REAL(open), REAL(fopen), REAL(write), REAL(fsync), REAL(rename), REAL(close), REAL(fileno), REAL(fdopen);
-  const char *below = getenv("FAULTS_BELOW"), *log = getenv("FAULTS_LOG"), *at = getenv("FAULTS_AT");
+  REAL(open), REAL(fopen), REAL(write), REAL(fsync), REAL(rename), REAL(close), REAL(fileno),
+      REAL(fdopen);
+  const char *below = getenv("FAULTS_BELOW"), *log = getenv("FAULTS_LOG"),
+             *at = getenv("FAULTS_AT");
   const char *kind = getenv("FAULTS_KIND");
   snprintf(faults.below, sizeof faults.below, "%s", below ? below : "");
   faults.kind = kind_of(kind ? kind : "");
@@ -140,8 +150,8 @@ static void end(void) {
   pause();
 }
 
-/* Counts an operation. Returns 0 to do it, or the error with which it fails; *half says whether to write
- * only half. */
+/* Counts an operation. Returns 0 to do it, or the error with which it fails; *half says whether to
+ * write only half. */
 static int operation(operation_kind kind, const char *path, bool *half) {
   *half = false;
   faults.count++;
@@ -203,8 +213,9 @@ int open(const char *path, int flags, ...) {
   va_end(list);
   char full[PATH_MAX];
   enter();
-  int fd = (flags & O_ACCMODE) != O_RDONLY && is_below(path, full) ? open_known(path, full, flags, mode)
-                                                                   : real_open(path, flags, mode);
+  int fd = (flags & O_ACCMODE) != O_RDONLY && is_below(path, full)
+               ? open_known(path, full, flags, mode)
+               : real_open(path, flags, mode);
   leave();
   return fd;
 }
@@ -263,7 +274,9 @@ int rename(const char *from, const char *to) {
     known_file *f = find(old), *replaced = find(full);
     if (replaced) replaced->path[0] = '\0';
     if (f) snprintf(f->path, sizeof f->path, "%s", full);
-    if (f) f->name_synced = true; /* the old file could come back: the same as a loss of power before the rename */
+    if (f)
+      f->name_synced =
+          true; /* the old file could come back: the same as a loss of power before the rename */
   }
   leave();
   return status;
@@ -285,7 +298,8 @@ int close(int fd) {
   return status;
 }
 
-/* ---- Files of stdio: the C library writes them by internal calls, which cannot be replaced ---- */
+/* ---- Files of stdio: the C library writes them by internal calls, which cannot be replaced
+ * ---- */
 
 static ssize_t write_stream(void *cookie, const char *data, size_t size) {
   ssize_t n = write((int)(intptr_t)cookie, data, size);
@@ -303,7 +317,8 @@ static int close_stream(void *cookie) {
 }
 
 static FILE *stream_of(int fd, const char *mode) {
-  const cookie_io_functions_t calls = {.write = write_stream, .seek = seek_stream, .close = close_stream};
+  const cookie_io_functions_t calls = {
+      .write = write_stream, .seek = seek_stream, .close = close_stream};
   return faults.stream[fd] = fopencookie((void *)(intptr_t)fd, mode, calls);
 }
 

@@ -1,6 +1,6 @@
 /* A library to preload (LD_PRELOAD) into a program, to make its allocations fail. It counts the
- * allocations of mptl's own modules (libmptl and the Lua module; not Lua, nor the libraries) and makes
- * the n-th one fail. For glibc.
+ * allocations of mptl's own modules (libmptl and the Lua module; not Lua, nor the libraries) and
+ * makes the n-th one fail. For glibc.
  *
  * FAULTS_MEMORY  n, from 1; 0 only counts
  * FAULTS_LOG     a file that gets a line at the end: "allocations 1234"
@@ -27,7 +27,8 @@ enum { CALLERS = 4096 };
 static bool on;
 static long at;
 static atomic_long count;
-static atomic_uintptr_t callers[CALLERS]; /* a cache: twice the address of a caller, + 1 if it is mptl's */
+static atomic_uintptr_t
+    callers[CALLERS]; /* a cache: twice the address of a caller, + 1 if it is mptl's */
 
 __attribute__((constructor)) static void prepare(void) {
   const char *n = getenv("FAULTS_MEMORY");
@@ -50,7 +51,8 @@ static bool is_mptl(const void *caller) {
   if (entry >> 1 == (uintptr_t)caller) return entry & 1;
   Dl_info about;
   bool is = dladdr(caller, &about) != 0 && about.dli_fname != NULL &&
-            (strstr(about.dli_fname, "/libmptl.so") != NULL || strstr(about.dli_fname, "/mptl/core.so") != NULL);
+            (strstr(about.dli_fname, "/libmptl.so") != NULL ||
+             strstr(about.dli_fname, "/mptl/core.so") != NULL);
   atomic_store_explicit(known, (uintptr_t)caller << 1 | is, memory_order_relaxed);
   return is;
 }
@@ -67,7 +69,9 @@ static bool fails(const void *caller) {
 void *malloc(size_t size) { return FAILS() ? NULL : __libc_malloc(size); }
 void *calloc(size_t n, size_t size) { return FAILS() ? NULL : __libc_calloc(n, size); }
 void *realloc(void *p, size_t size) { return FAILS() ? NULL : __libc_realloc(p, size); }
-void *aligned_alloc(size_t align, size_t size) { return FAILS() ? NULL : __libc_memalign(align, size); }
+void *aligned_alloc(size_t align, size_t size) {
+  return FAILS() ? NULL : __libc_memalign(align, size);
+}
 
 int posix_memalign(void **p, size_t align, size_t size) {
   if (FAILS()) return ENOMEM;

@@ -21,7 +21,8 @@ int main(int argc, char **argv) {
     unsigned long size = 0;
     tjhandle turbo = tjInitCompress();
     for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (unsigned char)(i * 7);
-    HOLDS(tjCompress2(turbo, pixels, SIDE, 0, SIDE, kinds[k].format, &jpeg, &size, kinds[k].sampling, 60, kinds[k].flags) == 0);
+    HOLDS(tjCompress2(turbo, pixels, SIDE, 0, SIDE, kinds[k].format, &jpeg, &size,
+                      kinds[k].sampling, 60, kinds[k].flags) == 0);
     snprintf(path, sizeof path, "%s/%s.jpg", argv[1], kinds[k].name);
     FILE *file = fopen(path, "wb");
     HOLDS(file != NULL && fwrite(jpeg, 1, size, file) == size && fclose(file) == 0);

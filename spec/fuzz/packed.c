@@ -1,5 +1,5 @@
-/* Packed data sets. The checksums of header and directory are corrected, so that the code after their
- * checks is reached. */
+/* Packed data sets. The checksums of header and directory are corrected, so that the code after
+ * their checks is reached. */
 #include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,10 +32,12 @@ static void mend(uint8_t *bytes, size_t size) {
 static size_t use(const mptl_images *images) {
   mptl_encoded encoded = {0};
   size_t sum = 0;
-  for (int c = 0; c < mptl_images_classes(images); c++) sum += strlen(mptl_images_class_name(images, c));
+  for (int c = 0; c < mptl_images_classes(images); c++)
+    sum += strlen(mptl_images_class_name(images, c));
   for (int64_t i = 0; i < mptl_images_count(images); i++) {
     sum += strlen(mptl_images_name(images, i));
-    HOLDS(mptl_images_label(images, i) >= 0 && mptl_images_label(images, i) < mptl_images_classes(images));
+    HOLDS(mptl_images_label(images, i) >= 0 &&
+          mptl_images_label(images, i) < mptl_images_classes(images));
     mptl_status status = mptl_images_read(images, i, &encoded);
     has_message(status);
     if (status == MPTL_OK) sum += encoded.data[encoded.size - 1];

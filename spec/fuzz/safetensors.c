@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   }
   for (size_t i = 0; i < file.metadata_count; i++)
     for (int k = 0; k < 2; k++)
-      for (size_t c = 0; c < file.metadata[i][k].size; c++) sum += (uint8_t)file.metadata[i][k].bytes[c];
+      for (size_t c = 0; c < file.metadata[i][k].size; c++)
+        sum += (uint8_t)file.metadata[i][k].bytes[c];
   HOLDS(status != MPTL_OK || at == data_size);
   HOLDS(status == MPTL_OK || file.count == 0);
   mptl_safetensors_free(&file);

@@ -1,5 +1,5 @@
-/* A library to preload (LD_PRELOAD), with which locking a file always fails, as on a file system without
- * locks. NO_LOCKS is the number of the error (ENOLCK, EOPNOTSUPP). For glibc. */
+/* A library to preload (LD_PRELOAD), with which locking a file always fails, as on a file system
+ * without locks. NO_LOCKS is the number of the error (ENOLCK, EOPNOTSUPP). For glibc. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

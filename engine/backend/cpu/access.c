@@ -15,7 +15,8 @@ void mptl_read_bf16(const mptl_source *s, size_t offset, size_t n, uint16_t *buf
   if (s->size == sizeof(float))
     mptl_layers()->to_bf16(buffer, (const float *)s->data + offset, n);
   else
-    mptl_cpu_kernels_get()->decode_bf16(buffer, (const char *)s->data + offset * s->size, n, s->rounder);
+    mptl_cpu_kernels_get()->decode_bf16(buffer, (const char *)s->data + offset * s->size, n,
+                                        s->rounder);
 }
 
 float *mptl_results(const mptl_sink *s, size_t offset, float *buffer) {
@@ -35,7 +36,8 @@ void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n) 
   if (largest > stats->max_abs) stats->max_abs = largest;
 }
 
-void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mptl_round_stats *stats) {
+void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results,
+                mptl_round_stats *stats) {
   uint64_t index = s->index0 + offset;
   if (s->ranging) {
     mptl_note_largest(stats, results, n);
@@ -43,7 +45,8 @@ void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mpt
   }
   if (s->exponents) mptl_add_exponents(s->exponents, results, n);
   if (s->size < sizeof(float) && !s->accumulate) {
-    mptl_encode_f32((char *)s->data + offset * s->size, results, n, s->rounder, s->key, index, stats);
+    mptl_encode_f32((char *)s->data + offset * s->size, results, n, s->rounder, s->key, index,
+                    stats);
     return;
   }
   float *dst = (float *)s->data + offset, *rounded = s->accumulate ? results : dst;
@@ -56,7 +59,8 @@ void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results, mpt
   if (s->accumulate) mptl_layers()->accumulate(dst, rounded, n);
 }
 
-void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n, float *results) {
+void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n,
+                         float *results) {
 #pragma omp parallel num_threads(mptl_threads(call)) if (n > MPTL_TILE)
   {
     mptl_round_stats stats = {0};
@@ -72,10 +76,12 @@ size_t mptl_rows_scratch_bytes(const mptl_call *call, size_t row_floats) {
   return (size_t)mptl_threads(call) * mptl_aligned(row_floats * sizeof(float));
 }
 
-void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks) {
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn,
+                   const mptl_sink *sinks, int n_sinks) {
 #pragma omp parallel num_threads(mptl_threads(call)) if (count > 1)
   {
-    float *buffer = (float *)((char *)call->scratch + (size_t)omp_get_thread_num() * mptl_aligned(row_floats * sizeof(float)));
+    float *buffer = (float *)((char *)call->scratch + (size_t)omp_get_thread_num() *
+                                                          mptl_aligned(row_floats * sizeof(float)));
     mptl_round_stats stats[MPTL_MAX_INPUTS] = {{0}};
 #pragma omp for schedule(static)
     for (size_t row = 0; row < count; row++) fn(call, row, buffer, stats);

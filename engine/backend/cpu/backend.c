@@ -30,7 +30,9 @@ static mptl_status prepare(mptl_device *device, const mptl_stage *stage, size_t 
   (void)device;
   mptl_call_of(&call, &stage->members[0], NULL, NULL);
   const mptl_cpu_op *r = row(&call);
-  *scratch_bytes = r->pointwise != NULL ? mptl_fused_scratch_bytes(stage) : r->scratch_bytes ? r->scratch_bytes(&call) : 0;
+  *scratch_bytes = r->pointwise != NULL ? mptl_fused_scratch_bytes(stage)
+                   : r->scratch_bytes   ? r->scratch_bytes(&call)
+                                        : 0;
   return r->prepare ? mptl_in_operator(r->prepare(&call, scratch_bytes), call.op) : MPTL_OK;
 }
 
@@ -38,26 +40,30 @@ static mptl_status run_call(const mptl_call *call, bool forward) {
   return mptl_in_operator(forward ? row(call)->forward(call) : row(call)->backward(call), call->op);
 }
 
-static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward) {
+static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step,
+                       bool forward) {
   mptl_call call;
   (void)device;
   mptl_call_of(&call, &stage->members[0], step, stage->scratch);
-  return row(&call)->pointwise != NULL ? mptl_fused_run(stage, step, forward) : run_call(&call, forward);
+  return row(&call)->pointwise != NULL ? mptl_fused_run(stage, step, forward)
+                                       : run_call(&call, forward);
 }
 
 /* An operator that is not pointwise runs as usual, and its sinks find their ranges instead of
  * storing results. */
-static mptl_status find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
-                               float *largest) {
+static mptl_status find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step,
+                               bool forward, int i, float *largest) {
   mptl_call call;
   mptl_round_stats found[MPTL_MAX_INPUTS] = {{0}};
   mptl_sink *sinks;
   (void)device;
   mptl_call_of(&call, &stage->members[i], step, stage->scratch);
-  if (row(&call)->pointwise != NULL) return mptl_fused_find_ranges(stage, step, forward, i, largest);
+  if (row(&call)->pointwise != NULL)
+    return mptl_fused_find_ranges(stage, step, forward, i, largest);
   mptl_call_find_ranges(&call, forward, found);
   MPTL_TRY(run_call(&call, forward));
-  for (int k = mptl_call_sinks(&call, forward, &sinks) - 1; k >= 0; k--) largest[k] = found[k].max_abs;
+  for (int k = mptl_call_sinks(&call, forward, &sinks) - 1; k >= 0; k--)
+    largest[k] = found[k].max_abs;
   return MPTL_OK;
 }
 
@@ -71,7 +77,8 @@ static void round_array(int threads, const mptl_rounding *a) {
     mptl_round_stats local = {0};
 #pragma omp for schedule(static)
     for (size_t at = 0; at < a->n; at += CHUNK)
-      mptl_round_f32(a->dst + at, a->src + at, a->n - at < CHUNK ? a->n - at : CHUNK, a->rounder, a->key, a->index0 + at, &local);
+      mptl_round_f32(a->dst + at, a->src + at, a->n - at < CHUNK ? a->n - at : CHUNK, a->rounder,
+                     a->key, a->index0 + at, &local);
 #pragma omp critical(mptl_round_array)
     if (a->stats != NULL) mptl_stats_merge(a->stats, &local);
   }
@@ -79,12 +86,14 @@ static void round_array(int threads, const mptl_rounding *a) {
 
 static void count_exponents(int threads, mptl_exponents *exponents, const float *x, size_t n) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (n > CHUNK)
-  for (size_t at = 0; at < n; at += CHUNK) mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
+  for (size_t at = 0; at < n; at += CHUNK)
+    mptl_add_exponents(exponents, x + at, n - at < CHUNK ? n - at : CHUNK);
 }
 
 static mptl_status round_arrays(mptl_device *device, const mptl_rounding *arrays, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    if (arrays[i].exponents != NULL) count_exponents(device->threads, arrays[i].exponents, arrays[i].src, arrays[i].n);
+    if (arrays[i].exponents != NULL)
+      count_exponents(device->threads, arrays[i].exponents, arrays[i].src, arrays[i].n);
     if (arrays[i].dst != NULL) round_array(device->threads, &arrays[i]);
   }
   return MPTL_OK;
@@ -95,7 +104,8 @@ static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, si
   for (size_t i = 0; i < n; i++) {
     if (s->exponents != NULL) mptl_count_exponent(s->exponents, mptl_f32_bits(value));
     if (s->size < sizeof(float))
-      mptl_encode_f32((char *)s->data + i * s->size, &value, 1, s->rounder, s->key, s->index0 + i, s->stats);
+      mptl_encode_f32((char *)s->data + i * s->size, &value, 1, s->rounder, s->key, s->index0 + i,
+                      s->stats);
     else
       mptl_round_f32((float *)s->data + i, &value, 1, s->rounder, s->key, s->index0 + i, s->stats);
   }
@@ -104,7 +114,9 @@ static mptl_status fill(mptl_device *device, const mptl_sink *s, float value, si
 
 static mptl_status max_abs(mptl_device *device, float *largest, const float *x, size_t n) {
   float most = 0.0f;
-#pragma omp parallel for num_threads(device->threads) schedule(static) reduction(max : most) if (n > CHUNK)
+#pragma omp parallel for num_threads(device->threads) schedule(static) \
+    reduction(max                                                      \
+              : most) if (n > CHUNK)
   for (size_t at = 0; at < n; at += CHUNK) {
     float here = mptl_max_abs_f32(x + at, n - at < CHUNK ? n - at : CHUNK);
     if (here > most) most = here;
@@ -118,7 +130,8 @@ struct mptl_trained_list {
   mptl_trained params[];
 };
 
-static mptl_status list_create(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count) {
+static mptl_status list_create(mptl_device *device, mptl_trained_list **list,
+                               const mptl_trained *params, size_t count) {
   (void)device;
   *list = malloc(sizeof **list + count * sizeof *params);
   if (*list == NULL) return mptl_fail(MPTL_ENOMEM, "model: no memory");
@@ -135,30 +148,35 @@ static void list_destroy(mptl_device *device, mptl_trained_list *list) {
 static bool all_finite(int threads, const float *x, size_t n) {
   bool finite = true;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(&& : finite) if (n > CHUNK)
-  for (size_t at = 0; at < n; at += CHUNK) finite = finite && mptl_layers()->all_finite(x + at, n - at < CHUNK ? n - at : CHUNK);
+  for (size_t at = 0; at < n; at += CHUNK)
+    finite = finite && mptl_layers()->all_finite(x + at, n - at < CHUNK ? n - at : CHUNK);
   return finite;
 }
 
-static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag, const mptl_trained_list *list) {
+static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag,
+                                  const mptl_trained_list *list) {
   for (size_t i = 0; i < list->count && *flag == 0; i++)
     if (!all_finite(device->threads, list->params[i].g, list->params[i].n)) *flag = 1;
   return MPTL_OK;
 }
 
-static void update_param(int threads, const mptl_trained *t, mptl_update_kernel *kernel, const mptl_factors *factors) {
+static void update_param(int threads, const mptl_trained *t, mptl_update_kernel *kernel,
+                         const mptl_factors *factors) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (t->n > CHUNK)
   for (size_t at = 0; at < t->n; at += CHUNK) {
     float *state[MPTL_MAX_STATES];
-    for (int k = 0; k < MPTL_MAX_STATES; k++) state[k] = t->state[k] != NULL ? t->state[k] + at : NULL;
+    for (int k = 0; k < MPTL_MAX_STATES; k++)
+      state[k] = t->state[k] != NULL ? t->state[k] + at : NULL;
     kernel(t->p + at, state, t->g + at, t->n - at < CHUNK ? t->n - at : CHUNK, factors);
   }
 }
 
-static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
-                          int n_groups) {
+static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id,
+                          const mptl_factors *factors, int n_groups) {
   (void)n_groups;
   for (size_t i = 0; i < list->count; i++)
-    update_param(device->threads, &list->params[i], mptl_cpu_kernels_get()->updates[id], &factors[list->params[i].group]);
+    update_param(device->threads, &list->params[i], mptl_cpu_kernels_get()->updates[id],
+                 &factors[list->params[i].group]);
   return MPTL_OK;
 }
 
@@ -253,6 +271,7 @@ mptl_status mptl_cpu_open(mptl_device **device, int threads) {
   if (threads == 0) threads = mptl_default_threads("");
   *device = calloc(1, sizeof **device);
   if (*device == NULL) return mptl_fail(MPTL_ENOMEM, "device cpu: no memory");
-  **device = (mptl_device){.backend = &backend, .name = "cpu", .threads = threads < limit ? threads : limit, .users = 1};
+  **device = (mptl_device){
+      .backend = &backend, .name = "cpu", .threads = threads < limit ? threads : limit, .users = 1};
   return MPTL_OK;
 }

@@ -19,9 +19,9 @@ enum { MPTL_TILE = 2048 }; /* elements */
 typedef struct mptl_tile {
   size_t offset, n;
   const float *x[MPTL_MAX_INPUTS]; /* rounded inputs; backward: only if backward_reads_in */
-  float *y;                        /* forward: the unrounded output; backward: the rounded one, if backward_reads_out */
-  const float *dy;                 /* backward */
-  float *dx[MPTL_MAX_INPUTS];      /* backward: unrounded gradients; NULL: not wanted */
+  float *y; /* forward: the unrounded output; backward: the rounded one, if backward_reads_out */
+  const float *dy;            /* backward */
+  float *dx[MPTL_MAX_INPUTS]; /* backward: unrounded gradients; NULL: not wanted */
 } mptl_tile;
 
 /* The functions of a pointwise operator. If it needs sums over the batch by channel (batch norm),
@@ -31,22 +31,27 @@ typedef struct mptl_tile {
 typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
-  bool backward_selects;                                     /* an element of a gradient is that element of dy, or 0 */
-  mptl_status (*forward_before_sums)(const mptl_call *call); /* only in training; NULL: nothing to do */
-  void (*forward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums);  /* only in training; NULL: none */
+  bool backward_selects; /* an element of a gradient is that element of dy, or 0 */
+  mptl_status (*forward_before_sums)(
+      const mptl_call *call); /* only in training; NULL: nothing to do */
+  void (*forward_sums)(const mptl_call *call, const mptl_tile *tile,
+                       float *sums); /* only in training; NULL: none */
   void (*backward_sums)(const mptl_call *call, const mptl_tile *tile, float *sums); /* NULL: none */
-  mptl_status (*forward_begin)(const mptl_call *call, const double *sums); /* NULL: nothing to do; sums: NULL in evaluation */
+  mptl_status (*forward_begin)(
+      const mptl_call *call,
+      const double *sums); /* NULL: nothing to do; sums: NULL in evaluation */
   mptl_status (*backward_begin)(const mptl_call *call, const double *sums);
 } mptl_pointwise;
 
 /* The functions of an operator, see mptl_backend. A call made for create, prepare or scratch_bytes
  * has no addresses yet. */
 typedef struct mptl_cpu_op {
-  mptl_status (*create)(void **state, const mptl_call *call);   /* NULL: no state */
-  void (*destroy)(void *state);                                 /* NULL: nothing to release */
-  mptl_status (*prepare)(const mptl_call *call, size_t *bytes); /* *bytes: of scratch memory; NULL: use scratch_bytes */
-  size_t (*scratch_bytes)(const mptl_call *call);               /* NULL: 0 */
-  const mptl_pointwise *pointwise;                              /* NULL: forward and backward are set */
+  mptl_status (*create)(void **state, const mptl_call *call); /* NULL: no state */
+  void (*destroy)(void *state);                               /* NULL: nothing to release */
+  mptl_status (*prepare)(const mptl_call *call,
+                         size_t *bytes); /* *bytes: of scratch memory; NULL: use scratch_bytes */
+  size_t (*scratch_bytes)(const mptl_call *call); /* NULL: 0 */
+  const mptl_pointwise *pointwise;                /* NULL: forward and backward are set */
   mptl_status (*forward)(const mptl_call *call);
   mptl_status (*backward)(const mptl_call *call);
 } mptl_cpu_op;
@@ -62,7 +67,8 @@ extern const mptl_cpu_op *const mptl_cpu_ops[MPTL_OP_IDS];
  * operator i. */
 size_t mptl_fused_scratch_bytes(const mptl_stage *stage);
 mptl_status mptl_fused_run(const mptl_stage *stage, const mptl_step *step, bool forward);
-mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward, int i, float *largest);
+mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward,
+                                   int i, float *largest);
 
 /* ---- Reading and writing values (access.c) ---- */
 
@@ -80,7 +86,8 @@ float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);
 /* Rounds results (and may overwrite them), counts them in stats, and stores them, or adds them,
  * from element offset on. Everything that an operator computes comes here, or to round_buffer in
  * fused.c if it stays within a stage: both count exponents when they are wanted. */
-void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results, mptl_round_stats *stats);
+void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results,
+                mptl_round_stats *stats);
 
 /* Adds the exponents of n values. Any number of threads may call it at the same time. */
 void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
@@ -89,20 +96,23 @@ void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);
 void mptl_note_largest(mptl_round_stats *stats, const float *results, size_t n);
 
 /* mptl_write for many elements, in parallel; adds to the statistics of the sink. */
-void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n, float *results);
+void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n,
+                         float *results);
 
 /* Runs fn for the rows 0 to count - 1 in parallel. Each thread has a buffer of row_floats numbers,
  * in the call's scratch memory, and zeroed statistics for each of the n_sinks sinks (at most
  * MPTL_MAX_INPUTS); at the end these are added to the statistics of the sinks. */
 typedef void mptl_row_fn(const mptl_call *call, size_t row, float *buffer, mptl_round_stats *stats);
-void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn, const mptl_sink *sinks, int n_sinks);
+void mptl_run_rows(const mptl_call *call, size_t count, size_t row_floats, mptl_row_fn *fn,
+                   const mptl_sink *sinks, int n_sinks);
 size_t mptl_rows_scratch_bytes(const mptl_call *call, size_t row_floats);
 
 /* find_peaks of mptl_backend (peaks.c). */
 mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds);
 
 /* compute of mptl_backend. groups: channel groups. */
-const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups, mptl_compute_setting setting);
+const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups,
+                             mptl_compute_setting setting);
 
 /* How many threads run the call's parallel loops. */
 static inline int mptl_threads(const mptl_call *call) { return call->device->threads; }

@@ -15,13 +15,17 @@ enum role { X, W, B, Y, SCRATCH, ROLES };
 static const int arguments[MPTL_PASSES][ROLES] = {
     {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD},
     {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, 0, DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD},
-    {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST, DNNL_ARG_SCRATCHPAD}};
+    {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_BIAS, DNNL_ARG_DIFF_DST,
+     DNNL_ARG_SCRATCHPAD}};
 
 struct pass {
-  dnnl_primitive_t primitive, reorder;    /* reorder: weights to oneDNN's layout, backward weights from it; NULL: not needed */
-  dnnl_memory_t memory[ROLES];            /* NULL where the pass has no such operand */
-  dnnl_memory_t plain, reorder_scratch;   /* of the reorder: the weights in PyTorch's layout, its scratchpad */
-  size_t weights_bytes, scratchpad_bytes; /* oneDNN's layout of the weights; the larger of the two scratchpads */
+  dnnl_primitive_t primitive,
+      reorder; /* reorder: weights to oneDNN's layout, backward weights from it; NULL: not needed */
+  dnnl_memory_t memory[ROLES]; /* NULL where the pass has no such operand */
+  dnnl_memory_t plain,
+      reorder_scratch; /* of the reorder: the weights in PyTorch's layout, its scratchpad */
+  size_t weights_bytes,
+      scratchpad_bytes; /* oneDNN's layout of the weights; the larger of the two scratchpads */
 };
 
 struct mptl_dnn {
@@ -46,7 +50,8 @@ static void start(void) {
   const dnnl_version_t *v = dnnl_version();
   snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
   engine_status = dnnl_engine_create(&engine, dnnl_cpu, 0);
-  if (engine_status == dnnl_success) engine_status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+  if (engine_status == dnnl_success)
+    engine_status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
   if (engine_status == dnnl_success) engine_status = mptl_dnnl_attributes(&attributes);
 }
 
@@ -66,7 +71,9 @@ static int use_threads(int threads) {
   return before;
 }
 
-static dnnl_data_type_t operand_type(mptl_compute compute) { return compute == MPTL_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t operand_type(mptl_compute compute) {
+  return compute == MPTL_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
 static void destroy_operands(mptl_dnnl_operands *o) {
   mptl_md_destroy(o->x);
@@ -77,13 +84,17 @@ static void destroy_operands(mptl_dnnl_operands *o) {
 
 /* Creates the memory descriptors of a pass's operands. The result is binary32; oneDNN picks the
  * layout of the weights. */
-static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_problem *p, mptl_pass pass, mptl_compute compute) {
+static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_problem *p,
+                                     mptl_pass pass, mptl_compute compute) {
   dnnl_data_type_t type = operand_type(compute);
-  dnnl_status_t status = mptl_md_create(&o->x, p->x_ndims, p->x, pass == MPTL_BACKWARD_DATA ? dnnl_f32 : type, p->x_tag);
+  dnnl_status_t status = mptl_md_create(&o->x, p->x_ndims, p->x,
+                                        pass == MPTL_BACKWARD_DATA ? dnnl_f32 : type, p->x_tag);
   if (status == dnnl_success)
-    status = mptl_md_create(&o->weights, p->weights_ndims, p->weights, pass == MPTL_BACKWARD_WEIGHTS ? dnnl_f32 : type,
-                            dnnl_format_tag_any);
-  if (status == dnnl_success) status = mptl_md_create(&o->y, p->y_ndims, p->y, pass == MPTL_FORWARD ? dnnl_f32 : type, p->y_tag);
+    status = mptl_md_create(&o->weights, p->weights_ndims, p->weights,
+                            pass == MPTL_BACKWARD_WEIGHTS ? dnnl_f32 : type, dnnl_format_tag_any);
+  if (status == dnnl_success)
+    status =
+        mptl_md_create(&o->y, p->y_ndims, p->y, pass == MPTL_FORWARD ? dnnl_f32 : type, p->y_tag);
   if (status == dnnl_success && p->bias && pass != MPTL_BACKWARD_DATA) {
     const dnnl_dims_t dims = {p->y[1]};
     status = mptl_md_create(&o->bias, 1, dims, dnnl_f32, dnnl_x);
@@ -93,15 +104,16 @@ static dnnl_status_t create_operands(mptl_dnnl_operands *o, const mptl_dnn_probl
 
 /* Creates the primitive descriptor of a pass. oneDNN wants the descriptor of the forward pass for a
  * backward pass. */
-static dnnl_status_t describe_pass(dnnl_primitive_desc_t *pd, const mptl_dnn_problem *p, mptl_pass pass, mptl_compute compute,
-                                   bool training) {
+static dnnl_status_t describe_pass(dnnl_primitive_desc_t *pd, const mptl_dnn_problem *p,
+                                   mptl_pass pass, mptl_compute compute, bool training) {
   mptl_dnnl_operands operands = {NULL, NULL, NULL, NULL};
   dnnl_primitive_desc_t forward = NULL;
   dnnl_status_t status = dnnl_success;
   if (pass != MPTL_FORWARD) status = describe_pass(&forward, p, MPTL_FORWARD, compute, true);
   if (status == dnnl_success) status = create_operands(&operands, p, pass, compute);
   if (status == dnnl_success)
-    status = mptl_dnnl_describe(pd, pass, &operands, p->windowed ? &p->window : NULL, training, forward, attributes, engine);
+    status = mptl_dnnl_describe(pd, pass, &operands, p->windowed ? &p->window : NULL, training,
+                                forward, attributes, engine);
   destroy_operands(&operands);
   if (forward != NULL) dnnl_primitive_desc_destroy(forward);
   return status;
@@ -109,15 +121,19 @@ static dnnl_status_t describe_pass(dnnl_primitive_desc_t *pd, const mptl_dnn_pro
 
 /* Creates a memory object without memory, unless the descriptor has 0 bytes. */
 static dnnl_status_t create_memory(dnnl_memory_t *memory, mptl_const_md md) {
-  return dnnl_memory_desc_get_size(md) == 0 ? dnnl_success : dnnl_memory_create(memory, md, engine, DNNL_MEMORY_NONE);
+  return dnnl_memory_desc_get_size(md) == 0
+             ? dnnl_success
+             : dnnl_memory_create(memory, md, engine, DNNL_MEMORY_NONE);
 }
 
-static dnnl_status_t create_reorder(struct pass *pass, mptl_pass which, mptl_const_md plain, mptl_const_md packed) {
+static dnnl_status_t create_reorder(struct pass *pass, mptl_pass which, mptl_const_md plain,
+                                    mptl_const_md packed) {
   bool unpack = which == MPTL_BACKWARD_WEIGHTS;
-  if (unpack && dnnl_memory_desc_equal(plain, packed)) return dnnl_success; /* the result has that layout already */
+  if (unpack && dnnl_memory_desc_equal(plain, packed))
+    return dnnl_success; /* the result has that layout already */
   dnnl_primitive_desc_t pd = NULL;
-  dnnl_status_t status =
-      dnnl_reorder_primitive_desc_create(&pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine, attributes);
+  dnnl_status_t status = dnnl_reorder_primitive_desc_create(
+      &pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine, attributes);
   if (status != dnnl_success) return status;
   mptl_const_md scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
   size_t bytes = dnnl_memory_desc_get_size(scratchpad);
@@ -129,22 +145,26 @@ static dnnl_status_t create_reorder(struct pass *pass, mptl_pass which, mptl_con
   return status;
 }
 
-static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass which, mptl_compute compute,
-                                 bool training) {
+static dnnl_status_t create_pass(struct pass *pass, const mptl_dnn_problem *p, mptl_pass which,
+                                 mptl_compute compute, bool training) {
   dnnl_primitive_desc_t pd = NULL;
   dnnl_status_t status = describe_pass(&pd, p, which, compute, training);
   if (status != dnnl_success) return status;
   for (int role = 0; role < ROLES && status == dnnl_success; role++) {
     if (role == B && (!p->bias || which == MPTL_BACKWARD_DATA)) continue;
-    mptl_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][role]);
+    mptl_const_md md =
+        dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][role]);
     status = create_memory(&pass->memory[role], md);
     if (role == W) pass->weights_bytes = dnnl_memory_desc_get_size(md);
     if (role == SCRATCH) pass->scratchpad_bytes = dnnl_memory_desc_get_size(md);
   }
   mptl_md plain = NULL;
-  if (status == dnnl_success) status = mptl_md_create(&plain, p->weights_ndims, p->weights, dnnl_f32, p->weights_tag);
   if (status == dnnl_success)
-    status = create_reorder(pass, which, plain, dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][W]));
+    status = mptl_md_create(&plain, p->weights_ndims, p->weights, dnnl_f32, p->weights_tag);
+  if (status == dnnl_success)
+    status = create_reorder(
+        pass, which, plain,
+        dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[which][W]));
   if (status == dnnl_success) status = dnnl_primitive_create(&pass->primitive, pd);
   mptl_md_destroy(plain);
   dnnl_primitive_desc_destroy(pd);
@@ -161,7 +181,8 @@ mptl_status mptl_dnn_create(mptl_dnn **op, int threads, const mptl_dnn_problem *
   o->name = problem->name;
   o->bias = problem->bias;
   o->threads = threads;
-  bool training = compute[MPTL_BACKWARD_DATA] != MPTL_COMPUTE_NONE || compute[MPTL_BACKWARD_WEIGHTS] != MPTL_COMPUTE_NONE;
+  bool training = compute[MPTL_BACKWARD_DATA] != MPTL_COMPUTE_NONE ||
+                  compute[MPTL_BACKWARD_WEIGHTS] != MPTL_COMPUTE_NONE;
   for (int i = 0; i < MPTL_PASSES; i++) {
     if (compute[i] == MPTL_COMPUTE_NONE) continue;
     int before = use_threads(threads);
@@ -215,14 +236,16 @@ const char *mptl_dnn_describe(const mptl_dnn *op) { return op->name.text; }
 
 const char *mptl_dnn_implementation(const mptl_dnn *op, mptl_pass pass) {
   const_dnnl_primitive_desc_t pd;
-  if (op->pass[pass].primitive == NULL || dnnl_primitive_get_primitive_desc(op->pass[pass].primitive, &pd) != dnnl_success)
+  if (op->pass[pass].primitive == NULL ||
+      dnnl_primitive_get_primitive_desc(op->pass[pass].primitive, &pd) != dnnl_success)
     return "";
   return mptl_dnnl_implementation(pd);
 }
 
 bool mptl_dnn_supports(mptl_compute compute) {
   const int bf16 = dnnl_cpu_isa_avx512_core_bf16; /* AMX contains it */
-  return compute == MPTL_COMPUTE_F32 || (compute == MPTL_COMPUTE_BF16 && ((int)dnnl_get_effective_cpu_isa() & bf16) == bf16);
+  return compute == MPTL_COMPUTE_F32 ||
+         (compute == MPTL_COMPUTE_BF16 && ((int)dnnl_get_effective_cpu_isa() & bf16) == bf16);
 }
 
 bool mptl_dnn_has_amx(void) {
@@ -238,21 +261,23 @@ const char *mptl_dnn_version(void) {
 /* MPTL_EINVAL unless the pass was created and has its scratch memory. */
 static mptl_status check(const mptl_dnn *op, mptl_pass pass) {
   if (op->pass[pass].primitive == NULL)
-    return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name.text, mptl_pass_name(pass));
+    return mptl_fail(MPTL_EINVAL, "%s: created without the %s pass", op->name.text,
+                     mptl_pass_name(pass));
   if (op->scratch == NULL && mptl_dnn_scratch_bytes(op) > 0)
-    return mptl_fail(MPTL_EINVAL, "%s: no scratch given, %zu bytes are needed", op->name.text, mptl_dnn_scratch_bytes(op));
+    return mptl_fail(MPTL_EINVAL, "%s: no scratch given, %zu bytes are needed", op->name.text,
+                     mptl_dnn_scratch_bytes(op));
   return MPTL_OK;
 }
 
 static mptl_status check_bias(const mptl_dnn *op, const float *bias) {
   if ((bias != NULL) == op->bias) return MPTL_OK;
-  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name.text, op->bias ? "with" : "without",
-                   op->bias ? "without" : "with one");
+  return mptl_fail(MPTL_EINVAL, "%s: created %s bias, called %s", op->name.text,
+                   op->bias ? "with" : "without", op->bias ? "without" : "with one");
 }
 
 /* Runs a primitive on count memory objects with the given addresses; NULL objects are left out. */
-static dnnl_status_t execute(const mptl_dnn *op, dnnl_primitive_t primitive, int count, const int *ids,
-                             const dnnl_memory_t *memory, const void *const *at) {
+static dnnl_status_t execute(const mptl_dnn *op, dnnl_primitive_t primitive, int count,
+                             const int *ids, const dnnl_memory_t *memory, const void *const *at) {
   dnnl_exec_arg_t args[ROLES];
   int n = 0;
   for (int i = 0; i < count; i++) {
@@ -272,14 +297,19 @@ static dnnl_status_t reorder(const mptl_dnn *op, mptl_pass pass, const void *to,
   const struct pass *p = &op->pass[pass];
   bool unpack = pass == MPTL_BACKWARD_WEIGHTS;
   const int ids[] = {DNNL_ARG_FROM, DNNL_ARG_TO, DNNL_ARG_SCRATCHPAD};
-  const dnnl_memory_t memory[] = {unpack ? p->memory[W] : p->plain, unpack ? p->plain : p->memory[W], p->reorder_scratch};
-  const void *const at[] = {from, to, op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
+  const dnnl_memory_t memory[] = {unpack ? p->memory[W] : p->plain,
+                                  unpack ? p->plain : p->memory[W], p->reorder_scratch};
+  const void *const at[] = {from, to,
+                            op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
   return execute(op, p->reorder, 3, ids, memory, at);
 }
 
-static mptl_status run(const mptl_dnn *op, mptl_pass pass, const void *x, const void *weights, const void *bias, const void *y) {
-  const void *const at[] = {x, weights, bias, y, op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
-  dnnl_status_t status = execute(op, op->pass[pass].primitive, ROLES, arguments[pass], op->pass[pass].memory, at);
+static mptl_status run(const mptl_dnn *op, mptl_pass pass, const void *x, const void *weights,
+                       const void *bias, const void *y) {
+  const void *const at[] = {x, weights, bias, y,
+                            op->scratch == NULL ? NULL : op->scratch + scratchpad_offset(op, pass)};
+  dnnl_status_t status =
+      execute(op, op->pass[pass].primitive, ROLES, arguments[pass], op->pass[pass].memory, at);
   return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, mptl_pass_name(pass));
 }
 
@@ -291,24 +321,28 @@ mptl_status mptl_dnn_pack(mptl_dnn *op, mptl_pass pass, void *packed, const floa
   return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, "packing the weights");
 }
 
-mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src, const void *packed, const float *bias) {
+mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src, const void *packed,
+                             const float *bias) {
   MPTL_TRY(check(op, MPTL_FORWARD));
   MPTL_TRY(check_bias(op, bias));
   return run(op, MPTL_FORWARD, src, packed, bias, dst);
 }
 
-mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst, const void *packed) {
+mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst,
+                                   const void *packed) {
   MPTL_TRY(check(op, MPTL_BACKWARD_DATA));
   return run(op, MPTL_BACKWARD_DATA, diff_src, packed, NULL, diff_dst);
 }
 
-mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
-                                      const void *diff_dst) {
+mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias,
+                                      const void *src, const void *diff_dst) {
   MPTL_TRY(check(op, MPTL_BACKWARD_WEIGHTS));
   MPTL_TRY(check_bias(op, diff_bias));
   if (op->pass[MPTL_BACKWARD_WEIGHTS].reorder == NULL)
     return run(op, MPTL_BACKWARD_WEIGHTS, src, diff_weights, diff_bias, diff_dst);
   MPTL_TRY(run(op, MPTL_BACKWARD_WEIGHTS, src, op->scratch, diff_bias, diff_dst));
   dnnl_status_t status = reorder(op, MPTL_BACKWARD_WEIGHTS, diff_weights, op->scratch);
-  return status == dnnl_success ? MPTL_OK : failed(status, op->name.text, "unpacking the gradient of the weights");
+  return status == dnnl_success
+             ? MPTL_OK
+             : failed(status, op->name.text, "unpacking the gradient of the weights");
 }

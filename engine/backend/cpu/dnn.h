@@ -30,7 +30,8 @@
 typedef enum mptl_compute {
   MPTL_COMPUTE_NONE, /* the pass is not created */
   MPTL_COMPUTE_F32,
-  MPTL_COMPUTE_BF16, /* operands are bf16 arrays: products are exact, but subnormal operands, products and sums become zero */
+  MPTL_COMPUTE_BF16, /* operands are bf16 arrays: products are exact, but subnormal operands,
+                        products and sums become zero */
 } mptl_compute;
 
 typedef struct mptl_dnn mptl_dnn;
@@ -41,7 +42,8 @@ typedef struct mptl_dnn mptl_dnn;
  * fast: oneDNN keeps a cache. */
 MPTL_API mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_shape *shape,
                                           const mptl_compute compute[MPTL_PASSES]);
-MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, int threads, const mptl_linear_shape *shape,
+MPTL_API mptl_status mptl_dnn_linear_create(mptl_dnn **op, int threads,
+                                            const mptl_linear_shape *shape,
                                             const mptl_compute compute[MPTL_PASSES]);
 MPTL_API void mptl_dnn_destroy(mptl_dnn *op); /* NULL is allowed */
 
@@ -56,19 +58,22 @@ MPTL_API size_t mptl_dnn_scratch_bytes(const mptl_dnn *op);
 MPTL_API void mptl_dnn_use_scratch(mptl_dnn *op, void *scratch);
 
 /* Packs weights for MPTL_FORWARD or MPTL_BACKWARD_DATA; packed is 64-byte aligned. */
-MPTL_API mptl_status mptl_dnn_pack(mptl_dnn *op, mptl_pass pass, void *packed, const float *weights);
+MPTL_API mptl_status mptl_dnn_pack(mptl_dnn *op, mptl_pass pass, void *packed,
+                                   const float *weights);
 
 /* dst = src * weights + bias; bias is NULL if and only if the shape has none. */
-MPTL_API mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src, const void *packed, const float *bias);
+MPTL_API mptl_status mptl_dnn_forward(mptl_dnn *op, float *dst, const void *src, const void *packed,
+                                      const float *bias);
 
 /* diff_src = the gradient of the input. */
-MPTL_API mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst, const void *packed);
+MPTL_API mptl_status mptl_dnn_backward_data(mptl_dnn *op, float *diff_src, const void *diff_dst,
+                                            const void *packed);
 
 /* diff_weights = the gradient of the weights, in the order of the weights; diff_bias is NULL if and
  * only if the shape has none. An infinity in diff_dst may make NaN of any of diff_weights of its
  * output channel, because oneDNN may multiply it by padding. */
-MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias, const void *src,
-                                               const void *diff_dst);
+MPTL_API mptl_status mptl_dnn_backward_weights(mptl_dnn *op, float *diff_weights, float *diff_bias,
+                                               const void *src, const void *diff_dst);
 
 /* The operator in words: "conv2d 128x3x32x32 -> 64x32x32, kernel 3x3, ..." */
 MPTL_API const char *mptl_dnn_describe(const mptl_dnn *op);

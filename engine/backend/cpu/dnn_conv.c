@@ -2,18 +2,26 @@
 #include "backend/cpu/dnn_op.h"
 
 /* Fills in one spatial dimension of the window. */
-static void fill_dimension(mptl_dnnl_window *w, int axis, int in, int out, int kernel, int stride, int pad, int dilation) {
-  long long after = (long long)(out - 1) * stride + (long long)dilation * (kernel - 1) + 1 - in - pad;
+static void fill_dimension(mptl_dnnl_window *w, int axis, int in, int out, int kernel, int stride,
+                           int pad, int dilation) {
+  long long after =
+      (long long)(out - 1) * stride + (long long)dilation * (kernel - 1) + 1 - in - pad;
   w->strides[axis] = stride;
   w->dilates[axis] = dilation - 1;
   w->before[axis] = pad;
-  w->after[axis] = after > 0 ? after : 0; /* only as far as the last window: with a stride it may end inside the image */
+  w->after[axis] =
+      after > 0 ? after
+                : 0; /* only as far as the last window: with a stride it may end inside the image */
 }
 
 mptl_status mptl_dnn_conv_create(mptl_dnn **op, int threads, const mptl_conv_shape *shape,
                                  const mptl_compute compute[MPTL_PASSES]) {
   const mptl_conv_shape *s = shape;
-  mptl_dnn_problem p = {.x_ndims = 4, .weights_ndims = s->groups > 1 ? 5 : 4, .y_ndims = 4, .bias = s->bias, .windowed = true};
+  mptl_dnn_problem p = {.x_ndims = 4,
+                        .weights_ndims = s->groups > 1 ? 5 : 4,
+                        .y_ndims = 4,
+                        .bias = s->bias,
+                        .windowed = true};
   *op = NULL;
   MPTL_TRY(mptl_conv_check(s));
   p.name = mptl_conv_name(s);

@@ -17,6 +17,7 @@ typedef struct mptl_dnn_problem {
 } mptl_dnn_problem;
 
 /* See mptl_dnn_conv_create. */
-mptl_status mptl_dnn_create(mptl_dnn **op, int threads, const mptl_dnn_problem *problem, const mptl_compute compute[MPTL_PASSES]);
+mptl_status mptl_dnn_create(mptl_dnn **op, int threads, const mptl_dnn_problem *problem,
+                            const mptl_compute compute[MPTL_PASSES]);
 
 #endif

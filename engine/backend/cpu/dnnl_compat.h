@@ -18,7 +18,8 @@ typedef const_dnnl_memory_desc_t mptl_const_md;
 #endif
 
 /* Creates a memory descriptor, which the caller destroys. mptl_md_destroy accepts NULL. */
-dnnl_status_t mptl_md_create(mptl_md *md, int ndims, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag);
+dnnl_status_t mptl_md_create(mptl_md *md, int ndims, const dnnl_dims_t dims, dnnl_data_type_t type,
+                             dnnl_format_tag_t tag);
 void mptl_md_destroy(mptl_md md);
 
 /* Operands by role: x is the source or its gradient, y the destination or its gradient. bias may be
@@ -36,8 +37,9 @@ typedef struct mptl_dnnl_window {
 /* Creates the descriptor of a pass, of a convolution, or of an inner product if window is NULL. It
  * has the first of oneDNN's implementations that is not known to be wrong. forward: the descriptor
  * of the forward pass with the same types; NULL for MPTL_FORWARD. */
-dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass, const mptl_dnnl_operands *operands,
-                                 const mptl_dnnl_window *window, bool training, const_dnnl_primitive_desc_t forward,
+dnnl_status_t mptl_dnnl_describe(dnnl_primitive_desc_t *pd, mptl_pass pass,
+                                 const mptl_dnnl_operands *operands, const mptl_dnnl_window *window,
+                                 bool training, const_dnnl_primitive_desc_t forward,
                                  const_dnnl_primitive_attr_t attr, dnnl_engine_t engine);
 
 /* oneDNN's name of a descriptor's implementation ("jit:avx512_core"). */

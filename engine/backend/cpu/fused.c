@@ -26,7 +26,9 @@ typedef struct fused {
 enum { VALUE, OUT, INPUTS };
 static size_t buffers(const mptl_call *c) { return INPUTS + 2 * (size_t)c->op->n_in; }
 
-static size_t channels(const fused *s) { return (size_t)s->calls[0].graph->values[s->calls[0].op->out].shape.c; }
+static size_t channels(const fused *s) {
+  return (size_t)s->calls[0].graph->values[s->calls[0].op->out].shape.c;
+}
 static size_t total(const fused *s) { return mptl_batch_numel(&s->calls[0], s->calls[0].op->out); }
 
 /* Elements of a tile: whole pixels, if a pixel fits. */
@@ -37,17 +39,23 @@ static size_t tile_size(const fused *s) {
 
 static const mptl_cpu_op *row(const mptl_call *c) { return mptl_cpu_ops[c->op->kind->id]; }
 
-static size_t op_scratch(const mptl_call *c) { return row(c)->scratch_bytes ? mptl_aligned(row(c)->scratch_bytes(c)) : 0; }
-static size_t sums_bytes(const fused *s) { return mptl_aligned(BLOCKS * 2 * channels(s) * sizeof(double)); }
-static size_t partial_bytes(const fused *s) { return mptl_aligned(2 * channels(s) * sizeof(float)); }
+static size_t op_scratch(const mptl_call *c) {
+  return row(c)->scratch_bytes ? mptl_aligned(row(c)->scratch_bytes(c)) : 0;
+}
+static size_t sums_bytes(const fused *s) {
+  return mptl_aligned(BLOCKS * 2 * channels(s) * sizeof(double));
+}
+static size_t partial_bytes(const fused *s) {
+  return mptl_aligned(2 * channels(s) * sizeof(float));
+}
 
 /* The scratch memory of a thread: for each operator the statistics of its sinks, partial sums and
  * buffers. */
 static size_t thread_bytes(const fused *s) {
   size_t bytes = 0;
   for (int j = 0; j < s->n; j++)
-    bytes += mptl_aligned((1 + (size_t)s->calls[j].op->n_in) * sizeof(mptl_round_stats)) + partial_bytes(s) +
-             buffers(&s->calls[j]) * MPTL_TILE * sizeof(float);
+    bytes += mptl_aligned((1 + (size_t)s->calls[j].op->n_in) * sizeof(mptl_round_stats)) +
+             partial_bytes(s) + buffers(&s->calls[j]) * MPTL_TILE * sizeof(float);
   return bytes;
 }
 
@@ -109,21 +117,24 @@ typedef enum purpose { STORE, SUM, FIND_RANGES } purpose;
 typedef struct traversal {
   purpose purpose;
   bool forward;
-  int of;            /* FIND_RANGES: the operator whose ranges are wanted */
-  const bool *leads; /* FIND_RANGES: by operator, whether its output (backward: gradient) leads to them */
+  int of; /* FIND_RANGES: the operator whose ranges are wanted */
+  const bool
+      *leads; /* FIND_RANGES: by operator, whether its output (backward: gradient) leads to them */
 } traversal;
 
 /* Whether all elements of the gradient of input k have been rounded to its format already: then
  * rounding does not change them. */
 static bool is_rounded(const desk *d, const mptl_call *c, int k) {
   const mptl_rounder *from = c->dy.rounder, *to = c->dx[k].rounder;
-  return d->op->backward_selects && from != NULL && !from->format.auto_bias && !to->format.auto_bias && from->emin == to->emin &&
-         from->m == to->m && from->max_bits == to->max_bits && to->overflow == MPTL_INF;
+  return d->op->backward_selects && from != NULL && !from->format.auto_bias &&
+         !to->format.auto_bias && from->emin == to->emin && from->m == to->m &&
+         from->max_bits == to->max_bits && to->overflow == MPTL_INF;
 }
 
 /* Counts elements for which is_rounded holds. Returns false, and counts nothing, if there are
  * infinities or NaNs: they must be counted one by one. */
-static bool count_rounded(const mptl_sink *sink, const float *x, size_t n, mptl_round_stats *stats) {
+static bool count_rounded(const mptl_sink *sink, const float *x, size_t n,
+                          mptl_round_stats *stats) {
   uint32_t largest = mptl_layers()->largest(x, n);
   if (largest > sink->rounder->max_bits) return false;
   mptl_stats_merge(stats, &(mptl_round_stats){.elements = n, .max_abs = mptl_bits_f32(largest)});
@@ -132,8 +143,8 @@ static bool count_rounded(const mptl_sink *sink, const float *x, size_t n, mptl_
 
 /* Rounds a tile that stays in a buffer (is_rounded says whether it is rounded already), or finds
  * its range. */
-static void round_buffer(const traversal *t, const mptl_sink *sink, const mptl_tile *tile, float *x, mptl_round_stats *stats,
-                         bool rounded) {
+static void round_buffer(const traversal *t, const mptl_sink *sink, const mptl_tile *tile, float *x,
+                         mptl_round_stats *stats, bool rounded) {
   if (sink->ranging) {
     mptl_note_largest(stats, x, tile->n);
     return;
@@ -149,7 +160,8 @@ static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *til
   const mptl_call *c = &s->calls[j];
   for (int k = 0; k < c->op->n_in; k++)
     tile->x[k] = c->from[k] >= 0 ? buffer_of(&desks[c->from[k]], VALUE)
-                                 : mptl_read(&c->in[k], tile->offset, tile->n, buffer_of(&desks[j], INPUTS + (size_t)k));
+                                 : mptl_read(&c->in[k], tile->offset, tile->n,
+                                             buffer_of(&desks[j], INPUTS + (size_t)k));
 }
 
 static void forward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
@@ -180,7 +192,8 @@ static bool computes(const traversal *t, const mptl_call *c, int k) {
 
 /* Sets where each gradient of operator j's inputs goes; NULL if the traversal does not compute it.
  * Returns whether it computes any. */
-static bool find_results(const traversal *t, const fused *s, const desk *desks, int j, mptl_tile *tile) {
+static bool find_results(const traversal *t, const fused *s, const desk *desks, int j,
+                         mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
   bool any = false;
   for (int k = 0; k < c->op->n_in; k++) {
@@ -191,7 +204,8 @@ static bool find_results(const traversal *t, const fused *s, const desk *desks, 
     } else {
       float *buffer = buffer_of(&desks[j], INPUTS + (size_t)(c->op->n_in + k));
       tile->dx[k] = mptl_results(&c->dx[k], tile->offset, buffer);
-      if (tile->dx[k] == tile->dy) tile->dx[k] = buffer; /* the gradient of the output is still needed there */
+      if (tile->dx[k] == tile->dy)
+        tile->dx[k] = buffer; /* the gradient of the output is still needed there */
     }
     any = true;
   }
@@ -200,18 +214,22 @@ static bool find_results(const traversal *t, const fused *s, const desk *desks, 
 
 /* Runs one operator backward on a tile: the gradients that the traversal computes, and its sums if
  * the traversal sums. */
-static void backward_op(const traversal *t, const fused *s, const desk *desks, int j, mptl_tile *tile) {
+static void backward_op(const traversal *t, const fused *s, const desk *desks, int j,
+                        mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
-  bool any = find_results(t, s, desks, j, tile), sums = t->purpose == SUM && desks[j].op->backward_sums != NULL;
+  bool any = find_results(t, s, desks, j, tile),
+       sums = t->purpose == SUM && desks[j].op->backward_sums != NULL;
   if (!any && !sums) return;
   if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
-  if (c->op->kind->backward_reads_out) tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
+  if (c->op->kind->backward_reads_out)
+    tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
   if (sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
   if (any) desks[j].op->backward(c, tile);
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
     if (c->from[k] >= 0)
-      round_buffer(t, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], is_rounded(&desks[j], c, k));
+      round_buffer(t, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k],
+                   is_rounded(&desks[j], c, k));
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }
@@ -236,7 +254,8 @@ static void merge_stats(const traversal *t, const fused *s, const desk *desks) {
     const mptl_call *c = &s->calls[j];
     if (c->y.ranging == ranging) mptl_stats_merge(c->y.stats, &desks[j].stats[0]);
     for (int k = 0; k < c->op->n_in; k++)
-      if (mptl_wanted(&c->dx[k]) && c->dx[k].ranging == ranging) mptl_stats_merge(c->dx[k].stats, &desks[j].stats[1 + k]);
+      if (mptl_wanted(&c->dx[k]) && c->dx[k].ranging == ranging)
+        mptl_stats_merge(c->dx[k].stats, &desks[j].stats[1 + k]);
   }
 }
 
@@ -331,14 +350,17 @@ static mptl_status begin_forward(const fused *s, bool has_them) {
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = &s->calls[j];
     const mptl_pointwise *p = row(c)->pointwise;
-    if (p->forward_begin) MPTL_TRY(mptl_in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL), c->op));
+    if (p->forward_begin)
+      MPTL_TRY(mptl_in_operator(p->forward_begin(c, has_sums(p, c, true) ? sums_of(s, j) : NULL),
+                                c->op));
   }
   return MPTL_OK;
 }
 
 static mptl_status begin_backward(const fused *s) {
   bool sums = false;
-  for (int j = 0; j < s->n; j++) sums = sums || has_sums(row(&s->calls[j])->pointwise, &s->calls[j], false);
+  for (int j = 0; j < s->n; j++)
+    sums = sums || has_sums(row(&s->calls[j])->pointwise, &s->calls[j], false);
   if (sums) run_sums(s, false);
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = &s->calls[j];
@@ -359,7 +381,8 @@ mptl_status mptl_fused_run(const mptl_stage *stage, const mptl_step *step, bool 
   mptl_call calls[stage->n];
   fused s = make_calls(calls, stage, step);
   MPTL_TRY(forward ? begin_forward(&s, step->ranged) : begin_backward(&s));
-  if (forward || wants_gradients(&s)) run_tiles(&s, &(traversal){.purpose = STORE, .forward = forward});
+  if (forward || wants_gradients(&s))
+    run_tiles(&s, &(traversal){.purpose = STORE, .forward = forward});
   return MPTL_OK;
 }
 
@@ -381,7 +404,8 @@ static void mark(bool *leads, const fused *s, int i, bool forward) {
 
 /* Backward, only operator i itself can need sums: operators with sums (batch norms) write the
  * gradients of their inputs to memory, so they do not lead to another operator of the stage. */
-mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward, int i, float *largest) {
+mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *step, bool forward,
+                                   int i, float *largest) {
   mptl_call calls[stage->n];
   mptl_round_stats found[MPTL_MAX_INPUTS] = {{0}};
   mptl_sink *sinks;
@@ -389,11 +413,13 @@ mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *ste
   fused s = make_calls(calls, stage, step);
   for (int j = 0; j < s.n; j++) calls[j].ranging = true;
   if (forward) MPTL_TRY(begin_forward(&s, step->ranged));
-  if (!forward && has_sums(row(&calls[i])->pointwise, &calls[i], false)) MPTL_TRY(begin_backward(&s));
+  if (!forward && has_sums(row(&calls[i])->pointwise, &calls[i], false))
+    MPTL_TRY(begin_backward(&s));
   mptl_call_find_ranges(&calls[i], forward, found);
   memset(leads, 0, sizeof leads);
   mark(leads, &s, i, forward);
   run_tiles(&s, &(traversal){FIND_RANGES, forward, i, leads});
-  for (int k = mptl_call_sinks(&calls[i], forward, &sinks) - 1; k >= 0; k--) largest[k] = found[k].max_abs;
+  for (int k = mptl_call_sinks(&calls[i], forward, &sinks) - 1; k >= 0; k--)
+    largest[k] = found[k].max_abs;
   return MPTL_OK;
 }

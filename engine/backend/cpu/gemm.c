@@ -47,16 +47,24 @@ static gemm_state *state(const mptl_call *call) { return call->state; }
 /* ---- Shapes ---- */
 
 /* The elements of one image of the input, of the output. */
-static size_t in_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->in[0]) / (size_t)call->batch; }
-static size_t out_image(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / (size_t)call->batch; }
-static size_t param_numel(const mptl_call *call, int k) { return call->graph->params[call->op->first_param + k].numel; }
+static size_t in_image(const mptl_call *call) {
+  return mptl_batch_numel(call, call->op->in[0]) / (size_t)call->batch;
+}
+static size_t out_image(const mptl_call *call) {
+  return mptl_batch_numel(call, call->op->out) / (size_t)call->batch;
+}
+static size_t param_numel(const mptl_call *call, int k) {
+  return call->graph->params[call->op->first_param + k].numel;
+}
 
 /* Creates oneDNN's operator for one pass. The dimension of the sum is longer by the repetitions. */
-static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass, mptl_gemm_way way) {
+static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass pass,
+                              mptl_gemm_way way) {
   mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
   int repeats = (int)mptl_gemm_repeats(way);
   int n = state(call)->block * (pass == MPTL_BACKWARD_WEIGHTS ? repeats : 1);
-  int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1), oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
+  int ic = in.c * (pass == MPTL_FORWARD ? repeats : 1),
+      oc = out.c * (pass == MPTL_BACKWARD_DATA ? repeats : 1);
   mptl_compute compute[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   compute[pass] = way == MPTL_GEMM_F32 ? MPTL_COMPUTE_F32 : MPTL_COMPUTE_BF16;
   mptl_call_shape s = mptl_call_shape_of(call, n, ic, oc);
@@ -67,11 +75,16 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
 /* The chunks that are repeated: the channels of a channel group in a pixel (for backward by
  * weights, whole blocks of images), and the weights that multiply such channels. */
 static size_t channel_groups(const mptl_call *call) { return (size_t)call->op->attr.groups; }
-static size_t in_chunk(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c / channel_groups(call); }
-static size_t out_chunk(const mptl_call *call) { return (size_t)mptl_call_output(call).c / channel_groups(call); }
+static size_t in_chunk(const mptl_call *call) {
+  return (size_t)mptl_call_input(call, 0).c / channel_groups(call);
+}
+static size_t out_chunk(const mptl_call *call) {
+  return (size_t)mptl_call_output(call).c / channel_groups(call);
+}
 static size_t weights_chunk(const mptl_call *call, mptl_pass pass) {
   size_t out = (size_t)mptl_call_output(call).c;
-  return param_numel(call, MPTL_PRODUCT_WEIGHT) / (pass == MPTL_FORWARD ? out : channel_groups(call));
+  return param_numel(call, MPTL_PRODUCT_WEIGHT) /
+         (pass == MPTL_FORWARD ? out : channel_groups(call));
 }
 
 /* The number of images of a block: the largest divisor of the batch size for which a block fits
@@ -106,7 +119,8 @@ static void destroy(void *state_of_call) {
 /* Whether an operand's bias shift can change from step to step. */
 static bool varies(const mptl_rounder *r) { return r != NULL && r->format.auto_bias; }
 
-static mptl_gemm_way choose_way(const mptl_call *call, outcome o, const mptl_rounder *first, const mptl_rounder *second) {
+static mptl_gemm_way choose_way(const mptl_call *call, outcome o, const mptl_rounder *first,
+                                const mptl_rounder *second) {
   if (first == NULL || second == NULL || o == BINARY32) return MPTL_GEMM_F32;
   mptl_format a = first->format, b = second->format;
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
@@ -123,7 +137,8 @@ static size_t take(size_t *bytes, size_t more) {
 
 /* Chooses how a pass multiplies its operands, and creates oneDNN's operator for it. If oneDNN does
  * not support bf16 for the shape, uses binary32. */
-static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first, const mptl_rounder *second) {
+static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first,
+                          const mptl_rounder *second) {
   gemm_state *s = state(call);
   gemm_pass *p = &s->pass[pass];
   *p = (gemm_pass){.way = choose_way(call, s->outcome[pass], first, second)};
@@ -131,7 +146,9 @@ static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_roun
   if (s->dnn[pass][p->way] == NULL) status = create_dnn(&s->dnn[pass][p->way], call, pass, p->way);
   if (status == MPTL_EUNSUPPORTED && p->way != MPTL_GEMM_F32) {
     p->way = MPTL_GEMM_F32;
-    status = s->dnn[pass][MPTL_GEMM_F32] ? MPTL_OK : create_dnn(&s->dnn[pass][MPTL_GEMM_F32], call, pass, MPTL_GEMM_F32);
+    status = s->dnn[pass][MPTL_GEMM_F32]
+                 ? MPTL_OK
+                 : create_dnn(&s->dnn[pass][MPTL_GEMM_F32], call, pass, MPTL_GEMM_F32);
   }
   if (status != MPTL_OK || p->way == MPTL_GEMM_F32) return status;
   p->first = mptl_gemm_repeat(p->way, false, first->format);
@@ -154,13 +171,16 @@ static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
   p->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], p->way, block * in_image(call)));
-  p->results = take(bytes, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
+  p->results =
+      take(bytes, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
   place_weights(call, MPTL_FORWARD, bytes);
   return MPTL_OK;
 }
 
 /* Whether oneDNN can write results to where the sink stores them. */
-static bool in_place(const mptl_sink *sink) { return sink->size == sizeof(float) && !sink->accumulate; }
+static bool in_place(const mptl_sink *sink) {
+  return sink->size == sizeof(float) && !sink->accumulate;
+}
 
 /* Whether both backward passes can use one converted copy of the output's gradient. */
 static bool shares_dy(const gemm_state *s) {
@@ -170,8 +190,10 @@ static bool shares_dy(const gemm_state *s) {
 
 /* The same for both backward passes. */
 static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
-  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
-  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS],
+            *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  size_t block = (size_t)state(call)->block, in = block * in_image(call),
+         out = block * out_image(call);
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
   w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->way, in));
   w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->way, out));
@@ -180,7 +202,8 @@ static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
   w->library = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->way]));
   if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
   MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
-  d->y = shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, out));
+  d->y =
+      shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, out));
   d->results = take(bytes, in_place(&call->dx[0]) ? 0 : in * sizeof(float));
   place_weights(call, MPTL_BACKWARD_DATA, bytes);
   return MPTL_OK;
@@ -195,7 +218,8 @@ static bool operands_vary(const mptl_call *call) {
  * formats allow. */
 static mptl_status prepare(const mptl_call *call, size_t *scratch_bytes) {
   gemm_state *s = state(call);
-  outcome first = operands_vary(call) ? NARROWEST : BY_FORMATS, last = operands_vary(call) ? BINARY32 : BY_FORMATS;
+  outcome first = operands_vary(call) ? NARROWEST : BY_FORMATS,
+          last = operands_vary(call) ? BINARY32 : BY_FORMATS;
   *scratch_bytes = 0;
   for (outcome w = first; w <= last; w++) {
     for (outcome d = first; d <= last; d++) {
@@ -233,22 +257,24 @@ static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
 /* Packs the weights for a pass, in oneDNN's order. */
 static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
   const gemm_pass *p = &state(call)->pass[pass];
-  const float *weights =
-      mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second, weights_chunk(call, pass),
-                        param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
+  const float *weights = mptl_gemm_weights(
+      mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second,
+      weights_chunk(call, pass), param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
   return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
 static mptl_status forward(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
-  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  size_t block = (size_t)state(call)->block, in = block * in_image(call),
+         out = block * out_image(call);
   const float *bias = call->op->attr.bias ? call->theta[MPTL_PRODUCT_BIAS] : NULL;
   MPTL_TRY(lay_out(call, true));
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *x =
-        mptl_gemm_operand(mptl_threads(call), &call->in[0], p->way, p->first, in_chunk(call), b * in, in, area(call, p->x));
-    float *results = call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, p->results);
+    const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], p->way, p->first,
+                                      in_chunk(call), b * in, in, area(call, p->x));
+    float *results =
+        call->y.size == sizeof(float) ? (float *)call->y.data + b * out : area(call, p->results);
     MPTL_TRY(mptl_dnn_forward(dnn_of(call, MPTL_FORWARD), results, x, area(call, p->packed), bias));
     mptl_write_parallel(call, &call->y, b * out, out, results);
   }
@@ -259,44 +285,59 @@ static mptl_status forward(const mptl_call *call) {
 static void add(int threads, float *y, const float *x, size_t n) {
   enum { CHUNK = 16384 };
 #pragma omp parallel for num_threads(threads) schedule(static) if (n > CHUNK)
-  for (size_t i = 0; i < n; i += CHUNK) mptl_layers()->accumulate(y + i, x + i, n - i < CHUNK ? n - i : CHUNK);
+  for (size_t i = 0; i < n; i += CHUNK)
+    mptl_layers()->accumulate(y + i, x + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
 /* The gradient of weights and bias for one block of images: stores the first block's, and adds the
  * others'. */
-static mptl_status backward_theta(const mptl_call *call, size_t block, const void *x, const void *dy) {
+static mptl_status backward_theta(const mptl_call *call, size_t block, const void *x,
+                                  const void *dy) {
   const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
   mptl_dnn *dnn = dnn_of(call, MPTL_BACKWARD_WEIGHTS);
   bool bias = call->op->attr.bias, first = block == 0;
-  float *dweights = first ? call->dtheta[MPTL_PRODUCT_WEIGHT] : area(call, p->more[0]), *dbias = NULL;
+  float *dweights = first ? call->dtheta[MPTL_PRODUCT_WEIGHT] : area(call, p->more[0]),
+        *dbias = NULL;
   if (bias) dbias = first ? call->dtheta[MPTL_PRODUCT_BIAS] : area(call, p->more[1]);
   MPTL_TRY(mptl_dnn_backward_weights(dnn, dweights, dbias, x, dy));
   /* If the input has two parts, the gradient is repeated beside each, so the sum for the bias is
    * twice as large. */
-  for (size_t i = 0; bias && p->way != MPTL_GEMM_F32 && p->first.terms > 1 && i < param_numel(call, MPTL_PRODUCT_BIAS); i++)
+  for (size_t i = 0; bias && p->way != MPTL_GEMM_F32 && p->first.terms > 1 &&
+                     i < param_numel(call, MPTL_PRODUCT_BIAS);
+       i++)
     dbias[i] *= 0.5f;
-  if (!first) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_WEIGHT], dweights, param_numel(call, MPTL_PRODUCT_WEIGHT));
-  if (!first && bias) add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_BIAS], dbias, param_numel(call, MPTL_PRODUCT_BIAS));
+  if (!first)
+    add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_WEIGHT], dweights,
+        param_numel(call, MPTL_PRODUCT_WEIGHT));
+  if (!first && bias)
+    add(mptl_threads(call), call->dtheta[MPTL_PRODUCT_BIAS], dbias,
+        param_numel(call, MPTL_PRODUCT_BIAS));
   return MPTL_OK;
 }
 
 static mptl_status backward(const mptl_call *call) {
-  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS], *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS],
+                  *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   const mptl_sink *dx = &call->dx[0];
-  size_t block = (size_t)state(call)->block, in = block * in_image(call), out = block * out_image(call);
+  size_t block = (size_t)state(call)->block, in = block * in_image(call),
+         out = block * out_image(call);
   MPTL_TRY(lay_out(call, false));
   if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->way, w->second, out, b * out, out, area(call, w->y));
+    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->way, w->second, out,
+                                       b * out, out, area(call, w->y));
     if (!dx->ranging) {
-      const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->way, w->first, in, b * in, in, area(call, w->x));
+      const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->way, w->first, in,
+                                        b * in, in, area(call, w->x));
       MPTL_TRY(backward_theta(call, b, x, dy));
     }
     if (!mptl_wanted(dx)) continue;
     if (!shares_dy(state(call)))
-      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->way, d->first, out_chunk(call), b * out, out, area(call, d->y));
+      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->way, d->first, out_chunk(call),
+                             b * out, out, area(call, d->y));
     float *results = in_place(dx) ? (float *)dx->data + b * in : area(call, d->results);
-    MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy, area(call, d->packed)));
+    MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy,
+                                    area(call, d->packed)));
     mptl_write_parallel(call, dx, b * in, in, results);
   }
   return MPTL_OK;
@@ -311,7 +352,13 @@ const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, 
   return names[mptl_gemm_choose(setting, &a, &b, channel_groups)];
 }
 
-const mptl_cpu_op mptl_cpu_conv2d = {
-    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
-const mptl_cpu_op mptl_cpu_linear = {
-    .create = create, .destroy = destroy, .prepare = prepare, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_conv2d = {.create = create,
+                                     .destroy = destroy,
+                                     .prepare = prepare,
+                                     .forward = forward,
+                                     .backward = backward};
+const mptl_cpu_op mptl_cpu_linear = {.create = create,
+                                     .destroy = destroy,
+                                     .prepare = prepare,
+                                     .forward = forward,
+                                     .backward = backward};

@@ -18,14 +18,23 @@
 
 /* How a pass multiplies: in binary32, or in bf16 with one, two or four products for each
  * product. */
-typedef enum mptl_gemm_way { MPTL_GEMM_F32, MPTL_GEMM_BF16, MPTL_GEMM_2BF16, MPTL_GEMM_4BF16, MPTL_GEMM_WAYS } mptl_gemm_way;
+typedef enum mptl_gemm_way {
+  MPTL_GEMM_F32,
+  MPTL_GEMM_BF16,
+  MPTL_GEMM_2BF16,
+  MPTL_GEMM_4BF16,
+  MPTL_GEMM_WAYS
+} mptl_gemm_way;
 
 /* How many times as long the dimension of the sum becomes. */
-static inline size_t mptl_gemm_repeats(mptl_gemm_way way) { return way == MPTL_GEMM_4BF16 ? 4 : way == MPTL_GEMM_2BF16 ? 2 : 1; }
+static inline size_t mptl_gemm_repeats(mptl_gemm_way way) {
+  return way == MPTL_GEMM_4BF16 ? 4 : way == MPTL_GEMM_2BF16 ? 2 : 1;
+}
 
 /* Chooses how to multiply operands of formats a and b (NULL: binary32), under a setting, on this
  * machine. */
-mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a, const mptl_format *b, int channel_groups);
+mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a,
+                               const mptl_format *b, int channel_groups);
 
 /* How a chunk is repeated: it has `terms` parts (1 or 2); each part stands `inner` times in a row,
  * and all of this `outer` times. */
@@ -43,12 +52,13 @@ size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_way way, siz
 /* Returns elements [offset, offset + n) of a value in the form that the pass multiplies: in area,
  * or in place. Each chunk of `chunk` elements is repeated; n is a multiple of chunk if there are
  * repetitions. */
-const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_way way, mptl_repeat repeat, size_t chunk,
-                              size_t offset, size_t n, void *area);
+const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_way way,
+                              mptl_repeat repeat, size_t chunk, size_t offset, size_t n,
+                              void *area);
 
 /* The same for n weights, which stay in binary32: returns weights if nothing is repeated. */
 size_t mptl_gemm_weights_bytes(mptl_gemm_way way, size_t n);
-const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way, mptl_repeat repeat, size_t chunk, size_t n,
-                               void *area);
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way,
+                               mptl_repeat repeat, size_t chunk, size_t n, void *area);
 
 #endif

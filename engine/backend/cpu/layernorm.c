@@ -14,7 +14,9 @@
 
 enum { LANES = 32, MOST_BLOCKS = 128, BLOCK_PARTS = 8 };
 
-static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / mptl_call_features(call); }
+static size_t rows(const mptl_call *call) {
+  return mptl_batch_numel(call, call->op->out) / mptl_call_features(call);
+}
 
 /* ---- The statistics of a row ---- */
 
@@ -101,7 +103,8 @@ static double *block_sums(const mptl_call *call, size_t block) {
 
 static size_t scratch_bytes(const mptl_call *call) {
   if (!call->train) return mptl_rows_scratch_bytes(call, forward_floats(call));
-  return mptl_rows_scratch_bytes(call, backward_floats(call)) + blocks(call) * 2 * mptl_call_features(call) * sizeof(double);
+  return mptl_rows_scratch_bytes(call, backward_floats(call)) +
+         blocks(call) * 2 * mptl_call_features(call) * sizeof(double);
 }
 
 static void add(double *to, const double *from, size_t n) {
@@ -109,8 +112,8 @@ static void add(double *to, const double *from, size_t n) {
 }
 
 /* Computes and writes a row of dx. */
-static void write_gradient(const mptl_call *call, size_t row, const float *x, const float *dy, statistics s, float *buffer,
-                           mptl_round_stats *stats) {
+static void write_gradient(const mptl_call *call, size_t row, const float *x, const float *dy,
+                           statistics s, float *buffer, mptl_round_stats *stats) {
   size_t n = mptl_call_features(call), at = row * n;
   const float *weight = call->theta[MPTL_NORM_WEIGHT];
   double sums[LANES] = {0}, products[LANES] = {0};
@@ -130,9 +133,11 @@ static void write_gradient(const mptl_call *call, size_t row, const float *x, co
 }
 
 /* Adds a row to the sums of a part, and writes its row of dx if that is wanted. */
-static void backward_row(const mptl_call *call, size_t row, double *sums, float *buffer, mptl_round_stats *stats) {
+static void backward_row(const mptl_call *call, size_t row, double *sums, float *buffer,
+                         mptl_round_stats *stats) {
   size_t n = mptl_call_features(call), at = row * n;
-  const float *x = mptl_read(&call->in[0], at, n, buffer + n), *dy = mptl_read(&call->dy, at, n, buffer + 2 * n);
+  const float *x = mptl_read(&call->in[0], at, n, buffer + n),
+              *dy = mptl_read(&call->dy, at, n, buffer + 2 * n);
   statistics s = statistics_of(call, x, n);
   for (size_t i = 0; i < n; i++) {
     sums[i] += (double)dy[i] * normalised(x[i], s);
@@ -141,15 +146,18 @@ static void backward_row(const mptl_call *call, size_t row, double *sums, float 
   if (mptl_wanted(&call->dx[0])) write_gradient(call, row, x, dy, s, buffer, stats);
 }
 
-static void backward_block(const mptl_call *call, size_t block, float *buffer, mptl_round_stats *stats) {
-  size_t n = mptl_call_features(call), count = part_rows(call), end = (block + 1) * BLOCK_PARTS * count;
+static void backward_block(const mptl_call *call, size_t block, float *buffer,
+                           mptl_round_stats *stats) {
+  size_t n = mptl_call_features(call), count = part_rows(call),
+         end = (block + 1) * BLOCK_PARTS * count;
   double *sums = block_sums(call, block), *part = (double *)buffer;
   if (end > rows(call)) end = rows(call);
   memset(sums, 0, 2 * n * sizeof *sums);
   for (size_t first = block * BLOCK_PARTS * count; first < end; first += count) {
     size_t behind = end - first < count ? end : first + count;
     memset(part, 0, 2 * n * sizeof *part);
-    for (size_t row = first; row < behind; row++) backward_row(call, row, part, (float *)(part + 2 * n), stats);
+    for (size_t row = first; row < behind; row++)
+      backward_row(call, row, part, (float *)(part + 2 * n), stats);
     add(sums, part, 2 * n);
   }
 }
@@ -167,4 +175,5 @@ static mptl_status backward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-const mptl_cpu_op mptl_cpu_layernorm = {.scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};
+const mptl_cpu_op mptl_cpu_layernorm = {
+    .scratch_bytes = scratch_bytes, .forward = forward, .backward = backward};

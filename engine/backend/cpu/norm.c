@@ -12,12 +12,18 @@
 #include "backend/cpu/cpu.h"
 
 static size_t channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
-static size_t rows(const mptl_call *call) { return mptl_batch_numel(call, call->op->out) / channels(call); }
+static size_t rows(const mptl_call *call) {
+  return mptl_batch_numel(call, call->op->out) / channels(call);
+}
 
 /* The scratch memory: three vectors by channel, see vector. */
 enum { VECTORS = 3 };
-static size_t scratch_bytes(const mptl_call *call) { return VECTORS * channels(call) * sizeof(float); }
-static float *vector(const mptl_call *call, size_t k) { return (float *)call->scratch + k * channels(call); }
+static size_t scratch_bytes(const mptl_call *call) {
+  return VECTORS * channels(call) * sizeof(float);
+}
+static float *vector(const mptl_call *call, size_t k) {
+  return (float *)call->scratch + k * channels(call);
+}
 
 /* A piece of a tile, for kernels that take whole rows: `rows` pixels of `width` channels, the first
  * channel being `channel`. A piece has whole pixels, except at the ends of a tile that begins or
@@ -42,8 +48,8 @@ static bool next_piece(piece *p, const mptl_tile *tile, size_t c) {
 static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
-    mptl_layers()->moments(sums + p.channel, sums + c + p.channel, tile->x[0] + p.at, vector(call, 2) + p.channel, p.rows,
-                           p.width);
+    mptl_layers()->moments(sums + p.channel, sums + c + p.channel, tile->x[0] + p.at,
+                           vector(call, 2) + p.channel, p.rows, p.width);
 }
 
 static mptl_status forward_before_sums(const mptl_call *call) {
@@ -55,8 +61,8 @@ static mptl_status forward_before_sums(const mptl_call *call) {
 
 static mptl_status forward_begin(const mptl_call *call, const double *sums) {
   size_t c = channels(call), n = rows(call);
-  float *mean = call->saved, *inv_std = call->saved + c, *running_mean = call->buffers[MPTL_NORM_MEAN],
-        *running_var = call->buffers[MPTL_NORM_VAR];
+  float *mean = call->saved, *inv_std = call->saved + c,
+        *running_mean = call->buffers[MPTL_NORM_MEAN], *running_var = call->buffers[MPTL_NORM_VAR];
   double eps = call->op->attr.eps, momentum = call->op->attr.momentum;
   for (size_t i = 0; i < c; i++) {
     if (sums == NULL) {
@@ -69,7 +75,8 @@ static mptl_status forward_begin(const mptl_call *call, const double *sums) {
     mean[i] = (float)((double)vector(call, 2)[i] + m);
     inv_std[i] = (float)(1.0 / sqrt(var + eps));
     if (call->ranging) continue;
-    running_mean[i] = (float)((1.0 - momentum) * (double)running_mean[i] + momentum * (double)mean[i]);
+    running_mean[i] =
+        (float)((1.0 - momentum) * (double)running_mean[i] + momentum * (double)mean[i]);
     running_var[i] = (float)((1.0 - momentum) * (double)running_var[i] + momentum * unbiased);
   }
   for (size_t i = 0; i < c; i++) {
@@ -82,15 +89,15 @@ static mptl_status forward_begin(const mptl_call *call, const double *sums) {
 
 static void forward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
-    mptl_layers()->normalize(tile->y + p.at, tile->x[0] + p.at, vector(call, 0) + p.channel, vector(call, 1) + p.channel, p.rows,
-                             p.width);
+    mptl_layers()->normalize(tile->y + p.at, tile->x[0] + p.at, vector(call, 0) + p.channel,
+                             vector(call, 1) + p.channel, p.rows, p.width);
 }
 
 static void backward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
-    mptl_layers()->backward_sums(sums + p.channel, sums + c + p.channel, tile->dy + p.at, tile->x[0] + p.at,
-                                 call->saved + p.channel, p.rows, p.width);
+    mptl_layers()->backward_sums(sums + p.channel, sums + c + p.channel, tile->dy + p.at,
+                                 tile->x[0] + p.at, call->saved + p.channel, p.rows, p.width);
 }
 
 /* With xhat = (x - mean) inv_std:
@@ -111,8 +118,9 @@ static mptl_status backward_begin(const mptl_call *call, const double *sums) {
 
 static void backward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
-    mptl_layers()->normalize_backward(tile->dx[0] + p.at, tile->dy + p.at, tile->x[0] + p.at, call->saved + p.channel,
-                                      vector(call, 0) + p.channel, vector(call, 1) + p.channel, vector(call, 2) + p.channel,
+    mptl_layers()->normalize_backward(tile->dx[0] + p.at, tile->dy + p.at, tile->x[0] + p.at,
+                                      call->saved + p.channel, vector(call, 0) + p.channel,
+                                      vector(call, 1) + p.channel, vector(call, 2) + p.channel,
                                       p.rows, p.width);
 }
 
@@ -124,4 +132,5 @@ static const mptl_pointwise batchnorm2d = {.forward = forward,
                                            .forward_begin = forward_begin,
                                            .backward_begin = backward_begin};
 
-const mptl_cpu_op mptl_cpu_batchnorm2d = {.scratch_bytes = scratch_bytes, .pointwise = &batchnorm2d};
+const mptl_cpu_op mptl_cpu_batchnorm2d = {.scratch_bytes = scratch_bytes,
+                                          .pointwise = &batchnorm2d};

@@ -13,7 +13,8 @@ static mptl_status run_copy(void *state) {
   const mptl_peak_copy *c = state;
 #pragma omp parallel num_threads(c->device->threads)
   {
-    size_t share = c->bytes / (size_t)omp_get_num_threads(), at = share * (size_t)omp_get_thread_num();
+    size_t share = c->bytes / (size_t)omp_get_num_threads(),
+           at = share * (size_t)omp_get_thread_num();
     memcpy(c->to + at, c->from + at, share);
   }
   return MPTL_OK;
@@ -34,7 +35,8 @@ static mptl_status run_product(void *state) {
 /* Allocates the operands and fills them with zeros, which processors multiply as fast as others. */
 static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   const size_t values = mptl_peak_values(shape) * sizeof(float);
-  const size_t bytes[] = {values, values, mptl_peak_weights(shape) * sizeof(float), mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
+  const size_t bytes[] = {values, values, mptl_peak_weights(shape) * sizeof(float),
+                          mptl_dnn_packed_bytes(p->dnn, MPTL_FORWARD),
                           mptl_dnn_scratch_bytes(p->dnn)};
   for (int i = 0; i < (int)(sizeof bytes / sizeof *bytes); i++) {
     if ((p->memory[i] = mptl_memory_alloc(bytes[i])) == NULL)
@@ -45,8 +47,8 @@ static mptl_status prepare(product *p, const mptl_conv_shape *shape) {
   return mptl_dnn_pack(p->dnn, MPTL_FORWARD, p->memory[PACKED], p->memory[WEIGHTS]);
 }
 
-static mptl_status find_product_peak(mptl_device *device, mptl_peaks *peaks, const char *name, mptl_compute type,
-                                     double seconds) {
+static mptl_status find_product_peak(mptl_device *device, mptl_peaks *peaks, const char *name,
+                                     mptl_compute type, double seconds) {
   const mptl_conv_shape shape = mptl_peak_shape(IMAGES);
   const mptl_compute compute[MPTL_PASSES] = {type, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   product p = {.dnn = NULL};
@@ -63,5 +65,7 @@ static mptl_status find_product_peak(mptl_device *device, mptl_peaks *peaks, con
 mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds) {
   MPTL_TRY(mptl_peak_of_copy(peaks, run_copy, COPY_BYTES, device, seconds));
   MPTL_TRY(find_product_peak(device, peaks, "f32", MPTL_COMPUTE_F32, seconds));
-  return mptl_dnn_supports(MPTL_COMPUTE_BF16) ? find_product_peak(device, peaks, "bf16", MPTL_COMPUTE_BF16, seconds) : MPTL_OK;
+  return mptl_dnn_supports(MPTL_COMPUTE_BF16)
+             ? find_product_peak(device, peaks, "bf16", MPTL_COMPUTE_BF16, seconds)
+             : MPTL_OK;
 }

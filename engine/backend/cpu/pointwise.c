@@ -35,7 +35,9 @@ static void dropout_forward(const mptl_call *call, const mptl_tile *tile) {
     memcpy(tile->y, tile->x[0], tile->n * sizeof *tile->y);
 }
 
-static void dropout_backward(const mptl_call *call, const mptl_tile *tile) { mask(call, tile->dx[0], tile->dy, tile); }
+static void dropout_backward(const mptl_call *call, const mptl_tile *tile) {
+  mask(call, tile->dx[0], tile->dy, tile);
+}
 
 static void add_forward(const mptl_call *call, const mptl_tile *tile) {
   (void)call;
@@ -62,7 +64,8 @@ static void mul_backward(const mptl_call *call, const mptl_tile *tile) {
 
 static const mptl_pointwise input = {.forward = input_forward};
 static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = dropout_backward};
-static const mptl_pointwise add = {.forward = add_forward, .backward = add_backward, .backward_selects = true};
+static const mptl_pointwise add = {
+    .forward = add_forward, .backward = add_backward, .backward_selects = true};
 static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
 const mptl_cpu_op mptl_cpu_input = {.pointwise = &input};
@@ -70,8 +73,10 @@ const mptl_cpu_op mptl_cpu_dropout = {.pointwise = &dropout};
 const mptl_cpu_op mptl_cpu_add = {.pointwise = &add};
 const mptl_cpu_op mptl_cpu_mul = {.pointwise = &mul};
 
-#define UNARY_OP(name, NAME, traits)                                                                                      \
-  static const mptl_pointwise pointwise_##name = {                                                                        \
-      .forward = unary_forward, .backward = unary_backward, .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0}; \
+#define UNARY_OP(name, NAME, traits)                                \
+  static const mptl_pointwise pointwise_##name = {                  \
+      .forward = unary_forward,                                     \
+      .backward = unary_backward,                                   \
+      .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0}; \
   const mptl_cpu_op mptl_cpu_##name = {.pointwise = &pointwise_##name};
 MPTL_UNARY_OPERATORS(UNARY_OP)

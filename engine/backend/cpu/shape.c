@@ -5,14 +5,20 @@
 #include "backend/cpu/cpu.h"
 
 /* The rows of a batch, and the pixels of a row. A flat value is an image of one pixel. */
-static size_t rows(const mptl_call *call) { return (size_t)call->batch * (size_t)mptl_call_output(call).h; }
+static size_t rows(const mptl_call *call) {
+  return (size_t)call->batch * (size_t)mptl_call_output(call).h;
+}
 static size_t width(const mptl_call *call) { return (size_t)mptl_call_output(call).w; }
 
 /* ---- concat ---- */
 
 /* Scratch memory of a thread: two rows with all channels. */
-static size_t concat_floats(const mptl_call *call) { return 2 * width(call) * (size_t)mptl_call_output(call).c; }
-static size_t concat_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, concat_floats(call)); }
+static size_t concat_floats(const mptl_call *call) {
+  return 2 * width(call) * (size_t)mptl_call_output(call).c;
+}
+static size_t concat_scratch_bytes(const mptl_call *call) {
+  return mptl_rows_scratch_bytes(call, concat_floats(call));
+}
 
 /* The places of an input's channels in a pixel of the output, which has c channels: before the
  * shuffle, from first to first + count - 1. */
@@ -58,10 +64,12 @@ static void copy(float *dst, size_t dst_stride, const float *src, size_t src_str
 /* Whether two inputs are the two channel groups of a shuffle, as in ShuffleNet: then their channels
  * alternate in the output. */
 static bool alternates(const mptl_call *call) {
-  return call->op->attr.shuffle == 2 && call->op->n_in == 2 && mptl_call_input(call, 0).c == mptl_call_input(call, 1).c;
+  return call->op->attr.shuffle == 2 && call->op->n_in == 2 &&
+         mptl_call_input(call, 0).c == mptl_call_input(call, 1).c;
 }
 
-static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+static void concat_forward_row(const mptl_call *call, size_t at, float *buffer,
+                               mptl_round_stats *stats) {
   size_t w = width(call), n = w * (size_t)mptl_call_output(call).c;
   float *y = mptl_results(&call->y, at * n, buffer);
   if (alternates(call)) {
@@ -76,7 +84,8 @@ static void concat_forward_row(const mptl_call *call, size_t at, float *buffer, 
     places p = places_of(call, k);
     const float *x = mptl_read(&call->in[k], at * w * p.count, w * p.count, buffer + n);
     for (size_t i = 0; i < w; i++)
-      for (span r = {0}; next_span(&r, &p);) copy(y + i * p.c + r.place, p.shuffle, x + i * p.count + r.at, 1, r.n);
+      for (span r = {0}; next_span(&r, &p);)
+        copy(y + i * p.c + r.place, p.shuffle, x + i * p.count + r.at, 1, r.n);
   }
   mptl_write(&call->y, at * n, n, y, stats);
 }
@@ -86,12 +95,14 @@ static mptl_status concat_forward(const mptl_call *call) {
   return MPTL_OK;
 }
 
-static void concat_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+static void concat_backward_row(const mptl_call *call, size_t at, float *buffer,
+                                mptl_round_stats *stats) {
   size_t w = width(call), n = w * (size_t)mptl_call_output(call).c;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
   if (alternates(call) && call->dx[0].wanted && call->dx[1].wanted) {
     size_t half = n / 2;
-    float *a = mptl_results(&call->dx[0], at * half, buffer + n), *b = mptl_results(&call->dx[1], at * half, buffer + n + half);
+    float *a = mptl_results(&call->dx[0], at * half, buffer + n),
+          *b = mptl_results(&call->dx[1], at * half, buffer + n + half);
     mptl_layers()->deinterleave(a, b, dy, half);
     mptl_write(&call->dx[0], at * half, half, a, &stats[0]);
     mptl_write(&call->dx[1], at * half, half, b, &stats[1]);
@@ -102,13 +113,15 @@ static void concat_backward_row(const mptl_call *call, size_t at, float *buffer,
     if (!mptl_wanted(&call->dx[k])) continue;
     float *dx = mptl_results(&call->dx[k], at * w * p.count, buffer + n);
     for (size_t i = 0; i < w; i++)
-      for (span r = {0}; next_span(&r, &p);) copy(dx + i * p.count + r.at, 1, dy + i * p.c + r.place, p.shuffle, r.n);
+      for (span r = {0}; next_span(&r, &p);)
+        copy(dx + i * p.count + r.at, 1, dy + i * p.c + r.place, p.shuffle, r.n);
     mptl_write(&call->dx[k], at * w * p.count, w * p.count, dx, &stats[k]);
   }
 }
 
 static mptl_status concat_backward(const mptl_call *call) {
-  mptl_run_rows(call, rows(call), concat_floats(call), concat_backward_row, call->dx, call->op->n_in);
+  mptl_run_rows(call, rows(call), concat_floats(call), concat_backward_row, call->dx,
+                call->op->n_in);
   return MPTL_OK;
 }
 
@@ -121,10 +134,14 @@ static size_t in_channels(const mptl_call *call) { return (size_t)mptl_call_inpu
 static size_t slice_floats(const mptl_call *call) {
   return width(call) * (in_channels(call) + 2 * (size_t)mptl_call_output(call).c);
 }
-static size_t slice_scratch_bytes(const mptl_call *call) { return mptl_rows_scratch_bytes(call, slice_floats(call)); }
+static size_t slice_scratch_bytes(const mptl_call *call) {
+  return mptl_rows_scratch_bytes(call, slice_floats(call));
+}
 
-static void slice_forward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
-  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call), n = w * count;
+static void slice_forward_row(const mptl_call *call, size_t at, float *buffer,
+                              mptl_round_stats *stats) {
+  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call),
+         n = w * count;
   float *y = mptl_results(&call->y, at * n, buffer);
   const float *x = mptl_read(&call->in[0], at * w * c, w * c, buffer + n) + call->op->attr.first;
   for (size_t i = 0; i < w; i++) memcpy(y + i * count, x + i * c, count * sizeof *y);
@@ -138,7 +155,8 @@ static mptl_status slice_forward(const mptl_call *call) {
 
 /* Writes the slice's channels of a row of the input's gradient; other slices write the other
  * channels. Rounds or encodes the row in buffer, then copies each pixel to its place. */
-static void write_part(const mptl_call *call, size_t at, float *row, float *buffer, mptl_round_stats *stats) {
+static void write_part(const mptl_call *call, size_t at, float *row, float *buffer,
+                       mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
   size_t w = width(call), count = (size_t)mptl_call_output(call).c, bytes = count * sink->size;
   mptl_sink together = *sink;
@@ -151,9 +169,11 @@ static void write_part(const mptl_call *call, size_t at, float *row, float *buff
   }
 }
 
-static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, mptl_round_stats *stats) {
+static void slice_backward_row(const mptl_call *call, size_t at, float *buffer,
+                               mptl_round_stats *stats) {
   const mptl_sink *sink = &call->dx[0];
-  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call), n = w * count;
+  size_t w = width(call), count = (size_t)mptl_call_output(call).c, c = in_channels(call),
+         n = w * count;
   const float *dy = mptl_read(&call->dy, at * n, n, buffer);
   if (sink->part) {
     if (dy != buffer) memcpy(buffer, dy, n * sizeof *dy);
@@ -167,10 +187,12 @@ static void slice_backward_row(const mptl_call *call, size_t at, float *buffer, 
 }
 
 static mptl_status slice_backward(const mptl_call *call) {
-  if (mptl_wanted(&call->dx[0])) mptl_run_rows(call, rows(call), slice_floats(call), slice_backward_row, &call->dx[0], 1);
+  if (mptl_wanted(&call->dx[0]))
+    mptl_run_rows(call, rows(call), slice_floats(call), slice_backward_row, &call->dx[0], 1);
   return MPTL_OK;
 }
 
 const mptl_cpu_op mptl_cpu_concat = {
     .scratch_bytes = concat_scratch_bytes, .forward = concat_forward, .backward = concat_backward};
-const mptl_cpu_op mptl_cpu_slice = {.scratch_bytes = slice_scratch_bytes, .forward = slice_forward, .backward = slice_backward};
+const mptl_cpu_op mptl_cpu_slice = {
+    .scratch_bytes = slice_scratch_bytes, .forward = slice_forward, .backward = slice_backward};

@@ -41,7 +41,8 @@ static void check_addresses(const mptl_call *c) {
   mptl_cuda_address(d, c->loss);
 }
 
-void mptl_cuda_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step, void *scratch) {
+void mptl_cuda_call_of(mptl_call *call, const mptl_member *member, const mptl_step *step,
+                       void *scratch) {
   mptl_call_of(call, member, step, scratch);
   check_addresses(call);
 }
@@ -69,8 +70,8 @@ static mptl_status prepare(mptl_device *device, const mptl_stage *stage, size_t 
   return row(op)->prepare ? mptl_in_operator(row(op)->prepare(&call, scratch_bytes), op) : MPTL_OK;
 }
 
-mptl_status mptl_cuda_run(mptl_cuda_device *d, const mptl_stage *stage, const mptl_step *step, bool forward, int ranges_of,
-                          mptl_round_stats *found) {
+mptl_status mptl_cuda_run(mptl_cuda_device *d, const mptl_stage *stage, const mptl_step *step,
+                          bool forward, int ranges_of, mptl_round_stats *found) {
   mptl_call call;
   const mptl_op *op = stage->members[0].is->op;
   if (row(op)->pointwise) return mptl_cuda_run_stage(d, stage, step, forward, ranges_of, found);
@@ -82,7 +83,8 @@ mptl_status mptl_cuda_run(mptl_cuda_device *d, const mptl_stage *stage, const mp
   return mptl_in_operator(status, op);
 }
 
-static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward) {
+static mptl_status run(mptl_device *device, const mptl_stage *stage, const mptl_step *step,
+                       bool forward) {
   return mptl_cuda_run(mptl_cuda(device), stage, step, forward, -1, NULL);
 }
 
@@ -126,7 +128,8 @@ static void list_destroy(mptl_device *device, mptl_trained_list *list) {
   free(list);
 }
 
-static mptl_status list_create(mptl_device *device, mptl_trained_list **list, const mptl_trained *params, size_t count) {
+static mptl_status list_create(mptl_device *device, mptl_trained_list **list,
+                               const mptl_trained *params, size_t count) {
   const mptl_cuda_device *d = mptl_cuda(device);
   mptl_cuda_param *all = calloc(count + 1, sizeof *all);
   mptl_trained_list *l = calloc(1, sizeof *l);
@@ -138,7 +141,8 @@ static mptl_status list_create(mptl_device *device, mptl_trained_list **list, co
                                  .g = mptl_cuda_address(d, params[i].g),
                                  .n = params[i].n,
                                  .group = params[i].group};
-      for (int k = 0; k < MPTL_MAX_STATES; k++) all[i].state[k] = mptl_cuda_address(d, params[i].state[k]);
+      for (int k = 0; k < MPTL_MAX_STATES; k++)
+        all[i].state[k] = mptl_cuda_address(d, params[i].state[k]);
     }
     l->count = count;
     l->chunks = mptl_cuda_plan_params(all, count);
@@ -152,16 +156,19 @@ static mptl_status list_create(mptl_device *device, mptl_trained_list **list, co
   return status;
 }
 
-static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag, const mptl_trained_list *list) {
+static mptl_status find_nonfinite(mptl_device *device, uint32_t *flag,
+                                  const mptl_trained_list *list) {
   mptl_cuda_device *d = mptl_cuda(device);
   return MPTL_CUDA_LAUNCH(
-      d, mptl_cuda_find_nonfinite_gradients(mptl_cuda_address(d, flag), list->params, list->count, list->chunks, d->stream));
+      d, mptl_cuda_find_nonfinite_gradients(mptl_cuda_address(d, flag), list->params, list->count,
+                                            list->chunks, d->stream));
 }
 
-static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id, const mptl_factors *factors,
-                          int groups) {
+static mptl_status update(mptl_device *device, const mptl_trained_list *list, mptl_optimizer_id id,
+                          const mptl_factors *factors, int groups) {
   mptl_cuda_device *d = mptl_cuda(device);
-  return MPTL_CUDA_LAUNCH(d, mptl_cuda_update(id, list->params, list->count, list->chunks, factors, groups, NULL, d->stream));
+  return MPTL_CUDA_LAUNCH(d, mptl_cuda_update(id, list->params, list->count, list->chunks, factors,
+                                              groups, NULL, d->stream));
 }
 
 /* Waits for the sums of the chunks, and adds them on the host. */
@@ -169,10 +176,13 @@ static mptl_status sum_squares(mptl_device *device, double *sum, mptl_trained_li
   mptl_cuda_device *d = mptl_cuda(device);
   double *chunks = malloc(list->chunks * sizeof *chunks + 1);
   if (list->squares == NULL) list->squares = mptl_cuda_alloc(device, list->chunks * sizeof *chunks);
-  mptl_status status = chunks && list->squares ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "clipping: no memory");
+  mptl_status status =
+      chunks && list->squares ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "clipping: no memory");
   if (status == MPTL_OK)
-    status = MPTL_CUDA_LAUNCH(d, mptl_cuda_sum_squares(list->squares, list->params, list->count, list->chunks, d->stream));
-  if (status == MPTL_OK) status = mptl_cuda_download(device, chunks, list->squares, list->chunks * sizeof *chunks);
+    status = MPTL_CUDA_LAUNCH(d, mptl_cuda_sum_squares(list->squares, list->params, list->count,
+                                                       list->chunks, d->stream));
+  if (status == MPTL_OK)
+    status = mptl_cuda_download(device, chunks, list->squares, list->chunks * sizeof *chunks);
   *sum = 0;
   for (size_t i = 0; status == MPTL_OK && i < list->chunks; i++) *sum += chunks[i];
   free(chunks);

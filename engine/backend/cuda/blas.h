@@ -40,8 +40,10 @@ typedef struct mptl_cuda_linear mptl_cuda_linear;
  * ignored. MPTL_EINVAL: a wrong shape, or types that cannot be combined (types.h).
  * MPTL_EUNSUPPORTED: the device has no units for it, or cuBLASLt no algorithm within the limit,
  * which is usual for operands of 8 bits (blas_gemm.h). */
-mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
-                                    mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
+mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas,
+                                    const mptl_linear_shape *shape, mptl_pass pass,
+                                    mptl_cuda_type first, mptl_cuda_type second,
+                                    size_t workspace_limit);
 void mptl_cuda_linear_destroy(mptl_cuda_linear *linear); /* NULL is allowed */
 
 /* Bytes of device memory that a run needs besides operands and result. They keep nothing between
@@ -50,7 +52,8 @@ size_t mptl_cuda_linear_workspace_bytes(const mptl_cuda_linear *linear);
 
 /* All addresses are the device's: the workspace is 256-byte aligned, the others 16-byte. workspace
  * may be NULL if 0 bytes are needed. */
-mptl_status mptl_cuda_linear_run(mptl_cuda_linear *linear, float *result, const void *first, const void *second, void *workspace);
+mptl_status mptl_cuda_linear_run(mptl_cuda_linear *linear, float *result, const void *first,
+                                 const void *second, void *workspace);
 
 /* cuBLASLt's numbers of the algorithm and its tile: "cuBLASLt algorithm 66, tile 20". */
 const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear);

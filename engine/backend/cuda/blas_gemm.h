@@ -20,6 +20,7 @@ mptl_cuda_gemm mptl_cuda_linear_gemm(const mptl_linear_shape *shape, mptl_pass p
  * 16 bytes, for which all dimensions are multiples of 16 here. Outside compute capability 10.0 to
  * 11.x it also needs a transposed first matrix and a second one that is not transposed. For other
  * products cuBLASLt may also report invalid values. */
-mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *gemm, int capability, mptl_cuda_type a, mptl_cuda_type b);
+mptl_status mptl_cuda_check_8_bits(const mptl_cuda_gemm *gemm, int capability, mptl_cuda_type a,
+                                   mptl_cuda_type b);
 
 #endif

@@ -8,6 +8,7 @@
 
 /* Returns the convolution with added channels. They are zeros in the operands, change no sum, and
  * are removed from the result. */
-mptl_conv_shape mptl_cuda_filled_up(mptl_conv_shape shape, mptl_cuda_type first, mptl_cuda_type second);
+mptl_conv_shape mptl_cuda_filled_up(mptl_conv_shape shape, mptl_cuda_type first,
+                                    mptl_cuda_type second);
 
 #endif

@@ -25,7 +25,8 @@ typedef struct check {
 static mptl_status cuda(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
   cudaGetLastError(); /* so that the next launch does not report it again */
-  return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "%s: %s", what, cudaGetErrorString(error));
+  return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "%s: %s", what,
+                   cudaGetErrorString(error));
 }
 
 static void size_arrays(check *c) {
@@ -44,7 +45,8 @@ static void size_arrays(check *c) {
 static mptl_status allocate(check *c) {
   size_t offsets[ARRAYS], all = 0;
   char *base = NULL, what[64];
-  for (int i = 0; i < ARRAYS; i++) offsets[i] = all, all += (c->bytes[i] + ALIGN - 1) / ALIGN * ALIGN;
+  for (int i = 0; i < ARRAYS; i++)
+    offsets[i] = all, all += (c->bytes[i] + ALIGN - 1) / ALIGN * ALIGN;
   snprintf(what, sizeof what, "checking it in %zu bytes", all);
   MPTL_TRY(cuda(cudaMalloc((void **)&base, all), what));
   for (int i = 0; i < ARRAYS; i++) c->at[i] = base + offsets[i];
@@ -63,36 +65,45 @@ static const mptl_rounder *init_codes(mptl_rounder *rounder, mptl_cuda_type type
 
 static mptl_cuda_sums sums_of(const mptl_cuda_checked *c) {
   const mptl_conv_shape *s = c->shape;
-  return (mptl_cuda_sums){(int)c->pass,    (uint32_t)s->n,  (uint32_t)s->ic, (uint32_t)s->ih, (uint32_t)s->iw,    (uint32_t)s->oc,
-                          (uint32_t)s->oh, (uint32_t)s->ow, (uint32_t)s->kh, (uint32_t)s->kw, (uint32_t)s->sh,    (uint32_t)s->sw,
-                          (uint32_t)s->ph, (uint32_t)s->pw, (uint32_t)s->dh, (uint32_t)s->dw, (uint32_t)s->groups};
+  return (mptl_cuda_sums){(int)c->pass,       (uint32_t)s->n,  (uint32_t)s->ic, (uint32_t)s->ih,
+                          (uint32_t)s->iw,    (uint32_t)s->oc, (uint32_t)s->oh, (uint32_t)s->ow,
+                          (uint32_t)s->kh,    (uint32_t)s->kw, (uint32_t)s->sh, (uint32_t)s->sw,
+                          (uint32_t)s->ph,    (uint32_t)s->pw, (uint32_t)s->dh, (uint32_t)s->dw,
+                          (uint32_t)s->groups};
 }
 
-static mptl_status fill(const check *c, int operand, const mptl_rounder *codes, const mptl_whole *numbers) {
-  mptl_sink sink = {.data = c->at[operand], .size = c->bytes[operand] / c->n[operand], .rounder = codes};
-  return cuda((cudaError_t)mptl_cuda_fill_whole(&sink, numbers, c->n[operand], c->of->stream), "filling an operand");
+static mptl_status fill(const check *c, int operand, const mptl_rounder *codes,
+                        const mptl_whole *numbers) {
+  mptl_sink sink = {
+      .data = c->at[operand], .size = c->bytes[operand] / c->n[operand], .rounder = codes};
+  return cuda((cudaError_t)mptl_cuda_fill_whole(&sink, numbers, c->n[operand], c->of->stream),
+              "filling an operand");
 }
 
 static mptl_status poison(const check *c, int array, int byte) {
-  return cuda(cudaMemsetAsync(c->at[array], byte, c->bytes[array], c->of->stream), "filling an array");
+  return cuda(cudaMemsetAsync(c->at[array], byte, c->bytes[array], c->of->stream),
+              "filling an array");
 }
 
 static mptl_status run(const check *c, int result) {
   void *workspace = c->bytes[WORKSPACE] > 0 ? c->at[WORKSPACE] : NULL;
-  return c->of->run(c->of->context, (float *)(void *)c->at[result], c->at[FIRST], c->at[SECOND], workspace);
+  return c->of->run(c->of->context, (float *)(void *)c->at[result], c->at[FIRST], c->at[SECOND],
+                    workspace);
 }
 
 /* Runs the pass twice, and a third time between the events, because first runs do other work, too.
  * Then compares the results. */
 static mptl_status launch(const check *c, int turn) {
   const mptl_cuda_checked *of = c->of;
-  const mptl_cuda_check_numbers numbers =
-      mptl_cuda_check_numbers_of(mptl_conv_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
+  const mptl_cuda_check_numbers numbers = mptl_cuda_check_numbers_of(
+      mptl_conv_terms(of->shape, of->pass), of->first, of->second, of->capability, turn);
   const mptl_cuda_sums sums = sums_of(of);
-  const float *result = (const float *)(const void *)c->at[RESULT], *again = (const float *)(const void *)c->at[AGAIN];
+  const float *result = (const float *)(const void *)c->at[RESULT],
+              *again = (const float *)(const void *)c->at[AGAIN];
   mptl_cuda_verdict *verdict = (mptl_cuda_verdict *)(void *)c->at[VERDICT];
   mptl_rounder rounders[2];
-  const mptl_rounder *first = init_codes(&rounders[0], of->first), *second = init_codes(&rounders[1], of->second);
+  const mptl_rounder *first = init_codes(&rounders[0], of->first),
+                     *second = init_codes(&rounders[1], of->second);
   const mptl_source a = {c->at[FIRST], mptl_cuda_type_size(of->first), first},
                     b = {c->at[SECOND], mptl_cuda_type_size(of->second), second};
   MPTL_TRY(fill(c, FIRST, first, &numbers.first));
@@ -105,30 +116,36 @@ static mptl_status launch(const check *c, int turn) {
   MPTL_TRY(run(c, AGAIN));
   MPTL_TRY(cuda(cudaEventRecord(c->end, of->stream), "event"));
   MPTL_TRY(cuda(
-      (cudaError_t)mptl_cuda_check_sums(verdict, result, &a, &b, &sums, mptl_cuda_check_samples(&sums), numbers.most, of->stream),
+      (cudaError_t)mptl_cuda_check_sums(verdict, result, &a, &b, &sums,
+                                        mptl_cuda_check_samples(&sums), numbers.most, of->stream),
       "comparing sums"));
-  return cuda((cudaError_t)mptl_cuda_check_same(verdict, result, again, c->n[RESULT], of->stream), "comparing results");
+  return cuda((cudaError_t)mptl_cuda_check_same(verdict, result, again, c->n[RESULT], of->stream),
+              "comparing results");
 }
 
 static void describe(mptl_cuda_finding *f, const mptl_cuda_verdict *v, const check *c) {
   const mptl_cuda_sums sums = sums_of(c->of);
   f->right = v->wrong == 0 && v->others == 0 && v->left == 0;
   if (v->wrong > 0)
-    snprintf(f->wrong, sizeof f->wrong, "%llu of %zu sums are wrong, element %llu is %g, must be %g",
-             (unsigned long long)v->wrong, mptl_cuda_check_samples(&sums), (unsigned long long)v->at, (double)v->got,
-             (double)v->expected);
+    snprintf(f->wrong, sizeof f->wrong,
+             "%llu of %zu sums are wrong, element %llu is %g, must be %g",
+             (unsigned long long)v->wrong, mptl_cuda_check_samples(&sums),
+             (unsigned long long)v->at, (double)v->got, (double)v->expected);
   else if (v->left > 0)
-    snprintf(f->wrong, sizeof f->wrong, "%llu of %zu elements are not written", (unsigned long long)v->left, c->n[RESULT]);
+    snprintf(f->wrong, sizeof f->wrong, "%llu of %zu elements are not written",
+             (unsigned long long)v->left, c->n[RESULT]);
   else if (v->others > 0)
-    snprintf(f->wrong, sizeof f->wrong, "%llu of %zu elements are others in another run", (unsigned long long)v->others,
-             c->n[RESULT]);
+    snprintf(f->wrong, sizeof f->wrong, "%llu of %zu elements are others in another run",
+             (unsigned long long)v->others, c->n[RESULT]);
 }
 
 static mptl_status take_turn(mptl_cuda_finding *f, const check *c, int turn) {
   mptl_cuda_verdict v;
   float ms = 0;
   MPTL_TRY(launch(c, turn));
-  MPTL_TRY(cuda(cudaMemcpyAsync(&v, c->at[VERDICT], sizeof v, cudaMemcpyDeviceToHost, c->of->stream), "checking"));
+  MPTL_TRY(
+      cuda(cudaMemcpyAsync(&v, c->at[VERDICT], sizeof v, cudaMemcpyDeviceToHost, c->of->stream),
+           "checking"));
   MPTL_TRY(cuda(cudaStreamSynchronize(c->of->stream), "checking"));
   MPTL_TRY(cuda(cudaEventElapsedTime(&ms, c->begin, c->end), "event"));
   if (turn == 0 || ms < f->ms) f->ms = ms;
@@ -141,7 +158,8 @@ static mptl_status take_turns(mptl_cuda_finding *f, check *c) {
   MPTL_TRY(cuda(cudaEventCreate(&c->begin), "event"));
   MPTL_TRY(cuda(cudaEventCreate(&c->end), "event"));
   MPTL_TRY(allocate(c));
-  for (int turn = 0; turn < mptl_cuda_check_turns(c->of->first) && f->right; turn++) MPTL_TRY(take_turn(f, c, turn));
+  for (int turn = 0; turn < mptl_cuda_check_turns(c->of->first) && f->right; turn++)
+    MPTL_TRY(take_turn(f, c, turn));
   return MPTL_OK;
 }
 

@@ -25,7 +25,8 @@ typedef struct mptl_cuda_checked {
   int capability;
   size_t workspace_bytes;
   cudaStream_t stream;
-  mptl_status (*run)(void *context, float *result, const void *first, const void *second, void *workspace);
+  mptl_status (*run)(void *context, float *result, const void *first, const void *second,
+                     void *workspace);
   void *context;
 } mptl_cuda_checked;
 

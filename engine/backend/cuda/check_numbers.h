@@ -22,7 +22,7 @@ int mptl_cuda_check_turns(mptl_cuda_type first);
  * 8-bit units before compute capability 10.0, which keep 13 fraction bits of a sum, below 2^13. If
  * the largest possible sum would exceed the limit, 16 standard deviations of a sum are below it.
  * The numbers are the same in every call. */
-mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_type first, mptl_cuda_type second, int capability,
-                                                   int turn);
+mptl_cuda_check_numbers mptl_cuda_check_numbers_of(uint64_t terms, mptl_cuda_type first,
+                                                   mptl_cuda_type second, int capability, int turn);
 
 #endif

@@ -34,10 +34,11 @@ mptl_status mptl_cuda_use_device(int device, mptl_cuda_traits *traits);
 #define MPTL_CUDA_USUAL_WORKSPACE SIZE_MAX
 
 /* Returns a limit in bytes. shape: for linear layers, what mptl_linear_as_conv returns. */
-size_t mptl_cuda_workspace_limit(const mptl_conv_shape *shape, const mptl_cuda_traits *traits, size_t limit);
+size_t mptl_cuda_workspace_limit(const mptl_conv_shape *shape, const mptl_cuda_traits *traits,
+                                 size_t limit);
 
 /* "SHAPE, forward, bf16" */
-void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pass pass, mptl_cuda_type first,
-                            mptl_cuda_type second);
+void mptl_cuda_product_name(char *name, size_t size, const char *shape, mptl_pass pass,
+                            mptl_cuda_type first, mptl_cuda_type second);
 
 #endif

@@ -19,7 +19,8 @@ mptl_dnn_cache *mptl_cuda_dnn_plans(mptl_cuda_dnn *dnn) { return &dnn->cache; }
 
 static mptl_dnn_store *open_store(const mptl_dnn_device *device) {
   char libraries[96];
-  snprintf(libraries, sizeof libraries, "cuDNN %s, NVRTC %s", mptl_cuda_dnn_version().text, mptl_dnn_compiler_version().text);
+  snprintf(libraries, sizeof libraries, "cuDNN %s, NVRTC %s", mptl_cuda_dnn_version().text,
+           mptl_dnn_compiler_version().text);
   char *text = mptl_dnn_device_text(device);
   mptl_dnn_store *store = text != NULL ? mptl_dnn_store_open(libraries, text) : NULL;
   free(text);
@@ -27,12 +28,14 @@ static mptl_dnn_store *open_store(const mptl_dnn_device *device) {
 }
 
 /* Completes an object after its device was opened with this status. */
-static mptl_status finish(mptl_cuda_dnn **dnn, mptl_cuda_dnn *d, mptl_status status, mptl_dnn_judge *judge) {
+static mptl_status finish(mptl_cuda_dnn **dnn, mptl_cuda_dnn *d, mptl_status status,
+                          mptl_dnn_judge *judge) {
   if (status != MPTL_OK) {
     mptl_cuda_dnn_destroy(d);
     return status;
   }
-  d->cache = (mptl_dnn_cache){.device = &d->device, .judge = judge, .store = open_store(&d->device)};
+  d->cache =
+      (mptl_dnn_cache){.device = &d->device, .judge = judge, .store = open_store(&d->device)};
   *dnn = d;
   return MPTL_OK;
 }

@@ -32,7 +32,8 @@ typedef struct work {
 
 static mptl_dnn_key key_of(const work *w, const task *t) {
   const mptl_cuda_pair *pair = &t->announced->choices.pairs[t->choice];
-  size_t limit = mptl_cuda_workspace_limit(&t->announced->shape, &w->plans->device->traits, w->workspace_limit);
+  size_t limit = mptl_cuda_workspace_limit(&t->announced->shape, &w->plans->device->traits,
+                                           w->workspace_limit);
   return (mptl_dnn_key){t->announced->shape, t->announced->pass, pair->first, pair->second, limit};
 }
 
@@ -61,7 +62,8 @@ static bool is_listed(const work *w, const task *t) {
 
 /* ---- Making plans ---- */
 
-static mptl_status try_choice(const mptl_dnn_plan **plan, mptl_dnn_cache *plans, const mptl_dnn_key *key) {
+static mptl_status try_choice(const mptl_dnn_plan **plan, mptl_dnn_cache *plans,
+                              const mptl_dnn_key *key) {
   MPTL_TRY(mptl_conv_check(&key->shape));
   return mptl_dnn_find_plan(plan, plans, key);
 }
@@ -72,7 +74,8 @@ static void make(const work *w, task *t, mptl_dnn_cache *plans) {
     const mptl_dnn_plan *plan;
     mptl_status status = try_choice(&plan, plans, &key);
     if (status == MPTL_EUNSUPPORTED) continue;
-    t->made = status == MPTL_OK && (plans == w->plans || mptl_dnn_write_plan(&t->text, plan) == MPTL_OK);
+    t->made =
+        status == MPTL_OK && (plans == w->plans || mptl_dnn_write_plan(&t->text, plan) == MPTL_OK);
     return;
   }
 }
@@ -102,10 +105,12 @@ static void make_on_threads(work *w, int threads) {
   while (n > 0) pthread_join(others[--n], NULL);
 }
 
-size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n, size_t workspace_limit,
-                                 int threads) {
-  work w = {
-      .dnn = dnn, .plans = mptl_cuda_dnn_plans(dnn), .workspace_limit = workspace_limit, .tasks = calloc(n + 1, sizeof(task))};
+size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n,
+                                 size_t workspace_limit, int threads) {
+  work w = {.dnn = dnn,
+            .plans = mptl_cuda_dnn_plans(dnn),
+            .workspace_limit = workspace_limit,
+            .tasks = calloc(n + 1, sizeof(task))};
   size_t made = 0;
   for (size_t i = 0; i < n && w.tasks != NULL; i++) {
     task *t = &w.tasks[w.n];

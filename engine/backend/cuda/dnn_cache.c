@@ -17,7 +17,8 @@ bool mptl_dnn_take_plan(mptl_dnn_cache *cache, const mptl_dnn_key *key, const mp
   if (p == NULL) return false;
   p->key = *key;
   if (text->refused) p->refusal = strndup(text->bytes, text->size);
-  bool ok = text->refused ? p->refusal != NULL : mptl_dnn_read_plan(p, cache->device, text) == MPTL_OK;
+  bool ok =
+      text->refused ? p->refusal != NULL : mptl_dnn_read_plan(p, cache->device, text) == MPTL_OK;
   if (ok)
     keep(cache, p);
   else
@@ -38,15 +39,19 @@ const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_dnn_cache *cache, const mptl_dnn_
 static void store(const mptl_dnn_plan *plan, const mptl_dnn_cache *cache) {
   mptl_dnn_text text = {.refused = plan->refusal != NULL};
   if (text.refused) text.bytes = plan->refusal, text.size = strlen(plan->refusal);
-  if (cache->store == NULL || (!text.refused && mptl_dnn_write_plan(&text, plan) != MPTL_OK)) return;
+  if (cache->store == NULL || (!text.refused && mptl_dnn_write_plan(&text, plan) != MPTL_OK))
+    return;
   mptl_dnn_store_write(&text, cache->store, &plan->key);
   if (!text.refused) free(text.bytes);
 }
 
-mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_dnn_cache *cache, const mptl_dnn_key *key) {
+mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_dnn_cache *cache,
+                               const mptl_dnn_key *key) {
   MPTL_TRY(mptl_cuda_check_types(cache->device->traits.capability, key->first, key->second));
   *plan = mptl_dnn_recall_plan(cache, key);
-  if (*plan != NULL) return (*plan)->refusal == NULL ? MPTL_OK : mptl_fail(MPTL_EUNSUPPORTED, "%s", (*plan)->refusal);
+  if (*plan != NULL)
+    return (*plan)->refusal == NULL ? MPTL_OK
+                                    : mptl_fail(MPTL_EUNSUPPORTED, "%s", (*plan)->refusal);
   mptl_dnn_plan *p = calloc(1, sizeof *p);
   if (p == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   p->key = *key;

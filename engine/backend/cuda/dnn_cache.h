@@ -18,7 +18,8 @@ void mptl_dnn_cache_close(mptl_dnn_cache *cache);
 
 /* Finds the plan of a key in memory, in a file or by a search; the cache owns it. mptl_conv_check
  * must accept the shape. Refuses types that cannot be combined. */
-mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_dnn_cache *cache, const mptl_dnn_key *key);
+mptl_status mptl_dnn_find_plan(const mptl_dnn_plan **plan, mptl_dnn_cache *cache,
+                               const mptl_dnn_key *key);
 
 /* Returns the plan or the refusal of a key without a search. NULL: neither is known. */
 const mptl_dnn_plan *mptl_dnn_recall_plan(mptl_dnn_cache *cache, const mptl_dnn_key *key);

@@ -9,7 +9,8 @@ typedef struct run {
   float *results[2];
 } run;
 
-static mptl_status execute(void *context, float *result, const void *first, const void *second, void *workspace) {
+static mptl_status execute(void *context, float *result, const void *first, const void *second,
+                           void *workspace) {
   run *r = context;
   int i = r->results[0] == NULL || r->results[0] == result ? 0 : 1;
   void *const at[MPTL_DNN_OPERANDS + 1] = {(void *)first, (void *)second, result, workspace};
@@ -18,7 +19,8 @@ static mptl_status execute(void *context, float *result, const void *first, cons
   return mptl_dnn_status(cudnnBackendExecute(r->handle, r->plan, r->packs[i]), "run");
 }
 
-mptl_status mptl_dnn_check_plan(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
+mptl_status mptl_dnn_check_plan(mptl_cuda_finding *finding, const mptl_dnn_device *device,
+                                const mptl_dnn_plan *plan) {
   run r = {.handle = device->handle, .plan = plan->plan};
   const mptl_cuda_checked checked = {.shape = &plan->key.shape,
                                      .pass = plan->key.pass,

@@ -6,7 +6,8 @@
 #include "backend/cuda/dnn_plan.h"
 
 /* Judges a plan that the search found. Specs have other judges. */
-typedef mptl_status mptl_dnn_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device, const mptl_dnn_plan *plan);
+typedef mptl_status mptl_dnn_judge(mptl_cuda_finding *finding, const mptl_dnn_device *device,
+                                   const mptl_dnn_plan *plan);
 
 /* Runs the plan on the device, which is a GPU of this machine (check.h). */
 mptl_dnn_judge mptl_dnn_check_plan;

@@ -17,7 +17,8 @@ static nvrtcResult compile(int capability) {
   const char *const options[] = {architecture};
   nvrtcProgram program;
   snprintf(architecture, sizeof architecture, "--gpu-architecture=compute_%d", capability);
-  nvrtcResult result = nvrtcCreateProgram(&program, "__global__ void nothing() {}", "nothing.cu", 0, NULL, NULL);
+  nvrtcResult result =
+      nvrtcCreateProgram(&program, "__global__ void nothing() {}", "nothing.cu", 0, NULL, NULL);
   if (result != NVRTC_SUCCESS) return result;
   result = nvrtcCompileProgram(program, 1, options);
   nvrtcDestroyProgram(&program);
@@ -29,6 +30,8 @@ mptl_status mptl_dnn_check_compiler(mptl_dnn_device *device) {
   nvrtcResult result = compile(device->traits.capability);
   device->compiler_works = result == NVRTC_SUCCESS;
   if (device->compiler_works) return MPTL_OK;
-  return mptl_fail(MPTL_EBACKEND, "NVRTC, with which cuDNN compiles engines, says %s for compute capability %d.%d",
-                   nvrtcGetErrorString(result), device->traits.capability / 10, device->traits.capability % 10);
+  return mptl_fail(MPTL_EBACKEND,
+                   "NVRTC, with which cuDNN compiles engines, says %s for compute capability %d.%d",
+                   nvrtcGetErrorString(result), device->traits.capability / 10,
+                   device->traits.capability % 10);
 }

@@ -16,8 +16,10 @@ struct mptl_cuda_conv {
   void *at[MPTL_DNN_OPERANDS + 1]; /* pack's addresses: operands and result by id - 1, workspace */
 };
 
-mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
-                                  mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn,
+                                  const mptl_conv_shape *shape, mptl_pass pass,
+                                  mptl_cuda_type first, mptl_cuda_type second,
+                                  size_t workspace_limit) {
   *conv = NULL;
   MPTL_TRY(mptl_conv_check(shape));
   mptl_cuda_conv *c = calloc(1, sizeof *c);
@@ -25,8 +27,9 @@ mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, con
   mptl_dnn_cache *plans = mptl_cuda_dnn_plans(dnn);
   c->handle = plans->device->handle;
   mptl_cuda_product_name(c->name, sizeof c->name, mptl_conv_name(shape).text, pass, first, second);
-  const mptl_dnn_key key = {*shape, pass, first, second,
-                            mptl_cuda_workspace_limit(shape, &plans->device->traits, workspace_limit)};
+  const mptl_dnn_key key = {
+      *shape, pass, first, second,
+      mptl_cuda_workspace_limit(shape, &plans->device->traits, workspace_limit)};
   mptl_status status = mptl_dnn_find_plan(&c->plan, plans, &key);
   if (status == MPTL_OK)
     *conv = c;
@@ -41,7 +44,9 @@ void mptl_cuda_conv_destroy(mptl_cuda_conv *conv) {
   free(conv);
 }
 
-size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) { return conv->plan->workspace_bytes; }
+size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) {
+  return conv->plan->workspace_bytes;
+}
 const char *mptl_cuda_conv_describe(const mptl_cuda_conv *conv) { return conv->name; }
 const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) { return conv->plan->engine; }
 const char *mptl_cuda_conv_wrong(const mptl_cuda_conv *conv) { return conv->plan->wrong; }
@@ -54,13 +59,18 @@ static mptl_status bind(mptl_cuda_conv *conv, void *const at[MPTL_DNN_OPERANDS +
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first, const void *second, void *workspace) {
+mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first,
+                               const void *second, void *workspace) {
   void *const at[MPTL_DNN_OPERANDS + 1] = {(void *)first, (void *)second, result, workspace};
-  if (conv->handle == NULL) return mptl_fail(MPTL_EINVAL, "%s: made for a device that is only described", conv->name);
+  if (conv->handle == NULL)
+    return mptl_fail(MPTL_EINVAL, "%s: made for a device that is only described", conv->name);
   if (workspace == NULL && conv->plan->workspace_bytes > 0)
-    return mptl_fail(MPTL_EINVAL, "%s: no workspace given, %zu bytes are needed", conv->name, conv->plan->workspace_bytes);
+    return mptl_fail(MPTL_EINVAL, "%s: no workspace given, %zu bytes are needed", conv->name,
+                     conv->plan->workspace_bytes);
   mptl_status status = MPTL_OK;
   if (conv->pack == NULL || memcmp(conv->at, at, sizeof at) != 0) status = bind(conv, at);
-  if (status == MPTL_OK) status = mptl_dnn_status(cudnnBackendExecute(conv->handle, conv->plan->plan, conv->pack), "run");
+  if (status == MPTL_OK)
+    status =
+        mptl_dnn_status(cudnnBackendExecute(conv->handle, conv->plan->plan, conv->pack), "run");
   return status == MPTL_OK ? MPTL_OK : mptl_fail_in(status, "%s", conv->name);
 }

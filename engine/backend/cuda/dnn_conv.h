@@ -39,8 +39,10 @@ typedef struct mptl_cuda_conv mptl_cuda_conv;
  *   8 bits      forward like BF16; backward from compute capability 10.0 on
  * dnn and files (dnn_store.h) keep plans and refusals, so creating the same pass again takes little
  * time, even if it fails. */
-mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
-                                  mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit);
+mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn,
+                                  const mptl_conv_shape *shape, mptl_pass pass,
+                                  mptl_cuda_type first, mptl_cuda_type second,
+                                  size_t workspace_limit);
 void mptl_cuda_conv_destroy(mptl_cuda_conv *conv); /* NULL is allowed */
 
 /* Bytes of device memory that a run needs besides operands and result. They keep nothing between
@@ -48,7 +50,8 @@ void mptl_cuda_conv_destroy(mptl_cuda_conv *conv); /* NULL is allowed */
 size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv);
 
 /* All addresses are the device's, 16-byte aligned. workspace may be NULL if 0 bytes are needed. */
-mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first, const void *second, void *workspace);
+mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first,
+                               const void *second, void *workspace);
 
 /* cuDNN's number of the engine: "engine 28". */
 const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv);

@@ -13,10 +13,13 @@
 mptl_status mptl_dnn_status(cudnnStatus_t status, const char *what);
 
 /* Set attributes of a descriptor that is not finalised yet. what: as above. */
-mptl_status mptl_dnn_set(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name,
-                         cudnnBackendAttributeType_t type, int64_t n, const void *values);
-mptl_status mptl_dnn_set_int(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name, int64_t value);
-mptl_status mptl_dnn_set_descriptor(cudnnBackendDescriptor_t d, const char *what, cudnnBackendAttributeName_t name,
+mptl_status mptl_dnn_set(cudnnBackendDescriptor_t d, const char *what,
+                         cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                         int64_t n, const void *values);
+mptl_status mptl_dnn_set_int(cudnnBackendDescriptor_t d, const char *what,
+                             cudnnBackendAttributeName_t name, int64_t value);
+mptl_status mptl_dnn_set_descriptor(cudnnBackendDescriptor_t d, const char *what,
+                                    cudnnBackendAttributeName_t name,
                                     cudnnBackendDescriptor_t value);
 mptl_status mptl_dnn_finalize(cudnnBackendDescriptor_t d, const char *what);
 
@@ -26,7 +29,8 @@ typedef struct mptl_dnn_pool {
   int n;
 } mptl_dnn_pool;
 
-mptl_status mptl_dnn_pool_add(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d, cudnnBackendDescriptorType_t type);
+mptl_status mptl_dnn_pool_add(mptl_dnn_pool *pool, cudnnBackendDescriptor_t *d,
+                              cudnnBackendDescriptorType_t type);
 void mptl_dnn_pool_destroy(mptl_dnn_pool *pool);
 
 #endif

@@ -34,13 +34,18 @@ static size_t number_in(const char *properties, const char *key) {
 mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *properties) {
   init_turn(device);
   size_t version = number_in(properties, "\"deviceVer\":");
-  if (version < 100) return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %zu, must be 800 or such", version);
-  device->traits = (mptl_cuda_traits){(int)version / 10, number_in(properties, "\"totalGlobalMem\":")};
+  if (version < 100)
+    return mptl_fail(MPTL_EINVAL, "device properties: deviceVer is %zu, must be 800 or such",
+                     version);
+  device->traits =
+      (mptl_cuda_traits){(int)version / 10, number_in(properties, "\"totalGlobalMem\":")};
 #if CUDNN_VERSION >= 90800
   const char *name = "device properties";
-  MPTL_TRY(mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &device->properties), name));
-  MPTL_TRY(mptl_dnn_set(device->properties, name, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                        (int64_t)strlen(properties) + 1, properties));
+  MPTL_TRY(mptl_dnn_status(
+      cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &device->properties),
+      name));
+  MPTL_TRY(mptl_dnn_set(device->properties, name, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
+                        CUDNN_TYPE_CHAR, (int64_t)strlen(properties) + 1, properties));
   MPTL_TRY(mptl_dnn_finalize(device->properties, name));
   device->description = strdup(properties);
   return device->description != NULL ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "%s: no memory", name);
@@ -51,8 +56,9 @@ mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *proper
 }
 
 mptl_status mptl_dnn_device_open_again(mptl_dnn_device *device, const mptl_dnn_device *other) {
-  mptl_status status = other->handle != NULL ? mptl_dnn_device_open(device, other->number, other->stream)
-                                             : mptl_dnn_device_describe(device, other->description);
+  mptl_status status = other->handle != NULL
+                           ? mptl_dnn_device_open(device, other->number, other->stream)
+                           : mptl_dnn_device_describe(device, other->description);
   device->turn = other->turn;
   return status;
 }
@@ -68,12 +74,14 @@ static char *text_of_gpu(int number) {
   struct cudaDeviceProp p;
   int driver = 0;
   char *text;
-  if (cudaGetDeviceProperties(&p, number) != cudaSuccess || cudaDriverGetVersion(&driver) != cudaSuccess) {
+  if (cudaGetDeviceProperties(&p, number) != cudaSuccess ||
+      cudaDriverGetVersion(&driver) != cudaSuccess) {
     cudaGetLastError();
     return NULL;
   }
-  int length = asprintf(&text, "%s, compute capability %d.%d, %d multiprocessors, a driver of CUDA %d.%d", p.name, p.major,
-                        p.minor, p.multiProcessorCount, driver / 1000, driver / 10 % 100);
+  int length =
+      asprintf(&text, "%s, compute capability %d.%d, %d multiprocessors, a driver of CUDA %d.%d",
+               p.name, p.major, p.minor, p.multiProcessorCount, driver / 1000, driver / 10 % 100);
   return length < 0 ? NULL : text;
 }
 
@@ -82,10 +90,12 @@ static char *text_of_described(const char *description) {
   int driver = 0;
   char *text;
   if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
-  int length = asprintf(&text, "%s, a driver of CUDA %d.%d", description, driver / 1000, driver / 10 % 100);
+  int length =
+      asprintf(&text, "%s, a driver of CUDA %d.%d", description, driver / 1000, driver / 10 % 100);
   return length < 0 ? NULL : text;
 }
 
 char *mptl_dnn_device_text(const mptl_dnn_device *device) {
-  return device->handle != NULL ? text_of_gpu(device->number) : text_of_described(device->description);
+  return device->handle != NULL ? text_of_gpu(device->number)
+                                : text_of_described(device->description);
 }

@@ -28,7 +28,8 @@ mptl_status mptl_dnn_device_describe(mptl_dnn_device *device, const char *proper
  * later. */
 mptl_status mptl_dnn_device_open_again(mptl_dnn_device *device, const mptl_dnn_device *other);
 
-void mptl_dnn_device_close(mptl_dnn_device *device); /* also after a failed open, if zeroed before */
+void mptl_dnn_device_close(
+    mptl_dnn_device *device); /* also after a failed open, if zeroed before */
 
 /* Everything about the device and its driver on which plans depend, as text or JSON, which the
  * caller frees. NULL: it is not known. */

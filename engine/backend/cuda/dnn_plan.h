@@ -30,6 +30,7 @@ mptl_status mptl_dnn_write_plan(mptl_dnn_text *text, const mptl_dnn_plan *plan);
 
 /* Makes the plan of a text for the device. The caller sets plan->key; it is not compared with the
  * text. MPTL_EUNSUPPORTED: the plan needs more workspace than the key allows. */
-mptl_status mptl_dnn_read_plan(mptl_dnn_plan *plan, const mptl_dnn_device *device, const mptl_dnn_text *text);
+mptl_status mptl_dnn_read_plan(mptl_dnn_plan *plan, const mptl_dnn_device *device,
+                               const mptl_dnn_text *text);
 
 #endif

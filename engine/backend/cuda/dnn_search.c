@@ -39,17 +39,19 @@ static mptl_status allowed(cudnnBackendDescriptor_t config, const search *s, boo
   int64_t n = 0;
   *yes = true;
   MPTL_TRY(mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR));
-  cudnnStatus_t status =
-      cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+  cudnnStatus_t status = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+                                                  CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
   if (status == CUDNN_STATUS_SUCCESS)
-    status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                                      CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, notes);
+    status = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                      CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT,
+                                      &n, notes);
   mptl_dnn_pool_destroy(&pool);
   MPTL_TRY(mptl_dnn_status(status, "engine"));
   /* All other notes exclude the engine: it is not deterministic, has fewer bits in operands or
    * sums, adds operands before it multiplies them, or has a note that only a newer cuDNN knows. */
   for (int64_t i = 0; i < n; i++)
-    if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP && !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
+    if (notes[i] != CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP &&
+        !(s->tensor_cores && notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE))
       *yes = false;
   return MPTL_OK;
 }
@@ -59,7 +61,8 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
   cudnnBackendDescriptor_t engine;
   int64_t n = 0, index = -1;
   if (mptl_dnn_pool_add(&pool, &engine, CUDNN_BACKEND_ENGINE_DESCRIPTOR) != MPTL_OK) return;
-  cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+  cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                           &n, &engine);
   cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, &index);
   mptl_dnn_pool_destroy(&pool);
   snprintf(name, size, "engine %lld", (long long)index);
@@ -67,8 +70,8 @@ static void name_engine(char *name, size_t size, cudnnBackendDescriptor_t config
 
 /* Judges one plan of a device at a time: a plan may need much memory, and two at once would disturb
  * each other's times. */
-static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge, const mptl_dnn_device *device,
-                               const mptl_dnn_plan *plan) {
+static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge,
+                               const mptl_dnn_device *device, const mptl_dnn_plan *plan) {
   pthread_mutex_lock(device->turn);
   mptl_status status = judge(finding, device, plan);
   pthread_mutex_unlock(device->turn);
@@ -78,7 +81,8 @@ static mptl_status judge_alone(mptl_cuda_finding *finding, mptl_dnn_judge *judge
 /* Chooses a plan and its configuration if it gives the right sums on the device and is the first
  * that does, or is so much faster than the plan chosen before that another order of sums is worth
  * it. */
-static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, const candidate *c, search *s) {
+static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, const candidate *c,
+                         search *s) {
   mptl_dnn_plan plan = {.key = found->key, .plan = c->plan, .workspace_bytes = c->workspace_bytes};
   mptl_cuda_finding finding = {.right = true};
   name_engine(plan.engine, sizeof plan.engine, c->config);
@@ -89,8 +93,10 @@ static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, co
     return MPTL_OK;
   }
   s->right++;
-  if (found->plan != NULL && (finding.ms * FASTER > s->ms || s->ms - finding.ms < GAIN_MS)) return MPTL_OK;
-  if (found->plan != NULL) cudnnBackendDestroyDescriptor(found->plan), cudnnBackendDestroyDescriptor(found->config);
+  if (found->plan != NULL && (finding.ms * FASTER > s->ms || s->ms - finding.ms < GAIN_MS))
+    return MPTL_OK;
+  if (found->plan != NULL)
+    cudnnBackendDestroyDescriptor(found->plan), cudnnBackendDestroyDescriptor(found->config);
   found->plan = c->plan;
   found->config = c->config;
   found->workspace_bytes = c->workspace_bytes;
@@ -103,7 +109,8 @@ static mptl_status weigh(mptl_dnn_plan *found, const mptl_dnn_device *device, co
  * not have the engine for the device, or the plan needs too much workspace. Every other failure
  * ends the search: otherwise a temporary failure would make this machine use another engine, or
  * type, than other machines. */
-static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t config, search *s) {
+static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *device,
+                              cudnnBackendDescriptor_t config, search *s) {
   bool yes = false;
   s->configs++;
   MPTL_TRY(allowed(config, s, &yes));
@@ -111,7 +118,8 @@ static mptl_status try_config(mptl_dnn_plan *found, const mptl_dnn_device *devic
   if (!yes) return MPTL_OK;
   candidate c = {.config = config};
   MPTL_TRY(mptl_dnn_begin_plan(&c.plan, device));
-  mptl_status status = mptl_dnn_set_descriptor(c.plan, "execution plan", CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+  mptl_status status = mptl_dnn_set_descriptor(c.plan, "execution plan",
+                                               CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
   if (status == MPTL_OK) status = mptl_dnn_end_plan(&c.workspace_bytes, c.plan);
   if (status == MPTL_OK && c.workspace_bytes > s->limit)
     s->too_large++;
@@ -133,25 +141,30 @@ static bool is_worth_another(const mptl_dnn_plan *found, const search *s) {
   return !mptl_dnn_is_compiled(&found->key) || s->ms > SLOW_MS;
 }
 
-static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n, const mptl_dnn_device *device,
-                                cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode, mptl_dnn_pool *pool) {
+static mptl_status list_configs(cudnnBackendDescriptor_t *heuristic, int64_t *n,
+                                const mptl_dnn_device *device, cudnnBackendDescriptor_t graph,
+                                cudnnBackendHeurMode_t mode, mptl_dnn_pool *pool) {
   const char *what = "heuristic";
   MPTL_TRY(mptl_dnn_pool_add(pool, heuristic, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR));
   MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph));
-  MPTL_TRY(mptl_dnn_set(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
+  MPTL_TRY(
+      mptl_dnn_set(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
 #if CUDNN_VERSION >= 90800
   if (device->properties != NULL)
-    MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device->properties));
+    MPTL_TRY(mptl_dnn_set_descriptor(*heuristic, what, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP,
+                                     device->properties));
 #endif
   MPTL_TRY(mptl_dnn_finalize(*heuristic, what));
-  return mptl_dnn_status(
-      cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL), what);
+  return mptl_dnn_status(cudnnBackendGetAttribute(*heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                                  CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, n, NULL),
+                         what);
 }
 
 /* Searches the configurations that cuDNN lists in a mode. found->plan stays NULL if there is no
  * plan. */
-static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph,
-                               cudnnBackendHeurMode_t mode, search *s) {
+static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *device,
+                               cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode,
+                               search *s) {
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t heuristic, *configs = NULL;
   int64_t n = 0, made = 0;
@@ -159,13 +172,16 @@ static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *devi
   if (status == MPTL_OK && n > 0 && (configs = calloc((size_t)n, sizeof *configs)) == NULL)
     status = mptl_fail(MPTL_ENOMEM, "heuristic: no memory");
   while (status == MPTL_OK && made < n) {
-    status = mptl_dnn_status(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]), "heuristic");
+    status = mptl_dnn_status(
+        cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[made]),
+        "heuristic");
     made += status == MPTL_OK;
   }
   if (status == MPTL_OK && n > 0)
-    status = mptl_dnn_status(
-        cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &n, configs),
-        "heuristic");
+    status =
+        mptl_dnn_status(cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, n, &n, configs),
+                        "heuristic");
   for (int64_t i = 0; i < n && status == MPTL_OK && is_worth_another(found, s); i++) {
     status = try_config(found, device, configs[i], s);
     if (found->config == configs[i]) configs[i] = NULL;
@@ -178,10 +194,12 @@ static mptl_status search_mode(mptl_dnn_plan *found, const mptl_dnn_device *devi
   return status;
 }
 
-static mptl_status choose(mptl_dnn_plan *found, const mptl_dnn_device *device, cudnnBackendDescriptor_t graph, search *s) {
+static mptl_status choose(mptl_dnn_plan *found, const mptl_dnn_device *device,
+                          cudnnBackendDescriptor_t graph, search *s) {
   static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
   mptl_status status = MPTL_OK;
-  for (size_t i = 0; i < sizeof modes / sizeof *modes && status == MPTL_OK && found->plan == NULL; i++) {
+  for (size_t i = 0; i < sizeof modes / sizeof *modes && status == MPTL_OK && found->plan == NULL;
+       i++) {
     status = search_mode(found, device, graph, modes[i], s);
     if (status != MPTL_EUNSUPPORTED) continue;
     /* No list in this mode; the other mode may have one. */
@@ -189,21 +207,25 @@ static mptl_status choose(mptl_dnn_plan *found, const mptl_dnn_device *device, c
     status = MPTL_OK;
   }
   if (status != MPTL_OK || found->plan != NULL) return status;
-  if (s->configs == 0) return mptl_fail(MPTL_EUNSUPPORTED, "cuDNN has no engine%s%s", s->refusal[0] ? ": " : "", s->refusal);
-  return mptl_fail(
-      MPTL_EUNSUPPORTED,
-      "of cuDNN's engines, %d are not deterministic or not exact, %d need more than %zu bytes of workspace, %d give wrong "
-      "sums%s%s%s%s",
-      s->ruled_out, s->too_large, s->limit, s->wrong, found->wrong[0] ? "; " : "", found->wrong, s->refusal[0] ? "; " : "",
-      s->refusal);
+  if (s->configs == 0)
+    return mptl_fail(MPTL_EUNSUPPORTED, "cuDNN has no engine%s%s", s->refusal[0] ? ": " : "",
+                     s->refusal);
+  return mptl_fail(MPTL_EUNSUPPORTED,
+                   "of cuDNN's engines, %d are not deterministic or not exact, %d need more than "
+                   "%zu bytes of workspace, %d give wrong "
+                   "sums%s%s%s%s",
+                   s->ruled_out, s->too_large, s->limit, s->wrong, found->wrong[0] ? "; " : "",
+                   found->wrong, s->refusal[0] ? "; " : "", s->refusal);
 }
 
-mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device, mptl_dnn_judge *judge, bool *certain) {
+mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device,
+                                 mptl_dnn_judge *judge, bool *certain) {
   const mptl_dnn_key *key = &plan->key;
   if (mptl_dnn_is_compiled(key)) MPTL_TRY(mptl_dnn_check_compiler(device));
   mptl_dnn_pool pool = {.n = 0};
   cudnnBackendDescriptor_t graph;
-  search s = {.judge = judge, .limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
+  search s = {
+      .judge = judge, .limit = key->workspace_limit, .tensor_cores = key->first != MPTL_CUDA_F32};
   mptl_status status = mptl_dnn_add_graph(&pool, &graph, device, key);
   if (status == MPTL_OK) status = choose(plan, device, graph, &s);
   mptl_dnn_pool_destroy(&pool);

@@ -11,6 +11,7 @@
  * *certain: if no plan is found, whether another search would not find one either. False if cuDNN
  * refused an engine, because its status is the same for an engine that it does not have and for a
  * failed compilation; false if sums were wrong, because the device may have failed. */
-mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device, mptl_dnn_judge *judge, bool *certain);
+mptl_status mptl_dnn_search_plan(mptl_dnn_plan *plan, mptl_dnn_device *device,
+                                 mptl_dnn_judge *judge, bool *certain);
 
 #endif

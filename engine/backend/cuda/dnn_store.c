@@ -46,8 +46,10 @@ static bool print_path(char path[PATH_MAX], const char *folder, const char *belo
 
 /* Finds the folder of all devices; false: files are not used. */
 static bool find_folder(char path[PATH_MAX]) {
-  const char *given = getenv("MPTL_CUDA_PLANS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  if (given != NULL && given[0] != '\0') return strcmp(given, "none") != 0 && print_path(path, given, "");
+  const char *given = getenv("MPTL_CUDA_PLANS"), *cache = getenv("XDG_CACHE_HOME"),
+             *home = getenv("HOME");
+  if (given != NULL && given[0] != '\0')
+    return strcmp(given, "none") != 0 && print_path(path, given, "");
   /* XDG: relative paths are invalid. */
   if (cache != NULL && cache[0] == '/') return print_path(path, cache, "/mptl/plans");
   return home != NULL && home[0] == '/' && print_path(path, home, "/.cache/mptl/plans");
@@ -80,9 +82,11 @@ typedef struct key_line {
 static key_line line_of(const mptl_dnn_key *key) {
   const mptl_conv_shape *s = &key->shape;
   key_line line;
-  snprintf(line.text, sizeof line.text, "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d, %s, %s by %s, %zu bytes\n", s->n, s->ic,
-           s->ih, s->iw, s->oc, s->oh, s->ow, s->kh, s->kw, s->sh, s->sw, s->ph, s->pw, s->dh, s->dw, s->groups,
-           mptl_pass_name(key->pass), mptl_cuda_type_name(key->first), mptl_cuda_type_name(key->second), key->workspace_limit);
+  snprintf(line.text, sizeof line.text,
+           "%d %d %d %d %d %d %d %d %d %d %d %d %d %d %d %d, %s, %s by %s, %zu bytes\n", s->n,
+           s->ic, s->ih, s->iw, s->oc, s->oh, s->ow, s->kh, s->kw, s->sh, s->sw, s->ph, s->pw,
+           s->dh, s->dw, s->groups, mptl_pass_name(key->pass), mptl_cuda_type_name(key->first),
+           mptl_cuda_type_name(key->second), key->workspace_limit);
   return line;
 }
 
@@ -92,7 +96,9 @@ static bool file_of(char path[PATH_MAX], const mptl_dnn_store *store, const key_
   return print_path(path, store->folder, below);
 }
 
-static void print_end(char end[END_BYTES + 1], uint32_t crc) { snprintf(end, END_BYTES + 1, "\n%08" PRIx32 "\n", crc); }
+static void print_end(char end[END_BYTES + 1], uint32_t crc) {
+  snprintf(end, END_BYTES + 1, "\n%08" PRIx32 "\n", crc);
+}
 
 /* ---- Reading ---- */
 
@@ -105,7 +111,8 @@ static bool skip(const char **at, const char *end, const char *expected) {
 }
 
 /* Copies the text from a file's bytes; false: the file is not whole, or is for another key. */
-static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mptl_dnn_store *store, const key_line *line) {
+static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mptl_dnn_store *store,
+                  const key_line *line) {
   if (size < END_BYTES) return false;
   const char *at = bytes, *end = bytes + size - END_BYTES, *feed;
   char expected[END_BYTES + 1];
@@ -122,16 +129,19 @@ static bool parse(mptl_dnn_text *text, const char *bytes, size_t size, const mpt
   return text->bytes != NULL;
 }
 
-bool mptl_dnn_store_read(mptl_dnn_text *text, const mptl_dnn_store *store, const mptl_dnn_key *key) {
+bool mptl_dnn_store_read(mptl_dnn_text *text, const mptl_dnn_store *store,
+                         const mptl_dnn_key *key) {
   char path[PATH_MAX];
   struct stat status;
   if (store == NULL) return false;
   key_line line = line_of(key);
-  if (!file_of(path, store, &line) || stat(path, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > MOST_BYTES)
+  if (!file_of(path, store, &line) || stat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
+      status.st_size > MOST_BYTES)
     return false;
   size_t size = (size_t)status.st_size;
   char *bytes = malloc(size + 1);
-  bool ok = bytes != NULL && mptl_file_read(path, 0, bytes, size) == MPTL_OK && parse(text, bytes, size, store, &line);
+  bool ok = bytes != NULL && mptl_file_read(path, 0, bytes, size) == MPTL_OK &&
+            parse(text, bytes, size, store, &line);
   free(bytes);
   return ok;
 }
@@ -152,17 +162,21 @@ static bool put(FILE *file, uint32_t *crc, const char *bytes, size_t size) {
   return fwrite(bytes, 1, size, file) == size;
 }
 
-static bool write_file(FILE *file, const mptl_dnn_text *text, const mptl_dnn_store *store, const key_line *line) {
+static bool write_file(FILE *file, const mptl_dnn_text *text, const mptl_dnn_store *store,
+                       const key_line *line) {
   uint32_t crc = 0;
   char end[END_BYTES + 1];
   const char *engine = text->refused ? refused : text->engine;
-  bool ok = put(file, &crc, store->head, strlen(store->head)) && put(file, &crc, line->text, strlen(line->text)) &&
-            put(file, &crc, engine, strlen(engine)) && put(file, &crc, "\n", 1) && put(file, &crc, text->bytes, text->size);
+  bool ok = put(file, &crc, store->head, strlen(store->head)) &&
+            put(file, &crc, line->text, strlen(line->text)) &&
+            put(file, &crc, engine, strlen(engine)) && put(file, &crc, "\n", 1) &&
+            put(file, &crc, text->bytes, text->size);
   print_end(end, crc);
   return ok && fwrite(end, 1, END_BYTES, file) == END_BYTES;
 }
 
-void mptl_dnn_store_write(const mptl_dnn_text *text, const mptl_dnn_store *store, const mptl_dnn_key *key) {
+void mptl_dnn_store_write(const mptl_dnn_text *text, const mptl_dnn_store *store,
+                          const mptl_dnn_key *key) {
   char path[PATH_MAX], temporary[PATH_MAX];
   if (store == NULL) return;
   key_line line = line_of(key);

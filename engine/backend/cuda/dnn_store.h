@@ -25,6 +25,7 @@ void mptl_dnn_store_close(mptl_dnn_store *store); /* NULL is allowed */
 bool mptl_dnn_store_read(mptl_dnn_text *text, const mptl_dnn_store *store, const mptl_dnn_key *key);
 
 /* Writes or replaces the file of a key; errors are ignored. store may be NULL. */
-void mptl_dnn_store_write(const mptl_dnn_text *text, const mptl_dnn_store *store, const mptl_dnn_key *key);
+void mptl_dnn_store_write(const mptl_dnn_text *text, const mptl_dnn_store *store,
+                          const mptl_dnn_key *key);
 
 #endif

@@ -9,13 +9,15 @@ static mptl_cuda_stream stream(const mptl_call *call) { return mptl_cuda_stream_
 
 static mptl_status avgpool_forward(const mptl_call *call) {
   mptl_pool pool = mptl_call_pool(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_avgpool_forward(&call->y, &call->in[0], &pool, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_avgpool_forward(&call->y, &call->in[0], &pool, stream(call)));
 }
 
 static mptl_status avgpool_backward(const mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
   mptl_pool pool = mptl_call_pool(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_avgpool_backward(&call->dx[0], &call->dy, &pool, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_avgpool_backward(&call->dx[0], &call->dy, &pool, stream(call)));
 }
 
 static mptl_status maxpool_prepare(const mptl_call *call, size_t *scratch_bytes) {
@@ -26,14 +28,16 @@ static mptl_status maxpool_prepare(const mptl_call *call, size_t *scratch_bytes)
 
 static mptl_status maxpool_forward(const mptl_call *call) {
   mptl_pool pool = mptl_call_pool(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_maxpool_forward(&call->y, &call->in[0], &pool, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_maxpool_forward(&call->y, &call->in[0], &pool, stream(call)));
 }
 
 static mptl_status maxpool_backward(const mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
   mptl_pool pool = mptl_call_pool(call);
   return MPTL_CUDA_LAUNCH(device(call),
-                          mptl_cuda_maxpool_backward(&call->dx[0], &call->in[0], &call->dy, &pool, call->scratch, stream(call)));
+                          mptl_cuda_maxpool_backward(&call->dx[0], &call->in[0], &call->dy, &pool,
+                                                     call->scratch, stream(call)));
 }
 
 /* ---- Channels ---- */
@@ -44,19 +48,22 @@ static size_t pixels(const mptl_call *call) {
 }
 
 static mptl_cuda_concat concat_of(const mptl_call *call) {
-  mptl_cuda_concat concat = {.pixels = pixels(call), .n_in = call->op->n_in, .shuffle = (size_t)call->op->attr.shuffle};
+  mptl_cuda_concat concat = {
+      .pixels = pixels(call), .n_in = call->op->n_in, .shuffle = (size_t)call->op->attr.shuffle};
   for (int k = 0; k < call->op->n_in; k++) concat.counts[k] = (size_t)mptl_call_input(call, k).c;
   return concat;
 }
 
 static mptl_status concat_forward(const mptl_call *call) {
   mptl_cuda_concat concat = concat_of(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_concat_forward(&call->y, call->in, &concat, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_concat_forward(&call->y, call->in, &concat, stream(call)));
 }
 
 static mptl_status concat_backward(const mptl_call *call) {
   mptl_cuda_concat concat = concat_of(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_concat_backward(call->dx, &call->dy, &concat, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_concat_backward(call->dx, &call->dy, &concat, stream(call)));
 }
 
 static mptl_cuda_slice slice_of(const mptl_call *call) {
@@ -69,13 +76,15 @@ static mptl_cuda_slice slice_of(const mptl_call *call) {
 
 static mptl_status slice_forward(const mptl_call *call) {
   mptl_cuda_slice slice = slice_of(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_slice_forward(&call->y, &call->in[0], &slice, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_slice_forward(&call->y, &call->in[0], &slice, stream(call)));
 }
 
 static mptl_status slice_backward(const mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
   mptl_cuda_slice slice = slice_of(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_slice_backward(&call->dx[0], &call->dy, &slice, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_slice_backward(&call->dx[0], &call->dy, &slice, stream(call)));
 }
 
 /* ---- Layer norms ---- */
@@ -89,13 +98,15 @@ static mptl_cuda_layernorm layernorm_of(const mptl_call *call) {
 }
 
 static mptl_status layernorm_prepare(const mptl_call *call, size_t *scratch_bytes) {
-  if (call->train) *scratch_bytes = mptl_cuda_layernorm_scratch(pixels(call), (size_t)mptl_call_output(call).c);
+  if (call->train)
+    *scratch_bytes = mptl_cuda_layernorm_scratch(pixels(call), (size_t)mptl_call_output(call).c);
   return MPTL_OK;
 }
 
 static mptl_status layernorm_forward(const mptl_call *call) {
   mptl_cuda_layernorm norm = layernorm_of(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_layernorm_forward(&call->y, &call->in[0], &norm, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_layernorm_forward(&call->y, &call->in[0], &norm, stream(call)));
 }
 
 static mptl_status layernorm_backward(const mptl_call *call) {
@@ -104,34 +115,40 @@ static mptl_status layernorm_backward(const mptl_call *call) {
     norm.dweight = call->dtheta[MPTL_NORM_WEIGHT];
     norm.dbias = call->dtheta[MPTL_NORM_BIAS];
   }
-  return MPTL_CUDA_LAUNCH(
-      device(call), mptl_cuda_layernorm_backward(&call->dx[0], &call->in[0], &call->dy, &norm, call->scratch, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_layernorm_backward(&call->dx[0], &call->in[0], &call->dy, &norm,
+                                                       call->scratch, stream(call)));
 }
 
 /* ---- Loss ---- */
 
 static mptl_status softmax_forward(const mptl_call *call) {
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_log_softmax_forward(&call->y, &call->in[0], (size_t)call->batch,
-                                                                      mptl_call_features(call), stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_log_softmax_forward(&call->y, &call->in[0], (size_t)call->batch,
+                                                        mptl_call_features(call), stream(call)));
 }
 
 static mptl_status softmax_backward(const mptl_call *call) {
   if (!call->dx[0].wanted) return MPTL_OK;
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_log_softmax_backward(&call->dx[0], &call->out, &call->dy, (size_t)call->batch,
-                                                                       mptl_call_features(call), stream(call)));
+  return MPTL_CUDA_LAUNCH(
+      device(call),
+      mptl_cuda_log_softmax_backward(&call->dx[0], &call->out, &call->dy, (size_t)call->batch,
+                                     mptl_call_features(call), stream(call)));
 }
 
 static mptl_status loss_forward(const mptl_call *call) {
   mptl_loss_shape shape = mptl_call_loss(call);
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_forward(call->op->kind->id, &call->y, &call->in[0], &call->targets, &shape,
-                                                               call->loss, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_loss_forward(call->op->kind->id, &call->y, &call->in[0],
+                                                 &call->targets, &shape, call->loss, stream(call)));
 }
 
 static mptl_status loss_backward(const mptl_call *call) {
   mptl_loss_shape shape = mptl_call_loss(call);
   if (!call->dx[0].wanted) return MPTL_OK;
-  return MPTL_CUDA_LAUNCH(device(call), mptl_cuda_loss_backward(call->op->kind->id, &call->dx[0], &call->in[0], &call->dy,
-                                                                &call->targets, &shape, stream(call)));
+  return MPTL_CUDA_LAUNCH(device(call),
+                          mptl_cuda_loss_backward(call->op->kind->id, &call->dx[0], &call->in[0],
+                                                  &call->dy, &call->targets, &shape, stream(call)));
 }
 
 #define LOSS(name, NAME, reads_x, by_values) \
@@ -139,11 +156,14 @@ static mptl_status loss_backward(const mptl_call *call) {
 MPTL_LOSSES(LOSS)
 #undef LOSS
 
-const mptl_cuda_row mptl_cuda_op_avgpool = {.forward = avgpool_forward, .backward = avgpool_backward};
+const mptl_cuda_row mptl_cuda_op_avgpool = {.forward = avgpool_forward,
+                                            .backward = avgpool_backward};
 const mptl_cuda_row mptl_cuda_op_mean = {.forward = avgpool_forward, .backward = avgpool_backward};
-const mptl_cuda_row mptl_cuda_op_maxpool = {.prepare = maxpool_prepare, .forward = maxpool_forward, .backward = maxpool_backward};
+const mptl_cuda_row mptl_cuda_op_maxpool = {
+    .prepare = maxpool_prepare, .forward = maxpool_forward, .backward = maxpool_backward};
 const mptl_cuda_row mptl_cuda_op_concat = {.forward = concat_forward, .backward = concat_backward};
 const mptl_cuda_row mptl_cuda_op_slice = {.forward = slice_forward, .backward = slice_backward};
 const mptl_cuda_row mptl_cuda_op_layernorm = {
     .prepare = layernorm_prepare, .forward = layernorm_forward, .backward = layernorm_backward};
-const mptl_cuda_row mptl_cuda_op_log_softmax = {.forward = softmax_forward, .backward = softmax_backward};
+const mptl_cuda_row mptl_cuda_op_log_softmax = {.forward = softmax_forward,
+                                                .backward = softmax_backward};

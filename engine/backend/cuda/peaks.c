@@ -38,14 +38,17 @@ static mptl_status make_numbers(mptl_cuda_device *d, void **p, size_t bytes, siz
     words[i] = (((x ^ x >> 15) & 0x9f9f9f9fu) | 0x20202020u) & digits;
   }
   for (size_t at = 0; at < bytes && status == MPTL_OK; at += PIECE)
-    status = mptl_cuda_upload(&d->base, (char *)*p + at, words, bytes - at < PIECE ? bytes - at : PIECE);
+    status =
+        mptl_cuda_upload(&d->base, (char *)*p + at, words, bytes - at < PIECE ? bytes - at : PIECE);
   free(words);
   return status;
 }
 
-static mptl_status prepare(mptl_cuda_device *d, product *p, const mptl_conv_shape *shape, mptl_cuda_type type) {
+static mptl_status prepare(mptl_cuda_device *d, product *p, const mptl_conv_shape *shape,
+                           mptl_cuda_type type) {
   const size_t size = mptl_cuda_type_size(type);
-  MPTL_TRY(mptl_cuda_product_conv(&p->run, d, shape, MPTL_FORWARD, (mptl_cuda_pair){.first = type, .second = type}));
+  MPTL_TRY(mptl_cuda_product_conv(&p->run, d, shape, MPTL_FORWARD,
+                                  (mptl_cuda_pair){.first = type, .second = type}));
   MPTL_TRY(make_numbers(d, &p->first, mptl_peak_values(shape) * size, size));
   MPTL_TRY(make_numbers(d, &p->second, mptl_peak_weights(shape) * size, size));
   p->result = mptl_cuda_alloc(&d->base, mptl_peak_values(shape) * sizeof(float));
@@ -53,11 +56,13 @@ static mptl_status prepare(mptl_cuda_device *d, product *p, const mptl_conv_shap
   return p->result && p->workspace ? MPTL_OK : mptl_fail(MPTL_ENOMEM, "no memory on the device");
 }
 
-static mptl_conv_shape shape_on(const mptl_cuda_device *d) { return mptl_peak_shape(IMAGES * d->multiprocessors); }
+static mptl_conv_shape shape_on(const mptl_cuda_device *d) {
+  return mptl_peak_shape(IMAGES * d->multiprocessors);
+}
 
 /* Adds the peak of a type to peaks, or nothing if the library has no code for it. */
-static mptl_status find_product_peak(mptl_cuda_device *d, mptl_peaks *peaks, const char *name, mptl_cuda_type type,
-                                     double seconds) {
+static mptl_status find_product_peak(mptl_cuda_device *d, mptl_peaks *peaks, const char *name,
+                                     mptl_cuda_type type, double seconds) {
   const mptl_conv_shape shape = shape_on(d);
   product p = {.run = NULL};
   double best = 0;
@@ -77,11 +82,13 @@ mptl_status mptl_cuda_find_peaks(mptl_device *device, mptl_peaks *peaks, double 
   mptl_cuda_device *d = mptl_cuda(device);
   mptl_cuda_announced list[MPTL_CUDA_E4M3 + 1];
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    list[type] = (mptl_cuda_announced){shape_on(d), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
+    list[type] =
+        (mptl_cuda_announced){shape_on(d), MPTL_FORWARD, {1, {{.first = type, .second = type}}}};
   mptl_cuda_products_announce(d, list, sizeof list / sizeof *list);
   const size_t bytes = (size_t)COPY_BYTES * (size_t)d->multiprocessors;
   MPTL_TRY(mptl_peak_of_copy(peaks, run_copy, bytes, device, seconds));
   for (mptl_cuda_type type = MPTL_CUDA_F32; type <= MPTL_CUDA_E4M3; type++)
-    MPTL_TRY(find_product_peak(d, peaks, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type), type, seconds));
+    MPTL_TRY(find_product_peak(d, peaks, type == MPTL_CUDA_E4M3 ? "fp8" : mptl_cuda_type_name(type),
+                               type, seconds));
   return MPTL_OK;
 }

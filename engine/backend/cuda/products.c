@@ -49,14 +49,16 @@ static mptl_status open_products(mptl_cuda_device *d) {
 
 static mptl_status open_dnn(mptl_cuda_dnn **dnn, mptl_cuda_device *d) {
   MPTL_TRY(open_products(d));
-  if (d->products->dnn == NULL) MPTL_TRY(mptl_cuda_dnn_create(&d->products->dnn, d->number, d->stream));
+  if (d->products->dnn == NULL)
+    MPTL_TRY(mptl_cuda_dnn_create(&d->products->dnn, d->number, d->stream));
   *dnn = d->products->dnn;
   return MPTL_OK;
 }
 
 static mptl_status open_blas(mptl_cuda_blas **blas, mptl_cuda_device *d) {
   MPTL_TRY(open_products(d));
-  if (d->products->blas == NULL) MPTL_TRY(mptl_cuda_blas_create(&d->products->blas, d->number, d->stream));
+  if (d->products->blas == NULL)
+    MPTL_TRY(mptl_cuda_blas_create(&d->products->blas, d->number, d->stream));
   *blas = d->products->blas;
   return MPTL_OK;
 }
@@ -70,32 +72,36 @@ void mptl_cuda_products_close(mptl_cuda_device *d) {
   d->products = NULL;
 }
 
-void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list, size_t n) {
+void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list,
+                                 size_t n) {
   mptl_cuda_dnn *dnn;
   cpu_set_t cores;
   int threads = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
   if (open_dnn(&dnn, device) != MPTL_OK) return;
-  mptl_cuda_conv_make_ahead(dnn, list, n, MPTL_CUDA_USUAL_WORKSPACE, threads < MOST_THREADS ? threads : MOST_THREADS);
+  mptl_cuda_conv_make_ahead(dnn, list, n, MPTL_CUDA_USUAL_WORKSPACE,
+                            threads < MOST_THREADS ? threads : MOST_THREADS);
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
-                                   mptl_pass pass, mptl_cuda_pair t) {
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device,
+                                   const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   mptl_cuda_dnn *dnn;
   MPTL_TRY(open_dnn(&dnn, device));
   MPTL_TRY(allocate(product, device));
-  MPTL_TRY(
-      finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE)));
-  snprintf((*product)->engine, sizeof(*product)->engine, "cuDNN %s", mptl_cuda_conv_engine((*product)->conv));
+  MPTL_TRY(finish(product, mptl_cuda_conv_create(&(*product)->conv, dnn, shape, pass, t.first,
+                                                 t.second, MPTL_CUDA_USUAL_WORKSPACE)));
+  snprintf((*product)->engine, sizeof(*product)->engine, "cuDNN %s",
+           mptl_cuda_conv_engine((*product)->conv));
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *shape,
-                                     mptl_pass pass, mptl_cuda_pair t) {
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device,
+                                     const mptl_linear_shape *shape, mptl_pass pass,
+                                     mptl_cuda_pair t) {
   mptl_cuda_blas *blas;
   MPTL_TRY(open_blas(&blas, device));
   MPTL_TRY(allocate(product, device));
-  return finish(product,
-                mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, t.first, t.second, MPTL_CUDA_USUAL_WORKSPACE));
+  return finish(product, mptl_cuda_linear_create(&(*product)->linear, blas, shape, pass, t.first,
+                                                 t.second, MPTL_CUDA_USUAL_WORKSPACE));
 }
 
 void mptl_cuda_product_destroy(mptl_cuda_product *p) {
@@ -106,14 +112,16 @@ void mptl_cuda_product_destroy(mptl_cuda_product *p) {
 }
 
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *p) {
-  return p->conv ? mptl_cuda_conv_workspace_bytes(p->conv) : mptl_cuda_linear_workspace_bytes(p->linear);
+  return p->conv ? mptl_cuda_conv_workspace_bytes(p->conv)
+                 : mptl_cuda_linear_workspace_bytes(p->linear);
 }
 
 const char *mptl_cuda_product_engine(const mptl_cuda_product *p) {
   return p->conv ? p->engine : mptl_cuda_linear_engine(p->linear);
 }
 
-mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {
+mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first,
+                                  const void *second, void *workspace) {
   mptl_cuda_enter(p->device);
   return p->conv ? mptl_cuda_conv_run(p->conv, result, first, second, workspace)
                  : mptl_cuda_linear_run(p->linear, result, first, second, workspace);
@@ -122,8 +130,8 @@ mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const voi
 static char libraries[96];
 
 static void name_libraries(void) {
-  snprintf(libraries, sizeof libraries, "CUDA %d.%d, cuDNN %s, cuBLASLt %s", CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100,
-           mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text);
+  snprintf(libraries, sizeof libraries, "CUDA %d.%d, cuDNN %s, cuBLASLt %s", CUDART_VERSION / 1000,
+           CUDART_VERSION / 10 % 100, mptl_cuda_dnn_version().text, mptl_cuda_blas_version().text);
 }
 
 const char *mptl_cuda_products_libraries(void) {

@@ -16,15 +16,18 @@ typedef struct mptl_cuda_product mptl_cuda_product;
 
 /* The device's first product opens the libraries. MPTL_EINVAL: the operand types cannot be combined
  * (types.h). MPTL_EUNSUPPORTED: the library has no code for this product. */
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
-                                   mptl_pass pass, mptl_cuda_pair types);
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *shape,
-                                     mptl_pass pass, mptl_cuda_pair types);
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device,
+                                   const mptl_conv_shape *shape, mptl_pass pass,
+                                   mptl_cuda_pair types);
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device,
+                                     const mptl_linear_shape *shape, mptl_pass pass,
+                                     mptl_cuda_pair types);
 void mptl_cuda_product_destroy(mptl_cuda_product *product); /* NULL is allowed */
 
 /* Optional hint: the calls of mptl_cuda_product_conv that will follow, so that slow preparation can
  * run in parallel. */
-void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list, size_t n);
+void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list,
+                                 size_t n);
 
 /* Device memory that a run needs, 256-byte aligned. */
 size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product);
@@ -33,8 +36,8 @@ size_t mptl_cuda_product_workspace_bytes(const mptl_cuda_product *product);
 const char *mptl_cuda_product_engine(const mptl_cuda_product *product);
 
 /* Addresses are the device's, 16-byte aligned. */
-mptl_status mptl_cuda_product_run(mptl_cuda_product *product, float *result, const void *first, const void *second,
-                                  void *workspace);
+mptl_status mptl_cuda_product_run(mptl_cuda_product *product, float *result, const void *first,
+                                  const void *second, void *workspace);
 
 /* Releases what the device's products share, device->products, after the last product is
  * destroyed. */

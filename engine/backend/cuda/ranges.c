@@ -23,8 +23,8 @@ void mptl_cuda_find_ranges_of(mptl_call *call, bool forward, mptl_round_stats *f
   }
 }
 
-mptl_status mptl_cuda_find_ranges(mptl_device *device, const mptl_stage *stage, const mptl_step *step, bool forward, int i,
-                                  float *largest) {
+mptl_status mptl_cuda_find_ranges(mptl_device *device, const mptl_stage *stage,
+                                  const mptl_step *step, bool forward, int i, float *largest) {
   mptl_cuda_device *d = mptl_cuda(device);
   mptl_round_stats results[MPTL_MAX_INPUTS];
   MPTL_TRY(clear(d));

@@ -27,8 +27,8 @@ static void use(const mptl_cuda_device *device) { cudaSetDevice(device->number);
 static mptl_status check(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MPTL_OK;
   cudaGetLastError(); /* so that the next launch does not report it again */
-  return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "CUDA, %s: %s", what,
-                   cudaGetErrorString(error));
+  return mptl_fail(error == cudaErrorMemoryAllocation ? MPTL_ENOMEM : MPTL_EBACKEND, "CUDA, %s: %s",
+                   what, cudaGetErrorString(error));
 }
 
 #define TRY(call, what) MPTL_TRY(check(call, what))
@@ -44,17 +44,20 @@ mptl_status mptl_cuda_runtime_count(int *devices) {
     int driver = 0;
     cudaDriverGetVersion(&driver);
     if (driver == 0) return mptl_fail(MPTL_EUNSUPPORTED, "no NVIDIA driver");
-    return mptl_fail(MPTL_EUNSUPPORTED, "the NVIDIA driver knows CUDA %d.%d, this build needs %d.%d", driver / 1000,
+    return mptl_fail(MPTL_EUNSUPPORTED,
+                     "the NVIDIA driver knows CUDA %d.%d, this build needs %d.%d", driver / 1000,
                      driver / 10 % 100, CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100);
   }
-  if (error == cudaSuccess || error == cudaErrorNoDevice) return mptl_fail(MPTL_EUNSUPPORTED, "no NVIDIA GPU");
+  if (error == cudaSuccess || error == cudaErrorNoDevice)
+    return mptl_fail(MPTL_EUNSUPPORTED, "no NVIDIA GPU");
   return mptl_fail(MPTL_EUNSUPPORTED, "no usable NVIDIA GPU: %s", cudaGetErrorString(error));
 }
 
 mptl_status mptl_cuda_runtime_describe(int number, char *text, size_t size) {
   struct cudaDeviceProp p;
   TRY(cudaGetDeviceProperties(&p, number), "properties of a device");
-  snprintf(text, size, "%s, compute capability %d.%d, %.1f GiB", p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30);
+  snprintf(text, size, "%s, compute capability %d.%d, %.1f GiB", p.name, p.major, p.minor,
+           (double)p.totalGlobalMem / 0x1p30);
   return MPTL_OK;
 }
 
@@ -71,11 +74,16 @@ static mptl_status start(mptl_cuda_device *d) {
   struct mptl_cuda_runtime *r = d->runtime;
   MPTL_TRY(read_blocking(&r->blocking));
   TRY(cudaSetDevice(d->number), "choosing the device");
-  TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->number), "compute capability");
-  TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->number), "compute capability");
-  TRY(cudaDeviceGetAttribute(&d->multiprocessors, cudaDevAttrMultiProcessorCount, d->number), "multiprocessors");
+  TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->number),
+      "compute capability");
+  TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->number),
+      "compute capability");
+  TRY(cudaDeviceGetAttribute(&d->multiprocessors, cudaDevAttrMultiProcessorCount, d->number),
+      "multiprocessors");
   if (major < 8)
-    return mptl_fail(MPTL_EUNSUPPORTED, "compute capability %d.%d, the kernels are built for 8.0 and newer", major, minor);
+    return mptl_fail(MPTL_EUNSUPPORTED,
+                     "compute capability %d.%d, the kernels are built for 8.0 and newer", major,
+                     minor);
   TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "making a stream");
   TRY(cudaEventCreateWithFlags(&r->uploaded, cudaEventDisableTiming), "making an event");
   TRY(cudaMallocHost((void **)&r->staging, STAGING_BYTES), "memory for uploads");
@@ -163,7 +171,8 @@ mptl_status mptl_cuda_upload(mptl_device *device, void *to, const void *host, si
   enum { PIECE = STAGING_BYTES / 4 };
   use(mptl_cuda(device));
   for (size_t at = 0; at < bytes; at += PIECE)
-    MPTL_TRY(upload_piece(mptl_cuda(device), (char *)to + at, (const char *)host + at, bytes - at < PIECE ? bytes - at : PIECE));
+    MPTL_TRY(upload_piece(mptl_cuda(device), (char *)to + at, (const char *)host + at,
+                          bytes - at < PIECE ? bytes - at : PIECE));
   return MPTL_OK;
 }
 

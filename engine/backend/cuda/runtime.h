@@ -21,7 +21,9 @@ typedef struct mptl_cuda_device {
   mptl_round_stats *found;             /* private to ranges.c; NULL before its first use */
 } mptl_cuda_device;
 
-static inline mptl_cuda_device *mptl_cuda(mptl_device *device) { return (mptl_cuda_device *)device; }
+static inline mptl_cuda_device *mptl_cuda(mptl_device *device) {
+  return (mptl_cuda_device *)device;
+}
 
 mptl_status mptl_cuda_runtime_count(int *devices);
 mptl_status mptl_cuda_runtime_describe(int number, char *text, size_t size);
@@ -52,7 +54,8 @@ void mptl_cuda_enter(mptl_cuda_device *device);
 mptl_status mptl_cuda_leave_call(mptl_cuda_device *device, int error, const char *call);
 
 /* Evaluates a call that launches kernels; the value is an mptl_status. */
-#define MPTL_CUDA_LAUNCH(device, call) (mptl_cuda_enter(device), mptl_cuda_leave_call(device, call, #call))
+#define MPTL_CUDA_LAUNCH(device, call) \
+  (mptl_cuda_enter(device), mptl_cuda_leave_call(device, call, #call))
 
 /* With MPTL_CUDA_BLOCKING=1: waits for the work in the stream. what: names the work in messages.
  * Otherwise does nothing. */

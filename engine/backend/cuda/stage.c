@@ -32,7 +32,8 @@ static void set_batchnorm(mptl_cuda_op *op, const mptl_call *c) {
 }
 
 static void describe_op(mptl_cuda_op *op, const mptl_call *c) {
-  *op = (mptl_cuda_op){.id = c->op->kind->id, .n_in = c->op->n_in, .p = c->op->attr.p, .mask = c->key};
+  *op = (mptl_cuda_op){
+      .id = c->op->kind->id, .n_in = c->op->n_in, .p = c->op->attr.p, .mask = c->key};
   op->y = c->y;
   op->out = c->out;
   op->from[0] = op->from[1] = -1;
@@ -64,7 +65,8 @@ static mptl_cuda_stage describe(mptl_cuda_op *ops, const mptl_call *calls, int n
 
 static mptl_status check_operators(const mptl_stage *s) {
   if (s->n <= MPTL_CUDA_STAGE_OPS) return MPTL_OK;
-  return mptl_fail(MPTL_EUNSUPPORTED, "%d operators in a stage, at most %d", s->n, MPTL_CUDA_STAGE_OPS);
+  return mptl_fail(MPTL_EUNSUPPORTED, "%d operators in a stage, at most %d", s->n,
+                   MPTL_CUDA_STAGE_OPS);
 }
 
 mptl_status mptl_cuda_prepare_stage(const mptl_stage *s, size_t *bytes) {
@@ -79,19 +81,25 @@ mptl_status mptl_cuda_prepare_stage(const mptl_stage *s, size_t *bytes) {
 
 /* While ranges are found, the other operators store nothing either. Their ranges go to the second
  * half of found, which nobody reads. */
-mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *s, const mptl_step *step, bool forward, int ranges_of,
+mptl_status mptl_cuda_run_stage(mptl_cuda_device *device, const mptl_stage *s,
+                                const mptl_step *step, bool forward, int ranges_of,
                                 mptl_round_stats *found) {
   mptl_call calls[MPTL_CUDA_STAGE_OPS];
   mptl_cuda_op ops[MPTL_CUDA_STAGE_OPS];
   MPTL_TRY(check_operators(s));
   for (int i = 0; i < s->n; i++) {
     mptl_cuda_call_of(&calls[i], &s->members[i], step, s->scratch);
-    if (ranges_of >= 0) mptl_cuda_find_ranges_of(&calls[i], forward, i == ranges_of ? found : found + MPTL_MAX_INPUTS);
+    if (ranges_of >= 0)
+      mptl_cuda_find_ranges_of(&calls[i], forward,
+                               i == ranges_of ? found : found + MPTL_MAX_INPUTS);
   }
   mptl_cuda_stage stage = describe(ops, calls, s->n, mptl_cuda_address(device, s->scratch));
   int error;
   mptl_cuda_enter(device);
-  error = forward ? mptl_cuda_stage_forward(&stage, device->stream) : mptl_cuda_stage_backward(&stage, device->stream);
-  return mptl_in_operator(mptl_cuda_leave_call(device, error, forward ? "mptl_cuda_stage_forward" : "mptl_cuda_stage_backward"),
-                          calls[s->n - 1].op);
+  error = forward ? mptl_cuda_stage_forward(&stage, device->stream)
+                  : mptl_cuda_stage_backward(&stage, device->stream);
+  return mptl_in_operator(
+      mptl_cuda_leave_call(device, error,
+                           forward ? "mptl_cuda_stage_forward" : "mptl_cuda_stage_backward"),
+      calls[s->n - 1].op);
 }

@@ -15,15 +15,18 @@ const char *mptl_cuda_type_name(mptl_cuda_type type) { return types[type].name; 
 
 size_t mptl_cuda_type_size(mptl_cuda_type type) { return types[type].size; }
 
-bool mptl_cuda_supports(int capability, mptl_cuda_type type) { return capability >= types[type].capability; }
+bool mptl_cuda_supports(int capability, mptl_cuda_type type) {
+  return capability >= types[type].capability;
+}
 
 mptl_status mptl_cuda_check_types(int capability, mptl_cuda_type first, mptl_cuda_type second) {
   if (first != second && (types[first].size != 1 || types[second].size != 1))
-    return mptl_fail(MPTL_EINVAL, "operands are %s and %s, must be of one type or both of 8 bits", types[first].name,
-                     types[second].name);
-  int needed = types[types[first].capability > types[second].capability ? first : second].capability;
+    return mptl_fail(MPTL_EINVAL, "operands are %s and %s, must be of one type or both of 8 bits",
+                     types[first].name, types[second].name);
+  int needed =
+      types[types[first].capability > types[second].capability ? first : second].capability;
   if (capability < needed)
-    return mptl_fail(MPTL_EUNSUPPORTED, "%s needs compute capability %d.%d, the device has %d.%d", types[first].name, needed / 10,
-                     needed % 10, capability / 10, capability % 10);
+    return mptl_fail(MPTL_EUNSUPPORTED, "%s needs compute capability %d.%d, the device has %d.%d",
+                     types[first].name, needed / 10, needed % 10, capability / 10, capability % 10);
   return MPTL_OK;
 }

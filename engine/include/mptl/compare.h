@@ -24,8 +24,10 @@ typedef struct mptl_difference {
  * mptl_model_update would make of them without clipping. group: the parameter's parameter group.
  * updates: how many were made before. Changes no array. Fails with MPTL_EINVAL if the group or a
  * setting is not accepted. */
-MPTL_API mptl_status mptl_compare_gradients(const mptl_gradients *gradients, const mptl_optimizer *optimizer,
-                                            const mptl_update *update, int group, int64_t updates, mptl_difference *in_gradient,
+MPTL_API mptl_status mptl_compare_gradients(const mptl_gradients *gradients,
+                                            const mptl_optimizer *optimizer,
+                                            const mptl_update *update, int group, int64_t updates,
+                                            mptl_difference *in_gradient,
                                             mptl_difference *in_update);
 
 #endif

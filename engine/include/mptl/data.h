@@ -29,12 +29,14 @@ typedef struct mptl_dataset {
   uint8_t *images; /* [count][3][side][side], planes red, green, blue; NULL: they are encoded */
 
   const mptl_images *encoded; /* encoded images, decoded at each use; NULL: they are in memory */
-  int resize;                 /* the shorter side after scaling without augmentation, at least `side` */
-  int skip_bad;               /* skip encoded images that cannot be decoded; else they are errors */
+  int resize;   /* the shorter side after scaling without augmentation, at least `side` */
+  int skip_bad; /* skip encoded images that cannot be decoded; else they are errors */
 } mptl_dataset;
 
 /* Number of values of an image in a batch. */
-static inline size_t mptl_image_size(const mptl_dataset *d) { return MPTL_IMAGE_CHANNELS * (size_t)d->side * (size_t)d->side; }
+static inline size_t mptl_image_size(const mptl_dataset *d) {
+  return MPTL_IMAGE_CHANNELS * (size_t)d->side * (size_t)d->side;
+}
 
 #define MPTL_NO_LIMIT INT64_MAX
 
@@ -50,32 +52,36 @@ static inline size_t mptl_image_size(const mptl_dataset *d) { return MPTL_IMAGE_
  * published one, if the number of images is not the published one.
  *
  * The caller owns *dataset. MPTL_EINVAL: classes, limit; MPTL_EIO: a file does not exist or is not
- * readable; MPTL_EDATA: truncated, empty, incomplete, or a label that is not a class; MPTL_ENOMEM.
- */
-MPTL_API mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes, mptl_split split, int64_t limit,
-                                        bool incomplete);
+ * readable; MPTL_EDATA: truncated, empty, incomplete, or a label that is not a class;
+ * MPTL_ENOMEM. */
+MPTL_API mptl_status mptl_dataset_cifar(mptl_dataset **dataset, const char *dir, int classes,
+                                        mptl_split split, int64_t limit, bool incomplete);
 
 /* Writes to found (`size` bytes) the directory that mptl_dataset_cifar would read; "" if there is
  * none. MPTL_EINVAL: classes, or the path is too long; MPTL_EIO. */
-MPTL_API mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes, mptl_split split);
+MPTL_API mptl_status mptl_dataset_find_cifar(char *found, size_t size, const char *dir, int classes,
+                                             mptl_split split);
 
 /* Makes count images of 2 to 100 classes: coloured gratings whose orientation and pitch show the
  * class, with random phase, contrast, window and noise. Images are a pure function of (seed, split,
  * index, side) and the same bits on every machine. Left-right flips keep the class. The first
  * `limit` images are kept. MPTL_EINVAL; MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes, int side, uint64_t seed,
-                                            mptl_split split, int64_t limit);
+MPTL_API mptl_status mptl_dataset_synthetic(mptl_dataset **dataset, int64_t count, int classes,
+                                            int side, uint64_t seed, mptl_split split,
+                                            int64_t limit);
 
 /* Writes image number `index` of such a set, whose class is index % classes, to planes
  * [3][side][side]. MPTL_EINVAL for a wrong argument. */
-MPTL_API mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side, uint64_t seed, mptl_split split);
+MPTL_API mptl_status mptl_synthetic_image(uint8_t *planes, int64_t index, int classes, int side,
+                                          uint64_t seed, mptl_split split);
 
 /* Makes a data set of encoded images, which must outlive it. If limit is less than their number,
  * its images are spread evenly over the collection (image i is number i * count / limit), so that
  * it has all classes although the collection is sorted by class. MPTL_EINVAL: side, resize, limit;
  * MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_dataset_encoded(mptl_dataset **dataset, const mptl_images *images, mptl_split split, int side,
-                                          int resize, int skip_bad, int64_t limit);
+MPTL_API mptl_status mptl_dataset_encoded(mptl_dataset **dataset, const mptl_images *images,
+                                          mptl_split split, int side, int resize, int skip_bad,
+                                          int64_t limit);
 
 /* Copies image i to bytes, [3][side][side]; an encoded image is decoded, and scaled as without
  * augmentation. MPTL_EIO, MPTL_EDATA and MPTL_ENOMEM for encoded images only. */
@@ -97,13 +103,15 @@ MPTL_API void mptl_dataset_destroy(mptl_dataset *dataset); /* NULL is allowed */
 typedef struct mptl_loader_options {
   int batch_size; /* images in a batch, 1 to the data set's count */
   int threads;    /* workers, 1 to 64; 0: 1 */
-  int slots;      /* batches made ahead or in use, 1 to 256; 0: 4, or 2 if a batch has more than 128 MiB */
-  int shuffle;    /* a new permutation each epoch (Fisher-Yates), else the data set's order */
+  /* batches made ahead or in use, 1 to 256; 0: 4, or 2 if a batch has more than 128 MiB */
+  int slots;
+  int shuffle; /* a new permutation each epoch (Fisher-Yates), else the data set's order */
   int augment;
   int drop_last; /* leave out the last batch if it is smaller */
   uint64_t seed;
-  mptl_device *device;                                       /* that reads the batches; NULL: the CPU */
-  float mean[MPTL_IMAGE_CHANNELS], std[MPTL_IMAGE_CHANNELS]; /* a byte p of channel c becomes (p/255 - mean[c]) / std[c] */
+  mptl_device *device; /* that reads the batches; NULL: the CPU */
+  float mean[MPTL_IMAGE_CHANNELS],
+      std[MPTL_IMAGE_CHANNELS]; /* a byte p of channel c becomes (p/255 - mean[c]) / std[c] */
 } mptl_loader_options;
 
 /* A batch. Its arrays are valid until the next mptl_loader_next, _start or _destroy of the
@@ -121,7 +129,8 @@ typedef struct mptl_loader mptl_loader; /* used by one thread at a time */
 
 /* Creates a loader and starts its workers. dataset must outlive the loader. MPTL_EINVAL for an
  * option that is not accepted, such as a batch larger than the set; MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset, const mptl_loader_options *options);
+MPTL_API mptl_status mptl_loader_create(mptl_loader **loader, const mptl_dataset *dataset,
+                                        const mptl_loader_options *options);
 MPTL_API void mptl_loader_destroy(mptl_loader *loader); /* stops the workers; NULL is allowed */
 
 /* The number of batches in an epoch. */

@@ -45,7 +45,8 @@ typedef struct mptl_peaks {
   struct {
     const char *name; /* "bf16": as from mptl_compute_name */
     double gflop_per_s;
-  } multiply[MPTL_PEAK_TYPES]; /* of a large convolution, in each type that the device has units for */
+    /* of a large convolution, in each type that the device has units for */
+  } multiply[MPTL_PEAK_TYPES];
 } mptl_peaks;
 
 /* Finds each peak rate: times runs for `seconds` seconds and takes the best. */

@@ -14,8 +14,9 @@
 enum { MPTL_EXACT_WORDS = 12, MPTL_EXACT_FRACTION_BITS = 224 };
 
 typedef struct mptl_exact {
-  uint32_t words[MPTL_EXACT_WORDS]; /* the magnitude in units of 2^-224, least significant word first */
-  bool sticky;                      /* something below one unit has to be added */
+  uint32_t
+      words[MPTL_EXACT_WORDS]; /* the magnitude in units of 2^-224, least significant word first */
+  bool sticky;                 /* something below one unit has to be added */
   bool negative;
   bool is_f32;   /* the number is the binary32 pattern `bits`, and the fields above are unused */
   uint32_t bits; /* may be an infinity or a NaN */
@@ -34,8 +35,8 @@ MPTL_API bool mptl_exact_parse(mptl_exact *x, const char *text, size_t n);
  * binary32 pattern. If binary32 holds the number, the result is the same as from mptl_round_bits.
  * If the spacing of the format is finer than in binary32 (below 2^-126), the number is rounded
  * once, to a binary32 number. *event is set to what happened, or 0. */
-MPTL_API uint32_t mptl_round_exact(const mptl_exact *x, const mptl_rounder *rounder, mptl_key key, uint64_t index,
-                                   uint32_t *event);
+MPTL_API uint32_t mptl_round_exact(const mptl_exact *x, const mptl_rounder *rounder, mptl_key key,
+                                   uint64_t index, uint32_t *event);
 
 /* The argument for mptl_format_fit: the magnitude if it is a power of two, else another number
  * between the same two powers of two; 0 for infinities and NaNs. */

@@ -41,10 +41,12 @@ MPTL_API ptrdiff_t mptl_file_read_some(int fd, uint64_t offset, void *data, size
 
 /* As mptl_file_read, for an open file; path is its name in messages. To read a file in several
  * pieces, open it once: another file may replace it under its path in between. */
-MPTL_API mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data, size_t size);
+MPTL_API mptl_status mptl_file_read_from(int fd, const char *path, uint64_t offset, void *data,
+                                         size_t size);
 
 /* Computes the CRC-32C of exactly size bytes at offset of an open file; errors as above. */
-MPTL_API mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset, uint64_t size);
+MPTL_API mptl_status mptl_file_checksum(uint32_t *crc, int fd, const char *path, uint64_t offset,
+                                        uint64_t size);
 
 /* Renames a file or folder whose contents are on the disk, and syncs the folder of the new name.
  * MPTL_EIO if either fails. */
@@ -71,6 +73,7 @@ MPTL_API mptl_status mptl_appender_sync(mptl_appender *appender);
 /* Closes the file. Later calls do nothing. MPTL_EIO. */
 MPTL_API mptl_status mptl_appender_close(mptl_appender *appender);
 
-MPTL_API void mptl_appender_destroy(mptl_appender *appender); /* closes the file, too; NULL is allowed */
+MPTL_API void mptl_appender_destroy(
+    mptl_appender *appender); /* closes the file, too; NULL is allowed */
 
 #endif

@@ -17,16 +17,18 @@
 #include "mptl/status.h"
 
 typedef enum mptl_top {
-  MPTL_TOP_FULL, /* no code reserved: the top exponent is an ordinary binade (the paper's formats) */
+  /* no code reserved: the top exponent is an ordinary binade (the paper's formats) */
+  MPTL_TOP_FULL,
   MPTL_TOP_IEEE, /* the top exponent holds infinity (M = 0) and NaN (fp16, fp8_e5m2) */
   MPTL_TOP_FN,   /* the code of all ones is NaN, there is no infinity (fp8_e4m3fn) */
 } mptl_top;
 
 typedef struct mptl_format {
-  int8_t e;       /* exponent bits, 1 to 8 */
-  int8_t m;       /* mantissa bits, 0 to 23 */
-  int16_t b;      /* exponent bias shift, -127 to 127; with auto_bias: the current one, 0 before it is fitted */
-  uint8_t top;    /* an mptl_top */
+  int8_t e;    /* exponent bits, 1 to 8 */
+  int8_t m;    /* mantissa bits, 0 to 23 */
+  int16_t b;   /* exponent bias shift, -127 to 127; with auto_bias: the current one, 0 before it is
+                  fitted */
+  uint8_t top; /* an mptl_top */
   bool auto_bias; /* FP(e,m,auto): b depends on the values, see mptl_format_fit */
 } mptl_format;
 
@@ -51,7 +53,8 @@ MPTL_API mptl_status mptl_format_parse(mptl_format *format, const char *text);
  * 32 bytes suffice. */
 MPTL_API const char *mptl_format_print(mptl_format format, char *text, size_t size);
 
-MPTL_API bool mptl_format_equal(mptl_format a, mptl_format b); /* ignores the current shift of auto_bias formats */
+MPTL_API bool mptl_format_equal(mptl_format a,
+                                mptl_format b); /* ignores the current shift of auto_bias formats */
 MPTL_API int mptl_format_bits(mptl_format format);
 MPTL_API mptl_format_info mptl_format_describe(mptl_format format);
 

@@ -23,26 +23,29 @@ typedef struct mptl_shape {
   int c, h, w; /* all positive */
 } mptl_shape;
 
-static inline size_t mptl_shape_numel(mptl_shape s) { return (size_t)s.c * (size_t)s.h * (size_t)s.w; }
+static inline size_t mptl_shape_numel(mptl_shape s) {
+  return (size_t)s.c * (size_t)s.h * (size_t)s.w;
+}
 
 /* The attributes of all operators: name, type, least and largest accepted value, default. A PAIR is
  * (height, width). An attribute whose default is below the least value must be given. Each kind
  * lists the attributes that it takes. */
-#define MPTL_ATTRIBUTES(ROW)                                                                        \
-  ROW(out, INTEGER, 1, 1 << 24, 0) /* output channels or features */                                \
-  ROW(kernel, PAIR, 1, 1 << 16, 1)                                                                  \
-  ROW(stride, PAIR, 1, 1 << 16, 1)                                                                  \
-  ROW(padding, PAIR, 0, 1 << 16, 0)                                                                 \
-  ROW(dilation, PAIR, 1, 1 << 16, 1)                                                                \
-  ROW(groups, INTEGER, 1, 1 << 24, 1) /* channel groups of a convolution */                         \
-  ROW(bias, FLAG, 0, 1, 1)                                                                          \
-  ROW(count_include_pad, FLAG, 0, 1, 1) /* avgpool: whether the average counts padding, as zeros */ \
-  ROW(eps, REAL, 0, 1, 1e-5)            /* of norms: PyTorch's meaning */                           \
-  ROW(momentum, REAL, 0, 1, 0.1)        /* of norms: PyTorch's meaning */                           \
-  ROW(p, REAL, 0, 1, 0.5)               /* dropout: probability that an element becomes zero */     \
-  ROW(first, INTEGER, 0, 1 << 24, 0)    /* slice: channels [first, first + count) */                \
-  ROW(count, INTEGER, 1, 1 << 24, 0)                                                                \
-  ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: channel groups of the shuffle of its output */    \
+#define MPTL_ATTRIBUTES(ROW)                                                                     \
+  ROW(out, INTEGER, 1, 1 << 24, 0) /* output channels or features */                             \
+  ROW(kernel, PAIR, 1, 1 << 16, 1)                                                               \
+  ROW(stride, PAIR, 1, 1 << 16, 1)                                                               \
+  ROW(padding, PAIR, 0, 1 << 16, 0)                                                              \
+  ROW(dilation, PAIR, 1, 1 << 16, 1)                                                             \
+  ROW(groups, INTEGER, 1, 1 << 24, 1) /* channel groups of a convolution */                      \
+  ROW(bias, FLAG, 0, 1, 1)                                                                       \
+  ROW(count_include_pad, FLAG, 0, 1,                                                             \
+      1)                             /* avgpool: whether the average counts padding, as zeros */ \
+  ROW(eps, REAL, 0, 1, 1e-5)         /* of norms: PyTorch's meaning */                           \
+  ROW(momentum, REAL, 0, 1, 0.1)     /* of norms: PyTorch's meaning */                           \
+  ROW(p, REAL, 0, 1, 0.5)            /* dropout: probability that an element becomes zero */     \
+  ROW(first, INTEGER, 0, 1 << 24, 0) /* slice: channels [first, first + count) */                \
+  ROW(count, INTEGER, 1, 1 << 24, 0)                                                             \
+  ROW(shuffle, INTEGER, 1, 1 << 24, 1) /* concat: channel groups of the shuffle of its output */ \
   ROW(label_smoothing, REAL, 0, 1, 0)  /* of losses, see kernels/losses.h */
 
 #define MPTL_ATTRIBUTE_PAIR(name) int name[2]
@@ -55,7 +58,11 @@ typedef struct mptl_attributes {
 } mptl_attributes;
 #undef MPTL_ATTRIBUTE
 
-typedef enum mptl_init_kind { MPTL_INIT_CONSTANT, MPTL_INIT_UNIFORM, MPTL_INIT_NORMAL } mptl_init_kind;
+typedef enum mptl_init_kind {
+  MPTL_INIT_CONSTANT,
+  MPTL_INIT_UNIFORM,
+  MPTL_INIT_NORMAL
+} mptl_init_kind;
 
 /* The initial values of a parameter: the constant a; uniform in [a, b); normal with mean a and
  * standard deviation b. */
@@ -125,12 +132,12 @@ typedef struct mptl_graph {
 struct mptl_op_kind {
   mptl_op_id id;
   const char *name;
-  int n_in;                /* number of inputs, or MPTL_SEVERAL */
-  bool gemm;               /* a GEMM operator, which begins a new group (method.md 3.6) */
-  bool follows_inputs;     /* policy `amp`: low if all inputs are low */
-  bool pointwise;          /* an output element depends on that element of the inputs and sums by channel */
-  bool keeps_layout;       /* the output has the input's layout; pointwise kinds need not say it */
-  bool loss;               /* one number for each sample, from its input and targets (kernels/losses.h) */
+  int n_in;            /* number of inputs, or MPTL_SEVERAL */
+  bool gemm;           /* a GEMM operator, which begins a new group (method.md 3.6) */
+  bool follows_inputs; /* policy `amp`: low if all inputs are low */
+  bool pointwise; /* an output element depends on that element of the inputs and sums by channel */
+  bool keeps_layout; /* the output has the input's layout; pointwise kinds need not say it */
+  bool loss;         /* one number for each sample, from its input and targets (kernels/losses.h) */
   bool accuracy_by_values; /* a loss that counts correct samples also if targets are values */
   bool normalises;         /* training needs at least two values for each channel */
   bool backward_reads_in;  /* the backward formula reads the rounded inputs */
@@ -155,7 +162,8 @@ MPTL_API mptl_attributes mptl_attributes_default(void);
 
 /* Sets an attribute by name; a PAIR takes two numbers (height, width), or one for both. Fails with
  * MPTL_EINVAL if the name is unknown or a value is not accepted. */
-MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count, const double *values);
+MPTL_API mptl_status mptl_attributes_set(mptl_attributes *attributes, const char *name, int count,
+                                         const double *values);
 
 /* Finds a kind by name: NULL, with a message that lists the kinds, if there is none. Or by id: NULL
  * beyond the last. */
@@ -164,8 +172,9 @@ MPTL_API const mptl_op_kind *mptl_op_kind_at(size_t id);
 
 /* Appends an operator, and sets *value to its output. No two operators may have the same name.
  * attributes NULL: the defaults. Messages begin with the name. */
-MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind, const char *name, int n_in,
-                                    const int *inputs, const mptl_attributes *attributes);
+MPTL_API mptl_status mptl_graph_add(mptl_graph *graph, int *value, const mptl_op_kind *kind,
+                                    const char *name, int n_in, const int *inputs,
+                                    const mptl_attributes *attributes);
 
 /* Appends the network's input, kind "input": it must be the first operator. */
 MPTL_API mptl_status mptl_graph_input(mptl_graph *graph, int *value, mptl_shape shape);
@@ -195,8 +204,8 @@ MPTL_API bool mptl_graph_shared_out(const mptl_graph *graph, int op);
 MPTL_API int mptl_graph_least_batch(const mptl_graph *graph, int op);
 
 /* For infer functions of kinds: appends the parameter or buffer "OP.SUFFIX". */
-mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer, int ndim, const int64_t *dims,
-                                 mptl_init init);
+mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer,
+                                 int ndim, const int64_t *dims, mptl_init init);
 
 /* The shape of an operator's i-th input. */
 static inline mptl_shape mptl_input_shape(const mptl_graph *graph, const mptl_op *op, int i) {
@@ -207,7 +216,9 @@ static inline mptl_shape mptl_input_shape(const mptl_graph *graph, const mptl_op
 static inline mptl_shape mptl_input_layout(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[op->in[i]].layout;
 }
-static inline mptl_shape mptl_output_layout(const mptl_graph *graph, const mptl_op *op) { return graph->values[op->out].layout; }
+static inline mptl_shape mptl_output_layout(const mptl_graph *graph, const mptl_op *op) {
+  return graph->values[op->out].layout;
+}
 
 /* The index of the operator that makes an operator's i-th input; if that is a view, the viewed
  * value. */

@@ -23,7 +23,8 @@ typedef struct mptl_images mptl_images;
  * followed. The caller owns *images. MPTL_EIO: a directory is missing or not readable; MPTL_EDATA:
  * no classes, no images, a class of train without images, a class of val that train does not have;
  * MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_images_open_folder(mptl_images **images, const char *dir, mptl_split split);
+MPTL_API mptl_status mptl_images_open_folder(mptl_images **images, const char *dir,
+                                             mptl_split split);
 
 /* The number of classes of the folder, without listing its images; 0 if DIR/train or DIR/val does
  * not exist or has no directories. */
@@ -33,11 +34,14 @@ MPTL_API void mptl_images_destroy(mptl_images *images); /* NULL is allowed */
 
 MPTL_API int64_t mptl_images_count(const mptl_images *images); /* 1 to 2^31-1 */
 MPTL_API int mptl_images_classes(const mptl_images *images);
-MPTL_API const char *mptl_images_class_name(const mptl_images *images,
-                                            int label);                      /* 0 <= label < classes; owned by the collection */
-MPTL_API int32_t mptl_images_label(const mptl_images *images, int64_t i);    /* 0 <= i < count; 0 to classes - 1 */
-MPTL_API const char *mptl_images_name(const mptl_images *images, int64_t i); /* "CLASS/FILE"; owned by the collection */
-MPTL_API const char *mptl_images_where(const mptl_images *images);           /* the directory or file, for messages */
+MPTL_API const char *mptl_images_class_name(
+    const mptl_images *images, int label); /* 0 <= label < classes; owned by the collection */
+MPTL_API int32_t mptl_images_label(const mptl_images *images,
+                                   int64_t i); /* 0 <= i < count; 0 to classes - 1 */
+MPTL_API const char *mptl_images_name(const mptl_images *images,
+                                      int64_t i); /* "CLASS/FILE"; owned by the collection */
+MPTL_API const char *mptl_images_where(
+    const mptl_images *images); /* the directory or file, for messages */
 
 /* An encoded image, and a buffer that reads reuse. Zero it before the first read. */
 typedef struct mptl_encoded {

@@ -18,7 +18,8 @@
 typedef struct mptl_decoder mptl_decoder; /* used by one thread at a time */
 
 typedef struct mptl_rgb {
-  const uint8_t *pixels; /* [height][width][3]: red, green, blue; owned by the decoder, valid until its next call */
+  const uint8_t *pixels; /* [height][width][3]: red, green, blue; owned by the decoder, valid until
+                            its next call */
   int width, height;
   int warnings; /* of the decoder; they do not affect the pixels */
 } mptl_rgb;
@@ -32,11 +33,13 @@ MPTL_API void mptl_decoder_destroy(mptl_decoder *decoder); /* NULL is allowed */
  * rgb->warnings: a JFIF version or an Adobe colour transform that the standards do not know, scan
  * parameters that a sequential image does not need, and stray bytes before a marker. Bytes after
  * the end of the image are ignored without a warning. */
-MPTL_API mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size, mptl_rgb *rgb);
+MPTL_API mptl_status mptl_decode(mptl_decoder *decoder, const void *data, size_t size,
+                                 mptl_rgb *rgb);
 
 /* Encodes pixels [height][width][3] with a quality of 1 to 100, colours at half the resolution. The
  * caller frees *jpeg with free(). MPTL_EINVAL: width or height (1 to 65500) or quality;
  * MPTL_ENOMEM; MPTL_EBACKEND. */
-MPTL_API mptl_status mptl_encode(uint8_t **jpeg, size_t *size, const uint8_t *pixels, int width, int height, int quality);
+MPTL_API mptl_status mptl_encode(uint8_t **jpeg, size_t *size, const uint8_t *pixels, int width,
+                                 int height, int quality);
 
 #endif

@@ -7,9 +7,9 @@
 #include "mptl/status.h"
 
 typedef struct mptl_processors {
-  int online;           /* processors of the machine */
-  int allowed;          /* processors that the process may run on (affinity) */
-  double quota;         /* processor time that its control groups allow, in processors; 0: no limit */
+  int online;   /* processors of the machine */
+  int allowed;  /* processors that the process may run on (affinity) */
+  double quota; /* processor time that its control groups allow, in processors; 0: no limit */
   char quota_file[512]; /* the file with that limit */
   int usable;           /* threads that can compute at the same time, at least 1 */
 } mptl_processors;
@@ -23,8 +23,9 @@ enum { MPTL_MAX_THREADS = 1024 };
 MPTL_API int mptl_default_threads(const char *root);
 
 typedef struct mptl_memory_limit {
-  uint64_t bytes;    /* that may be allocated in addition; UINT64_MAX: no limit is known */
-  char limiter[512]; /* what sets that limit: "RLIMIT_AS", a control group's file, "physical memory" */
+  uint64_t bytes; /* that may be allocated in addition; UINT64_MAX: no limit is known */
+  /* what sets that limit: "RLIMIT_AS", a control group's file, "physical memory" */
+  char limiter[512];
 } mptl_memory_limit;
 
 /* The least of what the limit of the address space, the control groups and the machine (with its

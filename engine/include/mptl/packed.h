@@ -37,7 +37,8 @@
  * file that was cut off after it was opened is MPTL_EIO. The caller owns *images. MPTL_EIO: the
  * file does not exist or is not readable; MPTL_EDATA: it is another kind of file, truncated,
  * damaged, or has no images in the split; MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_images_open_packed(mptl_images **images, const char *path, mptl_split split);
+MPTL_API mptl_status mptl_images_open_packed(mptl_images **images, const char *path,
+                                             mptl_split split);
 
 /* The number of classes of a packed file; 0 if path does not exist or does not begin like a packed
  * file. */
@@ -53,14 +54,15 @@ MPTL_API mptl_status mptl_packer_create(mptl_packer **packer, const char *path);
 /* Adds an image, in any order. class_name must not contain "/", file must not have an empty part,
  * and neither may contain control characters. MPTL_EINVAL for another name, and for an image of 0
  * bytes or of more than MPTL_ENCODED_MAX: then nothing changes. MPTL_EIO, MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_packer_add(mptl_packer *packer, mptl_split split, const char *class_name, const char *file,
-                                     const void *data, size_t size);
+MPTL_API mptl_status mptl_packer_add(mptl_packer *packer, mptl_split split, const char *class_name,
+                                     const char *file, const void *data, size_t size);
 
 /* Writes the directory, syncs the file and renames it to its path. MPTL_EDATA: no training images,
  * two images of the same name, a class of the test set that the training set does not have;
  * MPTL_EIO; MPTL_ENOMEM. */
 MPTL_API mptl_status mptl_packer_finish(mptl_packer *packer);
 
-MPTL_API void mptl_packer_destroy(mptl_packer *packer); /* removes an unfinished file; NULL is allowed */
+MPTL_API void mptl_packer_destroy(
+    mptl_packer *packer); /* removes an unfinished file; NULL is allowed */
 
 #endif

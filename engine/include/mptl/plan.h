@@ -28,13 +28,14 @@ typedef struct mptl_assigned {
   mptl_format format;
   bool low;     /* counts as low in ratio_lo */
   size_t numel; /* elements at the assignment's batch size; 0: the operator has no such tensor */
-  int group;    /* v, dv: the operator's; theta, dtheta: the group of the operator that computes its input */
+  int group;    /* v, dv: the operator's; theta, dtheta: the group of the operator that computes its
+                   input */
 } mptl_assigned;
 
 typedef struct mptl_group {
   size_t activations, parameters; /* elements of v; of theta */
   size_t numel;                   /* 2 * (activations + parameters), with their gradients */
-  bool low;                       /* demoted as a whole; the promotion of a single tensor does not change it */
+  bool low; /* demoted as a whole; the promotion of a single tensor does not change it */
 } mptl_group;
 
 typedef struct mptl_assignment {
@@ -57,17 +58,19 @@ typedef struct mptl_ratios {
 
 /* Creates an assignment in which every tensor is high. batch: samples. The caller owns it.
  * MPTL_EINVAL: a graph without operators, batch below 1; MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch,
-                                            const mptl_candidates *candidates);
+MPTL_API mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph,
+                                            int batch, const mptl_candidates *candidates);
 MPTL_API void mptl_assignment_destroy(mptl_assignment *assignment); /* NULL is allowed */
 
 /* Gives a tensor the low or high candidate of its role. MPTL_EINVAL: no such operator, role or
  * tensor. */
-MPTL_API mptl_status mptl_assignment_set_low(mptl_assignment *assignment, int op, mptl_role role, bool low);
+MPTL_API mptl_status mptl_assignment_set_low(mptl_assignment *assignment, int op, mptl_role role,
+                                             bool low);
 
 /* Gives a tensor any format; it counts as low if the format has fewer bits than the tensor's high
  * candidate. MPTL_EINVAL as above. */
-MPTL_API mptl_status mptl_assignment_set(mptl_assignment *assignment, int op, mptl_role role, mptl_format format);
+MPTL_API mptl_status mptl_assignment_set(mptl_assignment *assignment, int op, mptl_role role,
+                                         mptl_format format);
 
 /* Makes all tensors of a group low, or high. MPTL_EINVAL: no such group. */
 MPTL_API mptl_status mptl_assignment_set_group(mptl_assignment *assignment, int group, bool low);
@@ -80,7 +83,8 @@ typedef mptl_round_stats mptl_op_stats[MPTL_ROLES];
 /* Promotion after a step (method.md 4.5). Every low v and theta of whose elements a share of at
  * least `threshold` overflowed becomes high for good; stats has one element for each operator.
  * Calls on_promote, unless it is NULL, for each. MPTL_EINVAL unless 0 < threshold <= 1. */
-MPTL_API mptl_status mptl_assignment_promote(mptl_assignment *assignment, const mptl_op_stats *stats, double threshold,
-                                             void (*on_promote)(void *context, int op, mptl_role role), void *context);
+MPTL_API mptl_status
+mptl_assignment_promote(mptl_assignment *assignment, const mptl_op_stats *stats, double threshold,
+                        void (*on_promote)(void *context, int op, mptl_role role), void *context);
 
 #endif

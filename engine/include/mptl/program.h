@@ -29,7 +29,8 @@ typedef struct mptl_model {
   mptl_tensor **grads;
   const mptl_optimizer *optimizer;
 
-  mptl_tensor **states[MPTL_MAX_STATES]; /* the optimizer's state by parameter index; NULL like grads */
+  mptl_tensor *
+      *states[MPTL_MAX_STATES]; /* the optimizer's state by parameter index; NULL like grads */
 
   int *groups; /* parameter groups by parameter index, from 0 */
 
@@ -48,7 +49,8 @@ typedef struct mptl_model_options {
 
 /* Creates a model, with all parameters in parameter group 0. Initial values are functions of the
  * graph's inits, the seed and the parameter's index: the same on every device. */
-MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph, const mptl_model_options *options);
+MPTL_API mptl_status mptl_model_create(mptl_model **model, const mptl_graph *graph,
+                                       const mptl_model_options *options);
 MPTL_API void mptl_model_destroy(mptl_model *model);
 
 /* Puts a parameter, by index, into another parameter group: 0 to MPTL_PARAMETER_GROUPS - 1. Fails
@@ -98,8 +100,8 @@ typedef enum mptl_compute_setting {
 typedef enum mptl_target_type { MPTL_LABELS, MPTL_VALUES } mptl_target_type;
 
 typedef struct mptl_program_options {
-  int batch;           /* batch size */
-  bool train;          /* with backward; batch norms use batch statistics, else running statistics */
+  int batch;  /* batch size */
+  bool train; /* with backward; batch norms use batch statistics, else running statistics */
   bool input_gradient; /* backward computes the gradient of the network's input, too */
   mptl_compute_setting compute;
   bool keep_all; /* keep every output and gradient in its own memory, for mptl_program_read */
@@ -118,13 +120,15 @@ typedef struct mptl_program_options {
 /* Creates a program. The graph must have a loss. Each forward reads the assignment, so a promotion
  * takes effect in the next step. Model and assignment are borrowed: they must live longer than the
  * program. */
-MPTL_API mptl_status mptl_program_create(mptl_program **program, mptl_model *model, const mptl_assignment *assignment,
+MPTL_API mptl_status mptl_program_create(mptl_program **program, mptl_model *model,
+                                         const mptl_assignment *assignment,
                                          const mptl_program_options *options);
 MPTL_API void mptl_program_destroy(mptl_program *program);
 
 typedef struct mptl_result {
-  double loss;  /* sum of the samples' losses, each rounded as the assignment says */
-  int correct;  /* correct samples (mptl_loss in kernels/losses.h); -1: the loss does not count them */
+  double loss; /* sum of the samples' losses, each rounded as the assignment says */
+  /* correct samples (mptl_loss in kernels/losses.h); -1: the loss does not count them */
+  int correct;
   int count;    /* samples */
   bool applied; /* by mptl_program_step: the update was made */
 } mptl_result;
@@ -133,8 +137,9 @@ typedef struct mptl_result {
  * input. n is the batch size, or in a program without train 1 to the batch size. step is the number
  * that selects the random bits of stochastic rounding and dropout (method.md 5.6). Fails with
  * MPTL_EINVAL if n or a label is not accepted. */
-MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images, const mptl_targets *targets, int n,
-                                          uint32_t step, mptl_result *result);
+MPTL_API mptl_status mptl_program_forward(mptl_program *program, const float *images,
+                                          const mptl_targets *targets, int n, uint32_t step,
+                                          mptl_result *result);
 
 /* Runs backward after the last forward, once: computes the gradients of loss_scale times the mean
  * loss, in the model's grads. *finite: whether the step is finite (method.md 3.5). */
@@ -146,8 +151,8 @@ typedef struct mptl_update {
   /* The settings of each parameter group, in the order of the optimizer's row. */
   double settings[MPTL_PARAMETER_GROUPS][MPTL_MAX_SETTINGS];
 
-  double loss_scale;   /* what the gradients are divided by; 1: no loss scaling */
-  double clip_norm;    /* Euclidean norm of all gradients to which they are clipped; 0: no clipping */
+  double loss_scale; /* what the gradients are divided by; 1: no loss scaling */
+  double clip_norm;  /* Euclidean norm of all gradients to which they are clipped; 0: no clipping */
   bool skip_nonfinite; /* mptl_program_step skips a step that is not finite */
 } mptl_update;
 
@@ -160,8 +165,9 @@ MPTL_API mptl_update mptl_update_default(const mptl_optimizer *optimizer);
 MPTL_API mptl_status mptl_model_update(mptl_model *model, const mptl_update *update);
 
 /* A training step: forward, backward and, unless the step is skipped, update. */
-MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images, const mptl_targets *targets, int n,
-                                       uint32_t step, const mptl_update *update, mptl_result *result);
+MPTL_API mptl_status mptl_program_step(mptl_program *program, const float *images,
+                                       const mptl_targets *targets, int n, uint32_t step,
+                                       const mptl_update *update, mptl_result *result);
 
 /* The last operator of an operator's stage. Pointwise operators run in the stage of their consumer,
  * if it is pointwise too: batch norm, add and ReLU are one stage. */
@@ -195,7 +201,8 @@ MPTL_API const mptl_op_stats *mptl_program_stats(const mptl_program *program);
  * shifts. An output has one; theta and dtheta have one for each parameter; dv has one for each
  * consumer that sends a gradient, in graph order. Returns how many the tensor has: 0 in other
  * formats. */
-MPTL_API int mptl_program_shifts(const mptl_program *program, int op, mptl_role role, int *shifts, int most);
+MPTL_API int mptl_program_shifts(const mptl_program *program, int op, mptl_role role, int *shifts,
+                                 int most);
 
 /* Sets whether steps count the exponents of the values that they round (kernels/exponents.h), from
  * the next forward on. Counting takes one more traversal of each tile and does not change results.
@@ -223,8 +230,8 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
  * fp8_e5m2 (if the library cannot do that for a shape, it gets "bf16"); on CPUs also "2xbf16" and
  * "4xbf16", where numbers of more than 8 significant bits are the sum of two bf16 numbers.
  * FP(e,m,auto) has the shift for values of magnitude 1. */
-MPTL_API const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
-                                       mptl_compute_setting setting);
+MPTL_API const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b,
+                                       int channel_groups, mptl_compute_setting setting);
 
 /* The name of a mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32"; NULL beyond the
  * last. */
@@ -244,7 +251,8 @@ typedef struct mptl_product_way {
 MPTL_API int mptl_program_products(mptl_product_way *ways, const mptl_program *program);
 
 /* The same for a program that is not created: see mptl_predict_memory. */
-MPTL_API mptl_status mptl_predict_products(mptl_product_way *ways, int *count, const mptl_assignment *assignment,
+MPTL_API mptl_status mptl_predict_products(mptl_product_way *ways, int *count,
+                                           const mptl_assignment *assignment,
                                            const mptl_program_options *options);
 
 /* ---- Memory ---- */
@@ -257,14 +265,15 @@ typedef struct mptl_memory_plan {
   size_t record;     /* the record of a step, and its targets */
   size_t arena;      /* outputs and their gradients, by lifetime */
   size_t saved;      /* the part of arena and state that lives from forward to backward */
-  size_t scratch;    /* largest of all stages: rounded parameters, operands and results of products */
+  size_t scratch; /* largest of all stages: rounded parameters, operands and results of products */
   size_t total;
 } mptl_memory_plan;
 
 MPTL_API mptl_memory_plan mptl_program_memory(const mptl_program *program);
 
 /* Predicts the memory of a program with these options, without allocating it. */
-MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory, const mptl_assignment *assignment,
+MPTL_API mptl_status mptl_predict_memory(mptl_memory_plan *memory,
+                                         const mptl_assignment *assignment,
                                          const mptl_program_options *options);
 
 /* The bytes that the engine holds now, on the host and on devices, and its peak memory: the most

@@ -20,7 +20,8 @@ MPTL_API void mptl_resampler_destroy(mptl_resampler *resampler); /* NULL is allo
 /* Computes the pixels inside `window` of Pillow's image.crop(from).resize((width, height),
  * BILINEAR). *out is [window.height][window.width][3]; it belongs to the resampler and is valid
  * until the next call. MPTL_EINVAL for a box that is empty or not within its image; MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_resample(mptl_resampler *resampler, const uint8_t **out, const mptl_rgb *image, mptl_box from,
-                                   int width, int height, mptl_box window);
+MPTL_API mptl_status mptl_resample(mptl_resampler *resampler, const uint8_t **out,
+                                   const mptl_rgb *image, mptl_box from, int width, int height,
+                                   mptl_box window);
 
 #endif

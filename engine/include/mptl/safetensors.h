@@ -1,8 +1,8 @@
 /* The header of safetensors files (huggingface/safetensors): a file is
  *
  *   8 bytes     length of the header, little-endian
- *   header      JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, "__metadata__": {"KEY": "VALUE"}}
- *   the data    of all tensors, without gaps
+ *   header      JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]},
+ * "__metadata__": {"KEY": "VALUE"}} the data    of all tensors, without gaps
  *
  * This reader accepts what the reader of huggingface/safetensors accepts, with two exceptions. It
  * refuses names that appear twice, which the format forbids; the other reader takes the last one.
@@ -16,7 +16,8 @@
 
 #include "mptl/status.h"
 
-#define MPTL_SAFETENSORS_LONGEST 100000000 /* bytes of the largest header, as in huggingface/safetensors */
+#define MPTL_SAFETENSORS_LONGEST \
+  100000000 /* bytes of the largest header, as in huggingface/safetensors */
 
 typedef struct mptl_text { /* may contain zero bytes */
   const char *bytes;
@@ -45,13 +46,15 @@ typedef struct mptl_safetensors {
  * mptl_safetensors_free. MPTL_EDATA: the message says what is wrong, and in which tensor and field,
  * but does not name the file; MPTL_ENOMEM. The time is proportional to the size of the header,
  * except for sorting. */
-MPTL_API mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size, uint64_t data_size);
+MPTL_API mptl_status mptl_safetensors_parse(mptl_safetensors *file, const char *header, size_t size,
+                                            uint64_t data_size);
 
 MPTL_API void mptl_safetensors_free(mptl_safetensors *file); /* and zeroes the struct */
 
 /* Reads the header of an open file into *header, which the caller frees with free(), and sets
  * *data_size to the number of bytes that follow it. path is the file's name in messages. MPTL_EIO,
  * MPTL_EDATA, MPTL_ENOMEM. */
-MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size, int fd, const char *path);
+MPTL_API mptl_status mptl_safetensors_read_header(char **header, size_t *size, uint64_t *data_size,
+                                                  int fd, const char *path);
 
 #endif

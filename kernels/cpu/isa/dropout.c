@@ -11,13 +11,18 @@ typedef struct mask {
   float factor;
 } mask;
 
-static mask mask_of(double p) { return (mask){(uint32_t)ceil(p * 0x1p24), p < 1.0 ? (float)(1.0 / (1.0 - p)) : 0.0f}; }
+static mask mask_of(double p) {
+  return (mask){(uint32_t)ceil(p * 0x1p24), p < 1.0 ? (float)(1.0 / (1.0 - p)) : 0.0f};
+}
 
-static inline float keep(mask m, uint32_t word, float x) { return word >> 8 >= m.below ? x * m.factor : 0.0f; }
+static inline float keep(mask m, uint32_t word, float x) {
+  return word >> 8 >= m.below ? x * m.factor : 0.0f;
+}
 
 #if MPTL_VEC
 
-void MPTL_CPU(dropout_f32)(float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0) {
+void MPTL_CPU(dropout_f32)(float *dst, const float *src, size_t n, double p, mptl_key key,
+                           uint64_t index0) {
   mask m = mask_of(p);
   uint32_t words[VEC_WORDS] __attribute__((aligned(64)));
   for (size_t i = 0, count; i < n; i += count) {
@@ -30,7 +35,8 @@ void MPTL_CPU(dropout_f32)(float *dst, const float *src, size_t n, double p, mpt
 
 #else
 
-void MPTL_CPU(dropout_f32)(float *dst, const float *src, size_t n, double p, mptl_key key, uint64_t index0) {
+void MPTL_CPU(dropout_f32)(float *dst, const float *src, size_t n, double p, mptl_key key,
+                           uint64_t index0) {
   mask m = mask_of(p);
   for (size_t i = 0; i < n; i++) dst[i] = keep(m, mptl_random_u32(key, index0 + i, 0), src[i]);
 }

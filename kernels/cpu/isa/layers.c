@@ -26,7 +26,8 @@ static void axpy(float *restrict y, const float *restrict x, float factor, size_
   for (size_t i = 0; i < n; i++) y[i] += x[i] * factor;
 }
 
-static void interleave(float *restrict y, const float *restrict a, const float *restrict b, size_t n) {
+static void interleave(float *restrict y, const float *restrict a, const float *restrict b,
+                       size_t n) {
   for (size_t i = 0; i < n; i++) {
     y[2 * i] = a[i];
     y[2 * i + 1] = b[i];
@@ -40,7 +41,8 @@ static void deinterleave(float *restrict a, float *restrict b, const float *rest
   }
 }
 
-static void larger(float *restrict best, int32_t *restrict index, const float *restrict x, int32_t at, size_t n) {
+static void larger(float *restrict best, int32_t *restrict index, const float *restrict x,
+                   int32_t at, size_t n) {
   for (size_t i = 0; i < n; i++) {
     int take = (x[i] > best[i]) | (x[i] != x[i]);
     best[i] = take ? x[i] : best[i];
@@ -48,12 +50,13 @@ static void larger(float *restrict best, int32_t *restrict index, const float *r
   }
 }
 
-static void add_where(float *restrict y, const float *restrict x, const int32_t *restrict index, int32_t at, size_t n) {
+static void add_where(float *restrict y, const float *restrict x, const int32_t *restrict index,
+                      int32_t at, size_t n) {
   for (size_t i = 0; i < n; i++) y[i] += index[i] == at ? x[i] : 0.0f;
 }
 
-static void moments(float *restrict sum, float *restrict sum2, const float *restrict x, const float *restrict centre, size_t rows,
-                    size_t c) {
+static void moments(float *restrict sum, float *restrict sum2, const float *restrict x,
+                    const float *restrict centre, size_t rows, size_t c) {
   for (size_t r = 0; r < rows; r++, x += c)
     for (size_t i = 0; i < c; i++) {
       float d = x[i] - centre[i];
@@ -62,14 +65,15 @@ static void moments(float *restrict sum, float *restrict sum2, const float *rest
     }
 }
 
-static void normalize(float *restrict y, const float *restrict x, const float *restrict factor, const float *restrict term,
-                      size_t rows, size_t c) {
+static void normalize(float *restrict y, const float *restrict x, const float *restrict factor,
+                      const float *restrict term, size_t rows, size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, y += c)
     for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + term[i];
 }
 
-static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const float *restrict dy, const float *restrict x,
-                          const float *restrict mean, size_t rows, size_t c) {
+static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const float *restrict dy,
+                          const float *restrict x, const float *restrict mean, size_t rows,
+                          size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, dy += c)
     for (size_t i = 0; i < c; i++) {
       sum_dy[i] += dy[i];
@@ -77,9 +81,10 @@ static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const
     }
 }
 
-static void normalize_backward(float *restrict dx, const float *restrict dy, const float *restrict x, const float *restrict mean,
-                               const float *restrict a, const float *restrict b, const float *restrict factor, size_t rows,
-                               size_t c) {
+static void normalize_backward(float *restrict dx, const float *restrict dy,
+                               const float *restrict x, const float *restrict mean,
+                               const float *restrict a, const float *restrict b,
+                               const float *restrict factor, size_t rows, size_t c) {
   for (size_t r = 0; r < rows; r++, x += c, dy += c, dx += c)
     for (size_t i = 0; i < c; i++) dx[i] = (dy[i] - a[i] - (x[i] - mean[i]) * b[i]) * factor[i];
 }

@@ -35,7 +35,8 @@ static inline void put(void *dst, size_t i, uint32_t u, const mptl_rounder *r, c
 }
 
 /* Rounds the elements from begin to end one by one. */
-static void loop_scalar(const loop *l, size_t begin, size_t end, const output as, mptl_round_stats *stats) {
+static void loop_scalar(const loop *l, size_t begin, size_t end, const output as,
+                        mptl_round_stats *stats) {
   for (size_t i = begin; i < end; i++) {
     uint32_t u = mptl_f32_bits(l->src[i]), event;
     put(l->dst, i, mptl_round_bits(u, &l->r, l->key, l->index0 + i, &event), &l->r, as);
@@ -50,8 +51,8 @@ static void loop_scalar(const loop *l, size_t begin, size_t end, const output as
 #define NONTEMPORAL_BYTES ((size_t)8 << 20)
 
 /* Stores rounded magnitudes, or codes without sign, with the signs of the patterns u. */
-static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r, const output as,
-                           const bool nontemporal) {
+static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r,
+                           const output as, const bool nontemporal) {
   vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
   if (as == AS_F32 && nontemporal) v_store_nontemporal((float *)dst + i, value);
   if (as == AS_F32 && !nontemporal) v_store((float *)dst + i, value);
@@ -67,8 +68,10 @@ typedef struct counts {
 } counts;
 
 /* Rounds VN elements of any kind from i on. */
-static inline __attribute__((always_inline)) void loop_vector(const loop *l, size_t i, vu word, const output as,
-                                                              const mptl_rounding_mode mode, const vec_small small,
+static inline __attribute__((always_inline)) void loop_vector(const loop *l, size_t i, vu word,
+                                                              const output as,
+                                                              const mptl_rounding_mode mode,
+                                                              const vec_small small,
                                                               const bool nontemporal, counts *c) {
   vu u = v_load(l->src + i), rounded;
   if (!vec_round(&rounded, u, word, &l->r, mode, small, &c->in_vectors)) {
@@ -83,8 +86,11 @@ enum { TOGETHER = 4 }; /* vectors */
 
 /* Rounds TOGETHER vectors from i on to nearest even by a fast method. Returns false, and does
  * nothing, if an element is larger than the largest value. */
-static inline __attribute__((always_inline)) bool loop_finite(const loop *l, size_t i, const output as, const vec_small small,
-                                                              const bool nontemporal, vec_stats *stats) {
+static inline __attribute__((always_inline)) bool loop_finite(const loop *l, size_t i,
+                                                              const output as,
+                                                              const vec_small small,
+                                                              const bool nontemporal,
+                                                              vec_stats *stats) {
   vu u[TOGETHER], a[TOGETHER], largest = v_set(0);
   for (size_t k = 0; k < TOGETHER; k++) {
     u[k] = v_load(l->src + i + k * VN);
@@ -94,7 +100,8 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, siz
   if (v_any(v_gt(largest, v_set(l->r.max_bits)))) return false;
   stats->max_abs = v_max(stats->max_abs, largest);
   for (size_t k = 0; k < TOGETHER; k++) {
-    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &l->r, small) : vec_code_finite(a[k], &l->r, small);
+    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &l->r, small)
+                              : vec_code_finite(a[k], &l->r, small);
     vec_count_underflow(a[k], rounded, stats);
     put_vec(l->dst, i + k * VN, rounded, u[k], &l->r, as, nontemporal);
   }
@@ -103,9 +110,9 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, siz
 
 /* Rounds the elements from begin to end, whole vectors. In the stochastic mode index0 + begin must
  * be a multiple of VN. */
-static inline __attribute__((always_inline)) void loop_vectors(const loop *given, size_t begin, size_t end, const output as,
-                                                               const mptl_rounding_mode mode, const vec_small small,
-                                                               const bool nontemporal, mptl_round_stats *stats) {
+static inline __attribute__((always_inline)) void loop_vectors(
+    const loop *given, size_t begin, size_t end, const output as, const mptl_rounding_mode mode,
+    const vec_small small, const bool nontemporal, mptl_round_stats *stats) {
   const loop l = *given;
   const bool quick = small == SMALL_LINEAR || small == SMALL_MAGIC;
   counts c = {vec_stats_zero(), {0}};
@@ -118,10 +125,12 @@ static inline __attribute__((always_inline)) void loop_vectors(const loop *given
       vec_random(words, l.key, l.index0 + i - first);
     }
     for (size_t j = 0; j < count; j += VN) {
-      while (quick && j + TOGETHER * VN <= count && loop_finite(&l, i + j, as, small, nontemporal, &c.in_vectors))
+      while (quick && j + TOGETHER * VN <= count &&
+             loop_finite(&l, i + j, as, small, nontemporal, &c.in_vectors))
         j += TOGETHER * VN;
       if (j == count) break;
-      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as, mode, small, nontemporal, &c);
+      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as,
+                  mode, small, nontemporal, &c);
     }
   }
   vec_stats_add(stats, &c.in_vectors, end - begin - c.by_hand.elements);
@@ -130,8 +139,10 @@ static inline __attribute__((always_inline)) void loop_vectors(const loop *given
 
 #define LOOP(mode, small) loop_vectors(l, begin, end, as, mode, small, nontemporal, stats)
 
-static inline __attribute__((always_inline)) void loop_block(const loop *l, size_t begin, size_t end, const output as,
-                                                             const bool nontemporal, mptl_round_stats *stats) {
+static inline __attribute__((always_inline)) void loop_block(const loop *l, size_t begin,
+                                                             size_t end, const output as,
+                                                             const bool nontemporal,
+                                                             mptl_round_stats *stats) {
   vec_small small = vec_small_for(&l->r);
   switch (l->r.mode) {
     case MPTL_NEAREST_EVEN:
@@ -160,7 +171,8 @@ static inline __attribute__((always_inline)) void loop_block(const loop *l, size
   }
 }
 
-static void block_f32(const loop *l, size_t begin, size_t end, bool nontemporal, mptl_round_stats *stats) {
+static void block_f32(const loop *l, size_t begin, size_t end, bool nontemporal,
+                      mptl_round_stats *stats) {
   if (nontemporal) {
     loop_block(l, begin, end, AS_F32, true, stats);
     _mm_sfence();
@@ -181,18 +193,22 @@ static void block_code32(const loop *l, size_t begin, size_t end, mptl_round_sta
   loop_block(l, begin, end, AS_CODE32, false, stats);
 }
 
-static void run_block(const loop *l, size_t begin, size_t end, const output as, bool nontemporal, mptl_round_stats *stats) {
+static void run_block(const loop *l, size_t begin, size_t end, const output as, bool nontemporal,
+                      mptl_round_stats *stats) {
   if (as == AS_F32) block_f32(l, begin, end, nontemporal, stats);
   if (as == AS_CODE8) block_code8(l, begin, end, stats);
   if (as == AS_CODE16) block_code16(l, begin, end, stats);
   if (as == AS_CODE32) block_code32(l, begin, end, stats);
 }
 
-static inline size_t output_size(const output as) { return as == AS_CODE8 ? 1 : as == AS_CODE16 ? 2 : 4; }
+static inline size_t output_size(const output as) {
+  return as == AS_CODE8 ? 1 : as == AS_CODE16 ? 2 : 4;
+}
 
 /* Rounds count elements from begin on, fewer than a vector: as a vector that is filled up with
  * zeros, which are not counted. */
-static void run_rest(const loop *l, size_t begin, size_t count, const output as, mptl_round_stats *stats) {
+static void run_rest(const loop *l, size_t begin, size_t count, const output as,
+                     mptl_round_stats *stats) {
   float src[VN] = {0};
   uint32_t dst[VN];
   loop rest = {dst, src, l->r, l->key, l->index0 + begin};
@@ -205,7 +221,8 @@ static void run_rest(const loop *l, size_t begin, size_t count, const output as,
 static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) {
   size_t begin = 0, end = 0;
   if (l->r.is_regular) {
-    bool nontemporal = as == AS_F32 && n * sizeof(float) >= NONTEMPORAL_BYTES && l->dst != (const void *)l->src;
+    bool nontemporal =
+        as == AS_F32 && n * sizeof(float) >= NONTEMPORAL_BYTES && l->dst != (const void *)l->src;
     if (l->r.mode == MPTL_STOCHASTIC)
       begin = (VN - l->index0 % VN) % VN;
     else if (nontemporal)
@@ -225,18 +242,20 @@ static void run(const loop *l, size_t n, const output as, mptl_round_stats *stat
 
 #else
 
-static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) { loop_scalar(l, 0, n, as, stats); }
+static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) {
+  loop_scalar(l, 0, n, as, stats);
+}
 
 #endif
 
-void MPTL_CPU(round_f32)(float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
-                         mptl_round_stats *stats) {
+void MPTL_CPU(round_f32)(float *dst, const float *src, size_t n, const mptl_rounder *r,
+                         mptl_key key, uint64_t index0, mptl_round_stats *stats) {
   loop l = {dst, src, *r, key, index0};
   run(&l, n, AS_F32, stats);
 }
 
-void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0,
-                          mptl_round_stats *stats) {
+void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_rounder *r,
+                          mptl_key key, uint64_t index0, mptl_round_stats *stats) {
   loop l = {codes, src, *r, key, index0};
   size_t size = mptl_code_size(r->format);
   run(&l, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
@@ -246,11 +265,13 @@ void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_ro
 
 /* Decodes codes of at most 8 bits by a table, 32 at a time, to binary32 or to its upper half.
  * Returns the number of codes that it decoded. */
-static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r, const bool bf16) {
+static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mptl_rounder *r,
+                            const bool bf16) {
   const unsigned bits = (unsigned)(r->format.e + r->format.m);
-  const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32), _mm512_loadu_si512(r->halves + 64),
-                            _mm512_loadu_si512(r->halves + 96)};
-  const __m512i sign_bit = _mm512_set1_epi16((short)r->code_sign), magnitude = _mm512_set1_epi16((short)(r->code_sign - 1));
+  const __m512i table[4] = {_mm512_loadu_si512(r->halves), _mm512_loadu_si512(r->halves + 32),
+                            _mm512_loadu_si512(r->halves + 64), _mm512_loadu_si512(r->halves + 96)};
+  const __m512i sign_bit = _mm512_set1_epi16((short)r->code_sign),
+                magnitude = _mm512_set1_epi16((short)(r->code_sign - 1));
   const __m128i to_sign = _mm_cvtsi32_si128((int)(15 - bits));
   size_t i = 0;
   for (; i + 32 <= n; i += 32) {
@@ -258,7 +279,8 @@ static size_t decode_halves(void *dst, const uint8_t *codes, size_t n, const mpt
             index = _mm512_and_si512(code, magnitude);
     __m512i low = _mm512_permutex2var_epi16(table[0], index, table[1]),
             high = _mm512_permutex2var_epi16(table[2], index, table[3]);
-    __m512i half = _mm512_mask_mov_epi16(low, _mm512_test_epi16_mask(index, _mm512_set1_epi16(64)), high);
+    __m512i half =
+        _mm512_mask_mov_epi16(low, _mm512_test_epi16_mask(index, _mm512_set1_epi16(64)), high);
     half = _mm512_or_si512(half, _mm512_sll_epi16(_mm512_and_si512(code, sign_bit), to_sign));
     if (bf16) {
       _mm512_storeu_si512((uint16_t *)dst + i, half);
@@ -283,8 +305,10 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
 
 /* Decodes whole vectors of codes of `size` bytes to binary32 or to its upper half. Returns the
  * number of codes that it decoded. */
-static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes, size_t n,
-                                                                   const mptl_rounder *given, const size_t size,
+static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes,
+                                                                   size_t n,
+                                                                   const mptl_rounder *given,
+                                                                   const size_t size,
                                                                    const bool bf16) {
   const mptl_rounder r = *given;
   size_t i = 0;
@@ -301,7 +325,8 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 enum { PIECE = 32 }; /* a multiple of the number of codes that decode_whole takes at a time */
 
 /* Decodes whole vectors by the fastest method. Returns the number of codes that it decoded. */
-static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes, size_t n, const mptl_rounder *r,
+static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes,
+                                                                 size_t n, const mptl_rounder *r,
                                                                  size_t size, const bool bf16) {
 #if defined(MPTL_ISA_avx512)
   if (r->has_halves) return decode_halves(dst, codes, n, r, bf16);
@@ -314,8 +339,8 @@ static inline __attribute__((always_inline)) size_t decode_whole(void *dst, cons
 
 #endif
 
-static inline __attribute__((always_inline)) void decode(void *dst, const void *codes, size_t n, const mptl_rounder *r,
-                                                         const bool bf16) {
+static inline __attribute__((always_inline)) void decode(void *dst, const void *codes, size_t n,
+                                                         const mptl_rounder *r, const bool bf16) {
   size_t i = 0, size = mptl_code_size(r->format);
 #if MPTL_VEC
   i = decode_whole(dst, codes, n, r, size, bf16);
@@ -340,9 +365,13 @@ static inline __attribute__((always_inline)) void decode(void *dst, const void *
   }
 }
 
-void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *r) { decode(dst, codes, n, r, false); }
+void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *r) {
+  decode(dst, codes, n, r, false);
+}
 
-void MPTL_CPU(decode_bf16)(uint16_t *dst, const void *codes, size_t n, const mptl_rounder *r) { decode(dst, codes, n, r, true); }
+void MPTL_CPU(decode_bf16)(uint16_t *dst, const void *codes, size_t n, const mptl_rounder *r) {
+  decode(dst, codes, n, r, true);
+}
 
 float MPTL_CPU(max_abs_f32)(const float *x, size_t n) {
   uint32_t max = 0;

@@ -26,7 +26,9 @@ int nvrtcCompileProgram(void *program) {
   return little ? SUCCESS : ERROR_COMPILATION;
 }
 
-const char *nvrtcGetErrorString(int error) { return error == ERROR_COMPILATION ? "NVRTC_ERROR_COMPILATION" : "another error"; }
+const char *nvrtcGetErrorString(int error) {
+  return error == ERROR_COMPILATION ? "NVRTC_ERROR_COMPILATION" : "another error";
+}
 
 int nvrtcGetProgramLogSize(void *program, unsigned long *size) {
   (void)program;

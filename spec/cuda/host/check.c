@@ -29,7 +29,8 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
   memset(p, value, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   (void)kind, (void)stream;
   memcpy(to, from, bytes);
   return cudaSuccess;
@@ -45,18 +46,30 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   free(event);
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return (void)event, (void)stream, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return (void)event, (void)stream, cudaSuccess;
+}
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t begin, cudaEvent_t end) {
   (void)begin, (void)end;
   *ms = 2.5f;
   return cudaSuccess;
 }
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-const char *cudaGetErrorString(cudaError_t error) { return error == cudaErrorMemoryAllocation ? "out of memory" : "an error"; }
+const char *cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory" : "an error";
+}
 
 /* ---- A pass by loops, in binary32 ---- */
 
-typedef enum way { RIGHT, LAST_WRONG, FIRST_LEFT_OUT, CHANGES, USES_WORKSPACE, REFUSES_TO_RUN, FEWER_BITS } way;
+typedef enum way {
+  RIGHT,
+  LAST_WRONG,
+  FIRST_LEFT_OUT,
+  CHANGES,
+  USES_WORKSPACE,
+  REFUSES_TO_RUN,
+  FEWER_BITS
+} way;
 
 typedef struct pass {
   const mptl_conv_shape *shape;
@@ -68,7 +81,8 @@ typedef struct pass {
 } pass;
 
 static float *numbers_of(const void *operand, size_t n, const pass *p, int which) {
-  static const char *const names[MPTL_CUDA_TYPES] = {"fp32", "fp32", "bf16", "fp8_e4m3fn", "fp8_e5m2"};
+  static const char *const names[MPTL_CUDA_TYPES] = {"fp32", "fp32", "bf16", "fp8_e4m3fn",
+                                                     "fp8_e5m2"};
   float *x = malloc(n * sizeof *x);
   mptl_format format;
   mptl_rounder r;
@@ -85,7 +99,8 @@ static float *numbers_of(const void *operand, size_t n, const pass *p, int which
   return x;
 }
 
-static mptl_status run(void *context, float *result, const void *first, const void *second, void *workspace) {
+static mptl_status run(void *context, float *result, const void *first, const void *second,
+                       void *workspace) {
   pass *p = context;
   const mptl_conv_shape *s = p->shape;
   int c = s->ic / s->groups, k = s->oc / s->groups;
@@ -106,9 +121,11 @@ static mptl_status run(void *context, float *result, const void *first, const vo
               for (int o = 0; o < s->oc; o++) {
                 int h = oh * s->sh - s->ph + kh * s->dh, w = ow * s->sw - s->pw + kw * s->dw;
                 if (h < 0 || h >= s->ih || w < 0 || w >= s->iw) continue;
-                int at[] = {((n * s->ih + h) * s->iw + w) * s->ic + o / k * c + i, ((o * s->kh + kh) * s->kw + kw) * c + i,
+                int at[] = {((n * s->ih + h) * s->iw + w) * s->ic + o / k * c + i,
+                            ((o * s->kh + kh) * s->kw + kw) * c + i,
                             ((n * s->oh + oh) * s->ow + ow) * s->oc + o};
-                of[arrays.result][at[arrays.result]] += of[arrays.first][at[arrays.first]] * of[arrays.second][at[arrays.second]];
+                of[arrays.result][at[arrays.result]] +=
+                    of[arrays.first][at[arrays.first]] * of[arrays.second][at[arrays.second]];
               }
   size_t left_out = p->way == FIRST_LEFT_OUT, n = sizes.n[arrays.result];
   memcpy(result + left_out, of[arrays.result] + left_out, (n - left_out) * sizeof *result);
@@ -144,16 +161,19 @@ static mptl_status check(mptl_cuda_finding *f, pass *p) {
 static void find(pass p, bool right, const char *words) {
   mptl_cuda_finding f;
   MUST(check(&f, &p));
-  CHECK(f.right == right && strstr(f.wrong, words) != NULL, "%s, %s by %s, way %d: %s", mptl_pass_name(p.pass),
-        mptl_cuda_type_name(p.types[0]), mptl_cuda_type_name(p.types[1]), p.way, f.wrong);
-  CHECK(!right || (f.ms == 2.5f && f.wrong[0] == '\0' && p.runs == 3 * mptl_cuda_check_turns(p.types[0])), "%g ms, %d runs, %s",
-        (double)f.ms, p.runs, f.wrong);
+  CHECK(f.right == right && strstr(f.wrong, words) != NULL, "%s, %s by %s, way %d: %s",
+        mptl_pass_name(p.pass), mptl_cuda_type_name(p.types[0]), mptl_cuda_type_name(p.types[1]),
+        p.way, f.wrong);
+  CHECK(!right ||
+            (f.ms == 2.5f && f.wrong[0] == '\0' && p.runs == 3 * mptl_cuda_check_turns(p.types[0])),
+        "%g ms, %d runs, %s", (double)f.ms, p.runs, f.wrong);
 }
 
 static void passes(const mptl_conv_shape *shape, mptl_pass which) {
-  static const mptl_cuda_type types[][2] = {{MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
-                                            {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
-                                            {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
+  static const mptl_cuda_type types[][2] = {
+      {MPTL_CUDA_F32, MPTL_CUDA_F32},   {MPTL_CUDA_TF32, MPTL_CUDA_TF32},
+      {MPTL_CUDA_BF16, MPTL_CUDA_BF16}, {MPTL_CUDA_E4M3, MPTL_CUDA_E4M3},
+      {MPTL_CUDA_E5M2, MPTL_CUDA_E4M3}, {MPTL_CUDA_E4M3, MPTL_CUDA_E5M2}};
   static const int less[MPTL_CUDA_TYPES] = {11, 8, 7, 3, 2}; /* as the next narrower type */
   for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
     pass p = {.shape = shape, .pass = which, .types = {types[t][0], types[t][1]}};
@@ -178,8 +198,12 @@ static void nearly_all_bits(void) {
   static const mptl_conv_shape shape = {1, 8, 5, 5, 8, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, false};
   for (int which = 0; which < MPTL_PASSES; which++)
     for (int operand = 0; operand < 2; operand++)
-      find((pass){.shape = &shape, .pass = (mptl_pass)which, .way = FEWER_BITS, .narrow = operand, .bits = 22}, false,
-           " sums are wrong, element ");
+      find((pass){.shape = &shape,
+                  .pass = (mptl_pass)which,
+                  .way = FEWER_BITS,
+                  .narrow = operand,
+                  .bits = 22},
+           false, " sums are wrong, element ");
 }
 
 int main(void) {

@@ -66,38 +66,47 @@ void mptl_cuda_blas_destroy(mptl_cuda_blas *blas) {
 mptl_cuda_version mptl_cuda_dnn_version(void) { return (mptl_cuda_version){"9.1.0"}; }
 mptl_cuda_version mptl_cuda_blas_version(void) { return (mptl_cuda_version){"13.1.0"}; }
 
-size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n, size_t workspace_limit,
-                                 int threads) {
+size_t mptl_cuda_conv_make_ahead(mptl_cuda_dnn *dnn, const mptl_cuda_announced *list, size_t n,
+                                 size_t workspace_limit, int threads) {
   (void)list, (void)workspace_limit, (void)threads;
   CHECK(CALLED(dnn->device), "making ahead, device %d is current", current);
   return n;
 }
-mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn, const mptl_conv_shape *shape, mptl_pass pass,
-                                  mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+mptl_status mptl_cuda_conv_create(mptl_cuda_conv **conv, mptl_cuda_dnn *dnn,
+                                  const mptl_conv_shape *shape, mptl_pass pass,
+                                  mptl_cuda_type first, mptl_cuda_type second,
+                                  size_t workspace_limit) {
   (void)shape, (void)pass, (void)first, (void)second, (void)workspace_limit;
   *conv = object_of(dnn->device);
   return MPTL_OK;
 }
 void mptl_cuda_conv_destroy(mptl_cuda_conv *conv) { destroy(conv); }
 size_t mptl_cuda_conv_workspace_bytes(const mptl_cuda_conv *conv) { return conv != NULL; }
-const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) { return conv != NULL ? "engine 1" : ""; }
-mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first, const void *second, void *workspace) {
+const char *mptl_cuda_conv_engine(const mptl_cuda_conv *conv) {
+  return conv != NULL ? "engine 1" : "";
+}
+mptl_status mptl_cuda_conv_run(mptl_cuda_conv *conv, float *result, const void *first,
+                               const void *second, void *workspace) {
   (void)result, (void)first, (void)second, (void)workspace;
   CHECK(CALLED(conv->device), "a convolution runs, device %d is current", current);
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas, const mptl_linear_shape *shape,
-                                    mptl_pass pass, mptl_cuda_type first, mptl_cuda_type second, size_t workspace_limit) {
+mptl_status mptl_cuda_linear_create(mptl_cuda_linear **linear, mptl_cuda_blas *blas,
+                                    const mptl_linear_shape *shape, mptl_pass pass,
+                                    mptl_cuda_type first, mptl_cuda_type second,
+                                    size_t workspace_limit) {
   (void)shape, (void)pass, (void)first, (void)second, (void)workspace_limit;
   *linear = object_of(blas->device);
   return MPTL_OK;
 }
 void mptl_cuda_linear_destroy(mptl_cuda_linear *linear) { destroy(linear); }
 size_t mptl_cuda_linear_workspace_bytes(const mptl_cuda_linear *linear) { return linear != NULL; }
-const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear) { return linear != NULL ? "algorithm 1" : ""; }
-mptl_status mptl_cuda_linear_run(mptl_cuda_linear *linear, float *result, const void *first, const void *second,
-                                 void *workspace) {
+const char *mptl_cuda_linear_engine(const mptl_cuda_linear *linear) {
+  return linear != NULL ? "algorithm 1" : "";
+}
+mptl_status mptl_cuda_linear_run(mptl_cuda_linear *linear, float *result, const void *first,
+                                 const void *second, void *workspace) {
   (void)result, (void)first, (void)second, (void)workspace;
   CHECK(CALLED(linear->device), "a linear product runs, device %d is current", current);
   return MPTL_OK;
@@ -120,9 +129,11 @@ static void create(void) {
       mptl_cuda_product_destroy(linears[i]);
       mptl_cuda_products_announce(&devices[i], NULL, 0);
       current = DEVICES;
-      MUST(mptl_cuda_product_conv(&convs[i], &devices[i], &conv, MPTL_FORWARD, (mptl_cuda_pair){.first = MPTL_CUDA_F32}));
+      MUST(mptl_cuda_product_conv(&convs[i], &devices[i], &conv, MPTL_FORWARD,
+                                  (mptl_cuda_pair){.first = MPTL_CUDA_F32}));
       current = DEVICES;
-      MUST(mptl_cuda_product_linear(&linears[i], &devices[i], &linear, MPTL_FORWARD, (mptl_cuda_pair){.first = MPTL_CUDA_F32}));
+      MUST(mptl_cuda_product_linear(&linears[i], &devices[i], &linear, MPTL_FORWARD,
+                                    (mptl_cuda_pair){.first = MPTL_CUDA_F32}));
     }
 }
 
@@ -147,6 +158,7 @@ int main(void) {
     CHECK(devices[i].products == NULL, "closed");
   }
   CHECK(calls > 0, "the libraries are called");
-  CHECK(strstr(mptl_cuda_products_libraries(), "cuDNN 9.1.0, cuBLASLt 13.1.0") != NULL, "%s", mptl_cuda_products_libraries());
+  CHECK(strstr(mptl_cuda_products_libraries(), "cuDNN 9.1.0, cuBLASLt 13.1.0") != NULL, "%s",
+        mptl_cuda_products_libraries());
   return failures != 0;
 }

@@ -15,23 +15,27 @@ struct mptl_cuda_product {
 };
 
 /* Roughly what the libraries have for 8 bits: channels in multiples of 16, and not E5M2 by E5M2. */
-static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first, mptl_cuda_type second) {
+static mptl_status check_8_bits(const mptl_conv_shape *s, mptl_cuda_type first,
+                                mptl_cuda_type second) {
   if (first == MPTL_CUDA_E5M2 && second == MPTL_CUDA_E5M2)
     return mptl_fail(MPTL_EUNSUPPORTED, "no code for a product of e5m2 and e5m2");
   if (s->ic % 16 != 0 || s->oc % 16 != 0)
-    return mptl_fail(MPTL_EUNSUPPORTED, "no code for 8 bits and %d and %d channels, which are not multiples of 16", s->ic, s->oc);
+    return mptl_fail(MPTL_EUNSUPPORTED,
+                     "no code for 8 bits and %d and %d channels, which are not multiples of 16",
+                     s->ic, s->oc);
   return MPTL_OK;
 }
 
 /* In bf16 the libraries have no backward passes for odd numbers of channels. */
 static mptl_status check_bf16(const mptl_conv_shape *s, mptl_pass pass) {
   if (pass != MPTL_FORWARD && s->groups == 1 && (s->ic % 2 != 0 || s->oc % 2 != 0))
-    return mptl_fail(MPTL_EUNSUPPORTED, "no code for bf16 and %d and %d channels, %s", s->ic, s->oc, mptl_pass_name(pass));
+    return mptl_fail(MPTL_EUNSUPPORTED, "no code for bf16 and %d and %d channels, %s", s->ic, s->oc,
+                     mptl_pass_name(pass));
   return MPTL_OK;
 }
 
-static mptl_status create(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape, mptl_pass pass,
-                          mptl_cuda_pair t) {
+static mptl_status create(mptl_cuda_product **product, mptl_cuda_device *device,
+                          const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   MPTL_TRY(mptl_conv_check(shape));
   MPTL_TRY(mptl_cuda_check_types(device->capability, t.first, t.second));
   if (mptl_cuda_type_size(t.first) == 1) MPTL_TRY(check_8_bits(shape, t.first, t.second));
@@ -53,7 +57,8 @@ void mptl_cuda_products_close(mptl_cuda_device *device) {
   device->products = NULL;
 }
 
-void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list, size_t n) {
+void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_announced *list,
+                                 size_t n) {
   mptl_cuda_products_close(device);
   device->products = malloc(sizeof *device->products + n * sizeof *list);
   if (device->products == NULL) return;
@@ -61,8 +66,8 @@ void mptl_cuda_products_announce(mptl_cuda_device *device, const mptl_cuda_annou
   memcpy(device->products->announced, list, n * sizeof *list);
 }
 
-static bool is_announced(const mptl_cuda_device *device, const mptl_conv_shape *s, mptl_pass pass, mptl_cuda_type first,
-                         mptl_cuda_type second) {
+static bool is_announced(const mptl_cuda_device *device, const mptl_conv_shape *s, mptl_pass pass,
+                         mptl_cuda_type first, mptl_cuda_type second) {
   for (size_t i = 0; device->products != NULL && i < device->products->count; i++) {
     const mptl_cuda_announced *w = &device->products->announced[i];
     if (!mptl_same_products(&w->shape, s) || w->pass != pass) continue;
@@ -72,17 +77,18 @@ static bool is_announced(const mptl_cuda_device *device, const mptl_conv_shape *
   return false;
 }
 
-mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_conv_shape *shape,
-                                   mptl_pass pass, mptl_cuda_pair t) {
+mptl_status mptl_cuda_product_conv(mptl_cuda_product **product, mptl_cuda_device *device,
+                                   const mptl_conv_shape *shape, mptl_pass pass, mptl_cuda_pair t) {
   if (!is_announced(device, shape, pass, t.first, t.second))
-    return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not announced", mptl_conv_name(shape).text, mptl_pass_name(pass),
-                     mptl_cuda_type_name(t.first), mptl_cuda_type_name(t.second));
+    return mptl_fail(MPTL_EBACKEND, "%s, %s, %s by %s: it was not announced",
+                     mptl_conv_name(shape).text, mptl_pass_name(pass), mptl_cuda_type_name(t.first),
+                     mptl_cuda_type_name(t.second));
   if (t.first == MPTL_CUDA_BF16) MPTL_TRY(check_bf16(shape, pass));
   return create(product, device, shape, pass, t);
 }
 
-mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device, const mptl_linear_shape *s,
-                                     mptl_pass pass, mptl_cuda_pair t) {
+mptl_status mptl_cuda_product_linear(mptl_cuda_product **product, mptl_cuda_device *device,
+                                     const mptl_linear_shape *s, mptl_pass pass, mptl_cuda_pair t) {
   const mptl_conv_shape shape = mptl_linear_as_conv(s);
   return create(product, device, &shape, pass, t);
 }
@@ -119,7 +125,8 @@ static float ocp_value(uint8_t code, mptl_cuda_type type) {
 
 static float value_at(const void *p, mptl_cuda_type type, size_t i) {
   if (mptl_cuda_type_size(type) == 1) return ocp_value(((const uint8_t *)p)[i], type);
-  return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16) : ((const float *)p)[i];
+  return type == MPTL_CUDA_BF16 ? mptl_bits_f32((uint32_t)((const uint16_t *)p)[i] << 16)
+                                : ((const float *)p)[i];
 }
 
 /* The nearest number of TF32, which has 11 significant bits; in a tie, the even one. */
@@ -148,20 +155,22 @@ static size_t pixel(int n, int h, int w, int height, int width) {
 }
 
 /* Runs body with the indices xi, wi and yi of every product of a row of an image's output. */
-#define EACH_PRODUCT(s, n, oh, body)                                                                  \
-  for (int ow = 0; ow < (s)->ow; ow++)                                                                \
-    for (int k = 0; k < (s)->oc; k++)                                                                 \
-      for (int r = 0; r < (s)->kh; r++)                                                               \
-        for (int q = 0; q < (s)->kw; q++) {                                                           \
-          int ih = (oh) * (s)->sh + r * (s)->dh - (s)->ph, iw = ow * (s)->sw + q * (s)->dw - (s)->pw; \
-          if (ih < 0 || ih >= (s)->ih || iw < 0 || iw >= (s)->iw) continue;                           \
-          int count = (s)->ic / (s)->groups, first = k / ((s)->oc / (s)->groups) * count;             \
-          for (int c = 0; c < count; c++) {                                                           \
-            size_t xi = pixel(n, ih, iw, (s)->ih, (s)->iw) * (size_t)(s)->ic + (size_t)(first + c);   \
-            size_t wi = pixel(k, r, q, (s)->kh, (s)->kw) * (size_t)count + (size_t)c;                 \
-            size_t yi = pixel(n, oh, ow, (s)->oh, (s)->ow) * (size_t)(s)->oc + (size_t)k;             \
-            body;                                                                                     \
-          }                                                                                           \
+#define EACH_PRODUCT(s, n, oh, body)                                                        \
+  for (int ow = 0; ow < (s)->ow; ow++)                                                      \
+    for (int k = 0; k < (s)->oc; k++)                                                       \
+      for (int r = 0; r < (s)->kh; r++)                                                     \
+        for (int q = 0; q < (s)->kw; q++) {                                                 \
+          int ih = (oh) * (s)->sh + r * (s)->dh - (s)->ph,                                  \
+              iw = ow * (s)->sw + q * (s)->dw - (s)->pw;                                    \
+          if (ih < 0 || ih >= (s)->ih || iw < 0 || iw >= (s)->iw) continue;                 \
+          int count = (s)->ic / (s)->groups, first = k / ((s)->oc / (s)->groups) * count;   \
+          for (int c = 0; c < count; c++) {                                                 \
+            size_t xi =                                                                     \
+                pixel(n, ih, iw, (s)->ih, (s)->iw) * (size_t)(s)->ic + (size_t)(first + c); \
+            size_t wi = pixel(k, r, q, (s)->kh, (s)->kw) * (size_t)count + (size_t)c;       \
+            size_t yi = pixel(n, oh, ow, (s)->oh, (s)->ow) * (size_t)(s)->oc + (size_t)k;   \
+            body;                                                                           \
+          }                                                                                 \
         }
 
 static void forward(const mptl_conv_shape *s, float *y, const float *x, const float *w) {
@@ -180,15 +189,18 @@ static void backward_weights(const mptl_conv_shape *s, float *dw, const float *x
 }
 
 /* The libraries need this alignment. */
-static mptl_status check_alignment(const void *first, const void *second, const void *result, const void *workspace) {
+static mptl_status check_alignment(const void *first, const void *second, const void *result,
+                                   const void *workspace) {
   if ((((uintptr_t)first | (uintptr_t)second | (uintptr_t)result) & 15) != 0)
-    return mptl_fail(MPTL_EBACKEND, "operands at %p, %p, %p: they must be 16-byte aligned", first, second, result);
+    return mptl_fail(MPTL_EBACKEND, "operands at %p, %p, %p: they must be 16-byte aligned", first,
+                     second, result);
   if (((uintptr_t)workspace & 255) != 0)
     return mptl_fail(MPTL_EBACKEND, "a workspace at %p: it must be 256-byte aligned", workspace);
   return MPTL_OK;
 }
 
-mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first, const void *second, void *workspace) {
+mptl_status mptl_cuda_product_run(mptl_cuda_product *p, float *result, const void *first,
+                                  const void *second, void *workspace) {
   const mptl_conv_shape *s = &p->s;
   const mptl_pass_arrays arrays = mptl_arrays_of(p->pass);
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define RANGE_BYTES ((size_t)8 << 30) /* of addresses; pages take memory when they are first used */
+/* of addresses; pages take memory when they are first used */
+#define RANGE_BYTES ((size_t)8 << 30)
 #define ALIGN 256
 
 /* An allocation. The list has the order of addresses. */
@@ -60,7 +61,8 @@ mptl_status mptl_cuda_leave_call(mptl_cuda_device *d, int error, const char *cal
   const char *fails = getenv("MPTL_CUDA_HOST_FAILS");
   if (fails != NULL && strstr(call, fails) != NULL) error = 719;
   mptl_cuda_leave(d);
-  return error == 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "CUDA, starting %.120s: error %d", call, error);
+  return error == 0 ? MPTL_OK
+                    : mptl_fail(MPTL_EBACKEND, "CUDA, starting %.120s: error %d", call, error);
 }
 
 mptl_status mptl_cuda_settle(mptl_cuda_device *d, const char *what) {
@@ -97,8 +99,10 @@ mptl_status mptl_cuda_runtime_open(mptl_cuda_device *device, int number) {
   device->number = number;
   device->capability = text != NULL ? atoi(text) : 90;
   device->multiprocessors = 2; /* the same as for the kernels (shim.h) */
-  void *base = mmap(NULL, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) return mptl_fail(MPTL_ENOMEM, "no range of addresses of %zu bytes", RANGE_BYTES);
+  void *base =
+      mmap(NULL, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED)
+    return mptl_fail(MPTL_ENOMEM, "no range of addresses of %zu bytes", RANGE_BYTES);
   device->runtime = calloc(1, sizeof *device->runtime);
   if (device->runtime == NULL) {
     munmap(base, RANGE_BYTES);
@@ -191,7 +195,8 @@ static uint64_t sum_of(const uint8_t *p, size_t bytes) {
 
 static void look_at_lent(mptl_cuda_device *d) {
   loan *l = &d->runtime->lent;
-  if (l->host != NULL && sum_of(l->host, l->bytes) != l->sum) stop("lent memory was changed before a wait", l->host);
+  if (l->host != NULL && sum_of(l->host, l->bytes) != l->sum)
+    stop("lent memory was changed before a wait", l->host);
   l->host = NULL;
 }
 
