@@ -21,7 +21,7 @@ static bool has_scalar(void) { return true; }
 static bool has_avx2(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
   return false;
 #endif
@@ -129,3 +129,4 @@ mptl_status mptl_isa_select(const char *name) {
 const char *mptl_isa_name(void) { return mptl_cpu_kernels_get()->isa; }
 
 const mptl_layer_kernels *mptl_layers(void) { return mptl_cpu_kernels_get()->layers; }
+const mptl_product_kernels *mptl_products(void) { return mptl_cpu_kernels_get()->products; }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/layers.h"
+#include "kernels/cpu/products.h"
 #include "kernels/cpu/resample.h"
 #include "kernels/operators.h"
 #include "kernels/optimizers.h"
@@ -57,6 +58,7 @@ typedef struct mptl_cpu_kernels {
   const char *isa;
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
+  const mptl_product_kernels *products;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
   const mptl_unary_kernels *unary; /* by mptl_op_id; functions are NULL for operators that are not
                                       in kernels/pointwise.h */
@@ -71,6 +73,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
 extern const mptl_layer_kernels MPTL_CPU(layers);
+extern const mptl_product_kernels MPTL_CPU(products);
 extern mptl_update_kernel *const MPTL_CPU(updates)[MPTL_OPTIMIZER_IDS];
 extern const mptl_unary_kernels MPTL_CPU(unary)[MPTL_OP_IDS];
 #define MPTL_CPU_PROTOTYPE(result, name, parameters) result MPTL_CPU(name) parameters;

@@ -8,5 +8,6 @@
 extern const mptl_cpu_kernels MPTL_CPU(kernels);
 const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA),
                                             MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers),
+                                            .products = &MPTL_CPU(products),
                                             .updates = MPTL_CPU(updates),
                                             .unary = MPTL_CPU(unary)};
