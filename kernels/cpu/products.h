@@ -4,10 +4,10 @@
  * A tile has rows x columns results. Each is one chain of fused multiply-adds, in this order:
  *
  *   c = 0
- *   for each run t, for each i < length:
- *     c = fma(a[row[r] + run[t] + i * stride], b[(t * length + i) * width + j], c)
+ *   for each span t, for each i < length:
+ *     c = fma(a[row[r] + span[t] + i * stride], b[(t * length + i) * width + j], c)
  *
- * A row r is an output pixel or, in backward by weights, a weight of one output channel. A run is a
+ * A row r is an output pixel or, in backward by weights, a weight of one output channel. A span is a
  * stretch of memory: the window's pixels and channels in one image row or, in backward by weights,
  * an image row of output pixels. Columns j are channels, packed side by side, width of them.
  */
@@ -24,9 +24,9 @@ enum { MPTL_PRODUCT_ROWS = 16 }; /* rows of a tile, at most, with any instructio
 /* The sums of a tile. Offsets are in elements. */
 typedef struct mptl_chain {
   const float *a;
-  const size_t *run; /* [runs] */
-  size_t runs, length, stride;
-  const float *b; /* [runs * length][width] */
+  const size_t *span; /* [spans] */
+  size_t spans, length, stride;
+  const float *b; /* [spans * length][width] */
 } mptl_chain;
 
 /* What is done with a tile: its chains begin at 0 and are stored, go on from the stored numbers, or

@@ -160,21 +160,21 @@ static void compute_tile(const mptl_conv *v, const mptl_chain *chain, float *res
     memcpy(results + to[r] + begin, buffer + own[r], (size_t)left * sizeof *buffer);
 }
 
-/* A piece of a phase's runs that stays in the first-level cache while all pixels of a chunk meet
- * it: whole runs, or a part of one. */
+/* A piece of a phase's spans that stays in the first-level cache while all pixels of a chunk meet
+ * it: whole spans, or a part of one. */
 typedef struct piece {
-  size_t run, runs, from, length;
+  size_t span, spans, from, length;
 } piece;
 
-/* The first piece has run = from = 0; of no runs it is empty. Returns false after the last one. */
+/* The first piece has span = from = 0; of no spans it is empty. Returns false after the last one. */
 static bool next_piece(const mptl_conv_phase *p, size_t most, piece *at) {
   at->from += at->length;
-  if (at->from >= p->length) at->run += at->runs, at->from = 0;
+  if (at->from >= p->length) at->span += at->spans, at->from = 0;
   at->length = p->length - at->from < most ? p->length - at->from : most;
-  at->runs =
+  at->spans =
       at->length == p->length && p->length > 0 && most / p->length > 1 ? most / p->length : 1;
-  if (at->runs > p->runs - at->run) at->runs = p->runs - at->run;
-  return at->runs > 0;
+  if (at->spans > p->spans - at->span) at->spans = p->spans - at->span;
+  return at->spans > 0;
 }
 
 /* Results of n pixels from `at` on. */
@@ -196,12 +196,12 @@ static void compute_chunk(const mptl_conv *v, const mptl_conv_phase *p, int grou
     piece part = {0};
     while (next_piece(p, v->piece_floats / width, &part) ||
            end == MPTL_CHAIN_STORE) { /* without taps: zeros */
-      const mptl_chain chain = {x + part.from, p->run + part.run, part.runs, part.length, 1, b};
+      const mptl_chain chain = {x + part.from, p->span + part.span, part.spans, part.length, 1, b};
       for (size_t i = 0; i < n; i += v->kernels->rows) {
         unsigned pixels = n - i < v->kernels->rows ? (unsigned)(n - i) : v->kernels->rows;
         compute_tile(v, &chain, results, row + i, to + i, pixels, begin * lanes, vectors, end);
       }
-      b += part.runs * part.length * width;
+      b += part.spans * part.length * width;
       end = MPTL_CHAIN_CONTINUE;
     }
   }
@@ -212,8 +212,8 @@ static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t at,
     for (int c = 0; c < v->out_c; c++) y[i * (size_t)v->out_c + (size_t)c] += bias[c];
 }
 
-static void run(const mptl_conv *v, float *results, const float *x, const float *packed,
-                const float *bias, float *copy) {
+static void compute(const mptl_conv *v, float *results, const float *x, const float *packed,
+                    const float *bias, float *copy) {
   const float *operand = v->copies ? copy : x;
   const size_t most = CHUNK_PIXELS / v->kernels->rows * v->kernels->rows;
 #pragma omp parallel num_threads(v->threads)
@@ -236,12 +236,12 @@ static void run(const mptl_conv *v, float *results, const float *x, const float 
 
 void mptl_conv_forward(const mptl_conv *v, float *y, const float *x, const float *packed,
                        const float *bias, void *scratch) {
-  run(v, y, x, packed, bias, scratch);
+  compute(v, y, x, packed, bias, scratch);
 }
 
 void mptl_conv_backward_data(const mptl_conv *v, float *dx, const float *dy, const float *packed,
                              void *scratch) {
-  run(v, dx, dy, packed, NULL, scratch);
+  compute(v, dx, dy, packed, NULL, scratch);
 }
 
 /* ---- Backward by weights ---- */
@@ -301,8 +301,8 @@ static void add_chains(const mptl_conv *v, float *sums, const float *x, const fl
       size_t begin = (size_t)(mptl_conv_panel_begin(v, (int)panel) * lanes),
              width = (size_t)(mptl_conv_panel_begin(v, (int)panel + 1) * lanes) - begin;
       mptl_chain chain = {.a = x,
-                          .run = v->lines + line,
-                          .runs = n_lines - line < block ? n_lines - line : block,
+                          .span = v->lines + line,
+                          .spans = n_lines - line < block ? n_lines - line : block,
                           .length = ow,
                           .stride = (size_t)v->in_stride_x * (size_t)v->c,
                           .b = panels +

@@ -40,22 +40,22 @@ static void backward_taps(axis *a, int window, int dilation, int stride, int pad
   }
 }
 
-/* The runs of taps ky x kx, whose places in the operand are rows y[] and columns x[] of the first
- * pixel. Taps side by side in memory are one run. */
-static mptl_status make_runs(mptl_conv *v, mptl_conv_phase *p, const axis *y, const axis *x) {
+/* The spans of taps ky x kx, whose places in the operand are rows y[] and columns x[] of the first
+ * pixel. Taps side by side in memory are one span. */
+static mptl_status make_spans(mptl_conv *v, mptl_conv_phase *p, const axis *y, const axis *x) {
   bool merges = v->s.groups == 1;
   for (int j = 1; j < x->n; j++) merges = merges && x->at[j] == x->at[j - 1] + 1;
   p->taps = y->n * x->n;
-  p->runs = (size_t)y->n * (merges ? x->n > 0 : (size_t)x->n);
+  p->spans = (size_t)y->n * (merges ? x->n > 0 : (size_t)x->n);
   p->length = (size_t)v->group_in * (merges ? (size_t)x->n : 1);
-  p->run = malloc((p->runs + 1) * sizeof *p->run);
+  p->span = malloc((p->spans + 1) * sizeof *p->span);
   p->tap = malloc(((size_t)p->taps + 1) * sizeof *p->tap);
-  if (p->run == NULL || p->tap == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  size_t run = 0;
+  if (p->span == NULL || p->tap == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  size_t span = 0;
   for (int i = 0; i < y->n; i++)
     for (int j = 0; j < x->n; j++) {
       p->tap[i * x->n + j] = y->k[i] * v->s.kw + x->k[j];
-      if (j == 0 || !merges) p->run[run++] = mptl_conv_place(v, y->at[i], x->at[j]);
+      if (j == 0 || !merges) p->span[span++] = mptl_conv_place(v, y->at[i], x->at[j]);
     }
   return MPTL_OK;
 }
@@ -79,7 +79,7 @@ static mptl_status plan_phases(mptl_conv *v, axis *y, axis *x) {
     *p = (mptl_conv_phase){.rows = s->oh, .columns = s->ow};
     forward_taps(y, s->kh, s->dh);
     forward_taps(x, s->kw, s->dw);
-    return make_runs(v, p, y, x);
+    return make_spans(v, p, y, x);
   }
   for (int y0 = 0; y0 < s->sh && y0 < s->ih; y0++)
     for (int x0 = 0; x0 < s->sw && x0 < s->iw; x0++) {
@@ -90,7 +90,7 @@ static mptl_status plan_phases(mptl_conv *v, axis *y, axis *x) {
                              .columns = (s->iw - x0 + s->sw - 1) / s->sw};
       backward_taps(y, s->kh, s->dh, s->sh, s->ph, v->top, y0);
       backward_taps(x, s->kw, s->dw, s->sw, s->pw, v->left, x0);
-      MPTL_TRY(make_runs(v, p, y, x));
+      MPTL_TRY(make_spans(v, p, y, x));
     }
   return MPTL_OK;
 }
@@ -161,7 +161,7 @@ mptl_status mptl_conv_plan(mptl_conv *v) {
 
 void mptl_conv_release(mptl_conv *v) {
   for (int i = 0; i < v->n_phases; i++) {
-    free(v->phases[i].run);
+    free(v->phases[i].span);
     free(v->phases[i].tap);
   }
   free(v->phases);

@@ -11,9 +11,9 @@
  * the window that reach a pixel, in the order of their places in the operand. */
 typedef struct mptl_conv_phase {
   int y0, x0, rows, columns; /* its first result pixel, how many rows and columns of them */
-  size_t *run;               /* places of the first pixel's runs in the operand */
-  size_t runs, length;
-  int *tap; /* [runs * taps in a run] index ky * kw + kx */
+  size_t *span;              /* places of the first pixel's spans in the operand */
+  size_t spans, length;
+  int *tap; /* [spans * taps in a span] index ky * kw + kx */
   int taps;
   size_t packed; /* place of its weights among the packed ones */
 } mptl_conv_phase;

@@ -63,9 +63,9 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
   for (unsigned r = 0; r < rows; r++)
     for (unsigned v = 0; v < vectors; v++)
       results[r][v] = end == MPTL_CHAIN_CONTINUE ? load(c + to[r] + v * LANES) : same(0.0f);
-  for (size_t t = 0; t < chain->runs; t++) {
+  for (size_t t = 0; t < chain->spans; t++) {
     const float *a[ROWS];
-    for (unsigned r = 0; r < rows; r++) a[r] = chain->a + row[r] + chain->run[t];
+    for (unsigned r = 0; r < rows; r++) a[r] = chain->a + row[r] + chain->span[t];
     for (size_t i = 0, at = 0; i < chain->length; i++, at += stride, b += vectors * LANES) {
       vf columns[VECTORS];
       for (unsigned v = 0; v < vectors; v++) columns[v] = load(b + v * LANES);
