@@ -8,46 +8,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "backend/cpu/dnn.h"
+#include "conv_dnn.h"
 #include "conv_rows.h"
 #include "core/clock.h"
 #include "mptl/machine.h"
 
-#define MUST(expr)                                     \
-  do {                                                 \
-    if ((expr) == MPTL_OK) break;                      \
-    fprintf(stderr, "bench_conv: %s\n", mptl_error()); \
-    exit(1);                                           \
-  } while (0)
-
-static void *ones(size_t count) { /* 1.0f; as two bf16 numbers: 0 and 1 */
-  float *x = aligned_alloc(64, (count * 4 + 64) / 64 * 64);
-  if (x == NULL) abort();
-  for (size_t i = 0; i < count; i++) x[i] = 1;
-  return x;
-}
-
-typedef struct buffers {
-  float *x, *w, *y, *bias;
-  void *packed[2], *scratch;
-} buffers;
-
-static void once(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s, bool pack) {
-  float *bias = s->bias ? b->bias : NULL;
-  if (pack && pass != MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_pack(op, pass, b->packed[pass], b->w));
-  if (pass == MPTL_FORWARD) MUST(mptl_dnn_forward(op, b->y, b->x, b->packed[0], bias));
-  if (pass == MPTL_BACKWARD_DATA) MUST(mptl_dnn_backward_data(op, b->x, b->y, b->packed[1]));
-  if (pass == MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_backward_weights(op, b->w, bias, b->x, b->y));
-}
-
 /* Seconds of the fastest of several calls; slower ones shared the machine with other work. */
-static double fastest(mptl_dnn *op, mptl_pass pass, buffers *b, const mptl_conv_shape *s,
+static double fastest(mptl_dnn *op, mptl_pass pass, bench_buffers *b, const mptl_conv_shape *s,
                       bool pack) {
   double best = 1e9, start = mptl_now();
-  once(op, pass, b, s, pack);
+  bench_dnn(op, pass, b, s, pack);
   for (int i = 0; i < 3 || (i < 200 && mptl_now() - start < 0.3); i++) {
     double t = mptl_now();
-    once(op, pass, b, s, pack);
+    bench_dnn(op, pass, b, s, pack);
     t = mptl_now() - t;
     if (t < best) best = t;
   }
@@ -65,15 +38,8 @@ static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute
   MUST(linear ? mptl_dnn_linear_create(&op, threads, &ls, computes)
               : mptl_dnn_conv_create(&op, threads, s, computes));
   double created = mptl_now() - t;
-  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   double flops = bench_flops(s);
-  buffers b = {ones(sizes.n[MPTL_X]),
-               ones(sizes.n[MPTL_W]),
-               ones(sizes.n[MPTL_Y]),
-               ones((size_t)s->oc),
-               {ones(mptl_dnn_packed_bytes(op, 0) / 4), ones(mptl_dnn_packed_bytes(op, 1) / 4)},
-               ones(mptl_dnn_scratch_bytes(op) / 4)};
-  mptl_dnn_use_scratch(op, b.scratch);
+  bench_buffers b = bench_buffers_create(s, op);
   printf("%-4s %3d->%-4d %2dx%-2d k%d s%d g%-3d", compute == MPTL_COMPUTE_F32 ? "f32" : "bf16",
          s->ic, s->oc, s->ih, s->iw, s->kh, s->sh, s->groups);
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
@@ -92,8 +58,7 @@ static void time_one(const mptl_conv_shape *s, bool linear, mptl_compute compute
          1e-6 * (double)mptl_dnn_scratch_bytes(op));
   fflush(stdout);
   mptl_dnn_destroy(op);
-  free(b.x), free(b.w), free(b.y), free(b.bias), free(b.packed[0]), free(b.packed[1]),
-      free(b.scratch);
+  bench_buffers_destroy(&b);
 }
 
 int main(int argc, char **argv) {

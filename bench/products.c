@@ -11,29 +11,14 @@
 #include <stdlib.h>
 
 #include "backend/cpu/conv.h"
-#include "backend/cpu/dnn.h"
+#include "conv_dnn.h"
 #include "conv_rows.h"
 #include "core/clock.h"
-#include "core/memory.h"
 #include "kernels/cpu/products.h"
 #include "mptl/isa.h"
 #include "mptl/machine.h"
 
 static const double turn_seconds = 0.5;
-
-#define MUST(expr)                                         \
-  do {                                                     \
-    if ((expr) == MPTL_OK) break;                          \
-    fprintf(stderr, "bench_products: %s\n", mptl_error()); \
-    exit(1);                                               \
-  } while (0)
-
-static float *numbers(size_t count) {
-  float *x = aligned_alloc(64, mptl_aligned((count + 1) * sizeof *x));
-  if (x == NULL) abort();
-  for (size_t i = 0; i < count; i++) x[i] = (float)(i % 17) / 16 - 0.5f;
-  return x;
-}
 
 /* GFLOP/s of multiply-adds in registers, on all threads. */
 static double find_peak(int threads) {
@@ -51,30 +36,17 @@ static double find_peak(int threads) {
   return 2e-9 * (double)n * kernels->rows * kernels->vectors * kernels->lanes * threads / best;
 }
 
-typedef struct buffers {
-  float *x, *w, *y, *bias, *dbias, *packed, *dnn_packed, *scratch;
-} buffers;
-
-static void ours(const mptl_conv *conv, mptl_pass pass, const mptl_conv_shape *s, buffers *b) {
-  if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_pack(conv, b->packed, b->w);
-  if (pass == MPTL_FORWARD)
-    mptl_conv_forward(conv, b->y, b->x, b->packed, s->bias ? b->bias : NULL, b->scratch);
-  if (pass == MPTL_BACKWARD_DATA) mptl_conv_backward_data(conv, b->x, b->y, b->packed, b->scratch);
+static void ours(const mptl_conv *conv, mptl_pass pass, bench_buffers *b, const mptl_conv_shape *s,
+                 float *packed, void *scratch) {
+  float *bias = s->bias ? b->bias : NULL;
+  if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_pack(conv, packed, b->w);
+  if (pass == MPTL_FORWARD) mptl_conv_forward(conv, b->y, b->x, packed, bias, scratch);
+  if (pass == MPTL_BACKWARD_DATA) mptl_conv_backward_data(conv, b->x, b->y, packed, scratch);
   if (pass == MPTL_BACKWARD_WEIGHTS)
-    mptl_conv_backward_weights(conv, b->w, s->bias ? b->dbias : NULL, b->x, b->y, b->scratch);
-}
-
-static void dnn(mptl_dnn *op, mptl_pass pass, const mptl_conv_shape *s, buffers *b) {
-  if (pass != MPTL_BACKWARD_WEIGHTS) MUST(mptl_dnn_pack(op, pass, b->dnn_packed, b->w));
-  if (pass == MPTL_FORWARD)
-    MUST(mptl_dnn_forward(op, b->y, b->x, b->dnn_packed, s->bias ? b->bias : NULL));
-  if (pass == MPTL_BACKWARD_DATA) MUST(mptl_dnn_backward_data(op, b->x, b->y, b->dnn_packed));
-  if (pass == MPTL_BACKWARD_WEIGHTS)
-    MUST(mptl_dnn_backward_weights(op, b->w, s->bias ? b->dbias : NULL, b->x, b->y));
+    mptl_conv_backward_weights(conv, b->w, bias, b->x, b->y, scratch);
 }
 
 static void time_pass(const mptl_conv_shape *s, mptl_pass pass, int threads, double peak) {
-  const mptl_conv_sizes sizes = mptl_conv_sizes_of(s);
   mptl_compute computes[MPTL_PASSES] = {MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE, MPTL_COMPUTE_NONE};
   double best = 1e9, dnn_best = 1e9;
   mptl_conv *conv;
@@ -82,23 +54,15 @@ static void time_pass(const mptl_conv_shape *s, mptl_pass pass, int threads, dou
   computes[pass] = MPTL_COMPUTE_F32;
   MUST(mptl_conv_create(&conv, threads, s, pass));
   MUST(mptl_dnn_conv_create(&op, threads, s, computes));
-  size_t dnn_packed = pass == MPTL_BACKWARD_WEIGHTS ? 0 : mptl_dnn_packed_bytes(op, pass);
-  size_t scratch = mptl_conv_scratch_bytes(conv), dnn_scratch = mptl_dnn_scratch_bytes(op);
-  buffers b = {numbers(sizes.n[MPTL_X]),
-               numbers(sizes.n[MPTL_W]),
-               numbers(sizes.n[MPTL_Y]),
-               numbers((size_t)s->oc),
-               numbers((size_t)s->oc),
-               numbers(mptl_conv_packed_bytes(conv) / sizeof(float)),
-               numbers(dnn_packed / sizeof(float)),
-               numbers((scratch > dnn_scratch ? scratch : dnn_scratch) / sizeof(float))};
-  mptl_dnn_use_scratch(op, b.scratch);
+  bench_buffers b = bench_buffers_create(s, op);
+  float *packed = bench_ones(mptl_conv_packed_bytes(conv) / sizeof(float));
+  float *scratch = bench_ones(mptl_conv_scratch_bytes(conv) / sizeof(float));
   const double start = mptl_now();
   for (int i = 0; i < 3 || mptl_now() - start < turn_seconds; i++) {
     double from = mptl_now(), between;
-    ours(conv, pass, s, &b);
+    ours(conv, pass, &b, s, packed, scratch);
     between = mptl_now();
-    dnn(op, pass, s, &b);
+    bench_dnn(op, pass, &b, s, true);
     const double end = mptl_now();
     if (i > 0 && between - from < best) best = between - from;
     if (i > 0 && end - between < dnn_best) dnn_best = end - between;
@@ -108,8 +72,8 @@ static void time_pass(const mptl_conv_shape *s, mptl_pass pass, int threads, dou
   fflush(stdout);
   mptl_conv_destroy(conv);
   mptl_dnn_destroy(op);
-  free(b.x), free(b.w), free(b.y), free(b.bias), free(b.dbias);
-  free(b.packed), free(b.dnn_packed), free(b.scratch);
+  bench_buffers_destroy(&b);
+  free(packed), free(scratch);
 }
 
 int main(int argc, char **argv) {

@@ -7,9 +7,10 @@
  *   for each span t, for each i < length:
  *     c = fma(a[row[r] + span[t] + i * stride], b[(t * length + i) * width + j], c)
  *
- * A row r is an output pixel or, in backward by weights, a weight of one output channel. A span is a
- * stretch of memory: the window's pixels and channels in one image row or, in backward by weights,
- * an image row of output pixels. Columns j are channels, packed side by side, width of them.
+ * A row r is an output pixel or, in backward by weights, a weight of one output channel. A span is
+ * a stretch of memory: the window's pixels and channels in one image row or, in backward by
+ * weights, an image row of output pixels. Columns j are channels, packed side by side, width of
+ * them.
  */
 #ifndef MPTL_KERNELS_CPU_PRODUCTS_H
 #define MPTL_KERNELS_CPU_PRODUCTS_H

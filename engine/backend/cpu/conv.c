@@ -7,9 +7,8 @@
 
 enum {
   PACKED_CHANNELS = 16, /* that are packed at a time */
-  CHUNK_PIXELS =
-      96, /* that a thread takes at a time: their results stay in the cache between panels */
-  MOST_WIDTH = 64, /* columns of a panel, with any instruction set */
+  CHUNK_PIXELS = 96,    /* that a thread takes at a time: they stay in the cache between panels */
+  MOST_WIDTH = 64,      /* columns of a panel, with any instruction set */
 };
 
 mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_conv_shape *shape,
@@ -62,39 +61,43 @@ size_t mptl_conv_scratch_bytes(const mptl_conv *v) {
 
 /* ---- Packing ---- */
 
+/* The place of a phase's panel among the packed weights. */
+static size_t packed_place(const mptl_conv *v, const mptl_conv_phase *p,
+                           const mptl_conv_panel *panel) {
+  return p->packed + panel->place * (size_t)p->taps * (size_t)v->group_in;
+}
+
 /* A panel of weights, [tap][channel][column]: by blocks of channels, so that reads and writes stay
  * in the cache. */
-static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group, int begin,
-                       int width, float *to, const float *weights) {
+static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group,
+                       const mptl_conv_panel *panel, float *to, const float *weights) {
   const mptl_conv_shape *s = &v->s;
   const bool forward = v->pass == MPTL_FORWARD;
-  const int icg = s->ic / s->groups, ocg = s->oc / s->groups, window = s->kh * s->kw;
-  for (int from = 0; from < v->group_in; from += PACKED_CHANNELS) {
-    int end = from + PACKED_CHANNELS < v->group_in ? from + PACKED_CHANNELS : v->group_in;
-    for (int j = 0; j < width; j++)
-      for (int i = from; i < end; i++) {
-        int oc = group * ocg + (forward ? begin + j : i), ic = forward ? i : begin + j;
-        const float *w = weights + ((size_t)oc * (size_t)icg + (size_t)ic) * (size_t)window;
-        float *column = to + (size_t)(i * width + j);
-        const size_t tap = (size_t)v->group_in * (size_t)width;
-        for (int t = 0; t < p->taps; t++)
-          column[(size_t)t * tap] = begin + j < v->columns ? w[p->tap[t]] : 0.0f;
+  const size_t icg = (size_t)(s->ic / s->groups), ocg = (size_t)(s->oc / s->groups);
+  const size_t window = (size_t)s->kh * (size_t)s->kw, channels = (size_t)v->group_in;
+  for (size_t from = 0; from < channels; from += PACKED_CHANNELS) {
+    size_t end = from + PACKED_CHANNELS < channels ? from + PACKED_CHANNELS : channels;
+    for (size_t j = 0; j < panel->columns; j++)
+      for (size_t i = from; i < end; i++) {
+        size_t column = panel->begin + j, oc = (size_t)group * ocg + (forward ? column : i);
+        const float *w = weights + (oc * icg + (forward ? i : column)) * window;
+        for (size_t t = 0; t < (size_t)p->taps; t++)
+          to[(t * channels + i) * panel->width + j] = w[p->tap[t]];
       }
   }
+  for (size_t r = 0; r < (size_t)p->taps * channels; r++)
+    memset(to + r * panel->width + panel->columns, 0, (panel->width - panel->columns) * sizeof *to);
 }
 
 void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
-  const int panels = mptl_conv_panels(v), lanes = (int)v->kernels->lanes;
+  const int panels = mptl_conv_panels(v);
   for (int k = 0; k < v->n_phases; k++) {
     const mptl_conv_phase *p = &v->phases[k];
 #pragma omp parallel for collapse(2) num_threads(v->threads) schedule(static)
     for (int g = 0; g < v->s.groups; g++)
-      for (int panel = 0; panel < panels; panel++) {
-        int begin = mptl_conv_panel_begin(v, panel) * lanes,
-            width = mptl_conv_panel_begin(v, panel + 1) * lanes - begin;
-        size_t column = (size_t)g * mptl_conv_padded_columns(v) + (size_t)begin;
-        pack_panel(v, p, g, begin, width,
-                   packed + p->packed + column * (size_t)p->taps * (size_t)v->group_in, weights);
+      for (int i = 0; i < panels; i++) {
+        const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+        pack_panel(v, p, g, &panel, packed + packed_place(v, p, &panel), weights);
       }
   }
 }
@@ -138,26 +141,25 @@ static void find_places(const mptl_conv *v, const mptl_conv_phase *p, size_t at,
   }
 }
 
-/* A panel's results of some pixels, at most a full tile's. The last panel may have more columns
- * than there are channels. */
-static void compute_tile(const mptl_conv *v, const mptl_chain *chain, float *results,
-                         const size_t *row, const size_t *to, unsigned pixels, int begin,
-                         int vectors, mptl_chain_end end) {
+/* A panel's results of some pixels, at most a full tile's, into results, the group's. A panel may
+ * have more columns than there are channels. */
+static void compute_tile(const mptl_conv *v, const mptl_chain *chain, const mptl_conv_panel *panel,
+                         float *results, const size_t *row, const size_t *to, unsigned pixels,
+                         mptl_chain_end end) {
   float buffer[MPTL_PRODUCT_ROWS * MOST_WIDTH];
   size_t own[MPTL_PRODUCT_ROWS];
-  int width = vectors * (int)v->kernels->lanes, left = v->columns - begin;
-  if (width <= left) {
-    v->kernels->tile(results + begin, to, chain, row, pixels, (unsigned)vectors, end);
+  const size_t bytes = panel->columns * sizeof *buffer;
+  results += panel->begin;
+  if (panel->columns == panel->width) {
+    v->kernels->tile(results, to, chain, row, pixels, panel->vectors, end);
     return;
   }
   for (unsigned r = 0; r < pixels; r++) {
     own[r] = r * MOST_WIDTH;
-    if (end == MPTL_CHAIN_CONTINUE)
-      memcpy(buffer + own[r], results + to[r] + begin, (size_t)left * sizeof *buffer);
+    if (end == MPTL_CHAIN_CONTINUE) memcpy(buffer + own[r], results + to[r], bytes);
   }
-  v->kernels->tile(buffer, own, chain, row, pixels, (unsigned)vectors, end);
-  for (unsigned r = 0; r < pixels; r++)
-    memcpy(results + to[r] + begin, buffer + own[r], (size_t)left * sizeof *buffer);
+  v->kernels->tile(buffer, own, chain, row, pixels, panel->vectors, end);
+  for (unsigned r = 0; r < pixels; r++) memcpy(results + to[r], buffer + own[r], bytes);
 }
 
 /* A piece of a phase's spans that stays in the first-level cache while all pixels of a chunk meet
@@ -166,7 +168,7 @@ typedef struct piece {
   size_t span, spans, from, length;
 } piece;
 
-/* The first piece has span = from = 0; of no spans it is empty. Returns false after the last one. */
+/* The first piece has span = from = 0; of no spans it is empty. Returns false after the last. */
 static bool next_piece(const mptl_conv_phase *p, size_t most, piece *at) {
   at->from += at->length;
   if (at->from >= p->length) at->span += at->spans, at->from = 0;
@@ -181,27 +183,23 @@ static bool next_piece(const mptl_conv_phase *p, size_t most, piece *at) {
 static void compute_chunk(const mptl_conv *v, const mptl_conv_phase *p, int group, float *results,
                           const float *x, const float *packed, size_t at, size_t n) {
   size_t row[CHUNK_PIXELS], to[CHUNK_PIXELS];
-  const int panels = mptl_conv_panels(v), lanes = (int)v->kernels->lanes;
-  const size_t rows = (size_t)p->taps * (size_t)v->group_in;
+  const int panels = mptl_conv_panels(v);
+  const size_t most = v->kernels->rows;
   find_places(v, p, at, (unsigned)n, row, to);
   results += (size_t)group * (size_t)v->columns;
   x += (size_t)group * (size_t)v->group_in;
-  for (int panel = 0; panel < panels; panel++) {
-    const int begin = mptl_conv_panel_begin(v, panel),
-              vectors = mptl_conv_panel_begin(v, panel + 1) - begin;
-    const size_t width = (size_t)(vectors * lanes);
-    const float *b = packed + p->packed +
-                     ((size_t)group * mptl_conv_padded_columns(v) + (size_t)(begin * lanes)) * rows;
+  for (int i = 0; i < panels; i++) {
+    const mptl_conv_panel panel = mptl_conv_panel_at(v, group, i);
+    const float *b = packed + packed_place(v, p, &panel);
     mptl_chain_end end = MPTL_CHAIN_STORE;
     piece part = {0};
-    while (next_piece(p, v->piece_floats / width, &part) ||
+    while (next_piece(p, v->piece_floats / panel.width, &part) ||
            end == MPTL_CHAIN_STORE) { /* without taps: zeros */
       const mptl_chain chain = {x + part.from, p->span + part.span, part.spans, part.length, 1, b};
-      for (size_t i = 0; i < n; i += v->kernels->rows) {
-        unsigned pixels = n - i < v->kernels->rows ? (unsigned)(n - i) : v->kernels->rows;
-        compute_tile(v, &chain, results, row + i, to + i, pixels, begin * lanes, vectors, end);
-      }
-      b += part.spans * part.length * width;
+      for (size_t j = 0; j < n; j += most)
+        compute_tile(v, &chain, &panel, results, row + j, to + j,
+                     (unsigned)(n - j < most ? n - j : most), end);
+      b += part.spans * part.length * panel.width;
       end = MPTL_CHAIN_CONTINUE;
     }
   }
@@ -248,39 +246,33 @@ void mptl_conv_backward_data(const mptl_conv *v, float *dx, const float *dy, con
 
 /* dy of a group of images, in panels [group of channels][panel][pixel][column]. */
 static void pack_panels(const mptl_conv *v, float *panels, const float *dy, size_t pixels) {
-  const int n = mptl_conv_panels(v), lanes = (int)v->kernels->lanes;
+  const int n = mptl_conv_panels(v);
 #pragma omp for collapse(2) schedule(static)
   for (int g = 0; g < v->s.groups; g++)
-    for (int panel = 0; panel < n; panel++) {
-      size_t begin = (size_t)(mptl_conv_panel_begin(v, panel) * lanes),
-             width = (size_t)(mptl_conv_panel_begin(v, panel + 1) * lanes) - begin;
-      size_t columns = (size_t)v->columns - begin < width ? (size_t)v->columns - begin : width;
-      float *to = panels + ((size_t)g * mptl_conv_padded_columns(v) + begin) * pixels;
-      for (size_t i = 0; i < pixels; i++, to += width) {
-        memcpy(to, dy + i * (size_t)v->out_c + (size_t)g * (size_t)v->columns + begin,
-               columns * sizeof *to);
-        memset(to + columns, 0, (width - columns) * sizeof *to);
+    for (int i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+      const float *from = dy + (size_t)g * (size_t)v->columns + panel.begin;
+      float *to = panels + panel.place * pixels;
+      for (size_t k = 0; k < pixels; k++, from += v->out_c, to += panel.width) {
+        memcpy(to, from, panel.columns * sizeof *to);
+        memset(to + panel.columns, 0, (panel.width - panel.columns) * sizeof *to);
       }
     }
 }
 
 /* The chains of a block of output rows for one tile, stored in or added to its sums. */
-static void add_tile(const mptl_conv *v, float *sums, int group, size_t tile, int panel,
-                     mptl_chain *chain, bool add) {
-  const int lanes = (int)v->kernels->lanes, begin = mptl_conv_panel_begin(v, panel),
-            vectors = mptl_conv_panel_begin(v, panel + 1) - begin;
-  const size_t rows = mptl_conv_weight_rows(v), most = v->kernels->rows,
-               width = (size_t)(vectors * lanes);
+static void add_tile(const mptl_conv *v, float *sums, int group, size_t tile,
+                     const mptl_conv_panel *panel, const mptl_chain *chain, bool add) {
+  const size_t rows = mptl_conv_weight_rows(v), most = v->kernels->rows;
   size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
   unsigned n = 0;
   for (size_t r = tile * most; r < rows && n < most; r++, n++) {
     int tap = (int)(r / (size_t)v->group_in);
     row[n] = mptl_conv_place(v, tap / v->s.kw * v->s.dh, tap % v->s.kw * v->s.dw) +
              (size_t)(group * v->group_in) + r % (size_t)v->group_in;
-    to[n] = r * width;
+    to[n] = r * panel->width;
   }
-  sums += ((size_t)group * mptl_conv_padded_columns(v) + (size_t)(begin * lanes)) * rows;
-  v->kernels->tile(sums, to, chain, row, n, (unsigned)vectors,
+  v->kernels->tile(sums + panel->place * rows, to, chain, row, n, panel->vectors,
                    add ? MPTL_CHAIN_ADD : MPTL_CHAIN_STORE);
 }
 
@@ -288,46 +280,39 @@ static void add_tile(const mptl_conv *v, float *sums, int group, size_t tile, in
  * so that a block's operands stay in the cache; each thread its own tiles. */
 static void add_chains(const mptl_conv *v, float *sums, const float *x, const float *panels,
                        int images, bool first) {
-  const int lanes = (int)v->kernels->lanes, n_panels = mptl_conv_panels(v);
   const size_t most = v->kernels->rows, tiles = (mptl_conv_weight_rows(v) + most - 1) / most;
-  const size_t all = (size_t)v->s.groups * (size_t)n_panels * tiles,
-               n_lines = (size_t)images * (size_t)v->out_h;
+  const size_t n_panels = (size_t)mptl_conv_panels(v), all = (size_t)v->s.groups * n_panels * tiles;
   const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-  const size_t ow = (size_t)v->out_w, block = (size_t)v->block_rows;
+  const size_t n_lines = (size_t)images * (size_t)v->out_h, block = (size_t)v->block_rows;
+  const size_t ow = (size_t)v->out_w;
   for (size_t line = 0; line < n_lines; line += block)
     for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
-      size_t tile = i % tiles, panel = i / tiles % (size_t)n_panels,
-             group = i / tiles / (size_t)n_panels;
-      size_t begin = (size_t)(mptl_conv_panel_begin(v, (int)panel) * lanes),
-             width = (size_t)(mptl_conv_panel_begin(v, (int)panel + 1) * lanes) - begin;
-      mptl_chain chain = {.a = x,
-                          .span = v->lines + line,
-                          .spans = n_lines - line < block ? n_lines - line : block,
-                          .length = ow,
-                          .stride = (size_t)v->in_stride_x * (size_t)v->c,
-                          .b = panels +
-                               (group * mptl_conv_padded_columns(v) + begin) * n_lines * ow +
-                               line * ow * width};
-      add_tile(v, sums, (int)group, tile, (int)panel, &chain, !first || line > 0);
+      const int group = (int)(i / tiles / n_panels);
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, group, (int)(i / tiles % n_panels));
+      const mptl_chain chain = {.a = x,
+                                .span = v->lines + line,
+                                .spans = n_lines - line < block ? n_lines - line : block,
+                                .length = ow,
+                                .stride = (size_t)v->in_stride_x * (size_t)v->c,
+                                .b = panels + (panel.place * n_lines + line * panel.width) * ow};
+      add_tile(v, sums, group, i % tiles, &panel, &chain, !first || line > 0);
     }
 #pragma omp barrier
 }
 
 /* From sums to [oc][ic / groups][kh][kw]. */
 static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) {
-  const int n = mptl_conv_panels(v), lanes = (int)v->kernels->lanes;
-  const size_t rows = mptl_conv_weight_rows(v), window = (size_t)v->s.kh * (size_t)v->s.kw,
-               icg = (size_t)v->group_in;
+  const int n = mptl_conv_panels(v);
+  const size_t rows = mptl_conv_weight_rows(v), icg = (size_t)v->group_in, window = rows / icg;
 #pragma omp for collapse(2) schedule(static)
   for (int g = 0; g < v->s.groups; g++)
-    for (int panel = 0; panel < n; panel++) {
-      size_t begin = (size_t)(mptl_conv_panel_begin(v, panel) * lanes),
-             width = (size_t)(mptl_conv_panel_begin(v, panel + 1) * lanes) - begin;
-      const float *from = sums + ((size_t)g * mptl_conv_padded_columns(v) + begin) * rows;
-      for (size_t j = 0; j < width && begin + j < (size_t)v->columns; j++) {
-        float *to = dweights + ((size_t)g * (size_t)v->columns + begin + j) * icg * window;
-        for (size_t r = 0; r < rows; r++) to[r % icg * window + r / icg] = from[r * width + j];
-      }
+    for (int i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+      const float *from = sums + panel.place * rows;
+      float *to = dweights + ((size_t)g * (size_t)v->columns + panel.begin) * rows;
+      for (size_t j = 0; j < panel.columns; j++, to += rows)
+        for (size_t r = 0; r < rows; r++)
+          to[r % icg * window + r / icg] = from[r * panel.width + j];
     }
 }
 

@@ -7,6 +7,7 @@ enum { BLOCK_PIXELS = 256 }; /* of a block in backward by weights, at least */
 
 static int ceil_div(int a, int b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 static int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
+
 /* The taps of a phase along one axis, and where in the operand the first pixel's are. */
 typedef struct axis {
   int n, *k, *at;
@@ -125,14 +126,11 @@ static mptl_status make_blocks(mptl_conv *v) {
 }
 
 mptl_status mptl_conv_plan(mptl_conv *v) {
-  v->piece_floats = piece_floats();
-
   const mptl_conv_shape *s = &v->s;
-  v->copies = false;
+  v->piece_floats = piece_floats();
   v->in_stride_y = v->in_stride_x = v->out_stride_y = v->out_stride_x = 1;
   if (v->pass == MPTL_BACKWARD_DATA) {
-    /* Rows of dy that a window can reach: from ceil((ph - (kh - 1) dh) / sh) to floor((ih - 1 + ph)
-     * / sh). */
+    /* Windows reach rows of dy from ceil((ph - (kh - 1) dh) / sh) to floor((ih - 1 + ph) / sh). */
     int before_y = -ceil_div(s->ph - (s->kh - 1) * s->dh, s->sh),
         before_x = -ceil_div(s->pw - (s->kw - 1) * s->dw, s->sw);
     int after_y = floor_div(s->ih - 1 + s->ph, s->sh) - (s->oh - 1),

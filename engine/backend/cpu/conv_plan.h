@@ -58,13 +58,11 @@ static inline int mptl_conv_vectors(const mptl_conv *v) {
 static inline int mptl_conv_panels(const mptl_conv *v) {
   return (mptl_conv_vectors(v) + (int)v->kernels->vectors - 1) / (int)v->kernels->vectors;
 }
-static inline int mptl_conv_panel_begin(const mptl_conv *v, int panel) {
-  return (int)((long long)mptl_conv_vectors(v) * panel / mptl_conv_panels(v));
-}
 
+/* Of an image, with its borders. */
 static inline size_t mptl_conv_operand_floats(const mptl_conv *v) {
   return (size_t)v->h * (size_t)v->w * (size_t)v->c;
-} /* of an image */
+}
 static inline size_t mptl_conv_result_pixels(const mptl_conv *v) {
   return (size_t)v->out_h * (size_t)v->out_w;
 }
@@ -73,6 +71,25 @@ static inline size_t mptl_conv_weight_rows(const mptl_conv *v) {
 }
 static inline size_t mptl_conv_padded_columns(const mptl_conv *v) {
   return (size_t)mptl_conv_vectors(v) * v->kernels->lanes;
+}
+
+/* A panel of a group of channels: its first column in the group, its width of whole vectors, how
+ * many of its columns are channels, and how many columns are in front of it in all groups. */
+typedef struct mptl_conv_panel {
+  size_t begin, width, columns, place;
+  unsigned vectors;
+} mptl_conv_panel;
+
+static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, int panel) {
+  const size_t lanes = v->kernels->lanes, vectors = (size_t)mptl_conv_vectors(v),
+               n = (size_t)mptl_conv_panels(v), first = vectors * (size_t)panel / n,
+               end = vectors * ((size_t)panel + 1) / n;
+  mptl_conv_panel p = {.begin = first * lanes, .width = (end - first) * lanes};
+  const size_t left = (size_t)v->columns - p.begin;
+  p.columns = left < p.width ? left : p.width;
+  p.place = (size_t)group * mptl_conv_padded_columns(v) + p.begin;
+  p.vectors = (unsigned)(end - first);
+  return p;
 }
 
 #endif

@@ -6,48 +6,46 @@
 
 #include "kernels/cpu/table.h"
 
-/* Vectors of binary32, and the size of a full tile: its results, a row of columns and one number
- * fit into the registers, and there are more multiply-adds than loads. */
+#define ROWS_4(X, v) X(1, v) X(2, v) X(3, v) X(4, v)
+#define ROWS_6(X, v) ROWS_4(X, v) X(5, v) X(6, v)
+#define ROWS_8(X, v) ROWS_6(X, v) X(7, v) X(8, v)
+
+/* Columns of a vector, the size of a full tile, the tiles that there are, the multiply-add of
+ * vectors, and how an assembler operand names a register. The results of a full tile, a row of
+ * columns and one number fit into the registers, and there are more multiply-adds than loads. */
 #if defined(MPTL_ISA_avx512)
 #include <immintrin.h>
-#define REGISTER "+v"
 enum { LANES = 16, ROWS = 8, VECTORS = 3 };
-typedef __m512 vf;
-static inline vf load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void store(float *p, vf x) { _mm512_storeu_ps(p, x); }
-static inline vf same(float x) { return _mm512_set1_ps(x); }
-static inline vf sum(vf a, vf b) { return _mm512_add_ps(a, b); }
-static inline vf multiply_add(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+#define TILES(X) ROWS_8(X, 1) ROWS_8(X, 2) ROWS_8(X, 3)
+#define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define REGISTER "+v"
 #elif defined(MPTL_ISA_avx2)
 #include <immintrin.h>
-#define REGISTER "+x"
 enum { LANES = 8, ROWS = 6, VECTORS = 2 };
-typedef __m256 vf;
-static inline vf load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void store(float *p, vf x) { _mm256_storeu_ps(p, x); }
-static inline vf same(float x) { return _mm256_set1_ps(x); }
-static inline vf sum(vf a, vf b) { return _mm256_add_ps(a, b); }
-static inline vf multiply_add(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+#define TILES(X) ROWS_6(X, 1) ROWS_6(X, 2)
+#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define REGISTER "+x"
 #elif defined(__aarch64__)
 #include <arm_neon.h>
-#define REGISTER "+w"
 enum { LANES = 4, ROWS = 8, VECTORS = 2 };
-typedef float32x4_t vf;
-static inline vf load(const float *p) { return vld1q_f32(p); }
-static inline void store(float *p, vf x) { vst1q_f32(p, x); }
-static inline vf same(float x) { return vdupq_n_f32(x); }
-static inline vf sum(vf a, vf b) { return vaddq_f32(a, b); }
-static inline vf multiply_add(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+#define TILES(X) ROWS_8(X, 1) ROWS_8(X, 2)
+#define MULTIPLY_ADD(a, b, c) vfmaq_f32(c, a, b)
+#define REGISTER "+w"
 #else
-#define REGISTER "+m"
 enum { LANES = 1, ROWS = 4, VECTORS = 2 };
-typedef float vf;
-static inline vf load(const float *p) { return *p; }
-static inline void store(float *p, vf x) { *p = x; }
-static inline vf same(float x) { return x; }
-static inline vf sum(vf a, vf b) { return a + b; }
-static inline vf multiply_add(vf a, vf b, vf c) { return fmaf(a, b, c); }
+#define TILES(X) ROWS_4(X, 1) ROWS_4(X, 2)
+#define MULTIPLY_ADD(a, b, c) ((vf){fmaf((a)[0], (b)[0], (c)[0])})
+#define REGISTER "+m"
 #endif
+
+/* A vector of binary32, and one anywhere in an array. */
+typedef float vf __attribute__((vector_size(LANES * sizeof(float))));
+typedef float vf_in_array
+    __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+static inline vf load(const float *p) { return *(const vf_in_array *)p; }
+static inline void store(float *p, vf x) { *(vf_in_array *)p = x; }
+static inline vf same(float x) { return x - (vf){0}; } /* in all lanes */
 
 _Static_assert(ROWS <= (int)MPTL_PRODUCT_ROWS, "a tile's rows fit into arrays");
 
@@ -72,14 +70,14 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
       for (unsigned r = 0; r < rows; r++) {
         vf x = same(a[r][at]);
         for (unsigned v = 0; v < vectors; v++)
-          results[r][v] = multiply_add(x, columns[v], results[r][v]);
+          results[r][v] = MULTIPLY_ADD(x, columns[v], results[r][v]);
       }
     }
   }
   for (unsigned r = 0; r < rows; r++)
     for (unsigned v = 0; v < vectors; v++) {
       float *p = c + to[r] + v * LANES;
-      store(p, end == MPTL_CHAIN_ADD ? sum(load(p), results[r][v]) : results[r][v]);
+      store(p, end == MPTL_CHAIN_ADD ? load(p) + results[r][v] : results[r][v]);
     }
 }
 
@@ -92,19 +90,6 @@ typedef void tile_fn(float *c, const size_t *to, const mptl_chain *chain, const 
     compute(c, to, chain, row, r, v, end);                                        \
   }
 #define ENTRY(r, v) [r - 1][v - 1] = tile_##r##_##v,
-
-#define ROWS_4(X, v) X(1, v) X(2, v) X(3, v) X(4, v)
-#define ROWS_6(X, v) ROWS_4(X, v) X(5, v) X(6, v)
-#define ROWS_8(X, v) ROWS_6(X, v) X(7, v) X(8, v)
-#if defined(MPTL_ISA_avx512)
-#define TILES(X) ROWS_8(X, 1) ROWS_8(X, 2) ROWS_8(X, 3)
-#elif defined(MPTL_ISA_avx2)
-#define TILES(X) ROWS_6(X, 1) ROWS_6(X, 2)
-#elif defined(__aarch64__)
-#define TILES(X) ROWS_8(X, 1) ROWS_8(X, 2)
-#else
-#define TILES(X) ROWS_4(X, 1) ROWS_4(X, 2)
-#endif
 
 TILES(TILE)
 static tile_fn *const tiles[ROWS][VECTORS] = {TILES(ENTRY)};
@@ -120,20 +105,15 @@ static float multiply_adds(size_t n) {
   for (unsigned r = 0; r < ROWS; r++)
     for (unsigned v = 0; v < VECTORS; v++) results[r][v] = same(0.0f);
   for (size_t i = 0; i < n; i++) {
-    __asm__ volatile(""
-                     : REGISTER(x),
-                       REGISTER(columns)); /* numbers that the compiler cannot foresee */
-    vf factor = x, column = columns;
+    /* Numbers that the compiler cannot foresee. */
+    __asm__ volatile("" : REGISTER(x), REGISTER(columns));
     for (unsigned r = 0; r < ROWS; r++)
       for (unsigned v = 0; v < VECTORS; v++)
-        results[r][v] = multiply_add(factor, column, results[r][v]);
+        results[r][v] = MULTIPLY_ADD(x, columns, results[r][v]);
   }
   for (unsigned r = 0; r < ROWS; r++)
-    for (unsigned v = 0; v < VECTORS; v++) all = sum(all, results[r][v]);
-  float lanes[LANES];
-  store(lanes, all);
-
-  return lanes[0];
+    for (unsigned v = 0; v < VECTORS; v++) all += results[r][v];
+  return all[0];
 }
 
 const mptl_product_kernels MPTL_CPU(products) = {
