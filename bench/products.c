@@ -33,17 +33,17 @@ static double find_peak(int threads) {
     double seconds = mptl_now() - start;
     if (sum >= 0 && seconds < best) best = seconds;
   }
-  return 2e-9 * (double)n * kernels->rows * kernels->vectors * kernels->lanes * threads / best;
+  return 2e-9 * (double)n * (double)kernels->multiply_adds_each * threads / best;
 }
 
 static void ours(const mptl_conv *conv, mptl_pass pass, bench_buffers *b, const mptl_conv_shape *s,
-                 float *packed, void *scratch) {
+                 const mptl_sink *result, float *packed, void *scratch) {
   float *bias = s->bias ? b->bias : NULL;
+  const mptl_source x = {b->x, sizeof(float), NULL}, y = {b->y, sizeof(float), NULL};
   if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_pack(conv, packed, b->w);
-  if (pass == MPTL_FORWARD) mptl_conv_forward(conv, b->y, b->x, packed, bias, scratch);
-  if (pass == MPTL_BACKWARD_DATA) mptl_conv_backward_data(conv, b->x, b->y, packed, scratch);
-  if (pass == MPTL_BACKWARD_WEIGHTS)
-    mptl_conv_backward_weights(conv, b->w, bias, b->x, b->y, scratch);
+  if (pass == MPTL_FORWARD) mptl_conv_forward(conv, result, &x, packed, bias, scratch);
+  if (pass == MPTL_BACKWARD_DATA) mptl_conv_backward_data(conv, result, &y, packed, scratch);
+  if (pass == MPTL_BACKWARD_WEIGHTS) mptl_conv_backward_weights(conv, b->w, bias, &x, &y, scratch);
 }
 
 static void time_pass(const mptl_conv_shape *s, mptl_pass pass, int threads, double peak) {
@@ -56,11 +56,18 @@ static void time_pass(const mptl_conv_shape *s, mptl_pass pass, int threads, dou
   MUST(mptl_dnn_conv_create(&op, threads, s, computes));
   bench_buffers b = bench_buffers_create(s, op);
   float *packed = bench_ones(mptl_conv_packed_bytes(conv) / sizeof(float));
-  float *scratch = bench_ones(mptl_conv_scratch_bytes(conv) / sizeof(float));
+  mptl_format format;
+  mptl_rounder exact;
+  MUST(mptl_format_parse(&format, "fp32"));
+  mptl_rounder_init(&exact, format, MPTL_NEAREST_EVEN, MPTL_SATURATE);
+  const mptl_sink result = {
+      .data = pass == MPTL_FORWARD ? b.y : b.x, .size = sizeof(float), .rounder = &exact};
+  float *scratch =
+      bench_ones(mptl_conv_scratch_bytes(conv, sizeof(float), &result) / sizeof(float));
   const double start = mptl_now();
   for (int i = 0; i < 3 || mptl_now() - start < turn_seconds; i++) {
     double from = mptl_now(), between;
-    ours(conv, pass, &b, s, packed, scratch);
+    ours(conv, pass, &b, s, &result, packed, scratch);
     between = mptl_now();
     bench_dnn(op, pass, &b, s, true);
     const double end = mptl_now();

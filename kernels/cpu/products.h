@@ -5,12 +5,15 @@
  *
  *   c = 0
  *   for each span t, for each i < length:
- *     c = fma(a[row[r] + span[t] + i * stride], b[(t * length + i) * width + j], c)
+ *     k = t * length + i
+ *     tile:           c = fma(a[row[r] + span[t] + i * stride],     b[k * width + j], c)
+ *     channel_tile:   c = fma(a[row[r] + span[t] + i * stride + j], b[k * step + j], c)
  *
  * A row r is an output pixel or, in backward by weights, a weight of one output channel. A span is
  * a stretch of memory: the window's pixels and channels in one image row or, in backward by
- * weights, an image row of output pixels. Columns j are channels, packed side by side, width of
- * them.
+ * weights, an image row of output pixels. Columns j are channels; of a tile they are packed side by
+ * side, width of them. channel_tile is for depthwise convolutions, whose column j reads channel j
+ * only.
  */
 #ifndef MPTL_KERNELS_CPU_PRODUCTS_H
 #define MPTL_KERNELS_CPU_PRODUCTS_H
@@ -20,14 +23,17 @@
 
 #include "mptl/status.h"
 
-enum { MPTL_PRODUCT_ROWS = 16 }; /* rows of a tile, at most, with any instruction set */
+/* With any instruction set, at most: rows of a tile; vectors of its width; columns of a vector. */
+enum { MPTL_PRODUCT_ROWS = 12, MPTL_PRODUCT_VECTORS = 3, MPTL_PRODUCT_LANES = 16 };
+enum { MPTL_CHANNEL_ROWS = 9 }; /* rows of a channel_tile, at most */
 
-/* The sums of a tile. Offsets are in elements. */
+/* The sums of a tile. Offsets are in elements; row[r] + span[t] may wrap around. */
 typedef struct mptl_chain {
   const float *a;
   const size_t *span; /* [spans] */
   size_t spans, length, stride;
-  const float *b; /* [spans * length][width] */
+  const float *b; /* [spans * length][width or step] */
+  size_t step;    /* channel_tile only */
 } mptl_chain;
 
 /* What is done with a tile: its chains begin at 0 and are stored, go on from the stored numbers, or
@@ -39,17 +45,23 @@ typedef enum mptl_chain_end {
 } mptl_chain_end;
 
 typedef struct mptl_product_kernels {
-  unsigned lanes;   /* columns of a vector */
-  unsigned rows;    /* of a full tile */
-  unsigned vectors; /* of a full tile's width */
+  unsigned lanes;                      /* columns of a vector */
+  unsigned vectors;                    /* of a tile's width, at most */
+  unsigned rows[MPTL_PRODUCT_VECTORS]; /* of a tile of 1, 2, ... vectors, at most */
 
   /* Computes rows x width results, width = vectors * lanes; result (r, j) belongs in c[to[r] + j].
-   * rows and vectors are 1 to the full tile's. */
+   * rows and vectors are at least 1. */
   void (*tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                unsigned rows, unsigned vectors, mptl_chain_end end);
 
-  /* Does n * rows * vectors * lanes multiply-adds and no other work, for the peak rate. */
+  /* The same for rows x columns results. Unless `end` is MPTL_CHAIN_STORE, columns are whole
+   * vectors. */
+  void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
+                       unsigned rows, size_t columns, mptl_chain_end end);
+
+  /* Does n * multiply_adds_each multiply-adds and no other work, for the peak rate. */
   float (*multiply_adds)(size_t n);
+  size_t multiply_adds_each;
 } mptl_product_kernels;
 
 /* The kernels in use (mptl/isa.h). */

@@ -16,10 +16,16 @@ typedef struct operands {
   float *x, *w, *y, *bias;
 } operands;
 
+/* Whether a row of a window is a row of the input: else it is left out. */
+static bool inside(const mptl_conv_shape *s, int oy, int ky) {
+  const int y = oy * s->sh - s->ph + ky * s->dh;
+  return y >= 0 && y < s->ih;
+}
+
 static float x_at(const operands *o, int n, int y, int x, int c) {
   const mptl_conv_shape *s = &o->s;
-  bool inside = y >= 0 && y < s->ih && x >= 0 && x < s->iw;
-  return inside ? o->x[at4(n, y, x, c, s->ih, s->iw, s->ic)] : 0.0f;
+  bool there = y >= 0 && y < s->ih && x >= 0 && x < s->iw;
+  return there ? o->x[at4(n, y, x, c, s->ih, s->iw, s->ic)] : 0.0f;
 }
 
 static float w_at(const operands *o, int oc, int ic, int ky, int kx) {
@@ -32,7 +38,7 @@ static float forward(const operands *o, int n, int oy, int ox, int oc) {
   int icg = s->ic / s->groups, first = oc / (s->oc / s->groups) * icg;
   float c = 0;
   for (int ky = 0; ky < s->kh; ky++)
-    for (int kx = 0; kx < s->kw; kx++)
+    for (int kx = 0; kx < s->kw && inside(s, oy, ky); kx++)
       for (int ic = 0; ic < icg; ic++)
         c = fmaf(x_at(o, n, oy * s->sh - s->ph + ky * s->dh, ox * s->sw - s->pw + kx * s->dw,
                       first + ic),
@@ -69,6 +75,18 @@ static int next_block(const mptl_conv_shape *s, int row) {
   return row + rows < end ? row + rows : end;
 }
 
+/* How many images a block is of: it goes over their first rows, their second rows, and so on. */
+static int images_of_block(const mptl_conv_shape *s, int from, int end) {
+  return end - from < s->oh ? 1 : (end - from) / s->oh;
+}
+
+/* The place of pixel i of a block in y. */
+static size_t pixel_of_block(const mptl_conv_shape *s, int from, int end, int i) {
+  const int images = images_of_block(s, from, end), line = i / s->ow;
+  const int row = from + line % images * s->oh + line / images;
+  return (size_t)row * (size_t)s->ow + (size_t)(i % s->ow);
+}
+
 static float backward_weights(const operands *o, int oc, int ic, int ky, int kx) {
   const mptl_conv_shape *s = &o->s;
   int first = oc / (s->oc / s->groups) * (s->ic / s->groups);
@@ -76,11 +94,14 @@ static float backward_weights(const operands *o, int oc, int ic, int ky, int kx)
   for (int from = 0, end; from < s->n * s->oh; from = end) {
     float c = 0;
     end = next_block(s, from);
-    for (int row = from; row < end; row++)
-      for (int ox = 0; ox < s->ow; ox++)
+    for (int i = 0; i < (end - from) * s->ow; i++) {
+      const size_t pixel = pixel_of_block(s, from, end, i);
+      const int row = (int)(pixel / (size_t)s->ow), x = (int)(pixel % (size_t)s->ow);
+      if (inside(s, row % s->oh, ky))
         c = fmaf(x_at(o, row / s->oh, row % s->oh * s->sh - s->ph + ky * s->dh,
-                      ox * s->sw - s->pw + kx * s->dw, first + ic),
-                 o->y[((size_t)row * (size_t)s->ow + (size_t)ox) * (size_t)s->oc + (size_t)oc], c);
+                      x * s->sw - s->pw + kx * s->dw, first + ic),
+                 o->y[pixel * (size_t)s->oc + (size_t)oc], c);
+    }
     sum = from == 0 ? c : sum + c;
   }
   return sum;
@@ -92,8 +113,8 @@ static float backward_bias(const operands *o, int oc) {
   for (int from = 0, end; from < s->n * s->oh; from = end) {
     float c = 0;
     end = next_block(s, from);
-    for (int i = from * s->ow; i < end * s->ow; i++)
-      c += o->y[(size_t)i * (size_t)s->oc + (size_t)oc];
+    for (int i = 0; i < (end - from) * s->ow; i++)
+      c += o->y[pixel_of_block(s, from, end, i) * (size_t)s->oc + (size_t)oc];
     sum = from == 0 ? c : sum + c;
   }
   return sum;
@@ -139,18 +160,24 @@ static void check_pass(const operands *o, mptl_pass pass, int threads, const flo
   const size_t n = mptl_conv_sizes_of(s).n[mptl_arrays_of(pass).result];
   mptl_conv *conv;
   MUST(mptl_conv_create(&conv, threads, s, pass));
-  array packed = array_create(mptl_conv_packed_bytes(conv)),
-        scratch = array_create(mptl_conv_scratch_bytes(conv));
   array results = array_create(n * sizeof(float)),
         dbias = array_create((size_t)s->oc * sizeof(float));
+  mptl_format format;
+  mptl_rounder exact;
+  MUST(mptl_format_parse(&format, "fp32"));
+  mptl_rounder_init(&exact, format, MPTL_NEAREST_EVEN, MPTL_SATURATE);
+  const mptl_source x = {o->x, sizeof(float), NULL}, dy = {o->y, sizeof(float), NULL};
+  const mptl_sink sink = {.data = array_at(results), .size = sizeof(float), .rounder = &exact};
+  array packed = array_create(mptl_conv_packed_bytes(conv)),
+        scratch = array_create(mptl_conv_scratch_bytes(conv, sizeof(float), &sink));
   if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_pack(conv, array_at(packed), o->w);
   if (pass == MPTL_FORWARD)
-    mptl_conv_forward(conv, array_at(results), o->x, array_at(packed), o->bias, array_at(scratch));
+    mptl_conv_forward(conv, &sink, &x, array_at(packed), o->bias, array_at(scratch));
   if (pass == MPTL_BACKWARD_DATA)
-    mptl_conv_backward_data(conv, array_at(results), o->y, array_at(packed), array_at(scratch));
+    mptl_conv_backward_data(conv, &sink, &dy, array_at(packed), array_at(scratch));
   if (pass == MPTL_BACKWARD_WEIGHTS) {
-    mptl_conv_backward_weights(conv, array_at(results), s->bias ? array_at(dbias) : NULL, o->x,
-                               o->y, array_at(scratch));
+    mptl_conv_backward_weights(conv, array_at(results), s->bias ? array_at(dbias) : NULL, &x, &dy,
+                               array_at(scratch));
     for (int c = 0; s->bias && c < s->oc; c++) {
       float right = backward_bias(o, c);
       compare(o, pass, threads, "dbias", (float *)array_at(dbias) + c, &right, 1);
@@ -208,6 +235,7 @@ static mptl_conv_shape random_shape(uint64_t *state) {
   s.groups = random_bits(state) % 3 == 0 ? 1 + (int)(random_bits(state) % 4) : 1;
   s.ic = s.groups * (1 + (int)(random_bits(state) % 20));
   s.oc = s.groups * (1 + (int)(random_bits(state) % 70));
+  if (random_bits(state) % 4 == 0) s.ic = s.oc = s.groups = 1 + (int)(random_bits(state) % 70);
   random_axis(&s.ih, &s.oh, &s.kh, &s.sh, &s.ph, &s.dh, state);
   random_axis(&s.iw, &s.ow, &s.kw, &s.sw, &s.pw, &s.dw, state);
   return s;
@@ -224,8 +252,10 @@ int main(void) {
       {3, 16, 6, 6, 16, 6, 6, 3, 3, 1, 1, 1, 1, 1, 1, 16, false}, /* depthwise */
       {2, 16, 1, 1, 16, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1,
        false}, /* a window larger than the input */
-      {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true}, /* a linear layer */
-      {5, 16, 4, 4, 10, 1, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, true},   /* the same of flattened images */
+      {1, 40, 100, 60, 40, 100, 60, 3, 1, 1, 1, 1, 0, 1, 1, 1, true},  /* parts of an image */
+      {1, 40, 100, 60, 40, 50, 30, 3, 3, 2, 2, 1, 1, 1, 1, 40, false}, /* the same, depthwise */
+      {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true},      /* a linear layer */
+      {5, 16, 4, 4, 10, 1, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, true}, /* the same of flattened images */
   };
   uint64_t state = 1;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check(shapes[i], &state);

@@ -1,3 +1,5 @@
+#include "backend/cpu/conv.h"
+
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,9 +8,9 @@
 #include "core/memory.h"
 
 enum {
-  PACKED_CHANNELS = 16, /* that are packed at a time */
-  CHUNK_PIXELS = 96,    /* that a thread takes at a time: they stay in the cache between panels */
-  MOST_WIDTH = 64,      /* columns of a panel, with any instruction set */
+  PACKED_AT_ONCE = 16, /* channels: they stay in the cache */
+  MOST_PIXELS = 192,   /* of a phase that meet a panel's piece one after another */
+  MOST_WIDTH = 64,     /* columns of a panel, with any instruction set */
 };
 
 mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_conv_shape *shape,
@@ -34,29 +36,36 @@ void mptl_conv_destroy(mptl_conv *v) {
 
 /* ---- Memory ---- */
 
-static size_t copy_bytes(const mptl_conv *v) {
-  size_t images = (size_t)(v->pass == MPTL_BACKWARD_WEIGHTS ? v->images : v->s.n);
-  return v->copies ? mptl_aligned(images * mptl_conv_operand_floats(v) * sizeof(float)) : 0;
+/* Whether the operand can be read where it is, the results computed where they are stored. */
+static bool reads_in_place(const mptl_conv *v, size_t operand_size) {
+  return v->w == v->in_w && operand_size == sizeof(float);
+}
+static bool stores_in_place(const mptl_sink *s) {
+  return s->size == sizeof(float) && !s->accumulate;
 }
 
-/* Backward by weights: the panels of a group's dy, and the sums. */
-static size_t panels_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->s.groups * mptl_conv_padded_columns(v) *
-                      mptl_conv_result_pixels(v) * (size_t)v->images * sizeof(float));
+/* Elements of the results in a line, with the rows of all phases. */
+static size_t line_results(const mptl_conv *v) {
+  return (size_t)v->out_stride_y * (size_t)v->out_w * (size_t)v->out_c;
 }
-static size_t sums_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->s.groups * mptl_conv_weight_rows(v) * mptl_conv_padded_columns(v) *
-                      sizeof(float));
+
+/* Of each thread: a band's operand, a chunk's results. */
+static size_t operand_bytes(const mptl_conv *v, size_t operand_size) {
+  const size_t floats = (size_t)v->band_rows * mptl_conv_row_floats(v);
+  return reads_in_place(v, operand_size) ? 0 : mptl_aligned(floats * sizeof(float));
+}
+static size_t results_bytes(const mptl_conv *v, const mptl_sink *results) {
+  const size_t floats = (size_t)v->chunk_lines * line_results(v);
+  return stores_in_place(results) ? 0 : mptl_aligned(floats * sizeof(float));
 }
 
 size_t mptl_conv_packed_bytes(const mptl_conv *v) {
   return mptl_aligned(v->packed_floats * sizeof(float));
 }
 
-size_t mptl_conv_scratch_bytes(const mptl_conv *v) {
-  size_t bytes = copy_bytes(v);
-  if (v->pass == MPTL_BACKWARD_WEIGHTS) bytes += panels_bytes(v) + sums_bytes(v);
-  return bytes;
+size_t mptl_conv_scratch_bytes(const mptl_conv *v, size_t operand_size, const mptl_sink *results) {
+  if (v->pass == MPTL_BACKWARD_WEIGHTS) return mptl_conv_weights_scratch_bytes(v);
+  return (size_t)v->threads * (operand_bytes(v, operand_size) + results_bytes(v, results));
 }
 
 /* ---- Packing ---- */
@@ -75,8 +84,8 @@ static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group,
   const bool forward = v->pass == MPTL_FORWARD;
   const size_t icg = (size_t)(s->ic / s->groups), ocg = (size_t)(s->oc / s->groups);
   const size_t window = (size_t)s->kh * (size_t)s->kw, channels = (size_t)v->group_in;
-  for (size_t from = 0; from < channels; from += PACKED_CHANNELS) {
-    size_t end = from + PACKED_CHANNELS < channels ? from + PACKED_CHANNELS : channels;
+  for (size_t from = 0; from < channels; from += PACKED_AT_ONCE) {
+    size_t end = from + PACKED_AT_ONCE < channels ? from + PACKED_AT_ONCE : channels;
     for (size_t j = 0; j < panel->columns; j++)
       for (size_t i = from; i < end; i++) {
         size_t column = panel->begin + j, oc = (size_t)group * ocg + (forward ? column : i);
@@ -89,12 +98,24 @@ static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group,
     memset(to + r * panel->width + panel->columns, 0, (panel->width - panel->columns) * sizeof *to);
 }
 
+/* By channel: [tap][channel]. */
+static void pack_channels(const mptl_conv *v, const mptl_conv_phase *p, float *to,
+                          const float *weights) {
+  const size_t window = (size_t)v->s.kh * (size_t)v->s.kw, channels = (size_t)v->out_c;
+  for (size_t t = 0; t < (size_t)p->taps; t++)
+    for (size_t c = 0; c < channels; c++) *to++ = weights[c * window + (size_t)p->tap[t]];
+}
+
 void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
   const int panels = mptl_conv_panels(v);
   for (int k = 0; k < v->n_phases; k++) {
     const mptl_conv_phase *p = &v->phases[k];
+    if (v->by_channel) {
+      pack_channels(v, p, packed + p->packed, weights);
+      continue;
+    }
 #pragma omp parallel for collapse(2) num_threads(v->threads) schedule(static)
-    for (int g = 0; g < v->s.groups; g++)
+    for (int g = 0; g < v->groups; g++)
       for (int i = 0; i < panels; i++) {
         const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
         pack_panel(v, p, g, &panel, packed + packed_place(v, p, &panel), weights);
@@ -102,254 +123,273 @@ void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
   }
 }
 
-/* Copies images into the middle of zeros. Called by all threads of a parallel region. */
-static void copy_operand(const mptl_conv *v, float *copy, const float *x, int images) {
-  const size_t row = (size_t)v->w * (size_t)v->c, inner = (size_t)v->in_w * (size_t)v->c,
+/* ---- Operands ---- */
+
+void mptl_conv_read_row(const mptl_conv *v, const mptl_source *operand, int image, int y,
+                        float *to) {
+  const size_t row = mptl_conv_row_floats(v), inner = (size_t)v->in_w * (size_t)v->c,
                left = (size_t)v->left * (size_t)v->c;
-#pragma omp for schedule(static)
-  for (int i = 0; i < images * v->h; i++) {
-    int image = i / v->h, y = i % v->h - v->top;
-    float *to = copy + (size_t)i * row;
-    if (y < 0 || y >= v->in_h) {
-      memset(to, 0, row * sizeof *to);
-      continue;
-    }
-    memset(to, 0, left * sizeof *to);
-    memcpy(to + left, x + ((size_t)image * (size_t)v->in_h + (size_t)y) * inner,
-           inner * sizeof *to);
-    memset(to + left + inner, 0, (row - left - inner) * sizeof *to);
+  const size_t offset = ((size_t)image * (size_t)v->h + (size_t)y) * inner;
+  memset(to, 0, left * sizeof *to);
+  const float *x = mptl_read(operand, offset, inner, to + left);
+  if (x != to + left) memcpy(to + left, x, inner * sizeof *to);
+  memset(to + left + inner, 0, (row - left - inner) * sizeof *to);
+}
+
+/* Whole images, or some lines of one image, beginning with line `line` of the first image. */
+typedef struct band {
+  int image, images, line, lines;
+  int row, rows; /* of the operand, of each image */
+} band;
+
+static band band_at(const mptl_conv *v, int i) {
+  if (v->bands_of_image == 0) {
+    const int from = (int)((int64_t)v->s.n * i / v->bands),
+              end = (int)((int64_t)v->s.n * (i + 1) / v->bands);
+    return (band){from, end - from, 0, (end - from) * v->lines, 0, v->h};
   }
+  const int n = v->bands_of_image, k = i % n, from = (int)((int64_t)v->lines * k / n),
+            lines = (int)((int64_t)v->lines * (k + 1) / n) - from,
+            row = mptl_conv_first_row(v, from);
+  return (band){i / n, 1, from, lines, row, mptl_conv_end_row(v, from, lines) - row};
+}
+
+/* The band's rows of the operand. */
+static const float *band_operand(const mptl_conv *v, const band *b, const mptl_source *operand,
+                                 float *buffer) {
+  const size_t row = mptl_conv_row_floats(v);
+  if (reads_in_place(v, operand->size))
+    return (const float *)operand->data + ((size_t)b->image * (size_t)v->h + (size_t)b->row) * row;
+  for (int i = 0; i < b->images; i++)
+    for (int y = 0; y < b->rows; y++)
+      mptl_conv_read_row(v, operand, b->image + i, b->row + y,
+                         buffer + ((size_t)i * (size_t)b->rows + (size_t)y) * row);
+  return buffer;
 }
 
 /* ---- Forward, backward by data ---- */
 
-/* Places of pixels [at, at + n) of a phase in the operand and among the results. */
-static void find_places(const mptl_conv *v, const mptl_conv_phase *p, size_t at, unsigned n,
-                        size_t *row, size_t *to) {
-  size_t x = at % (size_t)p->columns, line = at / (size_t)p->columns;
-  size_t y = line % (size_t)p->rows, image = line / (size_t)p->rows;
-  for (unsigned i = 0; i < n; i++) {
-    row[i] = image * mptl_conv_operand_floats(v) +
-             mptl_conv_place(v, (int)y * v->in_stride_y, (int)x * v->in_stride_x);
-    size_t out_y = (size_t)p->y0 + y * (size_t)v->out_stride_y,
-           out_x = (size_t)p->x0 + x * (size_t)v->out_stride_x;
-    to[i] = ((image * (size_t)v->out_h + out_y) * (size_t)v->out_w + out_x) * (size_t)v->out_c;
-    if (++x < (size_t)p->columns) continue;
-    x = 0;
-    if (++y < (size_t)p->rows) continue;
-    y = 0, image++;
-  }
+/* A pass that runs. */
+typedef struct run {
+  const mptl_conv *v;
+  const mptl_source *operand;
+  const mptl_sink *results;
+  const float *packed, *bias;
+} run;
+
+/* The first result of a line of a band. */
+static size_t first_result(const mptl_conv *v, const band *b, int line) {
+  const int y = b->line + line, image = b->image + y / v->lines;
+  return ((size_t)image * (size_t)v->out_h + (size_t)(y % v->lines * v->out_stride_y)) *
+         (size_t)v->out_w * (size_t)v->out_c;
 }
 
-/* A panel's results of some pixels, at most a full tile's, into results, the group's. A panel may
- * have more columns than there are channels. */
+/* A window's rows [from, end) that are rows of the operand. */
+typedef struct range {
+  int from, end;
+} range;
+
+static range rows_inside(const mptl_conv *v, const mptl_conv_phase *p, int y) {
+  const int first = y * v->in_stride_y - v->top;
+  range r = {0, p->window_rows};
+  while (r.from < r.end && first + p->at_y[r.from] < 0) r.from++;
+  while (r.from < r.end && first + p->at_y[r.end - 1] >= v->h) r.end--;
+  return r;
+}
+
+/* Pixels whose windows have the same rows inside, of lines [begin, end) of a band: the next ones
+ * are in line `line` from column x on. */
+typedef struct pixels {
+  const mptl_conv_phase *phase;
+  const band *band;
+  range rows;
+  int begin, end, line, x;
+} pixels;
+
+/* Places of the next pixels, at most `most`, in the band's operand, and among the results of the
+ * lines. A place in the operand is that of the window's first row, which may be above row 0: numbers
+ * wrap around. Returns how many. */
+static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_t *row,
+                            size_t *to) {
+  const mptl_conv_phase *p = at->phase;
+  const band *b = at->band;
+  const size_t base = first_result(v, b, at->begin);
+  unsigned n = 0;
+  for (; n < most && at->line < at->end; at->line += at->x == p->columns, at->x %= p->columns) {
+    const int line = b->line + at->line, y = line % v->lines;
+    const range rows = rows_inside(v, p, y);
+    if (y >= p->rows || rows.from != at->rows.from || rows.end != at->rows.end) {
+      at->x = p->columns;
+      continue;
+    }
+    const size_t from = (size_t)(line / v->lines * b->rows + y * v->in_stride_y - v->top - b->row) *
+                        mptl_conv_row_floats(v);
+    const size_t result = first_result(v, b, at->line) - base +
+                          ((size_t)p->y0 * (size_t)v->out_w + (size_t)p->x0) * (size_t)v->out_c;
+    for (; at->x < p->columns && n < most; at->x++, n++) {
+      row[n] = from + (size_t)(at->x * v->in_stride_x) * (size_t)v->c;
+      to[n] = result + (size_t)(at->x * v->out_stride_x) * (size_t)v->out_c;
+    }
+  }
+  return n;
+}
+
+/* A panel's results of some pixels, at most a tile's, into results, the group's. A panel may have
+ * more columns than there are channels. */
 static void compute_tile(const mptl_conv *v, const mptl_chain *chain, const mptl_conv_panel *panel,
-                         float *results, const size_t *row, const size_t *to, unsigned pixels,
+                         float *results, const size_t *row, const size_t *to, unsigned n,
                          mptl_chain_end end) {
   float buffer[MPTL_PRODUCT_ROWS * MOST_WIDTH];
   size_t own[MPTL_PRODUCT_ROWS];
   const size_t bytes = panel->columns * sizeof *buffer;
   results += panel->begin;
   if (panel->columns == panel->width) {
-    v->kernels->tile(results, to, chain, row, pixels, panel->vectors, end);
+    v->kernels->tile(results, to, chain, row, n, panel->vectors, end);
     return;
   }
-  for (unsigned r = 0; r < pixels; r++) {
+  for (unsigned r = 0; r < n; r++) {
     own[r] = r * MOST_WIDTH;
     if (end == MPTL_CHAIN_CONTINUE) memcpy(buffer + own[r], results + to[r], bytes);
   }
-  v->kernels->tile(buffer, own, chain, row, pixels, panel->vectors, end);
-  for (unsigned r = 0; r < pixels; r++) memcpy(results + to[r], buffer + own[r], bytes);
+  v->kernels->tile(buffer, own, chain, row, n, panel->vectors, end);
+  for (unsigned r = 0; r < n; r++) memcpy(results + to[r], buffer + own[r], bytes);
 }
 
-/* A piece of a phase's spans that stays in the first-level cache while all pixels of a chunk meet
- * it: whole spans, or a part of one. */
+/* A piece of spans that stays in a cache while all pixels of a chunk meet it: whole spans, or a
+ * part of one. */
 typedef struct piece {
   size_t span, spans, from, length;
 } piece;
 
-/* The first piece has span = from = 0; of no spans it is empty. Returns false after the last. */
-static bool next_piece(const mptl_conv_phase *p, size_t most, piece *at) {
+/* Moves to the next piece of spans up to `end`, of at most `most` terms. The first one is made from
+ * {span = the first span}. Returns false after the last one. */
+static bool next_piece(piece *at, size_t length, size_t end, size_t most) {
   at->from += at->length;
-  if (at->from >= p->length) at->span += at->spans, at->from = 0;
-  at->length = p->length - at->from < most ? p->length - at->from : most;
-  at->spans =
-      at->length == p->length && p->length > 0 && most / p->length > 1 ? most / p->length : 1;
-  if (at->spans > p->spans - at->span) at->spans = p->spans - at->span;
+  if (at->from >= length) at->span += at->spans, at->from = 0;
+  at->length = length - at->from < most ? length - at->from : most;
+  at->spans = at->length == length && length > 0 && most / length > 1 ? most / length : 1;
+  if (at->spans > end - at->span) at->spans = end - at->span;
   return at->spans > 0;
 }
 
-/* Results of n pixels from `at` on. */
-static void compute_chunk(const mptl_conv *v, const mptl_conv_phase *p, int group, float *results,
-                          const float *x, const float *packed, size_t at, size_t n) {
-  size_t row[CHUNK_PIXELS], to[CHUNK_PIXELS];
+/* The results of n pixels of a group of channels, over spans [from, end). */
+static void compute_pixels(const mptl_conv *v, const mptl_conv_phase *p, size_t from, size_t end,
+                           int group, float *results, const float *x, const float *packed,
+                           const size_t *row, const size_t *to, unsigned n) {
   const int panels = mptl_conv_panels(v);
-  const size_t most = v->kernels->rows;
-  find_places(v, p, at, (unsigned)n, row, to);
   results += (size_t)group * (size_t)v->columns;
   x += (size_t)group * (size_t)v->group_in;
   for (int i = 0; i < panels; i++) {
     const mptl_conv_panel panel = mptl_conv_panel_at(v, group, i);
-    const float *b = packed + packed_place(v, p, &panel);
-    mptl_chain_end end = MPTL_CHAIN_STORE;
-    piece part = {0};
-    while (next_piece(p, v->piece_floats / panel.width, &part) ||
-           end == MPTL_CHAIN_STORE) { /* without taps: zeros */
-      const mptl_chain chain = {x + part.from, p->span + part.span, part.spans, part.length, 1, b};
-      for (size_t j = 0; j < n; j += most)
-        compute_tile(v, &chain, &panel, results, row + j, to + j,
-                     (unsigned)(n - j < most ? n - j : most), end);
-      b += part.spans * part.length * panel.width;
-      end = MPTL_CHAIN_CONTINUE;
+    const unsigned most = v->kernels->rows[panel.vectors - 1];
+    const float *weights = packed + packed_place(v, p, &panel);
+    mptl_chain_end how = MPTL_CHAIN_STORE;
+    piece part = {.span = from};
+    while (next_piece(&part, p->length, end, v->piece_floats / panel.width) ||
+           how == MPTL_CHAIN_STORE) { /* without taps: zeros */
+      const mptl_chain chain = {x + part.from,
+                                p->span + part.span,
+                                part.spans,
+                                part.length,
+                                1,
+                                weights + (part.span * p->length + part.from) * panel.width,
+                                0};
+      for (unsigned j = 0; j < n; j += most)
+        compute_tile(v, &chain, &panel, results, row + j, to + j, n - j < most ? n - j : most, how);
+      how = MPTL_CHAIN_CONTINUE;
     }
   }
 }
 
-static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t at, size_t n) {
-  for (size_t i = at; i < at + n; i++)
-    for (int c = 0; c < v->out_c; c++) y[i * (size_t)v->out_c + (size_t)c] += bias[c];
+static void compute_channels(const mptl_conv *v, const mptl_conv_phase *p, size_t from, size_t end,
+                             float *results, const float *x, const float *packed, const size_t *row,
+                             const size_t *to, unsigned n) {
+  const size_t channels = (size_t)v->out_c;
+  const mptl_chain chain = {
+      x, p->span + from, end - from, 1, 0, packed + p->packed + from * channels, channels};
+  for (unsigned j = 0; j < n; j += MPTL_CHANNEL_ROWS)
+    v->kernels->channel_tile(results, to + j, &chain, row + j,
+                             n - j < MPTL_CHANNEL_ROWS ? n - j : MPTL_CHANNEL_ROWS, channels,
+                             MPTL_CHAIN_STORE);
 }
 
-static void compute(const mptl_conv *v, float *results, const float *x, const float *packed,
-                    const float *bias, float *copy) {
-  const float *operand = v->copies ? copy : x;
-  const size_t most = CHUNK_PIXELS / v->kernels->rows * v->kernels->rows;
+/* Results of all pixels of a set. */
+static void compute_set(const run *r, pixels set, float *results, const float *x) {
+  const mptl_conv *v = r->v;
+  const mptl_conv_phase *p = set.phase;
+  const size_t of_row = p->window_rows > 0 ? p->spans / (size_t)p->window_rows : 0,
+               from = (size_t)set.rows.from * of_row, end = (size_t)set.rows.end * of_row;
+  size_t row[MOST_PIXELS], to[MOST_PIXELS];
+  unsigned n;
+  while ((n = find_places(v, &set, MOST_PIXELS, row, to)) > 0) {
+    if (v->by_channel) compute_channels(v, p, from, end, results, x, r->packed, row, to, n);
+    for (int g = 0; g < v->groups && !v->by_channel; g++)
+      compute_pixels(v, p, from, end, g, results, x, r->packed, row, to, n);
+  }
+}
+
+/* Results of a phase's pixels in lines [begin, end) of a band. Windows with the same rows inside go
+ * together. */
+static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b, int begin, int end,
+                          float *results, const float *x) {
+  const mptl_conv *v = r->v;
+  const int images = (b->line + end - 1) / v->lines - (b->line + begin) / v->lines;
+  int first = (b->line + begin) % v->lines, last = (b->line + end - 1) % v->lines;
+  if (images > 0) first = 0, last = v->lines - 1;
+  last = mptl_conv_least(last, p->rows - 1);
+  for (int y = first; y <= last; y++) {
+    const range rows = rows_inside(v, p, y), above = y > first ? rows_inside(v, p, y - 1) : rows;
+    if (y > first && rows.from == above.from && rows.end == above.end) continue;
+    compute_set(r, (pixels){p, b, rows, begin, end, begin, 0}, results, x);
+  }
+}
+
+/* A bias is in forward only, whose results of a chunk are whole pixels. */
+static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t n) {
+  for (const float *end = y + n; y < end; y += v->out_c)
+    for (int c = 0; c < v->out_c; c++) y[c] += bias[c];
+}
+
+static void compute_band(const run *r, const band *b, float *operand, float *buffer,
+                         mptl_round_stats *stats) {
+  const mptl_conv *v = r->v;
+  const float *x = band_operand(v, b, r->operand, operand);
+  for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
+    const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
+    const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
+    float *results = stores_in_place(r->results) ? (float *)r->results->data + first : buffer;
+    for (int k = 0; k < v->n_phases; k++)
+      compute_phase(r, &v->phases[k], b, begin, end, results, x);
+    if (r->bias != NULL) add_bias(v, results, r->bias, n);
+    for (size_t i = 0; i < n; i += MPTL_TILE)
+      mptl_write(r->results, first + i, n - i < MPTL_TILE ? n - i : MPTL_TILE, results + i, stats);
+  }
+}
+
+static void compute(const run *r, char *scratch) {
+  const mptl_conv *v = r->v;
+  const size_t of_operand = operand_bytes(v, r->operand->size),
+               bytes = of_operand + results_bytes(v, r->results);
 #pragma omp parallel num_threads(v->threads)
   {
-    if (v->copies) copy_operand(v, copy, x, v->s.n);
-    for (int k = 0; k < v->n_phases; k++) {
-      const mptl_conv_phase *p = &v->phases[k];
-      size_t pixels = (size_t)p->rows * (size_t)p->columns * (size_t)v->s.n;
+    char *own = scratch + (size_t)omp_get_thread_num() * bytes;
+    mptl_round_stats stats = {0};
 #pragma omp for schedule(dynamic) nowait
-      for (size_t at = 0; at < pixels; at += most) {
-        size_t n = pixels - at < most ? pixels - at : most;
-        for (int g = 0; g < v->s.groups; g++)
-          compute_chunk(v, p, g, results, operand, packed, at, n);
-        if (bias != NULL)
-          add_bias(v, results, bias, at, n); /* forward: one phase, whose pixels are in order */
-      }
+    for (int i = 0; i < v->bands; i++) {
+      const band b = band_at(v, i);
+      compute_band(r, &b, (float *)own, (float *)(own + of_operand), &stats);
     }
+#pragma omp critical(mptl_conv_stats)
+    if (r->results->stats != NULL) mptl_stats_merge(r->results->stats, &stats);
   }
 }
 
-void mptl_conv_forward(const mptl_conv *v, float *y, const float *x, const float *packed,
-                       const float *bias, void *scratch) {
-  compute(v, y, x, packed, bias, scratch);
+void mptl_conv_forward(const mptl_conv *v, const mptl_sink *y, const mptl_source *x,
+                       const float *packed, const float *bias, void *scratch) {
+  compute(&(run){v, x, y, packed, bias}, scratch);
 }
 
-void mptl_conv_backward_data(const mptl_conv *v, float *dx, const float *dy, const float *packed,
-                             void *scratch) {
-  compute(v, dx, dy, packed, NULL, scratch);
-}
-
-/* ---- Backward by weights ---- */
-
-/* dy of a group of images, in panels [group of channels][panel][pixel][column]. */
-static void pack_panels(const mptl_conv *v, float *panels, const float *dy, size_t pixels) {
-  const int n = mptl_conv_panels(v);
-#pragma omp for collapse(2) schedule(static)
-  for (int g = 0; g < v->s.groups; g++)
-    for (int i = 0; i < n; i++) {
-      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
-      const float *from = dy + (size_t)g * (size_t)v->columns + panel.begin;
-      float *to = panels + panel.place * pixels;
-      for (size_t k = 0; k < pixels; k++, from += v->out_c, to += panel.width) {
-        memcpy(to, from, panel.columns * sizeof *to);
-        memset(to + panel.columns, 0, (panel.width - panel.columns) * sizeof *to);
-      }
-    }
-}
-
-/* The chains of a block of output rows for one tile, stored in or added to its sums. */
-static void add_tile(const mptl_conv *v, float *sums, int group, size_t tile,
-                     const mptl_conv_panel *panel, const mptl_chain *chain, bool add) {
-  const size_t rows = mptl_conv_weight_rows(v), most = v->kernels->rows;
-  size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
-  unsigned n = 0;
-  for (size_t r = tile * most; r < rows && n < most; r++, n++) {
-    int tap = (int)(r / (size_t)v->group_in);
-    row[n] = mptl_conv_place(v, tap / v->s.kw * v->s.dh, tap % v->s.kw * v->s.dw) +
-             (size_t)(group * v->group_in) + r % (size_t)v->group_in;
-    to[n] = r * panel->width;
-  }
-  v->kernels->tile(sums + panel->place * rows, to, chain, row, n, panel->vectors,
-                   add ? MPTL_CHAIN_ADD : MPTL_CHAIN_STORE);
-}
-
-/* Adds the chains of some images to sums [group of channels][panel][row][column], block by block,
- * so that a block's operands stay in the cache; each thread its own tiles. */
-static void add_chains(const mptl_conv *v, float *sums, const float *x, const float *panels,
-                       int images, bool first) {
-  const size_t most = v->kernels->rows, tiles = (mptl_conv_weight_rows(v) + most - 1) / most;
-  const size_t n_panels = (size_t)mptl_conv_panels(v), all = (size_t)v->s.groups * n_panels * tiles;
-  const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-  const size_t n_lines = (size_t)images * (size_t)v->out_h, block = (size_t)v->block_rows;
-  const size_t ow = (size_t)v->out_w;
-  for (size_t line = 0; line < n_lines; line += block)
-    for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
-      const int group = (int)(i / tiles / n_panels);
-      const mptl_conv_panel panel = mptl_conv_panel_at(v, group, (int)(i / tiles % n_panels));
-      const mptl_chain chain = {.a = x,
-                                .span = v->lines + line,
-                                .spans = n_lines - line < block ? n_lines - line : block,
-                                .length = ow,
-                                .stride = (size_t)v->in_stride_x * (size_t)v->c,
-                                .b = panels + (panel.place * n_lines + line * panel.width) * ow};
-      add_tile(v, sums, group, i % tiles, &panel, &chain, !first || line > 0);
-    }
-#pragma omp barrier
-}
-
-/* From sums to [oc][ic / groups][kh][kw]. */
-static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) {
-  const int n = mptl_conv_panels(v);
-  const size_t rows = mptl_conv_weight_rows(v), icg = (size_t)v->group_in, window = rows / icg;
-#pragma omp for collapse(2) schedule(static)
-  for (int g = 0; g < v->s.groups; g++)
-    for (int i = 0; i < n; i++) {
-      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
-      const float *from = sums + panel.place * rows;
-      float *to = dweights + ((size_t)g * (size_t)v->columns + panel.begin) * rows;
-      for (size_t j = 0; j < panel.columns; j++, to += rows)
-        for (size_t r = 0; r < rows; r++)
-          to[r % icg * window + r / icg] = from[r * panel.width + j];
-    }
-}
-
-/* Adds the blocks' sums of dy by channel: a chain of additions for each. */
-static void add_bias_sums(const mptl_conv *v, float *dbias, const float *dy, size_t pixels,
-                          bool first) {
-  const size_t block = (size_t)v->block_rows * (size_t)v->out_w, channels = (size_t)v->out_c;
-#pragma omp for schedule(static)
-  for (size_t from = 0; from < channels; from += 16) {
-    size_t n = channels - from < 16 ? channels - from : 16;
-    for (size_t at = 0; at < pixels; at += block) {
-      float sum[16] = {0};
-      for (size_t i = at; i < at + block && i < pixels; i++)
-        for (size_t c = 0; c < n; c++) sum[c] += dy[i * channels + from + c];
-      for (size_t c = 0; c < n; c++)
-        dbias[from + c] = first && at == 0 ? sum[c] : dbias[from + c] + sum[c];
-    }
-  }
-}
-
-void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbias, const float *x,
-                                const float *dy, void *scratch) {
-  float *copy = scratch, *panels = (float *)((char *)scratch + copy_bytes(v));
-  float *sums = (float *)((char *)panels + panels_bytes(v));
-  const size_t inner = (size_t)v->in_h * (size_t)v->in_w * (size_t)v->c;
-#pragma omp parallel num_threads(v->threads)
-  {
-    for (int at = 0; at < v->s.n; at += v->images) {
-      int images = v->s.n - at < v->images ? v->s.n - at : v->images;
-      const float *here = x + (size_t)at * inner,
-                  *gradient = dy + (size_t)at * mptl_conv_result_pixels(v) * (size_t)v->out_c;
-      size_t pixels = mptl_conv_result_pixels(v) * (size_t)images;
-      if (v->copies) copy_operand(v, copy, here, images);
-      pack_panels(v, panels, gradient, pixels);
-      if (dbias != NULL) add_bias_sums(v, dbias, gradient, pixels, at == 0);
-      add_chains(v, sums, v->copies ? copy : here, panels, images, at == 0);
-    }
-    unpack_sums(v, dweights, sums);
-  }
+void mptl_conv_backward_data(const mptl_conv *v, const mptl_sink *dx, const mptl_source *dy,
+                             const float *packed, void *scratch) {
+  compute(&(run){v, dy, dx, packed, NULL}, scratch);
 }

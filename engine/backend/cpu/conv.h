@@ -1,24 +1,27 @@
 /* Passes of convolutions and linear layers in binary32, by the tiles of kernels/cpu/products.h.
  *
  * Values are NHWC, weights [oc][ic / groups][kh][kw]. A linear layer is the convolution whose
- * window is its whole input. Results are the same bits for any number of threads and any
- * instruction set:
+ * window is its whole input. Operands are decoded into scratch memory, with borders of zeros, and
+ * results are rounded and stored while they are in a cache. Results are the same bits for any
+ * number of threads and any instruction set:
  *
  *   forward           y: one chain over the window's rows, its columns, the input channels; then
  *                     + bias
  *   backward data     dx: one chain over the window's rows and columns, the last ones first, and
  *                     the output channels
- *   backward weights  dweights, dbias: for each block of output rows one chain over images, rows
+ *   backward weights  dweights, dbias: for each block of output rows one chain over rows, images
  *                     and columns; the blocks' sums are added in order. A block is the fewest
  *                     images, or of an image the fewest rows, that have 256 output pixels; the
  *                     last block of a batch or of an image may have fewer
  *
- * In a chain every product is added by a fused multiply-add (dbias has plain additions). Padding is
- * multiplied, too, as zeros: an infinite gradient beside it gives NaN.
+ * In a chain every product is added by a fused multiply-add (dbias has plain additions). Rows of
+ * padding are left out; columns of padding are multiplied as zeros, so that an infinite gradient or
+ * weight that meets them gives NaN.
  */
 #ifndef MPTL_BACKEND_CPU_CONV_H
 #define MPTL_BACKEND_CPU_CONV_H
 
+#include "backend/cpu/cpu.h"
 #include "backend/shapes.h"
 
 typedef struct mptl_conv mptl_conv;
@@ -28,22 +31,26 @@ MPTL_API mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_
                                       mptl_pass pass);
 MPTL_API void mptl_conv_destroy(mptl_conv *conv); /* NULL is allowed */
 
-/* Bytes of the weights as the pass reads them (0 in backward by weights), and of scratch memory.
- * Both are aligned to 64 bytes. */
+/* Bytes of the weights as the pass reads them (0 in backward by weights), and of scratch memory:
+ * operand_size is that of an element of the operand that is read in windows (x or dy), result a
+ * sink of which only size and accumulate matter (NULL in backward by weights). Both areas are
+ * aligned to 64 bytes. */
 MPTL_API size_t mptl_conv_packed_bytes(const mptl_conv *conv);
-MPTL_API size_t mptl_conv_scratch_bytes(const mptl_conv *conv);
+MPTL_API size_t mptl_conv_scratch_bytes(const mptl_conv *conv, size_t operand_size,
+                                        const mptl_sink *result);
 
 /* Brings weights into the order in which the pass reads them. */
 MPTL_API void mptl_conv_pack(const mptl_conv *conv, float *packed, const float *weights);
 
 /* bias [oc] or NULL. */
-MPTL_API void mptl_conv_forward(const mptl_conv *conv, float *y, const float *x,
+MPTL_API void mptl_conv_forward(const mptl_conv *conv, const mptl_sink *y, const mptl_source *x,
                                 const float *packed, const float *bias, void *scratch);
-MPTL_API void mptl_conv_backward_data(const mptl_conv *conv, float *dx, const float *dy,
-                                      const float *packed, void *scratch);
+MPTL_API void mptl_conv_backward_data(const mptl_conv *conv, const mptl_sink *dx,
+                                      const mptl_source *dy, const float *packed, void *scratch);
 
 /* dbias NULL: not computed. */
 MPTL_API void mptl_conv_backward_weights(const mptl_conv *conv, float *dweights, float *dbias,
-                                         const float *x, const float *dy, void *scratch);
+                                         const mptl_source *x, const mptl_source *dy,
+                                         void *scratch);
 
 #endif

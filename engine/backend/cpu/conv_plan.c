@@ -1,9 +1,16 @@
 #include "backend/cpu/conv_plan.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { BLOCK_PIXELS = 256 }; /* of a block in backward by weights, at least */
+enum {
+  PACKED_CHANNELS = 8,
+  BLOCK_PIXELS = 256, /* of a block in backward by weights, at least: this is in its definition */
+  CHUNK_PIXELS = 96,  /* of a phase, about */
+  WEIGHTS_VECTORS = 2 /* of a panel in backward by weights, so that a block of it stays in the
+                         first-level cache */
+};
 
 static int ceil_div(int a, int b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
 static int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
@@ -52,6 +59,11 @@ static mptl_status make_spans(mptl_conv *v, mptl_conv_phase *p, const axis *y, c
   p->span = malloc((p->spans + 1) * sizeof *p->span);
   p->tap = malloc(((size_t)p->taps + 1) * sizeof *p->tap);
   if (p->span == NULL || p->tap == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  if (y->n > 0 && y->at[y->n - 1] >= v->reach) v->reach = y->at[y->n - 1] + 1;
+  p->window_rows = y->n;
+  p->at_y = malloc(((size_t)y->n + 1) * sizeof *p->at_y);
+  if (p->at_y == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  memcpy(p->at_y, y->at, (size_t)y->n * sizeof *p->at_y);
   size_t span = 0;
   for (int i = 0; i < y->n; i++)
     for (int j = 0; j < x->n; j++) {
@@ -62,10 +74,12 @@ static mptl_status make_spans(mptl_conv *v, mptl_conv_phase *p, const axis *y, c
 }
 
 static void count_packed(mptl_conv *v) {
+  const size_t of_tap = v->by_channel
+                            ? (size_t)v->columns
+                            : (size_t)v->groups * mptl_conv_padded_columns(v) * (size_t)v->group_in;
   for (int i = 0; i < v->n_phases; i++) {
     v->phases[i].packed = v->packed_floats;
-    v->packed_floats += (size_t)v->s.groups * (size_t)mptl_conv_vectors(v) * v->kernels->lanes *
-                        (size_t)v->phases[i].taps * (size_t)v->group_in;
+    v->packed_floats += of_tap * (size_t)v->phases[i].taps;
   }
 }
 
@@ -101,67 +115,121 @@ static mptl_status make_phases(mptl_conv *v) {
   mptl_status status = plan_phases(v, &y, &x);
   free_axis(&y);
   free_axis(&x);
-  if (status == MPTL_OK && v->pass != MPTL_BACKWARD_WEIGHTS) count_packed(v);
+  if (status == MPTL_OK) count_packed(v);
   return status;
 }
 
-/* Two thirds of the first-level cache. */
-static size_t piece_floats(void) {
-  long bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
-  return (bytes > 0 ? (size_t)bytes : 32768) * 2 / 3 / sizeof(float);
+/* A share of the second-level cache: of a panel's piece, and of a band's or portion's operands. */
+static size_t cache_floats(int share) {
+  long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return (bytes > 0 ? (size_t)bytes : 512 << 10) / sizeof(float) / (size_t)share;
 }
 
-/* Backward by weights: blocks of output rows, and where these begin in the operand. */
-static mptl_status make_blocks(mptl_conv *v) {
-  const int pixels = v->s.oh * v->s.ow;
-  v->images = (BLOCK_PIXELS + pixels - 1) / pixels;
-  v->block_rows = v->images > 1 ? v->images * v->s.oh : (BLOCK_PIXELS + v->s.ow - 1) / v->s.ow;
-  if (v->images > v->s.n) v->images = v->s.n;
-  v->lines = malloc((size_t)v->images * (size_t)v->out_h * sizeof *v->lines);
-  if (v->lines == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  for (int i = 0; i < v->images * v->out_h; i++)
-    v->lines[i] = (size_t)(i / v->out_h) * mptl_conv_operand_floats(v) +
-                  mptl_conv_place(v, i % v->out_h * v->in_stride_y, 0);
-  return MPTL_OK;
+/* Operand rows that n lines of an image read, at most. */
+static int rows_of_lines(const mptl_conv *v, int n) {
+  return mptl_conv_least((n - 1) * v->in_stride_y + v->reach, v->h);
 }
 
-mptl_status mptl_conv_plan(mptl_conv *v) {
+/* Forward, backward by data: bands whose operands are a quarter of the cache, and chunks. All
+ * threads get some. */
+static void make_bands(mptl_conv *v) {
+  const size_t most = cache_floats(4), row = mptl_conv_row_floats(v), image = row * (size_t)v->h;
+  const int threads = v->threads;
+  if (image <= most) {
+    const int images = image == 0 || most / image > (size_t)v->s.n ? v->s.n : (int)(most / image);
+    const int bands = ((v->s.n + images - 1) / images + threads - 1) / threads * threads;
+    v->bands = mptl_conv_least(bands, v->s.n);
+    v->band_lines = (v->s.n + v->bands - 1) / v->bands * v->lines;
+    v->band_rows = (v->s.n + v->bands - 1) / v->bands * v->h;
+  } else {
+    int lines = v->lines;
+    while (lines > 1 && (size_t)rows_of_lines(v, lines) * row > most) lines--;
+    v->bands_of_image = (v->lines + lines - 1) / lines;
+    v->bands = v->s.n * v->bands_of_image;
+    v->band_lines = (v->lines + v->bands_of_image - 1) / v->bands_of_image;
+    v->band_rows = rows_of_lines(v, v->band_lines);
+  }
+  const int pixels = v->band_lines * v->phases[0].columns,
+            chunks = (pixels + CHUNK_PIXELS / 2) / CHUNK_PIXELS;
+  v->chunk_lines = chunks > 1 ? (v->band_lines + chunks - 1) / chunks : v->band_lines;
+}
+
+/* Backward by weights: blocks, and portions whose operands are about a quarter of the cache. */
+static void make_blocks(mptl_conv *v) {
+  const size_t most = cache_floats(4);
+  const int pixels = v->out_h * v->out_w;
+  v->unit_images = mptl_conv_least((BLOCK_PIXELS + pixels - 1) / pixels, v->s.n);
+  v->block_lines =
+      pixels < BLOCK_PIXELS ? v->unit_images * v->out_h : (BLOCK_PIXELS + v->out_w - 1) / v->out_w;
+  const size_t row = mptl_conv_row_floats(v) + (size_t)(v->out_w * v->out_c),
+               unit = (size_t)v->unit_images * row * (size_t)v->h;
+  const int units = (v->s.n + v->unit_images - 1) / v->unit_images;
+  v->portion_units = unit > most ? 1 : mptl_conv_least((int)(most / unit), units);
+  v->portion_lines = v->portion_units * v->unit_images * v->out_h;
+  v->portion_rows = v->portion_units * v->unit_images * v->h;
+  if (unit > most && v->unit_images == 1) {
+    int blocks = (v->out_h + v->block_lines - 1) / v->block_lines;
+    while (blocks > 1 && (size_t)rows_of_lines(v, blocks * v->block_lines) * row > most) blocks--;
+    v->portion_lines = mptl_conv_least(blocks * v->block_lines, v->out_h);
+    v->portion_rows = rows_of_lines(v, v->portion_lines);
+  }
+}
+
+/* The shape of the operand that is read in windows and of the results. */
+static void set_shape(mptl_conv *v) {
   const mptl_conv_shape *s = &v->s;
-  v->piece_floats = piece_floats();
   v->in_stride_y = v->in_stride_x = v->out_stride_y = v->out_stride_x = 1;
+  v->by_channel = s->groups > 1 && s->groups == s->ic && s->groups == s->oc;
+  v->groups = v->by_channel ? 1 : s->groups;
   if (v->pass == MPTL_BACKWARD_DATA) {
     /* Windows reach rows of dy from ceil((ph - (kh - 1) dh) / sh) to floor((ih - 1 + ph) / sh). */
-    int before_y = -ceil_div(s->ph - (s->kh - 1) * s->dh, s->sh),
-        before_x = -ceil_div(s->pw - (s->kw - 1) * s->dw, s->sw);
-    int after_y = floor_div(s->ih - 1 + s->ph, s->sh) - (s->oh - 1),
-        after_x = floor_div(s->iw - 1 + s->pw, s->sw) - (s->ow - 1);
+    const int before_y = -ceil_div(s->ph - (s->kh - 1) * s->dh, s->sh),
+              before_x = -ceil_div(s->pw - (s->kw - 1) * s->dw, s->sw),
+              after_x = floor_div(s->iw - 1 + s->pw, s->sw) - (s->ow - 1);
     v->top = before_y > 0 ? before_y : 0;
     v->left = before_x > 0 ? before_x : 0;
-    v->in_h = s->oh, v->in_w = s->ow, v->c = s->oc;
-    v->h = v->top + s->oh + (after_y > 0 ? after_y : 0);
+    v->h = s->oh, v->in_w = s->ow, v->c = s->oc;
     v->w = v->left + s->ow + (after_x > 0 ? after_x : 0);
     v->group_in = s->oc / s->groups, v->columns = s->ic / s->groups;
     v->out_stride_y = s->sh, v->out_stride_x = s->sw;
     v->out_h = s->ih, v->out_w = s->iw, v->out_c = s->ic;
-    v->copies = v->h != s->oh || v->w != s->ow;
-    return make_phases(v);
+  } else {
+    v->top = s->ph, v->left = s->pw;
+    v->h = s->ih, v->in_w = s->iw, v->c = s->ic;
+    v->w = s->iw + 2 * s->pw;
+    v->group_in = s->ic / s->groups, v->columns = s->oc / s->groups;
+    v->in_stride_y = s->sh, v->in_stride_x = s->sw;
+    v->out_h = s->oh, v->out_w = s->ow, v->out_c = s->oc;
   }
-  v->top = s->ph, v->left = s->pw;
-  v->in_h = s->ih, v->in_w = s->iw, v->c = s->ic;
-  v->h = s->ih + 2 * s->ph, v->w = s->iw + 2 * s->pw;
-  v->group_in = s->ic / s->groups, v->columns = s->oc / s->groups;
-  v->in_stride_y = s->sh, v->in_stride_x = s->sw;
-  v->out_h = s->oh, v->out_w = s->ow, v->out_c = s->oc;
-  v->copies = s->ph > 0 || s->pw > 0;
-  if (v->pass == MPTL_BACKWARD_WEIGHTS) MPTL_TRY(make_blocks(v));
-  return make_phases(v); /* backward by weights reads the windows of forward */
+  if (v->by_channel) v->columns = v->out_c;
+  v->lines = ceil_div(v->out_h, v->out_stride_y);
+}
+
+mptl_status mptl_conv_plan(mptl_conv *v) {
+  set_shape(v);
+  v->piece_floats = cache_floats(4);
+  v->vectors = v->kernels->vectors;
+  if (v->pass != MPTL_BACKWARD_WEIGHTS) {
+    MPTL_TRY(make_phases(v));
+    make_bands(v);
+    return MPTL_OK;
+  }
+  v->reach = (v->s.kh - 1) * v->s.dh + 1;
+  v->vectors = v->by_channel ? 1 : WEIGHTS_VECTORS;
+  v->packed_channels = v->by_channel ? (int)v->kernels->lanes : PACKED_CHANNELS;
+  if (v->by_channel) {
+    v->groups = ceil_div(v->out_c, v->packed_channels);
+    v->columns = v->group_in = v->packed_channels;
+  }
+  make_blocks(v);
+  return MPTL_OK;
 }
 
 void mptl_conv_release(mptl_conv *v) {
   for (int i = 0; i < v->n_phases; i++) {
     free(v->phases[i].span);
     free(v->phases[i].tap);
+    free(v->phases[i].at_y);
   }
   free(v->phases);
-  free(v->lines);
 }

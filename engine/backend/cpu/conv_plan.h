@@ -1,5 +1,5 @@
-/* For conv.c: what a pass of a convolution knows before it runs: which places of its operand its
- * results read, in which order, and how results are cut into pieces. */
+/* For conv.c and conv_weights.c: what a pass of a convolution knows before it runs: which places of
+ * its operand its results read, in which order, and how the work is cut into pieces. */
 #ifndef MPTL_BACKEND_CPU_CONV_PLAN_H
 #define MPTL_BACKEND_CPU_CONV_PLAN_H
 
@@ -15,7 +15,8 @@ typedef struct mptl_conv_phase {
   size_t spans, length;
   int *tap; /* [spans * taps in a span] index ky * kw + kx */
   int taps;
-  size_t packed; /* place of its weights among the packed ones */
+  int *at_y, window_rows; /* the operand's rows of the first pixel's taps */
+  size_t packed;          /* place of its weights among the packed ones */
 } mptl_conv_phase;
 
 struct mptl_conv {
@@ -23,29 +24,48 @@ struct mptl_conv {
   mptl_pass pass;
   int threads;
   const mptl_product_kernels *kernels;
-  /* The operand that is read in windows, with its borders of zeros: [n][h][w][c]. */
+  bool by_channel; /* depthwise: a result channel reads the same channel of the operand */
+
+  /* The operand that is read in windows, [n][h][w][c], with columns of zeros at its left and right.
+   * Windows may reach rows above and below it: the first one begins `top` rows above row 0. */
   int h, w, c, top, left;
-  int in_h, in_w;        /* without borders */
-  bool copies;           /* there are borders */
-  int group_in, columns; /* of a group of channels: the operand's, the results' */
+  int in_w; /* without zeros */
+
+  /* Groups of channels, those of the operand and of the results in each. By channel there is one
+   * group; in backward by weights one for each vector of channels, the last one of fewer. */
+  int groups, group_in, columns;
+  unsigned vectors; /* of a panel, at most */
+
   int in_stride_y,
       in_stride_x; /* between result pixels that follow each other, in operand pixels */
   int out_stride_y, out_stride_x, out_h, out_w, out_c; /* of results */
+
   int n_phases;
   mptl_conv_phase *phases;
   size_t packed_floats;
-  size_t piece_floats; /* of a panel's piece in the first-level cache */
+  size_t piece_floats; /* of a panel's piece that stays in a cache */
 
-  /* Backward by weights: images that are prepared together, output rows of a block, and places of
-   * the rows' first pixels in the operand [images * out_h]. */
-  int images, block_rows;
-  size_t *lines;
+  /* A line of an image: its pixels of row y of each phase. A band is what a thread takes at a time:
+   * whole images, or some lines of one image. A chunk is some lines of a band, whose results stay
+   * in the cache until they are stored. */
+  int lines, reach;          /* of an image; operand rows that a line reads */
+  int bands, bands_of_image; /* in all; 0: bands are whole images */
+  int band_lines, band_rows; /* of a band, at most; its operand rows */
+  int chunk_lines;
+
+  /* Backward by weights: a block is block_lines of a unit, which is one image or several. A portion
+   * is prepared together, and has some units, or some blocks of one. */
+  int unit_images, block_lines, portion_units, portion_lines, portion_rows;
+  int packed_channels; /* of the operand, side by side: [channels][row][x][of these] */
+  size_t *line;        /* places of a portion's lines in the prepared operand */
 };
 
 /* Fills in a zeroed record whose shape, pass, threads and kernels are set. mptl_conv_release frees
  * what it allocated, also after an error. */
 mptl_status mptl_conv_plan(mptl_conv *conv);
 void mptl_conv_release(mptl_conv *conv);
+
+static inline int mptl_conv_least(int a, int b) { return a < b ? a : b; }
 
 static inline size_t mptl_conv_place(const mptl_conv *v, int y, int x) {
   return ((size_t)y * (size_t)v->w + (size_t)x) * (size_t)v->c;
@@ -56,18 +76,11 @@ static inline int mptl_conv_vectors(const mptl_conv *v) {
   return (v->columns + (int)v->kernels->lanes - 1) / (int)v->kernels->lanes;
 }
 static inline int mptl_conv_panels(const mptl_conv *v) {
-  return (mptl_conv_vectors(v) + (int)v->kernels->vectors - 1) / (int)v->kernels->vectors;
+  return (mptl_conv_vectors(v) + (int)v->vectors - 1) / (int)v->vectors;
 }
 
-/* Of an image, with its borders. */
-static inline size_t mptl_conv_operand_floats(const mptl_conv *v) {
-  return (size_t)v->h * (size_t)v->w * (size_t)v->c;
-}
-static inline size_t mptl_conv_result_pixels(const mptl_conv *v) {
-  return (size_t)v->out_h * (size_t)v->out_w;
-}
-static inline size_t mptl_conv_weight_rows(const mptl_conv *v) {
-  return (size_t)v->s.kh * (size_t)v->s.kw * (size_t)v->group_in;
+static inline size_t mptl_conv_row_floats(const mptl_conv *v) { /* with borders */
+  return (size_t)v->w * (size_t)v->c;
 }
 static inline size_t mptl_conv_padded_columns(const mptl_conv *v) {
   return (size_t)mptl_conv_vectors(v) * v->kernels->lanes;
@@ -85,11 +98,28 @@ static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, 
                n = (size_t)mptl_conv_panels(v), first = vectors * (size_t)panel / n,
                end = vectors * ((size_t)panel + 1) / n;
   mptl_conv_panel p = {.begin = first * lanes, .width = (end - first) * lanes};
-  const size_t left = (size_t)v->columns - p.begin;
-  p.columns = left < p.width ? left : p.width;
+  const size_t of_group =
+      (size_t)mptl_conv_least(v->columns, v->out_c - group * v->columns) - p.begin;
+  p.columns = of_group < p.width ? of_group : p.width;
   p.place = (size_t)group * mptl_conv_padded_columns(v) + p.begin;
   p.vectors = (unsigned)(end - first);
   return p;
 }
+
+/* The operand rows that windows of lines [line, line + n) reach, as far as there are such rows. */
+static inline int mptl_conv_first_row(const mptl_conv *v, int line) {
+  const int y = line * v->in_stride_y - v->top;
+  return y > 0 ? y : 0;
+}
+static inline int mptl_conv_end_row(const mptl_conv *v, int line, int n) {
+  return mptl_conv_least((line + n - 1) * v->in_stride_y - v->top + v->reach, v->h);
+}
+
+/* Reads a row of an image of the operand into `to`, [w][c], with zeros at its ends. */
+void mptl_conv_read_row(const mptl_conv *v, const mptl_source *operand, int image, int y,
+                        float *to);
+
+/* Backward by weights (conv_weights.c). */
+size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v);
 
 #endif

@@ -1,0 +1,388 @@
+/* Backward by weights (conv.h): dweights and dbias, the sums over all images.
+ *
+ * A portion of the operands is prepared at a time, by all threads: x as [group of channels][region]
+ * [image][row][x][packed_channels], where a region has that many channels of the group, so that a
+ * tile's rows lie side by side; dy as [group][panel][pixel][column]. Each thread then computes its
+ * own weights' sums of the portion, block by block.
+ *
+ * Lines of dy are in the order of a chain: unit by unit; in a unit of several images the images'
+ * first lines, their second lines, and so on. So the lines whose windows' row ky is a row of x are
+ * side by side.
+ */
+#include <omp.h>
+#include <string.h>
+
+#include "backend/cpu/conv_plan.h"
+#include "core/memory.h"
+
+/* ---- Sizes ---- */
+
+/* Regions of a group; rows of its sums: weights of one output channel. */
+static size_t regions(const mptl_conv *v) {
+  const size_t n = (size_t)v->packed_channels;
+  return ((size_t)v->group_in + n - 1) / n;
+}
+static size_t window(const mptl_conv *v) { return (size_t)v->s.kh * (size_t)v->s.kw; }
+static size_t channels_of_column(const mptl_conv *v) {
+  return v->by_channel ? 1 : (size_t)v->group_in;
+}
+static size_t weight_rows(const mptl_conv *v) { return window(v) * channels_of_column(v); }
+
+static size_t operand_bytes(const mptl_conv *v) {
+  return mptl_aligned((size_t)v->groups * regions(v) * (size_t)v->portion_rows * (size_t)v->w *
+                      (size_t)v->packed_channels * sizeof(float));
+}
+static size_t panels_bytes(const mptl_conv *v) {
+  return mptl_aligned((size_t)v->groups * mptl_conv_padded_columns(v) * (size_t)v->portion_lines *
+                      (size_t)v->out_w * sizeof(float));
+}
+static size_t sums_bytes(const mptl_conv *v) {
+  return mptl_aligned((size_t)v->groups * weight_rows(v) * mptl_conv_padded_columns(v) *
+                      sizeof(float));
+}
+static size_t lines_bytes(const mptl_conv *v) {
+  return mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+}
+/* Of each thread: a row of x or of dy. */
+static size_t row_bytes(const mptl_conv *v) {
+  const size_t x = mptl_conv_row_floats(v), dy = (size_t)v->out_w * (size_t)v->out_c;
+  return mptl_aligned((x > dy ? x : dy) * sizeof(float));
+}
+
+size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v) {
+  return operand_bytes(v) + panels_bytes(v) + sums_bytes(v) + lines_bytes(v) +
+         (size_t)v->threads * row_bytes(v);
+}
+
+/* ---- Preparing ---- */
+
+/* Whole images, or some lines of one image. */
+typedef struct portion {
+  int image, images, line, lines;
+  int row, rows; /* of the operand, of each image */
+} portion;
+
+/* Moves to the next portion; false after the last one. At first it is all 0. */
+static bool next_portion(const mptl_conv *v, portion *p) {
+  if (v->portion_lines < v->out_h) { /* parts of images */
+    p->line += p->lines;
+    if (p->line == v->out_h) p->line = 0, p->image++;
+    p->images = 1;
+    p->lines = mptl_conv_least(v->portion_lines, v->out_h - p->line);
+    p->row = mptl_conv_first_row(v, p->line);
+    p->rows = mptl_conv_end_row(v, p->line, p->lines) - p->row;
+  } else {
+    p->image += p->images;
+    p->images = mptl_conv_least(v->portion_units * v->unit_images, v->s.n - p->image);
+    p->lines = p->images * v->out_h;
+    p->rows = v->h;
+  }
+  return p->image < v->s.n;
+}
+
+/* The number of images of the unit that has line i of a portion. */
+static int images_of_unit(const mptl_conv *v, const portion *p, int i) {
+  const int unit = i / (v->unit_images * v->out_h);
+  return mptl_conv_least(v->unit_images, p->images - unit * v->unit_images);
+}
+
+/* Which line of which image, counted in the portion, is line i of the portion. */
+typedef struct place {
+  int image, y;
+} place;
+
+static place line_at(const mptl_conv *v, const portion *p, int i) {
+  const int unit_lines = v->unit_images * v->out_h, images = images_of_unit(v, p, i);
+  return (place){i / unit_lines * v->unit_images + i % unit_lines % images,
+                 p->line + i % unit_lines / images};
+}
+
+/* Splits the channels of a row of the operand into the regions. */
+static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
+  const size_t width = (size_t)v->packed_channels, n = regions(v);
+  for (int g = 0; g < v->groups; g++)
+    for (size_t i = 0; i < n; i++, to += region_floats) {
+      const size_t first = (size_t)g * (size_t)v->group_in + i * width,
+                   left = (size_t)v->group_in - i * width, all = (size_t)v->c - first;
+      size_t count = left < width ? left : width;
+      if (count > all) count = all; /* by channel, the last group */
+      const float *from = row + first;
+      float *out = to;
+      for (int x = 0; x < v->w; x++, from += v->c, out += width) {
+        memcpy(out, from, count * sizeof *out);
+        memset(out + count, 0, (width - count) * sizeof *out);
+      }
+    }
+}
+
+/* Splits the channels of a line of dy into panels of `pixels` pixels. */
+static void split_line(const mptl_conv *v, const float *line, float *panels, size_t at,
+                       size_t pixels) {
+  const int n = mptl_conv_panels(v);
+  for (int g = 0; g < v->groups; g++)
+    for (int i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+      const float *from = line + (size_t)g * (size_t)v->columns + panel.begin;
+      float *to = panels + panel.place * pixels + at * panel.width;
+      for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width) {
+        memcpy(to, from, panel.columns * sizeof *to);
+        memset(to + panel.columns, 0, (panel.width - panel.columns) * sizeof *to);
+      }
+    }
+}
+
+/* The operands of a portion, prepared. */
+typedef struct prepared {
+  float *operand, *panels;
+  size_t *line;         /* places of the windows of its lines' first pixels in a region */
+  size_t region_floats; /* of the operand */
+} prepared;
+
+/* Called by all threads, each with its own buffer for a row. */
+static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
+                    const mptl_source *dy, const prepared *to, float *buffer) {
+  const size_t row = (size_t)v->w * (size_t)v->packed_channels, ow = (size_t)v->out_w;
+  const size_t numbers = ow * (size_t)v->out_c, pixels = (size_t)p->lines * ow;
+#pragma omp for schedule(static) nowait
+  for (int i = 0; i < p->images * p->rows; i++) {
+    mptl_conv_read_row(v, x, p->image + i / p->rows, p->row + i % p->rows, buffer);
+    split_row(v, buffer, to->operand + (size_t)i * row, to->region_floats);
+  }
+#pragma omp for schedule(static)
+  for (int i = 0; i < p->lines; i++) {
+    const place at = line_at(v, p, i);
+    const size_t first = (size_t)(p->image + at.image) * (size_t)v->out_h + (size_t)at.y;
+    split_line(v, mptl_read(dy, first * numbers, numbers, buffer), to->panels, (size_t)i * ow,
+               pixels);
+    /* Windows that begin above the portion's first row: numbers wrap around. */
+    to->line[i] = (size_t)(at.image * p->rows + at.y * v->in_stride_y - v->top - p->row) * row;
+  }
+}
+
+/* ---- Sums ---- */
+
+/* Rows of a group's sums are in the order of ky, regions, kx, channels. */
+static size_t rows_of_ky(const mptl_conv *v) { return (size_t)v->s.kw * channels_of_column(v); }
+
+/* Channels of a region that are in the sum of a column. */
+static size_t channels_of_region(const mptl_conv *v, size_t region) {
+  const size_t width = (size_t)v->packed_channels, left = channels_of_column(v) - region * width;
+  return left < width ? left : width;
+}
+
+/* Places in the prepared operand of rows [from, from + n) of those of a group and ky. */
+static void find_rows(const mptl_conv *v, int group, size_t ky, size_t from, unsigned n,
+                      size_t region_floats, size_t *row) {
+  const size_t width = (size_t)v->packed_channels, kw = (size_t)v->s.kw,
+               pixel = (size_t)v->s.dw * width, line = ky * (size_t)v->s.dh * (size_t)v->w * width;
+  size_t region = from / (kw * width), left = from % (kw * width);
+  size_t channels = channels_of_region(v, region), kx = left / channels, channel = left % channels;
+  for (unsigned i = 0; i < n; i++) {
+    row[i] = ((size_t)group * regions(v) + region) * region_floats + line + kx * pixel + channel;
+    if (++channel < channels) continue;
+    channel = 0;
+    if (++kx < kw) continue;
+    kx = 0;
+    channels = channels_of_region(v, ++region);
+  }
+}
+
+/* What a thread computes: rows [row, row + n) of a panel and ky. */
+typedef struct tile {
+  int group;
+  mptl_conv_panel panel;
+  size_t ky, row;
+  unsigned n;
+} tile;
+
+/* Rows of a tile; the panels with fewest vectors might have more. */
+static unsigned tile_rows(const mptl_conv *v) {
+  const int n = mptl_conv_panels(v);
+  return v->kernels->rows[(mptl_conv_vectors(v) + n - 1) / n - 1];
+}
+static size_t tiles_of_ky(const mptl_conv *v) {
+  return (rows_of_ky(v) + tile_rows(v) - 1) / tile_rows(v);
+}
+static size_t all_tiles(const mptl_conv *v) {
+  return (size_t)v->groups * (size_t)mptl_conv_panels(v) * (size_t)v->s.kh * tiles_of_ky(v);
+}
+
+static tile tile_at(const mptl_conv *v, size_t i) {
+  const size_t tiles = tiles_of_ky(v), kh = (size_t)v->s.kh, panels = (size_t)mptl_conv_panels(v),
+               most = tile_rows(v);
+  tile t = {.group = (int)(i / tiles / kh / panels), .ky = i / tiles % kh, .row = i % tiles * most};
+  t.panel = mptl_conv_panel_at(v, t.group, (int)(i / tiles / kh % panels));
+  t.n = (unsigned)(rows_of_ky(v) - t.row < most ? rows_of_ky(v) - t.row : most);
+  return t;
+}
+
+/* A block of a portion: its lines, and the images of its unit. Moves to the next one; false after
+ * the last one. At first it is all 0. */
+typedef struct block {
+  int line, lines, images;
+  bool first; /* of all */
+} block;
+
+static bool next_block(const mptl_conv *v, const portion *p, block *b) {
+  const int unit_lines = v->unit_images * v->out_h;
+  b->line += b->lines;
+  if (b->line >= p->lines) return false;
+  b->images = images_of_unit(v, p, b->line);
+  const int end = b->line / unit_lines * unit_lines + b->images * v->out_h;
+  b->lines = mptl_conv_least(v->block_lines, mptl_conv_least(end, p->lines) - b->line);
+  b->first = p->image == 0 && p->line == 0 && b->line == 0;
+  return true;
+}
+
+/* The lines of a block whose windows' row ky is a row of the operand. */
+static void lines_inside(const mptl_conv *v, const portion *p, const block *b, int ky, int *from,
+                         int *end) {
+  const int up = v->top - ky * v->s.dh;
+  *from = b->line, *end = b->line + b->lines;
+  while (*from < *end && line_at(v, p, *from).y * v->in_stride_y < up) ++*from;
+  while (*from < *end && line_at(v, p, *end - 1).y * v->in_stride_y - up >= v->h) --*end;
+}
+
+/* The chains of some lines for a panel. */
+static mptl_chain chain_of(const mptl_conv *v, const portion *p, const prepared *from,
+                           const mptl_conv_panel *panel, int line, int lines) {
+  const size_t ow = (size_t)v->out_w;
+  return (mptl_chain){
+      .a = from->operand,
+      .span = from->line + line,
+      .spans = (size_t)lines,
+      .length = ow,
+      .stride = (size_t)v->in_stride_x * (size_t)v->packed_channels,
+      .b = from->panels + (panel->place * (size_t)p->lines + (size_t)line * panel->width) * ow,
+      .step = panel->width};
+}
+
+/* Adds the chains of a portion's blocks to sums [group][panel][row][column], or stores the first
+ * ones: each thread its own tiles. */
+static void add_chains(const mptl_conv *v, const portion *p, const prepared *from, float *sums) {
+  const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads(),
+               all = all_tiles(v);
+  block b = {0};
+  while (next_block(v, p, &b))
+    for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
+      size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
+      const tile t = tile_at(v, i);
+      int line, end;
+      lines_inside(v, p, &b, (int)t.ky, &line, &end);
+      const mptl_chain chain = chain_of(v, p, from, &t.panel, line, end - line);
+      find_rows(v, t.group, t.ky, t.row, t.n, from->region_floats, row);
+      for (unsigned r = 0; r < t.n; r++) to[r] = (t.ky * rows_of_ky(v) + t.row + r) * t.panel.width;
+      v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.vectors,
+                       b.first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
+    }
+}
+
+/* By channel, a tile has taps of several rows of the window, since a load of dy then serves more of
+ * them. Lines whose windows have the same rows inside go together. */
+static void add_channel_block(const mptl_conv *v, const portion *p, const prepared *from,
+                              const block *b, int group, float *sums) {
+  const mptl_conv_panel panel = mptl_conv_panel_at(v, group, 0);
+  const size_t taps = window(v), lanes = panel.width;
+  for (size_t tap = 0; tap < taps; tap += MPTL_CHANNEL_ROWS) {
+    const size_t n = taps - tap < MPTL_CHANNEL_ROWS ? taps - tap : MPTL_CHANNEL_ROWS;
+    float chains[MPTL_CHANNEL_ROWS * MPTL_PRODUCT_LANES] = {0}, *total = sums + tap * lanes;
+    size_t row[MPTL_CHANNEL_ROWS], to[MPTL_CHANNEL_ROWS];
+    for (int line = b->line, end; line < b->line + b->lines; line = end) {
+      unsigned inside = 0;
+      end = b->line + b->lines;
+      for (size_t r = 0; r < n; r++) {
+        const size_t ky = (tap + r) / (size_t)v->s.kw, kx = (tap + r) % (size_t)v->s.kw;
+        int first, last;
+        lines_inside(v, p, b, (int)ky, &first, &last);
+        if (line < first && first < end) end = first;
+        if (line < last && last < end) end = last;
+        if (line < first || line >= last) continue;
+        find_rows(v, group, ky, kx, 1, from->region_floats, &row[inside]);
+        to[inside++] = r * lanes;
+      }
+      const mptl_chain chain = chain_of(v, p, from, &panel, line, end - line);
+      if (inside > 0)
+        v->kernels->channel_tile(chains, to, &chain, row, inside, lanes, MPTL_CHAIN_CONTINUE);
+    }
+    for (size_t i = 0; i < n * lanes; i++) total[i] = b->first ? chains[i] : total[i] + chains[i];
+  }
+}
+
+static void add_channels(const mptl_conv *v, const portion *p, const prepared *from, float *sums) {
+  block b = {0};
+  while (next_block(v, p, &b))
+#pragma omp for schedule(static) nowait
+    for (int g = 0; g < v->groups; g++)
+      add_channel_block(v, p, from, &b, g,
+                        sums + (size_t)g * mptl_conv_padded_columns(v) * weight_rows(v));
+}
+
+/* Adds the blocks' sums of dy by channel: a chain of additions for each. */
+static void add_bias_sums(const mptl_conv *v, const portion *p, float *dbias, const float *panels) {
+  const int n = mptl_conv_panels(v);
+  const size_t ow = (size_t)v->out_w, pixels = (size_t)p->lines * ow;
+#pragma omp for collapse(2) schedule(static) nowait
+  for (int g = 0; g < v->groups; g++)
+    for (int i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+      float *to = dbias + g * v->columns + (int)panel.begin;
+      block b = {0};
+      while (next_block(v, p, &b)) {
+        const float *dy = panels + panel.place * pixels + (size_t)b.line * ow * panel.width;
+        for (size_t c = 0; c < panel.columns; c++) {
+          float sum = 0;
+          for (size_t k = 0; k < (size_t)b.lines * ow; k++) sum += dy[k * panel.width + c];
+          to[c] = b.first ? sum : to[c] + sum;
+        }
+      }
+    }
+}
+
+/* From sums to [oc][ic / groups][kh][kw]: a ky and region at a time, which stay in the cache. */
+static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) {
+  const int n = mptl_conv_panels(v);
+  const size_t rows = weight_rows(v), kw = (size_t)v->s.kw, kh = (size_t)v->s.kh;
+#pragma omp for collapse(2) schedule(static)
+  for (int g = 0; g < v->groups; g++)
+    for (int i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
+      const float *from = sums + panel.place * rows;
+      for (size_t ky = 0; ky < kh; ky++)
+        for (size_t region = 0; region < regions(v); region++) {
+          const size_t width = channels_of_region(v, region);
+          float *to = dweights + ((size_t)g * (size_t)v->columns + panel.begin) * rows +
+                      region * (size_t)v->packed_channels * kh * kw + ky * kw;
+          for (size_t j = 0; j < panel.columns; j++)
+            for (size_t k = 0; k < width; k++)
+              for (size_t kx = 0; kx < kw; kx++)
+                to[j * rows + k * kh * kw + kx] = from[(kx * width + k) * panel.width + j];
+          from += kw * width * panel.width;
+        }
+    }
+}
+
+void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbias,
+                                const mptl_source *x, const mptl_source *dy, void *scratch) {
+  char *at = scratch;
+  prepared to = {.operand = (float *)at, .panels = (float *)(at += operand_bytes(v))};
+  float *sums = (float *)(at += panels_bytes(v));
+  to.line = (size_t *)(at += sums_bytes(v));
+  at += lines_bytes(v);
+#pragma omp parallel num_threads(v->threads) firstprivate(to)
+  {
+    float *buffer = (float *)(at + (size_t)omp_get_thread_num() * row_bytes(v));
+    portion p = {0};
+    while (next_portion(v, &p)) {
+      to.region_floats =
+          (size_t)p.images * (size_t)p.rows * (size_t)v->w * (size_t)v->packed_channels;
+      prepare(v, &p, x, dy, &to, buffer);
+      if (dbias != NULL) add_bias_sums(v, &p, dbias, to.panels);
+      if (v->by_channel)
+        add_channels(v, &p, &to, sums);
+      else
+        add_chains(v, &p, &to, sums);
+#pragma omp barrier
+    }
+    unpack_sums(v, dweights, sums);
+  }
+}
