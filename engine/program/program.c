@@ -146,11 +146,10 @@ mptl_memory_plan mptl_program_memory(const mptl_program *p) { return p->memory; 
 int mptl_program_stage_of(const mptl_program *p, int op) { return p->nodes[op].life.stage; }
 
 const char *mptl_compute_setting_name(size_t index) {
-  static const char *const names[] = {[MPTL_COMPUTE_AUTO] = "auto",
-                                      [MPTL_COMPUTE_BINARY32] = "f32",
-                                      [MPTL_COMPUTE_NARROW] = "narrow",
-                                      [MPTL_COMPUTE_FP8] = "fp8",
-                                      [MPTL_COMPUTE_TF32] = "tf32"};
+  static const char *const names[] = {
+      [MPTL_COMPUTE_AUTO] = "auto",     [MPTL_COMPUTE_BINARY32] = "f32",
+      [MPTL_COMPUTE_NARROW] = "narrow", [MPTL_COMPUTE_FP8] = "fp8",
+      [MPTL_COMPUTE_TF32] = "tf32",     [MPTL_COMPUTE_ONEDNN] = "onednn"};
   return index < sizeof names / sizeof *names ? names[index] : NULL;
 }
 

@@ -7,7 +7,7 @@ local M = {}
 
 --- The types of an operator's passes.
 -- @param op an operator of a described graph (plan.graph)
--- @param compute the setting: "auto", "f32", "narrow", "fp8", "tf32"
+-- @param compute the setting: "auto", "f32", "narrow", "fp8", "tf32", "onednn"
 -- @param device the device that computes, "cpu" when nil
 -- @return the types of the forward pass, of the gradient of the input and of the gradient of the
 --   weights; nil for an operator without matrix products

@@ -1,10 +1,11 @@
-/* conv2d and linear, by oneDNN (dnn.h). oneDNN gives results in binary32; they are rounded once,
- * here.
+/* conv2d and linear. Each pass multiplies in binary32 (conv.h), or in bf16 by oneDNN (dnn.h) if the
+ * formats of both operands make that exact (gemm.h). Under the setting `onednn`, oneDNN multiplies
+ * in binary32, too.
  *
- * A pass multiplies in bf16 if the formats of both operands make that exact (gemm.h). It runs in
- * blocks of images, which stay in the caches while they are decoded, multiplied, rounded and
- * encoded; so scratch memory does not grow with the batch size. The gradient of the weights is the
- * sum of the blocks' gradients, in order.
+ * oneDNN gives results in binary32; they are rounded once, here. Its passes run in blocks of
+ * images, which stay in the caches while they are decoded, multiplied, rounded and encoded; so
+ * scratch memory does not grow with the batch size. The gradient of the weights is the sum of the
+ * blocks' gradients, in order.
  *
  * In FP(e,m,auto) an operand's bias shift depends on its values, and so does whether bf16 is exact.
  * The way to multiply is then chosen when the pass begins; prepare provides code and memory for
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 
 #include "backend/call_shapes.h"
+#include "backend/cpu/conv.h"
 
 enum { BLOCK_BYTES = 2 << 20 }; /* of a block's input or output, whichever is larger, in binary32 */
 
@@ -22,12 +24,13 @@ enum { BLOCK_BYTES = 2 << 20 }; /* of a block's input or output, whichever is la
  * memory. */
 typedef struct gemm_pass {
   mptl_gemm_way way;
+  bool by_dnn;               /* by oneDNN; else by conv.h */
   mptl_repeat first, second; /* repetitions of its operands (mptl_arrays_of) */
   size_t x, y;               /* a block of the input, of the output's gradient */
-  size_t weights, packed;    /* the weights: repeated; in oneDNN's order */
+  size_t weights, packed;    /* the weights: repeated; in the order of oneDNN or conv.h */
   size_t results;            /* a block of results in binary32, if they are not stored so */
   size_t more[2];            /* the gradient of weights and bias, for blocks after the first */
-  size_t library;            /* oneDNN's scratch memory */
+  size_t scratch;            /* of oneDNN or conv.h */
 } gemm_pass;
 
 /* How to multiply is chosen by the present formats. While prepare computes the memory for
@@ -40,6 +43,7 @@ typedef struct gemm_state {
   gemm_pass pass[MPTL_PASSES];
   outcome outcome[MPTL_PASSES];               /* BY_FORMATS, except in prepare */
   mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_WAYS]; /* made when first needed */
+  mptl_conv *conv[MPTL_PASSES];               /* likewise */
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
@@ -70,6 +74,30 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
   mptl_call_shape s = mptl_call_shape_of(call, n, ic, oc);
   return s.is_linear ? mptl_dnn_linear_create(dnn, mptl_threads(call), &s.linear, compute)
                      : mptl_dnn_conv_create(dnn, mptl_threads(call), &s.conv, compute);
+}
+
+/* A linear layer is the convolution whose window is its whole input. */
+static mptl_status create_conv(mptl_conv **conv, const mptl_call *call, mptl_pass pass) {
+  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
+  mptl_call_shape s = mptl_call_shape_of(call, call->batch, in.c, out.c);
+  const mptl_linear_shape *l = &s.linear;
+  if (s.is_linear)
+    s.conv = (mptl_conv_shape){.n = l->n,
+                               .ic = l->c,
+                               .ih = l->h,
+                               .iw = l->w,
+                               .oc = l->out,
+                               .oh = 1,
+                               .ow = 1,
+                               .kh = l->h,
+                               .kw = l->w,
+                               .sh = l->h,
+                               .sw = l->w,
+                               .dh = 1,
+                               .dw = 1,
+                               .groups = 1,
+                               .bias = l->bias};
+  return mptl_conv_create(conv, mptl_threads(call), &s.conv, pass);
 }
 
 /* The chunks that are repeated: the channels of a channel group in a pixel (for backward by
@@ -111,8 +139,10 @@ static mptl_status create(void **state_of_call, const mptl_call *call) {
 static void destroy(void *state_of_call) {
   gemm_state *s = state_of_call;
   if (s == NULL) return;
-  for (int pass = 0; pass < MPTL_PASSES; pass++)
+  for (int pass = 0; pass < MPTL_PASSES; pass++) {
     for (int way = 0; way < MPTL_GEMM_WAYS; way++) mptl_dnn_destroy(s->dnn[pass][way]);
+    mptl_conv_destroy(s->conv[pass]);
+  }
   free(s);
 }
 
@@ -135,20 +165,27 @@ static size_t take(size_t *bytes, size_t more) {
   return at;
 }
 
-/* Chooses how a pass multiplies its operands, and creates oneDNN's operator for it. If oneDNN does
- * not support bf16 for the shape, uses binary32. */
+/* Creates what a pass multiplies with, unless it is there. */
+static mptl_status create_way(const mptl_call *call, mptl_pass pass) {
+  gemm_state *s = state(call);
+  const gemm_pass *p = &s->pass[pass];
+  if (!p->by_dnn) return s->conv[pass] ? MPTL_OK : create_conv(&s->conv[pass], call, pass);
+  mptl_dnn **dnn = &s->dnn[pass][p->way];
+  return *dnn ? MPTL_OK : create_dnn(dnn, call, pass, p->way);
+}
+
+/* Chooses how a pass multiplies its operands. If oneDNN does not support bf16 for the shape, in
+ * binary32. */
 static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first,
                           const mptl_rounder *second) {
-  gemm_state *s = state(call);
-  gemm_pass *p = &s->pass[pass];
-  *p = (gemm_pass){.way = choose_way(call, s->outcome[pass], first, second)};
-  mptl_status status = MPTL_OK;
-  if (s->dnn[pass][p->way] == NULL) status = create_dnn(&s->dnn[pass][p->way], call, pass, p->way);
+  gemm_pass *p = &state(call)->pass[pass];
+  const bool binary32_by_dnn = call->compute == MPTL_COMPUTE_ONEDNN;
+  *p = (gemm_pass){.way = choose_way(call, state(call)->outcome[pass], first, second)};
+  p->by_dnn = p->way != MPTL_GEMM_F32 || binary32_by_dnn;
+  mptl_status status = create_way(call, pass);
   if (status == MPTL_EUNSUPPORTED && p->way != MPTL_GEMM_F32) {
-    p->way = MPTL_GEMM_F32;
-    status = s->dnn[pass][MPTL_GEMM_F32]
-                 ? MPTL_OK
-                 : create_dnn(&s->dnn[pass][MPTL_GEMM_F32], call, pass, MPTL_GEMM_F32);
+    *p = (gemm_pass){.way = MPTL_GEMM_F32, .by_dnn = binary32_by_dnn};
+    status = create_way(call, pass);
   }
   if (status != MPTL_OK || p->way == MPTL_GEMM_F32) return status;
   p->first = mptl_gemm_repeat(p->way, false, first->format);
@@ -156,13 +193,22 @@ static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_roun
   return MPTL_OK;
 }
 
-/* Places the weights of a pass and oneDNN's scratch memory. */
+/* Places the memory of a pass by conv.h. results: as in mptl_conv_scratch_bytes. */
+static void place_conv(const mptl_call *call, mptl_pass pass, size_t operand_size,
+                       const mptl_sink *results, size_t *bytes) {
+  gemm_pass *p = &state(call)->pass[pass];
+  const mptl_conv *conv = state(call)->conv[pass];
+  p->packed = take(bytes, mptl_conv_packed_bytes(conv));
+  p->scratch = take(bytes, mptl_conv_scratch_bytes(conv, operand_size, results));
+}
+
+/* Places the weights of a pass by oneDNN and oneDNN's scratch memory. */
 static void place_weights(const mptl_call *call, mptl_pass pass, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[pass];
   const mptl_dnn *dnn = state(call)->dnn[pass][p->way];
   p->weights = take(bytes, mptl_gemm_weights_bytes(p->way, param_numel(call, MPTL_PRODUCT_WEIGHT)));
   p->packed = take(bytes, mptl_dnn_packed_bytes(dnn, pass));
-  p->library = take(bytes, mptl_dnn_scratch_bytes(dnn));
+  p->scratch = take(bytes, mptl_dnn_scratch_bytes(dnn));
 }
 
 /* Chooses how forward multiplies, and places what it needs; adds to *bytes. */
@@ -170,6 +216,10 @@ static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_FORWARD, call->in[0].rounder, call->theta_rounder));
+  if (!p->by_dnn) {
+    place_conv(call, MPTL_FORWARD, call->in[0].size, &call->y, bytes);
+    return MPTL_OK;
+  }
   p->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], p->way, block * in_image(call)));
   p->results =
       take(bytes, call->y.size < sizeof(float) ? block * out_image(call) * sizeof(float) : 0);
@@ -184,28 +234,54 @@ static bool in_place(const mptl_sink *sink) {
 
 /* Whether both backward passes can use one converted copy of the output's gradient. */
 static bool shares_dy(const gemm_state *s) {
-  mptl_gemm_way a = s->pass[MPTL_BACKWARD_WEIGHTS].way, b = s->pass[MPTL_BACKWARD_DATA].way;
-  return a == b && mptl_gemm_repeats(a) == 1;
+  const gemm_pass *w = &s->pass[MPTL_BACKWARD_WEIGHTS], *d = &s->pass[MPTL_BACKWARD_DATA];
+  return w->by_dnn && d->by_dnn && w->way == d->way && mptl_gemm_repeats(w->way) == 1;
 }
 
-/* The same for both backward passes. */
-static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
-  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS],
-            *d = &state(call)->pass[MPTL_BACKWARD_DATA];
-  size_t block = (size_t)state(call)->block, in = block * in_image(call),
-         out = block * out_image(call);
+static mptl_status prepare_weights(const mptl_call *call, size_t *bytes) {
+  gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
+  size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
-  w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->way, in));
-  w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->way, out));
+  if (!w->by_dnn) {
+    place_conv(call, MPTL_BACKWARD_WEIGHTS, call->in[0].size, NULL, bytes);
+    return MPTL_OK;
+  }
+  w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->way, block * in_image(call)));
+  w->y = take(bytes, mptl_gemm_operand_bytes(&call->dy, w->way, block * out_image(call)));
   for (int k = 0; k < call->op->n_param && (int)block < call->batch; k++)
     w->more[k] = take(bytes, param_numel(call, k) * sizeof(float));
-  w->library = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->way]));
-  if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
+  w->scratch = take(bytes, mptl_dnn_scratch_bytes(state(call)->dnn[MPTL_BACKWARD_WEIGHTS][w->way]));
+  return MPTL_OK;
+}
+
+static mptl_status prepare_data(const mptl_call *call, size_t *bytes) {
+  gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
-  d->y =
-      shares_dy(state(call)) ? w->y : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, out));
-  d->results = take(bytes, in_place(&call->dx[0]) ? 0 : in * sizeof(float));
+  if (!d->by_dnn) {
+    place_conv(call, MPTL_BACKWARD_DATA, call->dy.size, &call->dx[0], bytes);
+    return MPTL_OK;
+  }
+  d->y = shares_dy(state(call))
+             ? state(call)->pass[MPTL_BACKWARD_WEIGHTS].y
+             : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, block * out_image(call)));
+  d->results = take(bytes, in_place(&call->dx[0]) ? 0 : block * in_image(call) * sizeof(float));
   place_weights(call, MPTL_BACKWARD_DATA, bytes);
+  return MPTL_OK;
+}
+
+/* The same for both backward passes. Unless they share a copy, they run one after the other, in the
+ * same memory. */
+static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
+  size_t of_data = 0;
+  MPTL_TRY(prepare_weights(call, bytes));
+  if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
+  MPTL_TRY(prepare_data(call, &of_data));
+  if (shares_dy(state(call))) {
+    MPTL_TRY(prepare_data(call, bytes));
+    return MPTL_OK;
+  }
+  if (of_data > *bytes) *bytes = of_data;
   return MPTL_OK;
 }
 
@@ -250,7 +326,7 @@ static void *area(const mptl_call *call, size_t offset) { return (char *)call->s
 /* oneDNN's operator for a pass, with its scratch memory set. */
 static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
   mptl_dnn *dnn = state(call)->dnn[pass][state(call)->pass[pass].way];
-  mptl_dnn_use_scratch(dnn, area(call, state(call)->pass[pass].library));
+  mptl_dnn_use_scratch(dnn, area(call, state(call)->pass[pass].scratch));
   return dnn;
 }
 
@@ -263,12 +339,24 @@ static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
   return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
+/* Packs the weights for a pass by conv.h, and returns them. */
+static const float *pack_conv(const mptl_call *call, mptl_pass pass) {
+  float *packed = area(call, state(call)->pass[pass].packed);
+  mptl_conv_pack(state(call)->conv[pass], packed, call->theta[MPTL_PRODUCT_WEIGHT]);
+  return packed;
+}
+
 static mptl_status forward(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
   size_t block = (size_t)state(call)->block, in = block * in_image(call),
          out = block * out_image(call);
   const float *bias = call->op->attr.bias ? call->theta[MPTL_PRODUCT_BIAS] : NULL;
   MPTL_TRY(lay_out(call, true));
+  if (!p->by_dnn) {
+    mptl_conv_forward(state(call)->conv[MPTL_FORWARD], &call->y, &call->in[0],
+                      pack_conv(call, MPTL_FORWARD), bias, area(call, p->scratch));
+    return MPTL_OK;
+  }
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
     const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], p->way, p->first,
@@ -315,23 +403,25 @@ static mptl_status backward_theta(const mptl_call *call, size_t block, const voi
   return MPTL_OK;
 }
 
-static mptl_status backward(const mptl_call *call) {
+/* The passes by oneDNN that are wanted. */
+static mptl_status backward_dnn(const mptl_call *call, bool weights, bool data) {
   const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS],
                   *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   const mptl_sink *dx = &call->dx[0];
   size_t block = (size_t)state(call)->block, in = block * in_image(call),
          out = block * out_image(call);
-  MPTL_TRY(lay_out(call, false));
-  if (mptl_wanted(dx)) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
+  if (data) MPTL_TRY(pack_weights(call, MPTL_BACKWARD_DATA));
   for (size_t b = 0; b < (size_t)call->batch / block; b++) {
-    const void *dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->way, w->second, out,
-                                       b * out, out, area(call, w->y));
-    if (!dx->ranging) {
+    const void *dy = NULL;
+    if (weights || shares_dy(state(call)))
+      dy = mptl_gemm_operand(mptl_threads(call), &call->dy, w->way, w->second, out, b * out, out,
+                             area(call, w->y));
+    if (weights) {
       const void *x = mptl_gemm_operand(mptl_threads(call), &call->in[0], w->way, w->first, in,
                                         b * in, in, area(call, w->x));
       MPTL_TRY(backward_theta(call, b, x, dy));
     }
-    if (!mptl_wanted(dx)) continue;
+    if (!data) continue;
     if (!shares_dy(state(call)))
       dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->way, d->first, out_chunk(call),
                              b * out, out, area(call, d->y));
@@ -341,6 +431,32 @@ static mptl_status backward(const mptl_call *call) {
     mptl_write_parallel(call, dx, b * in, in, results);
   }
   return MPTL_OK;
+}
+
+static mptl_status backward_weights(const mptl_call *call) {
+  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
+  if (w->by_dnn) return backward_dnn(call, true, false);
+  mptl_conv_backward_weights(state(call)->conv[MPTL_BACKWARD_WEIGHTS],
+                             call->dtheta[MPTL_PRODUCT_WEIGHT],
+                             call->op->attr.bias ? call->dtheta[MPTL_PRODUCT_BIAS] : NULL,
+                             &call->in[0], &call->dy, area(call, w->scratch));
+  return MPTL_OK;
+}
+
+static mptl_status backward_data(const mptl_call *call) {
+  const gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
+  if (d->by_dnn) return backward_dnn(call, false, true);
+  mptl_conv_backward_data(state(call)->conv[MPTL_BACKWARD_DATA], &call->dx[0], &call->dy,
+                          pack_conv(call, MPTL_BACKWARD_DATA), area(call, d->scratch));
+  return MPTL_OK;
+}
+
+static mptl_status backward(const mptl_call *call) {
+  const bool weights = !call->dx[0].ranging, data = mptl_wanted(&call->dx[0]);
+  MPTL_TRY(lay_out(call, false));
+  if (weights && data && shares_dy(state(call))) return backward_dnn(call, true, true);
+  if (weights) MPTL_TRY(backward_weights(call));
+  return data ? backward_data(call) : MPTL_OK;
 }
 
 const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,

@@ -93,6 +93,8 @@ typedef enum mptl_compute_setting {
   /* auto, and on GPUs TF32 units instead of binary32. They use only 11 significant bits of each
    * operand. */
   MPTL_COMPUTE_TF32,
+
+  MPTL_COMPUTE_ONEDNN, /* auto; on CPUs oneDNN multiplies in binary32, too */
 } mptl_compute_setting;
 
 /* The targets of a batch: a label for each sample, or a value for each element of the loss's
@@ -233,8 +235,8 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 MPTL_API const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b,
                                        int channel_groups, mptl_compute_setting setting);
 
-/* The name of a mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32"; NULL beyond the
- * last. */
+/* The name of a mptl_compute_setting: "auto", "f32", "narrow", "fp8", "tf32", "onednn"; NULL
+ * beyond the last. */
 MPTL_API const char *mptl_compute_setting_name(size_t index);
 
 /* How a device's library computes a matrix product: one pass of a GEMM operator. */
