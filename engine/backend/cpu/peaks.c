@@ -1,13 +1,14 @@
-/* The peak rates of the CPU: copying an array larger than the caches, and a convolution whose
- * operands fit them. */
+/* The peak rates of the CPU: copying an array larger than the caches; multiply-adds in registers in
+ * binary32; in bf16 a convolution by oneDNN, whose operands fit the caches. */
 #include <omp.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
 #include "backend/peaks.h"
+#include "kernels/cpu/products.h"
 
-enum { COPY_BYTES = 64 << 20, IMAGES = 16 };
+enum { COPY_BYTES = 64 << 20, IMAGES = 16, REPEATS = 1 << 14 };
 
 static mptl_status run_copy(void *state) {
   const mptl_peak_copy *c = state;
@@ -18,6 +19,14 @@ static mptl_status run_copy(void *state) {
     memcpy(c->to + at, c->from + at, share);
   }
   return MPTL_OK;
+}
+
+static mptl_status run_multiply_adds(void *state) {
+  const mptl_device *device = state;
+  float sum = 0;
+#pragma omp parallel num_threads(device->threads) reduction(+ : sum)
+  sum += mptl_products()->multiply_adds(REPEATS);
+  return sum >= 0 ? MPTL_OK : mptl_fail(MPTL_EBACKEND, "peak rates: a sum of %g", (double)sum);
 }
 
 typedef struct product {
@@ -63,8 +72,12 @@ static mptl_status find_product_peak(mptl_device *device, mptl_peaks *peaks, con
 }
 
 mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double seconds) {
+  double best;
   MPTL_TRY(mptl_peak_of_copy(peaks, run_copy, COPY_BYTES, device, seconds));
-  MPTL_TRY(find_product_peak(device, peaks, "f32", MPTL_COMPUTE_F32, seconds));
+  MPTL_TRY(mptl_peak_time(&best, run_multiply_adds, device, device, seconds));
+  mptl_peak_add(peaks, "f32",
+                2.0 * REPEATS * (double)mptl_products()->multiply_adds_each * device->threads,
+                best);
   return mptl_dnn_supports(MPTL_COMPUTE_BF16)
              ? find_product_peak(device, peaks, "bf16", MPTL_COMPUTE_BF16, seconds)
              : MPTL_OK;
