@@ -49,13 +49,12 @@ typedef struct mptl_product_kernels {
   unsigned vectors;                    /* of a tile's width, at most */
   unsigned rows[MPTL_PRODUCT_VECTORS]; /* of a tile of 1, 2, ... vectors, at most */
 
-  /* Computes rows x width results, width = vectors * lanes; result (r, j) belongs in c[to[r] + j].
-   * rows and vectors are at least 1. */
+  /* Computes rows x columns results; result (r, j) belongs in c[to[r] + j]. b's width is that of
+   * whole vectors. rows and columns are at least 1. */
   void (*tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-               unsigned rows, unsigned vectors, mptl_chain_end end);
+               unsigned rows, size_t columns, mptl_chain_end end);
 
-  /* The same for rows x columns results. Unless `end` is MPTL_CHAIN_STORE, columns are whole
-   * vectors. */
+  /* The same, with any number of columns. */
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                        unsigned rows, size_t columns, mptl_chain_end end);
 

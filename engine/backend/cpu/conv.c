@@ -9,8 +9,7 @@
 
 enum {
   PACKED_AT_ONCE = 16, /* channels: they stay in the cache */
-  MOST_PIXELS = 192,   /* of a phase that meet a panel's piece one after another */
-  MOST_WIDTH = 64,     /* columns of a panel, with any instruction set */
+  MOST_PIXELS = 192    /* of a phase that meet a panel's piece one after another */
 };
 
 mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_conv_shape *shape,
@@ -234,27 +233,6 @@ static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_
   return n;
 }
 
-/* A panel's results of some pixels, at most a tile's, into results, the group's. A panel may have
- * more columns than there are channels. */
-static void compute_tile(const mptl_conv *v, const mptl_chain *chain, const mptl_conv_panel *panel,
-                         float *results, const size_t *row, const size_t *to, unsigned n,
-                         mptl_chain_end end) {
-  float buffer[MPTL_PRODUCT_ROWS * MOST_WIDTH];
-  size_t own[MPTL_PRODUCT_ROWS];
-  const size_t bytes = panel->columns * sizeof *buffer;
-  results += panel->begin;
-  if (panel->columns == panel->width) {
-    v->kernels->tile(results, to, chain, row, n, panel->vectors, end);
-    return;
-  }
-  for (unsigned r = 0; r < n; r++) {
-    own[r] = r * MOST_WIDTH;
-    if (end == MPTL_CHAIN_CONTINUE) memcpy(buffer + own[r], results + to[r], bytes);
-  }
-  v->kernels->tile(buffer, own, chain, row, n, panel->vectors, end);
-  for (unsigned r = 0; r < n; r++) memcpy(results + to[r], buffer + own[r], bytes);
-}
-
 /* A piece of spans that stays in a cache while all pixels of a chunk meet it: whole spans, or a
  * part of one. */
 typedef struct piece {
@@ -295,7 +273,8 @@ static void compute_pixels(const mptl_conv *v, const mptl_conv_phase *p, size_t 
                                 weights + (part.span * p->length + part.from) * panel.width,
                                 0};
       for (unsigned j = 0; j < n; j += most)
-        compute_tile(v, &chain, &panel, results, row + j, to + j, n - j < most ? n - j : most, how);
+        v->kernels->tile(results + panel.begin, to + j, &chain, row + j,
+                         n - j < most ? n - j : most, panel.columns, how);
       how = MPTL_CHAIN_CONTINUE;
     }
   }

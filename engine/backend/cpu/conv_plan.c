@@ -6,6 +6,7 @@
 
 enum {
   PACKED_CHANNELS = 8,
+  MOST_CHANNELS = 64,
   BLOCK_PIXELS = 256, /* of a block in backward by weights, at least: this is in its definition */
   CHUNK_PIXELS = 96,  /* of a phase, about */
   WEIGHTS_VECTORS = 2 /* of a panel in backward by weights, so that a block of it stays in the
@@ -175,6 +176,13 @@ static void make_blocks(mptl_conv *v) {
   }
 }
 
+/* Backward by weights: how many channels of the operand are side by side. A tile's rows are some of
+ * these at some pixels of the window. With windows of one pixel, all of a few. */
+static int packed_channels(const mptl_conv *v) {
+  const bool all = v->s.kh == 1 && v->s.kw == 1 && v->group_in <= MOST_CHANNELS;
+  return all ? v->group_in : PACKED_CHANNELS;
+}
+
 /* The shape of the operand that is read in windows and of the results. */
 static void set_shape(mptl_conv *v) {
   const mptl_conv_shape *s = &v->s;
@@ -216,7 +224,7 @@ mptl_status mptl_conv_plan(mptl_conv *v) {
   }
   v->reach = (v->s.kh - 1) * v->s.dh + 1;
   v->vectors = v->by_channel ? 1 : WEIGHTS_VECTORS;
-  v->packed_channels = v->by_channel ? (int)v->kernels->lanes : PACKED_CHANNELS;
+  v->packed_channels = v->by_channel ? (int)v->kernels->lanes : packed_channels(v);
   if (v->by_channel) {
     v->groups = ceil_div(v->out_c, v->packed_channels);
     v->columns = v->group_in = v->packed_channels;

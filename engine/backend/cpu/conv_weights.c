@@ -97,6 +97,21 @@ static place line_at(const mptl_conv *v, const portion *p, int i) {
                  p->line + i % unit_lines / images};
 }
 
+/* Copies n of `width` numbers, and zeros behind them. Whole rows of the common widths are copied by
+ * a few instructions. */
+static inline void copy_numbers(float *to, const float *from, size_t n, size_t width) {
+  if (n == 8 && width == 8)
+    memcpy(to, from, 8 * sizeof *to);
+  else if (n == 16 && width == 16)
+    memcpy(to, from, 16 * sizeof *to);
+  else if (n == 32 && width == 32)
+    memcpy(to, from, 32 * sizeof *to);
+  else {
+    for (size_t i = 0; i < n; i++) to[i] = from[i];
+    for (size_t i = n; i < width; i++) to[i] = 0;
+  }
+}
+
 /* Splits the channels of a row of the operand into the regions. */
 static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
   const size_t width = (size_t)v->packed_channels, n = regions(v);
@@ -108,10 +123,8 @@ static void split_row(const mptl_conv *v, const float *row, float *to, size_t re
       if (count > all) count = all; /* by channel, the last group */
       const float *from = row + first;
       float *out = to;
-      for (int x = 0; x < v->w; x++, from += v->c, out += width) {
-        memcpy(out, from, count * sizeof *out);
-        memset(out + count, 0, (width - count) * sizeof *out);
-      }
+      for (int x = 0; x < v->w; x++, from += v->c, out += width)
+        copy_numbers(out, from, count, width);
     }
 }
 
@@ -124,10 +137,8 @@ static void split_line(const mptl_conv *v, const float *line, float *panels, siz
       const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
       const float *from = line + (size_t)g * (size_t)v->columns + panel.begin;
       float *to = panels + panel.place * pixels + at * panel.width;
-      for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width) {
-        memcpy(to, from, panel.columns * sizeof *to);
-        memset(to + panel.columns, 0, (panel.width - panel.columns) * sizeof *to);
-      }
+      for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width)
+        copy_numbers(to, from, panel.columns, panel.width);
     }
 }
 
@@ -272,7 +283,7 @@ static void add_chains(const mptl_conv *v, const portion *p, const prepared *fro
       const mptl_chain chain = chain_of(v, p, from, &t.panel, line, end - line);
       find_rows(v, t.group, t.ky, t.row, t.n, from->region_floats, row);
       for (unsigned r = 0; r < t.n; r++) to[r] = (t.ky * rows_of_ky(v) + t.row + r) * t.panel.width;
-      v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.vectors,
+      v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.width,
                        b.first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
     }
 }

@@ -3,6 +3,7 @@
 #include "kernels/cpu/products.h"
 
 #include <math.h>
+#include <stdint.h>
 
 #include "kernels/cpu/table.h"
 
@@ -50,31 +51,85 @@ static inline vf load(const float *p) { return *(const vf_in_array *)p; }
 static inline void store(float *p, vf x) { *(vf_in_array *)p = x; }
 static inline vf same(float x) { return x - (vf){0}; } /* in all lanes */
 
+/* The first n lanes only, n less than LANES: memory behind them is not touched. */
+#if defined(MPTL_ISA_avx512)
+static inline vf load_part(const float *p, size_t n) {
+  return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+static inline void store_part(float *p, vf x, size_t n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
+}
+#elif defined(MPTL_ISA_avx2)
+static inline __m256i first_lanes(size_t n) {
+  static const int lanes[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256((const __m256i *)(lanes + LANES - n));
+}
+static inline vf load_part(const float *p, size_t n) {
+  return _mm256_maskload_ps(p, first_lanes(n));
+}
+static inline void store_part(float *p, vf x, size_t n) {
+  _mm256_maskstore_ps(p, first_lanes(n), x);
+}
+#else
+static inline vf load_part(const float *p, size_t n) {
+  vf x = {0};
+  for (size_t i = 0; i < n; i++) x[i] = p[i];
+  return x;
+}
+static inline void store_part(float *p, vf x, size_t n) {
+  for (size_t i = 0; i < n; i++) p[i] = x[i];
+}
+#endif
+
+/* n: lanes, all or fewer. */
+static inline __attribute__((always_inline)) vf load_lanes(const float *p, size_t n) {
+  return n < LANES ? load_part(p, n) : load(p);
+}
+static inline __attribute__((always_inline)) void store_lanes(float *p, vf x, size_t n) {
+  if (n < LANES)
+    store_part(p, x, n);
+  else
+    store(p, x);
+}
+
 enum { MOST_ROWS = ROWS_OF_1, FULL_ROWS = VECTORS == 3 ? ROWS_OF_3 : ROWS_OF_2 };
-_Static_assert(MOST_ROWS <= (int)MPTL_PRODUCT_ROWS && VECTORS <= (int)MPTL_PRODUCT_VECTORS &&
-                   LANES <= (int)MPTL_PRODUCT_LANES,
+_Static_assert(MOST_ROWS <= (int)MPTL_PRODUCT_ROWS && VECTORS <= (int)MPTL_PRODUCT_VECTORS,
                "a tile fits into arrays");
 
-/* The tile for constant numbers of rows and vectors, so that the results are registers. */
+/* Where the chains of rows begin, as addresses: row[r] may wrap around, but not together with a
+ * span. With the rows' addresses in registers, a span is one more number to add. */
+static inline __attribute__((always_inline)) void find_rows(uintptr_t *at, const mptl_chain *chain,
+                                                            const size_t *row, unsigned rows) {
+  for (unsigned r = 0; r < rows; r++) at[r] = (uintptr_t)chain->a + row[r] * sizeof(float);
+}
+static inline __attribute__((always_inline)) const float *address(uintptr_t at) {
+  return (const float *)at;
+}
+
+/* The tile for constant numbers of rows and vectors, so that the results are registers. last: the
+ * lanes of the last vector that are columns. */
 static inline __attribute__((always_inline)) void compute(float *c, const size_t *to,
                                                           const mptl_chain *chain,
                                                           const size_t *row, const unsigned rows,
-                                                          const unsigned vectors,
+                                                          const unsigned vectors, size_t last,
                                                           mptl_chain_end end) {
   vf results[MOST_ROWS][VECTORS];
+  uintptr_t a[MOST_ROWS];
   const float *b = chain->b;
-  const size_t stride = chain->stride;
+  const size_t stride = chain->stride * sizeof(float), length = chain->length * stride;
+  find_rows(a, chain, row, rows);
   for (unsigned r = 0; r < rows; r++)
     for (unsigned v = 0; v < vectors; v++)
-      results[r][v] = end == MPTL_CHAIN_CONTINUE ? load(c + to[r] + v * LANES) : same(0.0f);
+      results[r][v] = end == MPTL_CHAIN_CONTINUE
+                          ? load_lanes(c + to[r] + v * LANES, v + 1 < vectors ? LANES : last)
+                          : same(0.0f);
   for (size_t t = 0; t < chain->spans; t++) {
-    const float *a[MOST_ROWS];
-    for (unsigned r = 0; r < rows; r++) a[r] = chain->a + (row[r] + chain->span[t]);
-    for (size_t i = 0, at = 0; i < chain->length; i++, at += stride, b += vectors * LANES) {
+    const size_t first = chain->span[t] * sizeof(float);
+    for (size_t at = first; at != first + length; at += stride, b += vectors * LANES) {
       vf columns[VECTORS];
       for (unsigned v = 0; v < vectors; v++) columns[v] = load(b + v * LANES);
       for (unsigned r = 0; r < rows; r++) {
-        vf x = same(a[r][at]);
+        vf x = same(*address(a[r] + at));
         for (unsigned v = 0; v < vectors; v++)
           results[r][v] = MULTIPLY_ADD(x, columns[v], results[r][v]);
       }
@@ -83,17 +138,18 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
   for (unsigned r = 0; r < rows; r++)
     for (unsigned v = 0; v < vectors; v++) {
       float *p = c + to[r] + v * LANES;
-      store(p, end == MPTL_CHAIN_ADD ? load(p) + results[r][v] : results[r][v]);
+      const size_t n = v + 1 < vectors ? LANES : last;
+      store_lanes(p, end == MPTL_CHAIN_ADD ? load_lanes(p, n) + results[r][v] : results[r][v], n);
     }
 }
 
 typedef void tile_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                     mptl_chain_end end);
+                     size_t last, mptl_chain_end end);
 
-#define TILE(r, v)                                                                \
-  static void tile_##r##_##v(float *c, const size_t *to, const mptl_chain *chain, \
-                             const size_t *row, mptl_chain_end end) {             \
-    compute(c, to, chain, row, r, v, end);                                        \
+#define TILE(r, v)                                                                 \
+  static void tile_##r##_##v(float *c, const size_t *to, const mptl_chain *chain,  \
+                             const size_t *row, size_t last, mptl_chain_end end) { \
+    compute(c, to, chain, row, r, v, last, end);                                   \
   }
 #define ENTRY(r, v) [r - 1][v - 1] = tile_##r##_##v,
 
@@ -101,56 +157,47 @@ TILES(TILE)
 static tile_fn *const tiles[MOST_ROWS][VECTORS] = {TILES(ENTRY)};
 
 static void tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                 unsigned rows, unsigned vectors, mptl_chain_end end) {
-  tiles[rows - 1][vectors - 1](c, to, chain, row, end);
+                 unsigned rows, size_t columns, mptl_chain_end end) {
+  const size_t vectors = (columns + LANES - 1) / LANES;
+  tiles[rows - 1][vectors - 1](c, to, chain, row, columns - (vectors - 1) * LANES, end);
 }
 
 /* ---- Depthwise ---- */
 
-/* A vector of columns from j on. */
+/* n columns from j on, at most a vector. */
 static inline __attribute__((always_inline)) void compute_channels(float *c, const size_t *to,
                                                                    const mptl_chain *chain,
                                                                    const size_t *row,
                                                                    const unsigned rows, size_t j,
-                                                                   mptl_chain_end end) {
+                                                                   size_t n, mptl_chain_end end) {
   vf results[MPTL_CHANNEL_ROWS];
+  uintptr_t a[MPTL_CHANNEL_ROWS];
   const float *b = chain->b + j;
-  const size_t stride = chain->stride, step = chain->step;
+  const size_t stride = chain->stride * sizeof(float), step = chain->step;
+  find_rows(a, chain, row, rows);
   for (unsigned r = 0; r < rows; r++)
-    results[r] = end == MPTL_CHAIN_CONTINUE ? load(c + to[r] + j) : same(0.0f);
+    results[r] = end == MPTL_CHAIN_CONTINUE ? load_lanes(c + to[r] + j, n) : same(0.0f);
   for (size_t t = 0; t < chain->spans; t++) {
-    const float *a[MPTL_CHANNEL_ROWS];
-    for (unsigned r = 0; r < rows; r++) a[r] = chain->a + (row[r] + chain->span[t] + j);
-    for (size_t i = 0, at = 0; i < chain->length; i++, at += stride, b += step) {
-      vf column = load(b);
+    size_t at = (chain->span[t] + j) * sizeof(float);
+    for (size_t i = 0; i < chain->length; i++, at += stride, b += step) {
+      vf column = load_lanes(b, n);
       for (unsigned r = 0; r < rows; r++)
-        results[r] = MULTIPLY_ADD(load(a[r] + at), column, results[r]);
+        results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
     }
   }
   for (unsigned r = 0; r < rows; r++) {
     float *p = c + to[r] + j;
-    store(p, end == MPTL_CHAIN_ADD ? load(p) + results[r] : results[r]);
+    store_lanes(p, end == MPTL_CHAIN_ADD ? load_lanes(p, n) + results[r] : results[r], n);
   }
 }
 
-/* One result, from 0 on. */
-static float compute_channel(const mptl_chain *chain, size_t row, size_t j) {
-  const float *b = chain->b + j;
-  float c = 0.0f;
-  for (size_t t = 0; t < chain->spans; t++) {
-    const float *a = chain->a + (row + chain->span[t] + j);
-    for (size_t i = 0; i < chain->length; i++, b += chain->step)
-      c = fmaf(a[i * chain->stride], *b, c);
-  }
-  return c;
-}
-
-/* The last vector of columns ends with the last column, and so may repeat some results. */
 #define CHANNELS(r, v)                                                                             \
   static void channels_##r(float *c, const size_t *to, const mptl_chain *chain, const size_t *row, \
                            size_t columns, mptl_chain_end end) {                                   \
-    for (size_t j = 0; j < columns; j += LANES)                                                    \
-      compute_channels(c, to, chain, row, r, j + LANES > columns ? columns - LANES : j, end);      \
+    size_t j = 0;                                                                                  \
+    for (; j + LANES <= columns; j += LANES)                                                       \
+      compute_channels(c, to, chain, row, r, j, LANES, end);                                       \
+    if (j < columns) compute_channels(c, to, chain, row, r, j, columns - j, end);                  \
   }
 #define CHANNELS_ENTRY(r, v) channels_##r,
 #define CHANNEL_TILES(X) ROWS_8(X, 1) X(9, 1)
@@ -164,12 +211,7 @@ _Static_assert(sizeof channel_tiles / sizeof *channel_tiles == MPTL_CHANNEL_ROWS
 
 static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                          unsigned rows, size_t columns, mptl_chain_end end) {
-  if (columns >= LANES) {
-    channel_tiles[rows - 1](c, to, chain, row, columns, end);
-    return;
-  }
-  for (unsigned r = 0; r < rows; r++)
-    for (size_t j = 0; j < columns; j++) c[to[r] + j] = compute_channel(chain, row[r], j);
+  channel_tiles[rows - 1](c, to, chain, row, columns, end);
 }
 
 /* ---- The peak ---- */
