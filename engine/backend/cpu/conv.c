@@ -124,8 +124,8 @@ void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
 
 /* ---- Operands ---- */
 
-void mptl_conv_read_row(const mptl_conv *v, const mptl_source *operand, int image, int y,
-                        float *to) {
+/* Reads a row of an image of the operand into `to`, [w][c], with zeros at its ends. */
+static void read_row(const mptl_conv *v, const mptl_source *operand, int image, int y, float *to) {
   const size_t row = mptl_conv_row_floats(v), inner = (size_t)v->in_w * (size_t)v->c,
                left = (size_t)v->left * (size_t)v->c;
   const size_t offset = ((size_t)image * (size_t)v->h + (size_t)y) * inner;
@@ -161,8 +161,8 @@ static const float *band_operand(const mptl_conv *v, const band *b, const mptl_s
     return (const float *)operand->data + ((size_t)b->image * (size_t)v->h + (size_t)b->row) * row;
   for (int i = 0; i < b->images; i++)
     for (int y = 0; y < b->rows; y++)
-      mptl_conv_read_row(v, operand, b->image + i, b->row + y,
-                         buffer + ((size_t)i * (size_t)b->rows + (size_t)y) * row);
+      read_row(v, operand, b->image + i, b->row + y,
+               buffer + ((size_t)i * (size_t)b->rows + (size_t)y) * row);
   return buffer;
 }
 

@@ -115,10 +115,6 @@ static inline int mptl_conv_end_row(const mptl_conv *v, int line, int n) {
   return mptl_conv_least((line + n - 1) * v->in_stride_y - v->top + v->reach, v->h);
 }
 
-/* Reads a row of an image of the operand into `to`, [w][c], with zeros at its ends. */
-void mptl_conv_read_row(const mptl_conv *v, const mptl_source *operand, int image, int y,
-                        float *to);
-
 /* Backward by weights (conv_weights.c). */
 size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v);
 

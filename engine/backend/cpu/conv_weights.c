@@ -45,7 +45,7 @@ static size_t lines_bytes(const mptl_conv *v) {
 }
 /* Of each thread: a row of x or of dy. */
 static size_t row_bytes(const mptl_conv *v) {
-  const size_t x = mptl_conv_row_floats(v), dy = (size_t)v->out_w * (size_t)v->out_c;
+  const size_t x = (size_t)v->in_w * (size_t)v->c, dy = (size_t)v->out_w * (size_t)v->out_c;
   return mptl_aligned((x > dy ? x : dy) * sizeof(float));
 }
 
@@ -112,19 +112,22 @@ static inline void copy_numbers(float *to, const float *from, size_t n, size_t w
   }
 }
 
-/* Splits the channels of a row of the operand into the regions. */
+/* Splits the channels of a row of the operand into the regions, with pixels of zeros at its ends. */
 static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
   const size_t width = (size_t)v->packed_channels, n = regions(v);
+  const size_t left = (size_t)v->left * width, right = (size_t)(v->w - v->in_w - v->left) * width;
   for (int g = 0; g < v->groups; g++)
     for (size_t i = 0; i < n; i++, to += region_floats) {
       const size_t first = (size_t)g * (size_t)v->group_in + i * width,
-                   left = (size_t)v->group_in - i * width, all = (size_t)v->c - first;
-      size_t count = left < width ? left : width;
+                   of_group = (size_t)v->group_in - i * width, all = (size_t)v->c - first;
+      size_t count = of_group < width ? of_group : width;
       if (count > all) count = all; /* by channel, the last group */
       const float *from = row + first;
-      float *out = to;
-      for (int x = 0; x < v->w; x++, from += v->c, out += width)
+      float *out = to + left;
+      memset(to, 0, left * sizeof *to);
+      for (int x = 0; x < v->in_w; x++, from += v->c, out += width)
         copy_numbers(out, from, count, width);
+      memset(out, 0, right * sizeof *out);
     }
 }
 
@@ -153,17 +156,20 @@ typedef struct prepared {
 static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
                     const mptl_source *dy, const prepared *to, float *buffer) {
   const size_t row = (size_t)v->w * (size_t)v->packed_channels, ow = (size_t)v->out_w;
-  const size_t numbers = ow * (size_t)v->out_c, pixels = (size_t)p->lines * ow;
+  const size_t of_row = (size_t)v->in_w * (size_t)v->c, of_line = ow * (size_t)v->out_c,
+               pixels = (size_t)p->lines * ow;
 #pragma omp for schedule(static) nowait
   for (int i = 0; i < p->images * p->rows; i++) {
-    mptl_conv_read_row(v, x, p->image + i / p->rows, p->row + i % p->rows, buffer);
-    split_row(v, buffer, to->operand + (size_t)i * row, to->region_floats);
+    const size_t first =
+        (size_t)(p->image + i / p->rows) * (size_t)v->h + (size_t)(p->row + i % p->rows);
+    split_row(v, mptl_read(x, first * of_row, of_row, buffer), to->operand + (size_t)i * row,
+              to->region_floats);
   }
 #pragma omp for schedule(static)
   for (int i = 0; i < p->lines; i++) {
     const place at = line_at(v, p, i);
     const size_t first = (size_t)(p->image + at.image) * (size_t)v->out_h + (size_t)at.y;
-    split_line(v, mptl_read(dy, first * numbers, numbers, buffer), to->panels, (size_t)i * ow,
+    split_line(v, mptl_read(dy, first * of_line, of_line, buffer), to->panels, (size_t)i * ow,
                pixels);
     /* Windows that begin above the portion's first row: numbers wrap around. */
     to->line[i] = (size_t)(at.image * p->rows + at.y * v->in_stride_y - v->top - p->row) * row;
@@ -274,18 +280,20 @@ static void add_chains(const mptl_conv *v, const portion *p, const prepared *fro
   const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads(),
                all = all_tiles(v);
   block b = {0};
-  while (next_block(v, p, &b))
+  while (next_block(v, p, &b)) {
+    size_t ky = (size_t)v->s.kh; /* whose lines these are */
+    int line = 0, end = 0;
     for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
       size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
       const tile t = tile_at(v, i);
-      int line, end;
-      lines_inside(v, p, &b, (int)t.ky, &line, &end);
+      if (t.ky != ky) lines_inside(v, p, &b, (int)(ky = t.ky), &line, &end);
       const mptl_chain chain = chain_of(v, p, from, &t.panel, line, end - line);
       find_rows(v, t.group, t.ky, t.row, t.n, from->region_floats, row);
       for (unsigned r = 0; r < t.n; r++) to[r] = (t.ky * rows_of_ky(v) + t.row + r) * t.panel.width;
       v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.width,
                        b.first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
     }
+  }
 }
 
 /* By channel, a tile has taps of several rows of the window, since a load of dy then serves more of
