@@ -10,6 +10,7 @@ local allows = { "none", "none", "bf16", "amx" }
 local order = { none = 0, bf16 = 1, amx = 2 }
 
 local function processor()
+  if core.backends()[1].version == "none" then return "none" end -- built without oneDNN
   local has = core.cpu().features
   if not (has.avx512_bf16 and has.avx512bw and has.avx512dq and has.avx512vl) then return "none" end
   return has.amx_tile and has.amx_bf16 and has.amx_int8 and "amx" or "bf16"

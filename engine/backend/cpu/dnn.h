@@ -17,6 +17,8 @@
  * An operator runs on the number of threads for which it was created; then the same operands give
  * the same bits. One thread at a time uses an operator; different operators with different scratch
  * may be used by different threads at the same time.
+ *
+ * Without oneDNN (it was not found, or CMake's MPTL_ONEDNN is off), no operator can be created.
  */
 #ifndef MPTL_BACKEND_CPU_DNN_H
 #define MPTL_BACKEND_CPU_DNN_H
@@ -89,7 +91,7 @@ MPTL_API bool mptl_dnn_supports(mptl_compute compute);
 /* Whether bf16 products run on matrix units (AMX). */
 MPTL_API bool mptl_dnn_has_amx(void);
 
-/* The version of the loaded oneDNN library, "2.6.3". */
+/* The version of the loaded oneDNN library, "2.6.3"; "none" in a build without it. */
 MPTL_API const char *mptl_dnn_version(void);
 
 #endif
