@@ -133,8 +133,10 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
                           ? load_lanes(c + to[r] + v * LANES, v + 1 < vectors ? LANES : last)
                           : same(0.0f);
   for (size_t t = 0; t < chain->spans; t++) {
-    const size_t first = chain->span[t] * sizeof(float);
-    for (size_t at = first; at != first + length; at += stride, b += vectors * LANES) {
+    /* Read from memory each time: GCC would keep it in a vector, and move it from there. */
+    const volatile size_t stop = chain->span[t] * sizeof(float) + length;
+    for (size_t at = chain->span[t] * sizeof(float); at != stop;
+         at += stride, b += vectors * LANES) {
       vf columns[VECTORS];
       for (unsigned v = 0; v < vectors; v++) __builtin_prefetch(b + (AHEAD * vectors + v) * LANES);
       for (unsigned v = 0; v < vectors; v++) columns[v] = load(b + v * LANES);
