@@ -5,7 +5,7 @@
  *
  *   c = 0
  *   for each span t, for each i < length:
- *     k = t * length + i
+ *     k = term[t] + i
  *     tile:           c = fma(a[row[r] + span[t] + i * stride],     b[k * width + j], c)
  *     channel_tile:   c = fma(a[row[r] + span[t] + i * stride + j], b[k * step + j], c)
  *
@@ -30,9 +30,9 @@ enum { MPTL_CHANNEL_ROWS = 9 }; /* rows of a channel_tile, at most */
 /* The sums of a tile. Offsets are in elements; row[r] + span[t] may wrap around. */
 typedef struct mptl_chain {
   const float *a;
-  const size_t *span; /* [spans] */
+  const size_t *span, *term; /* [spans] */
   size_t spans, length, stride;
-  const float *b; /* [spans * length][width or step] */
+  const float *b; /* [k][width or step] */
   size_t step;    /* channel_tile only */
 } mptl_chain;
 

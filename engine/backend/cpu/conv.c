@@ -36,9 +36,7 @@ void mptl_conv_destroy(mptl_conv *v) {
 /* ---- Memory ---- */
 
 /* Whether the operand can be read where it is, the results computed where they are stored. */
-static bool reads_in_place(const mptl_conv *v, size_t operand_size) {
-  return v->w == v->in_w && operand_size == sizeof(float);
-}
+static bool reads_in_place(size_t operand_size) { return operand_size == sizeof(float); }
 static bool stores_in_place(const mptl_sink *s) {
   return s->size == sizeof(float) && !s->accumulate;
 }
@@ -51,7 +49,7 @@ static size_t line_results(const mptl_conv *v) {
 /* Of each thread: a band's operand, a chunk's results. */
 static size_t operand_bytes(const mptl_conv *v, size_t operand_size) {
   const size_t floats = (size_t)v->band_rows * mptl_conv_row_floats(v);
-  return reads_in_place(v, operand_size) ? 0 : mptl_aligned(floats * sizeof(float));
+  return reads_in_place(operand_size) ? 0 : mptl_aligned(floats * sizeof(float));
 }
 static size_t results_bytes(const mptl_conv *v, const mptl_sink *results) {
   const size_t floats = (size_t)v->chunk_lines * line_results(v);
@@ -124,17 +122,6 @@ void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
 
 /* ---- Operands ---- */
 
-/* Reads a row of an image of the operand into `to`, [w][c], with zeros at its ends. */
-static void read_row(const mptl_conv *v, const mptl_source *operand, int image, int y, float *to) {
-  const size_t row = mptl_conv_row_floats(v), inner = (size_t)v->in_w * (size_t)v->c,
-               left = (size_t)v->left * (size_t)v->c;
-  const size_t offset = ((size_t)image * (size_t)v->h + (size_t)y) * inner;
-  memset(to, 0, left * sizeof *to);
-  const float *x = mptl_read(operand, offset, inner, to + left);
-  if (x != to + left) memcpy(to + left, x, inner * sizeof *to);
-  memset(to + left + inner, 0, (row - left - inner) * sizeof *to);
-}
-
 /* Whole images, or some lines of one image, beginning with line `line` of the first image. */
 typedef struct band {
   int image, images, line, lines;
@@ -156,14 +143,8 @@ static band band_at(const mptl_conv *v, int i) {
 /* The band's rows of the operand. */
 static const float *band_operand(const mptl_conv *v, const band *b, const mptl_source *operand,
                                  float *buffer) {
-  const size_t row = mptl_conv_row_floats(v);
-  if (reads_in_place(v, operand->size))
-    return (const float *)operand->data + ((size_t)b->image * (size_t)v->h + (size_t)b->row) * row;
-  for (int i = 0; i < b->images; i++)
-    for (int y = 0; y < b->rows; y++)
-      read_row(v, operand, b->image + i, b->row + y,
-               buffer + ((size_t)i * (size_t)b->rows + (size_t)y) * row);
-  return buffer;
+  const size_t row = mptl_conv_row_floats(v), n = (size_t)b->images * (size_t)b->rows * row;
+  return mptl_read(operand, ((size_t)b->image * (size_t)v->h + (size_t)b->row) * row, n, buffer);
 }
 
 /* ---- Forward, backward by data ---- */
@@ -196,39 +177,41 @@ static range rows_inside(const mptl_conv *v, const mptl_conv_phase *p, int y) {
   return r;
 }
 
-/* Pixels whose windows have the same rows inside, of lines [begin, end) of a band: the next ones
- * are in line `line` from column x on. */
+/* Pixels whose windows have the same rows and columns inside, of lines [begin, end) of a band: the
+ * next ones are in line `line` from column x on. */
 typedef struct pixels {
   const mptl_conv_phase *phase;
+  const mptl_conv_kind *kind;
   const band *band;
   range rows;
   int begin, end, line, x;
 } pixels;
 
 /* Places of the next pixels, at most `most`, in the band's operand, and among the results of the
- * lines. A place in the operand is that of the window's first row, which may be above row 0: numbers
- * wrap around. Returns how many. */
+ * lines. A place in the operand is where the window begins, perhaps outside of it: numbers wrap
+ * around. Returns how many. */
 static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_t *row,
                             size_t *to) {
   const mptl_conv_phase *p = at->phase;
   const band *b = at->band;
   const size_t base = first_result(v, b, at->begin);
   unsigned n = 0;
-  for (; n < most && at->line < at->end; at->line += at->x == p->columns, at->x %= p->columns) {
+  while (n < most && at->line < at->end) {
     const int line = b->line + at->line, y = line % v->lines;
     const range rows = rows_inside(v, p, y);
-    if (y >= p->rows || rows.from != at->rows.from || rows.end != at->rows.end) {
-      at->x = p->columns;
-      continue;
-    }
+    const int end = y < p->rows && rows.from == at->rows.from && rows.end == at->rows.end
+                        ? at->kind->end
+                        : at->x;
     const size_t from = (size_t)(line / v->lines * b->rows + y * v->in_stride_y - v->top - b->row) *
-                        mptl_conv_row_floats(v);
+                            mptl_conv_row_floats(v) -
+                        (size_t)v->left * (size_t)v->c;
     const size_t result = first_result(v, b, at->line) - base +
                           ((size_t)p->y0 * (size_t)v->out_w + (size_t)p->x0) * (size_t)v->out_c;
-    for (; at->x < p->columns && n < most; at->x++, n++) {
+    for (; at->x < end && n < most; at->x++, n++) {
       row[n] = from + (size_t)(at->x * v->in_stride_x) * (size_t)v->c;
       to[n] = result + (size_t)(at->x * v->out_stride_x) * (size_t)v->out_c;
     }
+    if (at->x == end) at->x = at->kind->x, at->line++;
   }
   return n;
 }
@@ -250,65 +233,73 @@ static bool next_piece(piece *at, size_t length, size_t end, size_t most) {
   return at->spans > 0;
 }
 
-/* The results of n pixels of a group of channels, over spans [from, end). */
-static void compute_pixels(const mptl_conv *v, const mptl_conv_phase *p, size_t from, size_t end,
-                           int group, float *results, const float *x, const float *packed,
-                           const size_t *row, const size_t *to, unsigned n) {
+/* Places of n pixels (find_places). */
+typedef struct places {
+  size_t row[MOST_PIXELS], to[MOST_PIXELS];
+  unsigned n;
+} places;
+
+/* The results of some pixels of a group of channels, over spans [from, end). */
+static void compute_pixels(const mptl_conv *v, const pixels *set, const places *at, size_t from,
+                           size_t end, int group, float *results, const float *x,
+                           const float *packed) {
+  const mptl_conv_kind *kind = set->kind;
   const int panels = mptl_conv_panels(v);
   results += (size_t)group * (size_t)v->columns;
   x += (size_t)group * (size_t)v->group_in;
   for (int i = 0; i < panels; i++) {
     const mptl_conv_panel panel = mptl_conv_panel_at(v, group, i);
     const unsigned most = v->kernels->rows[panel.vectors - 1];
-    const float *weights = packed + packed_place(v, p, &panel);
+    const float *weights = packed + packed_place(v, set->phase, &panel);
     mptl_chain_end how = MPTL_CHAIN_STORE;
     piece part = {.span = from};
-    while (next_piece(&part, p->length, end, v->piece_floats / panel.width) ||
+    while (next_piece(&part, kind->length, end, v->piece_floats / panel.width) ||
            how == MPTL_CHAIN_STORE) { /* without taps: zeros */
-      const mptl_chain chain = {x + part.from,
-                                p->span + part.span,
-                                part.spans,
-                                part.length,
-                                1,
-                                weights + (part.span * p->length + part.from) * panel.width,
-                                0};
-      for (unsigned j = 0; j < n; j += most)
-        v->kernels->tile(results + panel.begin, to + j, &chain, row + j,
-                         n - j < most ? n - j : most, panel.columns, how);
+      const mptl_chain chain = {.a = x + part.from,
+                                .span = kind->span + part.span,
+                                .term = kind->term + part.span,
+                                .spans = part.spans,
+                                .length = part.length,
+                                .stride = 1,
+                                .b = weights + part.from * panel.width};
+      for (unsigned j = 0; j < at->n; j += most)
+        v->kernels->tile(results + panel.begin, at->to + j, &chain, at->row + j,
+                         at->n - j < most ? at->n - j : most, panel.columns, how);
       how = MPTL_CHAIN_CONTINUE;
     }
   }
 }
 
-static void compute_channels(const mptl_conv *v, const mptl_conv_phase *p, size_t from, size_t end,
-                             float *results, const float *x, const float *packed, const size_t *row,
-                             const size_t *to, unsigned n) {
+static void compute_channels(const mptl_conv *v, const pixels *set, const places *at, size_t from,
+                             size_t end, float *results, const float *x, const float *packed) {
   const size_t channels = (size_t)v->out_c;
-  const mptl_chain chain = {
-      x, p->span + from, end - from, 1, 0, packed + p->packed + from * channels, channels};
-  for (unsigned j = 0; j < n; j += MPTL_CHANNEL_ROWS)
-    v->kernels->channel_tile(results, to + j, &chain, row + j,
-                             n - j < MPTL_CHANNEL_ROWS ? n - j : MPTL_CHANNEL_ROWS, channels,
-                             MPTL_CHAIN_STORE);
+  const mptl_chain chain = {.a = x,
+                            .span = set->kind->span + from,
+                            .term = set->kind->term + from,
+                            .spans = end - from,
+                            .length = 1,
+                            .b = packed + set->phase->packed,
+                            .step = channels};
+  for (unsigned j = 0; j < at->n; j += MPTL_CHANNEL_ROWS)
+    v->kernels->channel_tile(results, at->to + j, &chain, at->row + j,
+                             at->n - j < MPTL_CHANNEL_ROWS ? at->n - j : MPTL_CHANNEL_ROWS,
+                             channels, MPTL_CHAIN_STORE);
 }
 
 /* Results of all pixels of a set. */
 static void compute_set(const run *r, pixels set, float *results, const float *x) {
   const mptl_conv *v = r->v;
-  const mptl_conv_phase *p = set.phase;
-  const size_t of_row = p->window_rows > 0 ? p->spans / (size_t)p->window_rows : 0,
-               from = (size_t)set.rows.from * of_row, end = (size_t)set.rows.end * of_row;
-  size_t row[MOST_PIXELS], to[MOST_PIXELS];
-  unsigned n;
-  while ((n = find_places(v, &set, MOST_PIXELS, row, to)) > 0) {
-    if (v->by_channel) compute_channels(v, p, from, end, results, x, r->packed, row, to, n);
+  const size_t from = (size_t)set.rows.from * set.kind->spans_of_row,
+               end = (size_t)set.rows.end * set.kind->spans_of_row;
+  places at;
+  while ((at.n = find_places(v, &set, MOST_PIXELS, at.row, at.to)) > 0) {
+    if (v->by_channel) compute_channels(v, &set, &at, from, end, results, x, r->packed);
     for (int g = 0; g < v->groups && !v->by_channel; g++)
-      compute_pixels(v, p, from, end, g, results, x, r->packed, row, to, n);
+      compute_pixels(v, &set, &at, from, end, g, results, x, r->packed);
   }
 }
 
-/* Results of a phase's pixels in lines [begin, end) of a band. Windows with the same rows inside go
- * together. */
+/* Results of a phase's pixels in lines [begin, end) of a band. */
 static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b, int begin, int end,
                           float *results, const float *x) {
   const mptl_conv *v = r->v;
@@ -319,7 +310,10 @@ static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b,
   for (int y = first; y <= last; y++) {
     const range rows = rows_inside(v, p, y), above = y > first ? rows_inside(v, p, y - 1) : rows;
     if (y > first && rows.from == above.from && rows.end == above.end) continue;
-    compute_set(r, (pixels){p, b, rows, begin, end, begin, 0}, results, x);
+    for (int k = 0; k < p->kinds; k++) {
+      const mptl_conv_kind *kind = &p->kind[k];
+      compute_set(r, (pixels){p, kind, b, rows, begin, end, begin, kind->x}, results, x);
+    }
   }
 }
 

@@ -1,8 +1,7 @@
 /* Passes of convolutions and linear layers in binary32, by the tiles of kernels/cpu/products.h.
  *
  * Values are NHWC, weights [oc][ic / groups][kh][kw]. A linear layer is the convolution whose
- * window is its whole input. Operands are decoded into scratch memory, with borders of zeros, and
- * results are rounded and stored while they are in a cache. Results are the same bits for any
+ * window is its whole input. Operands are decoded into scratch memory, and results are rounded and stored while they are in a cache. Results are the same bits for any
  * number of threads and any instruction set:
  *
  *   forward           y: one chain over the window's rows, its columns, the input channels; then
@@ -14,9 +13,9 @@
  *                     images, or of an image the fewest rows, that have 256 output pixels; the
  *                     last block of a batch or of an image may have fewer
  *
- * In a chain every product is added by a fused multiply-add (dbias has plain additions). Rows of
- * padding are left out; columns of padding are multiplied as zeros, so that an infinite gradient or
- * weight that meets them gives NaN.
+ * In a chain every product is added by a fused multiply-add (dbias has plain additions). Padding is
+ * left out; only in backward by weights are columns of padding multiplied as zeros, so that an
+ * infinite gradient that meets them gives NaN.
  */
 #ifndef MPTL_BACKEND_CPU_CONV_H
 #define MPTL_BACKEND_CPU_CONV_H

@@ -1,7 +1,6 @@
 #include "backend/cpu/conv_plan.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -14,7 +13,6 @@ enum {
 };
 
 static int ceil_div(int a, int b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
-static int floor_div(int a, int b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
 /* The taps of a phase along one axis, and where in the operand the first pixel's are. */
 typedef struct axis {
@@ -49,28 +47,61 @@ static void backward_taps(axis *a, int window, int dilation, int stride, int pad
   }
 }
 
-/* The spans of taps ky x kx, whose places in the operand are rows y[] and columns x[] of the first
- * pixel. Taps side by side in memory are one span. */
-static mptl_status make_spans(mptl_conv *v, mptl_conv_phase *p, const axis *y, const axis *x) {
+/* The taps [from, end) along x of the window of column i that are inside the operand. */
+static void inside(const mptl_conv *v, const axis *x, int i, int *from, int *end) {
+  const int first = i * v->in_stride_x - v->left;
+  *from = 0, *end = x->n;
+  while (*from < *end && first + x->at[*from] < 0) ++*from;
+  while (*from < *end && first + x->at[*end - 1] >= v->w) --*end;
+}
+
+/* The spans of the columns of a phase from x on whose windows have the same columns as x's inside.
+ * Taps side by side in memory are one span. */
+static mptl_status make_kind(const mptl_conv *v, const mptl_conv_phase *p, const axis *y,
+                             const axis *x, int first, mptl_conv_kind *kind) {
+  int from, end, from_next, end_next;
+  inside(v, x, first, &from, &end);
+  *kind = (mptl_conv_kind){.x = first, .end = first};
+  do {
+    kind->end++;
+    inside(v, x, kind->end, &from_next, &end_next);
+  } while (kind->end < p->columns && from_next == from && end_next == end);
+  const int n = end - from;
   bool merges = v->s.groups == 1;
-  for (int j = 1; j < x->n; j++) merges = merges && x->at[j] == x->at[j - 1] + 1;
-  p->taps = y->n * x->n;
-  p->spans = (size_t)y->n * (merges ? x->n > 0 : (size_t)x->n);
-  p->length = (size_t)v->group_in * (merges ? (size_t)x->n : 1);
-  p->span = malloc((p->spans + 1) * sizeof *p->span);
-  p->tap = malloc(((size_t)p->taps + 1) * sizeof *p->tap);
-  if (p->span == NULL || p->tap == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  if (y->n > 0 && y->at[y->n - 1] >= v->reach) v->reach = y->at[y->n - 1] + 1;
-  p->window_rows = y->n;
-  p->at_y = malloc(((size_t)y->n + 1) * sizeof *p->at_y);
-  if (p->at_y == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  memcpy(p->at_y, y->at, (size_t)y->n * sizeof *p->at_y);
+  for (int j = from + 1; j < end; j++) merges = merges && x->at[j] == x->at[j - 1] + 1;
+  kind->spans_of_row = merges ? n > 0 : (size_t)n;
+  kind->length = (size_t)v->group_in * (merges ? (size_t)n : 1);
+  if (v->by_channel) kind->length = 1;
+  const size_t spans = (size_t)y->n * kind->spans_of_row;
+  kind->span = malloc((spans + 1) * sizeof *kind->span);
+  kind->term = malloc((spans + 1) * sizeof *kind->term);
+  if (kind->span == NULL || kind->term == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
+  const size_t of_tap = v->by_channel ? 1 : (size_t)v->group_in;
   size_t span = 0;
   for (int i = 0; i < y->n; i++)
-    for (int j = 0; j < x->n; j++) {
-      p->tap[i * x->n + j] = y->k[i] * v->s.kw + x->k[j];
-      if (j == 0 || !merges) p->span[span++] = mptl_conv_place(v, y->at[i], x->at[j]);
+    for (int j = from; j < end; j += merges ? n : 1) {
+      kind->span[span] = ((size_t)y->at[i] * (size_t)v->w + (size_t)x->at[j]) * (size_t)v->c;
+      kind->term[span++] = (size_t)(i * x->n + j) * of_tap;
     }
+  return MPTL_OK;
+}
+
+/* The taps and spans of a phase. */
+static mptl_status fill_phase(mptl_conv *v, mptl_conv_phase *p, const axis *y, const axis *x) {
+  if (y->n > 0 && y->at[y->n - 1] >= v->reach) v->reach = y->at[y->n - 1] + 1;
+  p->window_rows = y->n;
+  p->taps = y->n * x->n;
+  p->at_y = malloc(((size_t)y->n + 1) * sizeof *p->at_y);
+  p->tap = malloc(((size_t)p->taps + 1) * sizeof *p->tap);
+  p->kind = calloc((size_t)p->columns, sizeof *p->kind);
+  if (p->at_y == NULL || p->tap == NULL || p->kind == NULL)
+    return mptl_fail(MPTL_ENOMEM, "no memory");
+  for (int i = 0; i < y->n; i++) {
+    p->at_y[i] = y->at[i];
+    for (int j = 0; j < x->n; j++) p->tap[i * x->n + j] = y->k[i] * v->s.kw + x->k[j];
+  }
+  for (int at = 0; at < p->columns; at = p->kind[p->kinds++].end)
+    MPTL_TRY(make_kind(v, p, y, x, at, &p->kind[p->kinds]));
   return MPTL_OK;
 }
 
@@ -95,7 +126,7 @@ static mptl_status plan_phases(mptl_conv *v, axis *y, axis *x) {
     *p = (mptl_conv_phase){.rows = s->oh, .columns = s->ow};
     forward_taps(y, s->kh, s->dh);
     forward_taps(x, s->kw, s->dw);
-    return make_spans(v, p, y, x);
+    return fill_phase(v, p, y, x);
   }
   for (int y0 = 0; y0 < s->sh && y0 < s->ih; y0++)
     for (int x0 = 0; x0 < s->sw && x0 < s->iw; x0++) {
@@ -106,7 +137,7 @@ static mptl_status plan_phases(mptl_conv *v, axis *y, axis *x) {
                              .columns = (s->iw - x0 + s->sw - 1) / s->sw};
       backward_taps(y, s->kh, s->dh, s->sh, s->ph, v->top, y0);
       backward_taps(x, s->kw, s->dw, s->sw, s->pw, v->left, x0);
-      MPTL_TRY(make_spans(v, p, y, x));
+      MPTL_TRY(fill_phase(v, p, y, x));
     }
   return MPTL_OK;
 }
@@ -180,7 +211,7 @@ static void make_blocks(mptl_conv *v) {
  * these at some pixels of the window. With windows of one pixel, all of a few. */
 static int packed_channels(const mptl_conv *v) {
   const bool all = v->s.kh == 1 && v->s.kw == 1 && v->group_in <= MOST_CHANNELS;
-  return all ? v->group_in : PACKED_CHANNELS;
+  return all || v->by_channel ? v->group_in : PACKED_CHANNELS;
 }
 
 /* The shape of the operand that is read in windows and of the results. */
@@ -190,21 +221,18 @@ static void set_shape(mptl_conv *v) {
   v->by_channel = s->groups > 1 && s->groups == s->ic && s->groups == s->oc;
   v->groups = v->by_channel ? 1 : s->groups;
   if (v->pass == MPTL_BACKWARD_DATA) {
-    /* Windows reach rows of dy from ceil((ph - (kh - 1) dh) / sh) to floor((ih - 1 + ph) / sh). */
+    /* Windows reach rows of dy from ceil((ph - (kh - 1) dh) / sh) on. */
     const int before_y = -ceil_div(s->ph - (s->kh - 1) * s->dh, s->sh),
-              before_x = -ceil_div(s->pw - (s->kw - 1) * s->dw, s->sw),
-              after_x = floor_div(s->iw - 1 + s->pw, s->sw) - (s->ow - 1);
+              before_x = -ceil_div(s->pw - (s->kw - 1) * s->dw, s->sw);
     v->top = before_y > 0 ? before_y : 0;
     v->left = before_x > 0 ? before_x : 0;
-    v->h = s->oh, v->in_w = s->ow, v->c = s->oc;
-    v->w = v->left + s->ow + (after_x > 0 ? after_x : 0);
+    v->h = s->oh, v->w = s->ow, v->c = s->oc;
     v->group_in = s->oc / s->groups, v->columns = s->ic / s->groups;
     v->out_stride_y = s->sh, v->out_stride_x = s->sw;
     v->out_h = s->ih, v->out_w = s->iw, v->out_c = s->ic;
   } else {
     v->top = s->ph, v->left = s->pw;
-    v->h = s->ih, v->in_w = s->iw, v->c = s->ic;
-    v->w = s->iw + 2 * s->pw;
+    v->h = s->ih, v->w = s->iw, v->c = s->ic;
     v->group_in = s->ic / s->groups, v->columns = s->oc / s->groups;
     v->in_stride_y = s->sh, v->in_stride_x = s->sw;
     v->out_h = s->oh, v->out_w = s->ow, v->out_c = s->oc;
@@ -223,21 +251,23 @@ mptl_status mptl_conv_plan(mptl_conv *v) {
     return MPTL_OK;
   }
   v->reach = (v->s.kh - 1) * v->s.dh + 1;
-  v->vectors = v->by_channel ? 1 : WEIGHTS_VECTORS;
-  v->packed_channels = v->by_channel ? (int)v->kernels->lanes : packed_channels(v);
-  if (v->by_channel) {
-    v->groups = ceil_div(v->out_c, v->packed_channels);
-    v->columns = v->group_in = v->packed_channels;
-  }
+  v->vectors = WEIGHTS_VECTORS;
+  if (v->by_channel) v->group_in = v->columns;
+  v->packed_channels = packed_channels(v);
   make_blocks(v);
   return MPTL_OK;
 }
 
 void mptl_conv_release(mptl_conv *v) {
   for (int i = 0; i < v->n_phases; i++) {
-    free(v->phases[i].span);
-    free(v->phases[i].tap);
-    free(v->phases[i].at_y);
+    mptl_conv_phase *p = &v->phases[i];
+    for (int k = 0; p->kind != NULL && k < p->columns; k++) {
+      free(p->kind[k].span);
+      free(p->kind[k].term);
+    }
+    free(p->kind);
+    free(p->tap);
+    free(p->at_y);
   }
   free(v->phases);
 }

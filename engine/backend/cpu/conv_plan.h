@@ -6,17 +6,25 @@
 #include "backend/cpu/conv.h"
 #include "kernels/cpu/products.h"
 
-/* A set of the results' pixels that all have the same taps: of a forward pass all pixels; of a
- * backward pass by data those with the same remainder by the strides. Its taps are the weights of
- * the window that reach a pixel, in the order of their places in the operand. */
+/* Columns of a phase whose windows have the same columns inside the operand. Their taps, row by row
+ * of the window, are spans: places in the operand, beginning with that of the window, and in the
+ * weights. */
+typedef struct mptl_conv_kind {
+  int x, end;
+  size_t *span, *term; /* [rows of the window * spans of a row] */
+  size_t spans_of_row, length;
+} mptl_conv_kind;
+
+/* A set of the results' pixels whose windows have the same taps, apart from padding: of a forward
+ * pass all pixels; of a backward pass by data those with the same remainder by the strides. Taps
+ * are the weights of the window that reach a pixel, in the order of their places in the operand. */
 typedef struct mptl_conv_phase {
   int y0, x0, rows, columns; /* its first result pixel, how many rows and columns of them */
-  size_t *span;              /* places of the first pixel's spans in the operand */
-  size_t spans, length;
-  int *tap; /* [spans * taps in a span] index ky * kw + kx */
-  int taps;
-  int *at_y, window_rows; /* the operand's rows of the first pixel's taps */
-  size_t packed;          /* place of its weights among the packed ones */
+  int *at_y, window_rows;    /* of the window: which rows of the operand, counted from its first */
+  int *tap, taps;            /* index ky * kw + kx */
+  int kinds;
+  mptl_conv_kind *kind;
+  size_t packed; /* place of its weights among the packed ones */
 } mptl_conv_phase;
 
 struct mptl_conv {
@@ -26,13 +34,12 @@ struct mptl_conv {
   const mptl_product_kernels *kernels;
   bool by_channel; /* depthwise: a result channel reads the same channel of the operand */
 
-  /* The operand that is read in windows, [n][h][w][c], with columns of zeros at its left and right.
-   * Windows may reach rows above and below it: the first one begins `top` rows above row 0. */
+  /* The operand that is read in windows, [n][h][w][c]. The first window begins `top` rows above row
+   * 0 and `left` columns before column 0. */
   int h, w, c, top, left;
-  int in_w; /* without zeros */
 
   /* Groups of channels, those of the operand and of the results in each. By channel there is one
-   * group; in backward by weights one for each vector of channels, the last one of fewer. */
+   * group, and one panel. */
   int groups, group_in, columns;
   unsigned vectors; /* of a panel, at most */
 
@@ -67,27 +74,24 @@ void mptl_conv_release(mptl_conv *conv);
 
 static inline int mptl_conv_least(int a, int b) { return a < b ? a : b; }
 
-static inline size_t mptl_conv_place(const mptl_conv *v, int y, int x) {
-  return ((size_t)y * (size_t)v->w + (size_t)x) * (size_t)v->c;
-}
-
 /* Columns of a group in vectors, cut into panels of about the same number of them. */
 static inline int mptl_conv_vectors(const mptl_conv *v) {
   return (v->columns + (int)v->kernels->lanes - 1) / (int)v->kernels->lanes;
 }
 static inline int mptl_conv_panels(const mptl_conv *v) {
-  return (mptl_conv_vectors(v) + (int)v->vectors - 1) / (int)v->vectors;
+  return v->by_channel ? 1 : (mptl_conv_vectors(v) + (int)v->vectors - 1) / (int)v->vectors;
 }
 
-static inline size_t mptl_conv_row_floats(const mptl_conv *v) { /* with borders */
+static inline size_t mptl_conv_row_floats(const mptl_conv *v) {
   return (size_t)v->w * (size_t)v->c;
 }
 static inline size_t mptl_conv_padded_columns(const mptl_conv *v) {
-  return (size_t)mptl_conv_vectors(v) * v->kernels->lanes;
+  return v->by_channel ? (size_t)v->columns : (size_t)mptl_conv_vectors(v) * v->kernels->lanes;
 }
 
-/* A panel of a group of channels: its first column in the group, its width of whole vectors, how
- * many of its columns are channels, and how many columns are in front of it in all groups. */
+/* A panel of a group of channels: its first column in the group, its width of whole vectors (by
+ * channel: all channels), how many of its columns are channels, and how many columns are in front
+ * of it in all groups. */
 typedef struct mptl_conv_panel {
   size_t begin, width, columns, place;
   unsigned vectors;
@@ -98,9 +102,9 @@ static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, 
                n = (size_t)mptl_conv_panels(v), first = vectors * (size_t)panel / n,
                end = vectors * ((size_t)panel + 1) / n;
   mptl_conv_panel p = {.begin = first * lanes, .width = (end - first) * lanes};
-  const size_t of_group =
-      (size_t)mptl_conv_least(v->columns, v->out_c - group * v->columns) - p.begin;
-  p.columns = of_group < p.width ? of_group : p.width;
+  const size_t left = (size_t)v->columns - p.begin;
+  p.columns = left < p.width ? left : p.width;
+  if (v->by_channel) p.width = p.columns;
   p.place = (size_t)group * mptl_conv_padded_columns(v) + p.begin;
   p.vectors = (unsigned)(end - first);
   return p;

@@ -3,7 +3,8 @@
  * A portion of the operands is prepared at a time, by all threads: x as [group of channels][region]
  * [image][row][x][packed_channels], where a region has that many channels of the group, so that a
  * tile's rows lie side by side; dy as [group][panel][pixel][column]. Each thread then computes its
- * own weights' sums of the portion, block by block.
+ * own weights' sums of the portion, block by block. Operands that are like that in memory are read
+ * there.
  *
  * Lines of dy are in the order of a chain: unit by unit; in a unit of several images the images'
  * first lines, their second lines, and so on. So the lines whose windows' row ky is a row of x are
@@ -14,6 +15,8 @@
 
 #include "backend/cpu/conv_plan.h"
 #include "core/memory.h"
+
+enum { PIXELS_AT_ONCE = 64 };
 
 /* ---- Sizes ---- */
 
@@ -28,8 +31,11 @@ static size_t channels_of_column(const mptl_conv *v) {
 }
 static size_t weight_rows(const mptl_conv *v) { return window(v) * channels_of_column(v); }
 
+/* A row of x with its columns of padding. */
+static size_t wide(const mptl_conv *v) { return (size_t)v->w + 2 * (size_t)v->left; }
+
 static size_t operand_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->groups * regions(v) * (size_t)v->portion_rows * (size_t)v->w *
+  return mptl_aligned((size_t)v->groups * regions(v) * (size_t)v->portion_rows * wide(v) *
                       (size_t)v->packed_channels * sizeof(float));
 }
 static size_t panels_bytes(const mptl_conv *v) {
@@ -43,15 +49,18 @@ static size_t sums_bytes(const mptl_conv *v) {
 static size_t lines_bytes(const mptl_conv *v) {
   return mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
 }
-/* Of each thread: a row of x or of dy. */
+/* Of each thread: by channel, the chains of a block; a row of x or of dy. */
+static size_t chains_bytes(const mptl_conv *v) {
+  return v->by_channel ? mptl_aligned(window(v) * (size_t)v->columns * sizeof(float)) : 0;
+}
 static size_t row_bytes(const mptl_conv *v) {
-  const size_t x = (size_t)v->in_w * (size_t)v->c, dy = (size_t)v->out_w * (size_t)v->out_c;
+  const size_t x = mptl_conv_row_floats(v), dy = (size_t)v->out_w * (size_t)v->out_c;
   return mptl_aligned((x > dy ? x : dy) * sizeof(float));
 }
 
 size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v) {
-  return operand_bytes(v) + panels_bytes(v) + sums_bytes(v) + lines_bytes(v) +
-         (size_t)v->threads * row_bytes(v);
+  return operand_bytes(v) + panels_bytes(v) + sums_bytes(v) + 2 * lines_bytes(v) +
+         (size_t)v->threads * (chains_bytes(v) + row_bytes(v));
 }
 
 /* ---- Preparing ---- */
@@ -114,20 +123,19 @@ static inline void copy_numbers(float *to, const float *from, size_t n, size_t w
 
 /* Splits the channels of a row of the operand into the regions, with pixels of zeros at its ends. */
 static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
-  const size_t width = (size_t)v->packed_channels, n = regions(v);
-  const size_t left = (size_t)v->left * width, right = (size_t)(v->w - v->in_w - v->left) * width;
+  const size_t width = (size_t)v->packed_channels, n = regions(v), edge = (size_t)v->left * width;
   for (int g = 0; g < v->groups; g++)
     for (size_t i = 0; i < n; i++, to += region_floats) {
-      const size_t first = (size_t)g * (size_t)v->group_in + i * width,
-                   of_group = (size_t)v->group_in - i * width, all = (size_t)v->c - first;
-      size_t count = of_group < width ? of_group : width;
-      if (count > all) count = all; /* by channel, the last group */
-      const float *from = row + first;
-      float *out = to + left;
-      memset(to, 0, left * sizeof *to);
-      for (int x = 0; x < v->in_w; x++, from += v->c, out += width)
-        copy_numbers(out, from, count, width);
-      memset(out, 0, right * sizeof *out);
+      const size_t left = (size_t)v->group_in - i * width, count = left < width ? left : width;
+      const float *from = row + (size_t)g * (size_t)v->group_in + i * width;
+      float *out = to + edge;
+      memset(to, 0, edge * sizeof *to);
+      if (width == (size_t)v->c)
+        memcpy(out, from, mptl_conv_row_floats(v) * sizeof *out);
+      else
+        for (int x = 0; x < v->w; x++, from += v->c)
+          copy_numbers(out + (size_t)x * width, from, count, width);
+      memset(out + (size_t)v->w * width, 0, edge * sizeof *out);
     }
 }
 
@@ -140,39 +148,60 @@ static void split_line(const mptl_conv *v, const float *line, float *panels, siz
       const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
       const float *from = line + (size_t)g * (size_t)v->columns + panel.begin;
       float *to = panels + panel.place * pixels + at * panel.width;
-      for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width)
-        copy_numbers(to, from, panel.columns, panel.width);
+      if (panel.width == (size_t)v->out_c)
+        memcpy(to, from, (size_t)v->out_w * panel.width * sizeof *to);
+      else
+        for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width)
+          copy_numbers(to, from, panel.columns, panel.width);
     }
 }
 
 /* The operands of a portion, prepared. */
 typedef struct prepared {
-  float *operand, *panels;
-  size_t *line;         /* places of the windows of its lines' first pixels in a region */
+  float *area[2];                /* for x and dy */
+  const float *operand, *panels; /* there, or in place */
+  size_t *line, *term;  /* of its lines: places of their first pixels' windows in a region, and
+                           of their first pixels in a panel */
   size_t region_floats; /* of the operand */
 } prepared;
 
-/* Called by all threads, each with its own buffer for a row. */
+/* Whether all of x is one region without padding, and dy one panel, and in binary32. */
+static bool x_in_place(const mptl_conv *v, const mptl_source *x) {
+  return x->size == sizeof(float) && v->left == 0 && v->packed_channels == v->c;
+}
+static bool dy_in_place(const mptl_conv *v, const mptl_source *dy) {
+  return dy->size == sizeof(float) && v->unit_images == 1 &&
+         mptl_conv_panel_at(v, 0, 0).width == (size_t)v->out_c;
+}
+
+/* Called by all threads, each with its own record and buffer for a row. */
 static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
-                    const mptl_source *dy, const prepared *to, float *buffer) {
-  const size_t row = (size_t)v->w * (size_t)v->packed_channels, ow = (size_t)v->out_w;
-  const size_t of_row = (size_t)v->in_w * (size_t)v->c, of_line = ow * (size_t)v->out_c,
+                    const mptl_source *dy, prepared *to, float *buffer) {
+  const size_t row = wide(v) * (size_t)v->packed_channels, ow = (size_t)v->out_w;
+  const size_t of_row = mptl_conv_row_floats(v), of_line = ow * (size_t)v->out_c,
                pixels = (size_t)p->lines * ow;
+  const size_t first_row = (size_t)p->image * (size_t)v->h + (size_t)p->row,
+               first_line = (size_t)p->image * (size_t)v->out_h + (size_t)p->line;
+  to->region_floats = (size_t)p->images * (size_t)p->rows * row;
+  to->operand = x_in_place(v, x) ? (const float *)x->data + first_row * of_row : to->area[0];
+  to->panels = dy_in_place(v, dy) ? (const float *)dy->data + first_line * of_line : to->area[1];
+  if (to->operand == to->area[0])
 #pragma omp for schedule(static) nowait
-  for (int i = 0; i < p->images * p->rows; i++) {
-    const size_t first =
-        (size_t)(p->image + i / p->rows) * (size_t)v->h + (size_t)(p->row + i % p->rows);
-    split_row(v, mptl_read(x, first * of_row, of_row, buffer), to->operand + (size_t)i * row,
-              to->region_floats);
-  }
+    for (int i = 0; i < p->images * p->rows; i++) {
+      const size_t from = first_row + (size_t)(i / p->rows * v->h + i % p->rows);
+      split_row(v, mptl_read(x, from * of_row, of_row, buffer), to->area[0] + (size_t)i * row,
+                to->region_floats);
+    }
 #pragma omp for schedule(static)
   for (int i = 0; i < p->lines; i++) {
     const place at = line_at(v, p, i);
-    const size_t first = (size_t)(p->image + at.image) * (size_t)v->out_h + (size_t)at.y;
-    split_line(v, mptl_read(dy, first * of_line, of_line, buffer), to->panels, (size_t)i * ow,
-               pixels);
+    const size_t from = (size_t)(p->image + at.image) * (size_t)v->out_h + (size_t)at.y;
+    if (to->panels == to->area[1])
+      split_line(v, mptl_read(dy, from * of_line, of_line, buffer), to->area[1], (size_t)i * ow,
+                 pixels);
     /* Windows that begin above the portion's first row: numbers wrap around. */
     to->line[i] = (size_t)(at.image * p->rows + at.y * v->in_stride_y - v->top - p->row) * row;
+    to->term[i] = (size_t)i * ow;
   }
 }
 
@@ -191,7 +220,7 @@ static size_t channels_of_region(const mptl_conv *v, size_t region) {
 static void find_rows(const mptl_conv *v, int group, size_t ky, size_t from, unsigned n,
                       size_t region_floats, size_t *row) {
   const size_t width = (size_t)v->packed_channels, kw = (size_t)v->s.kw,
-               pixel = (size_t)v->s.dw * width, line = ky * (size_t)v->s.dh * (size_t)v->w * width;
+               pixel = (size_t)v->s.dw * width, line = ky * (size_t)v->s.dh * wide(v) * width;
   size_t region = from / (kw * width), left = from % (kw * width);
   size_t channels = channels_of_region(v, region), kx = left / channels, channel = left % channels;
   for (unsigned i = 0; i < n; i++) {
@@ -263,15 +292,14 @@ static void lines_inside(const mptl_conv *v, const portion *p, const block *b, i
 /* The chains of some lines for a panel. */
 static mptl_chain chain_of(const mptl_conv *v, const portion *p, const prepared *from,
                            const mptl_conv_panel *panel, int line, int lines) {
-  const size_t ow = (size_t)v->out_w;
-  return (mptl_chain){
-      .a = from->operand,
-      .span = from->line + line,
-      .spans = (size_t)lines,
-      .length = ow,
-      .stride = (size_t)v->in_stride_x * (size_t)v->packed_channels,
-      .b = from->panels + (panel->place * (size_t)p->lines + (size_t)line * panel->width) * ow,
-      .step = panel->width};
+  return (mptl_chain){.a = from->operand,
+                      .span = from->line + line,
+                      .term = from->term + line,
+                      .spans = (size_t)lines,
+                      .length = (size_t)v->out_w,
+                      .stride = (size_t)v->in_stride_x * (size_t)v->packed_channels,
+                      .b = from->panels + panel->place * (size_t)p->lines * (size_t)v->out_w,
+                      .step = panel->width};
 }
 
 /* Adds the chains of a portion's blocks to sums [group][panel][row][column], or stores the first
@@ -296,44 +324,60 @@ static void add_chains(const mptl_conv *v, const portion *p, const prepared *fro
   }
 }
 
-/* By channel, a tile has taps of several rows of the window, since a load of dy then serves more of
- * them. Lines whose windows have the same rows inside go together. */
-static void add_channel_block(const mptl_conv *v, const portion *p, const prepared *from,
-                              const block *b, int group, float *sums) {
-  const mptl_conv_panel panel = mptl_conv_panel_at(v, group, 0);
-  const size_t taps = window(v), lanes = panel.width;
-  for (size_t tap = 0; tap < taps; tap += MPTL_CHANNEL_ROWS) {
-    const size_t n = taps - tap < MPTL_CHANNEL_ROWS ? taps - tap : MPTL_CHANNEL_ROWS;
-    float chains[MPTL_CHANNEL_ROWS * MPTL_PRODUCT_LANES] = {0}, *total = sums + tap * lanes;
+/* By channel: the chains of lines [line, end) of a block, whose windows have the same rows inside,
+ * for channels [first, first + n), go on in chains [tap][n]. A tile has taps of several rows of the
+ * window, since a load of dy then serves more of them. */
+static void add_lines(const mptl_conv *v, const portion *p, const prepared *from, int line, int end,
+                      size_t first, size_t n, float *chains) {
+  const mptl_conv_panel panel = mptl_conv_panel_at(v, 0, 0);
+  const size_t kw = (size_t)v->s.kw;
+  const int up = line_at(v, p, line).y * v->in_stride_y - v->top;
+  mptl_chain chain = chain_of(v, p, from, &panel, line, end - line);
+  chain.a += first, chain.b += first;
+  for (size_t tap = 0; tap < window(v);) {
     size_t row[MPTL_CHANNEL_ROWS], to[MPTL_CHANNEL_ROWS];
-    for (int line = b->line, end; line < b->line + b->lines; line = end) {
-      unsigned inside = 0;
-      end = b->line + b->lines;
-      for (size_t r = 0; r < n; r++) {
-        const size_t ky = (tap + r) / (size_t)v->s.kw, kx = (tap + r) % (size_t)v->s.kw;
-        int first, last;
-        lines_inside(v, p, b, (int)ky, &first, &last);
-        if (line < first && first < end) end = first;
-        if (line < last && last < end) end = last;
-        if (line < first || line >= last) continue;
-        find_rows(v, group, ky, kx, 1, from->region_floats, &row[inside]);
-        to[inside++] = r * lanes;
-      }
-      const mptl_chain chain = chain_of(v, p, from, &panel, line, end - line);
-      if (inside > 0)
-        v->kernels->channel_tile(chains, to, &chain, row, inside, lanes, MPTL_CHAIN_CONTINUE);
+    unsigned rows = 0;
+    for (; tap < window(v) && rows < MPTL_CHANNEL_ROWS; tap++) {
+      const int ky = (int)(tap / kw), y = up + ky * v->s.dh;
+      if (y < 0 || y >= v->h) continue;
+      row[rows] = ((size_t)(ky * v->s.dh) * wide(v) + tap % kw * (size_t)v->s.dw) * (size_t)v->c;
+      to[rows++] = tap * n;
     }
-    for (size_t i = 0; i < n * lanes; i++) total[i] = b->first ? chains[i] : total[i] + chains[i];
+    if (rows > 0) v->kernels->channel_tile(chains, to, &chain, row, rows, n, MPTL_CHAIN_CONTINUE);
   }
 }
 
-static void add_channels(const mptl_conv *v, const portion *p, const prepared *from, float *sums) {
+/* Whether windows of two lines have the same rows inside. */
+static bool same_rows(const mptl_conv *v, const portion *p, int a, int b) {
+  const int reach = (v->s.kh - 1) * v->s.dh, up_a = line_at(v, p, a).y * v->in_stride_y - v->top,
+            up_b = line_at(v, p, b).y * v->in_stride_y - v->top;
+  return up_a == up_b || (up_a >= 0 && up_b >= 0 && up_a + reach < v->h && up_b + reach < v->h);
+}
+
+/* By channel: each thread its own channels, whole vectors of them. Lines of a block go together as
+ * long as their dy stays in the first-level cache. */
+static void add_channels(const mptl_conv *v, const portion *p, const prepared *from, float *chains,
+                         float *sums) {
+  const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
+  const size_t lanes = v->kernels->lanes, all = (size_t)v->columns,
+               vectors = (all + lanes - 1) / lanes, first = vectors * thread / threads * lanes,
+               past = vectors * (thread + 1) / threads * lanes;
+  const size_t n = (past < all ? past : all) - (first < all ? first : all), taps = window(v);
   block b = {0};
-  while (next_block(v, p, &b))
-#pragma omp for schedule(static) nowait
-    for (int g = 0; g < v->groups; g++)
-      add_channel_block(v, p, from, &b, g,
-                        sums + (size_t)g * mptl_conv_padded_columns(v) * weight_rows(v));
+  while (n > 0 && next_block(v, p, &b)) {
+    const int last = b.line + b.lines;
+    memset(chains, 0, taps * n * sizeof *chains);
+    for (int line = b.line, end; line < last; line = end) {
+      for (end = line + 1; end < last && (end - line) * v->out_w < PIXELS_AT_ONCE; end++)
+        if (!same_rows(v, p, line, end)) break;
+      add_lines(v, p, from, line, end, first, n, chains);
+    }
+    for (size_t t = 0; t < taps; t++)
+      for (size_t i = 0; i < n; i++) {
+        float *sum = &sums[t * all + first + i];
+        *sum = b.first ? chains[t * n + i] : *sum + chains[t * n + i];
+      }
+  }
 }
 
 /* Adds the blocks' sums of dy by channel: a chain of additions for each. */
@@ -383,21 +427,20 @@ static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) 
 void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbias,
                                 const mptl_source *x, const mptl_source *dy, void *scratch) {
   char *at = scratch;
-  prepared to = {.operand = (float *)at, .panels = (float *)(at += operand_bytes(v))};
-  float *sums = (float *)(at += panels_bytes(v));
+  prepared to = {.area = {(float *)at, (float *)(at + operand_bytes(v))}};
+  float *sums = (float *)(at += operand_bytes(v) + panels_bytes(v));
   to.line = (size_t *)(at += sums_bytes(v));
+  to.term = (size_t *)(at += lines_bytes(v));
   at += lines_bytes(v);
 #pragma omp parallel num_threads(v->threads) firstprivate(to)
   {
-    float *buffer = (float *)(at + (size_t)omp_get_thread_num() * row_bytes(v));
+    char *own = at + (size_t)omp_get_thread_num() * (chains_bytes(v) + row_bytes(v));
     portion p = {0};
     while (next_portion(v, &p)) {
-      to.region_floats =
-          (size_t)p.images * (size_t)p.rows * (size_t)v->w * (size_t)v->packed_channels;
-      prepare(v, &p, x, dy, &to, buffer);
+      prepare(v, &p, x, dy, &to, (float *)(own + chains_bytes(v)));
       if (dbias != NULL) add_bias_sums(v, &p, dbias, to.panels);
       if (v->by_channel)
-        add_channels(v, &p, &to, sums);
+        add_channels(v, &p, &to, (float *)own, sums);
       else
         add_chains(v, &p, &to, sums);
 #pragma omp barrier

@@ -121,7 +121,6 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
                                                           mptl_chain_end end) {
   vf results[MOST_ROWS][VECTORS];
   uintptr_t a[MOST_ROWS];
-  const float *b = chain->b;
   const size_t stride = chain->stride * sizeof(float), length = chain->length * stride;
   find_rows(a, chain, row, rows);
   if (end == MPTL_CHAIN_ADD)
@@ -133,6 +132,7 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
                           ? load_lanes(c + to[r] + v * LANES, v + 1 < vectors ? LANES : last)
                           : same(0.0f);
   for (size_t t = 0; t < chain->spans; t++) {
+    const float *b = chain->b + chain->term[t] * vectors * LANES;
     /* Read from memory each time: GCC would keep it in a vector, and move it from there. */
     const volatile size_t stop = chain->span[t] * sizeof(float) + length;
     for (size_t at = chain->span[t] * sizeof(float); at != stop;
@@ -184,12 +184,12 @@ static inline __attribute__((always_inline)) void compute_channels(float *c, con
                                                                    size_t n, mptl_chain_end end) {
   vf results[MPTL_CHANNEL_ROWS];
   uintptr_t a[MPTL_CHANNEL_ROWS];
-  const float *b = chain->b + j;
   const size_t stride = chain->stride * sizeof(float), step = chain->step;
   find_rows(a, chain, row, rows);
   for (unsigned r = 0; r < rows; r++)
     results[r] = end == MPTL_CHAIN_CONTINUE ? load_lanes(c + to[r] + j, n) : same(0.0f);
   for (size_t t = 0; t < chain->spans; t++) {
+    const float *b = chain->b + chain->term[t] * step + j;
     size_t at = (chain->span[t] + j) * sizeof(float);
     for (size_t i = 0; i < chain->length; i++, at += stride, b += step) {
       vf column = load_lanes(b, n);
