@@ -58,6 +58,11 @@ typedef struct mptl_product_kernels {
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                        unsigned rows, size_t columns, mptl_chain_end end);
 
+  /* Copies rows of `columns` numbers, `step` numbers apart, to rows of `width` numbers side by side,
+   * which end with zeros. */
+  void (*copy)(float *to, size_t width, const float *from, size_t step, size_t columns,
+               size_t rows);
+
   /* Does n * multiply_adds_each multiply-adds and no other work, for the peak rate. */
   float (*multiply_adds)(size_t n);
   size_t multiply_adds_each;

@@ -249,7 +249,9 @@ static void compute_pixels(const mptl_conv *v, const pixels *set, const places *
   x += (size_t)group * (size_t)v->group_in;
   for (int i = 0; i < panels; i++) {
     const mptl_conv_panel panel = mptl_conv_panel_at(v, group, i);
-    const unsigned most = v->kernels->rows[panel.vectors - 1];
+    const unsigned of_kernel = v->kernels->rows[panel.vectors - 1],
+                   tiles = (at->n + of_kernel - 1) / of_kernel,
+                   most = (at->n + tiles - 1) / tiles; /* about as many pixels in each */
     const float *weights = packed + packed_place(v, set->phase, &panel);
     mptl_chain_end how = MPTL_CHAIN_STORE;
     piece part = {.span = from};

@@ -106,21 +106,6 @@ static place line_at(const mptl_conv *v, const portion *p, int i) {
                  p->line + i % unit_lines / images};
 }
 
-/* Copies n of `width` numbers, and zeros behind them. Whole rows of the common widths are copied by
- * a few instructions. */
-static inline void copy_numbers(float *to, const float *from, size_t n, size_t width) {
-  if (n == 8 && width == 8)
-    memcpy(to, from, 8 * sizeof *to);
-  else if (n == 16 && width == 16)
-    memcpy(to, from, 16 * sizeof *to);
-  else if (n == 32 && width == 32)
-    memcpy(to, from, 32 * sizeof *to);
-  else {
-    for (size_t i = 0; i < n; i++) to[i] = from[i];
-    for (size_t i = n; i < width; i++) to[i] = 0;
-  }
-}
-
 /* Splits the channels of a row of the operand into the regions, with pixels of zeros at its ends. */
 static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
   const size_t width = (size_t)v->packed_channels, n = regions(v), edge = (size_t)v->left * width;
@@ -133,8 +118,7 @@ static void split_row(const mptl_conv *v, const float *row, float *to, size_t re
       if (width == (size_t)v->c)
         memcpy(out, from, mptl_conv_row_floats(v) * sizeof *out);
       else
-        for (int x = 0; x < v->w; x++, from += v->c)
-          copy_numbers(out + (size_t)x * width, from, count, width);
+        v->kernels->copy(out, width, from, (size_t)v->c, count, (size_t)v->w);
       memset(out + (size_t)v->w * width, 0, edge * sizeof *out);
     }
 }
@@ -151,8 +135,7 @@ static void split_line(const mptl_conv *v, const float *line, float *panels, siz
       if (panel.width == (size_t)v->out_c)
         memcpy(to, from, (size_t)v->out_w * panel.width * sizeof *to);
       else
-        for (int x = 0; x < v->out_w; x++, from += v->out_c, to += panel.width)
-          copy_numbers(to, from, panel.columns, panel.width);
+        v->kernels->copy(to, panel.width, from, (size_t)v->out_c, panel.columns, (size_t)v->out_w);
     }
 }
 
@@ -241,13 +224,15 @@ typedef struct tile {
   unsigned n;
 } tile;
 
-/* Rows of a tile; the panels with fewest vectors might have more. */
-static unsigned tile_rows(const mptl_conv *v) {
-  const int n = mptl_conv_panels(v);
-  return v->kernels->rows[(mptl_conv_vectors(v) + n - 1) / n - 1];
-}
+/* Tiles of the rows of a ky, and rows of a tile: about as many in each. */
 static size_t tiles_of_ky(const mptl_conv *v) {
-  return (rows_of_ky(v) + tile_rows(v) - 1) / tile_rows(v);
+  const int panels = mptl_conv_panels(v),
+            vectors = (mptl_conv_vectors(v) + panels - 1) / panels; /* of the widest panel */
+  const size_t most = v->kernels->rows[vectors - 1];
+  return (rows_of_ky(v) + most - 1) / most;
+}
+static size_t tile_rows(const mptl_conv *v) {
+  return (rows_of_ky(v) + tiles_of_ky(v) - 1) / tiles_of_ky(v);
 }
 static size_t all_tiles(const mptl_conv *v) {
   return (size_t)v->groups * (size_t)mptl_conv_panels(v) * (size_t)v->s.kh * tiles_of_ky(v);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/cpu/table.h"
 
@@ -226,6 +227,34 @@ static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, co
   channel_tiles[rows - 1](c, to, chain, row, columns, end);
 }
 
+/* ---- Copying ---- */
+
+/* For constant widths of up to two vectors, so that a row is a few instructions. */
+static inline __attribute__((always_inline)) void copy_narrow(float *to, size_t width,
+                                                              const float *from, size_t step,
+                                                              size_t columns, size_t rows) {
+  const size_t first = columns < LANES ? columns : LANES, second = columns - first;
+  for (; rows > 0; rows--, to += width, from += step) {
+    store_lanes(to, load_lanes(from, first), width < LANES ? width : LANES);
+    if (width > LANES) store(to + LANES, load_lanes(from + LANES, second));
+  }
+}
+
+static void copy(float *to, size_t width, const float *from, size_t step, size_t columns,
+                 size_t rows) {
+  if (width == LANES)
+    copy_narrow(to, LANES, from, step, columns, rows);
+  else if (width == 2 * LANES)
+    copy_narrow(to, 2 * LANES, from, step, columns, rows);
+  else if (width < LANES)
+    copy_narrow(to, width, from, step, columns, rows);
+  else
+    for (; rows > 0; rows--, to += width, from += step) {
+      memcpy(to, from, columns * sizeof *to);
+      memset(to + columns, 0, (width - columns) * sizeof *to);
+    }
+}
+
 /* ---- The peak ---- */
 
 /* As many chains as a full tile has, of numbers that stay in registers. */
@@ -251,5 +280,6 @@ const mptl_product_kernels MPTL_CPU(products) = {
     .rows = {ROWS_OF_1, ROWS_OF_2, ROWS_OF_3},
     .tile = tile,
     .channel_tile = channel_tile,
+    .copy = copy,
     .multiply_adds = multiply_adds,
     .multiply_adds_each = (size_t)FULL_ROWS * VECTORS * LANES};
