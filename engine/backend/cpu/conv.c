@@ -73,26 +73,31 @@ static size_t packed_place(const mptl_conv *v, const mptl_conv_phase *p,
   return p->packed + panel->place * (size_t)p->taps * (size_t)v->group_in;
 }
 
-/* A panel of weights, [tap][channel][column]: by blocks of channels, so that reads and writes stay
- * in the cache. */
+/* A panel of weights, [tap][channel][column]. Loops read weights in their order in memory; of
+ * forward some channels at a time, so that what is written stays in the cache. */
 static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group,
                        const mptl_conv_panel *panel, float *to, const float *weights) {
   const mptl_conv_shape *s = &v->s;
-  const bool forward = v->pass == MPTL_FORWARD;
   const size_t icg = (size_t)(s->ic / s->groups), ocg = (size_t)(s->oc / s->groups);
   const size_t window = (size_t)s->kh * (size_t)s->kw, channels = (size_t)v->group_in;
-  for (size_t from = 0; from < channels; from += PACKED_AT_ONCE) {
-    size_t end = from + PACKED_AT_ONCE < channels ? from + PACKED_AT_ONCE : channels;
-    for (size_t j = 0; j < panel->columns; j++)
-      for (size_t i = from; i < end; i++) {
-        size_t column = panel->begin + j, oc = (size_t)group * ocg + (forward ? column : i);
-        const float *w = weights + (oc * icg + (forward ? i : column)) * window;
-        for (size_t t = 0; t < (size_t)p->taps; t++)
-          to[(t * channels + i) * panel->width + j] = w[p->tap[t]];
-      }
+  const size_t taps = (size_t)p->taps, row = panel->width, columns = panel->columns;
+  weights += (size_t)group * ocg * icg * window;
+  if (v->pass == MPTL_FORWARD) {
+    for (size_t from = 0; from < channels; from += PACKED_AT_ONCE)
+      for (size_t j = 0; j < columns; j++)
+        for (size_t i = from; i < channels && i < from + PACKED_AT_ONCE; i++)
+          for (size_t t = 0; t < taps; t++)
+            to[(t * channels + i) * row + j] =
+                weights[((panel->begin + j) * icg + i) * window + (size_t)p->tap[t]];
+  } else {
+    for (size_t i = 0; i < channels; i++)
+      for (size_t t = 0; t < taps; t++)
+        for (size_t j = 0; j < columns; j++)
+          to[(t * channels + i) * row + j] =
+              weights[(i * icg + panel->begin + j) * window + (size_t)p->tap[t]];
   }
-  for (size_t r = 0; r < (size_t)p->taps * channels; r++)
-    memset(to + r * panel->width + panel->columns, 0, (panel->width - panel->columns) * sizeof *to);
+  for (size_t r = 0; r < taps * channels; r++)
+    memset(to + r * row + columns, 0, (row - columns) * sizeof *to);
 }
 
 /* By channel: [tap][channel]. */
