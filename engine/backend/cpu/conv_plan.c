@@ -7,7 +7,9 @@ enum {
   PACKED_CHANNELS = 8,
   MOST_CHANNELS = 64,
   BLOCK_PIXELS = 256, /* of a block in backward by weights, at least: this is in its definition */
-  CHUNK_PIXELS = 96,  /* of a phase, about */
+  CHUNK_PIXELS = 96,  /* of a phase, about; twice as many of images of at most SMALL_IMAGE pixels,
+                         whose pixels have many kinds of windows */
+  SMALL_IMAGE = 64,
   WEIGHTS_VECTORS = 2 /* of a panel in backward by weights, so that a block of it stays in the
                          first-level cache */
 };
@@ -181,8 +183,10 @@ static void make_bands(mptl_conv *v) {
     v->band_lines = (v->lines + v->bands_of_image - 1) / v->bands_of_image;
     v->band_rows = rows_of_lines(v, v->band_lines);
   }
+  const bool small = v->lines * v->phases[0].columns <= SMALL_IMAGE;
   const int pixels = v->band_lines * v->phases[0].columns,
-            chunks = (pixels + CHUNK_PIXELS / 2) / CHUNK_PIXELS;
+            of_chunk = small ? 2 * CHUNK_PIXELS : CHUNK_PIXELS,
+            chunks = (pixels + of_chunk / 2) / of_chunk;
   v->chunk_lines = chunks > 1 ? (v->band_lines + chunks - 1) / chunks : v->band_lines;
 }
 
