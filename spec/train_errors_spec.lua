@@ -90,14 +90,16 @@ describe("mptl train", function()
 
   describe("when the loss becomes NaN", function()
     setup(function()
-      -- weights so large that sums of both signs overflow: the loss is NaN, its gradients are, and the parameters stay
+      -- weights so large that the outputs are infinite: the loss is NaN, its gradients are, and the parameters stay
       runs.spill(dir .. "/huge.lua", [[
         local mptl = require "mptl"
         local nn = mptl.nn
         return {
           model = function() return nn.Sequential { nn.Flatten(), nn.Linear { 3072, 10, init = nn.init.constant(3e38) } } end,
           dataset = "synthetic", batch = 16, epochs = 2, limit_train = 32, limit_test = 20,
-          precision = mptl.precision.uniform_low { formats = "bf16" },
+          precision = mptl.precision.uniform_low {
+            formats = { high = "fp32", low = { v = "fp32", dv = "bf16", theta = "fp32", dtheta = "bf16" } },
+          },
         }]])
     end)
 

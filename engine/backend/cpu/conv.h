@@ -15,7 +15,7 @@
  *
  * In a chain every product is added by a fused multiply-add (dbias has plain additions). Padding is
  * left out; only in backward by weights are columns of padding multiplied as zeros, so that an
- * infinite gradient that meets them gives NaN.
+ * infinite gradient that meets them gives NaN. No chain of finite operands gives NaN.
  */
 #ifndef MPTL_BACKEND_CPU_CONV_H
 #define MPTL_BACKEND_CPU_CONV_H
