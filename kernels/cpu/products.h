@@ -25,7 +25,7 @@
 
 /* With any instruction set, at most: rows of a tile; vectors of its width; columns of a vector. */
 enum { MPTL_PRODUCT_ROWS = 12, MPTL_PRODUCT_VECTORS = 3, MPTL_PRODUCT_LANES = 16 };
-enum { MPTL_CHANNEL_ROWS = 9 }; /* rows of a channel_tile, at most */
+enum { MPTL_CHANNEL_ROWS = 9 }; /* rows that a channel_tile computes at once, at most */
 
 /* The sums of a tile. Offsets are in elements; row[r] + span[t] may wrap around. */
 typedef struct mptl_chain {
@@ -47,14 +47,14 @@ typedef enum mptl_chain_end {
 typedef struct mptl_product_kernels {
   unsigned lanes;                      /* columns of a vector */
   unsigned vectors;                    /* of a tile's width, at most */
-  unsigned rows[MPTL_PRODUCT_VECTORS]; /* of a tile of 1, 2, ... vectors, at most */
+  unsigned rows[MPTL_PRODUCT_VECTORS]; /* of 1, 2, ... vectors that are computed at once, at most */
 
   /* Computes rows x columns results; result (r, j) belongs in c[to[r] + j]. b's width is that of
-   * whole vectors. rows and columns are at least 1. */
+   * whole vectors. rows and columns are at least 1; any number of rows. */
   void (*tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                unsigned rows, size_t columns, mptl_chain_end end);
 
-  /* The same, with any number of columns. */
+  /* The same, with any number of columns; spans have at least one term. */
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                        unsigned rows, size_t columns, mptl_chain_end end);
 

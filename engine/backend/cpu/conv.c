@@ -212,10 +212,13 @@ static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_
                         (size_t)v->left * (size_t)v->c;
     const size_t result = first_result(v, b, at->line) - base +
                           ((size_t)p->y0 * (size_t)v->out_w + (size_t)p->x0) * (size_t)v->out_c;
-    for (; at->x < end && n < most; at->x++, n++) {
-      row[n] = from + (size_t)(at->x * v->in_stride_x) * (size_t)v->c;
-      to[n] = result + (size_t)(at->x * v->out_stride_x) * (size_t)v->out_c;
-    }
+    const unsigned left = (unsigned)(end - at->x), more = left < most - n ? left : most - n;
+    const size_t by = (size_t)v->in_stride_x * (size_t)v->c,
+                 by_result = (size_t)v->out_stride_x * (size_t)v->out_c;
+    size_t next = from + (size_t)at->x * by, next_result = result + (size_t)at->x * by_result;
+    for (const unsigned stop = n + more; n < stop; n++, next += by, next_result += by_result)
+      row[n] = next, to[n] = next_result;
+    at->x += (int)more;
     if (at->x == end) at->x = at->kind->x, at->line++;
   }
   return n;
@@ -254,9 +257,6 @@ static void compute_pixels(const mptl_conv *v, const pixels *set, const places *
   x += (size_t)group * (size_t)v->group_in;
   for (int i = 0; i < panels; i++) {
     const mptl_conv_panel panel = mptl_conv_panel_at(v, group, i);
-    const unsigned of_kernel = v->kernels->rows[panel.vectors - 1],
-                   tiles = (at->n + of_kernel - 1) / of_kernel,
-                   most = (at->n + tiles - 1) / tiles; /* about as many pixels in each */
     const float *weights = packed + packed_place(v, set->phase, &panel);
     mptl_chain_end how = MPTL_CHAIN_STORE;
     piece part = {.span = from};
@@ -269,9 +269,7 @@ static void compute_pixels(const mptl_conv *v, const pixels *set, const places *
                                 .length = part.length,
                                 .stride = 1,
                                 .b = weights + part.from * panel.width};
-      for (unsigned j = 0; j < at->n; j += most)
-        v->kernels->tile(results + panel.begin, at->to + j, &chain, at->row + j,
-                         at->n - j < most ? at->n - j : most, panel.columns, how);
+      v->kernels->tile(results + panel.begin, at->to, &chain, at->row, at->n, panel.columns, how);
       how = MPTL_CHAIN_CONTINUE;
     }
   }
@@ -287,10 +285,7 @@ static void compute_channels(const mptl_conv *v, const pixels *set, const places
                             .length = 1,
                             .b = packed + set->phase->packed,
                             .step = channels};
-  for (unsigned j = 0; j < at->n; j += MPTL_CHANNEL_ROWS)
-    v->kernels->channel_tile(results, at->to + j, &chain, at->row + j,
-                             at->n - j < MPTL_CHANNEL_ROWS ? at->n - j : MPTL_CHANNEL_ROWS,
-                             channels, MPTL_CHAIN_STORE);
+  v->kernels->channel_tile(results, at->to, &chain, at->row, at->n, channels, MPTL_CHAIN_STORE);
 }
 
 /* Results of all pixels of a set. */

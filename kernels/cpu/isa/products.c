@@ -157,22 +157,37 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
 }
 
 typedef void tile_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                     size_t last, mptl_chain_end end);
+                     unsigned n, size_t last, mptl_chain_end end);
 
-#define TILE(r, v)                                                                 \
-  static void tile_##r##_##v(float *c, const size_t *to, const mptl_chain *chain,  \
-                             const size_t *row, size_t last, mptl_chain_end end) { \
-    compute(c, to, chain, row, r, v, last, end);                                   \
+/* n tiles, one below the other. */
+#define TILE(r, v)                                                                             \
+  static void tile_##r##_##v(float *c, const size_t *to, const mptl_chain *chain,              \
+                             const size_t *row, unsigned n, size_t last, mptl_chain_end end) { \
+    for (; n > 0; n--, to += r, row += r) compute(c, to, chain, row, r, v, last, end);         \
   }
 #define ENTRY(r, v) [r - 1][v - 1] = tile_##r##_##v,
 
 TILES(TILE)
 static tile_fn *const tiles[MOST_ROWS][VECTORS] = {TILES(ENTRY)};
 
+/* Rows in tiles of about as many: `larger` tiles of rows + 1, then `n - larger` of rows. */
+typedef struct split {
+  unsigned n, larger, rows;
+} split;
+
+static split split_rows(unsigned rows, unsigned most) {
+  const unsigned n = (rows + most - 1) / most;
+  return (split){n, rows % n, rows / n};
+}
+
 static void tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                  unsigned rows, size_t columns, mptl_chain_end end) {
-  const size_t vectors = (columns + LANES - 1) / LANES;
-  tiles[rows - 1][vectors - 1](c, to, chain, row, columns - (vectors - 1) * LANES, end);
+  static const unsigned most[] = {ROWS_OF_1, ROWS_OF_2, ROWS_OF_3};
+  const size_t vectors = (columns + LANES - 1) / LANES, last = columns - (vectors - 1) * LANES;
+  const split s = split_rows(rows, most[vectors - 1]);
+  if (s.larger > 0) tiles[s.rows][vectors - 1](c, to, chain, row, s.larger, last, end);
+  to += s.larger * (s.rows + 1), row += s.larger * (s.rows + 1);
+  tiles[s.rows - 1][vectors - 1](c, to, chain, row, s.n - s.larger, last, end);
 }
 
 /* ---- Depthwise ---- */
@@ -192,11 +207,13 @@ static inline __attribute__((always_inline)) void compute_channels(float *c, con
   for (size_t t = 0; t < chain->spans; t++) {
     const float *b = chain->b + chain->term[t] * step + j;
     size_t at = (chain->span[t] + j) * sizeof(float);
-    for (size_t i = 0; i < chain->length; i++, at += stride, b += step) {
+    size_t i = 0;
+    do { /* at least one term, most often no more */
       vf column = load_lanes(b, n);
       for (unsigned r = 0; r < rows; r++)
         results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
-    }
+      at += stride, b += step;
+    } while (++i < chain->length);
   }
   for (unsigned r = 0; r < rows; r++) {
     float *p = c + to[r] + j;
@@ -204,27 +221,36 @@ static inline __attribute__((always_inline)) void compute_channels(float *c, con
   }
 }
 
+typedef void channels_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
+                         unsigned tiles, size_t j, size_t n, mptl_chain_end end);
+
 #define CHANNELS(r, v)                                                                             \
   static void channels_##r(float *c, const size_t *to, const mptl_chain *chain, const size_t *row, \
-                           size_t columns, mptl_chain_end end) {                                   \
-    size_t j = 0;                                                                                  \
-    for (; j + LANES <= columns; j += LANES)                                                       \
-      compute_channels(c, to, chain, row, r, j, LANES, end);                                       \
-    if (j < columns) compute_channels(c, to, chain, row, r, j, columns - j, end);                  \
+                           unsigned n, size_t j, size_t columns, mptl_chain_end end) {             \
+    for (; n > 0; n--, to += r, row += r) {                                                        \
+      if (columns == LANES)                                                                        \
+        compute_channels(c, to, chain, row, r, j, LANES, end);                                     \
+      else                                                                                         \
+        compute_channels(c, to, chain, row, r, j, columns, end);                                   \
+    }                                                                                              \
   }
 #define CHANNELS_ENTRY(r, v) channels_##r,
 #define CHANNEL_TILES(X) ROWS_8(X, 1) X(9, 1)
 
 CHANNEL_TILES(CHANNELS)
-
-typedef void channels_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                         size_t columns, mptl_chain_end end);
 static channels_fn *const channel_tiles[] = {CHANNEL_TILES(CHANNELS_ENTRY)};
 _Static_assert(sizeof channel_tiles / sizeof *channel_tiles == MPTL_CHANNEL_ROWS, "all rows");
 
+/* All rows of a vector of columns, before the next vector: rows read much of the same operand. */
 static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                          unsigned rows, size_t columns, mptl_chain_end end) {
-  channel_tiles[rows - 1](c, to, chain, row, columns, end);
+  const split s = split_rows(rows, MPTL_CHANNEL_ROWS);
+  const unsigned first = s.larger * (s.rows + 1);
+  for (size_t j = 0; j < columns; j += LANES) {
+    const size_t n = columns - j < LANES ? columns - j : LANES;
+    if (s.larger > 0) channel_tiles[s.rows](c, to, chain, row, s.larger, j, n, end);
+    channel_tiles[s.rows - 1](c, to + first, chain, row + first, s.n - s.larger, j, n, end);
+  }
 }
 
 /* ---- Copying ---- */
