@@ -54,7 +54,7 @@ typedef struct mptl_product_kernels {
   void (*tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                unsigned rows, size_t columns, mptl_chain_end end);
 
-  /* The same, with any number of columns; spans have at least one term. */
+  /* The same, with any number of columns. */
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                        unsigned rows, size_t columns, mptl_chain_end end);
 

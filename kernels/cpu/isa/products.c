@@ -207,13 +207,17 @@ static inline __attribute__((always_inline)) void compute_channels(float *c, con
   for (size_t t = 0; t < chain->spans; t++) {
     const float *b = chain->b + chain->term[t] * step + j;
     size_t at = (chain->span[t] + j) * sizeof(float);
-    size_t i = 0;
-    do { /* at least one term, most often no more */
+    if (chain->length == 1) { /* forward and backward by data: less to compute than below */
       vf column = load_lanes(b, n);
       for (unsigned r = 0; r < rows; r++)
         results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
-      at += stride, b += step;
-    } while (++i < chain->length);
+      continue;
+    }
+    for (size_t i = 0; i < chain->length; i++, at += stride, b += step) {
+      vf column = load_lanes(b, n);
+      for (unsigned r = 0; r < rows; r++)
+        results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
+    }
   }
   for (unsigned r = 0; r < rows; r++) {
     float *p = c + to[r] + j;
@@ -222,16 +226,17 @@ static inline __attribute__((always_inline)) void compute_channels(float *c, con
 }
 
 typedef void channels_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                         unsigned tiles, size_t j, size_t n, mptl_chain_end end);
+                         unsigned n, size_t columns, mptl_chain_end end);
 
+/* n tiles, each with all columns: memory is read more or less in order. */
 #define CHANNELS(r, v)                                                                             \
   static void channels_##r(float *c, const size_t *to, const mptl_chain *chain, const size_t *row, \
-                           unsigned n, size_t j, size_t columns, mptl_chain_end end) {             \
+                           unsigned n, size_t columns, mptl_chain_end end) {                       \
     for (; n > 0; n--, to += r, row += r) {                                                        \
-      if (columns == LANES)                                                                        \
+      size_t j = 0;                                                                                \
+      for (; j + LANES <= columns; j += LANES)                                                     \
         compute_channels(c, to, chain, row, r, j, LANES, end);                                     \
-      else                                                                                         \
-        compute_channels(c, to, chain, row, r, j, columns, end);                                   \
+      if (j < columns) compute_channels(c, to, chain, row, r, j, columns - j, end);                \
     }                                                                                              \
   }
 #define CHANNELS_ENTRY(r, v) channels_##r,
@@ -241,16 +246,12 @@ CHANNEL_TILES(CHANNELS)
 static channels_fn *const channel_tiles[] = {CHANNEL_TILES(CHANNELS_ENTRY)};
 _Static_assert(sizeof channel_tiles / sizeof *channel_tiles == MPTL_CHANNEL_ROWS, "all rows");
 
-/* All rows of a vector of columns, before the next vector: rows read much of the same operand. */
 static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                          unsigned rows, size_t columns, mptl_chain_end end) {
   const split s = split_rows(rows, MPTL_CHANNEL_ROWS);
   const unsigned first = s.larger * (s.rows + 1);
-  for (size_t j = 0; j < columns; j += LANES) {
-    const size_t n = columns - j < LANES ? columns - j : LANES;
-    if (s.larger > 0) channel_tiles[s.rows](c, to, chain, row, s.larger, j, n, end);
-    channel_tiles[s.rows - 1](c, to + first, chain, row + first, s.n - s.larger, j, n, end);
-  }
+  if (s.larger > 0) channel_tiles[s.rows](c, to, chain, row, s.larger, columns, end);
+  channel_tiles[s.rows - 1](c, to + first, chain, row + first, s.n - s.larger, columns, end);
 }
 
 /* ---- Copying ---- */
