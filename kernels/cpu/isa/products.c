@@ -192,29 +192,26 @@ static void tile(float *c, const size_t *to, const mptl_chain *chain, const size
 
 /* ---- Depthwise ---- */
 
-/* n columns from j on, at most a vector. */
-static inline __attribute__((always_inline)) void compute_channels(float *c, const size_t *to,
-                                                                   const mptl_chain *chain,
-                                                                   const size_t *row,
-                                                                   const unsigned rows, size_t j,
-                                                                   size_t n, mptl_chain_end end) {
+/* n columns from j on, at most a vector. single: spans have one term, as in forward and backward by
+ * data; then the rows' addresses stay in registers. */
+static inline __attribute__((always_inline)) void compute_channels(
+    float *c, const size_t *to, const mptl_chain *chain, const size_t *row, const unsigned rows,
+    const bool single, size_t j, size_t n, mptl_chain_end end) {
   vf results[MPTL_CHANNEL_ROWS];
   uintptr_t a[MPTL_CHANNEL_ROWS];
-  const size_t stride = chain->stride * sizeof(float), step = chain->step;
+  const size_t stride = chain->stride * sizeof(float), step = chain->step * sizeof(float);
+  const uintptr_t weights = (uintptr_t)(chain->b + j);
+  const size_t *span = chain->span, *term = chain->term, *past = span + chain->spans;
   find_rows(a, chain, row, rows);
-  for (unsigned r = 0; r < rows; r++)
+  for (unsigned r = 0; r < rows; r++) {
+    a[r] += j * sizeof(float);
     results[r] = end == MPTL_CHAIN_CONTINUE ? load_lanes(c + to[r] + j, n) : same(0.0f);
-  for (size_t t = 0; t < chain->spans; t++) {
-    const float *b = chain->b + chain->term[t] * step + j;
-    size_t at = (chain->span[t] + j) * sizeof(float);
-    if (chain->length == 1) { /* forward and backward by data: less to compute than below */
-      vf column = load_lanes(b, n);
-      for (unsigned r = 0; r < rows; r++)
-        results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
-      continue;
-    }
-    for (size_t i = 0; i < chain->length; i++, at += stride, b += step) {
-      vf column = load_lanes(b, n);
+  }
+  for (; span < past; span++, term++) {
+    size_t at = *span * sizeof(float);
+    uintptr_t b = weights + *term * step;
+    for (size_t i = single ? 1 : chain->length; i > 0; i--, at += stride, b += step) {
+      vf column = load_lanes(address(b), n);
       for (unsigned r = 0; r < rows; r++)
         results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
     }
@@ -229,29 +226,30 @@ typedef void channels_fn(float *c, const size_t *to, const mptl_chain *chain, co
                          unsigned n, size_t columns, mptl_chain_end end);
 
 /* n tiles, each with all columns: memory is read more or less in order. */
-#define CHANNELS(r, v)                                                                             \
-  static void channels_##r(float *c, const size_t *to, const mptl_chain *chain, const size_t *row, \
-                           unsigned n, size_t columns, mptl_chain_end end) {                       \
-    for (; n > 0; n--, to += r, row += r) {                                                        \
-      size_t j = 0;                                                                                \
-      for (; j + LANES <= columns; j += LANES)                                                     \
-        compute_channels(c, to, chain, row, r, j, LANES, end);                                     \
-      if (j < columns) compute_channels(c, to, chain, row, r, j, columns - j, end);                \
-    }                                                                                              \
+#define CHANNELS(r, single)                                                                 \
+  static void channels_##r##_##single(float *c, const size_t *to, const mptl_chain *chain,  \
+                                      const size_t *row, unsigned n, size_t columns,        \
+                                      mptl_chain_end end) {                                 \
+    for (; n > 0; n--, to += r, row += r) {                                                 \
+      size_t j = 0;                                                                         \
+      for (; j + LANES <= columns; j += LANES)                                              \
+        compute_channels(c, to, chain, row, r, single, j, LANES, end);                      \
+      if (j < columns) compute_channels(c, to, chain, row, r, single, j, columns - j, end); \
+    }                                                                                       \
   }
-#define CHANNELS_ENTRY(r, v) channels_##r,
-#define CHANNEL_TILES(X) ROWS_8(X, 1) X(9, 1)
+#define CHANNELS_ENTRY(r, single) [r - 1][single] = channels_##r##_##single,
+#define CHANNEL_TILES(X) ROWS_8(X, 0) X(9, 0) ROWS_8(X, 1) X(9, 1)
 
 CHANNEL_TILES(CHANNELS)
-static channels_fn *const channel_tiles[] = {CHANNEL_TILES(CHANNELS_ENTRY)};
-_Static_assert(sizeof channel_tiles / sizeof *channel_tiles == MPTL_CHANNEL_ROWS, "all rows");
+static channels_fn *const channel_tiles[MPTL_CHANNEL_ROWS][2] = {CHANNEL_TILES(CHANNELS_ENTRY)};
 
 static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                          unsigned rows, size_t columns, mptl_chain_end end) {
   const split s = split_rows(rows, MPTL_CHANNEL_ROWS);
-  const unsigned first = s.larger * (s.rows + 1);
-  if (s.larger > 0) channel_tiles[s.rows](c, to, chain, row, s.larger, columns, end);
-  channel_tiles[s.rows - 1](c, to + first, chain, row + first, s.n - s.larger, columns, end);
+  const unsigned first = s.larger * (s.rows + 1), single = chain->length == 1;
+  if (s.larger > 0) channel_tiles[s.rows][single](c, to, chain, row, s.larger, columns, end);
+  channel_tiles[s.rows - 1][single](c, to + first, chain, row + first, s.n - s.larger, columns,
+                                    end);
 }
 
 /* ---- Copying ---- */
