@@ -5,7 +5,7 @@
 
 enum {
   PACKED_CHANNELS = 8,
-  MOST_CHANNELS = 64,
+  SET_CHANNELS = 64,
   BLOCK_PIXELS = 256, /* of a block in backward by weights, at least: this is in its definition */
   CHUNK_PIXELS = 96,  /* of a phase, about; twice as many of images of at most SMALL_IMAGE pixels,
                          whose pixels have many kinds of windows */
@@ -212,9 +212,11 @@ static void make_blocks(mptl_conv *v) {
 }
 
 /* Backward by weights: how many channels of the operand are side by side. A tile's rows are some of
- * these at some pixels of the window. With windows of one pixel, all of a few. */
+ * these at some pixels of the window. With windows of one pixel all of them, as in memory, unless
+ * pixels are so far apart that a block's pixels fall into few sets of the first-level cache. */
 static int packed_channels(const mptl_conv *v) {
-  const bool all = v->s.kh == 1 && v->s.kw == 1 && v->group_in <= MOST_CHANNELS;
+  const bool all = v->s.kh == 1 && v->s.kw == 1 &&
+                   (v->group_in <= SET_CHANNELS || v->group_in % SET_CHANNELS != 0);
   return all || v->by_channel ? v->group_in : PACKED_CHANNELS;
 }
 
