@@ -1,12 +1,16 @@
-"""Times a training step of CIFAR ResNet-18 in PyTorch: forward, backward and an update by SGD.
+"""Times a training step in PyTorch: forward, backward and an update by SGD.
 
-usage: pytorch_resnet18.py [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N] [--threads N] [--channels-last | --emulated]
-                           [--math f32|tf32|bf16] [--data resident|pinned] [--compile] [--graph] [--json]
+usage: pytorch_step.py [--network NAME] [--device cpu|cuda[:N]] [--batch N] [--width W] [--steps N]
+                       [--warmup N] [--threads N] [--channels-last | --emulated]
+                       [--math f32|tf32|bf16] [--data resident|pinned] [--compile] [--graph]
+                       [--json]
+       pytorch_step.py --layers [--network NAME] [--width W]
 
-The network is that in models/resnet18_cifar.lua. Data are random and made once. Warm-up steps are
-not measured. peak_bytes on the CPU: the largest resident memory during the steps, minus the memory
-of the process before the network was made. On a GPU: the most memory that PyTorch's allocator had
-given out in the measured steps (torch.cuda.max_memory_allocated).
+The networks are in networks.py; the default is resnet18. Data are random and made once. Warm-up
+steps are not measured. peak_bytes on the CPU: the largest resident memory during the measured
+steps, minus the memory of the process before the network was made; with --compile this includes
+what is left of compiling. On a GPU: the most memory that PyTorch's allocator had given out in the
+measured steps (torch.cuda.max_memory_allocated).
 
 --math: the types that convolutions and linear layers multiply on a GPU: binary32, TF32 (the default
 there, as for PyTorch's convolutions), or bf16 by autocast, which stores activations in bf16, too.
@@ -15,87 +19,33 @@ loop. --data: where the batch of a step on a GPU is: resident, in the GPU's memo
 page-locked memory of the host, from which each step copies it without waiting (as with a DataLoader
 with pin_memory, and as in mptl). SGD on a GPU is PyTorch's fused one.
 
---compile: torch.compile compiles the network. --graph: after warm-up steps on a stream of their
-own, a whole step (forward, backward, SGD) is captured in a CUDA graph and replayed; before each
-replay, pinned batches are copied to where the graph reads them.
+--compile: torch.compile compiles the network, in the first warm-up step. On the CPU this needs a
+C++ compiler. --graph: after warm-up steps on a stream of their own, a whole step (forward,
+backward, SGD) is captured in a CUDA graph and replayed; before each replay, pinned batches are
+copied to where the graph reads them.
 
---emulated: trains in low precision with QPyTorch, like mptl's policy uniform_low: outputs of
-operators and parameters are rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters to
-FP(6,9), as many values in a step as in mptl. It is for timing: QPyTorch has no exponent bias shift,
-so it rounds to FP(4,3,0) where mptl rounds to FP(4,3,4); scaling by 2^4 before and 2^-4 after would
-cost more. It rounds ties away from zero, saturates gradients too, and counts no overflows. Its
-extension is compiled with -O3 (qpytorch.py).
+--emulated: trains resnet18 in low precision with QPyTorch, like mptl's policy uniform_low: outputs
+of operators and parameters are rounded to FP(4,3), gradients of outputs to FP(5,2), of parameters
+to FP(6,9), as many values in a step as in mptl. It is for timing: QPyTorch has no exponent bias
+shift, so it rounds to FP(4,3,0) where mptl rounds to FP(4,3,4); scaling by 2^4 before and 2^-4
+after would cost more. It rounds ties away from zero, saturates gradients too, and counts no
+overflows. Its extension is compiled with -O3 (qpytorch.py).
+
+--layers: measures nothing; prints the network's layers (layers() in networks.py).
 """
 import argparse
-import collections
 import json
 import os
 import re
 import statistics
+import sys
 import time
+import traceback
 
 import torch
-from torch import nn
 import torch.nn.functional as F
 
-
-def divisible(value, divisor):
-    """The multiple of divisor nearest to value, at least divisor and never below 0.9 value."""
-    nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return nearest + divisor if nearest < 0.9 * value else nearest
-
-
-# Modules that round: output, the output of an operator with one consumer, and its gradient;
-# shared_output, an output with up to two consumers; reading, the gradient from each consumer of such
-# an output (their sum is not rounded).
-Rounding = collections.namedtuple("Rounding", "output shared_output reading")
-NO_ROUNDING = Rounding(nn.Identity(), nn.Identity(), nn.Identity())
-
-
-class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride, rounding):
-        super().__init__()
-        self.rounding = rounding
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            conv, bn = nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            self.shortcut = nn.Sequential(conv, rounding.output, bn, rounding.output)
-
-    def forward(self, x):
-        r = self.rounding
-        y = r.output(F.relu(r.output(self.bn1(r.output(self.conv1(r.reading(x)))))))
-        y = r.output(self.bn2(r.output(self.conv2(y))))
-        return r.shared_output(F.relu(r.output(y + self.shortcut(r.reading(x)))))
-
-
-class ResNet18(nn.Module):
-    def __init__(self, width=1.0, classes=10, rounding=NO_ROUNDING):
-        super().__init__()
-        self.rounding = rounding
-        widths = [divisible(c * width, 4 if width <= 0.25 else 8) for c in (64, 128, 256, 512)]
-        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        inputs = widths[0]
-        for i, outputs in enumerate(widths):
-            blocks = [Block(inputs, outputs, 1 if i == 0 else 2, rounding), Block(outputs, outputs, 1, rounding)]
-            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
-            inputs = outputs
-        self.linear = nn.Linear(inputs, classes)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x):
-        r = self.rounding
-        x = r.output(self.bn1(r.output(self.conv1(r.output(x)))))
-        x = r.shared_output(F.relu(x))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = r.output(F.avg_pool2d(r.reading(x), 4)).flatten(1)
-        return r.output(F.log_softmax(r.output(self.linear(x)), dim=1))
+from networks import NETWORKS, NO_ROUNDING, Rounding, create, layers
 
 
 class Emulation:
@@ -133,8 +83,6 @@ class Cpu:
     def __init__(self):
         # Loads the library now, so that it does not count.
         F.conv2d(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))
-        with open("/proc/self/clear_refs", "w") as f:
-            f.write("5")  # resets VmHWM
         self.idle = self.memory("VmRSS")
         self.name = "cpu"
 
@@ -144,8 +92,11 @@ class Cpu:
         with open("/proc/self/status") as f:
             return 1024 * int(re.search(field + r":\s+(\d+)", f.read()).group(1))
 
-    def start(self):
+    @staticmethod
+    def start():
         """Before the first measured step."""
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")  # resets VmHWM: to compile took memory, too
 
     mark = staticmethod(time.perf_counter)
 
@@ -210,7 +161,8 @@ class Step:
 
     def pass_and_update(self):
         with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.autocast):
-            losses = self.rounding.output(F.nll_loss(self.net(self.images), self.labels, reduction="none"))
+            y = self.rounding.output(F.log_softmax(self.net(self.images), dim=1))
+            losses = self.rounding.output(F.nll_loss(y, self.labels, reduction="none"))
         (self.scale * losses.mean()).backward()
         self.optimizer.step()
 
@@ -232,6 +184,7 @@ class Step:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=NETWORKS, default="resnet18")
     parser.add_argument("--device", type=device_named, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--width", type=float, default=1.0)
@@ -249,6 +202,7 @@ def arguments():
                         help="compile the network by torch.compile")
     parser.add_argument("--graph", action="store_true",
                         help="replay a whole step as one CUDA graph")
+    parser.add_argument("--layers", action="store_true", help="print the network's layers")
     parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     args = parser.parse_args()
     if args.device.type == "cpu":
@@ -260,25 +214,23 @@ def arguments():
             parser.error("--graph: for GPUs")
     if args.emulated and (args.graph or args.compile):
         parser.error("--emulated: neither with --graph nor with --compile")
+    if args.emulated and args.network != "resnet18":
+        parser.error(f"--emulated --network {args.network}: QPyTorch has resnet18 only")
     args.math = args.math or ("tf32" if args.device.type == "cuda" else "f32")
     return args
 
 
-def main():
-    args = arguments()
+def prepare(args, emulation):
+    """Makes network, batch and optimizer. Returns a function that runs one step, including the
+    upload of its batch, and the number of parameters."""
     on_gpu = args.device.type == "cuda"
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
-    emulation = Emulation() if args.emulated else None
     rounding = emulation.rounding if emulation else NO_ROUNDING
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.math == "tf32"
-    torch.backends.cudnn.benchmark = True  # shapes do not change: choose the fastest algorithms
-    machine = Cuda(args.device) if on_gpu else Cpu()
-
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
-    net = ResNet18(args.width, rounding=rounding).to(args.device, memory_format=layout).train()
-    parameters = sum(p.numel() for p in net.parameters())
-    batch = [torch.randn(args.batch, 3, 32, 32).to(memory_format=layout), torch.randint(10, (args.batch,))]
+    side, classes = NETWORKS[args.network].side, NETWORKS[args.network].classes
+    net = create(args.network, args.width, **({"rounding": rounding} if emulation else {}))
+    net = net.to(args.device, memory_format=layout).train()
+    images, labels = torch.randn(args.batch, 3, side, side), torch.randint(classes, (args.batch,))
+    batch = [images.to(memory_format=layout), labels]
     resident = [t.to(args.device) for t in batch]
     pinned = [t.pin_memory() for t in batch] if args.data == "pinned" else []
     fused = {"fused": True} if on_gpu and not emulation else {}
@@ -286,23 +238,38 @@ def main():
     scale = 1.0
     if emulation:
         optimizer, scale = emulation.optimizer(optimizer, net), emulation.loss_scale
-    run = Step(torch.compile(net) if args.compile else net, optimizer, *resident, rounding, scale, args.math == "bf16")
-    if args.graph:
-        run = run.captured(max(args.warmup, 3))
+    step = Step(torch.compile(net) if args.compile else net, optimizer, *resident, rounding, scale,
+                args.math == "bf16")
+    compute = step.captured(max(args.warmup, 3)) if args.graph else step
 
-    marks = []
-    for step in range(args.warmup + args.steps):
-        if step == args.warmup:
-            machine.start()
-        if step >= args.warmup:
-            marks.append(machine.mark())
+    def run():
         for to, source in zip(resident, pinned):
             to.copy_(source, non_blocking=True)
-        run()
-    times = machine.times(marks + [machine.mark()])
+        compute()
+    run.step = step  # its tensors must live as long as a captured step
+    return run, sum(p.numel() for p in net.parameters())
 
+
+def measure(args):
+    """Returns what --json prints."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    emulation = Emulation() if args.emulated else None
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.math == "tf32"
+    torch.backends.cudnn.benchmark = True  # shapes do not change: choose the fastest algorithms
+    machine = Cuda(args.device) if args.device.type == "cuda" else Cpu()
+    run, parameters = prepare(args, emulation)
+    for _ in range(args.warmup):
+        run()
+    machine.start()
+    marks = [machine.mark()]
+    for _ in range(args.steps):
+        run()
+        marks.append(machine.mark())
+    times = machine.times(marks)
     median = statistics.median(times)
-    row = {
+    return {
+        "network": args.network,
         "torch": torch.__version__,
         "qpytorch": emulation.version if emulation else None,
         "device": machine.name,
@@ -321,7 +288,21 @@ def main():
         "images_per_s": round(1000 * args.batch / median, 1),
         "peak_bytes": machine.peak_bytes(),
     }
-    print(json.dumps(row) if args.json else "\n".join(f"{k:13} {v}" for k, v in row.items()), flush=True)
+
+
+def main():
+    args = arguments()
+    if args.layers:
+        print("\n".join(layers(args.network, args.width)))
+        return
+    try:
+        row = measure(args)
+    except torch._dynamo.exc.TorchDynamoException as e:
+        traceback.print_exc()
+        # The last line is what step_vs_pytorch reports, and the exception's last line is advice.
+        sys.exit("torch.compile: " + str(e).strip().splitlines()[0])
+    text = json.dumps(row) if args.json else "\n".join(f"{k:13} {v}" for k, v in row.items())
+    print(text, flush=True)
 
 
 if __name__ == "__main__":
