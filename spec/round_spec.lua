@@ -258,7 +258,7 @@ describe("every instruction set", function()
     assert.equal("scalar", core.isa "scalar")
     local accepted = table.concat(isas, ", ") .. ", auto"
     assert.same({ false, "instruction set mmx: accepted are " .. accepted }, { pcall(core.isa, "mmx") })
-    for _, isa in ipairs { "avx2", "avx512" } do
+    for _, isa in ipairs { "neon", "avx2", "avx512" } do
       local ok, why = pcall(core.isa, isa)
       local lacking = "instruction set %s: this processor or build does not have it, accepted are %s"
       assert.is_true(ok or why == lacking:format(isa, accepted))

@@ -9,34 +9,29 @@
 #include "kernels/cpu/table.h"
 #include "mptl/isa.h"
 
-extern const mptl_cpu_kernels mptl_cpu_kernels_scalar;
-#if defined(__x86_64__)
-extern const mptl_cpu_kernels mptl_cpu_kernels_avx2, mptl_cpu_kernels_avx512;
-#endif
+extern const mptl_cpu_kernels mptl_cpu_kernels_scalar, mptl_cpu_kernels_neon, mptl_cpu_kernels_avx2,
+    mptl_cpu_kernels_avx512;
 
 /* ---- The instruction sets ---- */
 
-static bool has_scalar(void) { return true; }
+static bool always(void) { return true; }
+static bool never(void) { return false; }
+
+#if defined(__x86_64__)
 
 static bool has_avx2(void) {
-#if defined(__x86_64__)
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
 }
 
 static bool has_avx512(void) {
-#if defined(__x86_64__)
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512cd");
-#else
-  return false;
-#endif
 }
+
+#endif
 
 /* From the narrowest to the widest. */
 static const struct {
@@ -44,13 +39,19 @@ static const struct {
   bool (*is_here)(void);
   const mptl_cpu_kernels *kernels; /* NULL: not in this build */
 } isas[] = {
-    {"scalar", has_scalar, &mptl_cpu_kernels_scalar},
+    {"scalar", always, &mptl_cpu_kernels_scalar},
 #if defined(__x86_64__)
+    {"neon", never, NULL},
     {"avx2", has_avx2, &mptl_cpu_kernels_avx2},
     {"avx512", has_avx512, &mptl_cpu_kernels_avx512},
+#elif defined(__aarch64__)
+    {"neon", always, &mptl_cpu_kernels_neon}, /* part of the architecture */
+    {"avx2", never, NULL},
+    {"avx512", never, NULL},
 #else
-    {"avx2", has_avx2, NULL},
-    {"avx512", has_avx512, NULL},
+    {"neon", never, NULL},
+    {"avx2", never, NULL},
+    {"avx512", never, NULL},
 #endif
 };
 

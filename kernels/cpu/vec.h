@@ -2,8 +2,8 @@
  * AVX-512 (16 lanes).
  *
  * vu is a vector of VN lanes, vm a mask of lanes. Shifts with a count for each lane give 0 for
- * counts outside 0 to 31. In the scalar build MPTL_VEC is 0 and nothing else is defined: the
- * kernels run the scalar definition.
+ * counts outside 0 to 31. In the scalar and NEON builds MPTL_VEC is 0 and nothing else is defined:
+ * the kernels run the scalar definition.
  */
 #ifndef MPTL_KERNELS_CPU_VEC_H
 #define MPTL_KERNELS_CPU_VEC_H
