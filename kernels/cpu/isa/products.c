@@ -32,11 +32,16 @@ enum { LANES = 8, ROWS_OF_1 = 12, ROWS_OF_2 = 6, ROWS_OF_3 = 0, VECTORS = 2 };
 #define TILES(X) ROWS_12(X, 1) ROWS_6(X, 2)
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define REGISTER "+x"
-#elif defined(__aarch64__)
-#include <arm_neon.h>
+#elif defined(MPTL_ISA_neon)
 enum { LANES = 4, ROWS_OF_1 = 12, ROWS_OF_2 = 12, ROWS_OF_3 = 8, VECTORS = 3 };
 #define TILES(X) ROWS_12(X, 1) ROWS_12(X, 2) ROWS_8(X, 3)
-#define MULTIPLY_ADD(a, b, c) vfmaq_f32(c, a, b)
+/* In assembler: GCC 12 assumes that vfmaq_f32 reads memory, and stores all results each time. */
+#define MULTIPLY_ADD(a, b, c)                                         \
+  ({                                                                  \
+    vf sum = (c);                                                     \
+    __asm__("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b)); \
+    sum;                                                              \
+  })
 #define REGISTER "+w"
 #else
 enum { LANES = 1, ROWS_OF_1 = 4, ROWS_OF_2 = 4, ROWS_OF_3 = 0, VECTORS = 2 };
