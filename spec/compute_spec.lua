@@ -293,6 +293,7 @@ describe("a program", function()
   end
 
   it("refuses an unknown compute type", function()
-    assert.has_error(function() compile("fp4", math.abs, math.abs) end, "compute: fp4, accepted are auto, f32, narrow, fp8, tf32, onednn")
+    assert.has_error(function() compile("fp4", math.abs, math.abs) end,
+      "compute: fp4, accepted are auto, f32, narrow, fp8, tf32, onednn")
   end)
 end)
