@@ -253,6 +253,7 @@ int main(void) {
       {2, 16, 1, 1, 16, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1,
        false}, /* a window larger than the input */
       {1, 40, 100, 60, 40, 100, 60, 3, 1, 1, 1, 1, 0, 1, 1, 1, true},  /* parts of an image */
+      {1, 40, 70, 60, 40, 148, 60, 3, 1, 1, 1, 40, 0, 1, 1, 1, true},  /* some are all padding */
       {1, 40, 100, 60, 40, 50, 30, 3, 3, 2, 2, 1, 1, 1, 1, 40, false}, /* the same, depthwise */
       {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true},      /* a linear layer */
       {5, 16, 4, 4, 10, 1, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, true}, /* the same of flattened images */

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 enum {
-  PACKED_CHANNELS = 8,
+  PACKED_CHANNELS = 8, /* see packed_channels */
   SET_CHANNELS = 64,
   BLOCK_PIXELS = 256, /* of a block in backward by weights, at least: this is in its definition */
   CHUNK_PIXELS = 96,  /* of a phase, about; twice as many of images of at most SMALL_IMAGE pixels,
@@ -57,8 +57,8 @@ static void inside(const mptl_conv *v, const axis *x, int i, int *from, int *end
   while (*from < *end && first + x->at[*end - 1] >= v->w) --*end;
 }
 
-/* The spans of the columns of a phase from x on whose windows have the same columns as x's inside.
- * Taps side by side in memory are one span. */
+/* The columns of a phase from `first` on whose windows have the same columns inside as that of
+ * `first`, and their spans. Taps side by side in memory are one span. */
 static mptl_status make_kind(const mptl_conv *v, const mptl_conv_phase *p, const axis *y,
                              const axis *x, int first, mptl_conv_kind *kind) {
   int from, end, from_next, end_next;
@@ -197,7 +197,7 @@ static void make_blocks(mptl_conv *v) {
   v->unit_images = mptl_conv_least((BLOCK_PIXELS + pixels - 1) / pixels, v->s.n);
   v->block_lines =
       pixels < BLOCK_PIXELS ? v->unit_images * v->out_h : (BLOCK_PIXELS + v->out_w - 1) / v->out_w;
-  const size_t row = mptl_conv_row_floats(v) + (size_t)(v->out_w * v->out_c),
+  const size_t row = mptl_conv_row_floats(v) + (size_t)v->out_w * (size_t)v->out_c,
                unit = (size_t)v->unit_images * row * (size_t)v->h;
   const int units = (v->s.n + v->unit_images - 1) / v->unit_images;
   v->portion_units = unit > most ? 1 : mptl_conv_least((int)(most / unit), units);

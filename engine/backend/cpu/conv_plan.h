@@ -64,7 +64,6 @@ struct mptl_conv {
    * is prepared together, and has some units, or some blocks of one. */
   int unit_images, block_lines, portion_units, portion_lines, portion_rows;
   int packed_channels; /* of the operand, side by side: [channels][row][x][of these] */
-  size_t *line;        /* places of a portion's lines in the prepared operand */
 };
 
 /* Fills in a zeroed record whose shape, pass, threads and kernels are set. mptl_conv_release frees
@@ -110,13 +109,16 @@ static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, 
   return p;
 }
 
-/* The operand rows that windows of lines [line, line + n) reach, as far as there are such rows. */
+/* The operand rows that windows of lines [line, line + n) reach, as far as there are such rows; none
+ * if the windows are all padding. */
 static inline int mptl_conv_first_row(const mptl_conv *v, int line) {
   const int y = line * v->in_stride_y - v->top;
   return y > 0 ? y : 0;
 }
 static inline int mptl_conv_end_row(const mptl_conv *v, int line, int n) {
-  return mptl_conv_least((line + n - 1) * v->in_stride_y - v->top + v->reach, v->h);
+  const int y = mptl_conv_least((line + n - 1) * v->in_stride_y - v->top + v->reach, v->h),
+            first = mptl_conv_first_row(v, line);
+  return y > first ? y : first;
 }
 
 /* Backward by weights (conv_weights.c). */
