@@ -1,14 +1,19 @@
 /* mptl.Graph: records a network. Values are integer ids; lua/mptl/nn wraps them.
  *
  *   g = core.graph()
- *   id = g:input{3, 32, 32}                              shape of one sample
- *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})  attributes by name; a pair as {height,
- * width} id = g:flatten(id)                                   a flat view g:shape(id) -> {c, h, w}
- * or {f} g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b) g:operators() -> {
- * {index=, name=, kind=, inputs={operator indices}, numel=, gemm=, groups= channel groups,
- * follows_inputs=, backward_reads_in=, backward_reads_out=, shared_out=, least_batch= least batch
- * size to train with}, ... } g:parameters() -> { {name=, dims={...}, numel=, operator=, buffer=},
- * ... } Operator indices count from 0, as in `mptl plan --json`.
+ *   id = g:input{3, 32, 32}     shape of one sample
+ *   id = g:add(kind, name, {ids...}, {kernel = 3, ...})
+ *       attributes by name; a pair as {height, width}
+ *   id = g:flatten(id)          a flat view
+ *   g:mark_output(id)
+ *   g:shape(id) -> {c, h, w} or {f}
+ *   g:set_init("conv1.weight", "normal" | "uniform" | "constant", a, b)
+ *   g:has_loss() -> whether it has a loss operator
+ *   g:operators() -> {{index=, name=, kind=, inputs={operator indices}, numel=, gemm=, loss=,
+ *       groups= channel groups, follows_inputs=, backward_reads_in=, backward_reads_out=,
+ *       shared_out=, least_batch= least batch size to train with}, ...}
+ *   g:parameters() -> {{name=, dims={...}, numel=, operator=, buffer=}, ...}
+ * Operator indices count from 0, as in `mptl plan --json`.
  */
 #include <string.h>
 
@@ -156,6 +161,11 @@ static int graph_set_init(lua_State *L) {
   return 0;
 }
 
+static int graph_has_loss(lua_State *L) {
+  lua_pushboolean(L, bind_check_graph(L, 1)->loss >= 0);
+  return 1;
+}
+
 static int graph_operators(lua_State *L) {
   mptl_graph *g = bind_check_graph(L, 1);
   lua_createtable(L, g->n_ops, 0);
@@ -201,15 +211,11 @@ static int graph_parameters(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"input", graph_input},
-    {"add", graph_add},
-    {"flatten", graph_flatten},
-    {"mark_output", graph_mark_output},
-    {"shape", graph_shape},
-    {"set_init", graph_set_init},
-    {"operators", graph_operators},
-    {"parameters", graph_parameters},
-    {NULL, NULL},
+    {"input", graph_input},           {"add", graph_add},
+    {"flatten", graph_flatten},       {"mark_output", graph_mark_output},
+    {"shape", graph_shape},           {"set_init", graph_set_init},
+    {"has_loss", graph_has_loss},     {"operators", graph_operators},
+    {"parameters", graph_parameters}, {NULL, NULL},
 };
 
 void mptl_bind_graph(lua_State *L) {

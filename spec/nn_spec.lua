@@ -69,6 +69,21 @@ describe("nn.record()", function()
     assert.same({ "input", "conv2d", "conv2d_2", "linear", "log_softmax", "nll_loss" }, names(graph))
   end)
 
+  it("numbers operators of one name, past names that are taken already", function()
+    local found = names(record(function(x)
+      local y = nn.relu(x)
+      for _, name in ipairs { "relu_3", "relu", "relu_6" } do y = nn.Conv2d { 3, 3, kernel = 1, name = name }(y) end
+      for _ = 1, 4 do y = nn.relu(y) end
+      y = nn.gelu(y, "none", "relu_2")
+      y = nn.gelu(y, "none", "relu_2")
+      return nn.Linear { 48, 2 }(nn.flatten(nn.relu(y)))
+    end))
+    assert.same({
+      "input", "relu", "relu_3", "relu_2", "relu_6", "relu_4", "relu_5", "relu_7", "relu_8", "relu_2_2", "relu_2_3", "relu_9",
+      "linear", "log_softmax", "nll_loss",
+    }, found)
+  end)
+
   it("does not repeat a loss that the model has", function()
     assert.same({ "input", "linear", "log_softmax", "nll_loss" }, names(record(function(x)
       return nn.log_softmax(nn.Linear { 48, 2 }(nn.flatten(x)))

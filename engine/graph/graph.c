@@ -21,7 +21,7 @@ void mptl_graph_destroy(mptl_graph *graph) {
   free(graph->ops);
   free(graph->values);
   free(graph->params);
-  free(graph->outputs);
+  free(graph->names);
   free(graph);
 }
 
@@ -33,6 +33,57 @@ static mptl_status grow(void **array, int n, size_t size) {
   *array = p;
   return MPTL_OK;
 }
+
+/* ---- Names ----
+ *
+ * A hash table finds operators by name. It has at least twice as many places as names; a name whose
+ * place is taken gets the next free one. */
+
+/* FNV-1a (Fowler, Noll, Vo). */
+static size_t hash(const char *name, size_t length) {
+  uint64_t h = 0xcbf29ce484222325u;
+  for (size_t i = 0; i < length; i++) h = (h ^ (unsigned char)name[i]) * 0x100000001b3u;
+  return (size_t)(h ^ h >> 32);
+}
+
+static bool is_named(const mptl_op *op, const char *name, size_t length) {
+  return strncmp(op->name, name, length) == 0 && op->name[length] == '\0';
+}
+
+/* The place of a name in the table, which must have places: the operator of that name is there, or
+ * none. */
+static size_t place_of_name(const mptl_graph *g, const char *name, size_t length) {
+  size_t at = hash(name, length) & (g->name_places - 1);
+  while (g->names[at] >= 0 && !is_named(&g->ops[g->names[at]], name, length))
+    at = (at + 1) & (g->name_places - 1);
+  return at;
+}
+
+/* The index of the operator whose name is the first `length` characters of name; -1: there is
+ * none. */
+static int find_op(const mptl_graph *g, const char *name, size_t length) {
+  return g->name_places > 0 ? g->names[place_of_name(g, name, length)] : -1;
+}
+
+static void note_name(mptl_graph *g, int op) {
+  const char *name = g->ops[op].name;
+  g->names[place_of_name(g, name, strlen(name))] = op;
+}
+
+/* Makes room for one more name. */
+static mptl_status grow_names(mptl_graph *g) {
+  if (2 * ((size_t)g->n_ops + 1) <= g->name_places) return MPTL_OK;
+  size_t n = g->name_places > 0 ? 2 * g->name_places : 64;
+  int *names = realloc(g->names, n * sizeof *names);
+  if (names == NULL) return mptl_fail(MPTL_ENOMEM, "graph: no memory");
+  for (size_t i = 0; i < n; i++) names[i] = -1;
+  g->names = names;
+  g->name_places = n;
+  for (int i = 0; i < g->n_ops; i++) note_name(g, i);
+  return MPTL_OK;
+}
+
+/* ---- Values and operators ---- */
 
 static mptl_status add_value(mptl_graph *g, int *value, mptl_value v) {
   MPTL_TRY(grow((void **)&g->values, g->n_values, sizeof *g->values));
@@ -73,11 +124,24 @@ static mptl_status find_layout(const mptl_graph *g, const mptl_op *op, mptl_shap
   return MPTL_OK;
 }
 
+/* Appends the inputs of operator i to the lists of readers of the operators that make them. */
+static void note_readers(mptl_graph *g, int i) {
+  for (int k = 0; k < g->ops[i].n_in; k++) {
+    mptl_op *from = &g->ops[mptl_producer(g, &g->ops[i], k)];
+    int reader = mptl_reader(i, k), last = from->last_reader;
+    g->ops[i].next_reader[k] = -1;
+    if (last < 0)
+      from->first_reader = reader;
+    else
+      g->ops[mptl_reader_op(last)].next_reader[mptl_reader_input(last)] = reader;
+    from->last_reader = reader;
+  }
+}
+
 mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, const char *name,
                            int n_in, const int *inputs, const mptl_attributes *attributes) {
-  for (int i = 0; i < g->n_ops; i++)
-    if (strcmp(g->ops[i].name, name) == 0)
-      return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
+  if (find_op(g, name, strlen(name)) >= 0)
+    return mptl_fail(MPTL_EINVAL, "%s: the graph has an operator of that name already", name);
   bool several = kind->n_in == MPTL_SEVERAL;
   if (several ? n_in < 1 || n_in > MPTL_MAX_INPUTS : n_in != kind->n_in)
     return mptl_fail(MPTL_EINVAL, "%s (%s): %d inputs, takes %s%d", name, kind->name, n_in,
@@ -89,11 +153,14 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
                      g->ops[g->loss].name);
   for (int i = 0; i < n_in; i++) MPTL_TRY(check_value(g, inputs[i]));
   MPTL_TRY(grow((void **)&g->ops, g->n_ops, sizeof *g->ops));
+  MPTL_TRY(grow_names(g));
 
   mptl_op op = {.kind = kind,
                 .n_in = n_in,
                 .attr = attributes ? *attributes : mptl_attributes_default(),
-                .first_param = g->n_params};
+                .first_param = g->n_params,
+                .first_reader = -1,
+                .last_reader = -1};
   mptl_shape shape, layout;
   for (int i = 0; i < n_in; i++) op.in[i] = inputs[i];
   op.name = strdup(name);
@@ -109,7 +176,10 @@ mptl_status mptl_graph_add(mptl_graph *g, int *value, const mptl_op_kind *kind, 
   }
   op.n_param = g->n_params - op.first_param;
   if (kind->loss) g->loss = g->n_ops;
-  g->ops[g->n_ops++] = op;
+  g->ops[g->n_ops] = op;
+  note_name(g, g->n_ops);
+  note_readers(g, g->n_ops);
+  g->n_ops++;
   *value = op.out;
   return MPTL_OK;
 }
@@ -138,8 +208,7 @@ mptl_status mptl_graph_flatten(mptl_graph *g, int *value, int of) {
 
 mptl_status mptl_graph_mark_output(mptl_graph *g, int value) {
   MPTL_TRY(check_value(g, value));
-  MPTL_TRY(grow((void **)&g->outputs, g->n_outputs, sizeof *g->outputs));
-  g->outputs[g->n_outputs++] = value;
+  g->ops[g->values[g->values[value].base].op].marked = true;
   return MPTL_OK;
 }
 
@@ -147,9 +216,7 @@ bool mptl_graph_is_output(const mptl_graph *g, int op) {
   if (op == g->loss) return true;
   for (int k = 0; g->loss >= 0 && k < g->ops[g->loss].n_in; k++)
     if (mptl_producer(g, &g->ops[g->loss], k) == op) return true;
-  for (int i = 0; i < g->n_outputs; i++)
-    if (g->values[g->values[g->outputs[i]].base].op == op) return true;
-  return false;
+  return g->ops[op].marked;
 }
 
 mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix, bool buffer,
@@ -167,7 +234,10 @@ mptl_status mptl_graph_add_param(mptl_graph *g, mptl_op *op, const char *suffix,
 }
 
 int mptl_graph_find_param(const mptl_graph *g, const char *name) {
-  for (int i = 0; i < g->n_params; i++)
+  const char *dot = strrchr(name, '.'); /* between the operator's name and the suffix */
+  int op = dot != NULL ? find_op(g, name, (size_t)(dot - name)) : -1;
+  if (op < 0) return -1;
+  for (int i = g->ops[op].first_param; i < g->ops[op].first_param + g->ops[op].n_param; i++)
     if (strcmp(g->params[i].name, name) == 0) return i;
   return -1;
 }

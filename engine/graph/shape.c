@@ -32,28 +32,27 @@ static mptl_status infer_slice(mptl_graph *g, mptl_op *op, mptl_shape *out) {
   return MPTL_OK;
 }
 
-/* The index of the slice of op's output that begins with channel first; -1: there is none.
- * *readers: how many inputs of operators the output is; *slices: how many inputs of slices. */
-static int find_slice(const mptl_graph *g, int op, int first, int *readers, int *slices) {
-  int found = -1;
-  *readers = *slices = 0;
-  for (int i = op + 1; i < g->n_ops; i++)
-    for (int k = 0; k < g->ops[i].n_in; k++) {
-      if (mptl_producer(g, &g->ops[i], k) != op) continue;
-      ++*readers;
-      if (g->ops[i].kind != &mptl_op_slice) continue;
-      ++*slices;
-      if (g->ops[i].attr.first == first) found = i;
-    }
-  return found;
+/* The first channel of the slice that has that input. */
+static int first_channel(const mptl_graph *g, int reader) {
+  return g->ops[mptl_reader_op(reader)].attr.first;
 }
 
+/* Walks from slice to slice: each begins with the channel after the last one of the slice before.
+ * The search for the next slice begins behind the slice before, since slices are usually made in
+ * the order of their channels, and goes once around the list of readers. */
 bool mptl_graph_shared_out(const mptl_graph *g, int op) {
-  int channels = g->values[g->ops[op].out].shape.c, readers = 0, slices = 0, found = 0;
+  int channels = g->values[g->ops[op].out].shape.c, readers = 0, found = 0;
+  int first_reader = g->ops[op].first_reader, r = first_reader;
+  for (int i = first_reader; i >= 0; i = mptl_next_reader(g, i), readers++)
+    if (g->ops[mptl_reader_op(i)].kind != &mptl_op_slice) return false;
   for (int first = 0; first < channels; found++) {
-    int slice = find_slice(g, op, first, &readers, &slices);
-    if (slice < 0 || slices < readers) return false;
-    first += g->ops[slice].attr.count;
+    int tried = 0;
+    for (; tried < readers && first_channel(g, r) != first; tried++) {
+      r = mptl_next_reader(g, r);
+      if (r < 0) r = first_reader;
+    }
+    if (tried == readers) return false;
+    first += g->ops[mptl_reader_op(r)].attr.count;
   }
   return found == readers;
 }

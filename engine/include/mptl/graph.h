@@ -117,15 +117,23 @@ typedef struct mptl_op {
 
   /* Places in the graph's params. An operator's trained parameters come before its buffers. */
   int first_param, n_param;
+
+  /* The inputs of operators that read the output or a view of it, as a linked list in graph order:
+   * numbers of inputs (mptl_reader), -1: none. next_reader[k]: the input after input k in the list
+   * of the operator that makes input k. */
+  int first_reader, last_reader, next_reader[MPTL_MAX_INPUTS];
+
+  bool marked; /* mptl_graph_mark_output marked the output or a view of it */
 } mptl_op;
 
 typedef struct mptl_graph {
-  int n_ops, n_values, n_params, n_outputs;
+  int n_ops, n_values, n_params;
   int loss;     /* index of the loss operator; -1: none yet */
-  int *outputs; /* values that mptl_graph_mark_output marked */
   mptl_op *ops; /* in execution order */
   mptl_value *values;
   mptl_param *params;
+  int *names;         /* a hash table of the operators' names: indices of operators, -1: none */
+  size_t name_places; /* of the table: a power of two, or 0 */
 } mptl_graph;
 
 /* A row of the operator table (engine/graph/op_table.c). */
@@ -224,6 +232,18 @@ static inline mptl_shape mptl_output_layout(const mptl_graph *graph, const mptl_
  * value. */
 static inline int mptl_producer(const mptl_graph *graph, const mptl_op *op, int i) {
   return graph->values[graph->values[op->in[i]].base].op;
+}
+
+/* The number of an operator's input k, among the inputs of all operators. */
+static inline int mptl_reader(int op, int k) { return op * MPTL_MAX_INPUTS + k; }
+
+/* The index of the operator of the input with that number, and which of its inputs it is. */
+static inline int mptl_reader_op(int reader) { return reader / MPTL_MAX_INPUTS; }
+static inline int mptl_reader_input(int reader) { return reader % MPTL_MAX_INPUTS; }
+
+/* The next input that reads the same operator's output; -1: it was the last. */
+static inline int mptl_next_reader(const mptl_graph *graph, int reader) {
+  return graph->ops[mptl_reader_op(reader)].next_reader[mptl_reader_input(reader)];
 }
 
 #endif

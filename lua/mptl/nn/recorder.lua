@@ -21,7 +21,7 @@ function Recorder.new()
   return setmetatable({
     graph = core.graph(),
     layer_paths = {}, -- module -> path
-    used = {},        -- set of the operators' names
+    used = {},        -- the operators' names: name -> n; name_2 to name_n are taken, too
     stack = {},       -- modules whose forward runs, the innermost one last
   }, Recorder)
 end
@@ -42,12 +42,11 @@ end
 
 -- The name, with _2, _3, ... appended when it is taken.
 function Recorder:unique(name)
-  local result, n = name, 1
-  while self.used[result] do
-    n = n + 1
-    result = name .. "_" .. n
-  end
-  return result
+  local n = self.used[name]
+  if not n then return name end
+  while self.used[name .. "_" .. n + 1] do n = n + 1 end
+  self.used[name] = n
+  return name .. "_" .. n + 1
 end
 
 --- Runs a module's forward. Its operators are named by the module's path.
@@ -84,7 +83,7 @@ function Recorder:call(kind, inputs, options)
     ids[i] = input.id
   end
   local id = misuse.call(self.graph.add, self.graph, kind, name, ids, options.attributes or {})
-  self.used[name] = true
+  self.used[name] = 1
   return Value.new(self, id, kind), name
 end
 
@@ -121,16 +120,9 @@ local function run_network(recorder, network, x, cfg)
   return y
 end
 
-local function has_loss(graph)
-  for _, op in ipairs(graph:operators()) do
-    if op.loss then return true end
-  end
-  return false
-end
-
 -- Appends the loss, unless the network has one.
 local function append_loss(recorder, y, options)
-  if has_loss(recorder.graph) then return end
+  if recorder.graph:has_loss() then return end
   if #y.shape ~= 1 then
     misuse.raise("model: ends in shape %s, must end in one number per class (nn.Flatten and nn.Linear)",
       table.concat(y.shape, "x"))
@@ -141,7 +133,7 @@ local function append_loss(recorder, y, options)
   end
   local loss = options.loss or functional.cross_entropy
   loss(y)
-  if not has_loss(recorder.graph) then misuse.raise("loss: calls no loss, such as nn.cross_entropy(y)") end
+  if not recorder.graph:has_loss() then misuse.raise("loss: calls no loss, such as nn.cross_entropy(y)") end
 end
 
 --- Records a network, and its loss, unless the network has one.
@@ -160,7 +152,7 @@ function Recorder.record(network, options)
   local recorder = Recorder.new()
   local input = misuse.call(recorder.graph.input, recorder.graph, options.input)
   local x = Value.new(recorder, input, "input")
-  recorder.used.input = true
+  recorder.used.input = 1
   local function located(message) return with_layer_path(recorder, message) end
   local ok, y = xpcall(run_network, located, recorder, network, x, options.cfg)
   if not ok then error(y, 0) end
