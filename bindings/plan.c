@@ -4,6 +4,7 @@
  *   a:set_low(operator, role, low)  a:set(operator, role, format)  a:set_group(group, low)
  *   a:get(operator, role) -> format, low, numel, group   (nil if the operator has no such tensor)
  *   a:groups() -> { {index=, activations=, parameters=, numel=, low=}, ... }
+ *   a:is_low(group) -> whether the group was demoted
  *   a:ratios() -> {elements=, elements_low=, ratio_lo=, bits_all_high=, bits_now=, bits_ratio=}
  *   a:batch()
  * Operators and groups count from 0; roles are "v", "dv", "theta", "dtheta"; F is a format's
@@ -110,6 +111,15 @@ static int assignment_groups(lua_State *L) {
   return 1;
 }
 
+static int assignment_is_low(lua_State *L) {
+  mptl_assignment *a = bind_check_assignment(L, 1);
+  lua_Integer group = luaL_checkinteger(L, 2);
+  if (group < 0 || group >= a->n_groups)
+    luaL_error(L, "group %I: the graph has groups 0 to %d", group, a->n_groups - 1);
+  lua_pushboolean(L, a->groups[group].low);
+  return 1;
+}
+
 static int assignment_ratios(lua_State *L) {
   mptl_ratios r = mptl_assignment_ratios(bind_check_assignment(L, 1));
   lua_createtable(L, 0, 6);
@@ -128,10 +138,15 @@ static int assignment_batch(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-    {"set_low", assignment_set_low},     {"set", assignment_set},
-    {"set_group", assignment_set_group}, {"get", assignment_get},
-    {"groups", assignment_groups},       {"ratios", assignment_ratios},
-    {"batch", assignment_batch},         {NULL, NULL},
+    {"set_low", assignment_set_low},
+    {"set", assignment_set},
+    {"set_group", assignment_set_group},
+    {"get", assignment_get},
+    {"groups", assignment_groups},
+    {"is_low", assignment_is_low},
+    {"ratios", assignment_ratios},
+    {"batch", assignment_batch},
+    {NULL, NULL},
 };
 
 void mptl_bind_plan(lua_State *L) {

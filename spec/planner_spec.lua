@@ -241,10 +241,20 @@ describe("on any graph", function()
   end)
 
   it("both ratios are what its tensors add up to, for every policy", function()
-    local bits = { ["FP(6,9,0)"] = 16, ["FP(4,3,4)"] = 8, ["FP(5,2,0)"] = 8 }
+    local bits = { ["FP(6,9,0)"] = 16, ["FP(4,3,4)"] = 8, ["FP(5,2,0)"] = 8, fp32 = 32 }
     each_graph(function(graph, _, draw)
+      local changes = precision.policy(function(described)
+        local groups, tensors = described:groups(), described:tensors()
+        local formats = { "fp32", "FP(6,9,0)", "FP(4,3,4)", "FP(5,2,0)" }
+        for _ = 1, 30 do
+          local group, tensor = groups[draw(#groups)], tensors[draw(#tensors)]
+          if draw(2) == 1 then group:demote() else group:promote() end
+          if draw(2) == 1 then tensor:set(formats[draw(#formats)]) else tensor:low() end
+          if draw(4) == 1 then tensor:high() end
+        end
+      end)
       for _, policy in ipairs { precision.demotion { ratio = draw(100) / 100 }, precision.operator(), precision.amp(),
-        precision.uniform_low() } do
+        precision.uniform_low(), changes } do
         local p = plan(policy, graph, 3)
         local all, low, high_bits, now = 0, 0, 0, 0
         for _, t in ipairs(p.graph:tensors()) do

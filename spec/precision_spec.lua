@@ -207,6 +207,17 @@ describe("precision.policy()", function()
     assert.equal(4, plan.graph:changes())
   end)
 
+  it("orders groups by their latest demotion", function()
+    local order = plan_small(precision.policy(function(graph)
+      for _, index in ipairs { 3, 1, 4, 0 } do graph:group(index):demote() end
+      graph:group(1):demote()
+      graph:group(4):promote()
+      assert.same({ 3, 0, 1 }, graph:order())
+      graph:group(4):demote()
+    end)).order
+    assert.same({ 3, 0, 1, 4 }, order)
+  end)
+
   it("gets errors with its own line", function()
     local function mistake(choose)
       local ok, message = pcall(plan_small, precision.policy(choose))

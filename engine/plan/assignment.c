@@ -19,11 +19,22 @@ static size_t trained_elements(const mptl_graph *g, const mptl_op *op) {
   return n;
 }
 
+/* Adds a high tensor to a group. */
+static void add_tensor(mptl_assignment *a, int op, int role, size_t numel, int group) {
+  mptl_format format = a->candidates.high[role];
+  a->tensors[op][role] = (mptl_assigned){
+      .format = format, .numel = numel, .group = group, .next = a->groups[group].first};
+  a->groups[group].first = op * MPTL_ROLES + role;
+  a->elements += numel;
+  a->bits_all_high += numel * (size_t)mptl_format_bits(format);
+}
+
 /* Goes through the operators in execution order; every GEMM operator begins a new group. Parameters
  * belong to the group of the operator that computes the input of their operator (method.md 3.6). */
 static void assign_groups(mptl_assignment *a) {
   const mptl_graph *g = a->graph;
   int group = 0;
+  for (int i = 0; i <= g->n_ops; i++) a->groups[i].first = -1;
   for (int i = 0; i < g->n_ops; i++) {
     const mptl_op *op = &g->ops[i];
     if (op->kind->gemm) group++;
@@ -32,9 +43,7 @@ static void assign_groups(mptl_assignment *a) {
            theta = trained_elements(g, op);
     for (int role = 0; role < MPTL_ROLES; role++) {
       bool parameter = role == MPTL_THETA || role == MPTL_DTHETA;
-      a->tensors[i][role] = (mptl_assigned){.format = a->candidates.high[role],
-                                            .numel = parameter ? theta : v,
-                                            .group = parameter ? theta_group : group};
+      add_tensor(a, i, role, parameter ? theta : v, parameter ? theta_group : group);
     }
     a->groups[group].activations += v;
     a->groups[theta_group].parameters += theta;
@@ -42,6 +51,7 @@ static void assign_groups(mptl_assignment *a) {
   a->n_groups = group + 1;
   for (int i = 0; i < a->n_groups; i++)
     a->groups[i].numel = 2 * (a->groups[i].activations + a->groups[i].parameters);
+  a->bits_now = a->bits_all_high;
 }
 
 mptl_status mptl_assignment_create(mptl_assignment **assignment, const mptl_graph *graph, int batch,
@@ -84,9 +94,17 @@ static mptl_status check_tensor(const mptl_assignment *a, int op, mptl_role role
   return MPTL_OK;
 }
 
-static void set_low(mptl_assignment *a, mptl_assigned *tensor, int role, bool low) {
-  tensor->format = low ? a->candidates.low[role] : a->candidates.high[role];
-  tensor->low = low;
+static void set_format(mptl_assignment *a, mptl_assigned *t, mptl_format format, bool low) {
+  if (t->low) a->elements_low -= t->numel;
+  if (low) a->elements_low += t->numel;
+  a->bits_now -= t->numel * (size_t)mptl_format_bits(t->format);
+  a->bits_now += t->numel * (size_t)mptl_format_bits(format);
+  t->format = format;
+  t->low = low;
+}
+
+static void set_low(mptl_assignment *a, mptl_assigned *t, int role, bool low) {
+  set_format(a, t, low ? a->candidates.low[role] : a->candidates.high[role], low);
 }
 
 mptl_status mptl_assignment_set_low(mptl_assignment *a, int op, mptl_role role, bool low) {
@@ -97,35 +115,31 @@ mptl_status mptl_assignment_set_low(mptl_assignment *a, int op, mptl_role role, 
 
 mptl_status mptl_assignment_set(mptl_assignment *a, int op, mptl_role role, mptl_format format) {
   MPTL_TRY(check_tensor(a, op, role));
-  a->tensors[op][role].format = format;
-  a->tensors[op][role].low = mptl_format_bits(format) < mptl_format_bits(a->candidates.high[role]);
+  set_format(a, &a->tensors[op][role], format,
+             mptl_format_bits(format) < mptl_format_bits(a->candidates.high[role]));
   return MPTL_OK;
 }
 
 mptl_status mptl_assignment_set_group(mptl_assignment *a, int group, bool low) {
   if (group < 0 || group >= a->n_groups)
     return mptl_fail(MPTL_EINVAL, "group %d: the graph has groups 0 to %d", group, a->n_groups - 1);
-  for (int i = 0; i < a->n_ops; i++)
-    for (int role = 0; role < MPTL_ROLES; role++)
-      if (a->tensors[i][role].group == group) set_low(a, &a->tensors[i][role], role, low);
+  for (int i = a->groups[group].first; i >= 0;) {
+    mptl_assigned *t = &a->tensors[i / MPTL_ROLES][i % MPTL_ROLES];
+    set_low(a, t, i % MPTL_ROLES, low);
+    i = t->next;
+  }
   a->groups[group].low = low;
   return MPTL_OK;
 }
 
 mptl_ratios mptl_assignment_ratios(const mptl_assignment *a) {
-  mptl_ratios m = {0};
-  for (int i = 0; i < a->n_ops; i++) {
-    for (int role = 0; role < MPTL_ROLES; role++) {
-      const mptl_assigned *t = &a->tensors[i][role];
-      m.elements += t->numel;
-      if (t->low) m.elements_low += t->numel;
-      m.bits_all_high += t->numel * (size_t)mptl_format_bits(a->candidates.high[role]);
-      m.bits_now += t->numel * (size_t)mptl_format_bits(t->format);
-    }
-  }
-  m.ratio_lo = (double)m.elements_low / (double)m.elements;
-  m.bits_ratio = 2.0 * ((double)m.bits_all_high - (double)m.bits_now) / (double)m.bits_all_high;
-  return m;
+  return (mptl_ratios){.elements = a->elements,
+                       .elements_low = a->elements_low,
+                       .bits_all_high = a->bits_all_high,
+                       .bits_now = a->bits_now,
+                       .ratio_lo = (double)a->elements_low / (double)a->elements,
+                       .bits_ratio = 2.0 * ((double)a->bits_all_high - (double)a->bits_now) /
+                                     (double)a->bits_all_high};
 }
 
 mptl_status mptl_assignment_promote(mptl_assignment *a, const mptl_op_stats *stats,

@@ -30,12 +30,14 @@ typedef struct mptl_assigned {
   size_t numel; /* elements at the assignment's batch size; 0: the operator has no such tensor */
   int group;    /* v, dv: the operator's; theta, dtheta: the group of the operator that computes its
                    input */
+  int next;     /* the next tensor of the group (operator * MPTL_ROLES + role), -1: none */
 } mptl_assigned;
 
 typedef struct mptl_group {
   size_t activations, parameters; /* elements of v; of theta */
   size_t numel;                   /* 2 * (activations + parameters), with their gradients */
-  bool low; /* demoted as a whole; the promotion of a single tensor does not change it */
+  bool low;  /* demoted as a whole; the promotion of a single tensor does not change it */
+  int first; /* the first of its tensors, a linked list; -1: none */
 } mptl_group;
 
 typedef struct mptl_assignment {
@@ -45,6 +47,10 @@ typedef struct mptl_assignment {
   int n_ops, n_groups;
   mptl_group *groups;
   mptl_assigned (*tensors)[MPTL_ROLES]; /* by operator */
+
+  /* Sums over all tensors, always up to date: see mptl_ratios. */
+  size_t elements, elements_low;
+  size_t bits_all_high, bits_now;
 } mptl_assignment;
 
 /* Both ratios of method.md 4.2, and the sums that they are computed from: elements and bits of all

@@ -60,14 +60,8 @@ end
 local function set_group(group, low)
   local graph = group._graph
   misuse.call(graph._assignment.set_group, graph._assignment, group.index, low)
-  for i, index in ipairs(graph._order) do
-    if index == group.index then
-      table.remove(graph._order, i)
-      break
-    end
-  end
-  if low then table.insert(graph._order, group.index) end
   changed(graph)
+  graph._demoted[group.index] = low and graph._changes or nil
 end
 
 --- Makes all tensors of the group low.
@@ -131,7 +125,10 @@ Graph.measure = Graph.ratios
 
 --- The indices of the demoted groups, in the order of demotion.
 function Graph:order()
-  return table.move(self._order, 1, #self._order, 1, {})
+  local order, demoted = {}, self._demoted
+  for index in pairs(demoted) do order[#order + 1] = index end
+  table.sort(order, function(a, b) return demoted[a] < demoted[b] end)
+  return order
 end
 
 --- The number of changes made through this object. It shows whether a hook changed something.
@@ -159,7 +156,7 @@ local operator_mt = misuse.strict("operator", Operator, {}, {
 })
 
 local group_mt = misuse.strict("group", Group, {
-  low = function(self) return self._graph._assignment:groups()[self.index + 1].low end,
+  low = function(self) return self._graph._assignment:is_low(self.index) end,
 }, { "index", "numel", "activations", "parameters" }, { low = "group:demote(), group:promote()" })
 
 local graph_mt = misuse.strict("graph", Graph, {}, {})
@@ -218,7 +215,7 @@ end
 function M.describe(graph, assignment)
   local groups, operators, by_name = {}, {}, {}
   local self = misuse.object(graph_mt, {
-    _assignment = assignment, _groups = groups, _operators = operators, _by_name = by_name, _order = {}, _changes = 0,
+    _assignment = assignment, _groups = groups, _operators = operators, _by_name = by_name, _demoted = {}, _changes = 0,
   })
   describe_groups(self, assignment, groups)
   local consumers = {}
