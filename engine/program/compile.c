@@ -4,26 +4,31 @@
 
 #include "program/inside.h"
 
-/* Lists the stages in the order of their last operators. Lists the operators of each stage in graph
- * order, and sets which member of the stage makes each input. */
+/* Lists the stages in the order of their last operators, and the operators of each stage in graph
+ * order. */
 static void list_stages(mptl_program *p) {
-  const mptl_graph *g = p->graph;
   mptl_member *members = p->members;
-  for (int last = 0; last < g->n_ops; last++) {
-    if (p->nodes[last].life.stage != last) continue;
-    mptl_program_stage *s = &p->stages[p->n_stages++];
-    *s = (mptl_program_stage){.last = last, .run = {.members = members}};
-    for (int i = 0; i <= last; i++) {
-      mptl_node *node = &p->nodes[i];
-      if (node->life.stage != last) continue;
-      for (int k = 0; k < node->is.op->n_in; k++) {
-        node->is.from[k] = -1;
-        for (int j = 0; j < s->run.n; j++)
-          if (members[j].is == &p->nodes[mptl_producer(g, node->is.op, k)].is) node->is.from[k] = j;
-      }
-      members[s->run.n++] = (mptl_member){&node->is, &node->on};
+  for (int last = 0; last < p->graph->n_ops; last++) {
+    const mptl_lifetime *life = &p->nodes[last].life;
+    if (life->stage != last) continue;
+    for (int i = last, at = life->stage_ops - 1; i >= 0; i = p->nodes[i].life.before, at--) {
+      p->nodes[i].place = at;
+      members[at] = (mptl_member){&p->nodes[i].is, &p->nodes[i].on};
     }
-    members += s->run.n;
+    p->stages[p->n_stages++] =
+        (mptl_program_stage){.last = last, .run = {.n = life->stage_ops, .members = members}};
+    members += life->stage_ops;
+  }
+}
+
+/* Sets which member of its stage makes each input of an operator. */
+static void find_members(mptl_program *p) {
+  for (int i = 0; i < p->graph->n_ops; i++) {
+    mptl_node *node = &p->nodes[i];
+    for (int k = 0; k < node->is.op->n_in; k++) {
+      const mptl_node *from = &p->nodes[mptl_producer(p->graph, node->is.op, k)];
+      node->is.from[k] = from->life.stage == node->life.stage ? from->place : -1;
+    }
   }
 }
 
@@ -46,8 +51,10 @@ static mptl_status find_stages(mptl_program *p) {
                                      .compute = p->options.compute};
   }
   free(lives);
-  if (status == MPTL_OK) list_stages(p);
-  return status;
+  MPTL_TRY(status);
+  list_stages(p);
+  find_members(p);
+  return MPTL_OK;
 }
 
 static mptl_status create_operators(mptl_program *p) {

@@ -11,6 +11,7 @@
 typedef struct mptl_node {
   mptl_operator is;   /* written by compile.c */
   mptl_operands on;   /* written by operands.c */
+  int place;          /* among the members of its stage; written by compile.c */
   mptl_lifetime life; /* of its output and its gradient, with their places in the arena */
 } mptl_node;
 

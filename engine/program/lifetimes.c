@@ -23,13 +23,11 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
     int consumers = 0, consumer = -1;
     bool read_later = options.keep_all || mptl_graph_is_output(g, i) ||
                       (options.train && kind->backward_reads_out);
-    for (int j = i + 1; j < g->n_ops; j++) {
-      for (int k = 0; k < g->ops[j].n_in; k++) {
-        if (mptl_producer(g, &g->ops[j], k) != i) continue;
-        consumers++;
-        consumer = j;
-        read_later = read_later || g->ops[j].in[k] != g->ops[i].out; /* a view */
-      }
+    for (int r = g->ops[i].first_reader; r >= 0; r = mptl_next_reader(g, r)) {
+      consumers++;
+      consumer = mptl_reader_op(r);
+      bool view = g->ops[consumer].in[mptl_reader_input(r)] != g->ops[i].out;
+      read_later = read_later || view;
     }
     bool joins =
         consumers == 1 && !read_later && kind->pointwise && g->ops[consumer].kind->pointwise;
@@ -40,12 +38,23 @@ static void find_stages(mptl_lifetime *t, const mptl_graph *g, mptl_lifetime_opt
   }
 }
 
+/* Links the operators of each stage, from its last operator to its first. */
+static void link_stages(mptl_lifetime *t, const mptl_graph *g) {
+  for (int i = 0; i < g->n_ops; i++) t[i].before = -1;
+  for (int i = 0; i < g->n_ops; i++) {
+    mptl_lifetime *last = &t[t[i].stage]; /* last->before is the latest one that was linked */
+    if (last == &t[i]) continue;
+    t[i].before = last->before;
+    last->before = i;
+  }
+}
+
 /* Whether only slices read operator i's output, all of them live, and together they cover all
  * channels once. Each slice then writes its own channels of the gradient. */
 static bool in_parts(const mptl_lifetime *t, const mptl_graph *g, int i) {
   if (!mptl_graph_shared_out(g, i)) return false;
-  for (int j = i + 1; j < g->n_ops; j++)
-    if (!t[j].live && g->ops[j].n_in == 1 && mptl_producer(g, &g->ops[j], 0) == i) return false;
+  for (int r = g->ops[i].first_reader; r >= 0; r = mptl_next_reader(g, r))
+    if (!t[mptl_reader_op(r)].live) return false;
   return true;
 }
 
@@ -69,6 +78,7 @@ mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g,
   memset(t, 0, (size_t)g->n_ops * sizeof *t);
   MPTL_TRY(mark_live(t, g));
   find_stages(t, g, options);
+  link_stages(t, g);
   for (int i = 0; i < g->n_ops; i++) {
     int backward = mptl_backward_time(g, t[i].stage);
     t[i].wants_gradient = options.train && t[i].live &&
@@ -82,9 +92,10 @@ mptl_status mptl_find_lifetimes(mptl_lifetime *t, const mptl_graph *g,
     if (mptl_graph_is_output(g, i)) t[i].value.last = 2 * g->n_ops;
     if (g->ops[i].kind->id == MPTL_OP_INPUT) t[i].gradient.last = 2 * g->n_ops;
   }
-  for (int stage = g->n_ops - 1; stage >= 0; stage--)
-    for (int i = stage; i >= 0; i--)
-      if (t[i].stage == stage) note_reads(t, g, i, options.train);
+  for (int stage = g->n_ops - 1; stage >= 0; stage--) {
+    if (t[stage].stage != stage) continue;
+    for (int i = stage; i >= 0; i = t[i].before) note_reads(t, g, i, options.train);
+  }
   for (int i = 0; options.keep_all && i < g->n_ops; i++) {
     t[i].value.first = t[i].gradient.first = 0;
     t[i].value.last = t[i].gradient.last = 2 * g->n_ops;

@@ -17,6 +17,7 @@ typedef struct mptl_lifetime {
   bool live;           /* the loss depends on the operator */
   bool wants_gradient; /* backward computes the gradient of the output */
   int stage;           /* index of the last operator of its stage */
+  int before;    /* the operator of the stage that comes before this one in the graph; -1: none */
   int stage_ops; /* if the operator is the last of its stage: how many operators the stage has */
   int readers;   /* how many inputs of live operators the output is: each sends a gradient */
   bool in_parts; /* slices divide its channels: each writes its part of the gradient */

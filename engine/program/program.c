@@ -109,11 +109,11 @@ static const mptl_rounder *rounder_of(const mptl_program *p, int op, mptl_role r
     if (!p->graph->params[o->first_param + k].buffer && i-- == 0)
       return role == MPTL_THETA ? r->theta : r->dtheta;
   }
-  for (int j = op + 1; role == MPTL_DV && j < p->graph->n_ops; j++) {
-    const mptl_node *node = &p->nodes[j];
-    for (int k = 0; node->life.live && k < node->is.op->n_in; k++)
-      if (node->on.dx[k].wanted && mptl_producer(p->graph, node->is.op, k) == op && i-- == 0)
-        return node->on.dx[k].rounder;
+  int r = role == MPTL_DV ? o->first_reader : -1;
+  for (; r >= 0; r = mptl_next_reader(p->graph, r)) {
+    const mptl_node *node = &p->nodes[mptl_reader_op(r)];
+    const mptl_destination *dx = &node->on.dx[mptl_reader_input(r)];
+    if (node->life.live && dx->wanted && i-- == 0) return dx->rounder;
   }
   return NULL;
 }
