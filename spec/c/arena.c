@@ -1,5 +1,5 @@
-/* The arena's placement: blocks that live at the same time never overlap, and little room is
- * wasted. */
+/* The arena's placement: blocks that live at the same time never overlap, each is where the greedy
+ * rule puts it, and little room is wasted. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +35,34 @@ static int overlap(const mptl_block *a, const mptl_block *b) {
   return in_time && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
+/* Whether block a is placed before block b: the larger one, of equal ones the first. */
+static int before(const mptl_block *a, const mptl_block *b) {
+  return a->bytes != b->bytes ? a->bytes > b->bytes : a < b;
+}
+
+/* Whether a block could be at that offset, among those placed before it. */
+static int fits(mptl_block block, size_t offset, const mptl_block *blocks, int n, int i) {
+  block.offset = offset;
+  for (int k = 0; k < n; k++)
+    if (k != i && before(&blocks[k], &blocks[i]) && overlap(&block, &blocks[k])) return 0;
+  return 1;
+}
+
+/* A block has the lowest offset where it fits: 0, or the end of a block placed before it. */
+static void check_lowest(const mptl_block *blocks, int n, int round) {
+  for (int i = 0; i < n; i++) {
+    const mptl_block *b = &blocks[i];
+    expect(b->bytes > 0 || b->offset == 0, "an empty block is not at offset 0", round);
+    if (b->bytes == 0 || b->offset == 0) continue;
+    expect(!fits(*b, 0, blocks, n, i), "a block fits at a lower offset", round);
+    for (int k = 0; k < n; k++) {
+      size_t end = blocks[k].offset + (blocks[k].bytes + 63) / 64 * 64;
+      if (end < b->offset && before(&blocks[k], b))
+        expect(!fits(*b, end, blocks, n, i), "a block fits at a lower offset", round);
+    }
+  }
+}
+
 static void check(mptl_block *blocks, int n, int times, double waste, int round) {
   size_t total, least = floor_of(blocks, n, times);
   expect(mptl_place_blocks(blocks, n, &total) == MPTL_OK, "placement fails", round);
@@ -44,22 +72,23 @@ static void check(mptl_block *blocks, int n, int times, double waste, int round)
     for (int k = 0; k < i; k++)
       expect(!overlap(&blocks[i], &blocks[k]), "two blocks overlap", round);
   }
+  check_lowest(blocks, n, round);
   expect(total >= least && (double)total <= waste * (double)least, "the arena is too large", round);
 }
 
 /* Forward values that live until their backward, and gradients between neighbours: a chain of
- * operators in training. */
-static void chain(int n, int round) {
+ * operators in training. sizes: how many different ones there are. */
+static void chain(int n, uint32_t sizes, double waste, int round) {
   mptl_block *blocks = calloc(2 * (size_t)n, sizeof *blocks);
   if (blocks == NULL) exit(1);
   for (int i = 0; i < n; i++) {
-    size_t bytes = 64 * (1 + draw(1000));
+    size_t bytes = 64 * (1 + draw(sizes)) - draw(2);
     int backward = 2 * n - 1 - i;
     blocks[2 * i] = (mptl_block){.bytes = bytes, .first = i, .last = draw(3) ? backward : i + 1};
     blocks[2 * i + 1] =
         (mptl_block){.bytes = i ? bytes : 0, .first = backward - 1, .last = backward};
   }
-  check(blocks, 2 * n, 2 * n, 1.3, round);
+  check(blocks, 2 * n, 2 * n, waste, round);
   free(blocks);
 }
 
@@ -81,7 +110,8 @@ int main(void) {
       blocks[i] = (mptl_block){.bytes = draw(5000), .first = first, .last = first + (int)draw(12)};
     }
     check(blocks, 60, 60, 1.5, round);
-    chain(2 + (int)draw(60), round);
+    chain(2 + (int)draw(60), 1000, 1.3, round);
+    chain(2 + (int)draw(60), 4, 1.5, round);
   }
   printf("arena: %d failures\n", failures);
   return failures != 0;
