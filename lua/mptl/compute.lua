@@ -22,19 +22,18 @@ function M.passes(op, compute, device)
   return product(x, theta), product(dy, theta), product(x, dy)
 end
 
---- How a device's library computes an operator's products, as `--json` prints it.
+--- How a device's library computes the products of each operator, as `--json` prints it.
 -- @param products the result of program:products or core.predict_products
--- @param operator the operator's index
--- @return list of tables that mptl.json encodes in a fixed order; nil when there are no products
-function M.products_table(products, operator)
-  local list = {}
+-- @return table by operator (its index): list of tables that mptl.json encodes in a fixed order; nil
+--   for an operator without products
+function M.products_table(products)
+  local lists = {}
   for _, p in ipairs(products) do
-    if p.operator == operator then
-      list[#list + 1] = json.object({ "pass", "type", "engine", "workspace_bytes" },
-        { pass = p.pass, type = p.type, engine = p.engine, workspace_bytes = p.workspace_bytes })
-    end
+    lists[p.operator] = lists[p.operator] or json.array {}
+    table.insert(lists[p.operator], json.object({ "pass", "type", "engine", "workspace_bytes" },
+      { pass = p.pass, type = p.type, engine = p.engine, workspace_bytes = p.workspace_bytes }))
   end
-  return #list > 0 and json.array(list) or nil
+  return lists
 end
 
 --- The same for all operators, as text.

@@ -28,6 +28,7 @@ end
 -- @return a table that mptl.json encodes in the documented order
 function M.create(cfg, plan, products)
   local groups, tensors, parameters = {}, {}, 0
+  local products_of = compute.products_table(products or {})
   for i, g in ipairs(plan.graph:groups()) do
     groups[i] = json.object({ "group", "activations", "parameters", "numel", "low" },
       { group = g.index, activations = g.activations, parameters = g.parameters, numel = g.numel, low = g.low })
@@ -37,7 +38,7 @@ function M.create(cfg, plan, products)
     tensors[i] = json.object({ "index", "name", "kind", "group", "v", "dv", "theta", "dtheta", "products" }, {
       index = op.index, name = op.name, kind = op.kind, group = op.group.index,
       v = tensor(op.v), dv = tensor(op.dv), theta = tensor(op.theta, true), dtheta = tensor(op.dtheta, true),
-      products = compute.products_table(products or {}, op.index),
+      products = products_of[op.index],
     })
   end
   local ratios = plan.graph:ratios()

@@ -99,7 +99,7 @@ end
 local order = { "operator", "kind", "forward_ms", "backward_ms", "gflop_per_s", "gb_per_s", "floor_ms", "floor_share", "share",
   "products" }
 
-local function describe(self, row)
+local function describe(self, row, products)
   local time, memory = row.forward + row.backward, row.memory_floor or { 0.0, 0.0 }
   local floor = math.max(row.floor[1], memory[1]) + math.max(row.floor[2], memory[2])
   return json.object(order, {
@@ -108,7 +108,7 @@ local function describe(self, row)
     gflop_per_s = row.flop > 0 and 1e-9 * row.flop * self.steps / time or json.null,
     gb_per_s = 1e-9 * row.bytes * self.steps / time,
     floor_ms = 1000 * floor, floor_share = floor * self.steps / time,
-    share = time / self.seconds, products = compute.products_table(self.products, row.index),
+    share = time / self.seconds, products = products[row.index],
   })
 end
 
@@ -116,10 +116,10 @@ end
 -- @return list of rows as `--profile --json` prints them; the share of the step's time that all
 --   rows together take
 function Profile:table()
-  local result, explained = {}, 0.0
+  local result, explained, products = {}, 0.0, compute.products_table(self.products)
   local function take(row)
     if not row.ends_stage then return end
-    result[#result + 1] = describe(self, row)
+    result[#result + 1] = describe(self, row, products)
     explained = explained + row.forward + row.backward
   end
   for _, row in ipairs(self.rows) do take(row) end
