@@ -35,13 +35,16 @@ enum { LANES = 8, ROWS_OF_1 = 12, ROWS_OF_2 = 6, ROWS_OF_3 = 0, VECTORS = 2 };
 #elif defined(MPTL_ISA_neon)
 enum { LANES = 4, ROWS_OF_1 = 12, ROWS_OF_2 = 12, ROWS_OF_3 = 8, VECTORS = 3 };
 #define TILES(X) ROWS_12(X, 1) ROWS_12(X, 2) ROWS_8(X, 3)
-/* In assembler: GCC 12 assumes that vfmaq_f32 reads memory, and stores all results each time. */
-#define MULTIPLY_ADD(a, b, c)                                         \
-  ({                                                                  \
-    vf sum = (c);                                                     \
-    __asm__("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b)); \
-    sum;                                                              \
+/* In assembler: GCC 12 assumes that vfmaq_f32 reads memory, and stores all results each time. Of a
+ * number, the instruction takes lane 0. */
+#define NEON_MULTIPLY_ADD(a, lanes, b, c)                                 \
+  ({                                                                      \
+    vf sum = (c);                                                         \
+    __asm__("fmla %0.4s, %1.4s, %2." lanes : "+w"(sum) : "w"(b), "w"(a)); \
+    sum;                                                                  \
   })
+#define MULTIPLY_ADD(a, b, c) NEON_MULTIPLY_ADD(a, "4s", b, c)
+#define ADD_MULTIPLE(a, b, c) NEON_MULTIPLY_ADD(a, "s[0]", b, c)
 #define REGISTER "+w"
 #else
 enum { LANES = 1, ROWS_OF_1 = 4, ROWS_OF_2 = 4, ROWS_OF_3 = 0, VECTORS = 2 };
@@ -58,6 +61,16 @@ typedef float vf_in_array
 static inline vf load(const float *p) { return *(const vf_in_array *)p; }
 static inline void store(float *p, vf x) { *(vf_in_array *)p = x; }
 static inline vf same(float x) { return x - (vf){0}; } /* in all lanes */
+
+/* A number by which a row's columns are multiplied: c + a b. */
+#ifdef ADD_MULTIPLE
+typedef float factor;
+static inline factor load_factor(const float *p) { return *p; }
+#else
+typedef vf factor;
+static inline factor load_factor(const float *p) { return same(*p); }
+#define ADD_MULTIPLE(a, b, c) MULTIPLY_ADD(a, b, c)
+#endif
 
 /* The first n lanes only, n less than LANES: memory behind them is not touched. */
 #if defined(MPTL_ISA_avx512)
@@ -147,9 +160,9 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
       for (unsigned v = 0; v < vectors; v++) __builtin_prefetch(b + (AHEAD * vectors + v) * LANES);
       for (unsigned v = 0; v < vectors; v++) columns[v] = load(b + v * LANES);
       for (unsigned r = 0; r < rows; r++) {
-        vf x = same(*address(a[r] + at));
+        const factor x = load_factor(address(a[r] + at));
         for (unsigned v = 0; v < vectors; v++)
-          results[r][v] = MULTIPLY_ADD(x, columns[v], results[r][v]);
+          results[r][v] = ADD_MULTIPLE(x, columns[v], results[r][v]);
       }
     }
   }
