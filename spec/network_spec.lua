@@ -38,6 +38,18 @@ describe("network", function()
     net.assert_close(fixture.eval_output_after.data, eval:read(#graph:operators() - 2):totable(), 1e-5, "evaluated output")
   end)
 
+  it("computes thousands of pointwise operators in a row", function()
+    local g = core.graph()
+    local x = g:input { 4 }
+    local sum = x
+    for i = 1, 8000 do sum = g:add("add", "add" .. i, { sum, g:add("relu", "relu" .. i, { x }) }) end
+    g:add("nll_loss", "loss", { sum })
+    local program = core.program(core.model(g), core.assignment(g, 1, net.fp32), { input_gradient = true })
+    assert.equal(-8001, program:forward(core.tensor({ 1, 1, 1, 4 }, { 1, 0, 0, 0 }), { 0 }).loss)
+    program:backward(1)
+    assert.same({ -8001, 0, 0, 0 }, program:read(0, "gradient"):totable())
+  end)
+
   it("evaluates part of a batch as it evaluates a whole one", function()
     local graph = net.tiny_resnet()
     local model = core.model(graph, { seed = 1 })

@@ -1,5 +1,4 @@
 /* The CPU backend: stages, whole arrays, memory, the device. */
-#include <limits.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,7 +235,7 @@ static void close_device(mptl_device *device) { free(device); }
 
 static const mptl_backend backend = {
     .is_host = true,
-    .max_stage_ops = INT_MAX,
+    .max_stage_ops = MPTL_STAGE_OPS,
     .close = close_device,
     .alloc = allocate,
     .free = release,

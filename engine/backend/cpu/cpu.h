@@ -10,7 +10,10 @@
 
 #include "backend/backend.h"
 
-enum { MPTL_TILE = 2048 }; /* elements */
+enum {
+  MPTL_TILE = 2048,    /* elements */
+  MPTL_STAGE_OPS = 64, /* most operators of a stage, whose calls are on the stack */
+};
 
 /* ---- Operators ---- */
 
