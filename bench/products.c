@@ -9,12 +9,13 @@
  * turns. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/conv.h"
 #include "conv_dnn.h"
 #include "conv_rows.h"
 #include "core/clock.h"
-#include "kernels/cpu/products.h"
+#include "mptl/device.h"
 #include "mptl/isa.h"
 #include "mptl/machine.h"
 
@@ -22,18 +23,14 @@ static const double turn_seconds = 0.5;
 
 /* GFLOP/s of multiply-adds in registers, on all threads. */
 static double find_peak(int threads) {
-  const mptl_product_kernels *kernels = mptl_products();
-  const size_t n = 1 << 20;
-  double best = 1e9;
-  for (int turn = 0; turn < 20; turn++) {
-    float sum = 0;
-    double start = mptl_now();
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-    sum += kernels->multiply_adds(n);
-    double seconds = mptl_now() - start;
-    if (sum >= 0 && seconds < best) best = seconds;
-  }
-  return 2e-9 * (double)n * (double)kernels->multiply_adds_each * threads / best;
+  mptl_device *device;
+  mptl_peaks peaks = {0};
+  MUST(mptl_device_open(&device, "cpu", threads));
+  MUST(mptl_device_find_peaks(&peaks, device, turn_seconds));
+  mptl_device_close(device);
+  for (int i = 0; i < peaks.types; i++)
+    if (strcmp(peaks.multiply[i].name, "f32") == 0) return peaks.multiply[i].gflop_per_s;
+  abort();
 }
 
 static void ours(const mptl_conv *conv, mptl_pass pass, bench_buffers *b, const mptl_conv_shape *s,

@@ -1,8 +1,8 @@
 /* mptl.Program: trains and tests a model. mptl.Workspace: memory that programs share.
  *
  *   p = core.program(m, assignment, {batch=, train=true, rounding="nearest_even", seed=0,
- *     input_gradient=false, keep_all=false, compute="auto" | "f32" | "narrow" | "fp8" | "tf32" | "onednn",
- *     storage="packed" | "emulated", targets="labels" | "values",
+ *     input_gradient=false, keep_all=false, compute="auto" | "f32" | "narrow" | "fp8" | "tf32" |
+ *     "onednn", storage="packed" | "emulated", targets="labels" | "values",
  * workspace=core.workspace(device)}) see mptl_program_options p:forward(batch..., step) -> {loss=
  * sum over samples, correct= or nil: not counted, count=} p:backward(loss_scale) -> finite
  *   p:step(batch..., {step=, and the fields of m:update}) -> {loss=, correct=, count=, applied=}

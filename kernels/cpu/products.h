@@ -23,8 +23,8 @@
 
 #include "mptl/status.h"
 
-/* With any instruction set, at most: rows of a tile; vectors of its width; columns of a vector. */
-enum { MPTL_PRODUCT_ROWS = 12, MPTL_PRODUCT_VECTORS = 3, MPTL_PRODUCT_LANES = 16 };
+/* With any instruction set, at most: rows of a tile; vectors of its width. */
+enum { MPTL_PRODUCT_ROWS = 12, MPTL_PRODUCT_VECTORS = 3 };
 enum { MPTL_CHANNEL_ROWS = 9 }; /* rows that a channel_tile computes at once, at most */
 
 /* The sums of a tile. Offsets are in elements; row[r] + span[t] may wrap around. */

@@ -20,7 +20,7 @@ void mptl_read_bf16(const mptl_source *s, size_t offset, size_t n, uint16_t *buf
 }
 
 float *mptl_results(const mptl_sink *s, size_t offset, float *buffer) {
-  bool in_place = s->size == sizeof(float) && !s->accumulate && s->rounder->is_identity;
+  bool in_place = mptl_stores_floats(s) && s->rounder->is_identity;
   return in_place ? (float *)s->data + offset : buffer;
 }
 

@@ -35,25 +35,19 @@ void mptl_conv_destroy(mptl_conv *v) {
 
 /* ---- Memory ---- */
 
-/* Whether the operand can be read where it is, the results computed where they are stored. */
-static bool reads_in_place(size_t operand_size) { return operand_size == sizeof(float); }
-static bool stores_in_place(const mptl_sink *s) {
-  return s->size == sizeof(float) && !s->accumulate;
-}
-
 /* Elements of the results in a line, with the rows of all phases. */
 static size_t line_results(const mptl_conv *v) {
   return (size_t)v->out_stride_y * (size_t)v->out_w * (size_t)v->out_c;
 }
 
-/* Of each thread: a band's operand, a chunk's results. */
+/* Of each thread: a band's operand, a chunk's results, unless they are read and stored in place. */
 static size_t operand_bytes(const mptl_conv *v, size_t operand_size) {
   const size_t floats = (size_t)v->band_rows * mptl_conv_row_floats(v);
-  return reads_in_place(operand_size) ? 0 : mptl_aligned(floats * sizeof(float));
+  return operand_size == sizeof(float) ? 0 : mptl_aligned(floats * sizeof(float));
 }
 static size_t results_bytes(const mptl_conv *v, const mptl_sink *results) {
   const size_t floats = (size_t)v->chunk_lines * line_results(v);
-  return stores_in_place(results) ? 0 : mptl_aligned(floats * sizeof(float));
+  return mptl_stores_floats(results) ? 0 : mptl_aligned(floats * sizeof(float));
 }
 
 size_t mptl_conv_packed_bytes(const mptl_conv *v) {
@@ -100,22 +94,10 @@ static void pack_panel(const mptl_conv *v, const mptl_conv_phase *p, int group,
     memset(to + r * row + columns, 0, (row - columns) * sizeof *to);
 }
 
-/* By channel: [tap][channel]. */
-static void pack_channels(const mptl_conv *v, const mptl_conv_phase *p, float *to,
-                          const float *weights) {
-  const size_t window = (size_t)v->s.kh * (size_t)v->s.kw, channels = (size_t)v->out_c;
-  for (size_t t = 0; t < (size_t)p->taps; t++)
-    for (size_t c = 0; c < channels; c++) *to++ = weights[c * window + (size_t)p->tap[t]];
-}
-
 void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
   const int panels = mptl_conv_panels(v);
   for (int k = 0; k < v->n_phases; k++) {
     const mptl_conv_phase *p = &v->phases[k];
-    if (v->by_channel) {
-      pack_channels(v, p, packed + p->packed, weights);
-      continue;
-    }
 #pragma omp parallel for collapse(2) num_threads(v->threads) schedule(static)
     for (int g = 0; g < v->groups; g++)
       for (int i = 0; i < panels; i++) {
@@ -169,17 +151,9 @@ static size_t first_result(const mptl_conv *v, const band *b, int line) {
          (size_t)v->out_w * (size_t)v->out_c;
 }
 
-/* A window's rows [from, end) that are rows of the operand. */
-typedef struct range {
-  int from, end;
-} range;
-
-static range rows_inside(const mptl_conv *v, const mptl_conv_phase *p, int y) {
-  const int first = y * v->in_stride_y - v->top;
-  range r = {0, p->window_rows};
-  while (r.from < r.end && first + p->at_y[r.from] < 0) r.from++;
-  while (r.from < r.end && first + p->at_y[r.end - 1] >= v->h) r.end--;
-  return r;
+/* The rows of the windows of row y of a phase that are rows of the operand. */
+static mptl_conv_range rows_inside(const mptl_conv *v, const mptl_conv_phase *p, int y) {
+  return mptl_conv_inside(p->at_y, p->window_rows, y * v->in_stride_y - v->top, v->h);
 }
 
 /* Pixels whose windows have the same rows and columns inside, of lines [begin, end) of a band: the
@@ -188,7 +162,7 @@ typedef struct pixels {
   const mptl_conv_phase *phase;
   const mptl_conv_kind *kind;
   const band *band;
-  range rows;
+  mptl_conv_range rows;
   int begin, end, line, x;
 } pixels;
 
@@ -203,10 +177,8 @@ static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_
   unsigned n = 0;
   while (n < most && at->line < at->end) {
     const int line = b->line + at->line, y = line % v->lines;
-    const range rows = rows_inside(v, p, y);
-    const int end = y < p->rows && rows.from == at->rows.from && rows.end == at->rows.end
-                        ? at->kind->end
-                        : at->x;
+    const bool here = y < p->rows && mptl_conv_same(rows_inside(v, p, y), at->rows);
+    const int end = here ? at->kind->end : at->x;
     const size_t from = (size_t)(line / v->lines * b->rows + y * v->in_stride_y - v->top - b->row) *
                             mptl_conv_row_floats(v) -
                         (size_t)v->left * (size_t)v->c;
@@ -310,8 +282,8 @@ static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b,
   if (images > 0) first = 0, last = v->lines - 1;
   last = mptl_conv_least(last, p->rows - 1);
   for (int y = first; y <= last; y++) {
-    const range rows = rows_inside(v, p, y), above = y > first ? rows_inside(v, p, y - 1) : rows;
-    if (y > first && rows.from == above.from && rows.end == above.end) continue;
+    const mptl_conv_range rows = rows_inside(v, p, y);
+    if (y > first && mptl_conv_same(rows, rows_inside(v, p, y - 1))) continue;
     for (int k = 0; k < p->kinds; k++) {
       const mptl_conv_kind *kind = &p->kind[k];
       compute_set(r, (pixels){p, kind, b, rows, begin, end, begin, kind->x}, results, x);
@@ -332,7 +304,7 @@ static void compute_band(const run *r, const band *b, float *operand, float *buf
   for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
     const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
     const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
-    float *results = stores_in_place(r->results) ? (float *)r->results->data + first : buffer;
+    float *results = mptl_stores_floats(r->results) ? (float *)r->results->data + first : buffer;
     for (int k = 0; k < v->n_phases; k++)
       compute_phase(r, &v->phases[k], b, begin, end, results, x);
     if (r->bias != NULL) add_bias(v, results, r->bias, n);

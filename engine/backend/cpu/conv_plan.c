@@ -49,41 +49,33 @@ static void backward_taps(axis *a, int window, int dilation, int stride, int pad
   }
 }
 
-/* The taps [from, end) along x of the window of column i that are inside the operand. */
-static void inside(const mptl_conv *v, const axis *x, int i, int *from, int *end) {
-  const int first = i * v->in_stride_x - v->left;
-  *from = 0, *end = x->n;
-  while (*from < *end && first + x->at[*from] < 0) ++*from;
-  while (*from < *end && first + x->at[*end - 1] >= v->w) --*end;
+/* The taps along x of the window of column i that are inside the operand. */
+static mptl_conv_range columns_inside(const mptl_conv *v, const axis *x, int i) {
+  return mptl_conv_inside(x->at, x->n, i * v->in_stride_x - v->left, v->w);
 }
 
 /* The columns of a phase from `first` on whose windows have the same columns inside as that of
  * `first`, and their spans. Taps side by side in memory are one span. */
 static mptl_status make_kind(const mptl_conv *v, const mptl_conv_phase *p, const axis *y,
                              const axis *x, int first, mptl_conv_kind *kind) {
-  int from, end, from_next, end_next;
-  inside(v, x, first, &from, &end);
-  *kind = (mptl_conv_kind){.x = first, .end = first};
-  do {
+  const mptl_conv_range taps = columns_inside(v, x, first);
+  *kind = (mptl_conv_kind){.x = first, .end = first + 1};
+  while (kind->end < p->columns && mptl_conv_same(columns_inside(v, x, kind->end), taps))
     kind->end++;
-    inside(v, x, kind->end, &from_next, &end_next);
-  } while (kind->end < p->columns && from_next == from && end_next == end);
-  const int n = end - from;
+  const int n = taps.end - taps.from;
   bool merges = v->s.groups == 1;
-  for (int j = from + 1; j < end; j++) merges = merges && x->at[j] == x->at[j - 1] + 1;
+  for (int j = taps.from + 1; j < taps.end; j++) merges = merges && x->at[j] == x->at[j - 1] + 1;
   kind->spans_of_row = merges ? n > 0 : (size_t)n;
   kind->length = (size_t)v->group_in * (merges ? (size_t)n : 1);
-  if (v->by_channel) kind->length = 1;
   const size_t spans = (size_t)y->n * kind->spans_of_row;
   kind->span = malloc((spans + 1) * sizeof *kind->span);
   kind->term = malloc((spans + 1) * sizeof *kind->term);
   if (kind->span == NULL || kind->term == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
-  const size_t of_tap = v->by_channel ? 1 : (size_t)v->group_in;
   size_t span = 0;
   for (int i = 0; i < y->n; i++)
-    for (int j = from; j < end; j += merges ? n : 1) {
+    for (int j = taps.from; j < taps.end; j += merges ? n : 1) {
       kind->span[span] = ((size_t)y->at[i] * (size_t)v->w + (size_t)x->at[j]) * (size_t)v->c;
-      kind->term[span++] = (size_t)(i * x->n + j) * of_tap;
+      kind->term[span++] = (size_t)(i * x->n + j) * (size_t)v->group_in;
     }
   return MPTL_OK;
 }
@@ -108,9 +100,7 @@ static mptl_status fill_phase(mptl_conv *v, mptl_conv_phase *p, const axis *y, c
 }
 
 static void count_packed(mptl_conv *v) {
-  const size_t of_tap = v->by_channel
-                            ? (size_t)v->columns
-                            : (size_t)v->groups * mptl_conv_padded_columns(v) * (size_t)v->group_in;
+  const size_t of_tap = (size_t)v->groups * mptl_conv_padded_columns(v) * (size_t)v->group_in;
   for (int i = 0; i < v->n_phases; i++) {
     v->phases[i].packed = v->packed_floats;
     v->packed_floats += of_tap * (size_t)v->phases[i].taps;

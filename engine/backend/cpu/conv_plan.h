@@ -6,6 +6,22 @@
 #include "backend/cpu/conv.h"
 #include "kernels/cpu/products.h"
 
+/* Taps [from, end) of a window along one axis. */
+typedef struct mptl_conv_range {
+  int from, end;
+} mptl_conv_range;
+
+/* The taps, of n in ascending places at[] behind `first`, whose places are 0 to size - 1. */
+static inline mptl_conv_range mptl_conv_inside(const int *at, int n, int first, int size) {
+  mptl_conv_range r = {0, n};
+  while (r.from < r.end && first + at[r.from] < 0) r.from++;
+  while (r.from < r.end && first + at[r.end - 1] >= size) r.end--;
+  return r;
+}
+static inline bool mptl_conv_same(mptl_conv_range a, mptl_conv_range b) {
+  return a.from == b.from && a.end == b.end;
+}
+
 /* Columns of a phase whose windows have the same columns inside the operand. Their taps, row by row
  * of the window, are spans: places in the operand, beginning with that of the window, and in the
  * weights. */
@@ -93,7 +109,6 @@ static inline size_t mptl_conv_padded_columns(const mptl_conv *v) {
  * of it in all groups. */
 typedef struct mptl_conv_panel {
   size_t begin, width, columns, place;
-  unsigned vectors;
 } mptl_conv_panel;
 
 static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, int panel) {
@@ -105,7 +120,6 @@ static inline mptl_conv_panel mptl_conv_panel_at(const mptl_conv *v, int group, 
   p.columns = left < p.width ? left : p.width;
   if (v->by_channel) p.width = p.columns;
   p.place = (size_t)group * mptl_conv_padded_columns(v) + p.begin;
-  p.vectors = (unsigned)(end - first);
   return p;
 }
 

@@ -16,7 +16,7 @@
 #include "backend/cpu/conv_plan.h"
 #include "core/memory.h"
 
-enum { PIXELS_AT_ONCE = 64 };
+enum { PIXELS_AT_ONCE = 64, SUMS_AT_ONCE = 32 };
 
 /* ---- Sizes ---- */
 
@@ -115,10 +115,7 @@ static void split_row(const mptl_conv *v, const float *row, float *to, size_t re
       const float *from = row + (size_t)g * (size_t)v->group_in + i * width;
       float *out = to + edge;
       memset(to, 0, edge * sizeof *to);
-      if (width == (size_t)v->c)
-        memcpy(out, from, mptl_conv_row_floats(v) * sizeof *out);
-      else
-        v->kernels->copy(out, width, from, (size_t)v->c, count, (size_t)v->w);
+      v->kernels->copy(out, width, from, (size_t)v->c, count, (size_t)v->w);
       memset(out + (size_t)v->w * width, 0, edge * sizeof *out);
     }
 }
@@ -132,10 +129,7 @@ static void split_line(const mptl_conv *v, const float *line, float *panels, siz
       const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
       const float *from = line + (size_t)g * (size_t)v->columns + panel.begin;
       float *to = panels + panel.place * pixels + at * panel.width;
-      if (panel.width == (size_t)v->out_c)
-        memcpy(to, from, (size_t)v->out_w * panel.width * sizeof *to);
-      else
-        v->kernels->copy(to, panel.width, from, (size_t)v->out_c, panel.columns, (size_t)v->out_w);
+      v->kernels->copy(to, panel.width, from, (size_t)v->out_c, panel.columns, (size_t)v->out_w);
     }
 }
 
@@ -247,10 +241,10 @@ static tile tile_at(const mptl_conv *v, size_t i) {
   return t;
 }
 
-/* A block of a portion: its lines, and the images of its unit. Moves to the next one; false after
- * the last one. At first it is all 0. */
+/* The lines of a block of a portion. Moves to the next one; false after the last one. At first it is
+ * all 0. */
 typedef struct block {
-  int line, lines, images;
+  int line, lines;
   bool first; /* of all */
 } block;
 
@@ -258,8 +252,7 @@ static bool next_block(const mptl_conv *v, const portion *p, block *b) {
   const int unit_lines = v->unit_images * v->out_h;
   b->line += b->lines;
   if (b->line >= p->lines) return false;
-  b->images = images_of_unit(v, p, b->line);
-  const int end = b->line / unit_lines * unit_lines + b->images * v->out_h;
+  const int end = b->line / unit_lines * unit_lines + images_of_unit(v, p, b->line) * v->out_h;
   b->lines = mptl_conv_least(v->block_lines, mptl_conv_least(end, p->lines) - b->line);
   b->first = p->image == 0 && p->line == 0 && b->line == 0;
   return true;
@@ -377,10 +370,14 @@ static void add_bias_sums(const mptl_conv *v, const portion *p, float *dbias, co
       block b = {0};
       while (next_block(v, p, &b)) {
         const float *dy = panels + panel.place * pixels + (size_t)b.line * ow * panel.width;
-        for (size_t c = 0; c < panel.columns; c++) {
-          float sum = 0;
-          for (size_t k = 0; k < (size_t)b.lines * ow; k++) sum += dy[k * panel.width + c];
-          to[c] = b.first ? sum : to[c] + sum;
+        for (size_t from = 0; from < panel.columns; from += SUMS_AT_ONCE) {
+          const size_t left = panel.columns - from,
+                       count = left < SUMS_AT_ONCE ? left : SUMS_AT_ONCE;
+          float sum[SUMS_AT_ONCE] = {0};
+          for (size_t k = 0; k < (size_t)b.lines * ow; k++)
+            for (size_t c = 0; c < count; c++) sum[c] += dy[k * panel.width + from + c];
+          for (size_t c = 0; c < count; c++)
+            to[from + c] = b.first ? sum[c] : to[from + c] + sum[c];
         }
       }
     }

@@ -82,6 +82,11 @@ const float *mptl_read(const mptl_source *source, size_t offset, size_t n, float
 /* Writes the same elements to buffer as bf16, which must hold them exactly. */
 void mptl_read_bf16(const mptl_source *source, size_t offset, size_t n, uint16_t *buffer);
 
+/* Whether results can be computed where a sink stores them, and be rounded there. */
+static inline bool mptl_stores_floats(const mptl_sink *sink) {
+  return sink->size == sizeof(float) && !sink->accumulate;
+}
+
 /* Returns where to compute results for a sink from element offset on: the address of the sink's
  * data if the results are stored unchanged, else buffer. */
 float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);

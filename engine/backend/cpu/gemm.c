@@ -227,11 +227,6 @@ static mptl_status prepare_forward(const mptl_call *call, size_t *bytes) {
   return MPTL_OK;
 }
 
-/* Whether oneDNN can write results to where the sink stores them. */
-static bool in_place(const mptl_sink *sink) {
-  return sink->size == sizeof(float) && !sink->accumulate;
-}
-
 /* Whether both backward passes can use one converted copy of the output's gradient. */
 static bool shares_dy(const gemm_state *s) {
   const gemm_pass *w = &s->pass[MPTL_BACKWARD_WEIGHTS], *d = &s->pass[MPTL_BACKWARD_DATA];
@@ -254,34 +249,31 @@ static mptl_status prepare_weights(const mptl_call *call, size_t *bytes) {
   return MPTL_OK;
 }
 
-static mptl_status prepare_data(const mptl_call *call, size_t *bytes) {
+/* The way was chosen. */
+static void place_data(const mptl_call *call, size_t *bytes) {
   gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
   size_t block = (size_t)state(call)->block;
-  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
   if (!d->by_dnn) {
     place_conv(call, MPTL_BACKWARD_DATA, call->dy.size, &call->dx[0], bytes);
-    return MPTL_OK;
+    return;
   }
   d->y = shares_dy(state(call))
              ? state(call)->pass[MPTL_BACKWARD_WEIGHTS].y
              : take(bytes, mptl_gemm_operand_bytes(&call->dy, d->way, block * out_image(call)));
-  d->results = take(bytes, in_place(&call->dx[0]) ? 0 : block * in_image(call) * sizeof(float));
+  d->results =
+      take(bytes, mptl_stores_floats(&call->dx[0]) ? 0 : block * in_image(call) * sizeof(float));
   place_weights(call, MPTL_BACKWARD_DATA, bytes);
-  return MPTL_OK;
 }
 
 /* The same for both backward passes. Unless they share a copy, they run one after the other, in the
  * same memory. */
 static mptl_status prepare_backward(const mptl_call *call, size_t *bytes) {
-  size_t of_data = 0;
   MPTL_TRY(prepare_weights(call, bytes));
   if (!mptl_wanted(&call->dx[0])) return MPTL_OK;
-  MPTL_TRY(prepare_data(call, &of_data));
-  if (shares_dy(state(call))) {
-    MPTL_TRY(prepare_data(call, bytes));
-    return MPTL_OK;
-  }
-  if (of_data > *bytes) *bytes = of_data;
+  MPTL_TRY(choose(call, MPTL_BACKWARD_DATA, call->dy.rounder, call->theta_rounder));
+  size_t with_data = shares_dy(state(call)) ? *bytes : 0;
+  place_data(call, &with_data);
+  if (with_data > *bytes) *bytes = with_data;
   return MPTL_OK;
 }
 
@@ -425,7 +417,7 @@ static mptl_status backward_dnn(const mptl_call *call, bool weights, bool data) 
     if (!shares_dy(state(call)))
       dy = mptl_gemm_operand(mptl_threads(call), &call->dy, d->way, d->first, out_chunk(call),
                              b * out, out, area(call, d->y));
-    float *results = in_place(dx) ? (float *)dx->data + b * in : area(call, d->results);
+    float *results = mptl_stores_floats(dx) ? (float *)dx->data + b * in : area(call, d->results);
     MPTL_TRY(mptl_dnn_backward_data(dnn_of(call, MPTL_BACKWARD_DATA), results, dy,
                                     area(call, d->packed)));
     mptl_write_parallel(call, dx, b * in, in, results);

@@ -285,7 +285,9 @@ static inline __attribute__((always_inline)) void copy_narrow(float *to, size_t 
 
 static void copy(float *to, size_t width, const float *from, size_t step, size_t columns,
                  size_t rows) {
-  if (width == LANES)
+  if (columns == width && step == width)
+    memcpy(to, from, rows * width * sizeof *to);
+  else if (width == LANES)
     copy_narrow(to, LANES, from, step, columns, rows);
   else if (width == 2 * LANES)
     copy_narrow(to, 2 * LANES, from, step, columns, rows);
