@@ -3,12 +3,10 @@ local core = require "mptl.core"
 local compute = require "mptl.compute"
 local net = require "support.network"
 local precision = require "mptl.precision"
-local process = require "support.process"
-
 local units = require "support.units"
 
-local here = units.units()
-local has_bf16 = here ~= "none"
+local settings = { "f32", "auto", "narrow" }
+if core.backends()[1].version ~= "none" then settings[#settings + 1] = "onednn" end
 
 -- Formats of two operands, the setting and the convolution's groups; then what they are multiplied in without bf16 units, with
 -- AVX512-BF16 (twice as fast as binary32), and with AMX (four to eight times as fast, so that two products for one pay).
@@ -27,31 +25,20 @@ local choices = {
   { "FP(5,16,0)", "FP(4,3,4)", "narrow", 1, none = "f32", bf16 = "f32", amx = "f32" },
   { "fp32", "FP(4,3,4)", "narrow", 1, none = "f32", bf16 = "f32", amx = "f32" },
   { "FP(4,3,4)", "FP(4,3,4)", "f32", 1, none = "f32", bf16 = "f32", amx = "f32" },
-  -- groups: two products for one are no faster, not even with AMX
-  { "FP(6,9,0)", "FP(4,3,4)", "auto", 2, none = "f32", bf16 = "f32", amx = "f32" },
-  { "FP(6,9,0)", "FP(4,3,4)", "narrow", 2, none = "f32", bf16 = "2xbf16", amx = "2xbf16" },
-  { "FP(4,3,4)", "FP(4,3,4)", "auto", 2, none = "f32", bf16 = "bf16", amx = "bf16" },
+  -- groups of channels are multiplied in binary32
+  { "FP(4,3,4)", "FP(4,3,4)", "auto", 2, none = "f32", bf16 = "f32", amx = "f32" },
+  { "FP(4,3,4)", "FP(4,3,4)", "narrow", 2, none = "f32", bf16 = "f32", amx = "f32" },
 }
 
---- What each of the choices is in a process with so much of this processor.
-local function chosen(limit)
-  local calls = {}
-  for _, c in ipairs(choices) do calls[#calls + 1] = ("print(c(%q,%q,%q,nil,%d))"):format(c[1], c[2], c[3], c[4]) end
-  local path = process.file("choices.lua", 'local c = require "mptl.core".compute\n' .. table.concat(calls, "\n"))
-  local pipe <close> = assert(io.popen(("ONEDNN_MAX_CPU_ISA=%s DNNL_MAX_CPU_ISA=%s %s %s 2>&1"):format(limit, limit,
-    os.getenv "MPTL_LUA", path)))
-  local lines = {}
-  for line in pipe:lines() do lines[#lines + 1] = line end
-  return lines
-end
-
 describe("core.compute", function()
-  for _, limit in ipairs(units.limits) do
-    it("takes bf16 units, and splits numbers in two, where that is exact and pays: up to " .. limit, function()
-      local lines = chosen(limit)
-      assert.equal(#choices, #lines, table.concat(lines, "\n"))
-      for i, c in ipairs(choices) do
-        assert.equal(c[units.units(limit)], lines[i], ("%s by %s, %s, %d groups"):format(table.unpack(c, 1, 4)))
+  after_each(function() core.isa "auto" end)
+
+  for _, isa in ipairs(units.isas()) do
+    it("takes bf16 units, and splits numbers in two, where that is exact and pays: with " .. isa, function()
+      core.isa(isa)
+      for _, c in ipairs(choices) do
+        assert.equal(c[units.units(isa)], core.compute(c[1], c[2], c[3], nil, c[4]),
+          ("%s by %s, %s, %d groups"):format(table.unpack(c, 1, 4)))
       end
     end)
   end
@@ -98,7 +85,7 @@ describe("compute.passes", function()
       local op = precision.plan(precision.uniform_low(), g, 2).graph:operator "conv"
       return { compute.passes(op, "auto") }
     end
-    local narrow = has_bf16 and "bf16" or "f32"
+    local narrow = units.units() == "none" and "f32" or "bf16"
     assert.same({ narrow, narrow, narrow }, passes({ 1, 3 }, { 0, 1 }))
     assert.same({ narrow, "f32", "f32" }, passes({ 0, 2 }, { 1, 2 })) -- one overlaps, the last channel is left out
     assert.same({ narrow, "f32", "f32" }, passes({ 0, 4 }, { 0, 4 }))
@@ -219,7 +206,9 @@ local function assert_passes(setting, results, layers)
   end
 end
 
-describe("a program", function()
+for _, isa in ipairs(units.isas()) do describe("a program with " .. isa, function()
+  before_each(function() core.isa(isa) end)
+  after_each(function() core.isa "auto" end)
   local function small(i) return (i * 7 + i // 5) % 9 - 4 end
   -- Of 10 significant bits, so that both parts count; their products with each other have 20, and few enough are added.
   local function wider(i) return (i % 4 == 0) and ((i * 37 + i // 3) % 1023 - 511) or 0 end
@@ -249,19 +238,19 @@ describe("a program", function()
     end)
 
     it("sums the products of any values split in two: " .. formats[1], function()
-      for _, setting in ipairs { "f32", "auto", "narrow" } do
+      for _, setting in ipairs(settings) do
         assert_passes(setting, compile(setting, any, any, formats, true))
       end
     end)
   end
 
   it("sums the products of any values", function()
-    for _, setting in ipairs { "f32", "auto", "narrow" } do assert_passes(setting, compile(setting, any, any, nil, true)) end
+    for _, setting in ipairs(settings) do assert_passes(setting, compile(setting, any, any, nil, true)) end
   end)
 
   -- A sum of n products in binary32, in any order, is off by less than n 2^-24 times the sum of their magnitudes (and of one more
   -- rounding each, where products are not exact).
-  for _, setting in ipairs { "f32", "auto", "narrow" } do
+  for _, setting in ipairs(settings) do
     it("is within the bound of binary32 sums from binary64's, in " .. setting, function()
       local features, classes, batch = 300, 7, 5
       for _, formats in ipairs { { "FP(4,3,4)", "FP(4,3,4)" }, { "FP(6,9,0)", "FP(4,3,4)" }, { "FP(6,9,0)", "FP(6,9,0)" } } do
@@ -296,4 +285,4 @@ describe("a program", function()
     assert.has_error(function() compile("fp4", math.abs, math.abs) end,
       "compute: fp4, accepted are auto, f32, narrow, fp8, tf32, onednn")
   end)
-end)
+end) end

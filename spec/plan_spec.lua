@@ -85,13 +85,19 @@ describe("mptl plan", function()
     assert.matches(
       "^resnet18_cifar: 11173962 parameters, batch 128, policy demotion%(ratio=0.5, threshold=0.01%), formats hfp8\n", result.out)
     assert.matches("\n    5     33554432       82048     67272960  12.38%%  low\n", result.out)
-    local products = result.out:match("\n   23 layer2.0.shortcut.0 conv2d           8  "
-      .. "FP%(6,9,0%)  FP%(6,9,0%)  FP%(4,3,4%)  FP%(6,9,0%)   (%S+)\n")
-    -- forward its input times its weights, both FP(4,3,4); backward the incoming gradient, FP(6,9,0), times one of these
-    local expected = { none = "f32", bf16 = "bf16/f32/f32", amx = "bf16/2xbf16/2xbf16" }
-    assert.equal(expected[units.units()], products)
     assert.matches("\ndemoted, in this order: 5 3 1 2 4\n", result.out)
     assert.matches("\nelements low: 52.57%% %(ratio_lo 0.5257%)\n", result.out)
     assert.matches("\nmemory of a training step: %d+%.%d MB emulated, %d+%.%d MB packed\n$", result.out)
+  end)
+
+  it("has the types of an operator's products in the table", function()
+    -- forward its input times its weights, both FP(4,3,4); backward the incoming gradient, FP(6,9,0), times one of these
+    local expected = { none = "f32", bf16 = "bf16/f32/f32", amx = "bf16/2xbf16/2xbf16" }
+    for _, isa in ipairs(units.isas()) do
+      local result = process.mptl({ "plan", "resnet18_cifar" }, { env = { MPTL_ISA = isa } })
+      local products = result.out:match("\n   23 layer2.0.shortcut.0 conv2d           8  "
+        .. "FP%(6,9,0%)  FP%(6,9,0%)  FP%(4,3,4%)  FP%(6,9,0%)   (%S+)\n")
+      assert.equal(expected[units.units(isa)], products, isa)
+    end
   end)
 end)

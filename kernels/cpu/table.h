@@ -55,7 +55,6 @@ typedef struct mptl_unary_kernels {
 #define MPTL_CPU_FIELD(result, name, parameters) result(*name) parameters;
 
 typedef struct mptl_cpu_kernels {
-  const char *isa;
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_layer_kernels *layers;
   const mptl_product_kernels *products;

@@ -56,7 +56,7 @@ M.rows = {
       .. " fp8: as auto, and 8-bit tensor cores, even where they sum in fewer bits;"
       .. " tf32: as auto, and binary32 in TF32 units, which round operands to 11 significant bits"
       .. " (fp8 and tf32 are for GPUs);"
-      .. " onednn: as auto, and on CPUs binary32 by oneDNN instead of mptl's own kernels. One of" },
+      .. " onednn: as auto, on CPUs by oneDNN instead of mptl's own kernels. One of" },
   { "storage", "choice", choices = core.storages(), default = "packed", results = false,
     help = "store values in as many bits as their formats have, or in binary32" },
   { "device", "device", default = "auto", results = false, arg = "D", help = "auto, cpu, cuda or cuda:N" },

@@ -1,30 +1,21 @@
---- Which bf16 units products of this process may use: "none", "bf16" (AVX512-BF16) or "amx". Found from the processor's features
--- (core.cpu), since specs compare the engine's choice with it.
+--- Which bf16 units products use with an instruction set.
 local core = require "mptl.core"
 
 local M = {}
 
---- Values of ONEDNN_MAX_CPU_ISA, with which oneDNN uses no instructions beyond the named ones.
-M.limits = { "AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX" }
-local allows = { "none", "none", "bf16", "amx" }
-local order = { none = 0, bf16 = 1, amx = 2 }
+local units = { avx512_bf16 = "bf16", amx = "amx" }
 
-local function processor()
-  if core.backends()[1].version == "none" then return "none" end -- built without oneDNN
-  local has = core.cpu().features
-  if not (has.avx512_bf16 and has.avx512bw and has.avx512dq and has.avx512vl) then return "none" end
-  return has.amx_tile and has.amx_bf16 and has.amx_int8 and "amx" or "bf16"
-end
+--- "none", "bf16" (AVX512-BF16) or "amx".
+-- @param isa an instruction set's name; the one in use when nil
+function M.units(isa) return units[isa or core.isa()] or "none" end
 
---- @param limit one of M.limits; this process's when nil
-function M.units(limit)
-  limit = (limit or os.getenv "ONEDNN_MAX_CPU_ISA" or os.getenv "DNNL_MAX_CPU_ISA" or "AVX512_CORE_AMX"):upper()
-  local here = processor()
-  for i, name in ipairs(M.limits) do
-    if name == limit then return order[allows[i]] < order[here] and allows[i] or here end
+--- Instruction sets of this processor with different units, the narrowest first: the widest without such units comes first.
+function M.isas()
+  local list = { "" }
+  for _, isa in ipairs(core.isas()) do
+    if units[isa] then list[#list + 1] = isa else list[1] = isa end
   end
-  if limit == "SSE41" or limit == "AVX" then return "none" end
-  error(("ONEDNN_MAX_CPU_ISA: %s, specs know SSE41, AVX, %s"):format(limit, table.concat(M.limits, ", ")))
+  return list
 end
 
 return M

@@ -51,6 +51,7 @@ static void backward_taps(axis *a, int window, int dilation, int stride, int pad
 
 /* The taps along x of the window of column i that are inside the operand. */
 static mptl_conv_range columns_inside(const mptl_conv *v, const axis *x, int i) {
+  if (v->is_padded) return (mptl_conv_range){0, x->n};
   return mptl_conv_inside(x->at, x->n, i * v->in_stride_x - v->left, v->w);
 }
 
@@ -74,7 +75,7 @@ static mptl_status make_kind(const mptl_conv *v, const mptl_conv_phase *p, const
   size_t span = 0;
   for (int i = 0; i < y->n; i++)
     for (int j = taps.from; j < taps.end; j += merges ? n : 1) {
-      kind->span[span] = ((size_t)y->at[i] * (size_t)v->w + (size_t)x->at[j]) * (size_t)v->c;
+      kind->span[span] = ((size_t)y->at[i] * (size_t)v->pitch + (size_t)x->at[j]) * (size_t)v->c;
       kind->term[span++] = (size_t)(i * x->n + j) * (size_t)v->group_in;
     }
   return MPTL_OK;
@@ -210,6 +211,16 @@ static int packed_channels(const mptl_conv *v) {
   return all || v->by_channel ? v->group_in : PACKED_CHANNELS;
 }
 
+/* Pixels of a row with columns of zeros, up to the last one of a window. */
+static int padded_width(const mptl_conv *v) {
+  const mptl_conv_shape *s = &v->s;
+  const int own = v->left + v->w,
+            windows = v->pass == MPTL_BACKWARD_DATA
+                          ? ceil_div(s->iw, s->sw) + v->left + (s->sw - 1 + s->pw) / s->sw
+                          : (s->ow - 1) * s->sw + (s->kw - 1) * s->dw + 1;
+  return own > windows ? own : windows;
+}
+
 /* The shape of the operand that is read in windows and of the results. */
 static void set_shape(mptl_conv *v) {
   const mptl_conv_shape *s = &v->s;
@@ -234,6 +245,7 @@ static void set_shape(mptl_conv *v) {
     v->out_h = s->oh, v->out_w = s->ow, v->out_c = s->oc;
   }
   if (v->by_channel) v->columns = v->out_c;
+  v->pitch = v->is_padded ? padded_width(v) : v->w;
   v->lines = ceil_div(v->out_h, v->out_stride_y);
 }
 
@@ -243,7 +255,7 @@ mptl_status mptl_conv_plan(mptl_conv *v) {
   v->vectors = v->kernels->vectors;
   if (v->pass != MPTL_BACKWARD_WEIGHTS) {
     MPTL_TRY(make_phases(v));
-    make_bands(v);
+    if (!v->is_padded) make_bands(v);
     return MPTL_OK;
   }
   v->reach = (v->s.kh - 1) * v->s.dh + 1;

@@ -49,10 +49,11 @@ struct mptl_conv {
   int threads;
   const mptl_product_kernels *kernels;
   bool by_channel; /* depthwise: a result channel reads the same channel of the operand */
+  bool is_padded;  /* the operand is read with rows and columns of zeros around it (conv_bf16.h) */
 
   /* The operand that is read in windows, [n][h][w][c]. The first window begins `top` rows above row
-   * 0 and `left` columns before column 0. */
-  int h, w, c, top, left;
+   * 0 and `left` columns before column 0. Rows are `pitch` pixels apart. */
+  int h, w, c, top, left, pitch;
 
   /* Groups of channels, those of the operand and of the results in each. By channel there is one
    * group, and one panel. */

@@ -1,6 +1,6 @@
-/* conv2d and linear. Each pass multiplies in binary32 (conv.h), or in bf16 by oneDNN (dnn.h) if the
+/* conv2d and linear. Each pass multiplies in binary32 (conv.h), or in bf16 (conv_bf16.h) if the
  * formats of both operands make that exact (gemm.h). Under the setting `onednn`, oneDNN multiplies
- * in binary32, too.
+ * (dnn.h), in either type.
  *
  * oneDNN gives results in binary32; they are rounded once, here. Its passes run in blocks of
  * images, which stay in the caches while they are decoded, multiplied, rounded and encoded; so
@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #include "backend/call_shapes.h"
-#include "backend/cpu/conv.h"
+#include "backend/cpu/conv_bf16.h"
 
 enum { BLOCK_BYTES = 2 << 20 }; /* of a block's input or output, whichever is larger, in binary32 */
 
@@ -24,13 +24,13 @@ enum { BLOCK_BYTES = 2 << 20 }; /* of a block's input or output, whichever is la
  * memory. */
 typedef struct gemm_pass {
   mptl_gemm_way way;
-  bool by_dnn;               /* by oneDNN; else by conv.h */
+  bool by_dnn;               /* by oneDNN; else by conv.h or conv_bf16.h */
   mptl_repeat first, second; /* repetitions of its operands (mptl_arrays_of) */
   size_t x, y;               /* a block of the input, of the output's gradient */
-  size_t weights, packed;    /* the weights: repeated; in the order of oneDNN or conv.h */
+  size_t weights, packed;    /* the weights: repeated; in the order of what multiplies */
   size_t results;            /* a block of results in binary32, if they are not stored so */
   size_t more[2];            /* the gradient of weights and bias, for blocks after the first */
-  size_t scratch;            /* of oneDNN or conv.h */
+  size_t scratch;            /* of what multiplies */
 } gemm_pass;
 
 /* How to multiply is chosen by the present formats. While prepare computes the memory for
@@ -44,6 +44,7 @@ typedef struct gemm_state {
   outcome outcome[MPTL_PASSES];               /* BY_FORMATS, except in prepare */
   mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_WAYS]; /* made when first needed */
   mptl_conv *conv[MPTL_PASSES];               /* likewise */
+  mptl_conv_bf16 *bf16[MPTL_PASSES][MPTL_GEMM_WAYS];
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
@@ -76,28 +77,42 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
                      : mptl_dnn_conv_create(dnn, mptl_threads(call), &s.conv, compute);
 }
 
-/* A linear layer is the convolution whose window is its whole input. */
-static mptl_status create_conv(mptl_conv **conv, const mptl_call *call, mptl_pass pass) {
-  mptl_shape in = mptl_call_input(call, 0), out = mptl_call_output(call);
-  mptl_call_shape s = mptl_call_shape_of(call, call->batch, in.c, out.c);
+/* The shape of a pass of our own. A linear layer is the convolution whose window is its whole
+ * input. */
+static mptl_conv_shape conv_shape(const mptl_call *call, int ic, int oc) {
+  mptl_call_shape s = mptl_call_shape_of(call, call->batch, ic, oc);
   const mptl_linear_shape *l = &s.linear;
-  if (s.is_linear)
-    s.conv = (mptl_conv_shape){.n = l->n,
-                               .ic = l->c,
-                               .ih = l->h,
-                               .iw = l->w,
-                               .oc = l->out,
-                               .oh = 1,
-                               .ow = 1,
-                               .kh = l->h,
-                               .kw = l->w,
-                               .sh = l->h,
-                               .sw = l->w,
-                               .dh = 1,
-                               .dw = 1,
-                               .groups = 1,
-                               .bias = l->bias};
-  return mptl_conv_create(conv, mptl_threads(call), &s.conv, pass);
+  if (!s.is_linear) return s.conv;
+  return (mptl_conv_shape){.n = l->n,
+                           .ic = l->c,
+                           .ih = l->h,
+                           .iw = l->w,
+                           .oc = l->out,
+                           .oh = 1,
+                           .ow = 1,
+                           .kh = l->h,
+                           .kw = l->w,
+                           .sh = l->h,
+                           .sw = l->w,
+                           .dh = 1,
+                           .dw = 1,
+                           .groups = 1,
+                           .bias = l->bias};
+}
+
+static mptl_status create_conv(mptl_conv **conv, const mptl_call *call, mptl_pass pass) {
+  const mptl_conv_shape s = conv_shape(call, mptl_call_input(call, 0).c, mptl_call_output(call).c);
+  return mptl_conv_create(conv, mptl_threads(call), &s, pass);
+}
+
+/* Channels are repeated if the pass adds over them. */
+static mptl_status create_bf16(mptl_conv_bf16 **conv, const mptl_call *call, mptl_pass pass,
+                               mptl_gemm_way way) {
+  const int repeats = (int)mptl_gemm_repeats(way);
+  const mptl_conv_shape s =
+      conv_shape(call, mptl_call_input(call, 0).c * (pass == MPTL_FORWARD ? repeats : 1),
+                 mptl_call_output(call).c * (pass == MPTL_BACKWARD_DATA ? repeats : 1));
+  return mptl_conv_bf16_create(conv, mptl_bf16(), mptl_threads(call), &s, pass);
 }
 
 /* The chunks that are repeated: the channels of a channel group in a pixel (for backward by
@@ -140,7 +155,10 @@ static void destroy(void *state_of_call) {
   gemm_state *s = state_of_call;
   if (s == NULL) return;
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
-    for (int way = 0; way < MPTL_GEMM_WAYS; way++) mptl_dnn_destroy(s->dnn[pass][way]);
+    for (int way = 0; way < MPTL_GEMM_WAYS; way++) {
+      mptl_dnn_destroy(s->dnn[pass][way]);
+      mptl_conv_bf16_destroy(s->bf16[pass][way]);
+    }
     mptl_conv_destroy(s->conv[pass]);
   }
   free(s);
@@ -168,10 +186,12 @@ static size_t take(size_t *bytes, size_t more) {
 /* Creates what a pass multiplies with, unless it is there. */
 static mptl_status create_way(const mptl_call *call, mptl_pass pass) {
   gemm_state *s = state(call);
-  const gemm_pass *p = &s->pass[pass];
-  if (!p->by_dnn) return s->conv[pass] ? MPTL_OK : create_conv(&s->conv[pass], call, pass);
-  mptl_dnn **dnn = &s->dnn[pass][p->way];
-  return *dnn ? MPTL_OK : create_dnn(dnn, call, pass, p->way);
+  const mptl_gemm_way way = s->pass[pass].way;
+  if (s->pass[pass].by_dnn)
+    return s->dnn[pass][way] ? MPTL_OK : create_dnn(&s->dnn[pass][way], call, pass, way);
+  if (way == MPTL_GEMM_F32)
+    return s->conv[pass] ? MPTL_OK : create_conv(&s->conv[pass], call, pass);
+  return s->bf16[pass][way] ? MPTL_OK : create_bf16(&s->bf16[pass][way], call, pass, way);
 }
 
 /* Chooses how a pass multiplies its operands. If oneDNN does not support bf16 for the shape, in
@@ -179,12 +199,11 @@ static mptl_status create_way(const mptl_call *call, mptl_pass pass) {
 static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_rounder *first,
                           const mptl_rounder *second) {
   gemm_pass *p = &state(call)->pass[pass];
-  const bool binary32_by_dnn = call->compute == MPTL_COMPUTE_ONEDNN;
-  *p = (gemm_pass){.way = choose_way(call, state(call)->outcome[pass], first, second)};
-  p->by_dnn = p->way != MPTL_GEMM_F32 || binary32_by_dnn;
+  *p = (gemm_pass){.way = choose_way(call, state(call)->outcome[pass], first, second),
+                   .by_dnn = call->compute == MPTL_COMPUTE_ONEDNN};
   mptl_status status = create_way(call, pass);
   if (status == MPTL_EUNSUPPORTED && p->way != MPTL_GEMM_F32) {
-    *p = (gemm_pass){.way = MPTL_GEMM_F32, .by_dnn = binary32_by_dnn};
+    p->way = MPTL_GEMM_F32;
     status = create_way(call, pass);
   }
   if (status != MPTL_OK || p->way == MPTL_GEMM_F32) return status;
@@ -193,11 +212,20 @@ static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_roun
   return MPTL_OK;
 }
 
-/* Places the memory of a pass by conv.h. results: as in mptl_conv_scratch_bytes. */
+/* Places the memory of a pass of our own. results: as in mptl_conv_scratch_bytes. */
 static void place_conv(const mptl_call *call, mptl_pass pass, size_t operand_size,
                        const mptl_sink *results, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[pass];
   const mptl_conv *conv = state(call)->conv[pass];
+  const mptl_conv_bf16 *bf16 = state(call)->bf16[pass][p->way];
+  if (p->way != MPTL_GEMM_F32) {
+    if (pass != MPTL_BACKWARD_WEIGHTS)
+      p->weights =
+          take(bytes, mptl_gemm_weights_bytes(p->way, param_numel(call, MPTL_PRODUCT_WEIGHT)));
+    p->packed = take(bytes, mptl_conv_bf16_packed_bytes(bf16));
+    p->scratch = take(bytes, mptl_conv_bf16_scratch_bytes(bf16));
+    return;
+  }
   p->packed = take(bytes, mptl_conv_packed_bytes(conv));
   p->scratch = take(bytes, mptl_conv_scratch_bytes(conv, operand_size, results));
 }
@@ -322,20 +350,70 @@ static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
   return dnn;
 }
 
-/* Packs the weights for a pass, in oneDNN's order. */
-static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
+/* The weights for a pass, repeated. */
+static const float *repeat_weights(const mptl_call *call, mptl_pass pass) {
   const gemm_pass *p = &state(call)->pass[pass];
-  const float *weights = mptl_gemm_weights(
-      mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second,
-      weights_chunk(call, pass), param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
-  return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
+  return mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second,
+                           weights_chunk(call, pass), param_numel(call, MPTL_PRODUCT_WEIGHT),
+                           area(call, p->weights));
 }
 
-/* Packs the weights for a pass by conv.h, and returns them. */
-static const float *pack_conv(const mptl_call *call, mptl_pass pass) {
-  float *packed = area(call, state(call)->pass[pass].packed);
-  mptl_conv_pack(state(call)->conv[pass], packed, call->theta[MPTL_PRODUCT_WEIGHT]);
+/* Packs the weights for a pass, in oneDNN's order. */
+static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
+  return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, state(call)->pass[pass].packed),
+                       repeat_weights(call, pass));
+}
+
+/* Packs the weights for a pass of our own. */
+static void *pack_conv(const mptl_call *call, mptl_pass pass) {
+  const gemm_pass *p = &state(call)->pass[pass];
+  void *packed = area(call, p->packed);
+  if (p->way == MPTL_GEMM_F32)
+    mptl_conv_pack(state(call)->conv[pass], packed, call->theta[MPTL_PRODUCT_WEIGHT]);
+  else
+    mptl_conv_bf16_pack(state(call)->bf16[pass][p->way], packed, repeat_weights(call, pass));
   return packed;
+}
+
+/* Forward and the backward passes of our own. */
+static void forward_conv(const mptl_call *call, const float *bias) {
+  const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
+  const mptl_conv_operand x = {&call->in[0], p->first, in_chunk(call)};
+  const void *packed = pack_conv(call, MPTL_FORWARD);
+  void *scratch = area(call, p->scratch);
+  if (p->way == MPTL_GEMM_F32)
+    mptl_conv_forward(state(call)->conv[MPTL_FORWARD], &call->y, x.source, packed, bias, scratch);
+  else
+    mptl_conv_bf16_forward(state(call)->bf16[MPTL_FORWARD][p->way], &call->y, &x, packed, bias,
+                           scratch);
+}
+
+static void backward_data_conv(const mptl_call *call) {
+  const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_DATA];
+  const mptl_conv_operand dy = {&call->dy, p->first, out_chunk(call)};
+  const void *packed = pack_conv(call, MPTL_BACKWARD_DATA);
+  void *scratch = area(call, p->scratch);
+  if (p->way == MPTL_GEMM_F32)
+    mptl_conv_backward_data(state(call)->conv[MPTL_BACKWARD_DATA], &call->dx[0], dy.source, packed,
+                            scratch);
+  else
+    mptl_conv_bf16_backward_data(state(call)->bf16[MPTL_BACKWARD_DATA][p->way], &call->dx[0], &dy,
+                                 packed, scratch);
+}
+
+static void backward_weights_conv(const mptl_call *call) {
+  const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
+  const mptl_conv_operand x = {&call->in[0], p->first, in_chunk(call)},
+                          dy = {&call->dy, p->second, out_chunk(call)};
+  float *dweights = call->dtheta[MPTL_PRODUCT_WEIGHT],
+        *dbias = call->op->attr.bias ? call->dtheta[MPTL_PRODUCT_BIAS] : NULL;
+  void *scratch = area(call, p->scratch);
+  if (p->way == MPTL_GEMM_F32)
+    mptl_conv_backward_weights(state(call)->conv[MPTL_BACKWARD_WEIGHTS], dweights, dbias, x.source,
+                               dy.source, scratch);
+  else
+    mptl_conv_bf16_backward_weights(state(call)->bf16[MPTL_BACKWARD_WEIGHTS][p->way], dweights,
+                                    dbias, &x, &dy, scratch);
 }
 
 static mptl_status forward(const mptl_call *call) {
@@ -345,8 +423,7 @@ static mptl_status forward(const mptl_call *call) {
   const float *bias = call->op->attr.bias ? call->theta[MPTL_PRODUCT_BIAS] : NULL;
   MPTL_TRY(lay_out(call, true));
   if (!p->by_dnn) {
-    mptl_conv_forward(state(call)->conv[MPTL_FORWARD], &call->y, &call->in[0],
-                      pack_conv(call, MPTL_FORWARD), bias, area(call, p->scratch));
+    forward_conv(call, bias);
     return MPTL_OK;
   }
   MPTL_TRY(pack_weights(call, MPTL_FORWARD));
@@ -425,30 +502,17 @@ static mptl_status backward_dnn(const mptl_call *call, bool weights, bool data) 
   return MPTL_OK;
 }
 
-static mptl_status backward_weights(const mptl_call *call) {
-  const gemm_pass *w = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
-  if (w->by_dnn) return backward_dnn(call, true, false);
-  mptl_conv_backward_weights(state(call)->conv[MPTL_BACKWARD_WEIGHTS],
-                             call->dtheta[MPTL_PRODUCT_WEIGHT],
-                             call->op->attr.bias ? call->dtheta[MPTL_PRODUCT_BIAS] : NULL,
-                             &call->in[0], &call->dy, area(call, w->scratch));
-  return MPTL_OK;
-}
-
-static mptl_status backward_data(const mptl_call *call) {
-  const gemm_pass *d = &state(call)->pass[MPTL_BACKWARD_DATA];
-  if (d->by_dnn) return backward_dnn(call, false, true);
-  mptl_conv_backward_data(state(call)->conv[MPTL_BACKWARD_DATA], &call->dx[0], &call->dy,
-                          pack_conv(call, MPTL_BACKWARD_DATA), area(call, d->scratch));
-  return MPTL_OK;
-}
-
 static mptl_status backward(const mptl_call *call) {
   const bool weights = !call->dx[0].ranging, data = mptl_wanted(&call->dx[0]);
   MPTL_TRY(lay_out(call, false));
-  if (weights && data && shares_dy(state(call))) return backward_dnn(call, true, true);
-  if (weights) MPTL_TRY(backward_weights(call));
-  return data ? backward_data(call) : MPTL_OK;
+  if (call->compute == MPTL_COMPUTE_ONEDNN) {
+    if (shares_dy(state(call))) return backward_dnn(call, weights, data);
+    if (weights) MPTL_TRY(backward_dnn(call, true, false));
+    return data ? backward_dnn(call, false, true) : MPTL_OK;
+  }
+  if (weights) backward_weights_conv(call);
+  if (data) backward_data_conv(call);
+  return MPTL_OK;
 }
 
 const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,

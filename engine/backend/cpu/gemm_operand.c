@@ -2,19 +2,26 @@
 #include <string.h>
 
 #include "backend/cpu/gemm.h"
+#include "kernels/cpu/bf16.h"
 
 enum { CHUNK = 16384 }; /* elements that a thread converts at once */
 
-/* Two products for one pay only if bf16 units are more than twice as fast as binary32. AMX is about
- * four to eight times as fast, AVX512-BF16 twice. */
+/* The most products in bf16 that are tried for one. Two or more pay only if they are as many times as
+ * fast as binary32. */
+static int most_products(mptl_compute_setting setting, int channel_groups) {
+  const bool by_dnn = setting == MPTL_COMPUTE_ONEDNN;
+  const mptl_bf16_kernels *kernels = mptl_bf16();
+  if (by_dnn ? !mptl_dnn_supports(MPTL_COMPUTE_BF16) : kernels == NULL || channel_groups > 1)
+    return 0;
+  if (setting == MPTL_COMPUTE_NARROW) return 4;
+  return by_dnn ? (channel_groups == 1 && mptl_dnn_has_amx() ? 2 : 1) : kernels->gain > 2 ? 2 : 1;
+}
+
 mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a,
                                const mptl_format *b, int channel_groups) {
-  if (setting == MPTL_COMPUTE_BINARY32 || a == NULL || b == NULL ||
-      !mptl_dnn_supports(MPTL_COMPUTE_BF16))
-    return MPTL_GEMM_F32;
-  int products = mptl_bf16_products(*a, *b);
-  int most = setting == MPTL_COMPUTE_NARROW ? 4 : channel_groups == 1 && mptl_dnn_has_amx() ? 2 : 1;
-  if (products == 0 || products > most) return MPTL_GEMM_F32;
+  if (setting == MPTL_COMPUTE_BINARY32 || a == NULL || b == NULL) return MPTL_GEMM_F32;
+  const int products = mptl_bf16_products(*a, *b);
+  if (products == 0 || products > most_products(setting, channel_groups)) return MPTL_GEMM_F32;
   return products == 1 ? MPTL_GEMM_BF16 : products == 2 ? MPTL_GEMM_2BF16 : MPTL_GEMM_4BF16;
 }
 
@@ -58,6 +65,43 @@ static void repeat_tile(const mptl_source *s, mptl_repeat r, size_t chunk, size_
     for (size_t k = 0; k < repeats; k++)
       memcpy(to + k * chunk, parts[k / r.inner % r.terms] + i, count * sizeof *to);
   }
+}
+
+static size_t repeats_of(mptl_repeat r) { return r.terms * r.inner * r.outer; }
+
+void mptl_gemm_read(const mptl_conv_operand *o, size_t offset, size_t n, uint16_t *to) {
+  if (repeats_of(o->repeat) == 1) {
+    mptl_read_bf16(o->source, offset, n, to);
+    return;
+  }
+  for (size_t i = 0; i < n; i += MPTL_TILE)
+    repeat_tile(o->source, o->repeat, o->chunk, offset, i, n - i < MPTL_TILE ? n - i : MPTL_TILE,
+                to);
+}
+
+/* Elements [offset, offset + n) of a part. */
+static void read_part(const mptl_conv_operand *o, size_t part, size_t offset, size_t n,
+                      uint16_t *to) {
+  float buffer[MPTL_TILE];
+  if (o->repeat.terms == 1) {
+    mptl_read_bf16(o->source, offset, n, to);
+    return;
+  }
+  for (size_t at = 0, count; at < n; at += count) {
+    count = n - at < MPTL_TILE ? n - at : MPTL_TILE;
+    const float *x = mptl_read(o->source, offset + at, count, buffer);
+    for (size_t i = 0; i < count; i++)
+      to[at + i] = (uint16_t)(mptl_f32_bits(part_of(x[i], part)) >> 16);
+  }
+}
+
+void mptl_gemm_read_rows(const mptl_conv_operand *o, size_t part, size_t offset, size_t columns,
+                         size_t step, size_t rows, uint16_t *to, size_t to_step) {
+  if (columns == step && columns == to_step) {
+    read_part(o, part, offset, rows * columns, to);
+    return;
+  }
+  for (; rows > 0; rows--, offset += step, to += to_step) read_part(o, part, offset, columns, to);
 }
 
 const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_way way, mptl_repeat r,

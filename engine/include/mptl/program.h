@@ -94,7 +94,7 @@ typedef enum mptl_compute_setting {
    * operand. */
   MPTL_COMPUTE_TF32,
 
-  MPTL_COMPUTE_ONEDNN, /* auto; on CPUs oneDNN multiplies in binary32, too */
+  MPTL_COMPUTE_ONEDNN, /* auto; on CPUs oneDNN multiplies */
 } mptl_compute_setting;
 
 /* The targets of a batch: a label for each sample, or a value for each element of the loss's

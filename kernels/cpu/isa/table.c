@@ -1,13 +1,9 @@
 /* The table of the instruction set for which this is compiled. */
 #include "kernels/cpu/table.h"
 
-#define STRING(x) #x
-#define NAME(x) STRING(x)
 #define ENTRY(result, name, parameters) .name = MPTL_CPU(name),
 
 extern const mptl_cpu_kernels MPTL_CPU(kernels);
-const mptl_cpu_kernels MPTL_CPU(kernels) = {.isa = NAME(MPTL_ISA),
-                                            MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers),
+const mptl_cpu_kernels MPTL_CPU(kernels) = {MPTL_CPU_KERNELS(ENTRY).layers = &MPTL_CPU(layers),
                                             .products = &MPTL_CPU(products),
-                                            .updates = MPTL_CPU(updates),
-                                            .unary = MPTL_CPU(unary)};
+                                            .updates = MPTL_CPU(updates), .unary = MPTL_CPU(unary)};

@@ -1,0 +1,42 @@
+/* For conv_bf16.c and conv_bf16_weights.c: what a pass in bf16 knows before it runs. */
+#ifndef MPTL_BACKEND_CPU_CONV_BF16_PLAN_H
+#define MPTL_BACKEND_CPU_CONV_BF16_PLAN_H
+
+#include "backend/cpu/conv_bf16.h"
+#include "backend/cpu/conv_plan.h"
+
+enum { MPTL_CONV_PIECE = 12 }; /* blocks whose weights of a panel stay in the first-level cache */
+
+/* A phase's windows in blocks. */
+typedef struct mptl_conv_blocks {
+  size_t n, runs, packed; /* blocks; place of its weights */
+  mptl_bf16_run *run;
+  size_t *first; /* [n + 1]: of a block's runs */
+  size_t *place; /* [n]: of a block in a window, if is_whole */
+  bool is_whole; /* each block is one run */
+} mptl_conv_blocks;
+
+struct mptl_conv_bf16 {
+  mptl_conv v;
+  const mptl_bf16_kernels *kernels;
+
+  mptl_conv_blocks *blocks;         /* by phase */
+  size_t packed;                    /* numbers */
+  int padded_rows;                  /* of an image: up to the last one of a window */
+  int band_images, chunk_pixels;    /* at most; of a phase, whole tiles */
+  size_t piece;                     /* blocks, at most */
+  size_t gathered[MPTL_CONV_PIECE]; /* places of gathered blocks */
+
+  /* Backward by weights. A unit has some images, or some lines of one. A line of it, which all its
+   * images have, has line_pixels: whole pairs. */
+  int unit_images, unit_lines, line_pixels;
+  size_t unit_blocks, *blocks_of_unit; /* of terms, and their places */
+  int *class_rows, *class_of, *row_of; /* conv_bf16_weights.c, find_classes */
+  int thread_rows, thread_columns;     /* how threads share out tiles of weights */
+};
+
+/* Backward by weights (conv_bf16_weights.c). */
+mptl_status mptl_conv_bf16_plan_weights(mptl_conv_bf16 *conv);
+size_t mptl_conv_bf16_weights_bytes(const mptl_conv_bf16 *conv);
+
+#endif

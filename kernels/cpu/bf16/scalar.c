@@ -1,0 +1,73 @@
+/* The definition of the tiles in bf16, see kernels/cpu/bf16.h. */
+#include <string.h>
+
+#include "kernels/cpu/bf16.h"
+#include "kernels/round.h"
+
+enum { SIDE = MPTL_BF16_SIDE, TERMS = MPTL_BF16_TERMS, BLOCK = MPTL_BF16_BLOCK };
+
+static float number(uint16_t x) { return mptl_bits_f32((uint32_t)x << 16); }
+
+static void nothing(void) {}
+
+static void multiply_tile(float *c, const mptl_bf16_product *p, const mptl_bf16_rows *rows,
+                          const uint16_t *columns) {
+  for (size_t r = 0; r < SIDE; r++)
+    for (size_t j = 0; j < SIDE; j++) {
+      float *to = c + r * p->step + j, sum = p->end == MPTL_CHAIN_CONTINUE ? *to : 0;
+      for (size_t k = 0; k < p->blocks; k++) {
+        const uint16_t *a = rows->at + rows->offset[k] + r * rows->step, *b = columns + k * BLOCK;
+        float even = 0, odd = 0;
+        for (size_t i = 0; i < TERMS / 2; i++) {
+          even += number(a[2 * i]) * number(b[(i * SIDE + j) * 2]);
+          odd += number(a[2 * i + 1]) * number(b[(i * SIDE + j) * 2 + 1]);
+        }
+        sum += even + odd;
+      }
+      *to = p->end == MPTL_CHAIN_ADD ? *to + sum : sum;
+    }
+}
+
+static void multiply(const mptl_bf16_product *p) {
+  for (unsigned i = 0; i < p->down; i++)
+    for (unsigned k = 0; k < p->across; k++)
+      multiply_tile(p->to[i][k], p, &p->rows[i], p->columns[k]);
+}
+
+static void gather(uint16_t *to, const uint16_t *from, const size_t *row, const mptl_bf16_run *run,
+                   size_t runs, size_t first) {
+  for (const mptl_bf16_run *end = run + runs; run < end; run++)
+    for (size_t r = 0; r < SIDE; r++)
+      memcpy(to + (run->block - first) * BLOCK + r * TERMS + run->to, from + row[r] + run->from,
+             run->count * sizeof *to);
+}
+
+static void pair(uint16_t *to, uint16_t *second, const uint16_t *from, size_t step, size_t n) {
+  for (size_t k = 0; k < n; k++)
+    for (size_t j = 0; j < SIDE; j++) {
+      const size_t at = (k / 2 * SIDE + j) * 2 + k % 2;
+      to[at] = from[k * step + j];
+      second[at] = from[k * step + SIDE + j];
+    }
+}
+
+static void turn(uint16_t *to, const uint16_t *from, size_t step) {
+  for (size_t r = 0; r < SIDE; r++)
+    for (size_t k = 0; k < TERMS; k++) to[r * TERMS + k] = from[k * step + r];
+}
+
+static float multiply_adds(size_t n) {
+  volatile float sum = 0; /* so that the loop stays */
+  for (size_t i = 0; i < n; i++) sum = sum + number(0x3f80) * number(0);
+  return sum;
+}
+
+const mptl_bf16_kernels mptl_bf16_scalar = {.gain = 1,
+                                            .begin = nothing,
+                                            .end = nothing,
+                                            .multiply = multiply,
+                                            .gather = gather,
+                                            .pair = pair,
+                                            .turn = turn,
+                                            .multiply_adds = multiply_adds,
+                                            .multiply_adds_each = 1};
