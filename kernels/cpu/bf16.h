@@ -66,6 +66,13 @@ typedef struct mptl_bf16_kernels {
   void (*gather)(uint16_t *to, const uint16_t *from, const size_t *row, const mptl_bf16_run *run,
                  size_t runs, size_t first);
 
+  /* The transpose of `rows` rows, at most 16, of `columns` numbers, step numbers apart:
+   * [columns][16], with zeros for rows that are missing. */
+  void (*transpose)(float *to, const float *from, size_t step, size_t rows, size_t columns);
+  /* A pair of terms of 16 columns of the second operand, which bf16 must hold exactly:
+   * [column][2]. */
+  void (*join)(uint16_t *to, const float *first, const float *second);
+
   /* Pairs of terms of the second operand, for two tiles of columns: numbers [0, 32) of each of n
    * terms, which are step numbers apart, become [n / 2][16][2] at to and, those of columns 16 to
    * 31, at second. n is even. */

@@ -19,8 +19,8 @@ enum {
   TERMS = MPTL_BF16_TERMS,
   BLOCK = MPTL_BF16_BLOCK,
   ACROSS = MPTL_BF16_TILES,
-  CHUNK_PIXELS = 256,  /* that meet a panel's piece one after another */
-  PACKED_AT_ONCE = 16, /* channels: they stay in the cache */
+  CHUNK_PIXELS = 256, /* that meet a panel's piece one after another */
+  TRANSPOSED = 256,   /* weights of a column that are transposed at once, at most */
 };
 typedef mptl_conv_blocks phase_blocks;
 
@@ -189,34 +189,76 @@ size_t mptl_conv_bf16_scratch_bytes(const mptl_conv_bf16 *f) {
 
 /* ---- Packing ---- */
 
-static uint16_t upper_half(float x) { return (uint16_t)(mptl_f32_bits(x) >> 16); }
-
-/* A tile of 16 columns of weights, [block][pair][column][2]; what is beyond is zero. */
-static void pack_columns(const mptl_conv *v, const mptl_conv_phase *p, const phase_blocks *b,
-                         size_t begin, uint16_t *to, const float *weights) {
-  const size_t ic = (size_t)v->s.ic, window = (size_t)v->s.kh * (size_t)v->s.kw,
-               channels = (size_t)v->group_in, taps = (size_t)p->taps,
-               left = (size_t)v->columns - begin, columns = left < SIDE ? left : SIDE;
-  if (columns < SIDE || taps * channels % TERMS != 0) memset(to, 0, b->n * BLOCK * sizeof *to);
-  for (size_t from = 0; from < channels; from += PACKED_AT_ONCE)
-    for (size_t j = 0; j < columns; j++)
-      for (size_t i = from; i < channels && i < from + PACKED_AT_ONCE; i++) {
-        const float *w = v->pass == MPTL_FORWARD ? weights + ((begin + j) * ic + i) * window
-                                                 : weights + (i * ic + begin + j) * window;
-        for (size_t t = 0; t < taps; t++) {
-          const size_t k = t * channels + i;
-          to[(k / 2 * SIDE + j) * 2 + k % 2] = upper_half(w[p->tap[t]]);
-        }
-      }
+/* The upper half of a weight becomes term k of a column. */
+static void set_term(uint16_t *to, size_t k, size_t column, float weight) {
+  to[(k / 2 * SIDE + column) * 2 + k % 2] = (uint16_t)(mptl_f32_bits(weight) >> 16);
 }
 
-void mptl_conv_bf16_pack(const mptl_conv_bf16 *f, uint16_t *packed, const float *weights) {
+/* What is packed: a phase's weights of `columns` columns from `begin` on. Weights of channel i and
+ * column j begin at from[i * channel_step + j * column_step]. */
+typedef struct weights {
+  const mptl_conv_phase *phase;
+  const float *from;
+  size_t channel_step, column_step, channels, columns, window;
+} weights;
+
+static weights weights_at(const mptl_conv *v, const mptl_conv_phase *p, size_t begin,
+                          const float *all) {
+  const size_t window = (size_t)v->s.kh * (size_t)v->s.kw, row = (size_t)v->s.ic * window,
+               left = (size_t)v->columns - begin;
+  weights w = {p, all, row, window, (size_t)v->group_in, left < SIDE ? left : SIDE, window};
+  if (v->pass == MPTL_FORWARD) w.channel_step = window, w.column_step = row;
+  w.from += begin * w.column_step;
+  return w;
+}
+
+/* Pairs of channels, and so of terms. Some channels at a time are transposed: [channel][weight of
+ * the window][column]. */
+static void pack_pairs(const mptl_bf16_kernels *kernels, const weights *w, uint16_t *to) {
+  float buffer[TRANSPOSED * SIDE];
+  const size_t at_once = TRANSPOSED / w->window / 2 * 2, taps = (size_t)w->phase->taps;
+  for (size_t from = 0, n; from < w->channels; from += n) {
+    const float *first = w->from + from * w->channel_step;
+    n = w->channels - from < at_once ? w->channels - from : at_once;
+    if (w->channel_step == w->window)
+      kernels->transpose(buffer, first, w->column_step, w->columns, n * w->window);
+    else
+      for (size_t i = 0; i < n; i++)
+        kernels->transpose(buffer + i * w->window * SIDE, first + i * w->channel_step,
+                           w->column_step, w->columns, w->window);
+    for (size_t t = 0; t < taps; t++)
+      for (size_t i = 0; i < n; i += 2) {
+        const float *terms = buffer + (i * w->window + (size_t)w->phase->tap[t]) * SIDE;
+        kernels->join(to + (t * w->channels + from + i) * SIDE, terms, terms + w->window * SIDE);
+      }
+  }
+}
+
+/* A tile of 16 columns of weights, [block][pair][column][2]; what is beyond is zero. */
+static void pack_columns(const mptl_bf16_kernels *kernels, const weights *w, size_t blocks,
+                         uint16_t *to) {
+  const size_t taps = (size_t)w->phase->taps, terms = taps * w->channels, all = blocks * TERMS;
+  if (w->channels % 2 == 0 && w->window <= TRANSPOSED / 2) {
+    pack_pairs(kernels, w, to);
+    memset(to + terms * SIDE, 0, (all - terms) * SIDE * sizeof *to);
+    return;
+  }
+  memset(to, 0, all * SIDE * sizeof *to);
+  for (size_t j = 0; j < w->columns; j++)
+    for (size_t i = 0; i < w->channels; i++)
+      for (size_t t = 0; t < taps; t++)
+        set_term(to, t * w->channels + i, j,
+                 w->from[i * w->channel_step + j * w->column_step + (size_t)w->phase->tap[t]]);
+}
+
+void mptl_conv_bf16_pack(const mptl_conv_bf16 *f, uint16_t *packed, const float *theta) {
   for (int k = 0; k < f->v.n_phases; k++) {
     const phase_blocks *b = &f->blocks[k];
 #pragma omp parallel for num_threads(f->v.threads) schedule(static)
-    for (size_t i = 0; i < column_tiles(f); i++)
-      pack_columns(&f->v, &f->v.phases[k], b, i * SIDE, packed + b->packed + i * b->n * BLOCK,
-                   weights);
+    for (size_t i = 0; i < column_tiles(f); i++) {
+      const weights w = weights_at(&f->v, &f->v.phases[k], i * SIDE, theta);
+      pack_columns(f->kernels, &w, b->n, packed + b->packed + i * b->n * BLOCK);
+    }
   }
 }
 
@@ -381,14 +423,23 @@ static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t n) 
     for (int c = 0; c < v->out_c; c++) y[c] += bias[c];
 }
 
+/* Whether n results can be computed where they are stored: in binary32, in the order of the tiles,
+ * and whole tiles. */
+static bool stores_tiles(const run *r, size_t n) {
+  return mptl_stores_floats(r->results) && !moves_results(r->f) &&
+         n % (SIDE * (size_t)r->f->v.out_c) == 0;
+}
+
 static void compute_band(const run *r, const band *b, const memory *m, mptl_round_stats *stats) {
   const mptl_conv *v = &r->f->v;
   read_band(v, b, r->operand, m->operand);
   for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
     const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
     const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
-    float *results = moves_results(r->f) ? m->results : m->tiles;
-    for (int k = 0; k < v->n_phases; k++) compute_phase(r, k, b, begin, end, m);
+    memory here = *m;
+    if (stores_tiles(r, n)) here.tiles = (float *)r->results->data + first;
+    float *results = moves_results(r->f) ? m->results : here.tiles;
+    for (int k = 0; k < v->n_phases; k++) compute_phase(r, k, b, begin, end, &here);
     if (r->bias != NULL) add_bias(v, results, r->bias, n);
     for (size_t i = 0; i < n; i += MPTL_TILE)
       mptl_write(r->results, first + i, n - i < MPTL_TILE ? n - i : MPTL_TILE, results + i, stats);

@@ -5,7 +5,7 @@
 #include "backend/cpu/conv_bf16.h"
 #include "backend/cpu/conv_plan.h"
 
-enum { MPTL_CONV_PIECE = 12 }; /* blocks whose weights of a panel stay in the first-level cache */
+enum { MPTL_CONV_PIECE = 36 }; /* blocks whose weights of a panel stay in the first-level cache */
 
 /* A phase's windows in blocks. */
 typedef struct mptl_conv_blocks {

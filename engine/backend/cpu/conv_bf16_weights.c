@@ -338,16 +338,32 @@ static void add_units(const run *r, const size_t *places, const share *own, cons
     }
 }
 
+/* Sums of an output channel and up to 16 input channels to [channel][weight]. */
+static void unpack_row(const mptl_conv_bf16 *f, const float *sums, size_t channels, float *to) {
+  float buffer[TILE]; /* [channel][16 weights] */
+  const size_t all = taps(f), end = channels * all;
+  if (all == 1) memcpy(to, sums, channels * sizeof *to);
+  for (size_t t = 0, n; t < all && all > 1; t += n) {
+    n = all - t < SIDE ? all - t : SIDE;
+    f->kernels->transpose(buffer, sums + t * TILE, TILE, n, channels);
+    for (size_t i = 0; i < channels; i++) {
+      const size_t at = i * all + t;
+      /* Whole vectors, whose ends are overwritten, where they end before the row does. */
+      const bool whole = n == all && at + SIDE <= end;
+      memcpy(to + at, buffer + i * SIDE, (whole ? SIDE : n) * sizeof *to);
+    }
+  }
+}
+
 /* From a thread's sums to [oc][ic][kh][kw]. */
 static void unpack(const run *r, const share *own, float *dweights, float *dbias) {
   const mptl_conv_bf16 *f = r->f;
-  const size_t ic = (size_t)f->v.s.ic, oc = (size_t)f->v.s.oc, all = taps(f);
+  const size_t ic = (size_t)f->v.s.ic, oc = (size_t)f->v.s.oc;
   for (size_t o = own->out * SIDE; o < own->out_end * SIDE && o < oc; o++) {
-    for (size_t i = own->group * X_CHANNELS; i < own->group_end * X_CHANNELS && i < ic; i++) {
-      const float *from =
-          r->sums + (o / SIDE * in_tiles(f) + i / SIDE) * all * TILE + o % SIDE * SIDE + i % SIDE;
-      for (size_t t = 0; t < all; t++) dweights[(o * ic + i) * all + t] = from[t * TILE];
-    }
+    for (size_t i = own->group * X_CHANNELS; i < own->group_end * X_CHANNELS && i < ic; i += SIDE)
+      unpack_row(f,
+                 r->sums + (o / SIDE * in_tiles(f) + i / SIDE) * taps(f) * TILE + o % SIDE * SIDE,
+                 ic - i < SIDE ? ic - i : SIDE, dweights + (o * ic + i) * taps(f));
     if (dbias != NULL && own->group == 0)
       dbias[o] = r->bias_sums[o / SIDE * TILE + o % SIDE * SIDE];
   }

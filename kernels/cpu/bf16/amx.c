@@ -54,18 +54,14 @@ static inline __attribute__((always_inline)) void multiply_tiles(const mptl_bf16
   else
     EACH_RESULT(ZERO);
   for (size_t block = 0; block < p->blocks; block++) {
-    _tile_loadd(6, columns_0 + block * MPTL_BF16_BLOCK, ROW_BYTES);
     _tile_loadd(4, p->rows[0].at + p->rows[0].offset[block], step_0);
+    if (down > 1) _tile_loadd(5, p->rows[1].at + p->rows[1].offset[block], step_1);
+    _tile_loadd(6, columns_0 + block * MPTL_BF16_BLOCK, ROW_BYTES);
+    if (across > 1) _tile_loadd(7, columns_1 + block * MPTL_BF16_BLOCK, ROW_BYTES);
     _tile_dpbf16ps(0, 4, 6);
-    if (across > 1) {
-      _tile_loadd(7, columns_1 + block * MPTL_BF16_BLOCK, ROW_BYTES);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if (down > 1) {
-      _tile_loadd(5, p->rows[1].at + p->rows[1].offset[block], step_1);
-      _tile_dpbf16ps(2, 5, 6);
-      if (across > 1) _tile_dpbf16ps(3, 5, 7);
-    }
+    if (across > 1) _tile_dpbf16ps(1, 4, 7);
+    if (down > 1) _tile_dpbf16ps(2, 5, 6);
+    if (down > 1 && across > 1) _tile_dpbf16ps(3, 5, 7);
   }
   if (p->end == MPTL_CHAIN_ADD) {
     _Alignas(64) float results[MPTL_BF16_SIDE * MPTL_BF16_SIDE];
@@ -112,6 +108,8 @@ const mptl_bf16_kernels mptl_bf16_amx = {
     .end = end,
     .multiply = multiply,
     .gather = gather,
+    .transpose = transpose,
+    .join = join,
     .pair = pair,
     .turn = turn,
     .multiply_adds = multiply_adds,

@@ -48,32 +48,61 @@ static inline __m512i load_pairs(const uint16_t *from, size_t step, __m512i zipp
   return _mm512_permutexvar_epi16(zipped, both);
 }
 
-/* Transposes 16 x 16 pairs: in squares of 4 x 4 within 128 bits, then the squares. */
-static void turn(uint16_t *to, const uint16_t *from, size_t step) {
-  uint16_t index[32];
-  for (int i = 0; i < 32; i++) index[i] = (uint16_t)(i / 2 + i % 2 * 16);
-  const __m512i zipped = _mm512_loadu_si512(index);
-  __m512i square[4][4]; /* [i][k]: rows 4 l + k, for l = 0 to 3, terms of pairs 4 i to 4 i + 3 */
+/* Transposes 16 x 16 numbers of 32 bits: in squares of 4 x 4 within 128 bits, then the squares. */
+static inline __attribute__((always_inline)) void transpose_16(__m512i *to, const __m512i *from) {
+  __m512i square[4][4]; /* [i][k]: rows 4 l + k, for l = 0 to 3, of columns 4 i to 4 i + 3 */
+#pragma GCC unroll 4
   for (size_t i = 0; i < 4; i++) {
-    __m512i x[4], half[4];
-    for (size_t k = 0; k < 4; k++) x[k] = load_pairs(from + (4 * i + k) * 2 * step, step, zipped);
-    half[0] = _mm512_unpacklo_epi32(x[0], x[1]), half[1] = _mm512_unpackhi_epi32(x[0], x[1]);
-    half[2] = _mm512_unpacklo_epi32(x[2], x[3]), half[3] = _mm512_unpackhi_epi32(x[2], x[3]);
-    square[i][0] = _mm512_unpacklo_epi64(half[0], half[2]);
-    square[i][1] = _mm512_unpackhi_epi64(half[0], half[2]);
-    square[i][2] = _mm512_unpacklo_epi64(half[1], half[3]);
-    square[i][3] = _mm512_unpackhi_epi64(half[1], half[3]);
+    const __m512i *x = from + 4 * i;
+    const __m512i a = _mm512_unpacklo_epi32(x[0], x[1]), b = _mm512_unpackhi_epi32(x[0], x[1]),
+                  c = _mm512_unpacklo_epi32(x[2], x[3]), d = _mm512_unpackhi_epi32(x[2], x[3]);
+    square[i][0] = _mm512_unpacklo_epi64(a, c), square[i][1] = _mm512_unpackhi_epi64(a, c);
+    square[i][2] = _mm512_unpacklo_epi64(b, d), square[i][3] = _mm512_unpackhi_epi64(b, d);
   }
+#pragma GCC unroll 4
   for (size_t k = 0; k < 4; k++) {
     const __m512i a = _mm512_shuffle_i32x4(square[0][k], square[1][k], 0x88),
                   b = _mm512_shuffle_i32x4(square[0][k], square[1][k], 0xdd),
                   c = _mm512_shuffle_i32x4(square[2][k], square[3][k], 0x88),
                   d = _mm512_shuffle_i32x4(square[2][k], square[3][k], 0xdd);
-    _mm512_storeu_si512(to + k * MPTL_BF16_TERMS, _mm512_shuffle_i32x4(a, c, 0x88));
-    _mm512_storeu_si512(to + (4 + k) * MPTL_BF16_TERMS, _mm512_shuffle_i32x4(b, d, 0x88));
-    _mm512_storeu_si512(to + (8 + k) * MPTL_BF16_TERMS, _mm512_shuffle_i32x4(a, c, 0xdd));
-    _mm512_storeu_si512(to + (12 + k) * MPTL_BF16_TERMS, _mm512_shuffle_i32x4(b, d, 0xdd));
+    to[k] = _mm512_shuffle_i32x4(a, c, 0x88), to[4 + k] = _mm512_shuffle_i32x4(b, d, 0x88);
+    to[8 + k] = _mm512_shuffle_i32x4(a, c, 0xdd), to[12 + k] = _mm512_shuffle_i32x4(b, d, 0xdd);
   }
+}
+
+static void turn(uint16_t *to, const uint16_t *from, size_t step) {
+  uint16_t index[32];
+  for (int i = 0; i < 32; i++) index[i] = (uint16_t)(i / 2 + i % 2 * 16);
+  const __m512i zipped = _mm512_loadu_si512(index);
+  __m512i x[16], y[16];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; i++) x[i] = load_pairs(from + i * 2 * step, step, zipped);
+  transpose_16(y, x);
+#pragma GCC unroll 16
+  for (size_t i = 0; i < 16; i++) _mm512_storeu_si512(to + i * MPTL_BF16_TERMS, y[i]);
+}
+
+static void transpose(float *to, const float *from, size_t step, size_t rows, size_t columns) {
+  for (size_t k = 0; k < columns; k += 16) {
+    const size_t n = columns - k < 16 ? columns - k : 16;
+    const __mmask16 those = (__mmask16)((1u << n) - 1);
+    __m512i x[16], y[16];
+#pragma GCC unroll 16
+    for (size_t r = 0; r < 16; r++)
+      x[r] =
+          r < rows ? _mm512_maskz_loadu_epi32(those, from + r * step + k) : _mm512_setzero_si512();
+    transpose_16(y, x);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < 16; i++)
+      if (i < n) _mm512_storeu_si512(to + (k + i) * MPTL_BF16_SIDE, y[i]);
+  }
+}
+
+static void join(uint16_t *to, const float *first, const float *second) {
+  const __m512i upper = _mm512_set1_epi32((int)0xffff0000u),
+                low = _mm512_srli_epi32(_mm512_loadu_si512(first), 16);
+  _mm512_storeu_si512(to,
+                      _mm512_or_si512(low, _mm512_and_si512(_mm512_loadu_si512(second), upper)));
 }
 
 #endif

@@ -42,6 +42,18 @@ static void gather(uint16_t *to, const uint16_t *from, const size_t *row, const 
              run->count * sizeof *to);
 }
 
+static void transpose(float *to, const float *from, size_t step, size_t rows, size_t columns) {
+  for (size_t k = 0; k < columns; k++)
+    for (size_t r = 0; r < SIDE; r++) to[k * SIDE + r] = r < rows ? from[r * step + k] : 0;
+}
+
+static void join(uint16_t *to, const float *first, const float *second) {
+  for (size_t j = 0; j < SIDE; j++) {
+    to[2 * j] = (uint16_t)(mptl_f32_bits(first[j]) >> 16);
+    to[2 * j + 1] = (uint16_t)(mptl_f32_bits(second[j]) >> 16);
+  }
+}
+
 static void pair(uint16_t *to, uint16_t *second, const uint16_t *from, size_t step, size_t n) {
   for (size_t k = 0; k < n; k++)
     for (size_t j = 0; j < SIDE; j++) {
@@ -67,6 +79,8 @@ const mptl_bf16_kernels mptl_bf16_scalar = {.gain = 1,
                                             .end = nothing,
                                             .multiply = multiply,
                                             .gather = gather,
+                                            .transpose = transpose,
+                                            .join = join,
                                             .pair = pair,
                                             .turn = turn,
                                             .multiply_adds = multiply_adds,
