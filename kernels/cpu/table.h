@@ -18,7 +18,9 @@
 #include "kernels/round.h"
 
 /* X(result, name, parameters). The first kernels are described as functions of mptl/round.h, the
- * last ones in isa/dropout.c and isa/resample.c. stats is never NULL. */
+ * last ones in isa/dropout.c and isa/resample.c. stats is never NULL. decode_bf16 writes the upper
+ * halves of the binary32 patterns; decode_bf16_rows decodes rows of `columns` codes, `step` codes
+ * apart, to rows that are to_step elements apart. */
 #define MPTL_CPU_KERNELS(X)                                                                        \
   X(void, round_f32,                                                                               \
     (float *dst, const float *src, size_t n, const mptl_rounder *r, mptl_key key, uint64_t index0, \
@@ -27,9 +29,10 @@
     (void *codes, const float *src, size_t n, const mptl_rounder *r, mptl_key key,                 \
      uint64_t index0, mptl_round_stats *stats))                                                    \
   X(void, decode_f32, (float *dst, const void *codes, size_t n, const mptl_rounder *r))            \
-  X(void, decode_bf16,                                                                             \
-    (uint16_t * dst, const void *codes, size_t n,                                                  \
-     const mptl_rounder *r)) /* the binary32 patterns' upper halves */                             \
+  X(void, decode_bf16, (uint16_t * dst, const void *codes, size_t n, const mptl_rounder *r))       \
+  X(void, decode_bf16_rows,                                                                        \
+    (uint16_t * dst, size_t to_step, const void *codes, size_t step, size_t columns, size_t rows,  \
+     const mptl_rounder *r))                                                                       \
   X(float, max_abs_f32, (const float *x, size_t n))                                                \
   X(void, dropout_f32,                                                                             \
     (float *dst, const float *src, size_t n, double p, mptl_key key,                               \

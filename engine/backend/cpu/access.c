@@ -19,6 +19,18 @@ void mptl_read_bf16(const mptl_source *s, size_t offset, size_t n, uint16_t *buf
                                         s->rounder);
 }
 
+void mptl_read_bf16_rows(const mptl_source *s, size_t offset, size_t columns, size_t step,
+                         size_t rows, uint16_t *to, size_t to_step) {
+  if (s->size < sizeof(float)) {
+    mptl_cpu_kernels_get()->decode_bf16_rows(to, to_step, (const char *)s->data + offset * s->size,
+                                             step, columns, rows, s->rounder);
+    return;
+  }
+  const float *from = (const float *)s->data + offset;
+  for (size_t i = 0; i < rows; i++)
+    mptl_layers()->to_bf16(to + i * to_step, from + i * step, columns);
+}
+
 float *mptl_results(const mptl_sink *s, size_t offset, float *buffer) {
   bool in_place = mptl_stores_floats(s) && s->rounder->is_identity;
   return in_place ? (float *)s->data + offset : buffer;

@@ -80,7 +80,12 @@ mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *ste
 const float *mptl_read(const mptl_source *source, size_t offset, size_t n, float *buffer);
 
 /* Writes the same elements to buffer as bf16, which must hold them exactly. */
-void mptl_read_bf16(const mptl_source *source, size_t offset, size_t n, uint16_t *buffer);
+MPTL_API void mptl_read_bf16(const mptl_source *source, size_t offset, size_t n, uint16_t *buffer);
+
+/* Writes rows of `columns` elements as bf16, which must hold them exactly: the first row from
+ * element `offset` on, rows `step` elements apart in the value and to_step apart in `to`. */
+MPTL_API void mptl_read_bf16_rows(const mptl_source *source, size_t offset, size_t columns,
+                                  size_t step, size_t rows, uint16_t *to, size_t to_step);
 
 /* Whether results can be computed where a sink stores them, and be rounded there. */
 static inline bool mptl_stores_floats(const mptl_sink *sink) {

@@ -79,14 +79,10 @@ void mptl_gemm_read(const mptl_conv_operand *o, size_t offset, size_t n, uint16_
                 to);
 }
 
-/* Elements [offset, offset + n) of a part. */
+/* Elements [offset, offset + n) of a part, of two. */
 static void read_part(const mptl_conv_operand *o, size_t part, size_t offset, size_t n,
                       uint16_t *to) {
   float buffer[MPTL_TILE];
-  if (o->repeat.terms == 1) {
-    mptl_read_bf16(o->source, offset, n, to);
-    return;
-  }
   for (size_t at = 0, count; at < n; at += count) {
     count = n - at < MPTL_TILE ? n - at : MPTL_TILE;
     const float *x = mptl_read(o->source, offset + at, count, buffer);
@@ -97,6 +93,10 @@ static void read_part(const mptl_conv_operand *o, size_t part, size_t offset, si
 
 void mptl_gemm_read_rows(const mptl_conv_operand *o, size_t part, size_t offset, size_t columns,
                          size_t step, size_t rows, uint16_t *to, size_t to_step) {
+  if (o->repeat.terms == 1) {
+    mptl_read_bf16_rows(o->source, offset, columns, step, rows, to, to_step);
+    return;
+  }
   if (columns == step && columns == to_step) {
     read_part(o, part, offset, rows * columns, to);
     return;
