@@ -48,7 +48,8 @@ static pass_of_ours create_ours(bool bf16, int threads, const mptl_conv_shape *s
                                 const mptl_sink *result) {
   pass_of_ours o = {.f32 = NULL};
   if (bf16) {
-    MUST(mptl_conv_bf16_create(&o.bf16, mptl_bf16(), threads, s, pass));
+    const unsigned parts[2] = {1, 1};
+    MUST(mptl_conv_bf16_create(&o.bf16, mptl_bf16(), threads, s, pass, parts));
     o.packed = bench_ones(mptl_conv_bf16_packed_bytes(o.bf16) / sizeof(float));
     o.scratch = bench_ones(mptl_conv_bf16_scratch_bytes(o.bf16) / sizeof(float));
   } else {
@@ -69,8 +70,8 @@ static void run_bf16(const pass_of_ours *o, mptl_pass pass, bench_buffers *b,
                      const mptl_conv_shape *s, const mptl_sink *result,
                      const mptl_rounder *narrow) {
   float *bias = s->bias ? b->bias : NULL;
-  const mptl_source from_x = {b->x, 1, narrow}, from_y = {b->y, 1, narrow};
-  const mptl_conv_operand x = {&from_x, {1, 1, 1}, 1}, y = {&from_y, {1, 1, 1}, 1};
+  const mptl_source x = {b->x, 1, narrow}, y = {b->y, 1, narrow};
+
   if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_bf16_pack(o->bf16, o->packed, b->w);
   if (pass == MPTL_FORWARD)
     mptl_conv_bf16_forward(o->bf16, result, &x, o->packed, bias, o->scratch);

@@ -5,10 +5,15 @@
  * operand has 16 rows of 32 numbers; a block of the second one has 16 pairs of terms, each with 16
  * columns of two numbers, so that it is 512 numbers side by side: [term / 2][column][term % 2].
  *
+ * A number of up to 16 significant bits is the exact sum of two bf16 numbers, its parts: its upper
+ * bits and the rest. An operand may be given in two parts; then a block is multiplied part by part,
+ * in the order (0, 0), (0, 1), (1, 1), (1, 0) of the first operand's and the second one's, as far as
+ * there are such parts.
+ *
  * Products are exact in binary32. Each instruction set adds them in an order of its own:
  *
  *   amx          for each block  e = sum of the even terms, o = sum of the odd ones, one after the
- *                other; then c = c + (e + o)
+ *                and parts       other; then c = c + (e + o)
  *   avx512_bf16  for each pair   c = (c + term 2i + 1) + term 2i
  *
  * where each + rounds to binary32. Subnormal numbers count as zero.
@@ -28,10 +33,11 @@ enum {
   MPTL_BF16_TILES = 2 /* beside and below each other that are computed at once, at most */
 };
 
-/* 16 rows of the first operand: row r of block k begins at at[offset[k] + r * step]. */
+/* 16 rows of the first operand: row r of block k of part p begins at
+ * at[offset[k] + r * step + p * part]. */
 typedef struct mptl_bf16_rows {
   const uint16_t *at;
-  size_t step;
+  size_t step, part;
   const size_t *offset; /* [blocks] */
 } mptl_bf16_rows;
 
@@ -39,7 +45,9 @@ typedef struct mptl_bf16_rows {
 typedef struct mptl_bf16_product {
   mptl_bf16_rows rows[MPTL_BF16_TILES];
   const uint16_t *columns[MPTL_BF16_TILES]; /* block after block */
+  size_t column_part;                       /* distance of their parts */
   unsigned down, across;                    /* tiles: 1 or 2 */
+  unsigned row_parts, column_parts;         /* 1 or 2 */
   size_t blocks;                            /* 0: results are 0 before `end` */
   float *to[MPTL_BF16_TILES][MPTL_BF16_TILES];
   size_t step;
@@ -69,9 +77,10 @@ typedef struct mptl_bf16_kernels {
   /* The transpose of `rows` rows, at most 16, of `columns` numbers, step numbers apart:
    * [columns][16], with zeros for rows that are missing. */
   void (*transpose)(float *to, const float *from, size_t step, size_t rows, size_t columns);
-  /* A pair of terms of 16 columns of the second operand, which bf16 must hold exactly:
-   * [column][2]. */
-  void (*join)(uint16_t *to, const float *first, const float *second);
+  /* A part of a pair of terms of 16 columns of the second operand: [column][2]. */
+  void (*join)(uint16_t *to, const float *first, const float *second, unsigned part);
+  /* Both parts of n numbers. */
+  void (*split)(uint16_t *high, uint16_t *low, const float *x, size_t n);
 
   /* Pairs of terms of the second operand, for two tiles of columns: numbers [0, 32) of each of n
    * terms, which are step numbers apart, become [n / 2][16][2] at to and, those of columns 16 to

@@ -46,67 +46,46 @@ static float *expect(const operands *o, mptl_pass pass, size_t n) {
 }
 
 static void compare(const operands *o, mptl_pass pass, const char *isa, int threads,
-                    mptl_gemm_way way, const float *got, const float *expected, size_t n) {
+                    const unsigned parts[2], const float *got, const float *expected, size_t n) {
   size_t wrong = 0, first = 0;
   for (size_t i = 0; i < n; i++)
     if (!(got[i] == expected[i]) && wrong++ == 0) first = i;
-  CHECK(wrong == 0,
-        "%s, %s, %s, %d threads, way %d: %zu of %zu wrong, first at %zu: %.9g, expected %.9g",
-        mptl_conv_name(&o->s).text, mptl_pass_name(pass), isa, threads, (int)way, wrong, n, first,
-        (double)got[first], (double)expected[first]);
-}
-
-/* How the operands are repeated: the first has two parts (formats of more than 8 significant bits)
- * if there are two products, both if there are four. */
-static void repeats_of(mptl_gemm_way way, mptl_repeat *first, mptl_repeat *second) {
-  mptl_format wide, narrow;
-  MUST(mptl_format_parse(&wide, "FP(6,9,0)"));
-  MUST(mptl_format_parse(&narrow, "FP(4,3,4)"));
-  *first = mptl_gemm_repeat(way, false, way == MPTL_GEMM_BF16 ? narrow : wide);
-  *second = mptl_gemm_repeat(way, true, way == MPTL_GEMM_4BF16 ? wide : narrow);
+  CHECK(
+      wrong == 0,
+      "%s, %s, %s, %d threads, parts %u x %u: %zu of %zu wrong, first at %zu: %.9g, expected %.9g",
+      mptl_conv_name(&o->s).text, mptl_pass_name(pass), isa, threads, parts[0], parts[1], wrong, n,
+      first, (double)got[first], (double)expected[first]);
 }
 
 static void check_pass(const operands *o, mptl_pass pass, const mptl_bf16_kernels *kernels,
-                       const char *isa, int threads, mptl_gemm_way way, const float *expected) {
+                       const char *isa, int threads, const unsigned parts[2],
+                       const float *expected) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&o->s);
   const size_t n = sizes.n[mptl_arrays_of(pass).result];
-  const int repeats = (int)mptl_gemm_repeats(way);
-  mptl_conv_shape s = o->s;
-  mptl_repeat first, second;
   mptl_conv_bf16 *conv;
-  repeats_of(way, &first, &second);
-  if (pass == MPTL_FORWARD) s.ic *= repeats;
-  if (pass == MPTL_BACKWARD_DATA) s.oc *= repeats;
-  MUST(mptl_conv_bf16_create(&conv, kernels, threads, &s, pass));
+  MUST(mptl_conv_bf16_create(&conv, kernels, threads, &o->s, pass, parts));
   array results = array_create(n * sizeof(float)),
-        dbias = array_create((size_t)s.oc * sizeof(float)),
+        dbias = array_create((size_t)o->s.oc * sizeof(float)),
         packed = array_create(mptl_conv_bf16_packed_bytes(conv)),
-        scratch = array_create(mptl_conv_bf16_scratch_bytes(conv)),
-        weights = array_create(sizes.n[MPTL_W] * (size_t)repeats * sizeof(float));
+        scratch = array_create(mptl_conv_bf16_scratch_bytes(conv));
   const mptl_source x = {o->x, sizeof(float), NULL}, dy = {o->y, sizeof(float), NULL};
   const mptl_sink sink = sink_of(results);
-  const mptl_conv_operand from_x = {&x, first, (size_t)o->s.ic},
-                          from_dy = {&dy, pass == MPTL_BACKWARD_DATA ? first : second,
-                                     (size_t)o->s.oc};
-  const size_t chunk = sizes.n[MPTL_W] / (pass == MPTL_FORWARD ? (size_t)o->s.oc : 1);
-  if (pass != MPTL_BACKWARD_WEIGHTS)
-    mptl_conv_bf16_pack(
-        conv, array_at(packed),
-        mptl_gemm_weights(1, o->w, way, second, chunk, sizes.n[MPTL_W], array_at(weights)));
+  if (pass != MPTL_BACKWARD_WEIGHTS) mptl_conv_bf16_pack(conv, array_at(packed), o->w);
   if (pass == MPTL_FORWARD)
-    mptl_conv_bf16_forward(conv, &sink, &from_x, array_at(packed), o->bias, array_at(scratch));
+    mptl_conv_bf16_forward(conv, &sink, &x, array_at(packed), o->bias, array_at(scratch));
   if (pass == MPTL_BACKWARD_DATA)
-    mptl_conv_bf16_backward_data(conv, &sink, &from_dy, array_at(packed), array_at(scratch));
+    mptl_conv_bf16_backward_data(conv, &sink, &dy, array_at(packed), array_at(scratch));
   if (pass == MPTL_BACKWARD_WEIGHTS) {
-    mptl_conv_bf16_backward_weights(conv, array_at(results), s.bias ? array_at(dbias) : NULL,
-                                    &from_x, &from_dy, array_at(scratch));
-    if (s.bias) compare(o, pass, isa, threads, way, array_at(dbias), expected + n, (size_t)s.oc);
+    mptl_conv_bf16_backward_weights(conv, array_at(results), o->s.bias ? array_at(dbias) : NULL, &x,
+                                    &dy, array_at(scratch));
+    if (o->s.bias)
+      compare(o, pass, isa, threads, parts, array_at(dbias), expected + n, (size_t)o->s.oc);
   }
-  compare(o, pass, isa, threads, way, array_at(results), expected, n);
-  CHECK(array_destroy(packed) & array_destroy(scratch) & array_destroy(weights),
-        "%s: wrote outside of its memory", mptl_conv_name(&s).text);
+  compare(o, pass, isa, threads, parts, array_at(results), expected, n);
+  CHECK(array_destroy(packed) & array_destroy(scratch), "%s: wrote outside of its memory",
+        mptl_conv_name(&o->s).text);
   CHECK(array_destroy(results) & array_destroy(dbias), "%s: wrote outside of its results",
-        mptl_conv_name(&s).text);
+        mptl_conv_name(&o->s).text);
   mptl_conv_bf16_destroy(conv);
 }
 
@@ -120,14 +99,14 @@ static float *random_array(size_t n, bool wide, uint64_t *state) {
   return x;
 }
 
-static void check_pass_everywhere(const operands *o, mptl_pass pass, mptl_gemm_way way) {
+static void check_pass_everywhere(const operands *o, mptl_pass pass, const unsigned parts[2]) {
   const char *isa;
   float *expected = expect(o, pass, mptl_conv_sizes_of(&o->s).n[mptl_arrays_of(pass).result]);
-  check_pass(o, pass, &mptl_bf16_scalar, "loops", 2, way, expected);
+  check_pass(o, pass, &mptl_bf16_scalar, "loops", 2, parts, expected);
   for (size_t i = 0; (isa = mptl_isa_here(i)) != NULL; i++) {
     MUST(mptl_isa_select(isa));
     for (int threads = 1; mptl_bf16() != NULL && threads <= 5; threads += 2)
-      check_pass(o, pass, mptl_bf16(), isa, threads, way, expected);
+      check_pass(o, pass, mptl_bf16(), isa, threads, parts, expected);
   }
   free(expected);
 }
@@ -135,18 +114,20 @@ static void check_pass_everywhere(const operands *o, mptl_pass pass, mptl_gemm_w
 static void check(mptl_conv_shape s, uint64_t *state) {
   const mptl_conv_sizes sizes = mptl_conv_sizes_of(&s);
   MUST(mptl_conv_check(&s));
-  for (mptl_gemm_way way = MPTL_GEMM_BF16; way < MPTL_GEMM_WAYS; way++)
-    for (int i = 0; i < MPTL_PASSES; i++) {
-      const mptl_pass pass = (mptl_pass)i;
-      const bool first = way != MPTL_GEMM_BF16, second = way == MPTL_GEMM_4BF16;
-      operands o = {
-          s, random_array(sizes.n[MPTL_X], first, state),
-          random_array(sizes.n[MPTL_W], second, state),
-          random_array(sizes.n[MPTL_Y], pass == MPTL_BACKWARD_DATA ? first : second, state),
-          s.bias ? random_array((size_t)s.oc, false, state) : NULL};
-      check_pass_everywhere(&o, pass, way);
-      free(o.x), free(o.w), free(o.y), free(o.bias);
-    }
+  for (unsigned i = 0; i < 4 * MPTL_PASSES; i++) {
+    const mptl_pass pass = (mptl_pass)(i / 4);
+    const unsigned parts[2] = {1 + i % 4 / 2, 1 + i % 2};
+    const bool first = parts[0] == 2, second = parts[1] == 2;
+    const bool is_wide[3][3] = {[MPTL_FORWARD] = {[MPTL_X] = first, [MPTL_W] = second},
+                                [MPTL_BACKWARD_DATA] = {[MPTL_Y] = first, [MPTL_W] = second},
+                                [MPTL_BACKWARD_WEIGHTS] = {[MPTL_X] = first, [MPTL_Y] = second}};
+    operands o = {s, random_array(sizes.n[MPTL_X], is_wide[pass][MPTL_X], state),
+                  random_array(sizes.n[MPTL_W], is_wide[pass][MPTL_W], state),
+                  random_array(sizes.n[MPTL_Y], is_wide[pass][MPTL_Y], state),
+                  s.bias ? random_array((size_t)s.oc, false, state) : NULL};
+    check_pass_everywhere(&o, pass, parts);
+    free(o.x), free(o.w), free(o.y), free(o.bias);
+  }
 }
 
 /* Window, stride, padding and dilation of an axis, and its sizes. */
@@ -192,9 +173,10 @@ static float add_block(float c, const uint16_t *row, const uint16_t *column) {
 }
 
 static void check_tiles(const mptl_bf16_kernels *kernels, const char *isa, uint64_t *state) {
-  enum { BLOCKS = 5, STEP = 40, ROW = 33 };
-  static uint16_t rows[2][BLOCKS * 16 * ROW], columns[2][BLOCKS * MPTL_BF16_BLOCK];
+  enum { BLOCKS = 5, STEP = 40, ROW = 33, PART = BLOCKS * 16 * ROW };
+  static uint16_t rows[2][2 * PART], columns[2][2 * BLOCKS * MPTL_BF16_BLOCK];
   static float results[32 * STEP], old[32 * STEP];
+  static const unsigned order[4][2] = {{0, 0}, {0, 1}, {1, 1}, {1, 0}};
   float (*add)(float, const uint16_t *, const uint16_t *) =
       strcmp(isa, "avx512_bf16") == 0 ? add_pairs : add_block;
   size_t offset[BLOCKS], wrong = 0;
@@ -205,37 +187,43 @@ static void check_tiles(const mptl_bf16_kernels *kernels, const char *isa, uint6
     for (size_t i = 0; i < sizeof columns[t] / 2; i++)
       columns[t][i] = (uint16_t)(mptl_f32_bits(random_value(REALS, state)) >> 16);
   }
-  for (mptl_chain_end end = MPTL_CHAIN_STORE; end <= MPTL_CHAIN_ADD; end++)
-    for (unsigned shape = 0; shape < 4; shape++)
-      for (size_t blocks = 0; blocks <= BLOCKS; blocks++) {
-        mptl_bf16_product p = {
-            .rows = {{rows[0], ROW, offset}, {rows[1], ROW, offset}},
-            .columns = {columns[0], columns[1]},
-            .down = 1 + shape / 2,
-            .across = 1 + shape % 2,
-            .blocks = blocks,
-            .to = {{results, results + 16}, {results + 16 * STEP, results + 16 * STEP + 16}},
-            .step = STEP,
-            .end = end};
-        for (size_t i = 0; i < 32 * STEP; i++) results[i] = old[i] = random_value(REALS, state);
-        kernels->begin();
-        kernels->multiply(&p);
-        kernels->end();
-        for (size_t r = 0; r < 32; r++)
-          for (size_t j = 0; j < STEP; j++) {
-            const bool inside = r / 16 < p.down && j < 32 && j / 16 < p.across;
-            const float before = old[r * STEP + j];
-            float right = before;
-            if (inside) {
-              right = end == MPTL_CHAIN_CONTINUE ? before : 0;
-              for (size_t k = 0; k < blocks; k++)
-                right = add(right, p.rows[r / 16].at + offset[k] + r % 16 * ROW,
-                            p.columns[j / 16] + k * MPTL_BF16_BLOCK + j % 16 * 2);
-              if (end == MPTL_CHAIN_ADD) right = before + right;
-            }
-            wrong += memcmp(&right, &results[r * STEP + j], sizeof right) != 0;
+  for (unsigned variant = 0; variant < 3 * 16 * (BLOCKS + 1); variant++) {
+    const mptl_chain_end end = (mptl_chain_end)(variant % 3);
+    const unsigned shape = variant / 3 % 16;
+    mptl_bf16_product p = {
+        .rows = {{rows[0], ROW, PART, offset}, {rows[1], ROW, PART, offset}},
+        .columns = {columns[0], columns[1]},
+        .column_part = (size_t)BLOCKS * MPTL_BF16_BLOCK,
+        .down = 1 + shape % 2,
+        .across = 1 + shape / 2 % 2,
+        .row_parts = 1 + shape / 4 % 2,
+        .column_parts = 1 + shape / 8,
+        .blocks = variant / 48,
+        .to = {{results, results + 16}, {results + 16 * STEP, results + 16 * STEP + 16}},
+        .step = STEP,
+        .end = end};
+    for (size_t i = 0; i < 32 * STEP; i++) results[i] = old[i] = random_value(REALS, state);
+    kernels->begin();
+    kernels->multiply(&p);
+    kernels->end();
+    for (size_t r = 0; r < 32; r++)
+      for (size_t j = 0; j < STEP; j++) {
+        const float before = old[r * STEP + j];
+        float right = before;
+        if (r / 16 < p.down && j < 32 && j / 16 < p.across) {
+          right = end == MPTL_CHAIN_CONTINUE ? before : 0;
+          for (size_t k = 0; k < 4 * p.blocks; k++) {
+            const unsigned row_part = order[k % 4][0], column_part = order[k % 4][1];
+            if (row_part >= p.row_parts || column_part >= p.column_parts) continue;
+            right = add(right, p.rows[r / 16].at + offset[k / 4] + r % 16 * ROW + row_part * PART,
+                        p.columns[j / 16] + k / 4 * MPTL_BF16_BLOCK + j % 16 * 2 +
+                            column_part * p.column_part);
           }
+          if (end == MPTL_CHAIN_ADD) right = before + right;
+        }
+        wrong += memcmp(&right, &results[r * STEP + j], sizeof right) != 0;
       }
+  }
   CHECK(wrong == 0, "tiles of %s: %zu wrong", isa, wrong);
 }
 

@@ -59,7 +59,7 @@ static mptl_status cut(phase_blocks *b, const mptl_conv_phase *p, int window_row
 }
 
 static size_t image_bytes(const mptl_conv_bf16 *f, int rows) {
-  return (size_t)rows * (size_t)f->v.pitch * (size_t)f->v.c * sizeof(uint16_t);
+  return f->row_parts * (size_t)rows * (size_t)f->v.pitch * (size_t)f->v.c * sizeof(uint16_t);
 }
 
 /* Rows of zeros and of the operand that n lines read; one, if no window has a weight. */
@@ -108,10 +108,11 @@ static mptl_status plan(mptl_conv_bf16 *f) {
     phase_blocks *b = &f->blocks[i];
     MPTL_TRY(cut(b, &v->phases[i], v->phases[i].window_rows));
     b->packed = f->packed;
-    f->packed += b->n * BLOCK * column_tiles(f);
+    f->packed += b->n * f->column_parts * BLOCK * column_tiles(f);
     if (b->n > most) most = b->n;
   }
-  const size_t pieces = (most + MPTL_CONV_PIECE - 1) / MPTL_CONV_PIECE;
+  const size_t at_once = MPTL_CONV_PIECE / (f->row_parts * f->column_parts),
+               pieces = (most + at_once - 1) / at_once;
   f->piece = (most + pieces - 1) / pieces;
   for (size_t i = 0; i < MPTL_CONV_PIECE; i++) f->gathered[i] = i * BLOCK;
   make_bands(f);
@@ -119,13 +120,16 @@ static mptl_status plan(mptl_conv_bf16 *f) {
 }
 
 mptl_status mptl_conv_bf16_create(mptl_conv_bf16 **conv, const mptl_bf16_kernels *kernels,
-                                  int threads, const mptl_conv_shape *shape, mptl_pass pass) {
+                                  int threads, const mptl_conv_shape *shape, mptl_pass pass,
+                                  const unsigned parts[2]) {
   MPTL_TRY(mptl_conv_check(shape));
   mptl_conv_bf16 *f = calloc(1, sizeof *f);
   if (f == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   f->v = (mptl_conv){
       .s = *shape, .pass = pass, .threads = threads, .kernels = mptl_products(), .is_padded = true};
   f->kernels = kernels;
+  f->row_parts = parts[pass == MPTL_BACKWARD_WEIGHTS]; /* there rows are of dy */
+  f->column_parts = parts[pass != MPTL_BACKWARD_WEIGHTS];
   mptl_status status = pass == MPTL_BACKWARD_WEIGHTS ? mptl_conv_bf16_plan_weights(f) : plan(f);
   if (status != MPTL_OK) {
     mptl_conv_bf16_destroy(f);
@@ -170,7 +174,7 @@ static areas areas_of(const mptl_conv_bf16 *f) {
                out = (size_t)v->chunk_lines * (size_t)v->out_stride_y * (size_t)v->out_w;
   areas a = {.operand = 0};
   a.blocks = mptl_aligned(image_bytes(f, v->band_rows) + TERMS * sizeof(uint16_t));
-  a.tiles = a.blocks + CHUNK_PIXELS * TERMS * f->piece * sizeof(uint16_t);
+  a.tiles = a.blocks + f->row_parts * CHUNK_PIXELS * TERMS * f->piece * sizeof(uint16_t);
   a.results = a.tiles + mptl_aligned(pixels * padded_columns(f) * sizeof(float));
   a.places =
       a.results + (moves_results(f) ? mptl_aligned(out * (size_t)v->out_c * sizeof(float)) : 0);
@@ -188,11 +192,6 @@ size_t mptl_conv_bf16_scratch_bytes(const mptl_conv_bf16 *f) {
 }
 
 /* ---- Packing ---- */
-
-/* The upper half of a weight becomes term k of a column. */
-static void set_term(uint16_t *to, size_t k, size_t column, float weight) {
-  to[(k / 2 * SIDE + column) * 2 + k % 2] = (uint16_t)(mptl_f32_bits(weight) >> 16);
-}
 
 /* What is packed: a phase's weights of `columns` columns from `begin` on. Weights of channel i and
  * column j begin at from[i * channel_step + j * column_step]. */
@@ -214,7 +213,8 @@ static weights weights_at(const mptl_conv *v, const mptl_conv_phase *p, size_t b
 
 /* Pairs of channels, and so of terms. Some channels at a time are transposed: [channel][weight of
  * the window][column]. */
-static void pack_pairs(const mptl_bf16_kernels *kernels, const weights *w, uint16_t *to) {
+static void pack_pairs(const mptl_conv_bf16 *f, const weights *w, uint16_t *to, size_t of_part) {
+  const mptl_bf16_kernels *kernels = f->kernels;
   float buffer[TRANSPOSED * SIDE];
   const size_t at_once = TRANSPOSED / w->window / 2 * 2, taps = (size_t)w->phase->taps;
   for (size_t from = 0, n; from < w->channels; from += n) {
@@ -229,26 +229,36 @@ static void pack_pairs(const mptl_bf16_kernels *kernels, const weights *w, uint1
     for (size_t t = 0; t < taps; t++)
       for (size_t i = 0; i < n; i += 2) {
         const float *terms = buffer + (i * w->window + (size_t)w->phase->tap[t]) * SIDE;
-        kernels->join(to + (t * w->channels + from + i) * SIDE, terms, terms + w->window * SIDE);
+        for (unsigned part = 0; part < f->column_parts; part++)
+          kernels->join(to + (t * w->channels + from + i) * SIDE + part * of_part, terms,
+                        terms + w->window * SIDE, part);
       }
   }
 }
 
-/* A tile of 16 columns of weights, [block][pair][column][2]; what is beyond is zero. */
-static void pack_columns(const mptl_bf16_kernels *kernels, const weights *w, size_t blocks,
-                         uint16_t *to) {
-  const size_t taps = (size_t)w->phase->taps, terms = taps * w->channels, all = blocks * TERMS;
-  if (w->channels % 2 == 0 && w->window <= TRANSPOSED / 2) {
-    pack_pairs(kernels, w, to);
-    memset(to + terms * SIDE, 0, (all - terms) * SIDE * sizeof *to);
-    return;
+/* The same, a term at a time, for any number of channels. */
+static void pack_terms(const mptl_conv_bf16 *f, const weights *w, uint16_t *to, size_t of_part) {
+  const size_t taps = (size_t)w->phase->taps, terms = taps * w->channels;
+  for (size_t k = 0; k < terms; k += 2) {
+    float pair[2][SIDE] = {{0}};
+    for (size_t i = k; i < k + 2 && i < terms; i++)
+      for (size_t j = 0; j < w->columns; j++)
+        pair[i - k][j] = w->from[i % w->channels * w->channel_step + j * w->column_step +
+                                 (size_t)w->phase->tap[i / w->channels]];
+    for (unsigned part = 0; part < f->column_parts; part++)
+      f->kernels->join(to + k * SIDE + part * of_part, pair[0], pair[1], part);
   }
-  memset(to, 0, all * SIDE * sizeof *to);
-  for (size_t j = 0; j < w->columns; j++)
-    for (size_t i = 0; i < w->channels; i++)
-      for (size_t t = 0; t < taps; t++)
-        set_term(to, t * w->channels + i, j,
-                 w->from[i * w->channel_step + j * w->column_step + (size_t)w->phase->tap[t]]);
+}
+
+/* A tile of 16 columns of weights, [part][block][pair][column][2]; what is beyond is zero. */
+static void pack_columns(const mptl_conv_bf16 *f, const weights *w, size_t blocks, uint16_t *to) {
+  const size_t terms = (size_t)w->phase->taps * w->channels, of_part = blocks * BLOCK;
+  for (unsigned part = 0; part < f->column_parts; part++)
+    memset(to + part * of_part + terms * SIDE, 0, (of_part - terms * SIDE) * sizeof *to);
+  if (w->channels % 2 == 0 && w->window <= TRANSPOSED / 2)
+    pack_pairs(f, w, to, of_part);
+  else
+    pack_terms(f, w, to, of_part);
 }
 
 void mptl_conv_bf16_pack(const mptl_conv_bf16 *f, uint16_t *packed, const float *theta) {
@@ -257,7 +267,7 @@ void mptl_conv_bf16_pack(const mptl_conv_bf16 *f, uint16_t *packed, const float 
 #pragma omp parallel for num_threads(f->v.threads) schedule(static)
     for (size_t i = 0; i < column_tiles(f); i++) {
       const weights w = weights_at(&f->v, &f->v.phases[k], i * SIDE, theta);
-      pack_columns(f->kernels, &w, b->n, packed + b->packed + i * b->n * BLOCK);
+      pack_columns(f, &w, b->n, packed + b->packed + i * b->n * f->column_parts * BLOCK);
     }
   }
 }
@@ -282,22 +292,43 @@ static band band_at(const mptl_conv_bf16 *f, int i) {
   return (band){i / n, 1, from, lines, rows_of_lines(v, lines)};
 }
 
+void mptl_conv_read(const mptl_conv_bf16 *f, const mptl_source *source, unsigned parts,
+                    size_t offset, size_t columns, size_t step, size_t rows, uint16_t *to,
+                    size_t to_step, size_t part) {
+  float buffer[MPTL_TILE];
+  if (parts == 1) {
+    mptl_read_bf16_rows(source, offset, columns, step, rows, to, to_step);
+    return;
+  }
+  for (size_t i = 0; i < rows; i++, offset += step, to += to_step)
+    for (size_t at = 0, n; at < columns; at += n) {
+      n = columns - at < MPTL_TILE ? columns - at : MPTL_TILE;
+      f->kernels->split(to + at, to + at + part, mptl_read(source, offset + at, n, buffer), n);
+    }
+}
+
+/* Numbers of a part of a band's operand. */
+static size_t band_part(const mptl_conv_bf16 *f) {
+  return image_bytes(f, f->v.band_rows) / f->row_parts / sizeof(uint16_t);
+}
+
 /* Decodes the band's operand, with zeros around it. */
-static void read_band(const mptl_conv *v, const band *b, const mptl_conv_operand *from,
+static void read_band(const mptl_conv_bf16 *f, const band *b, const mptl_source *from,
                       uint16_t *to) {
-  const size_t repeats = from->repeat.terms * from->repeat.inner * from->repeat.outer;
+  const mptl_conv *v = &f->v;
   const size_t row = (size_t)v->pitch * (size_t)v->c, left = (size_t)v->left * (size_t)v->c,
                own = (size_t)v->w * (size_t)v->c;
   for (int i = 0; i < b->images * b->rows; i++, to += row) {
     const int y = b->line * v->in_stride_y + i % b->rows - v->top;
-    if (y < 0 || y >= v->h) {
-      memset(to, 0, row * sizeof *to);
-      continue;
+    const bool inside = y >= 0 && y < v->h;
+    for (unsigned part = 0; part < f->row_parts; part++) {
+      uint16_t *at = to + part * band_part(f);
+      memset(at, 0, (inside ? left : row) * sizeof *at);
+      if (inside) memset(at + left + own, 0, (row - left - own) * sizeof *at);
     }
     const size_t line = (size_t)(b->image + i / b->rows) * (size_t)v->h + (size_t)y;
-    memset(to, 0, left * sizeof *to);
-    mptl_gemm_read(from, line * own / repeats, own / repeats, to + left);
-    memset(to + left + own, 0, (row - left - own) * sizeof *to);
+    if (inside)
+      mptl_conv_read(f, from, f->row_parts, line * own, own, own, 1, to + left, own, band_part(f));
   }
 }
 
@@ -306,7 +337,7 @@ static void read_band(const mptl_conv *v, const band *b, const mptl_conv_operand
 /* A pass that runs; a thread's memory. */
 typedef struct run {
   const mptl_conv_bf16 *f;
-  const mptl_conv_operand *operand;
+  const mptl_source *operand;
   const mptl_sink *results;
   const uint16_t *packed;
   const float *bias;
@@ -360,14 +391,17 @@ static bool is_regular(const size_t *row) {
 static mptl_bf16_rows rows_of_tile(const mptl_conv_bf16 *f, const phase_blocks *b,
                                    const size_t *row, size_t from, size_t end,
                                    const uint16_t *operand, uint16_t *to) {
-  if (b->is_whole && is_regular(row))
-    return (mptl_bf16_rows){operand + row[0], row[1] - row[0], b->place + from};
+  const size_t part = CHUNK_PIXELS * TERMS * f->piece;
   const mptl_bf16_run *last = &b->run[b->runs - 1];
-  if (end == b->n && last->to + last->count < TERMS)
-    memset(to + (end - 1 - from) * BLOCK, 0, BLOCK * sizeof *to);
-  f->kernels->gather(to, operand, row, b->run + b->first[from], b->first[end] - b->first[from],
-                     from);
-  return (mptl_bf16_rows){to, TERMS, f->gathered};
+  if (b->is_whole && is_regular(row))
+    return (mptl_bf16_rows){operand + row[0], row[1] - row[0], band_part(f), b->place + from};
+  for (unsigned p = 0; p < f->row_parts; p++) {
+    if (end == b->n && last->to + last->count < TERMS)
+      memset(to + p * part + (end - 1 - from) * BLOCK, 0, BLOCK * sizeof *to);
+    f->kernels->gather(to + p * part, operand + p * band_part(f), row, b->run + b->first[from],
+                       b->first[end] - b->first[from], from);
+  }
+  return (mptl_bf16_rows){to, TERMS, part, f->gathered};
 }
 
 /* Results of tiles of pixels, over blocks [from, end), for all columns. */
@@ -376,12 +410,15 @@ static void multiply(const run *r, const phase_blocks *b, const mptl_bf16_rows *
   const mptl_conv_bf16 *f = r->f;
   const size_t across = column_tiles(f), step = padded_columns(f);
   mptl_bf16_product p = {.blocks = end - from,
+                         .row_parts = f->row_parts,
+                         .column_parts = f->column_parts,
+                         .column_part = b->n * BLOCK,
                          .step = step,
                          .end = from == 0 ? MPTL_CHAIN_STORE : MPTL_CHAIN_CONTINUE};
   for (size_t k = 0; k < across; k += ACROSS) {
     p.across = across - k < ACROSS ? 1 : ACROSS;
     for (size_t j = 0; j < p.across; j++)
-      p.columns[j] = r->packed + b->packed + ((k + j) * b->n + from) * BLOCK;
+      p.columns[j] = r->packed + b->packed + ((k + j) * f->column_parts * b->n + from) * BLOCK;
     for (size_t i = 0; i < tiles; i += MPTL_BF16_TILES) {
       p.down = tiles - i < MPTL_BF16_TILES ? 1 : MPTL_BF16_TILES;
       for (size_t t = 0; t < p.down; t++) {
@@ -432,7 +469,7 @@ static bool stores_tiles(const run *r, size_t n) {
 
 static void compute_band(const run *r, const band *b, const memory *m, mptl_round_stats *stats) {
   const mptl_conv *v = &r->f->v;
-  read_band(v, b, r->operand, m->operand);
+  read_band(r->f, b, r->operand, m->operand);
   for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
     const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
     const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
@@ -472,13 +509,12 @@ static void compute(const run *r, char *scratch) {
   }
 }
 
-void mptl_conv_bf16_forward(const mptl_conv_bf16 *f, const mptl_sink *y, const mptl_conv_operand *x,
+void mptl_conv_bf16_forward(const mptl_conv_bf16 *f, const mptl_sink *y, const mptl_source *x,
                             const uint16_t *packed, const float *bias, void *scratch) {
   compute(&(run){f, x, y, packed, bias}, scratch);
 }
 
 void mptl_conv_bf16_backward_data(const mptl_conv_bf16 *f, const mptl_sink *dx,
-                                  const mptl_conv_operand *dy, const uint16_t *packed,
-                                  void *scratch) {
+                                  const mptl_source *dy, const uint16_t *packed, void *scratch) {
   compute(&(run){f, dy, dx, packed, NULL}, scratch);
 }

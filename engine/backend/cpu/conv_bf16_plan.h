@@ -19,6 +19,7 @@ typedef struct mptl_conv_blocks {
 struct mptl_conv_bf16 {
   mptl_conv v;
   const mptl_bf16_kernels *kernels;
+  unsigned row_parts, column_parts; /* of the operands as tiles have them */
 
   mptl_conv_blocks *blocks;         /* by phase */
   size_t packed;                    /* numbers */
@@ -34,6 +35,13 @@ struct mptl_conv_bf16 {
   int *class_rows, *class_of, *row_of; /* conv_bf16_weights.c, find_classes */
   int thread_rows, thread_columns;     /* how threads share out tiles of weights */
 };
+
+/* Writes the parts of rows of `columns` elements of a value in bf16: the first row from element
+ * `offset` on, rows `step` elements apart in the value and to_step apart in `to`; parts are `part`
+ * apart (conv_bf16.c). */
+void mptl_conv_read(const mptl_conv_bf16 *conv, const mptl_source *source, unsigned parts,
+                    size_t offset, size_t columns, size_t step, size_t rows, uint16_t *to,
+                    size_t to_step, size_t part);
 
 /* Backward by weights (conv_bf16_weights.c). */
 mptl_status mptl_conv_bf16_plan_weights(mptl_conv_bf16 *conv);

@@ -99,8 +99,8 @@ static size_t column_pixels(const mptl_conv_bf16 *f) {
 }
 
 /* Of all threads: sums, [output tile][input tile][weight][16][16]; of the bias, [output tile][16]
- * [16]. Of each thread: dy transposed, [tile][block]; x, [window column][tile][pixel / 2][channel]
- * [2]; some channels of dy; rows and lines of x; ones. */
+ * [16]. Of each thread: dy transposed, [part][tile][block]; x, [part][window column][tile]
+ * [pixel / 2][channel][2]; some channels of dy; rows and a line of x; ones. */
 typedef struct areas {
   size_t bias, shared, x, dy_channels, row, line, ones, bytes;
 } areas;
@@ -111,12 +111,12 @@ static areas areas_of(const mptl_conv_bf16 *f) {
                own_tiles = ceil_div(out_tiles(f), (size_t)f->thread_rows);
   areas a = {.bias = out_tiles(f) * in_tiles(f) * taps(f) * TILE * sizeof(float)};
   a.shared = a.bias + (v->s.bias ? out_tiles(f) * TILE * sizeof(float) : 0);
-  a.x = own_tiles * f->unit_blocks * BLOCK * number;
-  a.dy_channels = a.x + mptl_aligned(kw * column_pixels(f) * X_CHANNELS * number);
-  a.row = a.dy_channels + f->unit_blocks * TERMS * DY_CHANNELS * number;
-  a.line = a.row + mptl_aligned((size_t)v->pitch * X_CHANNELS * number);
-  a.ones =
-      a.line + mptl_aligned(v->s.ow % 2 ? kw * (size_t)f->line_pixels * X_CHANNELS * number : 0);
+  a.x = f->row_parts * own_tiles * f->unit_blocks * BLOCK * number;
+  a.dy_channels = a.x + mptl_aligned(f->column_parts * kw * column_pixels(f) * X_CHANNELS * number);
+  a.row = a.dy_channels + f->row_parts * f->unit_blocks * TERMS * DY_CHANNELS * number;
+  a.line = a.row + mptl_aligned(f->column_parts * (size_t)f->unit_images * (size_t)v->pitch *
+                                X_CHANNELS * number);
+  a.ones = a.line + mptl_aligned(v->s.ow % 2 ? (size_t)f->line_pixels * X_CHANNELS * number : 0);
   a.bytes = a.ones + (v->s.bias ? f->unit_blocks * BLOCK * number : 0);
   return a;
 }
@@ -145,10 +145,10 @@ static bool next_unit(const mptl_conv_bf16 *f, unit *u) {
   return u->image < s->n;
 }
 
-/* A pass that runs; one of the repetitions of its operands; a thread's memory and its tiles. */
+/* A pass that runs; a thread's memory and its tiles. */
 typedef struct run {
   const mptl_conv_bf16 *f;
-  const mptl_conv_operand *x, *dy;
+  const mptl_source *x, *dy;
   float *sums, *bias_sums;
 } run;
 
@@ -162,96 +162,111 @@ typedef struct share {
 
 /* ---- Preparing ---- */
 
+/* Distances of the parts of dy and x in memory. */
+static size_t dy_part(const mptl_conv_bf16 *f) {
+  return ceil_div(out_tiles(f), (size_t)f->thread_rows) * f->unit_blocks * BLOCK;
+}
+static size_t x_part(const mptl_conv_bf16 *f) {
+  return (size_t)f->v.s.kw * column_pixels(f) * X_CHANNELS;
+}
+
 /* dy of a unit for the thread's output channels, transposed. */
-static void prepare_dy(const run *r, const unit *u, size_t part, const share *own,
-                       const memory *m) {
+static void prepare_dy(const run *r, const unit *u, const share *own, const memory *m) {
   const mptl_conv_bf16 *f = r->f;
   const mptl_conv_shape *s = &f->v.s;
   const size_t oc = (size_t)s->oc, ow = (size_t)s->ow, terms = u->blocks * TERMS,
-               pixels = (size_t)u->lines * (size_t)u->images * ow;
+               pixels = (size_t)u->lines * (size_t)u->images * ow, part = terms * DY_CHANNELS;
   for (size_t tile = own->out; tile < own->out_end; tile += DY_CHANNELS / SIDE) {
     const size_t left = oc - tile * SIDE, channels = left < DY_CHANNELS ? left : DY_CHANNELS,
                  tiles = own->out_end - tile;
     if (channels < DY_CHANNELS || pixels < terms)
-      memset(m->dy_channels, 0, terms * DY_CHANNELS * sizeof *m->dy_channels);
+      memset(m->dy_channels, 0, f->row_parts * part * sizeof *m->dy_channels);
     for (int y = 0; y < u->lines; y++)
       for (int i = 0; i < u->images; i++) {
         const size_t line = (size_t)(u->image + i) * (size_t)s->oh + (size_t)(u->line + y),
                      at = (size_t)y * (size_t)f->line_pixels + (size_t)i * ow;
-        mptl_gemm_read_rows(r->dy, part, line * ow * oc + tile * SIDE, channels, oc, ow,
-                            m->dy_channels + at * DY_CHANNELS, DY_CHANNELS);
+        mptl_conv_read(f, r->dy, f->row_parts, line * ow * oc + tile * SIDE, channels, oc, ow,
+                       m->dy_channels + at * DY_CHANNELS, DY_CHANNELS, part);
       }
-    for (size_t t = 0; t < DY_CHANNELS / SIDE && t < tiles; t++)
-      for (size_t b = 0; b < u->blocks; b++)
-        f->kernels->turn(m->dy + ((tile - own->out + t) * u->blocks + b) * BLOCK,
-                         m->dy_channels + b * TERMS * DY_CHANNELS + t * SIDE, DY_CHANNELS);
+    for (unsigned p = 0; p < f->row_parts; p++)
+      for (size_t t = 0; t < DY_CHANNELS / SIDE && t < tiles; t++)
+        for (size_t b = 0; b < u->blocks; b++)
+          f->kernels->turn(m->dy + p * dy_part(f) + ((tile - own->out + t) * u->blocks + b) * BLOCK,
+                           m->dy_channels + p * part + b * TERMS * DY_CHANNELS + t * SIDE,
+                           DY_CHANNELS);
   }
 }
 
 /* Where a pixel of a window column and of one of the two tiles of channels is. */
-static uint16_t *pixel_of(const mptl_conv_bf16 *f, const memory *m, int kx, size_t tile,
-                          size_t pixel) {
-  return m->x + (((size_t)kx * 2 + tile) * column_pixels(f) + pixel) * SIDE;
+static uint16_t *pixel_of(const mptl_conv_bf16 *f, uint16_t *x, int kx, size_t tile, size_t pixel) {
+  return x + (((size_t)kx * 2 + tile) * column_pixels(f) + pixel) * SIDE;
 }
 
-/* A row of x of a unit's images, the pixels that each window column meets; `to` is the place of
- * the first one. */
-static void prepare_row(const run *r, const unit *u, size_t part, size_t group, int row, size_t to,
+/* A row of one part of x, [image][column][32 channels], becomes the pixels that each window column
+ * meets. Lines of odd width are put together first, so that pairs are whole. */
+static void pair_row(const mptl_conv_bf16 *f, const uint16_t *row, size_t to, uint16_t *x,
+                     uint16_t *line) {
+  const mptl_conv_shape *s = &f->v.s;
+  const size_t ow = (size_t)s->ow, pixels = (size_t)f->line_pixels,
+               step = (size_t)s->sw * X_CHANNELS, of_row = (size_t)f->v.pitch * X_CHANNELS;
+  for (int kx = 0; kx < s->kw; kx++) {
+    const uint16_t *from = row + (size_t)(kx * s->dw) * X_CHANNELS;
+    uint16_t *first = pixel_of(f, x, kx, 0, to), *second = pixel_of(f, x, kx, 1, to);
+    for (int i = 0; i < f->unit_images; i++, from += of_row) {
+      const size_t at = (size_t)i * ow;
+      if (ow % 2 == 0) f->kernels->pair(first + at * SIDE, second + at * SIDE, from, step, ow);
+      for (size_t k = 0; k < ow && ow % 2 != 0; k++)
+        memcpy(line + (at + k) * X_CHANNELS, from + k * step, X_CHANNELS * sizeof *line);
+    }
+    if (ow % 2 != 0) f->kernels->pair(first, second, line, X_CHANNELS, pixels);
+  }
+}
+
+/* Row `row` of x of a unit's images, for a group of channels; `to` is the place of its first
+ * pixel. */
+static void prepare_row(const run *r, const unit *u, size_t group, int row, size_t to,
                         const memory *m) {
   const mptl_conv_bf16 *f = r->f;
   const mptl_conv *v = &f->v;
-  const mptl_conv_shape *s = &v->s;
-  const size_t ic = (size_t)s->ic, w = (size_t)s->iw, ow = (size_t)s->ow,
-               pixels = (size_t)f->line_pixels, step = (size_t)s->sw * X_CHANNELS,
-               left = ic - group * X_CHANNELS, channels = left < X_CHANNELS ? left : X_CHANNELS;
-  const bool whole_pairs = ow % 2 == 0;
-  if (row < 0 || row >= s->ih) {
-    for (int kx = 0; kx < s->kw; kx++)
+  const size_t ic = (size_t)v->s.ic, w = (size_t)v->s.iw, left = ic - group * X_CHANNELS,
+               channels = left < X_CHANNELS ? left : X_CHANNELS,
+               of_row = (size_t)v->pitch * X_CHANNELS, part = (size_t)f->unit_images * of_row;
+  const bool inside = row >= 0 && row < v->s.ih;
+  for (int i = 0; inside && i < u->images; i++)
+    mptl_conv_read(
+        f, r->x, f->column_parts,
+        ((size_t)(u->image + i) * (size_t)v->s.ih + (size_t)row) * w * ic + group * X_CHANNELS,
+        channels, ic, w, m->row + (size_t)i * of_row + (size_t)v->left * X_CHANNELS, X_CHANNELS,
+        part);
+  for (unsigned p = 0; p < f->column_parts; p++) {
+    uint16_t *x = m->x + p * x_part(f);
+    for (int kx = 0; kx < v->s.kw && !inside; kx++)
       for (size_t tile = 0; tile < 2; tile++)
-        memset(pixel_of(f, m, kx, tile, to), 0, pixels * SIDE * sizeof *m->x);
-    return;
+        memset(pixel_of(f, x, kx, tile, to), 0, (size_t)f->line_pixels * SIDE * sizeof *x);
+    if (inside) pair_row(f, m->row + p * part, to, x, m->line);
   }
-  for (int i = 0; i < f->unit_images; i++) {
-    const size_t line = (size_t)(u->image + i) * (size_t)s->ih + (size_t)row, at = (size_t)i * ow;
-    uint16_t *own = m->row + (size_t)v->left * X_CHANNELS;
-    if (i < u->images)
-      mptl_gemm_read_rows(r->x, part, line * w * ic + group * X_CHANNELS, channels, ic, w, own,
-                          X_CHANNELS);
-    else
-      memset(own, 0, w * X_CHANNELS * sizeof *own);
-    for (int kx = 0; kx < s->kw; kx++) {
-      const uint16_t *from = m->row + (size_t)(kx * s->dw) * X_CHANNELS;
-      if (whole_pairs) {
-        f->kernels->pair(pixel_of(f, m, kx, 0, to + at), pixel_of(f, m, kx, 1, to + at), from, step,
-                         ow);
-        continue;
-      }
-      uint16_t *pixel = m->line + ((size_t)kx * pixels + at) * X_CHANNELS;
-      for (size_t x = 0; x < ow; x++, from += step, pixel += X_CHANNELS)
-        memcpy(pixel, from, X_CHANNELS * sizeof *pixel);
-    }
-  }
-  for (int kx = 0; kx < s->kw && !whole_pairs; kx++)
-    f->kernels->pair(pixel_of(f, m, kx, 0, to), pixel_of(f, m, kx, 1, to),
-                     m->line + (size_t)kx * pixels * X_CHANNELS, X_CHANNELS, pixels);
 }
 
-/* x of a unit for a group of 32 input channels. */
-static void prepare_x(const run *r, const unit *u, size_t part, size_t group, const memory *m) {
+/* x of a unit for a group of 32 input channels. Channels beyond the last one, padding and images
+ * that the unit lacks are zeros. */
+static void prepare_x(const run *r, const unit *u, size_t group, const memory *m) {
   const mptl_conv_bf16 *f = r->f;
   const mptl_conv_shape *s = &f->v.s;
   size_t first = 0;
-  memset(m->row, 0, (size_t)f->v.pitch * X_CHANNELS * sizeof *m->row);
+  memset(
+      m->row, 0,
+      f->column_parts * (size_t)f->unit_images * (size_t)f->v.pitch * X_CHANNELS * sizeof *m->row);
   for (int c = 0; c < s->sh; c++) {
     if (f->class_rows[c] == 0) continue;
     const int rows = u->lines - 1 + f->class_rows[c];
+    const size_t past = first + (size_t)rows * (size_t)f->line_pixels;
     for (int i = 0; i < rows; i++)
-      prepare_row(r, u, part, group, (u->line + i) * s->sh + c - f->v.top,
+      prepare_row(r, u, group, (u->line + i) * s->sh + c - f->v.top,
                   first + (size_t)i * (size_t)f->line_pixels, m);
-    for (int kx = 0; kx < s->kw; kx++)
-      for (size_t tile = 0; tile < 2; tile++)
-        memset(pixel_of(f, m, kx, tile, first + (size_t)rows * (size_t)f->line_pixels), 0,
-               TERMS * SIDE * sizeof *m->x);
+    for (unsigned p = 0; p < f->column_parts; p++)
+      for (int kx = 0; kx < s->kw; kx++)
+        for (size_t tile = 0; tile < 2; tile++)
+          memset(pixel_of(f, m->x + p * x_part(f), kx, tile, past), 0, TERMS * SIDE * sizeof *m->x);
     first += class_pixels(f, c);
   }
 }
@@ -263,7 +278,8 @@ typedef struct column_tiles {
   const uint16_t *at[MPTL_BF16_TILES];
   float *to[MPTL_BF16_TILES]; /* for output tile 0; others follow at distance `distance` */
   size_t distance;
-  unsigned n;
+  unsigned n, parts;
+  size_t part; /* distance of their parts */
 } column_tiles;
 
 /* Adds the sums of a unit for some columns and all of the thread's output channels. */
@@ -272,14 +288,17 @@ static void add_columns(const mptl_conv_bf16 *f, const unit *u, const size_t *pl
                         const memory *m) {
   mptl_bf16_product p = {.columns = {c->at[0], c->at[1]},
                          .across = c->n,
+                         .row_parts = f->row_parts,
+                         .column_parts = c->parts,
+                         .column_part = c->part,
                          .blocks = u->blocks,
                          .step = SIDE,
                          .end = end};
   for (size_t tile = own->out; tile < own->out_end; tile += MPTL_BF16_TILES) {
     p.down = own->out_end - tile < MPTL_BF16_TILES ? 1 : MPTL_BF16_TILES;
     for (size_t t = 0; t < p.down; t++) {
-      p.rows[t] =
-          (mptl_bf16_rows){m->dy + (tile + t - own->out) * u->blocks * BLOCK, TERMS, places};
+      p.rows[t] = (mptl_bf16_rows){m->dy + (tile + t - own->out) * u->blocks * BLOCK, TERMS,
+                                   dy_part(f), places};
       for (size_t k = 0; k < c->n; k++) p.to[t][k] = c->to[k] + (tile + t) * c->distance;
     }
     f->kernels->multiply(&p);
@@ -293,7 +312,8 @@ static void add_group(const run *r, const unit *u, const size_t *places, const s
   const mptl_conv_shape *s = &f->v.s;
   const size_t left = in_tiles(f) - group * 2, tiles = left < 2 ? left : 2;
   size_t class_at[2] = {0, 0}; /* the class and its first pixel */
-  column_tiles c = {.distance = in_tiles(f) * taps(f) * TILE};
+  column_tiles c = {
+      .distance = in_tiles(f) * taps(f) * TILE, .parts = f->column_parts, .part = x_part(f)};
   for (int ky = 0; ky < s->kh; ky++) {
     class_at[1] = 0;
     for (class_at[0] = 0; class_at[0] < (size_t)f->class_of[ky]; class_at[0]++)
@@ -302,7 +322,7 @@ static void add_group(const run *r, const unit *u, const size_t *places, const s
     for (int kx = 0; kx < s->kw; kx++)
       for (size_t tile = 0; tile < tiles; tile++) {
         const size_t tap = (size_t)(ky * s->kw + kx);
-        c.at[c.n] = pixel_of(f, m, kx, tile, pixel);
+        c.at[c.n] = pixel_of(f, m->x, kx, tile, pixel);
         c.to[c.n] = r->sums + ((group * 2 + tile) * taps(f) + tap) * TILE;
         const bool last = tap + 1 == taps(f) && tile + 1 == tiles;
         if (++c.n < MPTL_BF16_TILES && !last) continue;
@@ -314,28 +334,22 @@ static void add_group(const run *r, const unit *u, const size_t *places, const s
 
 static void add_bias(const run *r, const unit *u, const size_t *places, const share *own,
                      mptl_chain_end end, const memory *m) {
-  const column_tiles c = {.at = {m->ones}, .to = {r->bias_sums}, .distance = TILE, .n = 1};
+  const column_tiles c = {
+      .at = {m->ones}, .to = {r->bias_sums}, .distance = TILE, .n = 1, .parts = 1};
   add_columns(r->f, u, places, own, &c, end, m);
 }
 
-/* The sums of all units for a thread's tiles. Each repetition of a unit is as a unit. */
+/* The sums of all units for a thread's tiles. */
 static void add_units(const run *r, const size_t *places, const share *own, const memory *m) {
-  const mptl_repeat x = r->x->repeat, dy = r->dy->repeat;
-  const size_t repeats = x.terms * x.inner * x.outer;
-  mptl_chain_end end = MPTL_CHAIN_STORE, bias_end = MPTL_CHAIN_STORE;
-  for (unit u = {0}; next_unit(r->f, &u);)
-    for (size_t i = 0; i < repeats; i++) {
-      const size_t x_part = i / x.inner % x.terms, dy_part = i / dy.inner % dy.terms;
-      prepare_dy(r, &u, dy_part, own, m);
-      for (size_t g = own->group; g < own->group_end; g++) {
-        prepare_x(r, &u, x_part, g, m);
-        add_group(r, &u, places, own, g, end, m);
-      }
-      end = MPTL_CHAIN_ADD;
-      if (r->bias_sums == NULL || own->group > 0 || x_part > 0) continue;
-      add_bias(r, &u, places, own, bias_end, m);
-      bias_end = MPTL_CHAIN_ADD;
+  mptl_chain_end end = MPTL_CHAIN_STORE;
+  for (unit u = {0}; next_unit(r->f, &u); end = MPTL_CHAIN_ADD) {
+    prepare_dy(r, &u, own, m);
+    for (size_t g = own->group; g < own->group_end; g++) {
+      prepare_x(r, &u, g, m);
+      add_group(r, &u, places, own, g, end, m);
     }
+    if (r->bias_sums != NULL && own->group == 0) add_bias(r, &u, places, own, end, m);
+  }
 }
 
 /* Sums of an output channel and up to 16 input channels to [channel][weight]. */
@@ -379,8 +393,7 @@ static share share_of(const mptl_conv_bf16 *f, size_t thread) {
 }
 
 void mptl_conv_bf16_backward_weights(const mptl_conv_bf16 *f, float *dweights, float *dbias,
-                                     const mptl_conv_operand *x, const mptl_conv_operand *dy,
-                                     void *scratch) {
+                                     const mptl_source *x, const mptl_source *dy, void *scratch) {
   const areas a = areas_of(f);
   char *shared = scratch;
   const run r = {f, x, dy, (float *)shared, dbias ? (float *)(shared + a.bias) : NULL};
@@ -393,8 +406,7 @@ void mptl_conv_bf16_backward_weights(const mptl_conv_bf16 *f, float *dweights, f
         (uint16_t *)at,           (uint16_t *)(at + a.x),    (uint16_t *)(at + a.dy_channels),
         (uint16_t *)(at + a.row), (uint16_t *)(at + a.line), (uint16_t *)(at + a.ones)};
     for (size_t i = 0; dbias != NULL && i < f->unit_blocks * BLOCK; i++) m.ones[i] = 0x3f80; /* 1 */
-    if (f->v.s.ow % 2 != 0)
-      memset(m.line, 0, (size_t)f->v.s.kw * (size_t)f->line_pixels * X_CHANNELS * sizeof *m.line);
+    if (f->v.s.ow % 2 != 0) memset(m.line, 0, (size_t)f->line_pixels * X_CHANNELS * sizeof *m.line);
     f->kernels->begin();
     if (own.out < own.out_end && own.group < own.group_end)
       add_units(&r, f->blocks_of_unit, &own, &m);

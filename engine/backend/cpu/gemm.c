@@ -41,13 +41,19 @@ typedef enum outcome { BY_FORMATS, NARROWEST, BINARY32 } outcome;
 typedef struct gemm_state {
   int block; /* images; divides the batch */
   gemm_pass pass[MPTL_PASSES];
-  outcome outcome[MPTL_PASSES];               /* BY_FORMATS, except in prepare */
-  mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_WAYS]; /* made when first needed */
-  mptl_conv *conv[MPTL_PASSES];               /* likewise */
-  mptl_conv_bf16 *bf16[MPTL_PASSES][MPTL_GEMM_WAYS];
+  outcome outcome[MPTL_PASSES];                         /* BY_FORMATS, except in prepare */
+  mptl_dnn *dnn[MPTL_PASSES][MPTL_GEMM_WAYS];           /* made when first needed */
+  mptl_conv *conv[MPTL_PASSES];                         /* likewise */
+  mptl_conv_bf16 *bf16[MPTL_PASSES][MPTL_GEMM_WAYS][2]; /* by the parts of the first operand, too */
 } gemm_state;
 
 static gemm_state *state(const mptl_call *call) { return call->state; }
+
+/* A pass in bf16 as it was chosen. */
+static mptl_conv_bf16 *bf16_of(const gemm_state *s, mptl_pass pass) {
+  const gemm_pass *p = &s->pass[pass];
+  return s->bf16[pass][p->way][p->first.terms - 1];
+}
 
 /* ---- Shapes ---- */
 
@@ -79,8 +85,9 @@ static mptl_status create_dnn(mptl_dnn **dnn, const mptl_call *call, mptl_pass p
 
 /* The shape of a pass of our own. A linear layer is the convolution whose window is its whole
  * input. */
-static mptl_conv_shape conv_shape(const mptl_call *call, int ic, int oc) {
-  mptl_call_shape s = mptl_call_shape_of(call, call->batch, ic, oc);
+static mptl_conv_shape conv_shape(const mptl_call *call) {
+  mptl_call_shape s =
+      mptl_call_shape_of(call, call->batch, mptl_call_input(call, 0).c, mptl_call_output(call).c);
   const mptl_linear_shape *l = &s.linear;
   if (!s.is_linear) return s.conv;
   return (mptl_conv_shape){.n = l->n,
@@ -101,18 +108,15 @@ static mptl_conv_shape conv_shape(const mptl_call *call, int ic, int oc) {
 }
 
 static mptl_status create_conv(mptl_conv **conv, const mptl_call *call, mptl_pass pass) {
-  const mptl_conv_shape s = conv_shape(call, mptl_call_input(call, 0).c, mptl_call_output(call).c);
+  const mptl_conv_shape s = conv_shape(call);
   return mptl_conv_create(conv, mptl_threads(call), &s, pass);
 }
 
-/* Channels are repeated if the pass adds over them. */
-static mptl_status create_bf16(mptl_conv_bf16 **conv, const mptl_call *call, mptl_pass pass,
-                               mptl_gemm_way way) {
-  const int repeats = (int)mptl_gemm_repeats(way);
-  const mptl_conv_shape s =
-      conv_shape(call, mptl_call_input(call, 0).c * (pass == MPTL_FORWARD ? repeats : 1),
-                 mptl_call_output(call).c * (pass == MPTL_BACKWARD_DATA ? repeats : 1));
-  return mptl_conv_bf16_create(conv, mptl_bf16(), mptl_threads(call), &s, pass);
+static mptl_status create_bf16(mptl_conv_bf16 **conv, const mptl_call *call, mptl_pass pass) {
+  const gemm_pass *p = &state(call)->pass[pass];
+  const unsigned parts[2] = {(unsigned)p->first.terms, (unsigned)p->second.terms};
+  const mptl_conv_shape s = conv_shape(call);
+  return mptl_conv_bf16_create(conv, mptl_bf16(), mptl_threads(call), &s, pass, parts);
 }
 
 /* The chunks that are repeated: the channels of a channel group in a pixel (for backward by
@@ -157,7 +161,7 @@ static void destroy(void *state_of_call) {
   for (int pass = 0; pass < MPTL_PASSES; pass++) {
     for (int way = 0; way < MPTL_GEMM_WAYS; way++) {
       mptl_dnn_destroy(s->dnn[pass][way]);
-      mptl_conv_bf16_destroy(s->bf16[pass][way]);
+      for (int parts = 0; parts < 2; parts++) mptl_conv_bf16_destroy(s->bf16[pass][way][parts]);
     }
     mptl_conv_destroy(s->conv[pass]);
   }
@@ -191,7 +195,9 @@ static mptl_status create_way(const mptl_call *call, mptl_pass pass) {
     return s->dnn[pass][way] ? MPTL_OK : create_dnn(&s->dnn[pass][way], call, pass, way);
   if (way == MPTL_GEMM_F32)
     return s->conv[pass] ? MPTL_OK : create_conv(&s->conv[pass], call, pass);
-  return s->bf16[pass][way] ? MPTL_OK : create_bf16(&s->bf16[pass][way], call, pass, way);
+  return bf16_of(s, pass)
+             ? MPTL_OK
+             : create_bf16(&s->bf16[pass][way][s->pass[pass].first.terms - 1], call, pass);
 }
 
 /* Chooses how a pass multiplies its operands. If oneDNN does not support bf16 for the shape, in
@@ -201,15 +207,16 @@ static mptl_status choose(const mptl_call *call, mptl_pass pass, const mptl_roun
   gemm_pass *p = &state(call)->pass[pass];
   *p = (gemm_pass){.way = choose_way(call, state(call)->outcome[pass], first, second),
                    .by_dnn = call->compute == MPTL_COMPUTE_ONEDNN};
+  if (p->way != MPTL_GEMM_F32) {
+    p->first = mptl_gemm_repeat(p->way, false, first->format);
+    p->second = mptl_gemm_repeat(p->way, true, second->format);
+  }
   mptl_status status = create_way(call, pass);
   if (status == MPTL_EUNSUPPORTED && p->way != MPTL_GEMM_F32) {
     p->way = MPTL_GEMM_F32;
     status = create_way(call, pass);
   }
-  if (status != MPTL_OK || p->way == MPTL_GEMM_F32) return status;
-  p->first = mptl_gemm_repeat(p->way, false, first->format);
-  p->second = mptl_gemm_repeat(p->way, true, second->format);
-  return MPTL_OK;
+  return status;
 }
 
 /* Places the memory of a pass of our own. results: as in mptl_conv_scratch_bytes. */
@@ -217,11 +224,8 @@ static void place_conv(const mptl_call *call, mptl_pass pass, size_t operand_siz
                        const mptl_sink *results, size_t *bytes) {
   gemm_pass *p = &state(call)->pass[pass];
   const mptl_conv *conv = state(call)->conv[pass];
-  const mptl_conv_bf16 *bf16 = state(call)->bf16[pass][p->way];
   if (p->way != MPTL_GEMM_F32) {
-    if (pass != MPTL_BACKWARD_WEIGHTS)
-      p->weights =
-          take(bytes, mptl_gemm_weights_bytes(p->way, param_numel(call, MPTL_PRODUCT_WEIGHT)));
+    const mptl_conv_bf16 *bf16 = bf16_of(state(call), pass);
     p->packed = take(bytes, mptl_conv_bf16_packed_bytes(bf16));
     p->scratch = take(bytes, mptl_conv_bf16_scratch_bytes(bf16));
     return;
@@ -350,18 +354,13 @@ static mptl_dnn *dnn_of(const mptl_call *call, mptl_pass pass) {
   return dnn;
 }
 
-/* The weights for a pass, repeated. */
-static const float *repeat_weights(const mptl_call *call, mptl_pass pass) {
-  const gemm_pass *p = &state(call)->pass[pass];
-  return mptl_gemm_weights(mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second,
-                           weights_chunk(call, pass), param_numel(call, MPTL_PRODUCT_WEIGHT),
-                           area(call, p->weights));
-}
-
 /* Packs the weights for a pass, in oneDNN's order. */
 static mptl_status pack_weights(const mptl_call *call, mptl_pass pass) {
-  return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, state(call)->pass[pass].packed),
-                       repeat_weights(call, pass));
+  const gemm_pass *p = &state(call)->pass[pass];
+  const float *weights = mptl_gemm_weights(
+      mptl_threads(call), call->theta[MPTL_PRODUCT_WEIGHT], p->way, p->second,
+      weights_chunk(call, pass), param_numel(call, MPTL_PRODUCT_WEIGHT), area(call, p->weights));
+  return mptl_dnn_pack(dnn_of(call, pass), pass, area(call, p->packed), weights);
 }
 
 /* Packs the weights for a pass of our own. */
@@ -371,49 +370,46 @@ static void *pack_conv(const mptl_call *call, mptl_pass pass) {
   if (p->way == MPTL_GEMM_F32)
     mptl_conv_pack(state(call)->conv[pass], packed, call->theta[MPTL_PRODUCT_WEIGHT]);
   else
-    mptl_conv_bf16_pack(state(call)->bf16[pass][p->way], packed, repeat_weights(call, pass));
+    mptl_conv_bf16_pack(bf16_of(state(call), pass), packed, call->theta[MPTL_PRODUCT_WEIGHT]);
   return packed;
 }
 
 /* Forward and the backward passes of our own. */
 static void forward_conv(const mptl_call *call, const float *bias) {
   const gemm_pass *p = &state(call)->pass[MPTL_FORWARD];
-  const mptl_conv_operand x = {&call->in[0], p->first, in_chunk(call)};
   const void *packed = pack_conv(call, MPTL_FORWARD);
   void *scratch = area(call, p->scratch);
   if (p->way == MPTL_GEMM_F32)
-    mptl_conv_forward(state(call)->conv[MPTL_FORWARD], &call->y, x.source, packed, bias, scratch);
+    mptl_conv_forward(state(call)->conv[MPTL_FORWARD], &call->y, &call->in[0], packed, bias,
+                      scratch);
   else
-    mptl_conv_bf16_forward(state(call)->bf16[MPTL_FORWARD][p->way], &call->y, &x, packed, bias,
+    mptl_conv_bf16_forward(bf16_of(state(call), MPTL_FORWARD), &call->y, &call->in[0], packed, bias,
                            scratch);
 }
 
 static void backward_data_conv(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_DATA];
-  const mptl_conv_operand dy = {&call->dy, p->first, out_chunk(call)};
   const void *packed = pack_conv(call, MPTL_BACKWARD_DATA);
   void *scratch = area(call, p->scratch);
   if (p->way == MPTL_GEMM_F32)
-    mptl_conv_backward_data(state(call)->conv[MPTL_BACKWARD_DATA], &call->dx[0], dy.source, packed,
+    mptl_conv_backward_data(state(call)->conv[MPTL_BACKWARD_DATA], &call->dx[0], &call->dy, packed,
                             scratch);
   else
-    mptl_conv_bf16_backward_data(state(call)->bf16[MPTL_BACKWARD_DATA][p->way], &call->dx[0], &dy,
+    mptl_conv_bf16_backward_data(bf16_of(state(call), MPTL_BACKWARD_DATA), &call->dx[0], &call->dy,
                                  packed, scratch);
 }
 
 static void backward_weights_conv(const mptl_call *call) {
   const gemm_pass *p = &state(call)->pass[MPTL_BACKWARD_WEIGHTS];
-  const mptl_conv_operand x = {&call->in[0], p->first, in_chunk(call)},
-                          dy = {&call->dy, p->second, out_chunk(call)};
   float *dweights = call->dtheta[MPTL_PRODUCT_WEIGHT],
         *dbias = call->op->attr.bias ? call->dtheta[MPTL_PRODUCT_BIAS] : NULL;
   void *scratch = area(call, p->scratch);
   if (p->way == MPTL_GEMM_F32)
-    mptl_conv_backward_weights(state(call)->conv[MPTL_BACKWARD_WEIGHTS], dweights, dbias, x.source,
-                               dy.source, scratch);
+    mptl_conv_backward_weights(state(call)->conv[MPTL_BACKWARD_WEIGHTS], dweights, dbias,
+                               &call->in[0], &call->dy, scratch);
   else
-    mptl_conv_bf16_backward_weights(state(call)->bf16[MPTL_BACKWARD_WEIGHTS][p->way], dweights,
-                                    dbias, &x, &dy, scratch);
+    mptl_conv_bf16_backward_weights(bf16_of(state(call), MPTL_BACKWARD_WEIGHTS), dweights, dbias,
+                                    &call->in[0], &call->dy, scratch);
 }
 
 static mptl_status forward(const mptl_call *call) {

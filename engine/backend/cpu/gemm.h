@@ -45,24 +45,6 @@ typedef struct mptl_repeat {
 /* The repetition of the first or second operand, in its format. */
 MPTL_API mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format);
 
-/* A value whose chunks of so many elements are repeated, or one of whose parts is read. */
-typedef struct mptl_conv_operand {
-  const mptl_source *source;
-  mptl_repeat repeat;
-  size_t chunk;
-} mptl_conv_operand;
-
-/* Writes elements [offset, offset + n) of an operand in bf16, each chunk repeated. Both are
- * multiples of the chunk if there are repetitions. */
-MPTL_API void mptl_gemm_read(const mptl_conv_operand *operand, size_t offset, size_t n,
-                             uint16_t *to);
-
-/* Writes a part of an operand in bf16: rows of `columns` elements, the first one from element
- * `offset` on, `step` elements apart, to rows that are to_step apart. */
-MPTL_API void mptl_gemm_read_rows(const mptl_conv_operand *operand, size_t part, size_t offset,
-                                  size_t columns, size_t step, size_t rows, uint16_t *to,
-                                  size_t to_step);
-
 /* Bytes of n elements of a value in the form that the pass multiplies; 0: the stored form is the
  * right one. */
 size_t mptl_gemm_operand_bytes(const mptl_source *source, mptl_gemm_way way, size_t n);

@@ -6,15 +6,14 @@
 
 enum { CHUNK = 16384 }; /* elements that a thread converts at once */
 
-/* The most products in bf16 that are tried for one. Two or more pay only if they are as many times as
- * fast as binary32. */
+/* The most products in bf16 for one. They pay if they are twice as fast as one in binary32. */
 static int most_products(mptl_compute_setting setting, int channel_groups) {
   const bool by_dnn = setting == MPTL_COMPUTE_ONEDNN;
   const mptl_bf16_kernels *kernels = mptl_bf16();
   if (by_dnn ? !mptl_dnn_supports(MPTL_COMPUTE_BF16) : kernels == NULL || channel_groups > 1)
     return 0;
   if (setting == MPTL_COMPUTE_NARROW) return 4;
-  return by_dnn ? (channel_groups == 1 && mptl_dnn_has_amx() ? 2 : 1) : kernels->gain > 2 ? 2 : 1;
+  return by_dnn ? (channel_groups == 1 && mptl_dnn_has_amx() ? 2 : 1) : (int)kernels->gain / 2;
 }
 
 mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a,
@@ -65,43 +64,6 @@ static void repeat_tile(const mptl_source *s, mptl_repeat r, size_t chunk, size_
     for (size_t k = 0; k < repeats; k++)
       memcpy(to + k * chunk, parts[k / r.inner % r.terms] + i, count * sizeof *to);
   }
-}
-
-static size_t repeats_of(mptl_repeat r) { return r.terms * r.inner * r.outer; }
-
-void mptl_gemm_read(const mptl_conv_operand *o, size_t offset, size_t n, uint16_t *to) {
-  if (repeats_of(o->repeat) == 1) {
-    mptl_read_bf16(o->source, offset, n, to);
-    return;
-  }
-  for (size_t i = 0; i < n; i += MPTL_TILE)
-    repeat_tile(o->source, o->repeat, o->chunk, offset, i, n - i < MPTL_TILE ? n - i : MPTL_TILE,
-                to);
-}
-
-/* Elements [offset, offset + n) of a part, of two. */
-static void read_part(const mptl_conv_operand *o, size_t part, size_t offset, size_t n,
-                      uint16_t *to) {
-  float buffer[MPTL_TILE];
-  for (size_t at = 0, count; at < n; at += count) {
-    count = n - at < MPTL_TILE ? n - at : MPTL_TILE;
-    const float *x = mptl_read(o->source, offset + at, count, buffer);
-    for (size_t i = 0; i < count; i++)
-      to[at + i] = (uint16_t)(mptl_f32_bits(part_of(x[i], part)) >> 16);
-  }
-}
-
-void mptl_gemm_read_rows(const mptl_conv_operand *o, size_t part, size_t offset, size_t columns,
-                         size_t step, size_t rows, uint16_t *to, size_t to_step) {
-  if (o->repeat.terms == 1) {
-    mptl_read_bf16_rows(o->source, offset, columns, step, rows, to, to_step);
-    return;
-  }
-  if (columns == step && columns == to_step) {
-    read_part(o, part, offset, rows * columns, to);
-    return;
-  }
-  for (; rows > 0; rows--, offset += step, to += to_step) read_part(o, part, offset, columns, to);
 }
 
 const void *mptl_gemm_operand(int threads, const mptl_source *s, mptl_gemm_way way, mptl_repeat r,

@@ -37,10 +37,12 @@ static inline void add(float *to, size_t step, const float *results) {
 
 static inline __attribute__((always_inline)) void multiply_tiles(const mptl_bf16_product *p,
                                                                  const unsigned down,
-                                                                 const unsigned across) {
+                                                                 const unsigned across,
+                                                                 const unsigned row_parts,
+                                                                 const unsigned column_parts) {
   const size_t step = p->step * sizeof(float);
-  const size_t step_0 = p->rows[0].step * 2, step_1 = p->rows[1].step * 2;
-  const uint16_t *columns_0 = p->columns[0], *columns_1 = p->columns[1];
+  const mptl_bf16_rows rows[2] = {p->rows[0], p->rows[1]};
+  const uint16_t *columns[2] = {p->columns[0], p->columns[1]};
 #define ZERO(t, i, k) _tile_zero(t)
 #define LOAD(t, i, k) _tile_loadd(t, p->to[i][k], step)
 #define STORE(t, i, k) _tile_stored(t, p->to[i][k], step)
@@ -49,19 +51,45 @@ static inline __attribute__((always_inline)) void multiply_tiles(const mptl_bf16
     _tile_stored(t, results, RESULT_BYTES); \
     add(p->to[i][k], p->step, results);     \
   } while (0)
+#define LOAD_ROWS(which)                                                                           \
+  do {                                                                                             \
+    _tile_loadd(4, rows[0].at + rows[0].offset[block] + which * rows[0].part, rows[0].step * 2);   \
+    if (down > 1)                                                                                  \
+      _tile_loadd(5, rows[1].at + rows[1].offset[block] + which * rows[1].part, rows[1].step * 2); \
+  } while (0)
+#define LOAD_COLUMNS(which)                                                                     \
+  do {                                                                                          \
+    _tile_loadd(6, columns[0] + block * MPTL_BF16_BLOCK + which * p->column_part, ROW_BYTES);   \
+    if (across > 1)                                                                             \
+      _tile_loadd(7, columns[1] + block * MPTL_BF16_BLOCK + which * p->column_part, ROW_BYTES); \
+  } while (0)
+#define MULTIPLY()                                       \
+  do {                                                   \
+    _tile_dpbf16ps(0, 4, 6);                             \
+    if (across > 1) _tile_dpbf16ps(1, 4, 7);             \
+    if (down > 1) _tile_dpbf16ps(2, 5, 6);               \
+    if (down > 1 && across > 1) _tile_dpbf16ps(3, 5, 7); \
+  } while (0)
   if (p->end == MPTL_CHAIN_CONTINUE)
     EACH_RESULT(LOAD);
   else
     EACH_RESULT(ZERO);
   for (size_t block = 0; block < p->blocks; block++) {
-    _tile_loadd(4, p->rows[0].at + p->rows[0].offset[block], step_0);
-    if (down > 1) _tile_loadd(5, p->rows[1].at + p->rows[1].offset[block], step_1);
-    _tile_loadd(6, columns_0 + block * MPTL_BF16_BLOCK, ROW_BYTES);
-    if (across > 1) _tile_loadd(7, columns_1 + block * MPTL_BF16_BLOCK, ROW_BYTES);
-    _tile_dpbf16ps(0, 4, 6);
-    if (across > 1) _tile_dpbf16ps(1, 4, 7);
-    if (down > 1) _tile_dpbf16ps(2, 5, 6);
-    if (down > 1 && across > 1) _tile_dpbf16ps(3, 5, 7);
+    LOAD_ROWS(0);
+    LOAD_COLUMNS(0);
+    MULTIPLY();
+    if (column_parts > 1) {
+      LOAD_COLUMNS(1);
+      MULTIPLY();
+    }
+    if (row_parts > 1) {
+      LOAD_ROWS(1);
+      MULTIPLY();
+    }
+    if (row_parts > 1 && column_parts > 1) {
+      LOAD_COLUMNS(0);
+      MULTIPLY();
+    }
   }
   if (p->end == MPTL_CHAIN_ADD) {
     _Alignas(64) float results[MPTL_BF16_SIDE * MPTL_BF16_SIDE];
@@ -71,15 +99,20 @@ static inline __attribute__((always_inline)) void multiply_tiles(const mptl_bf16
   }
 }
 
+typedef void tiles_fn(const mptl_bf16_product *p);
+
+/* By tiles down, tiles across, parts of rows, parts of columns. */
+#define TILES(d, a, r, c) \
+  static void tiles_##d##a##r##c(const mptl_bf16_product *p) { multiply_tiles(p, d, a, r, c); }
+#define ENTRY(d, a, r, c) [d - 1][a - 1][r - 1][c - 1] = tiles_##d##a##r##c,
+#define PARTS(X, d, a) X(d, a, 1, 1) X(d, a, 1, 2) X(d, a, 2, 1) X(d, a, 2, 2)
+#define ALL(X) PARTS(X, 1, 1) PARTS(X, 1, 2) PARTS(X, 2, 1) PARTS(X, 2, 2)
+
+ALL(TILES)
+static tiles_fn *const tiles_of[2][2][2][2] = {ALL(ENTRY)};
+
 static void multiply(const mptl_bf16_product *p) {
-  if (p->down == 2 && p->across == 2)
-    multiply_tiles(p, 2, 2);
-  else if (p->across == 2)
-    multiply_tiles(p, 1, 2);
-  else if (p->down == 2)
-    multiply_tiles(p, 2, 1);
-  else
-    multiply_tiles(p, 1, 1);
+  tiles_of[p->down - 1][p->across - 1][p->row_parts - 1][p->column_parts - 1](p);
 }
 
 static float multiply_adds(size_t n) {
@@ -110,6 +143,7 @@ const mptl_bf16_kernels mptl_bf16_amx = {
     .gather = gather,
     .transpose = transpose,
     .join = join,
+    .split = split,
     .pair = pair,
     .turn = turn,
     .multiply_adds = multiply_adds,

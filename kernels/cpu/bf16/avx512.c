@@ -13,30 +13,34 @@ static inline __m512bh pair_of(const uint16_t *from) {
 
 /* Rows [row, row + 8) of the tiles beside each other. */
 static inline __attribute__((always_inline)) void multiply_rows(const mptl_bf16_product *p,
-                                                                unsigned i, size_t row,
+                                                                unsigned tile, size_t row,
                                                                 const unsigned across) {
-  const mptl_bf16_rows *rows = &p->rows[i];
+  const mptl_bf16_rows *rows = &p->rows[tile];
   __m512 sum[ROWS][MPTL_BF16_TILES];
   for (size_t r = 0; r < ROWS; r++)
     for (unsigned k = 0; k < across; k++)
-      sum[r][k] = p->end == MPTL_CHAIN_CONTINUE ? _mm512_loadu_ps(p->to[i][k] + (row + r) * p->step)
-                                                : _mm512_setzero_ps();
-  const uint16_t *columns[MPTL_BF16_TILES] = {p->columns[0], p->columns[1]};
-  for (size_t block = 0; block < p->blocks; block++) {
-    const uint16_t *a = rows->at + rows->offset[block] + row * rows->step;
-    for (size_t at = 0; at < PAIRS; at++, a += 2) {
-      __m512bh b[MPTL_BF16_TILES];
-      for (unsigned k = 0; k < across; k++, columns[k - 1] += 2 * MPTL_BF16_SIDE)
-        b[k] = (__m512bh)_mm512_loadu_si512(columns[k]);
-      for (size_t r = 0; r < ROWS; r++) {
-        const __m512bh x = pair_of(a + r * rows->step);
-        for (unsigned k = 0; k < across; k++) sum[r][k] = _mm512_dpbf16_ps(sum[r][k], x, b[k]);
+      sum[r][k] = p->end == MPTL_CHAIN_CONTINUE
+                      ? _mm512_loadu_ps(p->to[tile][k] + (row + r) * p->step)
+                      : _mm512_setzero_ps();
+  for (size_t block = 0; block < p->blocks; block++)
+    for (unsigned part = 0; part < p->row_parts * p->column_parts; part++) {
+      const unsigned row_part = part / p->column_parts,
+                     column_part = p->column_parts == 1 ? 0 : (part % 2) ^ row_part;
+      const size_t at = block * MPTL_BF16_BLOCK + column_part * p->column_part;
+      const uint16_t *a = rows->at + rows->offset[block] + row * rows->step + row_part * rows->part;
+      for (size_t i = 0; i < PAIRS; i++, a += 2) {
+        __m512bh b[MPTL_BF16_TILES];
+        for (unsigned k = 0; k < across; k++)
+          b[k] = (__m512bh)_mm512_loadu_si512(p->columns[k] + at + i * 2 * MPTL_BF16_SIDE);
+        for (size_t r = 0; r < ROWS; r++) {
+          const __m512bh x = pair_of(a + r * rows->step);
+          for (unsigned k = 0; k < across; k++) sum[r][k] = _mm512_dpbf16_ps(sum[r][k], x, b[k]);
+        }
       }
     }
-  }
   for (size_t r = 0; r < ROWS; r++)
     for (unsigned k = 0; k < across; k++) {
-      float *to = p->to[i][k] + (row + r) * p->step;
+      float *to = p->to[tile][k] + (row + r) * p->step;
       _mm512_storeu_ps(
           to, p->end == MPTL_CHAIN_ADD ? _mm512_add_ps(_mm512_loadu_ps(to), sum[r][k]) : sum[r][k]);
     }
@@ -72,6 +76,7 @@ const mptl_bf16_kernels mptl_bf16_avx512 = {
     .gather = gather,
     .transpose = transpose,
     .join = join,
+    .split = split,
     .pair = pair,
     .turn = turn,
     .multiply_adds = multiply_adds,

@@ -98,11 +98,27 @@ static void transpose(float *to, const float *from, size_t step, size_t rows, si
   }
 }
 
-static void join(uint16_t *to, const float *first, const float *second) {
+/* A part of 16 numbers, in the upper halves of 32 bits. */
+static inline __m512i part_of(__m512 x, unsigned part) {
   const __m512i upper = _mm512_set1_epi32((int)0xffff0000u),
-                low = _mm512_srli_epi32(_mm512_loadu_si512(first), 16);
+                high = _mm512_and_si512(_mm512_castps_si512(x), upper);
+  if (part == 0) return high;
+  return _mm512_castps_si512(_mm512_sub_ps(x, _mm512_castsi512_ps(high)));
+}
+
+static void join(uint16_t *to, const float *first, const float *second, unsigned part) {
   _mm512_storeu_si512(to,
-                      _mm512_or_si512(low, _mm512_and_si512(_mm512_loadu_si512(second), upper)));
+                      _mm512_or_si512(_mm512_srli_epi32(part_of(_mm512_loadu_ps(first), part), 16),
+                                      part_of(_mm512_loadu_ps(second), part)));
+}
+
+static void split(uint16_t *high, uint16_t *low, const float *x, size_t n) {
+  for (size_t i = 0; i < n; i += 16) {
+    const __mmask16 those = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
+    const __m512 v = _mm512_maskz_loadu_ps(those, x + i);
+    _mm512_mask_cvtepi32_storeu_epi16(high + i, those, _mm512_srli_epi32(part_of(v, 0), 16));
+    _mm512_mask_cvtepi32_storeu_epi16(low + i, those, _mm512_srli_epi32(part_of(v, 1), 16));
+  }
 }
 
 #endif

@@ -15,15 +15,19 @@ static void multiply_tile(float *c, const mptl_bf16_product *p, const mptl_bf16_
   for (size_t r = 0; r < SIDE; r++)
     for (size_t j = 0; j < SIDE; j++) {
       float *to = c + r * p->step + j, sum = p->end == MPTL_CHAIN_CONTINUE ? *to : 0;
-      for (size_t k = 0; k < p->blocks; k++) {
-        const uint16_t *a = rows->at + rows->offset[k] + r * rows->step, *b = columns + k * BLOCK;
-        float even = 0, odd = 0;
-        for (size_t i = 0; i < TERMS / 2; i++) {
-          even += number(a[2 * i]) * number(b[(i * SIDE + j) * 2]);
-          odd += number(a[2 * i + 1]) * number(b[(i * SIDE + j) * 2 + 1]);
+      for (size_t k = 0; k < p->blocks; k++)
+        for (unsigned part = 0; part < p->row_parts * p->column_parts; part++) {
+          const unsigned row_part = part / p->column_parts,
+                         column_part = p->column_parts == 1 ? 0 : (part % 2) ^ row_part;
+          const uint16_t *a = rows->at + rows->offset[k] + r * rows->step + row_part * rows->part,
+                         *b = columns + k * BLOCK + column_part * p->column_part;
+          float even = 0, odd = 0;
+          for (size_t i = 0; i < TERMS / 2; i++) {
+            even += number(a[2 * i]) * number(b[(i * SIDE + j) * 2]);
+            odd += number(a[2 * i + 1]) * number(b[(i * SIDE + j) * 2 + 1]);
+          }
+          sum += even + odd;
         }
-        sum += even + odd;
-      }
       *to = p->end == MPTL_CHAIN_ADD ? *to + sum : sum;
     }
 }
@@ -47,11 +51,19 @@ static void transpose(float *to, const float *from, size_t step, size_t rows, si
     for (size_t r = 0; r < SIDE; r++) to[k * SIDE + r] = r < rows ? from[r * step + k] : 0;
 }
 
-static void join(uint16_t *to, const float *first, const float *second) {
-  for (size_t j = 0; j < SIDE; j++) {
-    to[2 * j] = (uint16_t)(mptl_f32_bits(first[j]) >> 16);
-    to[2 * j + 1] = (uint16_t)(mptl_f32_bits(second[j]) >> 16);
-  }
+/* Part 0 of x: its upper bits, as bf16 has them; part 1: the rest. */
+static uint16_t part_of(float x, unsigned part) {
+  const float high = mptl_bits_f32(mptl_f32_bits(x) & 0xffff0000u);
+  return (uint16_t)(mptl_f32_bits(part == 0 ? high : x - high) >> 16);
+}
+
+static void join(uint16_t *to, const float *first, const float *second, unsigned part) {
+  for (size_t j = 0; j < SIDE; j++)
+    to[2 * j] = part_of(first[j], part), to[2 * j + 1] = part_of(second[j], part);
+}
+
+static void split(uint16_t *high, uint16_t *low, const float *x, size_t n) {
+  for (size_t i = 0; i < n; i++) high[i] = part_of(x[i], 0), low[i] = part_of(x[i], 1);
 }
 
 static void pair(uint16_t *to, uint16_t *second, const uint16_t *from, size_t step, size_t n) {
@@ -81,6 +93,7 @@ const mptl_bf16_kernels mptl_bf16_scalar = {.gain = 1,
                                             .gather = gather,
                                             .transpose = transpose,
                                             .join = join,
+                                            .split = split,
                                             .pair = pair,
                                             .turn = turn,
                                             .multiply_adds = multiply_adds,
