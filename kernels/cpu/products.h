@@ -44,6 +44,15 @@ typedef enum mptl_chain_end {
   MPTL_CHAIN_ADD
 } mptl_chain_end;
 
+/* A line of pixels of dy and a row of x that its windows meet, of a depthwise convolution. Pixels
+ * follow each other in memory, `channels` numbers apart. */
+typedef struct mptl_channel_line {
+  const float *x, *dy;
+  size_t channels;
+  int x_pixels, dy_pixels;
+  int kw, stride, dilation, left; /* of windows: their pixels, and columns of padding before x */
+} mptl_channel_line;
+
 typedef struct mptl_product_kernels {
   unsigned lanes;                      /* columns of a vector */
   unsigned vectors;                    /* of a tile's width, at most */
@@ -57,6 +66,11 @@ typedef struct mptl_product_kernels {
   /* The same, with any number of columns. */
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                        unsigned rows, size_t columns, mptl_chain_end end);
+
+  /* Adds to the gradients of a window row's weights, c[kx * channels + j], for each pixel i of dy
+   * for which there is such a pixel of x:
+   *   fma(x[(i * stride + kx * dilation - left) * channels + j], dy[i * channels + j], c) */
+  void (*channel_weights)(float *c, const mptl_channel_line *line);
 
   /* Copies rows of `columns` numbers, `step` numbers apart, to rows of `width` numbers side by side,
    * which end with zeros. */

@@ -14,8 +14,9 @@
  *                     last block of a batch or of an image may have fewer
  *
  * In a chain every product is added by a fused multiply-add (dbias has plain additions). Padding is
- * left out; only in backward by weights are columns of padding multiplied as zeros, so that an
- * infinite gradient that meets them gives NaN. No chain of finite operands gives NaN.
+ * left out; only in backward by weights, but not of depthwise convolutions, are columns of padding
+ * multiplied as zeros, so that an infinite gradient that meets them gives NaN. No chain of finite
+ * operands gives NaN.
  */
 #ifndef MPTL_BACKEND_CPU_CONV_H
 #define MPTL_BACKEND_CPU_CONV_H

@@ -208,7 +208,7 @@ static void make_blocks(mptl_conv *v) {
 static int packed_channels(const mptl_conv *v) {
   const bool all = v->s.kh == 1 && v->s.kw == 1 &&
                    (v->group_in <= SET_CHANNELS || v->group_in % SET_CHANNELS != 0);
-  return all || v->by_channel ? v->group_in : PACKED_CHANNELS;
+  return all ? v->group_in : PACKED_CHANNELS;
 }
 
 /* Pixels of a row with columns of zeros, up to the last one of a window. */
@@ -260,7 +260,6 @@ mptl_status mptl_conv_plan(mptl_conv *v) {
   }
   v->reach = (v->s.kh - 1) * v->s.dh + 1;
   v->vectors = WEIGHTS_VECTORS;
-  if (v->by_channel) v->group_in = v->columns;
   v->packed_channels = packed_channels(v);
   make_blocks(v);
   return MPTL_OK;

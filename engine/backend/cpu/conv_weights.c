@@ -16,7 +16,7 @@
 #include "backend/cpu/conv_plan.h"
 #include "core/memory.h"
 
-enum { PIXELS_AT_ONCE = 64, SUMS_AT_ONCE = 32 };
+enum { SUMS_AT_ONCE = 32 };
 
 /* ---- Sizes ---- */
 
@@ -26,10 +26,7 @@ static size_t regions(const mptl_conv *v) {
   return ((size_t)v->group_in + n - 1) / n;
 }
 static size_t window(const mptl_conv *v) { return (size_t)v->s.kh * (size_t)v->s.kw; }
-static size_t channels_of_column(const mptl_conv *v) {
-  return v->by_channel ? 1 : (size_t)v->group_in;
-}
-static size_t weight_rows(const mptl_conv *v) { return window(v) * channels_of_column(v); }
+static size_t weight_rows(const mptl_conv *v) { return window(v) * (size_t)v->group_in; }
 
 /* A row of x with its columns of padding. */
 static size_t wide(const mptl_conv *v) { return (size_t)v->w + 2 * (size_t)v->left; }
@@ -49,18 +46,16 @@ static size_t sums_bytes(const mptl_conv *v) {
 static size_t lines_bytes(const mptl_conv *v) {
   return mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
 }
-/* Of each thread: by channel, the chains of a block; a row of x or of dy. */
-static size_t chains_bytes(const mptl_conv *v) {
-  return v->by_channel ? mptl_aligned(window(v) * (size_t)v->columns * sizeof(float)) : 0;
-}
+/* Of each thread: a row of x or of dy. */
 static size_t row_bytes(const mptl_conv *v) {
   const size_t x = mptl_conv_row_floats(v), dy = (size_t)v->out_w * (size_t)v->out_c;
   return mptl_aligned((x > dy ? x : dy) * sizeof(float));
 }
 
 size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v) {
+  if (v->by_channel) return mptl_conv_channels_scratch_bytes(v);
   return operand_bytes(v) + panels_bytes(v) + sums_bytes(v) + 2 * lines_bytes(v) +
-         (size_t)v->threads * (chains_bytes(v) + row_bytes(v));
+         (size_t)v->threads * row_bytes(v);
 }
 
 /* ---- Preparing ---- */
@@ -185,11 +180,11 @@ static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
 /* ---- Sums ---- */
 
 /* Rows of a group's sums are in the order of ky, regions, kx, channels. */
-static size_t rows_of_ky(const mptl_conv *v) { return (size_t)v->s.kw * channels_of_column(v); }
+static size_t rows_of_ky(const mptl_conv *v) { return (size_t)v->s.kw * (size_t)v->group_in; }
 
 /* Channels of a region that are in the sum of a column. */
 static size_t channels_of_region(const mptl_conv *v, size_t region) {
-  const size_t width = (size_t)v->packed_channels, left = channels_of_column(v) - region * width;
+  const size_t width = (size_t)v->packed_channels, left = (size_t)v->group_in - region * width;
   return left < width ? left : width;
 }
 
@@ -302,62 +297,6 @@ static void add_chains(const mptl_conv *v, const portion *p, const prepared *fro
   }
 }
 
-/* By channel: the chains of lines [line, end) of a block, whose windows have the same rows inside,
- * for channels [first, first + n), go on in chains [tap][n]. A tile has taps of several rows of the
- * window, since a load of dy then serves more of them. */
-static void add_lines(const mptl_conv *v, const portion *p, const prepared *from, int line, int end,
-                      size_t first, size_t n, float *chains) {
-  const mptl_conv_panel panel = mptl_conv_panel_at(v, 0, 0);
-  const size_t kw = (size_t)v->s.kw;
-  const int up = line_at(v, p, line).y * v->in_stride_y - v->top;
-  mptl_chain chain = chain_of(v, p, from, &panel, line, end - line);
-  chain.a += first, chain.b += first;
-  for (size_t tap = 0; tap < window(v);) {
-    size_t row[MPTL_CHANNEL_ROWS], to[MPTL_CHANNEL_ROWS];
-    unsigned rows = 0;
-    for (; tap < window(v) && rows < MPTL_CHANNEL_ROWS; tap++) {
-      const int ky = (int)(tap / kw), y = up + ky * v->s.dh;
-      if (y < 0 || y >= v->h) continue;
-      row[rows] = ((size_t)(ky * v->s.dh) * wide(v) + tap % kw * (size_t)v->s.dw) * (size_t)v->c;
-      to[rows++] = tap * n;
-    }
-    if (rows > 0) v->kernels->channel_tile(chains, to, &chain, row, rows, n, MPTL_CHAIN_CONTINUE);
-  }
-}
-
-/* Whether windows of two lines have the same rows inside. */
-static bool same_rows(const mptl_conv *v, const portion *p, int a, int b) {
-  const int reach = (v->s.kh - 1) * v->s.dh, up_a = line_at(v, p, a).y * v->in_stride_y - v->top,
-            up_b = line_at(v, p, b).y * v->in_stride_y - v->top;
-  return up_a == up_b || (up_a >= 0 && up_b >= 0 && up_a + reach < v->h && up_b + reach < v->h);
-}
-
-/* By channel: each thread its own channels, whole vectors of them. Lines of a block go together as
- * long as their dy stays in the first-level cache. */
-static void add_channels(const mptl_conv *v, const portion *p, const prepared *from, float *chains,
-                         float *sums) {
-  const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-  const size_t lanes = v->kernels->lanes, all = (size_t)v->columns,
-               vectors = (all + lanes - 1) / lanes, first = vectors * thread / threads * lanes,
-               past = vectors * (thread + 1) / threads * lanes;
-  const size_t n = (past < all ? past : all) - (first < all ? first : all), taps = window(v);
-  block b = {0};
-  while (n > 0 && next_block(v, p, &b)) {
-    const int last = b.line + b.lines;
-    memset(chains, 0, taps * n * sizeof *chains);
-    for (int line = b.line, end; line < last; line = end) {
-      for (end = line + 1; end < last && (end - line) * v->out_w < PIXELS_AT_ONCE; end++)
-        if (!same_rows(v, p, line, end)) break;
-      add_lines(v, p, from, line, end, first, n, chains);
-    }
-    for (size_t t = 0; t < taps; t++)
-      for (size_t i = 0; i < n; i++) {
-        float *sum = &sums[t * all + first + i];
-        *sum = b.first ? chains[t * n + i] : *sum + chains[t * n + i];
-      }
-  }
-}
-
 /* Adds the blocks' sums of dy by channel: a chain of additions for each. */
 static void add_bias_sums(const mptl_conv *v, const portion *p, float *dbias, const float *panels) {
   const int n = mptl_conv_panels(v);
@@ -408,6 +347,10 @@ static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) 
 
 void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbias,
                                 const mptl_source *x, const mptl_source *dy, void *scratch) {
+  if (v->by_channel) {
+    mptl_conv_channels_backward_weights(v, dweights, dbias, x, dy, scratch);
+    return;
+  }
   char *at = scratch;
   prepared to = {.area = {(float *)at, (float *)(at + operand_bytes(v))}};
   float *sums = (float *)(at += operand_bytes(v) + panels_bytes(v));
@@ -416,15 +359,12 @@ void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbia
   at += lines_bytes(v);
 #pragma omp parallel num_threads(v->threads) firstprivate(to)
   {
-    char *own = at + (size_t)omp_get_thread_num() * (chains_bytes(v) + row_bytes(v));
+    float *own = (float *)(at + (size_t)omp_get_thread_num() * row_bytes(v));
     portion p = {0};
     while (next_portion(v, &p)) {
-      prepare(v, &p, x, dy, &to, (float *)(own + chains_bytes(v)));
+      prepare(v, &p, x, dy, &to, own);
       if (dbias != NULL) add_bias_sums(v, &p, dbias, to.panels);
-      if (v->by_channel)
-        add_channels(v, &p, &to, (float *)own, sums);
-      else
-        add_chains(v, &p, &to, sums);
+      add_chains(v, &p, &to, sums);
 #pragma omp barrier
     }
     unpack_sums(v, dweights, sums);

@@ -270,6 +270,72 @@ static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, co
                                     end);
 }
 
+/* ---- Depthwise, backward by weights ---- */
+
+enum { CHANNEL_VECTORS = 3 }; /* at once: as many chains hide the latency of a multiply-add */
+
+/* Pixels [from, end) of a line, for `taps` weights and some vectors of channels. inside: all pixels
+ * of x that these meet are there. */
+static inline __attribute__((always_inline)) void add_pixels(vf results[][CHANNEL_VECTORS],
+                                                             const mptl_channel_line *l, int kx,
+                                                             const int taps, const unsigned vectors,
+                                                             const bool inside, size_t j, size_t n,
+                                                             int from, int end) {
+  const float *dy = l->dy + (size_t)from * l->channels + j;
+  for (int i = from; i < end; i++, dy += l->channels) {
+    const int at = i * l->stride + kx * l->dilation - l->left;
+    vf columns[CHANNEL_VECTORS];
+    for (unsigned v = 0; v < vectors; v++) columns[v] = load_lanes(dy + v * LANES, n);
+    for (int t = 0; t < taps; t++) {
+      const int pixel = at + t * l->dilation;
+      if (!inside && (pixel < 0 || pixel >= l->x_pixels)) continue;
+      const float *x = l->x + (size_t)pixel * l->channels + j;
+      for (unsigned v = 0; v < vectors; v++)
+        results[t][v] = MULTIPLY_ADD(load_lanes(x + v * LANES, n), columns[v], results[t][v]);
+    }
+  }
+}
+
+/* Channels [j, j + vectors * n): whole vectors, or n lanes of one. */
+static inline __attribute__((always_inline)) void add_taps(float *c, const mptl_channel_line *l,
+                                                           int kx, const int taps,
+                                                           const unsigned vectors, size_t j,
+                                                           size_t n) {
+  vf results[3][CHANNEL_VECTORS];
+  const int before = l->left - kx * l->dilation, after = l->x_pixels - 1 + before,
+            reach = (taps - 1) * l->dilation;
+  int from = before > 0 ? (before + l->stride - 1) / l->stride : 0,
+      end = after >= reach ? (after - reach) / l->stride + 1 : 0;
+  end = end < l->dy_pixels ? end : l->dy_pixels;
+  from = from < end ? from : end;
+  c += (size_t)kx * l->channels + j;
+  for (int t = 0; t < taps; t++)
+    for (unsigned v = 0; v < vectors; v++)
+      results[t][v] = load_lanes(c + (size_t)t * l->channels + v * LANES, n);
+  add_pixels(results, l, kx, taps, vectors, false, j, n, 0, from);
+  add_pixels(results, l, kx, taps, vectors, true, j, n, from, end);
+  add_pixels(results, l, kx, taps, vectors, false, j, n, end, l->dy_pixels);
+  for (int t = 0; t < taps; t++)
+    for (unsigned v = 0; v < vectors; v++)
+      store_lanes(c + (size_t)t * l->channels + v * LANES, results[t][v], n);
+}
+
+static inline __attribute__((always_inline)) void add_row(float *c, const mptl_channel_line *l,
+                                                          int kx, const int taps) {
+  size_t j = 0;
+  for (; j + CHANNEL_VECTORS * LANES <= l->channels; j += CHANNEL_VECTORS * LANES)
+    add_taps(c, l, kx, taps, CHANNEL_VECTORS, j, LANES);
+  for (; j + LANES <= l->channels; j += LANES) add_taps(c, l, kx, taps, 1, j, LANES);
+  if (j < l->channels) add_taps(c, l, kx, taps, 1, j, l->channels - j);
+}
+
+static void channel_weights(float *c, const mptl_channel_line *l) {
+  if (l->kw == 3)
+    add_row(c, l, 0, 3);
+  else
+    for (int kx = 0; kx < l->kw; kx++) add_row(c, l, kx, 1);
+}
+
 /* ---- Copying ---- */
 
 /* For constant widths of up to two vectors, so that a row is a few instructions. */
@@ -325,6 +391,7 @@ const mptl_product_kernels MPTL_CPU(products) = {
     .rows = {ROWS_OF_1, ROWS_OF_2, ROWS_OF_3},
     .tile = tile,
     .channel_tile = channel_tile,
+    .channel_weights = channel_weights,
     .copy = copy,
     .multiply_adds = multiply_adds,
     .multiply_adds_each = (size_t)FULL_ROWS * VECTORS * LANES};
