@@ -8,7 +8,8 @@
  *
  * Lines of dy are in the order of a chain: unit by unit; in a unit of several images the images'
  * first lines, their second lines, and so on. So the lines whose windows' row ky is a row of x are
- * side by side.
+ * side by side. Rows of x are copied in the same order; where they have no columns of padding,
+ * lines that follow each other are one span.
  */
 #include <omp.h>
 #include <string.h>
@@ -101,6 +102,14 @@ static place line_at(const mptl_conv *v, const portion *p, int i) {
                  p->line + i % unit_lines / images};
 }
 
+/* Where a row of an image of the portion is among the copied rows. */
+static size_t copied_row(const mptl_conv *v, const portion *p, int image, int row) {
+  const int first = image / v->unit_images * v->unit_images,
+            images = mptl_conv_least(v->unit_images, p->images - first);
+  /* A row before the first one: numbers wrap around. */
+  return (size_t)(first * p->rows + row * images + image - first);
+}
+
 /* Splits the channels of a row of the operand into the regions, with pixels of zeros at its ends. */
 static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
   const size_t width = (size_t)v->packed_channels, n = regions(v), edge = (size_t)v->left * width;
@@ -161,8 +170,8 @@ static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
 #pragma omp for schedule(static) nowait
     for (int i = 0; i < p->images * p->rows; i++) {
       const size_t from = first_row + (size_t)(i / p->rows * v->h + i % p->rows);
-      split_row(v, mptl_read(x, from * of_row, of_row, buffer), to->area[0] + (size_t)i * row,
-                to->region_floats);
+      split_row(v, mptl_read(x, from * of_row, of_row, buffer),
+                to->area[0] + copied_row(v, p, i / p->rows, i % p->rows) * row, to->region_floats);
     }
 #pragma omp for schedule(static)
   for (int i = 0; i < p->lines; i++) {
@@ -172,7 +181,9 @@ static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
       split_line(v, mptl_read(dy, from * of_line, of_line, buffer), to->area[1], (size_t)i * ow,
                  pixels);
     /* Windows that begin above the portion's first row: numbers wrap around. */
-    to->line[i] = (size_t)(at.image * p->rows + at.y * v->in_stride_y - v->top - p->row) * row;
+    const int first = at.y * v->in_stride_y - v->top - p->row;
+    to->line[i] = row * (to->operand == to->area[0] ? copied_row(v, p, at.image, first)
+                                                    : (size_t)(at.image * p->rows + first));
     to->term[i] = (size_t)i * ow;
   }
 }
@@ -188,11 +199,12 @@ static size_t channels_of_region(const mptl_conv *v, size_t region) {
   return left < width ? left : width;
 }
 
-/* Places in the prepared operand of rows [from, from + n) of those of a group and ky. */
-static void find_rows(const mptl_conv *v, int group, size_t ky, size_t from, unsigned n,
+/* Places in the prepared operand of rows [from, from + n) of those of a group and ky; line: from a
+ * window's first row to its row ky. */
+static void find_rows(const mptl_conv *v, int group, size_t line, size_t from, unsigned n,
                       size_t region_floats, size_t *row) {
   const size_t width = (size_t)v->packed_channels, kw = (size_t)v->s.kw,
-               pixel = (size_t)v->s.dw * width, line = ky * (size_t)v->s.dh * wide(v) * width;
+               pixel = (size_t)v->s.dw * width;
   size_t region = from / (kw * width), left = from % (kw * width);
   size_t channels = channels_of_region(v, region), kx = left / channels, channel = left % channels;
   for (unsigned i = 0; i < n; i++) {
@@ -262,17 +274,20 @@ static void lines_inside(const mptl_conv *v, const portion *p, const block *b, i
   while (*from < *end && line_at(v, p, *end - 1).y * v->in_stride_y - up >= v->h) --*end;
 }
 
-/* The chains of some lines for a panel. */
-static mptl_chain chain_of(const mptl_conv *v, const portion *p, const prepared *from,
-                           const mptl_conv_panel *panel, int line, int lines) {
+/* The chains of some lines for panels: one span, if the windows' rows follow each other. The panel
+ * is left out. */
+static mptl_chain chain_of(const mptl_conv *v, const prepared *from, int line, int lines) {
+  const size_t stride = (size_t)v->in_stride_x * (size_t)v->packed_channels,
+               length = (size_t)v->out_w;
+  bool merges = true;
+  for (int i = line + 1; i < line + lines && merges; i++)
+    merges = from->line[i] == from->line[i - 1] + length * stride;
   return (mptl_chain){.a = from->operand,
                       .span = from->line + line,
                       .term = from->term + line,
-                      .spans = (size_t)lines,
-                      .length = (size_t)v->out_w,
-                      .stride = (size_t)v->in_stride_x * (size_t)v->packed_channels,
-                      .b = from->panels + panel->place * (size_t)p->lines * (size_t)v->out_w,
-                      .step = panel->width};
+                      .spans = merges ? lines > 0 : (size_t)lines,
+                      .length = merges ? (size_t)lines * length : length,
+                      .stride = stride};
 }
 
 /* Adds the chains of a portion's blocks to sums [group][panel][row][column], or stores the first
@@ -282,14 +297,21 @@ static void add_chains(const mptl_conv *v, const portion *p, const prepared *fro
                all = all_tiles(v);
   block b = {0};
   while (next_block(v, p, &b)) {
-    size_t ky = (size_t)v->s.kh; /* whose lines these are */
-    int line = 0, end = 0;
+    size_t ky = (size_t)v->s.kh; /* whose chain this is */
+    mptl_chain chain = {.a = NULL};
+    const size_t images =
+                     (size_t)(from->operand == from->area[0] ? images_of_unit(v, p, b.line) : 1),
+                 of_row = images * wide(v) * (size_t)v->packed_channels;
     for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
       size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
       const tile t = tile_at(v, i);
-      if (t.ky != ky) lines_inside(v, p, &b, (int)(ky = t.ky), &line, &end);
-      const mptl_chain chain = chain_of(v, p, from, &t.panel, line, end - line);
-      find_rows(v, t.group, t.ky, t.row, t.n, from->region_floats, row);
+      if (t.ky != ky) {
+        int line, end;
+        lines_inside(v, p, &b, (int)(ky = t.ky), &line, &end);
+        chain = chain_of(v, from, line, end - line);
+      }
+      chain.b = from->panels + t.panel.place * (size_t)p->lines * (size_t)v->out_w;
+      find_rows(v, t.group, t.ky * (size_t)v->s.dh * of_row, t.row, t.n, from->region_floats, row);
       for (unsigned r = 0; r < t.n; r++) to[r] = (t.ky * rows_of_ky(v) + t.row + r) * t.panel.width;
       v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.width,
                        b.first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
