@@ -5,7 +5,10 @@
 #include "backend/cpu/conv_bf16.h"
 #include "backend/cpu/conv_plan.h"
 
-enum { MPTL_CONV_PIECE = 36 }; /* blocks whose weights of a panel stay in the first-level cache */
+enum {
+  MPTL_CONV_PIECE = 36, /* blocks that pixels meet before the next ones, times the parts, at most */
+  MPTL_CONV_PIXELS = 256 /* that meet a piece of all weights one after another */
+};
 
 /* A phase's windows in blocks. */
 typedef struct mptl_conv_blocks {
@@ -35,6 +38,42 @@ struct mptl_conv_bf16 {
   int *class_rows, *class_of, *row_of; /* conv_bf16_weights.c, find_classes */
   int thread_rows, thread_columns;     /* how threads share out tiles of weights */
 };
+
+/* Tiles of result channels, and the channels with those that fill the last tile. */
+static inline size_t mptl_conv_column_tiles(const mptl_conv_bf16 *f) {
+  return ((size_t)f->v.columns + MPTL_BF16_SIDE - 1) / MPTL_BF16_SIDE;
+}
+static inline size_t mptl_conv_bf16_columns(const mptl_conv_bf16 *f) {
+  return mptl_conv_column_tiles(f) * MPTL_BF16_SIDE;
+}
+
+/* Bytes of rows of the operand in all parts, with their columns of zeros. */
+static inline size_t mptl_conv_padded_bytes(const mptl_conv_bf16 *f, int rows) {
+  return f->row_parts * (size_t)rows * (size_t)f->v.pitch * (size_t)f->v.c * sizeof(uint16_t);
+}
+
+/* Numbers of a part of a band's operand. */
+static inline size_t mptl_conv_band_part(const mptl_conv_bf16 *f) {
+  return mptl_conv_padded_bytes(f, f->v.band_rows) / f->row_parts / sizeof(uint16_t);
+}
+
+/* Rows of zeros and of the operand that n lines read; one, if no window has a weight. */
+static inline int mptl_conv_padded_rows(const mptl_conv *v, int n) {
+  return (n - 1) * v->in_stride_y + (v->reach > 0 ? v->reach : 1);
+}
+
+/* Whether results of a chunk are rounded in another order than that of the tiles. */
+static inline bool mptl_conv_moves_results(const mptl_conv_bf16 *f) {
+  return f->v.n_phases > 1 || mptl_conv_bf16_columns(f) != (size_t)f->v.out_c;
+}
+
+/* Of each thread: a band's operand; a chunk's gathered blocks, its results in tiles, and in their
+ * order; places of its lines. */
+typedef struct mptl_conv_bf16_areas {
+  size_t operand, blocks, tiles, results, places, bytes;
+} mptl_conv_bf16_areas;
+
+mptl_conv_bf16_areas mptl_conv_bf16_areas_of(const mptl_conv_bf16 *conv);
 
 /* Writes the parts of rows of `columns` elements of a value in bf16: the first row from element
  * `offset` on, rows `step` elements apart in the value and to_step apart in `to`; parts are `part`
