@@ -32,9 +32,14 @@ static inline vu v_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 static inline vu v_add(vu a, vu b) { return _mm512_add_epi32(a, b); }
 static inline vu v_sub(vu a, vu b) { return _mm512_sub_epi32(a, b); }
+static inline vu v_or_and(vu a, vu b, vu c) { /* a | (b & c) */
+  return _mm512_ternarylogic_epi32(b, c, a, 0xEA);
+}
 static inline vu v_max(vu a, vu b) { return _mm512_max_epi32(a, b); } /* signed */
-static inline vu v_shr(vu a, unsigned n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128((int)n)); }
-static inline vu v_shl(vu a, unsigned n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_min(vu a, vu b) { return _mm512_min_epi32(a, b); }
+static inline vu v_sub_halves(vu a, vu b) { /* of 16 bits each; 0 where a is less, unsigned */
+  return _mm512_subs_epu16(a, b);
+}
 static inline vu v_shrv(vu a, vu n) { return _mm512_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm512_sllv_epi32(a, n); }
 static inline vu v_float(vu a) {
@@ -49,6 +54,10 @@ static inline vu v_fsub(vu a, vu b) {
 static inline vu v_fmul(vu a, vu b) {
   return _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
 }
+static inline vu v_fmsub(vu a, vu b, vu c) { /* a * b - c, rounded once */
+  return _mm512_castps_si512(
+      _mm512_fmsub_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), _mm512_castsi512_ps(c)));
+}
 static inline vu v_ffloor(vu a) { /* of patterns of numbers >= 0 */
   return _mm512_castps_si512(
       _mm512_roundscale_ps(_mm512_castsi512_ps(a), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC));
@@ -58,6 +67,9 @@ static inline vu v_unsigned(vu a) {
 } /* to integers, toward zero */
 static inline vm v_gt(vu a, vu b) { return _mm512_cmpgt_epi32_mask(a, b); } /* signed */
 static inline vm v_lt_unsigned(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); }
+static inline vm v_in(vu a, uint32_t last) { /* 0 < a <= last, below 2^31 */
+  return _mm512_cmplt_epu32_mask(_mm512_sub_epi32(a, v_set(1)), v_set(last));
+}
 static inline vm v_eq(vu a, vu b) { return _mm512_cmpeq_epi32_mask(a, b); }
 static inline vm v_both(vm a, vm b) { return a & b; }
 static inline vm v_either(vm a, vm b) { return a | b; }
@@ -70,18 +82,28 @@ static inline vu v_count(vu n, vm m) {
   return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1));
 } /* m ? n + 1 : n */
 
-/* Store the low byte or half of each lane; load bytes or halves, extended by zeros. */
+/* Store the low byte or half of each lane; load bytes or halves, extended by their sign. */
 static inline void v_store8(uint8_t *p, vu x) {
   _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(x));
 }
 static inline void v_store16(uint16_t *p, vu x) {
   _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(x));
 }
+/* The lanes of four vectors as bytes, those of two as halves, in order. They must fit. */
+static inline vu v_pack8(vu a, vu b, vu c, vu d) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(
+      order, _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d)));
+}
+static inline vu v_pack16(vu a, vu b) {
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(a, b));
+}
 static inline vu v_load8(const uint8_t *p) {
-  return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 static inline vu v_load16(const uint16_t *p) {
-  return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+  return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
 /* The same registers as 64-bit lanes. */
@@ -116,9 +138,10 @@ static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 static inline vu v_add(vu a, vu b) { return _mm256_add_epi32(a, b); }
 static inline vu v_sub(vu a, vu b) { return _mm256_sub_epi32(a, b); }
+static inline vu v_or_and(vu a, vu b, vu c) { return _mm256_or_si256(a, _mm256_and_si256(b, c)); }
 static inline vu v_max(vu a, vu b) { return _mm256_max_epi32(a, b); }
-static inline vu v_shr(vu a, unsigned n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128((int)n)); }
-static inline vu v_shl(vu a, unsigned n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128((int)n)); }
+static inline vu v_min(vu a, vu b) { return _mm256_min_epi32(a, b); }
+static inline vu v_sub_halves(vu a, vu b) { return _mm256_subs_epu16(a, b); }
 static inline vu v_shrv(vu a, vu n) { return _mm256_srlv_epi32(a, n); }
 static inline vu v_shlv(vu a, vu n) { return _mm256_sllv_epi32(a, n); }
 static inline vu v_float(vu a) { return _mm256_castps_si256(_mm256_cvtepi32_ps(a)); }
@@ -128,10 +151,17 @@ static inline vu v_fadd(vu a, vu b) {
 static inline vu v_fsub(vu a, vu b) {
   return _mm256_castps_si256(_mm256_sub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
 }
+static inline vu v_fmsub(vu a, vu b, vu c) {
+  return _mm256_castps_si256(
+      _mm256_fmsub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _mm256_castsi256_ps(c)));
+}
 static inline vm v_gt(vu a, vu b) { return _mm256_cmpgt_epi32(a, b); }
 static inline vm v_lt_unsigned(vu a, vu b) {
   vu flip = _mm256_set1_epi32(INT32_MIN);
   return _mm256_cmpgt_epi32(_mm256_xor_si256(b, flip), _mm256_xor_si256(a, flip));
+}
+static inline vm v_in(vu a, uint32_t last) {
+  return _mm256_andnot_si256(v_gt(a, v_set(last)), v_gt(a, v_set(0)));
 }
 static inline vm v_eq(vu a, vu b) { return _mm256_cmpeq_epi32(a, b); }
 static inline vm v_both(vm a, vm b) { return _mm256_and_si256(a, b); }
@@ -141,21 +171,30 @@ static inline vu v_select(vm m, vu a, vu b) { return _mm256_blendv_epi8(b, a, m)
 static inline vu v_keep(vm m, vu a) { return _mm256_and_si256(m, a); }
 static inline vu v_count(vu n, vm m) { return _mm256_sub_epi32(n, m); }
 
+static inline vu v_pack8(vu a, vu b, vu c, vu d) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(
+      _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)), order);
+}
+static inline vu v_pack16(vu a, vu b) {
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+}
+
 /* The low halves of 8 lanes, in order, in 16 bytes. */
-static inline __m128i v_pack16(vu x) {
+static inline __m128i v_low_halves(vu x) {
   vu low = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
   return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08));
 }
 static inline void v_store8(uint8_t *p, vu x) {
-  __m128i halves = v_pack16(_mm256_and_si256(x, _mm256_set1_epi32(0xff)));
+  __m128i halves = v_low_halves(_mm256_and_si256(x, _mm256_set1_epi32(0xff)));
   _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
 }
-static inline void v_store16(uint16_t *p, vu x) { _mm_storeu_si128((__m128i *)p, v_pack16(x)); }
+static inline void v_store16(uint16_t *p, vu x) { _mm_storeu_si128((__m128i *)p, v_low_halves(x)); }
 static inline vu v_load8(const uint8_t *p) {
-  return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
 static inline vu v_load16(const uint16_t *p) {
-  return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+  return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 static inline vu v64_set(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
@@ -168,6 +207,15 @@ static inline vu v64_join(vu a, vu b) {
 
 #else
 #define MPTL_VEC 0
+#endif
+
+#if MPTL_VEC
+
+/* Shifts of all lanes by the same number of bits. A count in a vector takes one instruction, one in
+ * a narrow register two. */
+static inline vu v_shr(vu a, unsigned n) { return v_shrv(a, v_set(n)); }
+static inline vu v_shl(vu a, unsigned n) { return v_shlv(a, v_set(n)); }
+
 #endif
 
 #endif

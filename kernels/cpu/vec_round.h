@@ -155,18 +155,20 @@ static inline __attribute__((always_inline)) vu vec_magnitude_finite(vu a, const
   return v_fsub(v_fadd(a, added), added);
 }
 
-/* The same, but to the code without sign: the upper bits of the rounded pattern, minus the
- * difference of the exponent fields. */
+/* The same, but to the code without sign. The sum's last bits are the magnitude in units of its
+ * spacing, with its leading bit; the code adds 2^m for each power of two above the smallest normal
+ * value. */
 static inline __attribute__((always_inline)) vu vec_code_finite(vu a, const mptl_rounder *r,
                                                                 const vec_small small) {
   const unsigned drop = (unsigned)(23 - r->m);
-  const uint32_t half = ((1u << drop) - 1) >> 1, min_field = (uint32_t)(r->emin + 127);
-  vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
-  vu code = v_shr(v_add(v_add(a, v_set(half - ((min_field - 1) << 23))), last), drop);
-  if (small == SMALL_LINEAR) return code;
-  const vu magic = v_set(
-      vec_magic(r)); /* below the smallest normal value the code counts units of the smallest */
-  return v_select(v_gt(v_set(min_field << 23), a), v_sub(v_fadd(a, magic), magic), code);
+  if (small == SMALL_LINEAR) {
+    const uint32_t half = ((1u << drop) - 1) >> 1;
+    vu last = v_and(v_shr(a, drop), v_set(drop ? 1 : 0));
+    return v_shr(v_add(v_add(a, v_set(half)), last), drop);
+  }
+  vu above = v_sub_halves(v_and(a, v_set(MPTL_F32_INF)), v_set((uint32_t)(r->emin + 127) << 23)),
+     added = v_add(above, v_set(vec_magic(r)));
+  return v_add(v_sub(v_fadd(a, added), added), v_shr(above, drop));
 }
 
 #ifdef MPTL_VEC_UNSIGNED
@@ -275,11 +277,6 @@ static inline vu vec_encode_magnitude(vu a, const mptl_rounder *r, uint32_t magi
   return code;
 }
 
-/* Moves the sign bits of u to the codes' sign bit. */
-static inline vu vec_code_sign(vu u, const mptl_rounder *r) {
-  return v_shr(v_and(u, v_set(MPTL_F32_SIGN)), 31 - (unsigned)(r->format.e + r->format.m));
-}
-
 /* Whether vec_decode can decode the format: its subnormal values are those of binary32, or normal
  * in binary32; and 2^emin, which vec_decode subtracts, is a binary32 number. (It is 2^128 for
  * FP(1,m,-127), whose finite values are all subnormal.) */
@@ -287,24 +284,22 @@ static inline bool vec_decodes(const mptl_rounder *r) {
   return r->emin == -126 || (r->is_regular && r->emin - r->m >= -126 && r->emin <= 127);
 }
 
-static inline vu vec_decode(vu code, const mptl_rounder *r) {
-  unsigned bits = (unsigned)(r->format.e + r->format.m), normal_drop = (unsigned)(23 - r->m);
-  vu sign = v_and(v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN)),
-     magnitude = v_and(code, v_set(r->code_sign - 1));
-  vu value = v_add(v_shl(magnitude, normal_drop), v_set((uint32_t)(r->emin + 126) << 23));
-  if (r->emin != -126) { /* subnormal values are normal in binary32: add a leading bit, then
-                            subtract its value */
-    vu small =
-        v_fsub(v_add(value, v_set(MPTL_F32_IMPLICIT)), v_set((uint32_t)(r->emin + 127) << 23));
-    value = v_select(v_gt(v_set(1u << r->m), magnitude), small, value);
-  }
+/* Decodes codes. Bits above a code are ignored; signed_code: they equal its sign. */
+static inline vu vec_decode(vu code, const mptl_rounder *r, const bool signed_code) {
+  const unsigned bits = (unsigned)(r->format.e + r->format.m), drop = (unsigned)(23 - r->m);
+  vu magnitude = v_and(v_shl(code, drop), v_set((r->code_sign - 1) << drop));
+  vu value = v_add(magnitude, v_set((uint32_t)(r->emin + 126) << 23));
+  if (r->emin != -126) /* 2 value - 2^emin is less than value, and right, for subnormal values: they
+                          have no leading bit, but are normal in binary32 */
+    value = v_min(value, v_fmsub(value, v_set(MPTL_F32_ONE + MPTL_F32_IMPLICIT),
+                                 v_set((uint32_t)(r->emin + 127) << 23)));
   if (r->max_code < r->code_sign - 1) { /* some codes are infinity or NaN */
     vu special = v_set(MPTL_F32_INF | MPTL_F32_QUIET);
     if (r->has_infinity)
-      special = v_select(v_eq(magnitude, v_set(r->inf_code)), v_set(MPTL_F32_INF), special);
-    value = v_select(v_gt(magnitude, v_set(r->max_code)), special, value);
+      special = v_select(v_eq(magnitude, v_set(r->inf_code << drop)), v_set(MPTL_F32_INF), special);
+    value = v_select(v_gt(magnitude, v_set(r->max_code << drop)), special, value);
   }
-  return v_or(value, sign);
+  return v_or_and(value, signed_code ? code : v_shl(code, 31 - bits), v_set(MPTL_F32_SIGN));
 }
 
 static inline void vec_philox_round(vu c[4], vu m0, vu m1, vu k0, vu k1) {

@@ -7,8 +7,7 @@
 
 /* A format of at most 8 bits in registers: the upper halves of its values, by code without sign. */
 typedef struct halves {
-  __m512i table[4], sign_bit, magnitude;
-  __m128i to_sign;
+  __m512i table[4], sign_bit, magnitude, to_sign;
 } halves;
 
 static inline halves load_halves(const mptl_rounder *r) {
@@ -16,7 +15,7 @@ static inline halves load_halves(const mptl_rounder *r) {
   for (int i = 0; i < 4; i++) h.table[i] = _mm512_loadu_si512(r->halves + 32 * i);
   h.sign_bit = _mm512_set1_epi16((short)r->code_sign);
   h.magnitude = _mm512_set1_epi16((short)(r->code_sign - 1));
-  h.to_sign = _mm_cvtsi32_si128(15 - r->format.e - r->format.m);
+  h.to_sign = _mm512_set1_epi16((short)(15 - r->format.e - r->format.m));
   return h;
 }
 
@@ -27,35 +26,17 @@ static inline __m512i decode_32(__m256i codes, const halves *h) {
           high = _mm512_permutex2var_epi16(h->table[2], index, h->table[3]);
   __m512i half =
       _mm512_mask_mov_epi16(low, _mm512_test_epi16_mask(index, _mm512_set1_epi16(64)), high);
-  return _mm512_or_si512(half, _mm512_sll_epi16(_mm512_and_si512(code, h->sign_bit), h->to_sign));
+  return _mm512_or_si512(half, _mm512_sllv_epi16(_mm512_and_si512(code, h->sign_bit), h->to_sign));
 }
 
-/* Stores those of 32 halves that are valid, as they are or as binary32. */
-static inline void store_32(void *dst, __m512i half, __mmask32 valid, const bool bf16) {
-  if (bf16) {
-    _mm512_mask_storeu_epi16(dst, valid, half);
-    return;
-  }
-  __m512i first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(half)),
-          second = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(half, 1));
-  _mm512_mask_storeu_epi32(dst, (__mmask16)valid, _mm512_slli_epi32(first, 16));
-  _mm512_mask_storeu_epi32((float *)dst + 16, (__mmask16)(valid >> 16),
-                           _mm512_slli_epi32(second, 16));
-}
-
-/* Decodes n codes of at most 8 bits to binary32 or to its upper half. */
-static inline __attribute__((always_inline)) void decode_by_table(void *dst, const uint8_t *codes,
-                                                                  size_t n, const halves *h,
-                                                                  const bool bf16) {
-  const size_t bytes = bf16 ? sizeof(uint16_t) : sizeof(float);
+/* Decodes n codes of at most 8 bits to the upper halves. */
+static inline void decode_by_table(uint16_t *dst, const uint8_t *codes, size_t n, const halves *h) {
   size_t i = 0;
   for (; i + 32 <= n; i += 32)
-    store_32((char *)dst + i * bytes, decode_32(_mm256_loadu_si256((const void *)(codes + i)), h),
-             ~0u, bf16);
+    _mm512_storeu_si512(dst + i, decode_32(_mm256_loadu_si256((const void *)(codes + i)), h));
   if (i < n) {
-    const __mmask32 valid = (1u << (n - i)) - 1;
-    store_32((char *)dst + i * bytes, decode_32(_mm256_maskz_loadu_epi8(valid, codes + i), h),
-             valid, bf16);
+    const __mmask32 rest = (1u << (n - i)) - 1;
+    _mm512_mask_storeu_epi16(dst + i, rest, decode_32(_mm256_maskz_loadu_epi8(rest, codes + i), h));
   }
 }
 
@@ -71,14 +52,13 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
 /* Decodes whole vectors of codes of `size` bytes to binary32 or to its upper half. Returns the
  * number of codes that it decoded. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes,
-                                                                   size_t n,
-                                                                   const mptl_rounder *given,
+                                                                   size_t n, const mptl_rounder *r,
                                                                    const size_t size,
-                                                                   const bool bf16) {
-  const mptl_rounder r = *given;
+                                                                   const bool bf16,
+                                                                   const bool signed_codes) {
   size_t i = 0;
   for (; i + VN <= n; i += VN) {
-    vu x = vec_decode(load_codes(codes, i, size), &r);
+    vu x = vec_decode(load_codes(codes, i, size), r, signed_codes);
     if (bf16)
       v_store16((uint16_t *)dst + i, v_shr(x, 16));
     else
@@ -90,11 +70,15 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 /* Decodes whole vectors of a format for which vec_decodes holds. Returns the number of codes that
  * it decoded. */
 static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes,
-                                                                 size_t n, const mptl_rounder *r,
+                                                                 size_t n,
+                                                                 const mptl_rounder *given,
                                                                  size_t size, const bool bf16) {
-  if (size == 1) return decode_vectors(dst, codes, n, r, 1, bf16);
-  if (size == 2) return decode_vectors(dst, codes, n, r, 2, bf16);
-  return decode_vectors(dst, codes, n, r, 4, bf16);
+  const mptl_rounder r = *given;
+  const bool full = r.code_sign == 1u << (8 * size - 1);
+  if (size == 1 && full) return decode_vectors(dst, codes, n, &r, 1, bf16, true);
+  if (size == 1) return decode_vectors(dst, codes, n, &r, 1, bf16, false);
+  if (size == 2) return decode_vectors(dst, codes, n, &r, 2, bf16, false);
+  return decode_vectors(dst, codes, n, &r, 4, bf16, false);
 }
 
 #endif
@@ -134,13 +118,6 @@ static inline __attribute__((always_inline)) void decode(void *dst, const void *
 }
 
 void MPTL_CPU(decode_f32)(float *dst, const void *codes, size_t n, const mptl_rounder *r) {
-#if defined(MPTL_ISA_avx512)
-  if (r->has_halves) {
-    const halves h = load_halves(r);
-    decode_by_table(dst, codes, n, &h, false);
-    return;
-  }
-#endif
   decode(dst, codes, n, r, false);
 }
 
@@ -150,7 +127,7 @@ void MPTL_CPU(decode_bf16_rows)(uint16_t *dst, size_t to_step, const void *codes
   if (r->has_halves) {
     const halves h = load_halves(r);
     for (size_t i = 0; i < rows; i++)
-      decode_by_table(dst + i * to_step, (const uint8_t *)codes + i * step, columns, &h, true);
+      decode_by_table(dst + i * to_step, (const uint8_t *)codes + i * step, columns, &h);
     return;
   }
 #endif

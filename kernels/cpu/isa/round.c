@@ -7,12 +7,11 @@
 /* What a loop writes for each element. */
 typedef enum output { AS_F32, AS_CODE8, AS_CODE16, AS_CODE32 } output;
 
-/* One loop over an array. It holds a copy of the rounder, so that the compiler can keep its fields
- * in registers. */
+/* One loop over an array. */
 typedef struct loop {
   void *dst;
   const float *src;
-  mptl_rounder r;
+  const mptl_rounder *r;
   mptl_key key;
   uint64_t index0;
 } loop;
@@ -39,7 +38,7 @@ static void loop_scalar(const loop *l, size_t begin, size_t end, const output as
                         mptl_round_stats *stats) {
   for (size_t i = begin; i < end; i++) {
     uint32_t u = mptl_f32_bits(l->src[i]), event;
-    put(l->dst, i, mptl_round_bits(u, &l->r, l->key, l->index0 + i, &event), &l->r, as);
+    put(l->dst, i, mptl_round_bits(u, l->r, l->key, l->index0 + i, &event), l->r, as);
     mptl_count(stats, u, event);
   }
 }
@@ -50,10 +49,14 @@ static void loop_scalar(const loop *l, size_t begin, size_t end, const output as
  * they are read. */
 #define NONTEMPORAL_BYTES ((size_t)8 << 20)
 
-/* Stores rounded magnitudes, or codes without sign, with the signs of the patterns u. */
-static inline void put_vec(void *dst, size_t i, vu rounded, vu u, const mptl_rounder *r,
-                           const output as, const bool nontemporal) {
-  vu value = v_or(rounded, as == AS_F32 ? v_and(u, v_set(MPTL_F32_SIGN)) : vec_code_sign(u, r));
+/* Rounded magnitudes, or codes without sign, with the signs of the patterns u. */
+static inline vu with_sign(vu rounded, vu u, const mptl_rounder *r, const output as) {
+  if (as == AS_F32) return v_or_and(rounded, u, v_set(MPTL_F32_SIGN));
+  return v_or_and(rounded, v_shr(u, 31 - (unsigned)(r->format.e + r->format.m)),
+                  v_set(r->code_sign));
+}
+
+static inline void store(void *dst, size_t i, vu value, const output as, const bool nontemporal) {
   if (as == AS_F32 && nontemporal) v_store_nontemporal((float *)dst + i, value);
   if (as == AS_F32 && !nontemporal) v_store((float *)dst + i, value);
   if (as == AS_CODE8) v_store8((uint8_t *)dst + i, value);
@@ -68,68 +71,96 @@ typedef struct counts {
 } counts;
 
 /* Rounds VN elements of any kind from i on. */
-static inline __attribute__((always_inline)) void loop_vector(const loop *l, size_t i, vu word,
-                                                              const output as,
+static inline __attribute__((always_inline)) void loop_vector(const loop *l, const mptl_rounder *r,
+                                                              size_t i, vu word, const output as,
                                                               const mptl_rounding_mode mode,
                                                               const vec_small small,
                                                               const bool nontemporal, counts *c) {
   vu u = v_load(l->src + i), rounded;
-  if (!vec_round(&rounded, u, word, &l->r, mode, small, &c->in_vectors)) {
+  if (!vec_round(&rounded, u, word, r, mode, small, &c->in_vectors)) {
     loop_scalar(l, i, i + VN, as, &c->by_hand);
     return;
   }
-  if (as != AS_F32) rounded = vec_encode_magnitude(rounded, &l->r, vec_magic(&l->r));
-  put_vec(l->dst, i, rounded, u, &l->r, as, nontemporal);
+  if (as != AS_F32) rounded = vec_encode_magnitude(rounded, r, vec_magic(r));
+  store(l->dst, i, with_sign(rounded, u, r, as), as, nontemporal);
 }
 
 enum { TOGETHER = 4 }; /* vectors */
 
+static inline void store_codes(void *dst, size_t i, const vu codes[TOGETHER], const output as) {
+  if (as == AS_CODE8) {
+    v_store((uint8_t *)dst + i, v_pack8(codes[0], codes[1], codes[2], codes[3]));
+  } else if (as == AS_CODE16) {
+    v_store((uint16_t *)dst + i, v_pack16(codes[0], codes[1]));
+    v_store((uint16_t *)dst + i + 2 * VN, v_pack16(codes[2], codes[3]));
+  } else {
+    for (size_t k = 0; k < TOGETHER; k++) v_store((uint32_t *)dst + i + k * VN, codes[k]);
+  }
+}
+
+/* Counts magnitudes that round to 0 to nearest even. */
+static inline void count_small(vu a, const mptl_rounder *r, vec_stats *stats) {
+  stats->underflow = v_count(stats->underflow, v_in(a, r->up_above));
+}
+
 /* Rounds TOGETHER vectors from i on to nearest even by a fast method. Returns false, and does
- * nothing, if an element is larger than the largest value. */
-static inline __attribute__((always_inline)) bool loop_finite(const loop *l, size_t i,
-                                                              const output as,
+ * nothing, if an element is larger than the largest value. Underflows are looked for among codes
+ * only if one is zero. */
+static inline __attribute__((always_inline)) bool loop_finite(const loop *l, const mptl_rounder *r,
+                                                              size_t i, const output as,
                                                               const vec_small small,
                                                               const bool nontemporal,
                                                               vec_stats *stats) {
-  vu u[TOGETHER], a[TOGETHER], largest = v_set(0);
+  vu u[TOGETHER], a[TOGETHER], codes[TOGETHER], largest = v_set(0),
+                                                smallest = v_set(~MPTL_F32_SIGN);
   for (size_t k = 0; k < TOGETHER; k++) {
     u[k] = v_load(l->src + i + k * VN);
     a[k] = v_and(u[k], v_set(~MPTL_F32_SIGN));
     largest = v_max(largest, a[k]);
   }
-  if (v_any(v_gt(largest, v_set(l->r.max_bits)))) return false;
+  if (v_any(v_gt(largest, v_set(r->max_bits)))) return false;
   stats->max_abs = v_max(stats->max_abs, largest);
-  for (size_t k = 0; k < TOGETHER; k++) {
-    vu rounded = as == AS_F32 ? vec_magnitude_finite(a[k], &l->r, small)
-                              : vec_code_finite(a[k], &l->r, small);
-    vec_count_underflow(a[k], rounded, stats);
-    put_vec(l->dst, i + k * VN, rounded, u[k], &l->r, as, nontemporal);
+  if (as == AS_F32) {
+    for (size_t k = 0; k < TOGETHER; k++) {
+      count_small(a[k], r, stats);
+      store(l->dst, i + k * VN, with_sign(vec_magnitude_finite(a[k], r, small), u[k], r, as), as,
+            nontemporal);
+    }
+    return true;
   }
+  for (size_t k = 0; k < TOGETHER; k++) {
+    codes[k] = vec_code_finite(a[k], r, small);
+    smallest = v_min(smallest, codes[k]);
+  }
+  if (v_any(v_eq(smallest, v_set(0))))
+    for (size_t k = 0; k < TOGETHER; k++) count_small(a[k], r, stats);
+  for (size_t k = 0; k < TOGETHER; k++) codes[k] = with_sign(codes[k], u[k], r, as);
+  store_codes(l->dst, i, codes, as);
   return true;
 }
 
 /* Rounds the elements from begin to end, whole vectors. In the stochastic mode index0 + begin must
  * be a multiple of VN. */
 static inline __attribute__((always_inline)) void loop_vectors(
-    const loop *given, size_t begin, size_t end, const output as, const mptl_rounding_mode mode,
+    const loop *l, size_t begin, size_t end, const output as, const mptl_rounding_mode mode,
     const vec_small small, const bool nontemporal, mptl_round_stats *stats) {
-  const loop l = *given;
+  const mptl_rounder r = *l->r; /* a copy, so that the compiler keeps fields in registers */
   const bool quick = small == SMALL_LINEAR || small == SMALL_MAGIC;
   counts c = {vec_stats_zero(), {0}};
   uint32_t words[VEC_WORDS] __attribute__((aligned(64)));
   for (size_t i = begin, count; i < end; i += count) {
-    size_t first = (l.index0 + i) % VEC_WORDS; /* of words */
+    size_t first = (l->index0 + i) % VEC_WORDS; /* of words */
     count = end - i;
     if (mode == MPTL_STOCHASTIC) {
       if (count > VEC_WORDS - first) count = VEC_WORDS - first;
-      vec_random(words, l.key, l.index0 + i - first);
+      vec_random(words, l->key, l->index0 + i - first);
     }
     for (size_t j = 0; j < count; j += VN) {
       while (quick && j + TOGETHER * VN <= count &&
-             loop_finite(&l, i + j, as, small, nontemporal, &c.in_vectors))
+             loop_finite(l, &r, i + j, as, small, nontemporal, &c.in_vectors))
         j += TOGETHER * VN;
       if (j == count) break;
-      loop_vector(&l, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as,
+      loop_vector(l, &r, i + j, mode == MPTL_STOCHASTIC ? v_load(words + first + j) : v_set(0), as,
                   mode, small, nontemporal, &c);
     }
   }
@@ -143,8 +174,8 @@ static inline __attribute__((always_inline)) void loop_block(const loop *l, size
                                                              size_t end, const output as,
                                                              const bool nontemporal,
                                                              mptl_round_stats *stats) {
-  vec_small small = vec_small_for(&l->r);
-  switch (l->r.mode) {
+  vec_small small = vec_small_for(l->r);
+  switch (l->r->mode) {
     case MPTL_NEAREST_EVEN:
       if (small == SMALL_LINEAR) LOOP(MPTL_NEAREST_EVEN, SMALL_LINEAR);
       if (small == SMALL_MAGIC) LOOP(MPTL_NEAREST_EVEN, SMALL_MAGIC);
@@ -220,10 +251,10 @@ static void run_rest(const loop *l, size_t begin, size_t count, const output as,
 
 static void run(const loop *l, size_t n, const output as, mptl_round_stats *stats) {
   size_t begin = 0, end = 0;
-  if (l->r.is_regular) {
+  if (l->r->is_regular) {
     bool nontemporal =
         as == AS_F32 && n * sizeof(float) >= NONTEMPORAL_BYTES && l->dst != (const void *)l->src;
-    if (l->r.mode == MPTL_STOCHASTIC)
+    if (l->r->mode == MPTL_STOCHASTIC)
       begin = (VN - l->index0 % VN) % VN;
     else if (nontemporal)
       begin = (64 - (uintptr_t)l->dst % 64) % 64 / sizeof(float);
@@ -232,7 +263,7 @@ static void run(const loop *l, size_t n, const output as, mptl_round_stats *stat
     nontemporal = nontemporal && (uintptr_t)((float *)l->dst + begin) % (VN * sizeof(float)) == 0;
     loop_scalar(l, 0, begin, as, stats);
     run_block(l, begin, end, as, nontemporal, stats);
-    if (end < n && l->r.mode != MPTL_STOCHASTIC) {
+    if (end < n && l->r->mode != MPTL_STOCHASTIC) {
       run_rest(l, end, n - end, as, stats);
       return;
     }
@@ -250,13 +281,13 @@ static void run(const loop *l, size_t n, const output as, mptl_round_stats *stat
 
 void MPTL_CPU(round_f32)(float *dst, const float *src, size_t n, const mptl_rounder *r,
                          mptl_key key, uint64_t index0, mptl_round_stats *stats) {
-  loop l = {dst, src, *r, key, index0};
+  loop l = {dst, src, r, key, index0};
   run(&l, n, AS_F32, stats);
 }
 
 void MPTL_CPU(encode_f32)(void *codes, const float *src, size_t n, const mptl_rounder *r,
                           mptl_key key, uint64_t index0, mptl_round_stats *stats) {
-  loop l = {codes, src, *r, key, index0};
+  loop l = {codes, src, r, key, index0};
   size_t size = mptl_code_size(r->format);
   run(&l, n, size == 1 ? AS_CODE8 : size == 2 ? AS_CODE16 : AS_CODE32, stats);
 }
