@@ -209,7 +209,7 @@ static void check(mptl_conv_shape s, uint64_t *state) {
     const char *isa;
     for (size_t i = 0; (isa = mptl_isa_here(i)) != NULL; i++) {
       MUST(mptl_isa_select(isa));
-      for (int threads = 1; threads <= 3; threads += 2)
+      for (int threads = 1; threads <= 7; threads += 3)
         check_pass(&o, (mptl_pass)pass, threads, expected);
     }
     free(expected);

@@ -1,10 +1,10 @@
 /* Backward by weights (conv.h): dweights and dbias, the sums over all images.
  *
- * A portion of the operands is prepared at a time, by all threads: x as [group of channels][region]
- * [image][row][x][packed_channels], where a region has that many channels of the group, so that a
- * tile's rows lie side by side; dy as [group][panel][pixel][column]. Each thread then computes its
- * own weights' sums of the portion, block by block. Operands that are like that in memory are read
- * there.
+ * Each thread has its own share of the weights. It prepares a portion of the operands at a time, as
+ * far as the share needs it: x as [group of channels][region][image][row][x][packed_channels], where
+ * a region has that many channels of the group, so that a tile's rows lie side by side; dy as
+ * [panel][pixel][column]. Then it adds the portion's sums, block by block. Operands that are like
+ * that in memory are read there. So some threads prepare the same, but none waits for another one.
  *
  * Lines of dy are in the order of a chain: unit by unit; in a unit of several images the images'
  * first lines, their second lines, and so on. So the lines whose windows' row ky is a row of x are
@@ -21,42 +21,119 @@ enum { SUMS_AT_ONCE = 32 };
 
 /* ---- Sizes ---- */
 
-/* Regions of a group; rows of its sums: weights of one output channel. */
+/* Regions of a group; rows of its sums: weights of one output channel; those of a row of the
+ * window. */
 static size_t regions(const mptl_conv *v) {
   const size_t n = (size_t)v->packed_channels;
   return ((size_t)v->group_in + n - 1) / n;
 }
-static size_t window(const mptl_conv *v) { return (size_t)v->s.kh * (size_t)v->s.kw; }
-static size_t weight_rows(const mptl_conv *v) { return window(v) * (size_t)v->group_in; }
+static size_t weight_rows(const mptl_conv *v) {
+  return (size_t)v->s.kh * (size_t)v->s.kw * (size_t)v->group_in;
+}
+static size_t rows_of_ky(const mptl_conv *v) { return (size_t)v->s.kw * (size_t)v->group_in; }
 
 /* A row of x with its columns of padding. */
 static size_t wide(const mptl_conv *v) { return (size_t)v->w + 2 * (size_t)v->left; }
 
-static size_t operand_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->groups * regions(v) * (size_t)v->portion_rows * wide(v) *
-                      (size_t)v->packed_channels * sizeof(float));
+/* Tiles of the rows of a ky, and rows of a tile: about as many in each. */
+static size_t tiles_of_ky(const mptl_conv *v) {
+  const int panels = mptl_conv_panels(v),
+            vectors = (mptl_conv_vectors(v) + panels - 1) / panels; /* of the widest panel */
+  const size_t most = v->kernels->rows[vectors - 1];
+  return (rows_of_ky(v) + most - 1) / most;
 }
-static size_t panels_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->groups * mptl_conv_padded_columns(v) * (size_t)v->portion_lines *
-                      (size_t)v->out_w * sizeof(float));
+static size_t tile_rows(const mptl_conv *v) {
+  return (rows_of_ky(v) + tiles_of_ky(v) - 1) / tiles_of_ky(v);
 }
-static size_t sums_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->groups * weight_rows(v) * mptl_conv_padded_columns(v) *
-                      sizeof(float));
+
+/* ---- Shares ---- */
+
+/* Panels [panel, panel_end) of all groups, and of each of them tiles [tile, tile_end), of all ky:
+ * tile index * kh + ky. These read some regions of some groups. */
+typedef struct share {
+  size_t panel, panel_end, tile, tile_end;
+  size_t group, groups, region, regions;
+} share;
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t all_panels(const mptl_conv *v) {
+  return (size_t)v->groups * (size_t)mptl_conv_panels(v);
 }
-static size_t lines_bytes(const mptl_conv *v) {
-  return mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+static size_t all_tiles(const mptl_conv *v) { return tiles_of_ky(v) * (size_t)v->s.kh; }
+
+/* The share of one of rows x columns threads; empty for further threads. */
+static share share_of(const mptl_conv *v, size_t thread, size_t rows, size_t columns) {
+  const size_t row = thread / columns, column = thread % columns, kh = (size_t)v->s.kh,
+               panels = (size_t)mptl_conv_panels(v),
+               of_region = (size_t)v->s.kw * (size_t)v->packed_channels;
+  if (row >= rows) return (share){0};
+  share s = {.panel = all_panels(v) * column / columns,
+             .panel_end = all_panels(v) * (column + 1) / columns,
+             .tile = all_tiles(v) * row / rows,
+             .tile_end = all_tiles(v) * (row + 1) / rows};
+  if (s.panel == s.panel_end || s.tile == s.tile_end) return (share){0};
+  const size_t end = least((s.tile_end - 1) / kh + 1, tiles_of_ky(v)) * tile_rows(v);
+  s.group = s.panel / panels;
+  s.groups = (s.panel_end - 1) / panels + 1 - s.group;
+  s.region = s.tile / kh * tile_rows(v) / of_region;
+  s.regions = least((end + of_region - 1) / of_region, regions(v)) - s.region;
+  return s;
 }
-/* Of each thread: a row of x or of dy. */
-static size_t row_bytes(const mptl_conv *v) {
-  const size_t x = mptl_conv_row_floats(v), dy = (size_t)v->out_w * (size_t)v->out_c;
-  return mptl_aligned((x > dy ? x : dy) * sizeof(float));
+
+/* How threads share out the work: the grid whose first share takes the fewest cycles, about. A tile
+ * takes one for each row and pixel; to prepare a pixel takes some for each region and panel. */
+typedef struct grid {
+  size_t rows, columns;
+} grid;
+
+static grid share_out(const mptl_conv *v) {
+  const size_t threads = (size_t)v->threads;
+  grid best = {1, 1};
+  size_t least_cycles = SIZE_MAX;
+  for (size_t rows = 1; rows <= threads; rows++) {
+    const size_t columns = threads / rows, panels = (all_panels(v) + columns - 1) / columns,
+                 tiles = (all_tiles(v) + rows - 1) / rows;
+    const share last = share_of(v, rows * columns - 1, rows, columns); /* of the largest ones */
+    const size_t cycles = panels * (tiles * tile_rows(v) + 6) + last.groups * last.regions * 4;
+    if (cycles < least_cycles) best = (grid){rows, columns}, least_cycles = cycles;
+  }
+  return best;
+}
+
+/* ---- Memory ---- */
+
+/* Of each thread: its part of a portion of x and dy, places of lines, and a row of x or of dy. Of
+ * all threads: sums. */
+typedef struct areas {
+  size_t panels, lines, terms, row, bytes, sums;
+} areas;
+
+static areas areas_of(const mptl_conv *v, grid g) {
+  size_t most_regions = 0, most_columns = 0;
+  for (size_t t = 0; t < g.rows * g.columns; t++) {
+    const share s = share_of(v, t, g.rows, g.columns);
+    const size_t n = s.groups * s.regions,
+                 columns = (s.panel_end - s.panel) * (size_t)v->vectors * v->kernels->lanes;
+    if (n > most_regions) most_regions = n;
+    if (columns > most_columns) most_columns = columns;
+  }
+  const size_t x = (size_t)v->portion_rows * wide(v) * (size_t)v->packed_channels,
+               dy = (size_t)v->portion_lines * (size_t)v->out_w, of_row = mptl_conv_row_floats(v),
+               of_line = (size_t)v->out_w * (size_t)v->out_c;
+  areas a = {.panels = mptl_aligned(most_regions * x * sizeof(float))};
+  a.lines = a.panels + mptl_aligned(most_columns * dy * sizeof(float));
+  a.terms = a.lines + mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+  a.row = a.terms + mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+  a.bytes = a.row + mptl_aligned((of_row > of_line ? of_row : of_line) * sizeof(float));
+  a.sums = mptl_aligned((size_t)v->groups * weight_rows(v) * mptl_conv_padded_columns(v) *
+                        sizeof(float));
+  return a;
 }
 
 size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v) {
   if (v->by_channel) return mptl_conv_channels_scratch_bytes(v);
-  return operand_bytes(v) + panels_bytes(v) + sums_bytes(v) + 2 * lines_bytes(v) +
-         (size_t)v->threads * row_bytes(v);
+  const areas a = areas_of(v, share_out(v));
+  return a.sums + (size_t)v->threads * a.bytes;
 }
 
 /* ---- Preparing ---- */
@@ -110,13 +187,14 @@ static size_t copied_row(const mptl_conv *v, const portion *p, int image, int ro
   return (size_t)(first * p->rows + row * images + image - first);
 }
 
-/* Splits the channels of a row of the operand into the regions, with pixels of zeros at its ends. */
-static void split_row(const mptl_conv *v, const float *row, float *to, size_t region_floats) {
-  const size_t width = (size_t)v->packed_channels, n = regions(v), edge = (size_t)v->left * width;
-  for (int g = 0; g < v->groups; g++)
-    for (size_t i = 0; i < n; i++, to += region_floats) {
+/* Splits the channels of a row of x into the share's regions, with pixels of zeros at its ends. */
+static void split_row(const mptl_conv *v, const share *own, const float *row, float *to,
+                      size_t region_floats) {
+  const size_t width = (size_t)v->packed_channels, edge = (size_t)v->left * width;
+  for (size_t g = 0; g < own->groups; g++)
+    for (size_t i = own->region; i < own->region + own->regions; i++, to += region_floats) {
       const size_t left = (size_t)v->group_in - i * width, count = left < width ? left : width;
-      const float *from = row + (size_t)g * (size_t)v->group_in + i * width;
+      const float *from = row + (own->group + g) * (size_t)v->group_in + i * width;
       float *out = to + edge;
       memset(to, 0, edge * sizeof *to);
       v->kernels->copy(out, width, from, (size_t)v->c, count, (size_t)v->w);
@@ -124,17 +202,29 @@ static void split_row(const mptl_conv *v, const float *row, float *to, size_t re
     }
 }
 
-/* Splits the channels of a line of dy into panels of `pixels` pixels. */
-static void split_line(const mptl_conv *v, const float *line, float *panels, size_t at,
-                       size_t pixels) {
-  const int n = mptl_conv_panels(v);
-  for (int g = 0; g < v->groups; g++)
-    for (int i = 0; i < n; i++) {
-      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
-      const float *from = line + (size_t)g * (size_t)v->columns + panel.begin;
-      float *to = panels + panel.place * pixels + at * panel.width;
-      v->kernels->copy(to, panel.width, from, (size_t)v->out_c, panel.columns, (size_t)v->out_w);
-    }
+/* Panel i of all groups, and its group. */
+static mptl_conv_panel panel_at(const mptl_conv *v, size_t i, size_t *group) {
+  const size_t panels = (size_t)mptl_conv_panels(v);
+  *group = i / panels;
+  return mptl_conv_panel_at(v, (int)*group, (int)(i % panels));
+}
+
+/* How many columns are in front of a panel in a share. */
+static size_t place_in_share(const mptl_conv *v, const share *own, const mptl_conv_panel *panel) {
+  size_t group;
+  return panel->place - panel_at(v, own->panel, &group).place;
+}
+
+/* Splits the channels of a line of dy into the share's panels of `pixels` pixels. */
+static void split_line(const mptl_conv *v, const share *own, const float *line, float *panels,
+                       size_t at, size_t pixels) {
+  for (size_t i = own->panel; i < own->panel_end; i++) {
+    size_t group;
+    const mptl_conv_panel panel = panel_at(v, i, &group);
+    const float *from = line + group * (size_t)v->columns + panel.begin;
+    float *to = panels + place_in_share(v, own, &panel) * pixels + at * panel.width;
+    v->kernels->copy(to, panel.width, from, (size_t)v->out_c, panel.columns, (size_t)v->out_w);
+  }
 }
 
 /* The operands of a portion, prepared. */
@@ -155,8 +245,8 @@ static bool dy_in_place(const mptl_conv *v, const mptl_source *dy) {
          mptl_conv_panel_at(v, 0, 0).width == (size_t)v->out_c;
 }
 
-/* Called by all threads, each with its own record and buffer for a row. */
-static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
+/* Prepares a portion for a share; buffer: for a row. */
+static void prepare(const mptl_conv *v, const share *own, const portion *p, const mptl_source *x,
                     const mptl_source *dy, prepared *to, float *buffer) {
   const size_t row = wide(v) * (size_t)v->packed_channels, ow = (size_t)v->out_w;
   const size_t of_row = mptl_conv_row_floats(v), of_line = ow * (size_t)v->out_c,
@@ -166,20 +256,17 @@ static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
   to->region_floats = (size_t)p->images * (size_t)p->rows * row;
   to->operand = x_in_place(v, x) ? (const float *)x->data + first_row * of_row : to->area[0];
   to->panels = dy_in_place(v, dy) ? (const float *)dy->data + first_line * of_line : to->area[1];
-  if (to->operand == to->area[0])
-#pragma omp for schedule(static) nowait
-    for (int i = 0; i < p->images * p->rows; i++) {
-      const size_t from = first_row + (size_t)(i / p->rows * v->h + i % p->rows);
-      split_row(v, mptl_read(x, from * of_row, of_row, buffer),
-                to->area[0] + copied_row(v, p, i / p->rows, i % p->rows) * row, to->region_floats);
-    }
-#pragma omp for schedule(static)
+  for (int i = 0; to->operand == to->area[0] && i < p->images * p->rows; i++) {
+    const size_t from = first_row + (size_t)(i / p->rows * v->h + i % p->rows);
+    split_row(v, own, mptl_read(x, from * of_row, of_row, buffer),
+              to->area[0] + copied_row(v, p, i / p->rows, i % p->rows) * row, to->region_floats);
+  }
   for (int i = 0; i < p->lines; i++) {
     const place at = line_at(v, p, i);
     const size_t from = (size_t)(p->image + at.image) * (size_t)v->out_h + (size_t)at.y;
     if (to->panels == to->area[1])
-      split_line(v, mptl_read(dy, from * of_line, of_line, buffer), to->area[1], (size_t)i * ow,
-                 pixels);
+      split_line(v, own, mptl_read(dy, from * of_line, of_line, buffer), to->area[1],
+                 (size_t)i * ow, pixels);
     /* Windows that begin above the portion's first row: numbers wrap around. */
     const int first = at.y * v->in_stride_y - v->top - p->row;
     to->line[i] = row * (to->operand == to->area[0] ? copied_row(v, p, at.image, first)
@@ -191,7 +278,6 @@ static void prepare(const mptl_conv *v, const portion *p, const mptl_source *x,
 /* ---- Sums ---- */
 
 /* Rows of a group's sums are in the order of ky, regions, kx, channels. */
-static size_t rows_of_ky(const mptl_conv *v) { return (size_t)v->s.kw * (size_t)v->group_in; }
 
 /* Channels of a region that are in the sum of a column. */
 static size_t channels_of_region(const mptl_conv *v, size_t region) {
@@ -199,53 +285,23 @@ static size_t channels_of_region(const mptl_conv *v, size_t region) {
   return left < width ? left : width;
 }
 
-/* Places in the prepared operand of rows [from, from + n) of those of a group and ky; line: from a
- * window's first row to its row ky. */
-static void find_rows(const mptl_conv *v, int group, size_t line, size_t from, unsigned n,
-                      size_t region_floats, size_t *row) {
+/* Places in the prepared operand of rows [from, from + n) of those of a ky, for a group, counted in
+ * the share; line: from a window's first row to its row ky. */
+static void find_rows(const mptl_conv *v, const share *own, size_t group, size_t line, size_t from,
+                      unsigned n, size_t region_floats, size_t *row) {
   const size_t width = (size_t)v->packed_channels, kw = (size_t)v->s.kw,
                pixel = (size_t)v->s.dw * width;
   size_t region = from / (kw * width), left = from % (kw * width);
   size_t channels = channels_of_region(v, region), kx = left / channels, channel = left % channels;
   for (unsigned i = 0; i < n; i++) {
-    row[i] = ((size_t)group * regions(v) + region) * region_floats + line + kx * pixel + channel;
+    row[i] =
+        (group * own->regions + region - own->region) * region_floats + line + kx * pixel + channel;
     if (++channel < channels) continue;
     channel = 0;
     if (++kx < kw) continue;
     kx = 0;
     channels = channels_of_region(v, ++region);
   }
-}
-
-/* What a thread computes: rows [row, row + n) of a panel and ky. */
-typedef struct tile {
-  int group;
-  mptl_conv_panel panel;
-  size_t ky, row;
-  unsigned n;
-} tile;
-
-/* Tiles of the rows of a ky, and rows of a tile: about as many in each. */
-static size_t tiles_of_ky(const mptl_conv *v) {
-  const int panels = mptl_conv_panels(v),
-            vectors = (mptl_conv_vectors(v) + panels - 1) / panels; /* of the widest panel */
-  const size_t most = v->kernels->rows[vectors - 1];
-  return (rows_of_ky(v) + most - 1) / most;
-}
-static size_t tile_rows(const mptl_conv *v) {
-  return (rows_of_ky(v) + tiles_of_ky(v) - 1) / tiles_of_ky(v);
-}
-static size_t all_tiles(const mptl_conv *v) {
-  return (size_t)v->groups * (size_t)mptl_conv_panels(v) * (size_t)v->s.kh * tiles_of_ky(v);
-}
-
-static tile tile_at(const mptl_conv *v, size_t i) {
-  const size_t tiles = tiles_of_ky(v), kh = (size_t)v->s.kh, panels = (size_t)mptl_conv_panels(v),
-               most = tile_rows(v);
-  tile t = {.group = (int)(i / tiles / kh / panels), .ky = i / tiles % kh, .row = i % tiles * most};
-  t.panel = mptl_conv_panel_at(v, t.group, (int)(i / tiles / kh % panels));
-  t.n = (unsigned)(rows_of_ky(v) - t.row < most ? rows_of_ky(v) - t.row : most);
-  return t;
 }
 
 /* The lines of a block of a portion. Moves to the next one; false after the last one. At first it is
@@ -290,58 +346,62 @@ static mptl_chain chain_of(const mptl_conv *v, const prepared *from, int line, i
                       .stride = stride};
 }
 
-/* Adds the chains of a portion's blocks to sums [group][panel][row][column], or stores the first
- * ones: each thread its own tiles. */
-static void add_chains(const mptl_conv *v, const portion *p, const prepared *from, float *sums) {
-  const size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads(),
-               all = all_tiles(v);
-  block b = {0};
-  while (next_block(v, p, &b)) {
-    size_t ky = (size_t)v->s.kh; /* whose chain this is */
-    mptl_chain chain = {.a = NULL};
-    const size_t images =
-                     (size_t)(from->operand == from->area[0] ? images_of_unit(v, p, b.line) : 1),
-                 of_row = images * wide(v) * (size_t)v->packed_channels;
-    for (size_t i = all * thread / threads; i < all * (thread + 1) / threads; i++) {
+/* Adds the chains of a block for a panel to sums [row][column], or stores the first ones. of_row: from
+ * a row of the prepared operand to the next one of the same image. */
+static void add_panel(const mptl_conv *v, const share *own, const portion *p, const prepared *from,
+                      const block *b, size_t i, size_t of_row, float *sums) {
+  const size_t kh = (size_t)v->s.kh, most = tile_rows(v);
+  size_t group;
+  const mptl_conv_panel panel = panel_at(v, i, &group);
+  for (size_t ky = 0; ky < kh; ky++) {
+    int line, end;
+    lines_inside(v, p, b, (int)ky, &line, &end);
+    mptl_chain chain = chain_of(v, from, line, end - line);
+    chain.b = from->panels + place_in_share(v, own, &panel) * (size_t)p->lines * (size_t)v->out_w;
+    for (size_t tile = (own->tile + kh - 1 - ky) / kh; tile * kh + ky < own->tile_end; tile++) {
       size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
-      const tile t = tile_at(v, i);
-      if (t.ky != ky) {
-        int line, end;
-        lines_inside(v, p, &b, (int)(ky = t.ky), &line, &end);
-        chain = chain_of(v, from, line, end - line);
-      }
-      chain.b = from->panels + t.panel.place * (size_t)p->lines * (size_t)v->out_w;
-      find_rows(v, t.group, t.ky * (size_t)v->s.dh * of_row, t.row, t.n, from->region_floats, row);
-      for (unsigned r = 0; r < t.n; r++) to[r] = (t.ky * rows_of_ky(v) + t.row + r) * t.panel.width;
-      v->kernels->tile(sums + t.panel.place * weight_rows(v), to, &chain, row, t.n, t.panel.width,
-                       b.first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
+      const size_t first = tile * most, n = least(rows_of_ky(v) - first, most);
+      find_rows(v, own, group - own->group, ky * (size_t)v->s.dh * of_row, first, (unsigned)n,
+                from->region_floats, row);
+      for (size_t r = 0; r < n; r++) to[r] = (ky * rows_of_ky(v) + first + r) * panel.width;
+      v->kernels->tile(sums + panel.place * weight_rows(v), to, &chain, row, (unsigned)n,
+                       panel.width, b->first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
     }
   }
 }
 
+/* The same for a portion's blocks and the share's panels; sums: [group][panel][row][column]. */
+static void add_chains(const mptl_conv *v, const share *own, const portion *p, const prepared *from,
+                       float *sums) {
+  const size_t row = wide(v) * (size_t)v->packed_channels;
+  for (block b = {0}; next_block(v, p, &b);) {
+    const bool copied = from->operand == from->area[0];
+    const size_t images = copied ? (size_t)images_of_unit(v, p, b.line) : 1;
+    for (size_t i = own->panel; i < own->panel_end; i++)
+      add_panel(v, own, p, from, &b, i, images * row, sums);
+  }
+}
+
 /* Adds the blocks' sums of dy by channel: a chain of additions for each. */
-static void add_bias_sums(const mptl_conv *v, const portion *p, float *dbias, const float *panels) {
-  const int n = mptl_conv_panels(v);
+static void add_bias_sums(const mptl_conv *v, const share *own, const portion *p,
+                          const float *panels, float *dbias) {
   const size_t ow = (size_t)v->out_w, pixels = (size_t)p->lines * ow;
-#pragma omp for collapse(2) schedule(static) nowait
-  for (int g = 0; g < v->groups; g++)
-    for (int i = 0; i < n; i++) {
-      const mptl_conv_panel panel = mptl_conv_panel_at(v, g, i);
-      float *to = dbias + g * v->columns + (int)panel.begin;
-      block b = {0};
-      while (next_block(v, p, &b)) {
-        const float *dy = panels + panel.place * pixels + (size_t)b.line * ow * panel.width;
-        for (size_t from = 0; from < panel.columns; from += SUMS_AT_ONCE) {
-          const size_t left = panel.columns - from,
-                       count = left < SUMS_AT_ONCE ? left : SUMS_AT_ONCE;
-          float sum[SUMS_AT_ONCE] = {0};
-          for (size_t k = 0; k < (size_t)b.lines * ow; k++)
-            for (size_t c = 0; c < count; c++) sum[c] += dy[k * panel.width + from + c];
-          for (size_t c = 0; c < count; c++)
-            to[from + c] = b.first ? sum[c] : to[from + c] + sum[c];
-        }
+  for (size_t i = own->panel; i < own->panel_end; i++) {
+    size_t group;
+    const mptl_conv_panel panel = panel_at(v, i, &group);
+    float *to = dbias + group * (size_t)v->columns + panel.begin;
+    for (block b = {0}; next_block(v, p, &b);) {
+      const float *dy =
+          panels + place_in_share(v, own, &panel) * pixels + (size_t)b.line * ow * panel.width;
+      for (size_t from = 0; from < panel.columns; from += SUMS_AT_ONCE) {
+        const size_t count = least(panel.columns - from, SUMS_AT_ONCE);
+        float sum[SUMS_AT_ONCE] = {0};
+        for (size_t k = 0; k < (size_t)b.lines * ow; k++)
+          for (size_t c = 0; c < count; c++) sum[c] += dy[k * panel.width + from + c];
+        for (size_t c = 0; c < count; c++) to[from + c] = b.first ? sum[c] : to[from + c] + sum[c];
       }
     }
+  }
 }
 
 /* From sums to [oc][ic / groups][kh][kw]: a ky and region at a time, which stay in the cache. */
@@ -373,22 +433,23 @@ void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbia
     mptl_conv_channels_backward_weights(v, dweights, dbias, x, dy, scratch);
     return;
   }
-  char *at = scratch;
-  prepared to = {.area = {(float *)at, (float *)(at + operand_bytes(v))}};
-  float *sums = (float *)(at += operand_bytes(v) + panels_bytes(v));
-  to.line = (size_t *)(at += sums_bytes(v));
-  to.term = (size_t *)(at += lines_bytes(v));
-  at += lines_bytes(v);
-#pragma omp parallel num_threads(v->threads) firstprivate(to)
+  const grid g = share_out(v);
+  const areas a = areas_of(v, g);
+  float *sums = scratch;
+#pragma omp parallel num_threads(v->threads)
   {
-    float *own = (float *)(at + (size_t)omp_get_thread_num() * row_bytes(v));
-    portion p = {0};
-    while (next_portion(v, &p)) {
-      prepare(v, &p, x, dy, &to, own);
-      if (dbias != NULL) add_bias_sums(v, &p, dbias, to.panels);
-      add_chains(v, &p, &to, sums);
-#pragma omp barrier
+    const size_t thread = (size_t)omp_get_thread_num();
+    const share own = share_of(v, thread, g.rows, g.columns);
+    char *at = (char *)scratch + a.sums + thread * a.bytes;
+    prepared to = {.area = {(float *)at, (float *)(at + a.panels)},
+                   .line = (size_t *)(at + a.lines),
+                   .term = (size_t *)(at + a.terms)};
+    for (portion p = {0}; own.tile < own.tile_end && next_portion(v, &p);) {
+      prepare(v, &own, &p, x, dy, &to, (float *)(at + a.row));
+      if (dbias != NULL && own.tile == 0) add_bias_sums(v, &own, &p, to.panels, dbias);
+      add_chains(v, &own, &p, &to, sums);
     }
+#pragma omp barrier
     unpack_sums(v, dweights, sums);
   }
 }
