@@ -55,7 +55,7 @@ size_t mptl_conv_packed_bytes(const mptl_conv *v) {
 }
 
 size_t mptl_conv_scratch_bytes(const mptl_conv *v, size_t operand_size, const mptl_sink *results) {
-  if (v->pass == MPTL_BACKWARD_WEIGHTS) return mptl_conv_weights_scratch_bytes(v);
+  if (v->pass == MPTL_BACKWARD_WEIGHTS) return mptl_conv_weights_scratch_bytes(v, operand_size);
   return (size_t)v->threads * (operand_bytes(v, operand_size) + results_bytes(v, results));
 }
 

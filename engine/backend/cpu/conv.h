@@ -32,9 +32,9 @@ MPTL_API mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_
 MPTL_API void mptl_conv_destroy(mptl_conv *conv); /* NULL is allowed */
 
 /* Bytes of the weights as the pass reads them (0 in backward by weights), and of scratch memory:
- * operand_size is that of an element of the operand that is read in windows (x or dy), result a
- * sink of which only size and accumulate matter (NULL in backward by weights). Both areas are
- * aligned to 64 bytes. */
+ * operand_size is that of an element of the operand that is read in windows (x or dy; in backward by
+ * weights the smaller one of both), result a sink of which only size and accumulate matter (NULL in
+ * backward by weights). Both areas are aligned to 64 bytes. */
 MPTL_API size_t mptl_conv_packed_bytes(const mptl_conv *conv);
 MPTL_API size_t mptl_conv_scratch_bytes(const mptl_conv *conv, size_t operand_size,
                                         const mptl_sink *result);

@@ -7,7 +7,7 @@
 #include "backend/cpu/conv_plan.h"
 #include "core/memory.h"
 
-enum { BLOCKS_AT_ONCE = 32 }; /* whose chains are kept until they are added */
+enum { BLOCKS_AT_ONCE = 8 }; /* whose chains are kept until they are added */
 
 /* Lines of dy: of some images the first lines, their second lines, and so on; or some lines of one
  * image. */
@@ -57,9 +57,9 @@ static size_t dy_floats(const mptl_conv *v) {
 static size_t bytes(size_t floats) { return mptl_aligned(floats * sizeof(float)); }
 static size_t thread_bytes(const mptl_conv *v) { return bytes(x_floats(v)) + bytes(dy_floats(v)); }
 
-size_t mptl_conv_channels_scratch_bytes(const mptl_conv *v) {
+size_t mptl_conv_channels_scratch_bytes(const mptl_conv *v, size_t operand_size) {
   return bytes(chain_floats(v)) + bytes(BLOCKS_AT_ONCE * chain_floats(v)) +
-         (size_t)v->threads * thread_bytes(v);
+         (operand_size < sizeof(float) ? (size_t)v->threads * thread_bytes(v) : 0);
 }
 
 /* ---- Chains ---- */

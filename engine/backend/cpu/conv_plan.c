@@ -181,9 +181,9 @@ static void make_bands(mptl_conv *v) {
   v->chunk_lines = chunks > 1 ? (v->band_lines + chunks - 1) / chunks : v->band_lines;
 }
 
-/* Backward by weights: blocks, and portions whose operands are about an eighth of the cache. */
+/* Backward by weights: blocks, and portions whose operands are about a sixteenth of the cache. */
 static void make_blocks(mptl_conv *v) {
-  const size_t most = cache_floats(8);
+  const size_t most = cache_floats(16);
   const int pixels = v->out_h * v->out_w;
   v->unit_images = mptl_conv_least((BLOCK_PIXELS + pixels - 1) / pixels, v->s.n);
   v->block_lines =

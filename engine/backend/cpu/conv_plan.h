@@ -137,8 +137,8 @@ static inline int mptl_conv_end_row(const mptl_conv *v, int line, int n) {
 }
 
 /* Backward by weights (conv_weights.c), and by channel (conv_channels.c). */
-size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v);
-size_t mptl_conv_channels_scratch_bytes(const mptl_conv *v);
+size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v, size_t operand_size);
+size_t mptl_conv_channels_scratch_bytes(const mptl_conv *v, size_t operand_size);
 void mptl_conv_channels_backward_weights(const mptl_conv *v, float *dweights, float *dbias,
                                          const mptl_source *x, const mptl_source *dy,
                                          void *scratch);

@@ -130,8 +130,8 @@ static areas areas_of(const mptl_conv *v, grid g) {
   return a;
 }
 
-size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v) {
-  if (v->by_channel) return mptl_conv_channels_scratch_bytes(v);
+size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v, size_t operand_size) {
+  if (v->by_channel) return mptl_conv_channels_scratch_bytes(v, operand_size);
   const areas a = areas_of(v, share_out(v));
   return a.sums + (size_t)v->threads * a.bytes;
 }

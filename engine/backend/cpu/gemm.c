@@ -270,7 +270,8 @@ static mptl_status prepare_weights(const mptl_call *call, size_t *bytes) {
   size_t block = (size_t)state(call)->block;
   MPTL_TRY(choose(call, MPTL_BACKWARD_WEIGHTS, call->in[0].rounder, call->dy.rounder));
   if (!w->by_dnn) {
-    place_conv(call, MPTL_BACKWARD_WEIGHTS, call->in[0].size, NULL, bytes);
+    const size_t x = call->in[0].size, dy = call->dy.size;
+    place_conv(call, MPTL_BACKWARD_WEIGHTS, x < dy ? x : dy, NULL, bytes);
     return MPTL_OK;
   }
   w->x = take(bytes, mptl_gemm_operand_bytes(&call->in[0], w->way, block * in_image(call)));
