@@ -62,7 +62,7 @@ M.rows = {
   { "device", "device", default = "auto", results = false, arg = "D", help = "auto, cpu, cuda or cuda:N" },
   { "threads", "whole", min = 1, max = 1024, results = false,
     help = "threads to compute with (default: one for each processor that the process may use);"
-      .. " another number sums in another order: losses differ in their last digits" },
+      .. " results do not depend on it, except with --compute onednn" },
   { "out", "string", results = false, sweep = false, arg = "DIR",
     help = "run directory (default runs/<script>-<policy>-<time>)" },
   { "steps_every", "whole", min = 1, max = 2 ^ 31 - 1, results = false, help = "write every Nth step to steps.jsonl" },
