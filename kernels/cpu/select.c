@@ -165,6 +165,7 @@ mptl_status mptl_isa_select(const char *name) {
 
 const char *mptl_isa_name(void) { return get()->name; }
 
+const mptl_code_kernels *mptl_codes(void) { return mptl_cpu_kernels_get()->codes; }
 const mptl_layer_kernels *mptl_layers(void) { return mptl_cpu_kernels_get()->layers; }
 const mptl_product_kernels *mptl_products(void) { return mptl_cpu_kernels_get()->products; }
 const mptl_bf16_kernels *mptl_bf16(void) { return get()->bf16; }

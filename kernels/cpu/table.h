@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cpu/codes.h"
 #include "kernels/cpu/layers.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/resample.h"
@@ -59,6 +60,7 @@ typedef struct mptl_unary_kernels {
 
 typedef struct mptl_cpu_kernels {
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
+  const mptl_code_kernels *codes;
   const mptl_layer_kernels *layers;
   const mptl_product_kernels *products;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
@@ -74,6 +76,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU_PASTE(name, isa) mptl_cpu_##name##_##isa
 #define MPTL_CPU_EXPAND(name, isa) MPTL_CPU_PASTE(name, isa)
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
+extern const mptl_code_kernels MPTL_CPU(codes);
 extern const mptl_layer_kernels MPTL_CPU(layers);
 extern const mptl_product_kernels MPTL_CPU(products);
 extern mptl_update_kernel *const MPTL_CPU(updates)[MPTL_OPTIMIZER_IDS];

@@ -71,6 +71,17 @@ void mptl_write(const mptl_sink *s, size_t offset, size_t n, float *results,
   if (s->accumulate) mptl_layers()->accumulate(dst, rounded, n);
 }
 
+void mptl_write_codes(const mptl_sink *s, size_t offset, size_t n, const void *codes,
+                      float *buffer) {
+  char *dst = (char *)s->data + offset * s->size;
+  if (s->size < sizeof(float)) {
+    memcpy(dst, codes, n * s->size);
+  } else {
+    mptl_decode_f32(s->accumulate ? buffer : (float *)dst, codes, n, s->rounder);
+    if (s->accumulate) mptl_layers()->accumulate((float *)dst, buffer, n);
+  }
+}
+
 void mptl_write_parallel(const mptl_call *call, const mptl_sink *sink, size_t offset, size_t n,
                          float *results) {
 #pragma omp parallel num_threads(mptl_threads(call)) if (n > MPTL_TILE)

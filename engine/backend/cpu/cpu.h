@@ -17,13 +17,21 @@ enum {
 
 /* ---- Operators ---- */
 
+/* Values as codes of at most 16 bits, all of one format. */
+typedef struct mptl_code_tile {
+  const void *codes; /* NULL: there are none */
+  const mptl_rounder *rounder;
+  uint32_t largest; /* of the codes without their signs */
+} mptl_code_tile;
+
 /* A tile of a pointwise operator: elements [offset, offset + n) of its output, in buffers of n
  * elements. */
 typedef struct mptl_tile {
   size_t offset, n;
   const float *x[MPTL_MAX_INPUTS]; /* rounded inputs; backward: only if backward_reads_in */
   float *y; /* forward: the unrounded output; backward: the rounded one, if backward_reads_out */
-  const float *dy;            /* backward */
+  mptl_code_tile y_codes; /* backward: instead of y, if backward_codes is set and y is in codes */
+  const float *dy;        /* backward */
   float *dx[MPTL_MAX_INPUTS]; /* backward: unrounded gradients; NULL: not wanted */
 } mptl_tile;
 
@@ -35,6 +43,16 @@ typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
   bool backward_selects; /* an element of a gradient is that element of dy, or 0 */
+
+  /* The same on codes, where all formats are the same (in backward, y may have another one). NULL:
+   * the operator works on binary32 only. forward_codes turns codes of finite inputs into those of
+   * the output, in place, and returns the largest one without its sign. backward_codes writes the
+   * gradient of each input to buffer, n elements; it may be NaN or infinite. dy->largest and
+   * y->largest are not set. */
+  uint32_t (*forward_codes)(void *codes, size_t n, const mptl_rounder *rounder);
+  mptl_code_tile (*backward_codes)(const mptl_code_tile *dy, const mptl_code_tile *y, size_t n,
+                                   void *buffer);
+
   mptl_status (*forward_before_sums)(
       const mptl_call *call); /* only in training; NULL: nothing to do */
   void (*forward_sums)(const mptl_call *call, const mptl_tile *tile,
@@ -101,6 +119,11 @@ float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);
  * fused.c if it stays within a stage: both count exponents when they are wanted. */
 void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results,
                 mptl_round_stats *stats);
+
+/* mptl_write for results that are values of the sink's format already: their codes. Neither ranges
+ * nor exponents are wanted. buffer: for n elements. */
+void mptl_write_codes(const mptl_sink *sink, size_t offset, size_t n, const void *codes,
+                      float *buffer);
 
 /* Adds the exponents of n values. Any number of threads may call it at the same time. */
 void mptl_add_exponents(mptl_exponents *exponents, const float *x, size_t n);

@@ -5,6 +5,9 @@
  * that finds ranges (find_ranges of mptl_backend) stores nothing either: it computes only what one
  * operator's results depend on.
  *
+ * Values that stay in a stage are in binary32, but a ReLU works on codes where it can: forward on
+ * the codes that the stage stores, backward on those of the gradient, which an addition passes on.
+ *
  * Sums run over fixed blocks of the array, so that they do not depend on the number of threads.
  * Within a block, up to 64 pixels are added in binary32, and these sums are added in binary64.
  */
@@ -89,6 +92,7 @@ typedef struct desk {
   mptl_round_stats *stats; /* of y, then of each dx */
   double *sums;            /* of all blocks */
   float *partial, *buffer;
+  mptl_code_tile dy; /* backward, in each tile: the gradient of the output, if it is in codes */
 } desk;
 
 static float *buffer_of(const desk *d, size_t which) { return d->buffer + which * MPTL_TILE; }
@@ -156,6 +160,62 @@ static void round_buffer(const traversal *t, const mptl_sink *sink, const mptl_t
     mptl_round_f32(x, x, tile->n, sink->rounder, sink->key, sink->index0 + tile->offset, stats);
 }
 
+/* mptl_write for gradients that are rounded already, unless there are infinities or NaNs. */
+static void write_rounded(const mptl_sink *sink, const mptl_tile *tile, float *x,
+                          mptl_round_stats *stats) {
+  float *dst = (float *)sink->data + tile->offset;
+  if (sink->size < sizeof(float) || sink->ranging || sink->exponents != NULL ||
+      sink->rounder->is_identity || !count_rounded(sink, x, tile->n, stats))
+    mptl_write(sink, tile->offset, tile->n, x, stats);
+  else if (sink->accumulate)
+    mptl_layers()->accumulate(dst, x, tile->n);
+  else
+    memcpy(dst, x, tile->n * sizeof *x);
+}
+
+/* ---- Operators on codes ---- */
+
+/* Whether a sink keeps codes of a format. */
+static bool takes_codes(const mptl_sink *sink, const mptl_rounder *r) {
+  const mptl_rounder *to = sink->rounder;
+  return !sink->ranging && sink->exponents == NULL && !to->format.auto_bias &&
+         !r->format.auto_bias && mptl_format_equal(to->format, r->format) &&
+         mptl_code_size(r->format) <= 2;
+}
+
+/* Counts n finite values of a sink's format. */
+static void count_codes(mptl_round_stats *stats, const mptl_rounder *r, size_t n,
+                        uint32_t largest) {
+  mptl_stats_merge(
+      stats,
+      &(mptl_round_stats){.elements = n, .max_abs = mptl_bits_f32(mptl_decode_code(largest, r))});
+}
+
+/* Whether the stage's last operator runs forward on the codes of its input. */
+static bool ends_on_codes(const fused *s) {
+  if (s->n < 2) return false;
+  const mptl_call *last = &s->calls[s->n - 1], *c = last - 1;
+  return row(last)->pointwise->forward_codes != NULL && last->from[0] == s->n - 2 &&
+         last->y.size < sizeof(float) && takes_codes(&c->y, last->y.rounder) &&
+         takes_codes(&last->y, last->y.rounder);
+}
+
+/* Encodes the results of the last operator but one where those of the last one are stored, and runs
+ * the last one there. Returns false, and counts nothing, if there are results that are not finite
+ * after rounding. */
+static bool end_on_codes(const fused *s, const desk *desks, const mptl_tile *tile) {
+  const mptl_sink *x = &s->calls[s->n - 2].y, *y = &s->calls[s->n - 1].y;
+  void *codes = (char *)y->data + tile->offset * y->size;
+  mptl_round_stats found = {0};
+  mptl_encode_f32(codes, tile->y, tile->n, x->rounder, x->key, x->index0 + tile->offset, &found);
+  const bool saturates = x->rounder->overflow == MPTL_SATURATE;
+  if (found.nan_in > 0 || (!saturates && found.overflow + found.inf_in > 0)) return false;
+  mptl_stats_merge(desks[s->n - 2].stats, &found);
+  count_codes(desks[s->n - 1].stats, y->rounder, tile->n,
+              desks[s->n - 1].op->forward_codes(codes, tile->n, y->rounder));
+  return true;
+}
+
 static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
   for (int k = 0; k < c->op->n_in; k++)
@@ -165,6 +225,7 @@ static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *til
 }
 
 static void forward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
+  const bool on_codes = t->purpose == STORE && ends_on_codes(s);
   for (int j = 0; j < s->n; j++) {
     const mptl_call *c = &s->calls[j];
     bool stored = j == s->n - 1;
@@ -175,6 +236,7 @@ static void forward_tile(const traversal *t, const fused *s, const desk *desks, 
     for (int k = 0; k < c->op->n_in; k++) /* a result must not overwrite an operand */
       if (tile->y == tile->x[k]) tile->y = buffer_of(&desks[j], VALUE);
     desks[j].op->forward(c, tile);
+    if (on_codes && j == s->n - 2 && end_on_codes(s, desks, tile)) return;
     if (stored)
       mptl_write(&c->y, tile->offset, tile->n, tile->y, desks[j].stats);
     else
@@ -212,6 +274,40 @@ static bool find_results(const traversal *t, const fused *s, const desk *desks, 
   return any;
 }
 
+/* The output that an operator with backward_codes reads, if it is stored in codes. */
+static mptl_code_tile output_codes(const mptl_call *c, const mptl_tile *tile) {
+  const bool has_them = c->op->kind->backward_reads_out && c->out.size < sizeof(float) &&
+                        row(c)->pointwise->backward_codes != NULL;
+  if (!has_them) return (mptl_code_tile){0};
+  return (mptl_code_tile){.codes = (const char *)c->out.data + tile->offset * c->out.size,
+                          .rounder = c->out.rounder};
+}
+
+/* Runs one operator backward on codes, if it can, and the gradients that the traversal computes are
+ * finite. Returns whether it did. */
+static bool backward_on_codes(const traversal *t, const fused *s, desk *desks, int j,
+                              const mptl_tile *tile) {
+  const mptl_call *c = &s->calls[j];
+  desk *d = &desks[j];
+  const mptl_rounder *r = d->dy.rounder;
+  if (d->dy.codes == NULL || d->op->backward_codes == NULL) return false;
+  for (int k = 0; k < c->op->n_in; k++)
+    if (mptl_wanted(&c->dx[k]) && !takes_codes(&c->dx[k], r)) return false;
+  const mptl_code_tile y = output_codes(c, tile);
+  if (c->op->kind->backward_reads_out && c->out.size != mptl_code_size(r->format)) return false;
+  mptl_code_tile dx = d->op->backward_codes(&d->dy, &y, tile->n, buffer_of(d, OUT));
+  if (dx.largest > r->max_code) return false;
+  for (int k = 0; k < c->op->n_in; k++) {
+    if (!computes(t, c, k)) continue;
+    if (c->from[k] >= 0)
+      desks[c->from[k]].dy = dx;
+    else
+      mptl_write_codes(&c->dx[k], tile->offset, tile->n, dx.codes, buffer_of(d, VALUE));
+    count_codes(&d->stats[1 + k], r, tile->n, dx.largest);
+  }
+  return true;
+}
+
 /* Runs one operator backward on a tile: the gradients that the traversal computes, and its sums if
  * the traversal sums. */
 static void backward_op(const traversal *t, const fused *s, const desk *desks, int j,
@@ -221,26 +317,39 @@ static void backward_op(const traversal *t, const fused *s, const desk *desks, i
        sums = t->purpose == SUM && desks[j].op->backward_sums != NULL;
   if (!any && !sums) return;
   if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
-  if (c->op->kind->backward_reads_out)
+  tile->y_codes = output_codes(c, tile);
+  if (c->op->kind->backward_reads_out && tile->y_codes.codes == NULL)
     tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
   if (sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
   if (any) desks[j].op->backward(c, tile);
   for (int k = 0; k < c->op->n_in; k++) {
     if (tile->dx[k] == NULL) continue;
+    const bool rounded = is_rounded(&desks[j], c, k);
     if (c->from[k] >= 0)
-      round_buffer(t, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k],
-                   is_rounded(&desks[j], c, k));
+      round_buffer(t, &c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k], rounded);
+    else if (rounded)
+      write_rounded(&c->dx[k], tile, tile->dx[k], &desks[j].stats[1 + k]);
     else
       mptl_write(&c->dx[k], tile->offset, tile->n, tile->dx[k], &desks[j].stats[1 + k]);
   }
 }
 
-static void backward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
+static void backward_tile(const traversal *t, const fused *s, desk *desks, mptl_tile *tile) {
+  const mptl_source *dy = &s->calls[s->n - 1].dy;
+  const bool in_codes = dy->size < sizeof(float) && t->purpose != FIND_RANGES;
+  for (int j = 0; j < s->n; j++) desks[j].dy.codes = NULL;
+  if (in_codes)
+    desks[s->n - 1].dy = (mptl_code_tile){.codes = (const char *)dy->data + tile->offset * dy->size,
+                                          .rounder = dy->rounder};
   for (int j = s->n - 1; j >= 0; j--) {
-    const mptl_call *c = &s->calls[j];
-    float *dy = buffer_of(&desks[j], VALUE);
+    float *buffer = buffer_of(&desks[j], VALUE);
     if (t->purpose == FIND_RANGES && j != t->of && !t->leads[j]) continue;
-    tile->dy = j == s->n - 1 ? mptl_read(&c->dy, tile->offset, tile->n, dy) : dy;
+    if (backward_on_codes(t, s, desks, j, tile)) continue;
+    tile->dy = buffer;
+    if (desks[j].dy.codes != NULL)
+      mptl_decode_f32(buffer, desks[j].dy.codes, tile->n, desks[j].dy.rounder);
+    else if (j == s->n - 1)
+      tile->dy = mptl_read(dy, tile->offset, tile->n, buffer);
     backward_op(t, s, desks, j, tile);
   }
 }
@@ -292,7 +401,7 @@ static void flush(const fused *s, const desk *desks, size_t block, bool forward)
   }
 }
 
-static void sum_tile(const fused *s, const desk *desks, mptl_tile *tile, bool forward) {
+static void sum_tile(const fused *s, desk *desks, mptl_tile *tile, bool forward) {
   if (!forward) {
     backward_tile(&(traversal){.purpose = SUM}, s, desks, tile);
     return;

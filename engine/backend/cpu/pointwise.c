@@ -20,6 +20,11 @@ static void unary_forward(const mptl_call *call, const mptl_tile *tile) {
 }
 
 static void unary_backward(const mptl_call *call, const mptl_tile *tile) {
+  if (tile->y_codes.codes != NULL) { /* of a ReLU */
+    mptl_codes()->relu_backward_f32(tile->dx[0], tile->dy, tile->y_codes.codes,
+                                    tile->y_codes.rounder, tile->n);
+    return;
+  }
   const float *read = call->op->kind->backward_reads_in ? tile->x[0] : tile->y;
   mptl_cpu_kernels_get()->unary[call->op->kind->id].backward(tile->dx[0], tile->dy, read, tile->n);
 }
@@ -62,10 +67,30 @@ static void mul_backward(const mptl_call *call, const mptl_tile *tile) {
     if (tile->dx[k] != NULL) mptl_layers()->mul(tile->dx[k], tile->dy, tile->x[1 - k], tile->n);
 }
 
+static mptl_code_tile add_backward_codes(const mptl_code_tile *dy, const mptl_code_tile *y,
+                                         size_t n, void *buffer) {
+  (void)y;
+  memcpy(buffer, dy->codes, n * mptl_code_size(dy->rounder->format));
+  return (mptl_code_tile){buffer, dy->rounder, mptl_codes()->largest(buffer, n, dy->rounder)};
+}
+
+static uint32_t relu_codes(void *codes, size_t n, const mptl_rounder *rounder) {
+  return mptl_codes()->relu(codes, n, rounder);
+}
+
+static mptl_code_tile relu_backward_codes(const mptl_code_tile *dy, const mptl_code_tile *y,
+                                          size_t n, void *buffer) {
+  uint32_t largest =
+      mptl_codes()->relu_backward(buffer, dy->codes, dy->rounder, y->codes, y->rounder, n);
+  return (mptl_code_tile){buffer, dy->rounder, largest};
+}
+
 static const mptl_pointwise input = {.forward = input_forward};
 static const mptl_pointwise dropout = {.forward = dropout_forward, .backward = dropout_backward};
-static const mptl_pointwise add = {
-    .forward = add_forward, .backward = add_backward, .backward_selects = true};
+static const mptl_pointwise add = {.forward = add_forward,
+                                   .backward = add_backward,
+                                   .backward_selects = true,
+                                   .backward_codes = add_backward_codes};
 static const mptl_pointwise mul = {.forward = mul_forward, .backward = mul_backward};
 
 const mptl_cpu_op mptl_cpu_input = {.pointwise = &input};
@@ -73,10 +98,12 @@ const mptl_cpu_op mptl_cpu_dropout = {.pointwise = &dropout};
 const mptl_cpu_op mptl_cpu_add = {.pointwise = &add};
 const mptl_cpu_op mptl_cpu_mul = {.pointwise = &mul};
 
-#define UNARY_OP(name, NAME, traits)                                \
-  static const mptl_pointwise pointwise_##name = {                  \
-      .forward = unary_forward,                                     \
-      .backward = unary_backward,                                   \
-      .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0}; \
+#define UNARY_OP(name, NAME, traits)                                                  \
+  static const mptl_pointwise pointwise_##name = {                                    \
+      .forward = unary_forward,                                                       \
+      .backward = unary_backward,                                                     \
+      .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0,                    \
+      .forward_codes = MPTL_OP_##NAME == MPTL_OP_RELU ? relu_codes : NULL,            \
+      .backward_codes = MPTL_OP_##NAME == MPTL_OP_RELU ? relu_backward_codes : NULL}; \
   const mptl_cpu_op mptl_cpu_##name = {.pointwise = &pointwise_##name};
 MPTL_UNARY_OPERATORS(UNARY_OP)
