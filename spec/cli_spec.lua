@@ -80,7 +80,7 @@ describe("mptl", function()
     for _, command in ipairs { "train", "eval", "bench step" } do
       local words = { "--help" }
       for word in command:gmatch "%a+" do table.insert(words, #words, word) end
-      assert.matches("another number sums in another order: losses differ in their last digits", process.mptl(words).out, 1, true)
+      assert.matches("results do not depend on it, except with --compute onednn", process.mptl(words).out, 1, true)
     end
   end)
 

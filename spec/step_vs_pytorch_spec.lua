@@ -67,17 +67,30 @@ describe("bench/step_vs_pytorch", function()
     assert.matches("round 1/2  PyTorch, channels_last +failed: RuntimeError: no such layout", errors)
     assert.not_matches("round 2/2  PyTorch, channels_last", errors)
     assert.matches("something before", errors, 1, true)
-    assert.equal(1.5, result.pytorch_over_mptl)
+    assert.equal(1.5, result.pytorch_over.fp32)
     assert.equal(2, select(2, seen:gsub("peer [^\n]*%-%-steps 5 %-%-json\n", "")))
   end)
 
   it("reports PyTorch's time when mptl fails", function()
     local output, _, code, seen = compare("--rounds 1", nil, "/nowhere/mptl")
     assert.equal(1, code)
-    assert.matches("mptl +failed: .*/nowhere/mptl.*not found", output)
+    assert.matches("mptl, fp32 +failed: .*/nowhere/mptl.*not found", output)
     assert.matches("PyTorch, contiguous +6.00 +5.00", output)
     assert.not_matches("as long as mptl", output)
     assert.equal(4, #measured(seen))
+  end)
+
+  it("runs mptl with several policies beside one PyTorch", function()
+    local output, _, code, seen = compare("--rounds 1 --variants eager --layout channels_last --policy fp32,uniform_low",
+peer(([[case "$*" in
+*--layers*) printf '%s' ;;
+*) took 6 ;;
+esac]]):format(layers)))
+    assert.equal(0, code, output)
+    assert.matches("fastest of PyTorch: PyTorch, channels_last %(PyTorch 2%) takes 1.50 times as long as mptl, fp32\n", output)
+    assert.matches("takes 1.50 times as long as mptl, uniform_low\n", output)
+    assert.matches("%-%-policy fp32 .*%-%-policy uniform_low ", seen)
+    assert.equal(3, #measured(seen))
   end)
 
   it("reports mptl's time when there is no PyTorch", function()
@@ -87,7 +100,7 @@ describe("bench/step_vs_pytorch", function()
     assert.equal(1, code)
     assert.equal(4, result.runs[1].ms_median)
     for i = 2, 5 do assert.equal("No module named torch", result.runs[i].failed) end
-    assert.is_nil(result.pytorch_over_mptl)
+    assert.is_nil(next(result.pytorch_over))
     assert.equal(2, #measured(seen)) -- both mptl's
   end)
 
@@ -135,23 +148,23 @@ esac]]):format(layers, contiguous_compile))
       assert.equal(0, code)
       local names, times = {}, {}
       for i, run in ipairs(result.runs) do names[i], times[i] = run.name, run.ms_median end
-      assert.same({ "mptl", "PyTorch, contiguous", "PyTorch, channels_last",
+      assert.same({ "mptl, fp32", "PyTorch, contiguous", "PyTorch, channels_last",
         "PyTorch, contiguous, compile", "PyTorch, channels_last, compile" }, names)
       assert.same({ 4, 8, 7, 9, 5 }, times)
       assert.equal("PyTorch, channels_last, compile", result.pytorch_best)
-      assert.equal(1.25, result.pytorch_over_mptl)
+      assert.equal(1.25, result.pytorch_over.fp32)
       assert.equal(25600, result.runs[5].images_per_s)
       assert.equal(5, #measured(seen))
     end)
 
     it("prints time, images and ratio of each, and the ratio of PyTorch's best", function()
       local output = compare("--rounds 1", timed "took 9")
-      assert.matches("mptl +4.00 +3.00 +32000.0 +1 +1.00\n", output)
+      assert.matches("mptl, fp32 +4.00 +3.00 +32000.0 +1 +1.00\n", output)
       assert.matches("PyTorch, contiguous, compile +9.00 +5.00 +14222.2 +1 +2.25\n", output)
       local _, sentences = output:gsub("times as long", "")
       assert.equal(1, sentences)
       assert.matches("fastest of PyTorch: PyTorch, channels_last, compile (PyTorch 2) takes 1.25 times"
-        .. " as long as mptl in fp32\n", output, 1, true)
+        .. " as long as mptl, fp32\n", output, 1, true)
     end)
 
     it("leaves out the compiled PyTorch where it fails", function()
