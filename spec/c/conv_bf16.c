@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "backend/cpu/conv_bf16.h"
-#include "dnn_check.h"
+#include "conv_shapes.h"
 #include "mptl/isa.h"
 
 typedef struct operands {
@@ -128,19 +128,6 @@ static void check(mptl_conv_shape s, uint64_t *state) {
     check_pass_everywhere(&o, pass, parts);
     free(o.x), free(o.w), free(o.y), free(o.bias);
   }
-}
-
-/* Window, stride, padding and dilation of an axis, and its sizes. */
-static void random_axis(int *in, int *out, int *k, int *stride, int *padding, int *dilation,
-                        uint64_t *state) {
-  do {
-    *in = 1 + (int)(random_bits(state) % 12);
-    *k = 1 + (int)(random_bits(state) % 5);
-    *stride = 1 + (int)(random_bits(state) % 3);
-    *padding = (int)(random_bits(state) % 4);
-    *dilation = 1 + (int)(random_bits(state) % 3);
-    *out = (*in + 2 * *padding - *dilation * (*k - 1) - 1) / *stride + 1;
-  } while (*in + 2 * *padding < *dilation * (*k - 1) + 1);
 }
 
 static mptl_conv_shape random_shape(uint64_t *state) {
