@@ -400,7 +400,6 @@ void mptl_conv_bf16_backward_weights(const mptl_conv_bf16 *f, float *dweights, f
 #pragma omp parallel num_threads(f->v.threads)
   {
     const size_t thread = (size_t)omp_get_thread_num();
-    const share own = share_of(f, thread);
     char *at = shared + a.shared + thread * a.bytes;
     const memory m = {
         (uint16_t *)at,           (uint16_t *)(at + a.x),    (uint16_t *)(at + a.dy_channels),
@@ -408,9 +407,13 @@ void mptl_conv_bf16_backward_weights(const mptl_conv_bf16 *f, float *dweights, f
     for (size_t i = 0; dbias != NULL && i < f->unit_blocks * BLOCK; i++) m.ones[i] = 0x3f80; /* 1 */
     if (f->v.s.ow % 2 != 0) memset(m.line, 0, (size_t)f->line_pixels * X_CHANNELS * sizeof *m.line);
     f->kernels->begin();
-    if (own.out < own.out_end && own.group < own.group_end)
+    /* OpenMP may run fewer threads than there are shares. */
+    for (size_t i = thread; i < (size_t)f->v.threads; i += (size_t)omp_get_num_threads()) {
+      const share own = share_of(f, i);
+      if (own.out == own.out_end || own.group == own.group_end) continue;
       add_units(&r, f->blocks_of_unit, &own, &m);
+      unpack(&r, &own, dweights, dbias);
+    }
     f->kernels->end();
-    unpack(&r, &own, dweights, dbias);
   }
 }

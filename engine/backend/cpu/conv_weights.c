@@ -439,15 +439,18 @@ void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbia
 #pragma omp parallel num_threads(v->threads)
   {
     const size_t thread = (size_t)omp_get_thread_num();
-    const share own = share_of(v, thread, g.rows, g.columns);
     char *at = (char *)scratch + a.sums + thread * a.bytes;
     prepared to = {.area = {(float *)at, (float *)(at + a.panels)},
                    .line = (size_t *)(at + a.lines),
                    .term = (size_t *)(at + a.terms)};
-    for (portion p = {0}; own.tile < own.tile_end && next_portion(v, &p);) {
-      prepare(v, &own, &p, x, dy, &to, (float *)(at + a.row));
-      if (dbias != NULL && own.tile == 0) add_bias_sums(v, &own, &p, to.panels, dbias);
-      add_chains(v, &own, &p, &to, sums);
+    /* OpenMP may run fewer threads than there are shares. */
+    for (size_t i = thread; i < g.rows * g.columns; i += (size_t)omp_get_num_threads()) {
+      const share own = share_of(v, i, g.rows, g.columns);
+      for (portion p = {0}; own.tile < own.tile_end && next_portion(v, &p);) {
+        prepare(v, &own, &p, x, dy, &to, (float *)(at + a.row));
+        if (dbias != NULL && own.tile == 0) add_bias_sums(v, &own, &p, to.panels, dbias);
+        add_chains(v, &own, &p, &to, sums);
+      }
     }
 #pragma omp barrier
     unpack_sums(v, dweights, sums);
