@@ -7,9 +7,9 @@
  * MPTL_ISA=avx2 together with ONEDNN_MAX_CPU_ISA=AVX2 compares them in narrower instructions,
  * MPTL_ISA=avx512_bf16 with ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 leaves AMX out. In bf16, our passes
  * read and write codes of 8 bits, as in training: they decode, and forward and by data round with
- * statistics; oneDNN reads bf16 and writes binary32. Each pass includes bringing weights into its order. For each pass: our GFLOP/s, their share of the
- * peak, and how many times as fast as oneDNN we are. Figures are of the fastest of several
- * turns. */
+ * statistics; oneDNN reads bf16 and writes binary32. Each pass includes bringing weights into its
+ * order. For each pass: our GFLOP/s, their share of the peak, and how many times as fast as oneDNN
+ * we are. Figures are of the fastest of several turns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

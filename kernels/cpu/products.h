@@ -7,13 +7,13 @@
  *   for each span t, for each i < length:
  *     k = term[t] + i
  *     tile:           c = fma(a[row[r] + span[t] + i * stride],     b[k * width + j], c)
- *     channel_tile:   c = fma(a[row[r] + span[t] + i * stride + j], b[k * step + j], c)
+ *     channel_tile:   c = fma(a[row[r] + span[t] + j],              b[k * step + j], c)
  *
  * A row r is an output pixel or, in backward by weights, a weight of one output channel. A span is
  * a stretch of memory: the window's pixels and channels in one image row or, in backward by
  * weights, an image row of output pixels. Columns j are channels; of a tile they are packed side by
  * side, width of them. channel_tile is for depthwise convolutions, whose column j reads channel j
- * only.
+ * only, and whose spans have one term.
  */
 #ifndef MPTL_KERNELS_CPU_PRODUCTS_H
 #define MPTL_KERNELS_CPU_PRODUCTS_H
@@ -25,7 +25,6 @@
 
 /* With any instruction set, at most: rows of a tile; vectors of its width. */
 enum { MPTL_PRODUCT_ROWS = 12, MPTL_PRODUCT_VECTORS = 3 };
-enum { MPTL_CHANNEL_ROWS = 9 }; /* rows that a channel_tile computes at once, at most */
 
 /* The sums of a tile. Offsets are in elements; row[r] + span[t] may wrap around. */
 typedef struct mptl_chain {
@@ -63,9 +62,9 @@ typedef struct mptl_product_kernels {
   void (*tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                unsigned rows, size_t columns, mptl_chain_end end);
 
-  /* The same, with any number of columns. */
+  /* The same with any number of columns, for spans of one term; stores the results. */
   void (*channel_tile)(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                       unsigned rows, size_t columns, mptl_chain_end end);
+                       unsigned rows, size_t columns);
 
   /* Adds to the gradients of a window row's weights, c[kx * channels + j], for each pixel i of dy
    * for which there is such a pixel of x:

@@ -109,27 +109,9 @@ void mptl_conv_pack(const mptl_conv *v, float *packed, const float *weights) {
 
 /* ---- Operands ---- */
 
-/* Whole images, or some lines of one image, beginning with line `line` of the first image. */
-typedef struct band {
-  int image, images, line, lines;
-  int row, rows; /* of the operand, of each image */
-} band;
-
-static band band_at(const mptl_conv *v, int i) {
-  if (v->bands_of_image == 0) {
-    const int from = (int)((int64_t)v->s.n * i / v->bands),
-              end = (int)((int64_t)v->s.n * (i + 1) / v->bands);
-    return (band){from, end - from, 0, (end - from) * v->lines, 0, v->h};
-  }
-  const int n = v->bands_of_image, k = i % n, from = (int)((int64_t)v->lines * k / n),
-            lines = (int)((int64_t)v->lines * (k + 1) / n) - from,
-            row = mptl_conv_first_row(v, from);
-  return (band){i / n, 1, from, lines, row, mptl_conv_end_row(v, from, lines) - row};
-}
-
 /* The band's rows of the operand. */
-static const float *band_operand(const mptl_conv *v, const band *b, const mptl_source *operand,
-                                 float *buffer) {
+static const float *band_operand(const mptl_conv *v, const mptl_conv_band *b,
+                                 const mptl_source *operand, float *buffer) {
   const size_t row = mptl_conv_row_floats(v), n = (size_t)b->images * (size_t)b->rows * row;
   return mptl_read(operand, ((size_t)b->image * (size_t)v->h + (size_t)b->row) * row, n, buffer);
 }
@@ -144,13 +126,6 @@ typedef struct run {
   const float *packed, *bias;
 } run;
 
-/* The first result of a line of a band. */
-static size_t first_result(const mptl_conv *v, const band *b, int line) {
-  const int y = b->line + line, image = b->image + y / v->lines;
-  return ((size_t)image * (size_t)v->out_h + (size_t)(y % v->lines * v->out_stride_y)) *
-         (size_t)v->out_w * (size_t)v->out_c;
-}
-
 /* The rows of the windows of row y of a phase that are rows of the operand. */
 static mptl_conv_range rows_inside(const mptl_conv *v, const mptl_conv_phase *p, int y) {
   return mptl_conv_inside(p->at_y, p->window_rows, y * v->in_stride_y - v->top, v->h);
@@ -161,7 +136,7 @@ static mptl_conv_range rows_inside(const mptl_conv *v, const mptl_conv_phase *p,
 typedef struct pixels {
   const mptl_conv_phase *phase;
   const mptl_conv_kind *kind;
-  const band *band;
+  const mptl_conv_band *band;
   mptl_conv_range rows;
   int begin, end, line, x;
 } pixels;
@@ -172,8 +147,8 @@ typedef struct pixels {
 static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_t *row,
                             size_t *to) {
   const mptl_conv_phase *p = at->phase;
-  const band *b = at->band;
-  const size_t base = first_result(v, b, at->begin);
+  const mptl_conv_band *b = at->band;
+  const size_t base = mptl_conv_first_result(v, b, at->begin);
   unsigned n = 0;
   while (n < most && at->line < at->end) {
     const int line = b->line + at->line, y = line % v->lines;
@@ -182,7 +157,7 @@ static unsigned find_places(const mptl_conv *v, pixels *at, unsigned most, size_
     const size_t from = (size_t)(line / v->lines * b->rows + y * v->in_stride_y - v->top - b->row) *
                             mptl_conv_row_floats(v) -
                         (size_t)v->left * (size_t)v->c;
-    const size_t result = first_result(v, b, at->line) - base +
+    const size_t result = mptl_conv_first_result(v, b, at->line) - base +
                           ((size_t)p->y0 * (size_t)v->out_w + (size_t)p->x0) * (size_t)v->out_c;
     const unsigned left = (unsigned)(end - at->x), more = left < most - n ? left : most - n;
     const size_t by = (size_t)v->in_stride_x * (size_t)v->c,
@@ -257,7 +232,7 @@ static void compute_channels(const mptl_conv *v, const pixels *set, const places
                             .length = 1,
                             .b = packed + set->phase->packed,
                             .step = channels};
-  v->kernels->channel_tile(results, at->to, &chain, at->row, at->n, channels, MPTL_CHAIN_STORE);
+  v->kernels->channel_tile(results, at->to, &chain, at->row, at->n, channels);
 }
 
 /* Results of all pixels of a set. */
@@ -274,8 +249,8 @@ static void compute_set(const run *r, pixels set, float *results, const float *x
 }
 
 /* Results of a phase's pixels in lines [begin, end) of a band. */
-static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b, int begin, int end,
-                          float *results, const float *x) {
+static void compute_phase(const run *r, const mptl_conv_phase *p, const mptl_conv_band *b,
+                          int begin, int end, float *results, const float *x) {
   const mptl_conv *v = r->v;
   const int images = (b->line + end - 1) / v->lines - (b->line + begin) / v->lines;
   int first = (b->line + begin) % v->lines, last = (b->line + end - 1) % v->lines;
@@ -291,23 +266,18 @@ static void compute_phase(const run *r, const mptl_conv_phase *p, const band *b,
   }
 }
 
-/* A bias is in forward only, whose results of a chunk are whole pixels. */
-static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t n) {
-  for (const float *end = y + n; y < end; y += v->out_c)
-    for (int c = 0; c < v->out_c; c++) y[c] += bias[c];
-}
-
-static void compute_band(const run *r, const band *b, float *operand, float *buffer,
+static void compute_band(const run *r, const mptl_conv_band *b, float *operand, float *buffer,
                          mptl_round_stats *stats) {
   const mptl_conv *v = r->v;
   const float *x = band_operand(v, b, r->operand, operand);
   for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
     const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
-    const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
+    const size_t first = mptl_conv_first_result(v, b, begin),
+                 n = mptl_conv_first_result(v, b, end) - first;
     float *results = mptl_stores_floats(r->results) ? (float *)r->results->data + first : buffer;
     for (int k = 0; k < v->n_phases; k++)
       compute_phase(r, &v->phases[k], b, begin, end, results, x);
-    if (r->bias != NULL) add_bias(v, results, r->bias, n);
+    if (r->bias != NULL) mptl_conv_add_bias(v, results, r->bias, n);
     for (size_t i = 0; i < n; i += MPTL_TILE)
       mptl_write(r->results, first + i, n - i < MPTL_TILE ? n - i : MPTL_TILE, results + i, stats);
   }
@@ -323,7 +293,7 @@ static void compute(const run *r, char *scratch) {
     mptl_round_stats stats = {0};
 #pragma omp for schedule(dynamic) nowait
     for (int i = 0; i < v->bands; i++) {
-      const band b = band_at(v, i);
+      const mptl_conv_band b = mptl_conv_band_at(v, i);
       compute_band(r, &b, (float *)own, (float *)(own + of_operand), &stats);
     }
 #pragma omp critical(mptl_conv_stats)

@@ -21,24 +21,6 @@ enum {
 
 /* ---- Operands ---- */
 
-/* Some images, or some lines of one. */
-typedef struct band {
-  int image, images, line, lines;
-  int rows; /* of each image, in memory; the first one is row line * in_stride_y of the padded image */
-} band;
-
-static band band_at(const mptl_conv_bf16 *f, int i) {
-  const mptl_conv *v = &f->v;
-  if (v->bands_of_image == 0) {
-    const int from = (int)((int64_t)v->s.n * i / v->bands),
-              end = (int)((int64_t)v->s.n * (i + 1) / v->bands);
-    return (band){from, end - from, 0, (end - from) * v->lines, f->padded_rows};
-  }
-  const int n = v->bands_of_image, k = i % n, from = (int)((int64_t)v->lines * k / n),
-            lines = (int)((int64_t)v->lines * (k + 1) / n) - from;
-  return (band){i / n, 1, from, lines, mptl_conv_padded_rows(v, lines)};
-}
-
 void mptl_conv_read(const mptl_conv_bf16 *f, const mptl_source *source, unsigned parts,
                     size_t offset, size_t columns, size_t step, size_t rows, uint16_t *to,
                     size_t to_step, size_t part) {
@@ -55,13 +37,13 @@ void mptl_conv_read(const mptl_conv_bf16 *f, const mptl_source *source, unsigned
 }
 
 /* Decodes the band's operand, with zeros around it. */
-static void read_band(const mptl_conv_bf16 *f, const band *b, const mptl_source *from,
+static void read_band(const mptl_conv_bf16 *f, const mptl_conv_band *b, const mptl_source *from,
                       uint16_t *to) {
   const mptl_conv *v = &f->v;
   const size_t row = (size_t)v->pitch * (size_t)v->c, left = (size_t)v->left * (size_t)v->c,
                own = (size_t)v->w * (size_t)v->c;
   for (int i = 0; i < b->images * b->rows; i++, to += row) {
-    const int y = b->line * v->in_stride_y + i % b->rows - v->top;
+    const int y = b->row + i % b->rows;
     const bool inside = y >= 0 && y < v->h;
     for (unsigned part = 0; part < f->row_parts; part++) {
       uint16_t *at = to + part * mptl_conv_band_part(f);
@@ -92,13 +74,6 @@ typedef struct memory {
   size_t *row, *to; /* of a chunk's lines of a phase */
 } memory;
 
-/* The first result of a line of a band. */
-static size_t first_result(const mptl_conv *v, const band *b, int line) {
-  const int y = b->line + line, image = b->image + y / v->lines;
-  return ((size_t)image * (size_t)v->out_h + (size_t)(y % v->lines * v->out_stride_y)) *
-         (size_t)v->out_w * (size_t)v->out_c;
-}
-
 /* The pixels of a phase in some lines of a band: where each line's windows and results begin. */
 typedef struct pixels {
   const mptl_conv_phase *phase;
@@ -107,16 +82,16 @@ typedef struct pixels {
 } pixels;
 
 /* Finds a phase's pixels in lines [begin, end) of a band. */
-static pixels find_pixels(const mptl_conv *v, const mptl_conv_phase *p, const band *b, int begin,
-                          int end, const memory *m) {
-  const size_t base = first_result(v, b, begin);
+static pixels find_pixels(const mptl_conv *v, const mptl_conv_phase *p, const mptl_conv_band *b,
+                          int begin, int end, const memory *m) {
+  const size_t base = mptl_conv_first_result(v, b, begin);
   size_t lines = 0;
   for (int i = begin; i < end; i++) {
     const int line = b->line + i, y = line % v->lines, image = line / v->lines;
     if (y >= p->rows) continue;
     m->row[lines] = (size_t)(image * b->rows + (y - b->line) * v->in_stride_y) * (size_t)v->pitch *
                     (size_t)v->c;
-    m->to[lines++] = first_result(v, b, i) - base +
+    m->to[lines++] = mptl_conv_first_result(v, b, i) - base +
                      ((size_t)p->y0 * (size_t)v->out_w + (size_t)p->x0) * (size_t)v->out_c;
   }
   return (pixels){p, m->row, m->to, lines * (size_t)p->columns};
@@ -201,7 +176,7 @@ static void move_results(const mptl_conv_bf16 *f, const pixels *at, const memory
 }
 
 /* Results of a phase's pixels in lines [begin, end) of a band. */
-static void compute_phase(const run *r, int phase, const band *b, int begin, int end,
+static void compute_phase(const run *r, int phase, const mptl_conv_band *b, int begin, int end,
                           const memory *m) {
   enum { TILES = CHUNK_PIXELS / SIDE };
   const mptl_conv_bf16 *f = r->f;
@@ -222,12 +197,6 @@ static void compute_phase(const run *r, int phase, const band *b, int begin, int
   if (mptl_conv_moves_results(f)) move_results(f, &at, m);
 }
 
-/* A bias is in forward only, whose results of a chunk are whole pixels. */
-static void add_bias(const mptl_conv *v, float *y, const float *bias, size_t n) {
-  for (const float *end = y + n; y < end; y += v->out_c)
-    for (int c = 0; c < v->out_c; c++) y[c] += bias[c];
-}
-
 /* Whether n results can be computed where they are stored: in binary32, in the order of the tiles,
  * and whole tiles. */
 static bool stores_tiles(const run *r, size_t n) {
@@ -235,17 +204,19 @@ static bool stores_tiles(const run *r, size_t n) {
          n % (SIDE * (size_t)r->f->v.out_c) == 0;
 }
 
-static void compute_band(const run *r, const band *b, const memory *m, mptl_round_stats *stats) {
+static void compute_band(const run *r, const mptl_conv_band *b, const memory *m,
+                         mptl_round_stats *stats) {
   const mptl_conv *v = &r->f->v;
   read_band(r->f, b, r->operand, m->operand);
   for (int begin = 0; begin < b->lines; begin += v->chunk_lines) {
     const int end = mptl_conv_least(begin + v->chunk_lines, b->lines);
-    const size_t first = first_result(v, b, begin), n = first_result(v, b, end) - first;
+    const size_t first = mptl_conv_first_result(v, b, begin),
+                 n = mptl_conv_first_result(v, b, end) - first;
     memory here = *m;
     if (stores_tiles(r, n)) here.tiles = (float *)r->results->data + first;
     float *results = mptl_conv_moves_results(r->f) ? m->results : here.tiles;
     for (int k = 0; k < v->n_phases; k++) compute_phase(r, k, b, begin, end, &here);
-    if (r->bias != NULL) add_bias(v, results, r->bias, n);
+    if (r->bias != NULL) mptl_conv_add_bias(v, results, r->bias, n);
     for (size_t i = 0; i < n; i += MPTL_TILE)
       mptl_write(r->results, first + i, n - i < MPTL_TILE ? n - i : MPTL_TILE, results + i, stats);
   }
@@ -268,7 +239,7 @@ static void compute(const run *r, char *scratch) {
     f->kernels->begin();
 #pragma omp for schedule(dynamic) nowait
     for (int i = 0; i < f->v.bands; i++) {
-      const band b = band_at(f, i);
+      const mptl_conv_band b = mptl_conv_band_at(&f->v, i);
       compute_band(r, &b, &m, &stats);
     }
     f->kernels->end();

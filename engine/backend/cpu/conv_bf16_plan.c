@@ -40,15 +40,15 @@ static mptl_status cut(mptl_conv_blocks *b, const mptl_conv_phase *p, int window
 static void make_bands(mptl_conv_bf16 *f) {
   mptl_conv *v = &f->v;
   const size_t cache = v->piece_floats * sizeof(float); /* a quarter */
-  f->padded_rows = mptl_conv_padded_rows(v, v->lines);
-  if (mptl_conv_padded_bytes(f, f->padded_rows) <= cache) {
-    const size_t images = cache / mptl_conv_padded_bytes(f, f->padded_rows);
+  const int rows = mptl_conv_padded_rows(v, v->lines);
+  if (mptl_conv_padded_bytes(f, rows) <= cache) {
+    const size_t images = cache / mptl_conv_padded_bytes(f, rows);
     int bands = images >= (size_t)v->s.n ? 1 : (int)(((size_t)v->s.n + images - 1) / images);
     bands = mptl_conv_least(round_up(bands, v->threads), v->s.n);
     f->band_images = (v->s.n + bands - 1) / bands;
     v->bands = bands;
     v->band_lines = f->band_images * v->lines;
-    v->band_rows = f->band_images * f->padded_rows;
+    v->band_rows = f->band_images * rows;
   } else {
     int lines = v->lines;
     while (lines > 1 && mptl_conv_padded_bytes(f, mptl_conv_padded_rows(v, lines)) > cache) lines--;

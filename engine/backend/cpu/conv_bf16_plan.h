@@ -26,7 +26,6 @@ struct mptl_conv_bf16 {
 
   mptl_conv_blocks *blocks;         /* by phase */
   size_t packed;                    /* numbers */
-  int padded_rows;                  /* of an image: up to the last one of a window */
   int band_images, chunk_pixels;    /* at most; of a phase, whole tiles */
   size_t piece;                     /* blocks, at most */
   size_t gathered[MPTL_CONV_PIECE]; /* places of gathered blocks */
@@ -55,11 +54,6 @@ static inline size_t mptl_conv_padded_bytes(const mptl_conv_bf16 *f, int rows) {
 /* Numbers of a part of a band's operand. */
 static inline size_t mptl_conv_band_part(const mptl_conv_bf16 *f) {
   return mptl_conv_padded_bytes(f, f->v.band_rows) / f->row_parts / sizeof(uint16_t);
-}
-
-/* Rows of zeros and of the operand that n lines read; one, if no window has a weight. */
-static inline int mptl_conv_padded_rows(const mptl_conv *v, int n) {
-  return (n - 1) * v->in_stride_y + (v->reach > 0 ? v->reach : 1);
 }
 
 /* Whether results of a chunk are rounded in another order than that of the tiles. */

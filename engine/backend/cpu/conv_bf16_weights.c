@@ -91,12 +91,13 @@ static size_t class_pixels(const mptl_conv_bf16 *f, int class) {
   return (size_t)(f->unit_lines - 1 + f->class_rows[class]) * (size_t)f->line_pixels + TERMS;
 }
 
-/* Pixels of a window column. */
-static size_t column_pixels(const mptl_conv_bf16 *f) {
+/* The first pixel of a class in a window column, and all pixels of a window column. */
+static size_t class_at(const mptl_conv_bf16 *f, int class) {
   size_t n = 0;
-  for (int c = 0; c < f->v.s.sh; c++) n += class_pixels(f, c);
+  for (int c = 0; c < class; c++) n += class_pixels(f, c);
   return n;
 }
+static size_t column_pixels(const mptl_conv_bf16 *f) { return class_at(f, f->v.s.sh); }
 
 /* Of all threads: sums, [output tile][input tile][weight][16][16]; of the bias, [output tile][16]
  * [16]. Of each thread: dy transposed, [part][tile][block]; x, [part][window column][tile]
@@ -252,13 +253,13 @@ static void prepare_row(const run *r, const unit *u, size_t group, int row, size
 static void prepare_x(const run *r, const unit *u, size_t group, const memory *m) {
   const mptl_conv_bf16 *f = r->f;
   const mptl_conv_shape *s = &f->v.s;
-  size_t first = 0;
   memset(
       m->row, 0,
       f->column_parts * (size_t)f->unit_images * (size_t)f->v.pitch * X_CHANNELS * sizeof *m->row);
   for (int c = 0; c < s->sh; c++) {
     if (f->class_rows[c] == 0) continue;
     const int rows = u->lines - 1 + f->class_rows[c];
+    const size_t first = class_at(f, c);
     const size_t past = first + (size_t)rows * (size_t)f->line_pixels;
     for (int i = 0; i < rows; i++)
       prepare_row(r, u, group, (u->line + i) * s->sh + c - f->v.top,
@@ -267,7 +268,6 @@ static void prepare_x(const run *r, const unit *u, size_t group, const memory *m
       for (int kx = 0; kx < s->kw; kx++)
         for (size_t tile = 0; tile < 2; tile++)
           memset(pixel_of(f, m->x + p * x_part(f), kx, tile, past), 0, TERMS * SIDE * sizeof *m->x);
-    first += class_pixels(f, c);
   }
 }
 
@@ -311,14 +311,11 @@ static void add_group(const run *r, const unit *u, const size_t *places, const s
   const mptl_conv_bf16 *f = r->f;
   const mptl_conv_shape *s = &f->v.s;
   const size_t left = in_tiles(f) - group * 2, tiles = left < 2 ? left : 2;
-  size_t class_at[2] = {0, 0}; /* the class and its first pixel */
   column_tiles c = {
       .distance = in_tiles(f) * taps(f) * TILE, .parts = f->column_parts, .part = x_part(f)};
   for (int ky = 0; ky < s->kh; ky++) {
-    class_at[1] = 0;
-    for (class_at[0] = 0; class_at[0] < (size_t)f->class_of[ky]; class_at[0]++)
-      class_at[1] += class_pixels(f, (int)class_at[0]);
-    const size_t pixel = class_at[1] + (size_t)f->row_of[ky] * (size_t)f->line_pixels;
+    const size_t pixel =
+        class_at(f, f->class_of[ky]) + (size_t)f->row_of[ky] * (size_t)f->line_pixels;
     for (int kx = 0; kx < s->kw; kx++)
       for (size_t tile = 0; tile < tiles; tile++) {
         const size_t tap = (size_t)(ky * s->kw + kx);

@@ -278,3 +278,35 @@ void mptl_conv_release(mptl_conv *v) {
   }
   free(v->phases);
 }
+
+mptl_conv_band mptl_conv_band_at(const mptl_conv *v, int i) {
+  if (v->bands_of_image == 0) {
+    const int from = (int)((int64_t)v->s.n * i / v->bands),
+              end = (int)((int64_t)v->s.n * (i + 1) / v->bands);
+    mptl_conv_band b = {from, end - from, 0, (end - from) * v->lines, 0, v->h};
+    if (v->is_padded) b.row = -v->top, b.rows = mptl_conv_padded_rows(v, v->lines);
+    return b;
+  }
+  const int n = v->bands_of_image, k = i % n, from = (int)((int64_t)v->lines * k / n),
+            lines = (int)((int64_t)v->lines * (k + 1) / n) - from;
+  mptl_conv_band b = {.image = i / n, .images = 1, .line = from, .lines = lines};
+  if (v->is_padded) {
+    b.row = from * v->in_stride_y - v->top;
+    b.rows = mptl_conv_padded_rows(v, lines);
+  } else {
+    b.row = mptl_conv_first_row(v, from);
+    b.rows = mptl_conv_end_row(v, from, lines) - b.row;
+  }
+  return b;
+}
+
+size_t mptl_conv_first_result(const mptl_conv *v, const mptl_conv_band *b, int line) {
+  const int y = b->line + line, image = b->image + y / v->lines;
+  return ((size_t)image * (size_t)v->out_h + (size_t)(y % v->lines * v->out_stride_y)) *
+         (size_t)v->out_w * (size_t)v->out_c;
+}
+
+void mptl_conv_add_bias(const mptl_conv *v, float *y, const float *bias, size_t n) {
+  for (const float *end = y + n; y < end; y += v->out_c)
+    for (int c = 0; c < v->out_c; c++) y[c] += bias[c];
+}

@@ -136,6 +136,26 @@ static inline int mptl_conv_end_row(const mptl_conv *v, int line, int n) {
   return y > first ? y : first;
 }
 
+/* Where windows are padded (is_padded): rows of zeros and of the operand that n lines read; one, if
+ * no window has a weight. */
+static inline int mptl_conv_padded_rows(const mptl_conv *v, int n) {
+  return (n - 1) * v->in_stride_y + (v->reach > 0 ? v->reach : 1);
+}
+
+/* Whole images, or some lines of one image, beginning with line `line` of the first image. */
+typedef struct mptl_conv_band {
+  int image, images, line, lines;
+  int row, rows; /* of the operand, of each image; where windows are padded, also before row 0 */
+} mptl_conv_band;
+
+mptl_conv_band mptl_conv_band_at(const mptl_conv *v, int i);
+
+/* The first result of a line of a band. */
+size_t mptl_conv_first_result(const mptl_conv *v, const mptl_conv_band *b, int line);
+
+/* Adds a bias [out_c] to n results of forward, whole pixels. */
+void mptl_conv_add_bias(const mptl_conv *v, float *y, const float *bias, size_t n);
+
 /* Backward by weights (conv_weights.c), and by channel (conv_channels.c). */
 size_t mptl_conv_weights_scratch_bytes(const mptl_conv *v, size_t operand_size);
 size_t mptl_conv_channels_scratch_bytes(const mptl_conv *v, size_t operand_size);

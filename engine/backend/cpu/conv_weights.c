@@ -21,8 +21,8 @@ enum { SUMS_AT_ONCE = 32 };
 
 /* ---- Sizes ---- */
 
-/* Regions of a group; rows of its sums: weights of one output channel; those of a row of the
- * window. */
+/* Regions of a group; rows of its sums: weights of one output channel, in the order of ky, regions,
+ * kx, channels; those of a ky. */
 static size_t regions(const mptl_conv *v) {
   const size_t n = (size_t)v->packed_channels;
   return ((size_t)v->group_in + n - 1) / n;
@@ -276,8 +276,6 @@ static void prepare(const mptl_conv *v, const share *own, const portion *p, cons
 }
 
 /* ---- Sums ---- */
-
-/* Rows of a group's sums are in the order of ky, regions, kx, channels. */
 
 /* Channels of a region that are in the sum of a column. */
 static size_t channels_of_region(const mptl_conv *v, size_t region) {

@@ -43,7 +43,7 @@ typedef struct mptl_repeat {
 } mptl_repeat;
 
 /* The repetition of the first or second operand, in its format. */
-MPTL_API mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format);
+mptl_repeat mptl_gemm_repeat(mptl_gemm_way way, bool second, mptl_format format);
 
 /* Bytes of n elements of a value in the form that the pass multiplies; 0: the stored form is the
  * right one. */
@@ -58,7 +58,7 @@ const void *mptl_gemm_operand(int threads, const mptl_source *source, mptl_gemm_
 
 /* The same for n weights, which stay in binary32: returns weights if nothing is repeated. */
 size_t mptl_gemm_weights_bytes(mptl_gemm_way way, size_t n);
-MPTL_API const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way,
-                                        mptl_repeat repeat, size_t chunk, size_t n, void *area);
+const float *mptl_gemm_weights(int threads, const float *weights, mptl_gemm_way way,
+                               mptl_repeat repeat, size_t chunk, size_t n, void *area);
 
 #endif

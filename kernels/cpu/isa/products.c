@@ -210,64 +210,52 @@ static void tile(float *c, const size_t *to, const mptl_chain *chain, const size
 
 /* ---- Depthwise ---- */
 
-/* n columns from j on, at most a vector. single: spans have one term, as in forward and backward by
- * data; then the rows' addresses stay in registers. */
-static inline __attribute__((always_inline)) void compute_channels(
-    float *c, const size_t *to, const mptl_chain *chain, const size_t *row, const unsigned rows,
-    const bool single, size_t j, size_t n, mptl_chain_end end) {
-  vf results[MPTL_CHANNEL_ROWS];
-  uintptr_t a[MPTL_CHANNEL_ROWS];
-  const size_t stride = chain->stride * sizeof(float), step = chain->step * sizeof(float);
-  const uintptr_t weights = (uintptr_t)(chain->b + j);
-  const size_t *span = chain->span, *term = chain->term, *past = span + chain->spans;
+enum { CHANNEL_ROWS = 9 }; /* at once, at most */
+
+/* n columns from j on, at most a vector. */
+static inline __attribute__((always_inline)) void compute_channels(float *c, const size_t *to,
+                                                                   const mptl_chain *chain,
+                                                                   const size_t *row,
+                                                                   const unsigned rows, size_t j,
+                                                                   size_t n) {
+  vf results[CHANNEL_ROWS];
+  uintptr_t a[CHANNEL_ROWS];
   find_rows(a, chain, row, rows);
-  for (unsigned r = 0; r < rows; r++) {
-    a[r] += j * sizeof(float);
-    results[r] = end == MPTL_CHAIN_CONTINUE ? load_lanes(c + to[r] + j, n) : same(0.0f);
+  for (unsigned r = 0; r < rows; r++) a[r] += j * sizeof(float), results[r] = same(0.0f);
+  for (size_t t = 0; t < chain->spans; t++) {
+    const size_t at = chain->span[t] * sizeof(float);
+    const vf column = load_lanes(chain->b + chain->term[t] * chain->step + j, n);
+    for (unsigned r = 0; r < rows; r++)
+      results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
   }
-  for (; span < past; span++, term++) {
-    size_t at = *span * sizeof(float);
-    uintptr_t b = weights + *term * step;
-    for (size_t i = single ? 1 : chain->length; i > 0; i--, at += stride, b += step) {
-      vf column = load_lanes(address(b), n);
-      for (unsigned r = 0; r < rows; r++)
-        results[r] = MULTIPLY_ADD(load_lanes(address(a[r] + at), n), column, results[r]);
-    }
-  }
-  for (unsigned r = 0; r < rows; r++) {
-    float *p = c + to[r] + j;
-    store_lanes(p, end == MPTL_CHAIN_ADD ? load_lanes(p, n) + results[r] : results[r], n);
-  }
+  for (unsigned r = 0; r < rows; r++) store_lanes(c + to[r] + j, results[r], n);
 }
 
 typedef void channels_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                         unsigned n, size_t columns, mptl_chain_end end);
+                         unsigned n, size_t columns);
 
 /* n tiles, each with all columns: memory is read more or less in order. */
-#define CHANNELS(r, single)                                                                 \
-  static void channels_##r##_##single(float *c, const size_t *to, const mptl_chain *chain,  \
-                                      const size_t *row, unsigned n, size_t columns,        \
-                                      mptl_chain_end end) {                                 \
-    for (; n > 0; n--, to += r, row += r) {                                                 \
-      size_t j = 0;                                                                         \
-      for (; j + LANES <= columns; j += LANES)                                              \
-        compute_channels(c, to, chain, row, r, single, j, LANES, end);                      \
-      if (j < columns) compute_channels(c, to, chain, row, r, single, j, columns - j, end); \
-    }                                                                                       \
+#define CHANNELS(r, unused)                                                                        \
+  static void channels_##r(float *c, const size_t *to, const mptl_chain *chain, const size_t *row, \
+                           unsigned n, size_t columns) {                                           \
+    for (; n > 0; n--, to += r, row += r) {                                                        \
+      size_t j = 0;                                                                                \
+      for (; j + LANES <= columns; j += LANES) compute_channels(c, to, chain, row, r, j, LANES);   \
+      if (j < columns) compute_channels(c, to, chain, row, r, j, columns - j);                     \
+    }                                                                                              \
   }
-#define CHANNELS_ENTRY(r, single) [r - 1][single] = channels_##r##_##single,
-#define CHANNEL_TILES(X) ROWS_8(X, 0) X(9, 0) ROWS_8(X, 1) X(9, 1)
+#define CHANNELS_ENTRY(r, unused) [r - 1] = channels_##r,
+#define CHANNEL_TILES(X) ROWS_8(X, ) X(9, )
 
 CHANNEL_TILES(CHANNELS)
-static channels_fn *const channel_tiles[MPTL_CHANNEL_ROWS][2] = {CHANNEL_TILES(CHANNELS_ENTRY)};
+static channels_fn *const channel_tiles[CHANNEL_ROWS] = {CHANNEL_TILES(CHANNELS_ENTRY)};
 
 static void channel_tile(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
-                         unsigned rows, size_t columns, mptl_chain_end end) {
-  const split s = split_rows(rows, MPTL_CHANNEL_ROWS);
-  const unsigned first = s.larger * (s.rows + 1), single = chain->length == 1;
-  if (s.larger > 0) channel_tiles[s.rows][single](c, to, chain, row, s.larger, columns, end);
-  channel_tiles[s.rows - 1][single](c, to + first, chain, row + first, s.n - s.larger, columns,
-                                    end);
+                         unsigned rows, size_t columns) {
+  const split s = split_rows(rows, CHANNEL_ROWS);
+  const unsigned first = s.larger * (s.rows + 1);
+  if (s.larger > 0) channel_tiles[s.rows](c, to, chain, row, s.larger, columns);
+  channel_tiles[s.rows - 1](c, to + first, chain, row + first, s.n - s.larger, columns);
 }
 
 /* ---- Depthwise, backward by weights ---- */
