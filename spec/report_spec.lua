@@ -158,9 +158,49 @@ describe("mptl report", function()
     assert.equal(0, result.status, result.err)
     local labels = {}
     for label in result.out:gmatch '<g class="key[^>]*>.-<text[^>]*>([^<]*)</text>' do labels[#labels + 1] = label end
-    assert.same({ "fp32", "demotion", "demotion, no promotion", "random (mean and range)" }, labels)
-    contains(result.out, "<title>random r=0.5: 78.00 % at 0.5000, mean of 3 seeds, 77.00 to 79.00</title>")
+    assert.same({ "fp32", "demotion", "demotion, no promotion", "random (mean and standard deviation)" }, labels)
+    contains(result.out, "<title>random r=0.5: 78.00 % at 0.5000, mean of 3 seeds, standard deviation 1.00</title>")
     contains(result.out, "<title>demotion r=0.25: 80.00 % at 0.2500</title>")
+  end)
+
+  describe("of runs that differ in their seeds only", function()
+    -- Accuracies 70, 73, 79: mean 74, standard deviation sqrt((16 + 1 + 25) / 2) = sqrt(21) = 4.5826.
+    local function write_runs()
+      for seed, accuracy in ipairs { 70, 73, 79 } do
+        reports.run(("%s/s%d"):format(dir, seed), { policy = "operator", seed = seed }, accuracy)
+      end
+      reports.run(dir .. "/f", {}, 81.5)
+    end
+
+    it("has a table of means, standard deviations and their number", function()
+      write_runs()
+      local html = page()
+      contains(html, "<h3>Means over seeds</h3>")
+      contains(html, '<td>operator</td><td class="n">3</td>\n<td class="n" data-v="74">74.00 ± 4.58</td>')
+      contains(html, '<td>fp32</td><td class="n">1</td>\n<td class="n" data-v="81.5">81.50</td>')
+    end)
+
+    it("has them as CSV", function()
+      write_runs()
+      assert.equal(0, report(dir, "--csv", dir .. "/t.csv").status)
+      local means = runs.slurp(dir .. "/t-means.csv")
+      contains(means, "script,width,dataset,runs,n,finished,test_acc,test_acc_sd,")
+      contains(means, "net,1,cifar10,operator,3,true,74,4.5825756949558,")
+      contains(means, "net,1,cifar10,fp32,1,true,81.5,,")
+    end)
+
+    it("leaves out unfinished ones, if others have finished", function()
+      write_runs()
+      reports.write(dir .. "/s4", {
+        ["config.json"] = reports.config { policy = "operator", seed = 4 }, ["metrics.jsonl"] = { reports.epoch(1, 10) },
+      })
+      contains(page(), '<td>operator</td><td class="n">3</td>\n<td class="n" data-v="74">74.00 ± 4.58</td>')
+    end)
+
+    it("has no such table if there are none", function()
+      reports.run(dir .. "/f", {}, 81.5)
+      assert.is_nil(page():find("Means over seeds", 1, true))
+    end)
   end)
 
   it("chooses ratio, accuracy and epoch", function()
@@ -204,7 +244,7 @@ describe("mptl report", function()
       reports.run(("%s/%d"):format(dir, i), { policy = "operator", seed = i, image_size = side or nil }, 80 + i)
     end
     local svg = report(dir, "--svg", "-").out
-    contains(svg, ">operator (mean and range)<")
+    contains(svg, ">operator (mean and standard deviation)<")
     contains(svg, ">operator, image_size default<")
   end)
 
@@ -278,7 +318,7 @@ describe("mptl report", function()
     it("tables as CSV of RFC 4180", function()
       reports.run(dir .. '/a,"b"', { policy = "demotion", ratio = 0.5, threshold = false }, 80, { seconds = 1.5 })
       local code, out = runs.mptl(dir, "report . --csv t.csv")
-      assert.same({ 0, "wrote t.csv\nwrote t-epochs.csv\n" }, { code, out })
+      assert.same({ 0, "wrote t.csv\nwrote t-means.csv\nwrote t-epochs.csv\n" }, { code, out })
       assert.is_false(runs.exists(dir .. "/report.html"))
       assert.equal("run,script,width,dataset,policy,ratio,k,threshold,seed,policy_seed,state,epochs,epochs_wanted,test_acc,"
         .. "best_test_acc,test_acc_fp32,train_loss,test_loss,ratio_lo,bits_ratio,promotions,skipped_steps,peak_bytes,seconds,"

@@ -102,7 +102,7 @@ function M.plans(device, kind, shapes, options)
   local ok = pipe:close()
   os.remove(list)
   local made = options.threads and tonumber(table.remove(lines, 1):match "^made (%d+)$")
-  assert(ok and #lines == 3 * #shapes, lines[#lines])
+  assert(ok and #lines == 3 * #shapes, table.concat(lines, "\n"))
   return lines, made
 end
 

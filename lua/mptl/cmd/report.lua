@@ -30,8 +30,8 @@ function M.configure(parser)
     .. "--csv is given); - is stdout"):argname("FILE.html")
   parser:option("--svg", "write one picture, with a panel per network, width and data set; - is stdout")
     :argname("FILE.svg")
-  parser:option("--csv", "write the table of runs, and the metrics by epoch to FILE-epochs.csv; - is "
-    .. "stdout, for the table only"):argname("FILE.csv")
+  parser:option("--csv", "write the table of runs, means over seeds to FILE-means.csv, and the metrics by "
+    .. "epoch to FILE-epochs.csv; - is stdout, for the table of runs only"):argname("FILE.csv")
   for _, row in ipairs(choices) do
     local flag, argname, accepted, help = table.unpack(row)
     parser:option(flag, ("%s: %s"):format(help, table.concat(accepted, ", "))):argname(argname):convert(function(value)
@@ -60,9 +60,9 @@ local function drawings(panels, args)
   return list
 end
 
-local function beside(path)
+local function beside(path, name)
   local stem, extension = path:match "^(.*[^/])(%.[^./]*)$"
-  return (stem or path) .. "-epochs" .. (extension or "")
+  return ("%s-%s%s"):format(stem or path, name, extension or "")
 end
 
 -- Writes a file, or stdout for "-". Reports the file on `messages`: stdout, or stderr when a file
@@ -89,7 +89,10 @@ function M.run(args)
   if args.svg then write(args.svg, picture.compose(drawings(panels, args)), messages) end
   if args.csv then
     write(args.csv, csv.runs(panels), messages)
-    if args.csv ~= "-" then write(beside(args.csv), csv.epochs(panels), messages) end
+    if args.csv ~= "-" then
+      write(beside(args.csv, "means"), csv.means(panels), messages)
+      write(beside(args.csv, "epochs"), csv.epochs(panels), messages)
+    end
   end
   if output then
     local choice = { against = args.against, accuracy = args.accuracy, epoch = args.epoch }

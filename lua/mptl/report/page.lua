@@ -6,6 +6,7 @@ local columns = require "mptl.report.columns"
 local compare = require "mptl.report.compare"
 local curves = require "mptl.report.curves"
 local script = require "mptl.report.page_script"
+local seeds = require "mptl.report.seeds"
 local style = require "mptl.report.style"
 local tensors = require "mptl.report.tensors"
 local text = require "mptl.report.text"
@@ -76,7 +77,7 @@ end
 function Page:tradeoffs(panels, options)
   self:put '<h2 id="tradeoff">Accuracy and the share of low precision</h2>'
   self:put('<p class="quiet">%s</p>', "A point is a run, a line joins the runs of a policy. Runs that "
-    .. "differ in their seeds only are one point at their mean, with the range of their accuracies. "
+    .. "differ in their seeds only are one point at their mean, with the standard deviation of their accuracies. "
     .. "Arrows at the lower edge: values below the axis. Faint points: unfinished runs. The ratio is "
     .. "from the end of a run, after promotions; an fp32 run is at 0, and a line across the chart shows "
     .. "its accuracy.")
@@ -90,6 +91,27 @@ function Page:tradeoffs(panels, options)
     if #drawings == 0 then self:put("<p>%s: no run has finished an epoch.</p>", escape(panel.title)) end
     self:charts(drawings)
   end
+end
+
+-- Means and standard deviations of a panel's runs that differ in their seeds only; nothing if there
+-- are none.
+function Page:means(panel)
+  local rows, several = seeds.rows(panel)
+  if not several then return end
+  self:put '<h3>Means over seeds</h3><div class="scroll"><table class="sortable"><thead><tr><th data-sort>runs</th>'
+  self:put '<th data-sort class="n">n</th>'
+  for _, column in ipairs(seeds.averaged) do self:put('<th data-sort class="n">%s</th>', escape(column[2])) end
+  self:put "</tr></thead><tbody>"
+  for _, row in ipairs(rows) do
+    self:put('<tr><td>%s%s</td><td class="n">%d</td>', escape(row.label), row.finished and "" or " (unfinished)", row.n)
+    for _, column in ipairs(seeds.averaged) do
+      local s, format = row[column[1]], column[4]
+      local shown = s and format:format(s.mean) .. (s.deviation and " ± " .. format:format(s.deviation) or "") or "–"
+      self:put('<td class="n"%s>%s</td>', s and (' data-v="%.14g"'):format(s.mean) or "", shown)
+    end
+    self:put "</tr>"
+  end
+  self:put '</tbody></table></div><p class="quiet">n runs; mean ± standard deviation, the squares divided by n − 1.</p>'
 end
 
 -- A heading and the charts with these names; nothing when no run has points.
@@ -215,6 +237,7 @@ end
 
 function Page:panel(index, panel)
   self:put('<h2 id="panel%d">%s</h2>', index, escape(panel.title))
+  self:means(panel)
   self:by_epoch(panel, "Training", { "accuracy", "loss" })
   self:by_epoch(panel, "Loss scale and skipped steps", { "loss_scale", "skipped" })
   self:promotions(panel)

@@ -3,6 +3,7 @@
 local axis = require "mptl.report.axis"
 local chart = require "mptl.report.chart"
 local compare = require "mptl.report.compare"
+local seeds = require "mptl.report.seeds"
 
 local M = {}
 
@@ -29,49 +30,34 @@ end
 
 -- The point of runs that differ in their seeds only; of the finished runs, if there are any.
 local function point(runs, options)
-  local list, finished = {}, false
-  for _, run in ipairs(runs) do finished = finished or compare.finished(run) end
-  for _, run in ipairs(runs) do
-    local f = compare.finished(run) == finished and figures(run, options)
-    if f and f.ratio then list[#list + 1] = f end
-  end
-  if #list == 0 then return nil end
-  local p = { x = 0, y = 0, low = math.huge, high = -math.huge, faint = not finished }
-  for _, f in ipairs(list) do
-    p.x, p.y = p.x + f.ratio / #list, p.y + f.acc / #list
-    p.low, p.high = math.min(p.low, f.acc), math.max(p.high, f.acc)
-  end
-  p.title = ("%s: %.2f %% at %.4f"):format(#list == 1 and runs[1].label or runs[1].point, p.y, p.x)
-  if #list > 1 then p.title = ("%s, mean of %d seeds, %.2f to %.2f"):format(p.title, #list, p.low, p.high) end
-  if not finished then p.title = ("%s, unfinished: epoch %d"):format(p.title, list[1].epoch) end
-  return p
-end
-
--- Bundles the elements of a list that are equal in a field; bundles are in the order of their first
--- elements.
-local function by(list, field)
-  local bundles, index = {}, {}
-  for _, x in ipairs(list) do
-    local bundle = index[x[field]]
-    if not bundle then
-      bundle = {}
-      index[x[field]], bundles[#bundles + 1] = bundle, bundle
+  local counting, finished = seeds.counting(runs)
+  local ratios, accuracies, epoch = {}, {}, nil
+  for _, run in ipairs(counting) do
+    local f = figures(run, options)
+    if f and f.ratio then
+      ratios[#ratios + 1], accuracies[#accuracies + 1], epoch = f.ratio, f.acc, epoch or f.epoch
     end
-    bundle[#bundle + 1] = x
   end
-  return bundles
+  local acc, ratio = seeds.statistics(accuracies), seeds.statistics(ratios)
+  if not acc then return nil end
+  local spread = acc.deviation or 0
+  local p = { x = ratio.mean, y = acc.mean, low = acc.mean - spread, high = acc.mean + spread, faint = not finished }
+  p.title = ("%s: %.2f %% at %.4f"):format(acc.n == 1 and counting[1].label or runs[1].point, p.y, p.x)
+  if acc.n > 1 then p.title = ("%s, mean of %d seeds, standard deviation %.2f"):format(p.title, acc.n, spread) end
+  if not finished then p.title = ("%s, unfinished: epoch %d"):format(p.title, epoch) end
+  return p
 end
 
 -- The points of a curve's runs, by x; whether some of them are means of different accuracies.
 local function points_of(runs, options)
-  local points, seeds = {}, false
-  for _, same in ipairs(by(runs, "point")) do
+  local points, means = {}, false
+  for _, same in ipairs(seeds.by(runs, "point")) do
     local p = point(same, options)
     points[#points + 1] = p
-    seeds = seeds or (p and p.high > p.low)
+    means = means or (p and p.high > p.low)
   end
   table.sort(points, function(a, b) return a.x < b.x end)
-  return points, seeds
+  return points, means
 end
 
 --- The curves of a panel.
@@ -81,15 +67,15 @@ end
 -- @return list of series for chart.draw
 function M.series(panel, options)
   local list, used = {}, {}
-  for _, runs in ipairs(by(panel.runs, "curve")) do
-    local points, seeds = points_of(runs, options)
+  for _, runs in ipairs(seeds.by(panel.runs, "curve")) do
+    local points, means = points_of(runs, options)
     if #points > 0 then
       local policy = runs[1].settings.policy
       local look = looks[policy] or other
       local n = used[look] or 0
       used[look] = n + 1
       list[#list + 1] = {
-        label = runs[1].curve .. (seeds and " (mean and range)" or ""), class = look[1], marker = look[2],
+        label = runs[1].curve .. (means and " (mean and standard deviation)" or ""), class = look[1], marker = look[2],
         dash = n > 0 and (n - 1) % 3 + 1 or nil, hollow = n > 0, points = points, line = #points > 1 or policy == "fp32",
         level = policy == "fp32" and n == 0 and points[1].y or nil,
       }
