@@ -1,4 +1,6 @@
 /* Decoding of arrays: whole vectors by vector code, the rest by the scalar definition. */
+#include <stdint.h>
+
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_round.h"
 #include "mptl/round.h"
@@ -49,6 +51,9 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
   return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
 }
 
+/* How many codes ahead memory is fetched: about a tile, whose other operands come first. */
+enum { AHEAD = 2048 };
+
 /* Decodes whole vectors of codes of `size` bytes to binary32 or to its upper half. Returns the
  * number of codes that it decoded. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes,
@@ -56,8 +61,11 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
                                                                    const size_t size,
                                                                    const bool bf16,
                                                                    const bool signed_codes) {
+  const uintptr_t ahead =
+      (uintptr_t)codes + AHEAD * size; /* a number: it may be behind the array */
   size_t i = 0;
   for (; i + VN <= n; i += VN) {
+    __builtin_prefetch((const void *)(ahead + i * size));
     vu x = vec_decode(load_codes(codes, i, size), r, signed_codes);
     if (bf16)
       v_store16((uint16_t *)dst + i, v_shr(x, 16));
