@@ -48,7 +48,7 @@ MPTL_API void mptl_conv_forward(const mptl_conv *conv, const mptl_sink *y, const
 MPTL_API void mptl_conv_backward_data(const mptl_conv *conv, const mptl_sink *dx,
                                       const mptl_source *dy, const float *packed, void *scratch);
 
-/* dbias NULL: not computed. */
+/* dbias [oc] or NULL; NULL if the shape has no bias. */
 MPTL_API void mptl_conv_backward_weights(const mptl_conv *conv, float *dweights, float *dbias,
                                          const mptl_source *x, const mptl_source *dy,
                                          void *scratch);

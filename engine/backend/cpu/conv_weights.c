@@ -12,6 +12,7 @@
  * lines that follow each other are one span.
  */
 #include <omp.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "backend/cpu/conv_plan.h"
@@ -102,10 +103,10 @@ static grid share_out(const mptl_conv *v) {
 
 /* ---- Memory ---- */
 
-/* Of each thread: its part of a portion of x and dy, places of lines, and a row of x or of dy. Of
- * all threads: sums. */
+/* Of each thread: its part of a portion of x and dy, places of lines and of rows of sums, and a row
+ * of x or of dy. Of all threads: sums. */
 typedef struct areas {
-  size_t panels, lines, terms, row, bytes, sums;
+  size_t panels, lines, terms, rows, row, bytes, sums;
 } areas;
 
 static areas areas_of(const mptl_conv *v, grid g) {
@@ -123,7 +124,8 @@ static areas areas_of(const mptl_conv *v, grid g) {
   areas a = {.panels = mptl_aligned(most_regions * x * sizeof(float))};
   a.lines = a.panels + mptl_aligned(most_columns * dy * sizeof(float));
   a.terms = a.lines + mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
-  a.row = a.terms + mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+  a.rows = a.terms + mptl_aligned((size_t)v->portion_lines * sizeof(size_t));
+  a.row = a.rows + mptl_aligned(rows_of_ky(v) * sizeof(size_t));
   a.bytes = a.row + mptl_aligned((of_row > of_line ? of_row : of_line) * sizeof(float));
   a.sums = mptl_aligned((size_t)v->groups * weight_rows(v) * mptl_conv_padded_columns(v) *
                         sizeof(float));
@@ -233,6 +235,7 @@ typedef struct prepared {
   const float *operand, *panels; /* there, or in place */
   size_t *line, *term;  /* of its lines: places of their first pixels' windows in a region, and
                            of their first pixels in a panel */
+  size_t *row;          /* of the rows of a ky: their places in a line of the operand */
   size_t region_floats; /* of the operand */
 } prepared;
 
@@ -275,6 +278,42 @@ static void prepare(const mptl_conv *v, const share *own, const portion *p, cons
   }
 }
 
+/* ---- Fetching ahead ---- */
+
+/* Lines of the cache behind a portion of x and of dy: the next portion. Each tile fetches some, if
+ * these are few: more at once would wait for each other. */
+typedef struct ahead {
+  uintptr_t at[2];
+  size_t left[2], for_a_tile[2];
+} ahead;
+
+enum { LINE_BYTES = 64, MOST_FOR_A_TILE = 32 };
+
+static ahead ahead_of(const mptl_conv *v, const share *own, const portion *p, const mptl_source *x,
+                      const mptl_source *dy) {
+  const size_t rows = (size_t)(p->images * p->rows), lines = (size_t)p->lines,
+               of_row = mptl_conv_row_floats(v) * x->size,
+               of_line = (size_t)v->out_w * (size_t)v->out_c * dy->size,
+               first_row = (size_t)p->image * (size_t)v->h + (size_t)p->row,
+               first_line = (size_t)p->image * (size_t)v->out_h + (size_t)p->line,
+               blocks = (lines + (size_t)v->block_lines - 1) / (size_t)v->block_lines,
+               tiles = blocks * (own->panel_end - own->panel) * (own->tile_end - own->tile);
+  ahead a = {.at = {(uintptr_t)x->data + (first_row + rows) * of_row,
+                    (uintptr_t)dy->data + (first_line + lines) * of_line},
+             .left = {rows * of_row / LINE_BYTES, lines * of_line / LINE_BYTES}};
+  for (int k = 0; k < 2; k++) a.for_a_tile[k] = a.left[k] / tiles + 1;
+  if (a.for_a_tile[0] + a.for_a_tile[1] > MOST_FOR_A_TILE) a.left[0] = a.left[1] = 0;
+  return a;
+}
+
+static void fetch(ahead *a) {
+  for (int k = 0; k < 2; k++)
+    for (size_t i = 0; i < a->for_a_tile[k] && a->left[k] > 0; i++, a->left[k]--) {
+      __builtin_prefetch((const void *)a->at[k], 0, 2); /* for the second-level cache */
+      a->at[k] += LINE_BYTES;
+    }
+}
+
 /* ---- Sums ---- */
 
 /* Channels of a region that are in the sum of a column. */
@@ -283,23 +322,15 @@ static size_t channels_of_region(const mptl_conv *v, size_t region) {
   return left < width ? left : width;
 }
 
-/* Places in the prepared operand of rows [from, from + n) of those of a ky, for a group, counted in
- * the share; line: from a window's first row to its row ky. */
-static void find_rows(const mptl_conv *v, const share *own, size_t group, size_t line, size_t from,
-                      unsigned n, size_t region_floats, size_t *row) {
-  const size_t width = (size_t)v->packed_channels, kw = (size_t)v->s.kw,
-               pixel = (size_t)v->s.dw * width;
-  size_t region = from / (kw * width), left = from % (kw * width);
-  size_t channels = channels_of_region(v, region), kx = left / channels, channel = left % channels;
-  for (unsigned i = 0; i < n; i++) {
-    row[i] =
-        (group * own->regions + region - own->region) * region_floats + line + kx * pixel + channel;
-    if (++channel < channels) continue;
-    channel = 0;
-    if (++kx < kw) continue;
-    kx = 0;
-    channels = channels_of_region(v, ++region);
-  }
+/* Finds the places of a share's rows of a ky in the first group of the prepared operand, counted from
+ * a line. */
+static void find_rows(const mptl_conv *v, const share *own, prepared *to) {
+  const size_t width = (size_t)v->packed_channels, pixel = (size_t)v->s.dw * width;
+  size_t i = own->region * (size_t)v->s.kw * width;
+  for (size_t region = 0; region < own->regions; region++)
+    for (size_t kx = 0; kx < (size_t)v->s.kw; kx++)
+      for (size_t c = 0; c < channels_of_region(v, own->region + region); c++)
+        to->row[i++] = region * to->region_floats + kx * pixel + c;
 }
 
 /* The lines of a block of a portion. Moves to the next one; false after the last one. At first it is
@@ -347,36 +378,37 @@ static mptl_chain chain_of(const mptl_conv *v, const prepared *from, int line, i
 /* Adds the chains of a block for a panel to sums [row][column], or stores the first ones. of_row: from
  * a row of the prepared operand to the next one of the same image. */
 static void add_panel(const mptl_conv *v, const share *own, const portion *p, const prepared *from,
-                      const block *b, size_t i, size_t of_row, float *sums) {
+                      const block *b, size_t i, size_t of_row, float *sums, ahead *next) {
   const size_t kh = (size_t)v->s.kh, most = tile_rows(v);
-  size_t group;
+  size_t group, to[MPTL_PRODUCT_ROWS];
   const mptl_conv_panel panel = panel_at(v, i, &group);
+  const size_t first_region = (group - own->group) * own->regions * from->region_floats;
+  for (size_t r = 0; r < MPTL_PRODUCT_ROWS; r++) to[r] = r * panel.width;
   for (size_t ky = 0; ky < kh; ky++) {
     int line, end;
     lines_inside(v, p, b, (int)ky, &line, &end);
     mptl_chain chain = chain_of(v, from, line, end - line);
+    chain.a += first_region + ky * (size_t)v->s.dh * of_row;
     chain.b = from->panels + place_in_share(v, own, &panel) * (size_t)p->lines * (size_t)v->out_w;
     for (size_t tile = (own->tile + kh - 1 - ky) / kh; tile * kh + ky < own->tile_end; tile++) {
-      size_t row[MPTL_PRODUCT_ROWS], to[MPTL_PRODUCT_ROWS];
       const size_t first = tile * most, n = least(rows_of_ky(v) - first, most);
-      find_rows(v, own, group - own->group, ky * (size_t)v->s.dh * of_row, first, (unsigned)n,
-                from->region_floats, row);
-      for (size_t r = 0; r < n; r++) to[r] = (ky * rows_of_ky(v) + first + r) * panel.width;
-      v->kernels->tile(sums + panel.place * weight_rows(v), to, &chain, row, (unsigned)n,
-                       panel.width, b->first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
+      fetch(next);
+      float *c = sums + panel.place * weight_rows(v) + (ky * rows_of_ky(v) + first) * panel.width;
+      v->kernels->tile(c, to, &chain, from->row + first, (unsigned)n, panel.width,
+                       b->first ? MPTL_CHAIN_STORE : MPTL_CHAIN_ADD);
     }
   }
 }
 
 /* The same for a portion's blocks and the share's panels; sums: [group][panel][row][column]. */
 static void add_chains(const mptl_conv *v, const share *own, const portion *p, const prepared *from,
-                       float *sums) {
+                       float *sums, ahead *next) {
   const size_t row = wide(v) * (size_t)v->packed_channels;
   for (block b = {0}; next_block(v, p, &b);) {
     const bool copied = from->operand == from->area[0];
     const size_t images = copied ? (size_t)images_of_unit(v, p, b.line) : 1;
     for (size_t i = own->panel; i < own->panel_end; i++)
-      add_panel(v, own, p, from, &b, i, images * row, sums);
+      add_panel(v, own, p, from, &b, i, images * row, sums, next);
   }
 }
 
@@ -425,12 +457,25 @@ static void unpack_sums(const mptl_conv *v, float *dweights, const float *sums) 
     }
 }
 
+/* The same where operands have changed places: rows of sums are those of the weights. */
+static void unpack_swapped(const mptl_conv *v, float *dweights, const float *sums) {
+  const size_t rows = weight_rows(v), n = (size_t)mptl_conv_panels(v);
+#pragma omp for collapse(2) schedule(static)
+  for (size_t row = 0; row < rows; row++)
+    for (size_t i = 0; i < n; i++) {
+      const mptl_conv_panel panel = mptl_conv_panel_at(v, 0, (int)i);
+      memcpy(dweights + row * (size_t)v->columns + panel.begin,
+             sums + panel.place * rows + row * panel.width, panel.columns * sizeof *sums);
+    }
+}
+
 void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbias,
                                 const mptl_source *x, const mptl_source *dy, void *scratch) {
   if (v->by_channel) {
     mptl_conv_channels_backward_weights(v, dweights, dbias, x, dy, scratch);
     return;
   }
+  const mptl_source *read = v->swapped ? dy : x, *packed = v->swapped ? x : dy;
   const grid g = share_out(v);
   const areas a = areas_of(v, g);
   float *sums = scratch;
@@ -440,17 +485,23 @@ void mptl_conv_backward_weights(const mptl_conv *v, float *dweights, float *dbia
     char *at = (char *)scratch + a.sums + thread * a.bytes;
     prepared to = {.area = {(float *)at, (float *)(at + a.panels)},
                    .line = (size_t *)(at + a.lines),
-                   .term = (size_t *)(at + a.terms)};
+                   .term = (size_t *)(at + a.terms),
+                   .row = (size_t *)(at + a.rows)};
     /* OpenMP may run fewer threads than there are shares. */
     for (size_t i = thread; i < g.rows * g.columns; i += (size_t)omp_get_num_threads()) {
       const share own = share_of(v, i, g.rows, g.columns);
       for (portion p = {0}; own.tile < own.tile_end && next_portion(v, &p);) {
-        prepare(v, &own, &p, x, dy, &to, (float *)(at + a.row));
+        prepare(v, &own, &p, read, packed, &to, (float *)(at + a.row));
+        find_rows(v, &own, &to);
         if (dbias != NULL && own.tile == 0) add_bias_sums(v, &own, &p, to.panels, dbias);
-        add_chains(v, &own, &p, &to, sums);
+        ahead next = ahead_of(v, &own, &p, read, packed);
+        add_chains(v, &own, &p, &to, sums, &next);
       }
     }
 #pragma omp barrier
-    unpack_sums(v, dweights, sums);
+    if (v->swapped)
+      unpack_swapped(v, dweights, sums);
+    else
+      unpack_sums(v, dweights, sums);
   }
 }
