@@ -28,14 +28,17 @@ enum {
   MPTL_SELECTS = 4,          /* y is x or 0 */
   MPTL_BACKWARD_SELECTS = 8, /* the input's gradient is dy or 0 */
   MPTL_CHEAP = 16,           /* a few binary32 operations: CUDA's plain kernels include it */
+  MPTL_READS_EITHER =
+      32, /* with MPTL_READS_OUT: backward gives the same for x, if y is not rounded */
 };
 
 /* Name, constant, traits. */
-#define MPTL_UNARY_OPERATORS(ROW)                                                     \
-  ROW(relu, RELU, MPTL_READS_OUT | MPTL_SELECTS | MPTL_BACKWARD_SELECTS | MPTL_CHEAP) \
-  ROW(relu6, RELU6, MPTL_READS_OUT | MPTL_BACKWARD_SELECTS | MPTL_CHEAP)              \
-  ROW(sigmoid, SIGMOID, MPTL_READS_OUT)                                               \
-  ROW(gelu, GELU, MPTL_READS_IN)                                                      \
+#define MPTL_UNARY_OPERATORS(ROW)                                                             \
+  ROW(relu, RELU,                                                                             \
+      MPTL_READS_OUT | MPTL_READS_EITHER | MPTL_SELECTS | MPTL_BACKWARD_SELECTS | MPTL_CHEAP) \
+  ROW(relu6, RELU6, MPTL_READS_OUT | MPTL_READS_EITHER | MPTL_BACKWARD_SELECTS | MPTL_CHEAP)  \
+  ROW(sigmoid, SIGMOID, MPTL_READS_OUT)                                                       \
+  ROW(gelu, GELU, MPTL_READS_IN)                                                              \
   ROW(gelu_tanh, GELU_TANH, MPTL_READS_IN)
 
 /* exp(x) for |x| <= 110, with a relative error below 2^-31: 2^k exp(r), |r| <= log(2) / 2, by the

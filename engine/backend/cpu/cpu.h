@@ -42,7 +42,8 @@ typedef struct mptl_tile {
 typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
-  bool backward_selects; /* an element of a gradient is that element of dy, or 0 */
+  bool backward_selects;      /* an element of a gradient is that element of dy, or 0 */
+  bool backward_reads_either; /* MPTL_READS_EITHER of kernels/pointwise.h */
 
   /* The same on codes, where all formats are the same (in backward, y may have another one). NULL:
    * the operator works on binary32 only. forward_codes turns codes of finite inputs into those of
@@ -62,6 +63,10 @@ typedef struct mptl_pointwise {
       const mptl_call *call,
       const double *sums); /* NULL: nothing to do; sums: NULL in evaluation */
   mptl_status (*backward_begin)(const mptl_call *call, const double *sums);
+
+  /* At the beginning of backward: makes ready for forward to compute tiles of the output once more.
+   * NULL: forward cannot. */
+  void (*forward_again)(const mptl_call *call);
 } mptl_pointwise;
 
 /* The functions of an operator, see mptl_backend. A call made for create, prepare or scratch_bytes

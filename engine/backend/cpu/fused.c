@@ -308,6 +308,27 @@ static bool backward_on_codes(const traversal *t, const fused *s, desk *desks, i
   return true;
 }
 
+/* Whether backward of operator j reads its input instead of its output, which the operator in front
+ * of it computes once more, from what it reads in any case: memory is slower than a batch norm in
+ * binary32. */
+static bool reads_input(const fused *s, int j) {
+  const mptl_call *c = &s->calls[j];
+  if (!row(c)->pointwise->backward_reads_either || c->from[0] < 0 || c->out.size < sizeof(float) ||
+      !c->out.rounder->is_identity)
+    return false;
+  const mptl_call *from = &s->calls[c->from[0]];
+  return row(from)->pointwise->forward_again != NULL && from->op->kind->backward_reads_in &&
+         from->in[0].size == sizeof(float) && from->y.rounder->is_identity;
+}
+
+static float *compute_input(const fused *s, const desk *desks, int j, mptl_tile *tile) {
+  const int from = s->calls[j].from[0];
+  read_inputs(s, desks, from, tile);
+  tile->y = buffer_of(&desks[j], INPUTS);
+  desks[from].op->forward(&s->calls[from], tile);
+  return tile->y;
+}
+
 /* Runs one operator backward on a tile: the gradients that the traversal computes, and its sums if
  * the traversal sums. */
 static void backward_op(const traversal *t, const fused *s, const desk *desks, int j,
@@ -319,7 +340,9 @@ static void backward_op(const traversal *t, const fused *s, const desk *desks, i
   if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
   tile->y_codes = output_codes(c, tile);
   if (c->op->kind->backward_reads_out && tile->y_codes.codes == NULL)
-    tile->y = (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
+    tile->y = reads_input(s, j)
+                  ? compute_input(s, desks, j, tile)
+                  : (float *)mptl_read(&c->out, tile->offset, tile->n, buffer_of(&desks[j], OUT));
   if (sums) desks[j].op->backward_sums(c, tile, desks[j].partial);
   if (any) desks[j].op->backward(c, tile);
   for (int k = 0; k < c->op->n_in; k++) {
@@ -468,6 +491,10 @@ static mptl_status begin_forward(const fused *s, bool has_them) {
 
 static mptl_status begin_backward(const fused *s) {
   bool sums = false;
+  for (int j = 0; j < s->n; j++) {
+    const mptl_pointwise *p = row(&s->calls[j])->pointwise;
+    if (p->forward_again != NULL) p->forward_again(&s->calls[j]);
+  }
   for (int j = 0; j < s->n; j++)
     sums = sums || has_sums(row(&s->calls[j])->pointwise, &s->calls[j], false);
   if (sums) run_sums(s, false);

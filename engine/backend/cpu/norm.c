@@ -16,8 +16,9 @@ static size_t rows(const mptl_call *call) {
   return mptl_batch_numel(call, call->op->out) / channels(call);
 }
 
-/* The scratch memory: three vectors by channel, see vector. */
-enum { VECTORS = 3 };
+/* The scratch memory: vectors by channel. y = x * scale + term; forward sums around centre; backward
+ * subtracts mean_dy, and slope times the distance from the mean of x. */
+enum { SCALE, TERM, CENTRE, MEAN_DY = CENTRE, SLOPE, VECTORS };
 static size_t scratch_bytes(const mptl_call *call) {
   return VECTORS * channels(call) * sizeof(float);
 }
@@ -44,19 +45,30 @@ static bool next_piece(piece *p, const mptl_tile *tile, size_t c) {
   return left > 0;
 }
 
-/* Sums around the values of the first pixel, which are in vector 2. */
+/* Sums around the values of the first pixel. */
 static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
     mptl_layers()->moments(sums + p.channel, sums + c + p.channel, tile->x[0] + p.at,
-                           vector(call, 2) + p.channel, p.rows, p.width);
+                           vector(call, CENTRE) + p.channel, p.rows, p.width);
 }
 
 static mptl_status forward_before_sums(const mptl_call *call) {
   size_t c = channels(call);
-  const float *first = mptl_read(&call->in[0], 0, c, vector(call, 2));
-  for (size_t i = 0; i < c; i++) vector(call, 2)[i] = first[i];
+  const float *first = mptl_read(&call->in[0], 0, c, vector(call, CENTRE));
+  for (size_t i = 0; i < c; i++) vector(call, CENTRE)[i] = first[i];
   return MPTL_OK;
+}
+
+/* Sets scale and term, from what is saved. */
+static void set_line(const mptl_call *call) {
+  size_t c = channels(call);
+  const float *mean = call->saved, *inv_std = call->saved + c;
+  for (size_t i = 0; i < c; i++) {
+    float scale = inv_std[i] * call->theta[MPTL_NORM_WEIGHT][i];
+    vector(call, SCALE)[i] = scale;
+    vector(call, TERM)[i] = call->theta[MPTL_NORM_BIAS][i] - mean[i] * scale;
+  }
 }
 
 static mptl_status forward_begin(const mptl_call *call, const double *sums) {
@@ -72,25 +84,21 @@ static mptl_status forward_begin(const mptl_call *call, const double *sums) {
     }
     double m = sums[i] / (double)n, var = fmax(sums[c + i] / (double)n - m * m, 0.0),
            unbiased = var * (double)n / (double)(n - 1);
-    mean[i] = (float)((double)vector(call, 2)[i] + m);
+    mean[i] = (float)((double)vector(call, CENTRE)[i] + m);
     inv_std[i] = (float)(1.0 / sqrt(var + eps));
     if (call->ranging) continue;
     running_mean[i] =
         (float)((1.0 - momentum) * (double)running_mean[i] + momentum * (double)mean[i]);
     running_var[i] = (float)((1.0 - momentum) * (double)running_var[i] + momentum * unbiased);
   }
-  for (size_t i = 0; i < c; i++) {
-    float scale = inv_std[i] * call->theta[MPTL_NORM_WEIGHT][i];
-    vector(call, 0)[i] = scale;
-    vector(call, 1)[i] = call->theta[MPTL_NORM_BIAS][i] - mean[i] * scale;
-  }
+  set_line(call);
   return MPTL_OK;
 }
 
 static void forward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
-    mptl_layers()->normalize(tile->y + p.at, tile->x[0] + p.at, vector(call, 0) + p.channel,
-                             vector(call, 1) + p.channel, p.rows, p.width);
+    mptl_layers()->normalize(tile->y + p.at, tile->x[0] + p.at, vector(call, SCALE) + p.channel,
+                             vector(call, TERM) + p.channel, p.rows, p.width);
 }
 
 static void backward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
@@ -109,9 +117,8 @@ static mptl_status backward_begin(const mptl_call *call, const double *sums) {
     double sum_dy = sums[i], sum_dyx = sums[c + i], inv = (double)inv_std[i];
     call->dtheta[MPTL_NORM_WEIGHT][i] = (float)(sum_dyx * inv);
     call->dtheta[MPTL_NORM_BIAS][i] = (float)sum_dy;
-    vector(call, 0)[i] = (float)(sum_dy / (double)n);
-    vector(call, 1)[i] = (float)(sum_dyx * inv * inv / (double)n);
-    vector(call, 2)[i] = inv_std[i] * call->theta[MPTL_NORM_WEIGHT][i];
+    vector(call, MEAN_DY)[i] = (float)(sum_dy / (double)n);
+    vector(call, SLOPE)[i] = (float)(sum_dyx * inv * inv / (double)n);
   }
   return MPTL_OK;
 }
@@ -119,9 +126,9 @@ static mptl_status backward_begin(const mptl_call *call, const double *sums) {
 static void backward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
     mptl_layers()->normalize_backward(tile->dx[0] + p.at, tile->dy + p.at, tile->x[0] + p.at,
-                                      call->saved + p.channel, vector(call, 0) + p.channel,
-                                      vector(call, 1) + p.channel, vector(call, 2) + p.channel,
-                                      p.rows, p.width);
+                                      call->saved + p.channel, vector(call, MEAN_DY) + p.channel,
+                                      vector(call, SLOPE) + p.channel,
+                                      vector(call, SCALE) + p.channel, p.rows, p.width);
 }
 
 static const mptl_pointwise batchnorm2d = {.forward = forward,
@@ -130,7 +137,8 @@ static const mptl_pointwise batchnorm2d = {.forward = forward,
                                            .forward_sums = forward_sums,
                                            .backward_sums = backward_sums,
                                            .forward_begin = forward_begin,
-                                           .backward_begin = backward_begin};
+                                           .backward_begin = backward_begin,
+                                           .forward_again = set_line};
 
 const mptl_cpu_op mptl_cpu_batchnorm2d = {.scratch_bytes = scratch_bytes,
                                           .pointwise = &batchnorm2d};

@@ -103,6 +103,7 @@ const mptl_cpu_op mptl_cpu_mul = {.pointwise = &mul};
       .forward = unary_forward,                                                       \
       .backward = unary_backward,                                                     \
       .backward_selects = (MPTL_BACKWARD_SELECTS & (traits)) != 0,                    \
+      .backward_reads_either = (MPTL_READS_EITHER & (traits)) != 0,                   \
       .forward_codes = MPTL_OP_##NAME == MPTL_OP_RELU ? relu_codes : NULL,            \
       .backward_codes = MPTL_OP_##NAME == MPTL_OP_RELU ? relu_backward_codes : NULL}; \
   const mptl_cpu_op mptl_cpu_##name = {.pointwise = &pointwise_##name};
