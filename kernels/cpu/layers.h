@@ -22,10 +22,13 @@ typedef struct mptl_layer_kernels {
   void (*deinterleave)(float *a, float *b, const float *x,
                        size_t n); /* the inverse; a and b have n elements each */
 
-  /* Where x is larger than best, or NaN: best = x, index = at. */
-  void (*larger)(float *best, int32_t *index, const float *x, int32_t at, size_t n);
-  void (*add_where)(float *y, const float *x, const int32_t *index, int32_t at,
-                    size_t n); /* y += x where index == at */
+  /* Where x is larger than best, or NaN: best = x, index = at. best and index are [rows][c]; rows of
+   * x are `step` elements apart. */
+  void (*larger)(float *best, int32_t *index, const float *x, size_t step, int32_t at, size_t rows,
+                 size_t c);
+  /* y += x where index == at. x and index are [rows][c]; rows of y are `step` elements apart. */
+  void (*add_where)(float *y, size_t step, const float *x, const int32_t *index, int32_t at,
+                    size_t rows, size_t c);
 
   /* Over all rows: sum[c] += x - centre[c]; sum2[c] += (x - centre[c])^2 */
   void (*moments)(float *sum, float *sum2, const float *x, const float *centre, size_t rows,

@@ -99,6 +99,20 @@ static size_t max_scratch_bytes(const mptl_call *call) {
   return mptl_rows_scratch_bytes(call, max_floats(call));
 }
 
+/* Windows [from, from + n) of a row have a column j inside the image; of the first it is `column`. */
+typedef struct windows {
+  size_t from, n, column;
+} windows;
+
+static windows windows_inside(const mptl_pool *g, size_t j) {
+  const size_t from = j < g->pw ? (g->pw - j + g->sw - 1) / g->sw : 0,
+               end = g->iw + g->pw > j ? (g->iw + g->pw - j - 1) / g->sw + 1 : 0;
+  windows in = {.from = from, .n = end < g->ow ? end : g->ow};
+  in.n = in.n > from ? in.n - from : 0;
+  if (in.n > 0) in.column = from * g->sw + j - g->pw;
+  return in;
+}
+
 /* Finds the maxima of a row of windows, and their places: row in the window times kw plus column.
  * Of equal values the first counts, as in PyTorch. Padding is left out. x is a buffer for a row of
  * the input. */
@@ -116,13 +130,11 @@ static void find_maxima(const mptl_call *call, const mptl_pool *g, size_t image,
   for (size_t i = top; i < g->kh && oh * g->sh + i < g->ih + g->ph; i++) {
     const float *row = mptl_read(
         &call->in[0], (image * g->ih + oh * g->sh + i - g->ph) * g->iw * g->c, g->iw * g->c, x);
-    for (size_t ow = 0; ow < g->ow; ow++)
-      for (size_t j = 0; j < g->kw; j++) {
-        size_t iw = ow * g->sw + j; /* padding included */
-        if (iw < g->pw || iw >= g->iw + g->pw) continue;
-        mptl_layers()->larger(best + ow * g->c, place + ow * g->c, row + (iw - g->pw) * g->c,
-                              (int32_t)(i * g->kw + j), g->c);
-      }
+    for (size_t j = 0; j < g->kw; j++) {
+      const windows in = windows_inside(g, j);
+      mptl_layers()->larger(best + in.from * g->c, place + in.from * g->c, row + in.column * g->c,
+                            g->sw * g->c, (int32_t)(i * g->kw + j), in.n, g->c);
+    }
   }
 }
 
@@ -145,16 +157,14 @@ static mptl_status max_forward(const mptl_call *call) {
 static void send_gradients(const mptl_pool *g, size_t oh, const float *dy, const int32_t *place,
                            float *dx, size_t first, size_t end) {
   for (size_t i = 0; i < g->kh; i++) {
-    size_t ih = oh * g->sh + i; /* padding included, as in iw */
+    size_t ih = oh * g->sh + i; /* padding included */
     if (ih < first + g->ph || ih >= end + g->ph) continue;
     float *row = dx + (ih - g->ph - first) * g->iw * g->c;
-    for (size_t ow = 0; ow < g->ow; ow++)
-      for (size_t j = 0; j < g->kw; j++) {
-        size_t iw = ow * g->sw + j;
-        if (iw < g->pw || iw >= g->iw + g->pw) continue;
-        mptl_layers()->add_where(row + (iw - g->pw) * g->c, dy + ow * g->c, place + ow * g->c,
-                                 (int32_t)(i * g->kw + j), g->c);
-      }
+    for (size_t j = 0; j < g->kw; j++) {
+      const windows in = windows_inside(g, j);
+      mptl_layers()->add_where(row + in.column * g->c, g->sw * g->c, dy + in.from * g->c,
+                               place + in.from * g->c, (int32_t)(i * g->kw + j), in.n, g->c);
+    }
   }
 }
 

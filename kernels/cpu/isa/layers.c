@@ -42,17 +42,19 @@ static void deinterleave(float *restrict a, float *restrict b, const float *rest
 }
 
 static void larger(float *restrict best, int32_t *restrict index, const float *restrict x,
-                   int32_t at, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    int take = (x[i] > best[i]) | (x[i] != x[i]);
-    best[i] = take ? x[i] : best[i];
-    index[i] = take ? at : index[i];
-  }
+                   size_t step, int32_t at, size_t rows, size_t c) {
+  for (; rows > 0; rows--, best += c, index += c, x += step)
+    for (size_t i = 0; i < c; i++) {
+      int take = (x[i] > best[i]) | (x[i] != x[i]);
+      best[i] = take ? x[i] : best[i];
+      index[i] = take ? at : index[i];
+    }
 }
 
-static void add_where(float *restrict y, const float *restrict x, const int32_t *restrict index,
-                      int32_t at, size_t n) {
-  for (size_t i = 0; i < n; i++) y[i] += index[i] == at ? x[i] : 0.0f;
+static void add_where(float *restrict y, size_t step, const float *restrict x,
+                      const int32_t *restrict index, int32_t at, size_t rows, size_t c) {
+  for (; rows > 0; rows--, y += step, x += c, index += c)
+    for (size_t i = 0; i < c; i++) y[i] += index[i] == at ? x[i] : 0.0f;
 }
 
 static void moments(float *restrict sum, float *restrict sum2, const float *restrict x,
