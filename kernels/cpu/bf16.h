@@ -79,8 +79,9 @@ typedef struct mptl_bf16_kernels {
   void (*transpose)(float *to, const float *from, size_t step, size_t rows, size_t columns);
   /* A part of a pair of terms of 16 columns of the second operand: [column][2]. */
   void (*join)(uint16_t *to, const float *first, const float *second, unsigned part);
-  /* Both parts of n numbers. */
-  void (*split)(uint16_t *high, uint16_t *low, const float *x, size_t n);
+  /* Both parts of rows of `columns` numbers, step numbers apart, to rows to_step apart. */
+  void (*split)(uint16_t *high, uint16_t *low, size_t to_step, const float *x, size_t step,
+                size_t columns, size_t rows);
 
   /* Pairs of terms of the second operand, for two tiles of columns: numbers [0, 32) of each of n
    * terms, which are step numbers apart, become [n / 2][16][2] at to and, those of columns 16 to

@@ -16,7 +16,9 @@ enum {
   TERMS = MPTL_BF16_TERMS,
   BLOCK = MPTL_BF16_BLOCK,
   ACROSS = MPTL_BF16_TILES,
-  CHUNK_PIXELS = MPTL_CONV_PIXELS
+  CHUNK_PIXELS = MPTL_CONV_PIXELS,
+  BETWEEN = 192 /* rows no farther apart are decoded together, with what is between them: to decode
+                   these elements takes no longer than to begin once more */
 };
 
 /* ---- Operands ---- */
@@ -29,11 +31,21 @@ void mptl_conv_read(const mptl_conv_bf16 *f, const mptl_source *source, unsigned
     mptl_read_bf16_rows(source, offset, columns, step, rows, to, to_step);
     return;
   }
-  for (size_t i = 0; i < rows; i++, offset += step, to += to_step)
-    for (size_t at = 0, n; at < columns; at += n) {
-      n = columns - at < MPTL_TILE ? columns - at : MPTL_TILE;
-      f->kernels->split(to + at, to + at + part, mptl_read(source, offset + at, n, buffer), n);
-    }
+  if (columns > MPTL_TILE || step > columns + BETWEEN) {
+    for (size_t i = 0; i < rows; i++, offset += step, to += to_step)
+      for (size_t at = 0, n; at < columns; at += n) {
+        n = columns - at < MPTL_TILE ? columns - at : MPTL_TILE;
+        f->kernels->split(to + at, to + at + part, 0, mptl_read(source, offset + at, n, buffer), 0,
+                          n, 1);
+      }
+    return;
+  }
+  const size_t together = (MPTL_TILE - columns) / step + 1;
+  for (size_t n; rows > 0; rows -= n, offset += n * step, to += n * to_step) {
+    n = rows < together ? rows : together;
+    const float *x = mptl_read(source, offset, (n - 1) * step + columns, buffer);
+    f->kernels->split(to, to + part, to_step, x, step, columns, n);
+  }
 }
 
 /* Decodes the band's operand, with zeros around it. */

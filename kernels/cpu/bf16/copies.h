@@ -112,13 +112,18 @@ static void join(uint16_t *to, const float *first, const float *second, unsigned
                                       part_of(_mm512_loadu_ps(second), part)));
 }
 
-static void split(uint16_t *high, uint16_t *low, const float *x, size_t n) {
-  for (size_t i = 0; i < n; i += 16) {
-    const __mmask16 those = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
-    const __m512 v = _mm512_maskz_loadu_ps(those, x + i);
-    _mm512_mask_cvtepi32_storeu_epi16(high + i, those, _mm512_srli_epi32(part_of(v, 0), 16));
-    _mm512_mask_cvtepi32_storeu_epi16(low + i, those, _mm512_srli_epi32(part_of(v, 1), 16));
-  }
+static void split(uint16_t *high, uint16_t *low, size_t to_step, const float *x, size_t step,
+                  size_t columns, size_t rows) {
+  for (; rows > 0; rows--, high += to_step, low += to_step, x += step)
+    for (size_t i = 0; i < columns; i += 16) {
+      const size_t left = columns - i;
+      const __mmask16 those = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffff);
+      const __m512 v = _mm512_maskz_loadu_ps(those, x + i);
+      const __m256i both[2] = {_mm512_cvtepi32_epi16(_mm512_srli_epi32(part_of(v, 0), 16)),
+                               _mm512_cvtepi32_epi16(_mm512_srli_epi32(part_of(v, 1), 16))};
+      _mm256_mask_storeu_epi16(high + i, those, both[0]);
+      _mm256_mask_storeu_epi16(low + i, those, both[1]);
+    }
 }
 
 #endif

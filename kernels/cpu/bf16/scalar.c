@@ -62,8 +62,10 @@ static void join(uint16_t *to, const float *first, const float *second, unsigned
     to[2 * j] = part_of(first[j], part), to[2 * j + 1] = part_of(second[j], part);
 }
 
-static void split(uint16_t *high, uint16_t *low, const float *x, size_t n) {
-  for (size_t i = 0; i < n; i++) high[i] = part_of(x[i], 0), low[i] = part_of(x[i], 1);
+static void split(uint16_t *high, uint16_t *low, size_t to_step, const float *x, size_t step,
+                  size_t columns, size_t rows) {
+  for (; rows > 0; rows--, high += to_step, low += to_step, x += step)
+    for (size_t i = 0; i < columns; i++) high[i] = part_of(x[i], 0), low[i] = part_of(x[i], 1);
 }
 
 static void pair(uint16_t *to, uint16_t *second, const uint16_t *from, size_t step, size_t n) {
