@@ -5,7 +5,7 @@
  *   core.cuda() -> {libraries= text or nil, devices={text, ...}, missing= text if there is no
  * device} core.backends() -> { {name=, library=, version=}, ... } core.threads() -> threads of the
  * CPU core.set_threads(n)   for models made from then on; OMP_THREAD_LIMIT may allow fewer
- *   core.compute(format, format [, setting [, device [, channel groups]]])
+ *   core.compute(format, format [, setting [, device [, channel groups [, parameters (default: many)]]]])
  *     -> "f32" | "tf32" | "bf16" | "2xbf16" | "4xbf16" | "fp8"   see mptl_compute_name
  *   core.compute_settings() -> the settings, {name, ...}
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak()
@@ -154,9 +154,12 @@ static int compute(lua_State *L) {
   lua_Integer channel_groups = luaL_optinteger(L, 5, 1);
   luaL_argcheck(L, channel_groups >= 1 && channel_groups <= 1 << 24, 5,
                 "channel groups: accepted are 1 to 16777216");
-  lua_pushstring(L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1),
-                                      bind_check_format(L, 2), (int)channel_groups,
-                                      bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
+  lua_Integer parameters = luaL_optinteger(L, 6, LUA_MAXINTEGER);
+  luaL_argcheck(L, parameters >= 0, 6, "parameters: must not be negative");
+  lua_pushstring(
+      L, mptl_compute_name(bind_opt_device(L, 4), bind_check_format(L, 1), bind_check_format(L, 2),
+                           (int)channel_groups, (size_t)parameters,
+                           bind_check_compute(L, luaL_optstring(L, 3, "auto"))));
   return 1;
 }
 

@@ -43,6 +43,18 @@ describe("core.compute", function()
     end)
   end
 
+  it("computes products with few parameters in binary32, where that is faster", function()
+    for _, c in ipairs { { "FP(4,3,4)", 1 }, { "FP(6,9,0)", 2 } } do
+      local format, products = table.unpack(c)
+      local many = core.compute(format, "FP(4,3,4)", "auto")
+      assert.equal(many, core.compute(format, "FP(4,3,4)", "auto", nil, 1, 256 * products))
+      assert.equal("f32", core.compute(format, "FP(4,3,4)", "auto", nil, 1, 256 * products - 1))
+      local narrow = core.compute(format, "FP(4,3,4)", "narrow")
+      assert.equal(narrow, core.compute(format, "FP(4,3,4)", "narrow", nil, 1, 1))
+    end
+    assert.has_error(function() core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 1, -1) end)
+  end)
+
   it("refuses no groups", function()
     assert.has_error(function() core.compute("FP(4,3,4)", "FP(4,3,4)", "auto", nil, 0) end)
   end)
@@ -63,9 +75,9 @@ describe("compute.passes", function()
     local graph = precision.plan(precision.uniform_low(), g, 2).graph
     local asked, answer = {}, core.compute
     finally(function() core.compute = answer end)
-    core.compute = function(a, b, setting, device, groups)
+    core.compute = function(a, b, setting, device, groups, ...)
       asked[#asked + 1] = groups
-      return answer(a, b, setting, device, groups)
+      return answer(a, b, setting, device, groups, ...)
     end
     compute.passes(graph:operator "depthwise", "auto")
     compute.passes(graph:operator "conv", "auto")
@@ -75,7 +87,7 @@ describe("compute.passes", function()
   it("knows that a sum of gradients is in binary32, and that slices which share out a value make no sum", function()
     local function passes(first, second)
       local g = core.graph()
-      local x = g:add("conv2d", "conv", { g:input { 4, 2, 2 } }, { out = 4 })
+      local x = g:add("conv2d", "conv", { g:input { 64, 2, 2 } }, { out = 4 })
       local parts = {}
       for i, part in ipairs { first, second } do
         parts[i] = g:add("slice", "slice" .. i, { x }, { first = part[1], count = part[2] })

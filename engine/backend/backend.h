@@ -265,7 +265,7 @@ typedef struct mptl_backend {
 
   /* See mptl_compute_name. */
   const char *(*compute)(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
-                         mptl_compute_setting setting);
+                         size_t parameters, mptl_compute_setting setting);
 
   /* Sets how the product of one pass is computed, except op and pass, for an operator of a prepared
    * stage. Returns false if there is no such product. NULL: the backend does not report it. */

@@ -154,8 +154,8 @@ const char *mptl_compute_setting_name(size_t index) {
 }
 
 const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
-                              mptl_compute_setting setting) {
-  return device->backend->compute(device, a, b, channel_groups, setting);
+                              size_t parameters, mptl_compute_setting setting) {
+  return device->backend->compute(device, a, b, channel_groups, parameters, setting);
 }
 
 int mptl_program_products(mptl_product_way *ways, const mptl_program *p) {

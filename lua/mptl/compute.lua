@@ -18,7 +18,7 @@ function M.passes(op, compute, device)
   -- has its own channels there is no sum, but with FP(e,m,auto) each part has its own bias shift.
   local shared = op.shared_out and not op.dv.format:find "auto"
   local dy = #op.consumers > 1 and not shared and "fp32" or op.dv.format
-  local function product(a, b) return core.compute(a, b, compute, device, op.groups) end
+  local function product(a, b) return core.compute(a, b, compute, device, op.groups, op.theta.numel) end
   return product(x, theta), product(dy, theta), product(x, dy)
 end
 

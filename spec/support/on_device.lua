@@ -18,5 +18,5 @@ return function(device)
   function core.model(graph, options) return model(graph, with_device(options)) end
   function core.workspace(on) return workspace(on or name) end
   function core.predict_memory(assignment, options) return predict_memory(assignment, with_device(options)) end
-  function core.compute(a, b, setting, on) return compute(a, b, setting, on or name) end
+  function core.compute(a, b, setting, on, ...) return compute(a, b, setting, on or name, ...) end
 end

@@ -153,7 +153,7 @@ mptl_status mptl_cpu_find_peaks(mptl_device *device, mptl_peaks *peaks, double s
 
 /* compute of mptl_backend. groups: channel groups. */
 const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int groups,
-                             mptl_compute_setting setting);
+                             size_t parameters, mptl_compute_setting setting);
 
 /* How many threads run the call's parallel loops. */
 static inline int mptl_threads(const mptl_call *call) { return call->device->threads; }

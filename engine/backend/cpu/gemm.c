@@ -177,7 +177,9 @@ static mptl_gemm_way choose_way(const mptl_call *call, outcome o, const mptl_rou
   mptl_format a = first->format, b = second->format;
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
   if (o == NARROWEST && b.auto_bias) b.b = -127;
-  return mptl_gemm_choose(call->compute, &a, &b, call->op->attr.groups);
+  return mptl_gemm_choose(call->compute, &a, &b, call->op->attr.groups,
+                          param_numel(call, MPTL_PRODUCT_WEIGHT) +
+                              (call->op->attr.bias ? param_numel(call, MPTL_PRODUCT_BIAS) : 0));
 }
 
 /* Returns *bytes as the place of `more` bytes, and adds them. */
@@ -513,12 +515,12 @@ static mptl_status backward(const mptl_call *call) {
 }
 
 const char *mptl_cpu_compute(mptl_device *device, mptl_format a, mptl_format b, int channel_groups,
-                             mptl_compute_setting setting) {
+                             size_t parameters, mptl_compute_setting setting) {
   (void)device;
   static const char *const names[MPTL_GEMM_WAYS] = {"f32", "bf16", "2xbf16", "4xbf16"};
   a = mptl_format_fit(a, 1);
   b = mptl_format_fit(b, 1);
-  return names[mptl_gemm_choose(setting, &a, &b, channel_groups)];
+  return names[mptl_gemm_choose(setting, &a, &b, channel_groups, parameters)];
 }
 
 const mptl_cpu_op mptl_cpu_conv2d = {.create = create,

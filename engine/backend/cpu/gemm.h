@@ -32,9 +32,9 @@ static inline size_t mptl_gemm_repeats(mptl_gemm_way way) {
 }
 
 /* Chooses how to multiply operands of formats a and b (NULL: binary32), under a setting, on this
- * machine. */
+ * machine, for an operator with so many parameters. */
 mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a,
-                               const mptl_format *b, int channel_groups);
+                               const mptl_format *b, int channel_groups, size_t parameters);
 
 /* How a chunk is repeated: it has `terms` parts (1 or 2); each part stands `inner` times in a row,
  * and all of this `outer` times. */

@@ -6,6 +6,11 @@
 
 enum { CHUNK = 16384 }; /* elements that a thread converts at once */
 
+/* With fewer parameters for each product, a pass moves numbers more than it multiplies them, and in
+ * bf16 they also have to be split and ordered in pairs (docs/performance.md, "Matrix products in
+ * bf16"). */
+enum { LEAST_PARAMETERS = 256 };
+
 /* The most products in bf16 for one. They pay if they are twice as fast as one in binary32. */
 static int most_products(mptl_compute_setting setting, int channel_groups) {
   const bool by_dnn = setting == MPTL_COMPUTE_ONEDNN;
@@ -17,10 +22,12 @@ static int most_products(mptl_compute_setting setting, int channel_groups) {
 }
 
 mptl_gemm_way mptl_gemm_choose(mptl_compute_setting setting, const mptl_format *a,
-                               const mptl_format *b, int channel_groups) {
+                               const mptl_format *b, int channel_groups, size_t parameters) {
   if (setting == MPTL_COMPUTE_BINARY32 || a == NULL || b == NULL) return MPTL_GEMM_F32;
   const int products = mptl_bf16_products(*a, *b);
   if (products == 0 || products > most_products(setting, channel_groups)) return MPTL_GEMM_F32;
+  if (setting == MPTL_COMPUTE_AUTO && parameters < (size_t)(LEAST_PARAMETERS * products))
+    return MPTL_GEMM_F32;
   return products == 1 ? MPTL_GEMM_BF16 : products == 2 ? MPTL_GEMM_2BF16 : MPTL_GEMM_4BF16;
 }
 

@@ -49,7 +49,8 @@ static bool replaces_binary32(int capability, mptl_cuda_type type, mptl_compute_
 }
 
 const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups,
-                              mptl_compute_setting setting) {
+                              size_t parameters, mptl_compute_setting setting) {
+  (void)parameters;
   int capability = mptl_cuda(device)->capability;
   if (multiplies_codes(capability, a, b, groups, setting)) return "fp8";
   mptl_cuda_type type = choose_type(capability, a, b, groups, setting);

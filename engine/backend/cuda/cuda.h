@@ -70,7 +70,7 @@ bool mptl_cuda_product_way(mptl_device *device, mptl_product_way *way, const mpt
 /* The types in which a pass may be multiplied, and mptl_backend's compute (choices.c). */
 mptl_cuda_choices mptl_cuda_choices_of(const mptl_call *call, mptl_pass pass);
 const char *mptl_cuda_compute(mptl_device *device, mptl_format a, mptl_format b, int groups,
-                              mptl_compute_setting setting);
+                              size_t parameters, mptl_compute_setting setting);
 
 enum { MPTL_CUDA_ALIGN = 256 }; /* in bytes, for cuBLASLt's workspace */
 
