@@ -242,8 +242,10 @@ int main(void) {
       {1, 40, 100, 60, 40, 100, 60, 3, 1, 1, 1, 1, 0, 1, 1, 1, true},  /* parts of an image */
       {1, 40, 70, 60, 40, 148, 60, 3, 1, 1, 1, 40, 0, 1, 1, 1, true},  /* some are all padding */
       {1, 40, 100, 60, 40, 50, 30, 3, 3, 2, 2, 1, 1, 1, 1, 40, false}, /* the same, depthwise */
-      {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true},      /* a linear layer */
-      {5, 16, 4, 4, 10, 1, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, true}, /* the same of flattened images */
+      {5, 130, 9, 7, 24, 9, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false}, /* more channels in than out */
+      {9, 37, 2, 2, 36, 2, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, false},  /* small images of these */
+      {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true}, /* a linear layer */
+      {5, 16, 4, 4, 10, 1, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, true},   /* the same of flattened images */
   };
   uint64_t state = 1;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check(shapes[i], &state);

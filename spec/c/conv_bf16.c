@@ -227,6 +227,8 @@ int main(void) {
       {1, 40, 100, 60, 40, 100, 60, 3, 1, 1, 1, 1, 0, 1, 1, 1, true}, /* parts of an image */
       {1, 40, 70, 60, 40, 148, 60, 3, 1, 1, 1, 40, 0, 1, 1, 1, true}, /* some are all padding */
       {1, 3, 3, 900, 5, 3, 900, 3, 3, 1, 1, 1, 1, 1, 1, 1, false}, /* lines longer than a chunk */
+      {5, 130, 9, 7, 24, 9, 7, 1, 1, 1, 1, 0, 0, 1, 1, 1, false},  /* more channels in than out */
+      {9, 37, 2, 2, 36, 2, 2, 1, 1, 1, 1, 0, 0, 1, 1, 1, false},   /* small images of these */
       {300, 65, 1, 1, 10, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, true},  /* a linear layer */
       {5, 16, 4, 4, 10, 1, 1, 4, 4, 4, 4, 0, 0, 1, 1, 1, true}, /* the same of flattened images */
   };

@@ -262,7 +262,8 @@ static void swap_operands(mptl_conv *v) {
 }
 
 mptl_status mptl_conv_plan(mptl_conv *v) {
-  if (v->pass == MPTL_BACKWARD_WEIGHTS) swap_operands(v);
+  /* Where windows are padded, the passes are those in bf16, which prepare operands otherwise. */
+  if (v->pass == MPTL_BACKWARD_WEIGHTS && !v->is_padded) swap_operands(v);
   set_shape(v);
   v->piece_floats = cache_floats(4);
   v->vectors = v->kernels->vectors;
