@@ -196,6 +196,8 @@ describe("training in FP(e,m,auto)", function()
       high = "FP(8,23,auto)",
       low = { v = "FP(8,7,auto)", dv = "FP(8,23,auto)", theta = "FP(8,12,auto)", dtheta = "FP(1,14,auto)" },
     },
+    -- values in binary32: a ReLU's backward does not read its output
+    gradients = { high = "fp32", low = { v = "fp32", dv = "FP(5,2,auto)", theta = "FP(4,3,4)", dtheta = "FP(6,9,0)" } },
   }
 
   -- Trainings with the program options a and b give the same bits.

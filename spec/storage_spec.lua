@@ -34,10 +34,12 @@ describe("packed storage gives the bits of emulated storage", function()
         { storage = "emulated", rounding = "stochastic", seed = 9 })
     end)
 
-    it("whether operators are fused or each stores its output: " .. network, function()
-      local function plan() return precision.plan(precision.named "uniform_low", graph, 7) end
-      same(graph, plan, 5, 7, { 3, 8, 8 }, {}, { keep_all = true })
-    end)
+    for _, name in ipairs { "uniform_low", "fp32" } do
+      it(("whether operators are fused or each stores its output: %s, %s"):format(network, name), function()
+        local function plan() return precision.plan(precision.named(name), graph, 7) end
+        same(graph, plan, 5, 7, { 3, 8, 8 }, {}, { keep_all = true })
+      end)
+    end
   end
 end)
 

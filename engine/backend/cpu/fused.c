@@ -489,12 +489,17 @@ static mptl_status begin_forward(const fused *s, bool has_them) {
   return MPTL_OK;
 }
 
-static mptl_status begin_backward(const fused *s) {
-  bool sums = false;
+/* Makes ready for compute_input. */
+static void prepare_inputs(const fused *s) {
   for (int j = 0; j < s->n; j++) {
     const mptl_pointwise *p = row(&s->calls[j])->pointwise;
     if (p->forward_again != NULL) p->forward_again(&s->calls[j]);
   }
+}
+
+static mptl_status begin_backward(const fused *s) {
+  bool sums = false;
+  prepare_inputs(s);
   for (int j = 0; j < s->n; j++)
     sums = sums || has_sums(row(&s->calls[j])->pointwise, &s->calls[j], false);
   if (sums) run_sums(s, false);
@@ -549,6 +554,7 @@ mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *ste
   fused s = make_calls(calls, stage, step);
   for (int j = 0; j < s.n; j++) calls[j].ranging = true;
   if (forward) MPTL_TRY(begin_forward(&s, step->ranged));
+  if (!forward) prepare_inputs(&s);
   if (!forward && has_sums(row(&calls[i])->pointwise, &calls[i], false))
     MPTL_TRY(begin_backward(&s));
   mptl_call_find_ranges(&calls[i], forward, found);

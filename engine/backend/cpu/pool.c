@@ -160,7 +160,7 @@ static void send_gradients(const mptl_pool *g, size_t oh, const float *dy, const
     size_t ih = oh * g->sh + i; /* padding included */
     if (ih < first + g->ph || ih >= end + g->ph) continue;
     float *row = dx + (ih - g->ph - first) * g->iw * g->c;
-    for (size_t j = 0; j < g->kw; j++) {
+    for (size_t j = g->kw; j-- > 0;) { /* a pixel gets those of its windows from left to right */
       const windows in = windows_inside(g, j);
       mptl_layers()->add_where(row + in.column * g->c, g->sw * g->c, dy + in.from * g->c,
                                place + in.from * g->c, (int32_t)(i * g->kw + j), in.n, g->c);
