@@ -5,7 +5,8 @@
  *   core.cuda() -> {libraries= text or nil, devices={text, ...}, missing= text if there is no
  * device} core.backends() -> { {name=, library=, version=}, ... } core.threads() -> threads of the
  * CPU core.set_threads(n)   for models made from then on; OMP_THREAD_LIMIT may allow fewer
- *   core.compute(format, format [, setting [, device [, channel groups [, parameters (default: many)]]]])
+ *   core.compute(format, format [, setting [, device [, channel groups [, parameters]]]])
+ *     parameters: many if none are given
  *     -> "f32" | "tf32" | "bf16" | "2xbf16" | "4xbf16" | "fp8"   see mptl_compute_name
  *   core.compute_settings() -> the settings, {name, ...}
  *   core.memory() -> current, peak bytes;  core.memory_reset_peak()

@@ -9,16 +9,6 @@ const char *mptl_role_name(size_t index) {
   return index < MPTL_ROLES ? names[index] : NULL;
 }
 
-/* The number of elements of an operator's trained parameters. */
-static size_t trained_elements(const mptl_graph *g, const mptl_op *op) {
-  size_t n = 0;
-  for (int i = 0; i < op->n_param; i++) {
-    const mptl_param *p = &g->params[op->first_param + i];
-    if (!p->buffer) n += p->numel;
-  }
-  return n;
-}
-
 /* Adds a high tensor to a group. */
 static void add_tensor(mptl_assignment *a, int op, int role, size_t numel, int group) {
   mptl_format format = a->candidates.high[role];
@@ -40,7 +30,7 @@ static void assign_groups(mptl_assignment *a) {
     if (op->kind->gemm) group++;
     int theta_group = op->n_in > 0 ? a->tensors[mptl_producer(g, op, 0)][MPTL_V].group : group;
     size_t v = mptl_shape_numel(g->values[op->out].shape) * (size_t)a->batch,
-           theta = trained_elements(g, op);
+           theta = mptl_trained_elements(g, op);
     for (int role = 0; role < MPTL_ROLES; role++) {
       bool parameter = role == MPTL_THETA || role == MPTL_DTHETA;
       add_tensor(a, i, role, parameter ? theta : v, parameter ? theta_group : group);

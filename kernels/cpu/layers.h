@@ -22,8 +22,8 @@ typedef struct mptl_layer_kernels {
   void (*deinterleave)(float *a, float *b, const float *x,
                        size_t n); /* the inverse; a and b have n elements each */
 
-  /* Where x is larger than best, or NaN: best = x, index = at. best and index are [rows][c]; rows of
-   * x are `step` elements apart. */
+  /* Where x is larger than best, or NaN: best = x, index = at. best and index are [rows][c]; rows
+   * of x are `step` elements apart. */
   void (*larger)(float *best, int32_t *index, const float *x, size_t step, int32_t at, size_t rows,
                  size_t c);
   /* y += x where index == at. x and index are [rows][c]; rows of y are `step` elements apart. */

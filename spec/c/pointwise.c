@@ -3,24 +3,16 @@
 #include "kernels/pointwise.h"
 
 #include "check.h"
+#include "kernels/round.h"
 
 enum { NUMBERS = 20000 };
-
-static uint32_t bits(float x) {
-  uint32_t u;
-  memcpy(&u, &x, sizeof u);
-  return u;
-}
 
 static float number(int i) {
   static const float special[] = {0.0f,  -0.0f,  1.0f,    -1.0f,    6.0f,      -6.0f, 5.99f,
                                   6.01f, 1e-45f, -1e-45f, INFINITY, -INFINITY, NAN};
   const int n = (int)(sizeof special / sizeof *special);
   if (i < n) return special[i];
-  const uint32_t u = (uint32_t)i * 2654435761u; /* all exponents */
-  float x;
-  memcpy(&x, &u, sizeof x);
-  return x;
+  return mptl_bits_f32((uint32_t)i * 2654435761u); /* all exponents */
 }
 
 typedef float unary_fn(float x);
@@ -33,9 +25,11 @@ static int check_traits(int traits, unary_fn *forward, backward_fn *backward) {
   for (int i = 0; i < NUMBERS; i++) {
     const float x = number(i), y = forward(x), dy = number(NUMBERS - i),
                 dx = backward(dy, reads == MPTL_READS_IN ? x : y);
-    CHECK(!(traits & MPTL_SELECTS) || bits(y) == bits(x) || bits(y) == 0);
-    CHECK(!(traits & MPTL_BACKWARD_SELECTS) || bits(dx) == bits(dy) || bits(dx) == 0);
-    CHECK(!(traits & MPTL_READS_EITHER) || bits(backward(dy, x)) == bits(dx));
+    CHECK(!(traits & MPTL_SELECTS) || mptl_f32_bits(y) == mptl_f32_bits(x) ||
+          mptl_f32_bits(y) == 0);
+    CHECK(!(traits & MPTL_BACKWARD_SELECTS) || mptl_f32_bits(dx) == mptl_f32_bits(dy) ||
+          mptl_f32_bits(dx) == 0);
+    CHECK(!(traits & MPTL_READS_EITHER) || mptl_f32_bits(backward(dy, x)) == mptl_f32_bits(dx));
   }
   return 0;
 }

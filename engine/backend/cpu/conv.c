@@ -12,12 +12,25 @@ enum {
   MOST_PIXELS = 192    /* of a phase that meet a panel's piece one after another */
 };
 
+/* Backward by weights: where each pixel of dy meets one pixel of x, both may change places, and the
+ * sums are the same. The one with more channels fills vectors better, and its pixels are side by
+ * side in a panel, while a tile reads the other one's numbers one by one, where they are. */
+static void swap_operands(mptl_conv *v) {
+  mptl_conv_shape *s = &v->s;
+  v->swapped = s->kh == 1 && s->kw == 1 && s->sh == 1 && s->sw == 1 && s->ph == 0 && s->pw == 0 &&
+               s->groups == 1 && !s->bias && s->ic > s->oc;
+  if (!v->swapped) return;
+  const int ic = s->ic;
+  s->ic = s->oc, s->oc = ic;
+}
+
 mptl_status mptl_conv_create(mptl_conv **conv, int threads, const mptl_conv_shape *shape,
                              mptl_pass pass) {
   MPTL_TRY(mptl_conv_check(shape));
   mptl_conv *v = calloc(1, sizeof *v);
   if (v == NULL) return mptl_fail(MPTL_ENOMEM, "no memory");
   *v = (mptl_conv){.s = *shape, .pass = pass, .threads = threads, .kernels = mptl_products()};
+  if (pass == MPTL_BACKWARD_WEIGHTS) swap_operands(v);
   mptl_status status = mptl_conv_plan(v);
   if (status != MPTL_OK) {
     mptl_conv_destroy(v);

@@ -31,20 +31,15 @@ void mptl_conv_read(const mptl_conv_bf16 *f, const mptl_source *source, unsigned
     mptl_read_bf16_rows(source, offset, columns, step, rows, to, to_step);
     return;
   }
-  if (columns > MPTL_TILE || step > columns + BETWEEN) {
-    for (size_t i = 0; i < rows; i++, offset += step, to += to_step)
-      for (size_t at = 0, n; at < columns; at += n) {
-        n = columns - at < MPTL_TILE ? columns - at : MPTL_TILE;
-        f->kernels->split(to + at, to + at + part, 0, mptl_read(source, offset + at, n, buffer), 0,
-                          n, 1);
-      }
-    return;
-  }
-  const size_t together = (MPTL_TILE - columns) / step + 1;
+  const bool near = columns <= MPTL_TILE && step <= columns + BETWEEN;
+  const size_t together = near ? (MPTL_TILE - columns) / step + 1 : 1; /* rows */
   for (size_t n; rows > 0; rows -= n, offset += n * step, to += n * to_step) {
     n = rows < together ? rows : together;
-    const float *x = mptl_read(source, offset, (n - 1) * step + columns, buffer);
-    f->kernels->split(to, to + part, to_step, x, step, columns, n);
+    for (size_t at = 0, some; at < columns; at += some) {
+      some = columns - at < MPTL_TILE ? columns - at : MPTL_TILE;
+      const float *x = mptl_read(source, offset + at, (n - 1) * step + some, buffer);
+      f->kernels->split(to + at, to + at + part, to_step, x, step, some, n);
+    }
   }
 }
 

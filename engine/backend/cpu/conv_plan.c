@@ -249,21 +249,7 @@ static void set_shape(mptl_conv *v) {
   v->lines = ceil_div(v->out_h, v->out_stride_y);
 }
 
-/* Backward by weights: where each pixel of dy meets one pixel of x, both may change places, and the
- * sums are the same. The one with more channels fills vectors better, and its pixels are next to each
- * other in a panel, while a tile reads the other one's numbers one by one, where they are. */
-static void swap_operands(mptl_conv *v) {
-  mptl_conv_shape *s = &v->s;
-  v->swapped = s->kh == 1 && s->kw == 1 && s->sh == 1 && s->sw == 1 && s->ph == 0 && s->pw == 0 &&
-               s->groups == 1 && !s->bias && s->ic > s->oc;
-  if (!v->swapped) return;
-  const int ic = s->ic;
-  s->ic = s->oc, s->oc = ic;
-}
-
 mptl_status mptl_conv_plan(mptl_conv *v) {
-  /* Where windows are padded, the passes are those in bf16, which prepare operands otherwise. */
-  if (v->pass == MPTL_BACKWARD_WEIGHTS && !v->is_padded) swap_operands(v);
   set_shape(v);
   v->piece_floats = cache_floats(4);
   v->vectors = v->kernels->vectors;

@@ -78,8 +78,9 @@ struct mptl_conv {
   int chunk_lines;
 
   /* Backward by weights: a block is block_lines of a unit, which is one image or several. A portion
-   * is prepared together, and has some units, or some blocks of one. */
-  bool swapped; /* x and dy have changed places, and so have s.ic and s.oc */
+   * is prepared together, and has some units, or some blocks of one. swapped: x and dy have changed
+   * places, and so have s.ic and s.oc. */
+  bool swapped;
   int unit_images, block_lines, portion_units, portion_lines, portion_rows;
   int packed_channels; /* of the operand, side by side: [channels][row][x][of these] */
 };

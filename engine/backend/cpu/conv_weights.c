@@ -146,6 +146,14 @@ typedef struct portion {
   int row, rows; /* of the operand, of each image */
 } portion;
 
+/* The portion's first row of x and first line of dy, counted from those of the first image. */
+static size_t first_row(const mptl_conv *v, const portion *p) {
+  return (size_t)p->image * (size_t)v->h + (size_t)p->row;
+}
+static size_t first_line(const mptl_conv *v, const portion *p) {
+  return (size_t)p->image * (size_t)v->out_h + (size_t)p->line;
+}
+
 /* Moves to the next portion; false after the last one. At first it is all 0. */
 static bool next_portion(const mptl_conv *v, portion *p) {
   if (v->portion_lines < v->out_h) { /* parts of images */
@@ -254,13 +262,12 @@ static void prepare(const mptl_conv *v, const share *own, const portion *p, cons
   const size_t row = wide(v) * (size_t)v->packed_channels, ow = (size_t)v->out_w;
   const size_t of_row = mptl_conv_row_floats(v), of_line = ow * (size_t)v->out_c,
                pixels = (size_t)p->lines * ow;
-  const size_t first_row = (size_t)p->image * (size_t)v->h + (size_t)p->row,
-               first_line = (size_t)p->image * (size_t)v->out_h + (size_t)p->line;
   to->region_floats = (size_t)p->images * (size_t)p->rows * row;
-  to->operand = x_in_place(v, x) ? (const float *)x->data + first_row * of_row : to->area[0];
-  to->panels = dy_in_place(v, dy) ? (const float *)dy->data + first_line * of_line : to->area[1];
+  to->operand = x_in_place(v, x) ? (const float *)x->data + first_row(v, p) * of_row : to->area[0];
+  to->panels =
+      dy_in_place(v, dy) ? (const float *)dy->data + first_line(v, p) * of_line : to->area[1];
   for (int i = 0; to->operand == to->area[0] && i < p->images * p->rows; i++) {
-    const size_t from = first_row + (size_t)(i / p->rows * v->h + i % p->rows);
+    const size_t from = first_row(v, p) + (size_t)(i / p->rows * v->h + i % p->rows);
     split_row(v, own, mptl_read(x, from * of_row, of_row, buffer),
               to->area[0] + copied_row(v, p, i / p->rows, i % p->rows) * row, to->region_floats);
   }
@@ -294,12 +301,10 @@ static ahead ahead_of(const mptl_conv *v, const share *own, const portion *p, co
   const size_t rows = (size_t)(p->images * p->rows), lines = (size_t)p->lines,
                of_row = mptl_conv_row_floats(v) * x->size,
                of_line = (size_t)v->out_w * (size_t)v->out_c * dy->size,
-               first_row = (size_t)p->image * (size_t)v->h + (size_t)p->row,
-               first_line = (size_t)p->image * (size_t)v->out_h + (size_t)p->line,
                blocks = (lines + (size_t)v->block_lines - 1) / (size_t)v->block_lines,
                tiles = blocks * (own->panel_end - own->panel) * (own->tile_end - own->tile);
-  ahead a = {.at = {(uintptr_t)x->data + (first_row + rows) * of_row,
-                    (uintptr_t)dy->data + (first_line + lines) * of_line},
+  ahead a = {.at = {(uintptr_t)x->data + (first_row(v, p) + rows) * of_row,
+                    (uintptr_t)dy->data + (first_line(v, p) + lines) * of_line},
              .left = {rows * of_row / LINE_BYTES, lines * of_line / LINE_BYTES}};
   for (int k = 0; k < 2; k++) a.for_a_tile[k] = a.left[k] / tiles + 1;
   if (a.for_a_tile[0] + a.for_a_tile[1] > MOST_FOR_A_TILE) a.left[0] = a.left[1] = 0;
@@ -322,8 +327,8 @@ static size_t channels_of_region(const mptl_conv *v, size_t region) {
   return left < width ? left : width;
 }
 
-/* Finds the places of a share's rows of a ky in the first group of the prepared operand, counted from
- * a line. */
+/* Finds the places of a share's rows of a ky in the first group of the prepared operand, counted
+ * from a line. */
 static void find_rows(const mptl_conv *v, const share *own, prepared *to) {
   const size_t width = (size_t)v->packed_channels, pixel = (size_t)v->s.dw * width;
   size_t i = own->region * (size_t)v->s.kw * width;

@@ -553,10 +553,12 @@ mptl_status mptl_fused_find_ranges(const mptl_stage *stage, const mptl_step *ste
   bool leads[stage->n];
   fused s = make_calls(calls, stage, step);
   for (int j = 0; j < s.n; j++) calls[j].ranging = true;
-  if (forward) MPTL_TRY(begin_forward(&s, step->ranged));
-  if (!forward) prepare_inputs(&s);
-  if (!forward && has_sums(row(&calls[i])->pointwise, &calls[i], false))
+  if (forward)
+    MPTL_TRY(begin_forward(&s, step->ranged));
+  else if (has_sums(row(&calls[i])->pointwise, &calls[i], false))
     MPTL_TRY(begin_backward(&s));
+  else
+    prepare_inputs(&s);
   mptl_call_find_ranges(&calls[i], forward, found);
   memset(leads, 0, sizeof leads);
   mark(leads, &s, i, forward);

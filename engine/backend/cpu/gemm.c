@@ -178,8 +178,7 @@ static mptl_gemm_way choose_way(const mptl_call *call, outcome o, const mptl_rou
   if (o == NARROWEST && a.auto_bias) a.b = -127; /* no value is too small */
   if (o == NARROWEST && b.auto_bias) b.b = -127;
   return mptl_gemm_choose(call->compute, &a, &b, call->op->attr.groups,
-                          param_numel(call, MPTL_PRODUCT_WEIGHT) +
-                              (call->op->attr.bias ? param_numel(call, MPTL_PRODUCT_BIAS) : 0));
+                          mptl_trained_elements(call->graph, call->op));
 }
 
 /* Returns *bytes as the place of `more` bytes, and adds them. */

@@ -16,8 +16,8 @@ static size_t rows(const mptl_call *call) {
   return mptl_batch_numel(call, call->op->out) / channels(call);
 }
 
-/* The scratch memory: vectors by channel. y = x * scale + term; forward sums around centre; backward
- * subtracts mean_dy, and slope times the distance from the mean of x. */
+/* The scratch memory: vectors by channel. y = x * scale + term; forward sums around centre;
+ * backward subtracts mean_dy, and slope times the distance from the mean of x. */
 enum { SCALE, TERM, CENTRE, MEAN_DY = CENTRE, SLOPE, VECTORS };
 static size_t scratch_bytes(const mptl_call *call) {
   return VECTORS * channels(call) * sizeof(float);

@@ -99,7 +99,7 @@ static size_t max_scratch_bytes(const mptl_call *call) {
   return mptl_rows_scratch_bytes(call, max_floats(call));
 }
 
-/* Windows [from, from + n) of a row have a column j inside the image; of the first it is `column`. */
+/* Windows [from, from + n) of a row have a column j inside the image, the first one `column`. */
 typedef struct windows {
   size_t from, n, column;
 } windows;

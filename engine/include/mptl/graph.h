@@ -211,6 +211,14 @@ MPTL_API bool mptl_graph_shared_out(const mptl_graph *graph, int op);
 /* The least batch size with which an operator, by index, can be trained. */
 MPTL_API int mptl_graph_least_batch(const mptl_graph *graph, int op);
 
+/* The number of elements of an operator's trained parameters. */
+static inline size_t mptl_trained_elements(const mptl_graph *graph, const mptl_op *op) {
+  size_t n = 0;
+  for (int i = op->first_param; i < op->first_param + op->n_param; i++)
+    if (!graph->params[i].buffer) n += graph->params[i].numel;
+  return n;
+}
+
 /* For infer functions of kinds: appends the parameter or buffer "OP.SUFFIX". */
 mptl_status mptl_graph_add_param(mptl_graph *graph, mptl_op *op, const char *suffix, bool buffer,
                                  int ndim, const int64_t *dims, mptl_init init);

@@ -8,10 +8,11 @@
 #include "mptl/status.h"
 
 /* Chooses "scalar", "neon", "avx2", "avx512", "avx512_bf16", "amx" or "auto", for specs and
- * comparisons; no other thread may be inside a kernel. "auto" is the one in the environment variable
- * MPTL_ISA or, if that is not set, the widest of the processor. MPTL_EINVAL for another name,
- * MPTL_EUNSUPPORTED if the processor or the build lacks it; both also for the name in MPTL_ISA.
- * Before the first call "auto" is in use, and an MPTL_ISA that is not available is ignored. */
+ * comparisons; no other thread may be inside a kernel. "auto" is the one in the environment
+ * variable MPTL_ISA or, if that is not set, the widest of the processor. MPTL_EINVAL for another
+ * name, MPTL_EUNSUPPORTED if the processor or the build lacks it; both also for the name in
+ * MPTL_ISA. Before the first call "auto" is in use, and an MPTL_ISA that is not available is
+ * ignored. */
 MPTL_API mptl_status mptl_isa_select(const char *name);
 
 /* The names of the instruction sets that this processor and this build have, by index from 0; NULL

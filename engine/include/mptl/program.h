@@ -228,11 +228,11 @@ MPTL_API mptl_status mptl_program_read(mptl_program *program, int op, bool gradi
 /* ---- Compute ---- */
 
 /* The type in which a device computes a matrix product of two formats. channel_groups: of a
- * convolution; else 1. parameters: of the operator, how many numbers; with few of them, CPUs compute
- * products in binary32, which is faster. "f32" or "bf16"; on GPUs also "tf32" and "fp8", the codes of fp8_e4m3fn and
- * fp8_e5m2 (if the library cannot do that for a shape, it gets "bf16"); on CPUs also "2xbf16" and
- * "4xbf16", where numbers of more than 8 significant bits are the sum of two bf16 numbers.
- * FP(e,m,auto) has the shift for values of magnitude 1. */
+ * convolution; else 1. parameters: how many numbers the operator trains; with few of them, CPUs
+ * compute in binary32, which is faster. "f32" or "bf16"; on GPUs also "tf32" and "fp8", the codes
+ * of fp8_e4m3fn and fp8_e5m2 (if the library cannot do that for a shape, it gets "bf16"); on CPUs
+ * also "2xbf16" and "4xbf16", where numbers of more than 8 significant bits are the sum of two bf16
+ * numbers. FP(e,m,auto) has the shift for values of magnitude 1. */
 MPTL_API const char *mptl_compute_name(mptl_device *device, mptl_format a, mptl_format b,
                                        int channel_groups, size_t parameters,
                                        mptl_compute_setting setting);
