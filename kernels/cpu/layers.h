@@ -30,20 +30,6 @@ typedef struct mptl_layer_kernels {
   void (*add_where)(float *y, size_t step, const float *x, const int32_t *index, int32_t at,
                     size_t rows, size_t c);
 
-  /* Over all rows: sum[c] += x - centre[c]; sum2[c] += (x - centre[c])^2 */
-  void (*moments)(float *sum, float *sum2, const float *x, const float *centre, size_t rows,
-                  size_t c);
-  /* y = x * factor[c] + term[c] */
-  void (*normalize)(float *y, const float *x, const float *factor, const float *term, size_t rows,
-                    size_t c);
-  /* sum_dy[c] += dy; sum_dyx[c] += dy * (x - mean[c]) */
-  void (*backward_sums)(float *sum_dy, float *sum_dyx, const float *dy, const float *x,
-                        const float *mean, size_t rows, size_t c);
-  /* dx = (dy - a[c] - (x - mean[c]) * b[c]) * factor[c] */
-  void (*normalize_backward)(float *dx, const float *dy, const float *x, const float *mean,
-                             const float *a, const float *b, const float *factor, size_t rows,
-                             size_t c);
-
   /* The pattern of the largest magnitude. Infinity counts as larger than every number, NaN as
    * larger than infinity. */
   uint32_t (*largest)(const float *x, size_t n);

@@ -29,7 +29,9 @@ static bool never(void) { return false; }
 
 static bool has_avx2(void) {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  unsigned a, b, c, d;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
 }
 
 static bool has_avx512(void) {
@@ -166,6 +168,7 @@ mptl_status mptl_isa_select(const char *name) {
 const char *mptl_isa_name(void) { return get()->name; }
 
 const mptl_code_kernels *mptl_codes(void) { return mptl_cpu_kernels_get()->codes; }
+const mptl_norm_kernels *mptl_norm(void) { return mptl_cpu_kernels_get()->norm; }
 const mptl_layer_kernels *mptl_layers(void) { return mptl_cpu_kernels_get()->layers; }
 const mptl_product_kernels *mptl_products(void) { return mptl_cpu_kernels_get()->products; }
 const mptl_bf16_kernels *mptl_bf16(void) { return get()->bf16; }

@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/codes.h"
 #include "kernels/cpu/layers.h"
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/products.h"
 #include "kernels/cpu/resample.h"
 #include "kernels/operators.h"
@@ -62,6 +63,7 @@ typedef struct mptl_cpu_kernels {
   MPTL_CPU_KERNELS(MPTL_CPU_FIELD)
   const mptl_code_kernels *codes;
   const mptl_layer_kernels *layers;
+  const mptl_norm_kernels *norm;
   const mptl_product_kernels *products;
   mptl_update_kernel *const *updates; /* by mptl_optimizer_id */
   const mptl_unary_kernels *unary; /* by mptl_op_id; functions are NULL for operators that are not
@@ -78,6 +80,7 @@ const mptl_cpu_kernels *mptl_cpu_kernels_get(void);
 #define MPTL_CPU(name) MPTL_CPU_EXPAND(name, MPTL_ISA)
 extern const mptl_code_kernels MPTL_CPU(codes);
 extern const mptl_layer_kernels MPTL_CPU(layers);
+extern const mptl_norm_kernels MPTL_CPU(norm);
 extern const mptl_product_kernels MPTL_CPU(products);
 extern mptl_update_kernel *const MPTL_CPU(updates)[MPTL_OPTIMIZER_IDS];
 extern const mptl_unary_kernels MPTL_CPU(unary)[MPTL_OP_IDS];

@@ -8,7 +8,10 @@
 #ifndef MPTL_KERNELS_CPU_VEC_H
 #define MPTL_KERNELS_CPU_VEC_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(MPTL_ISA_avx512)
 
@@ -95,6 +98,17 @@ static inline vu v_pack8(vu a, vu b, vu c, vu d) {
   return _mm512_permutexvar_epi32(
       order, _mm512_packus_epi16(_mm512_packus_epi32(a, b), _mm512_packus_epi32(c, d)));
 }
+/* The same with the lanes' signs, of x, as the bytes' signs. *zero is set to whether a byte is 0
+ * without its sign. */
+static inline vu v_pack8_signed(const vu a[4], const vu x[4], bool *zero) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const vu bytes =
+      _mm512_packus_epi16(_mm512_packus_epi32(a[0], a[1]), _mm512_packus_epi32(a[2], a[3]));
+  const vu signs =
+      _mm512_packs_epi16(_mm512_packs_epi32(x[0], x[1]), _mm512_packs_epi32(x[2], x[3]));
+  *zero = _mm512_testn_epi8_mask(bytes, bytes) != 0;
+  return _mm512_permutexvar_epi32(order, v_or_and(bytes, signs, _mm512_set1_epi8(-128)));
+}
 static inline vu v_pack16(vu a, vu b) {
   const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
   return _mm512_permutexvar_epi64(order, _mm512_packus_epi32(a, b));
@@ -104,6 +118,34 @@ static inline vu v_load8(const uint8_t *p) {
 }
 static inline vu v_load16(const uint16_t *p) {
   return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* The first n lanes, 0 to VN. Loading gives 0 for the others, storing leaves memory unchanged. */
+static inline __mmask16 v_first(size_t n) { return (__mmask16)((1u << n) - 1); }
+static inline vu v_load_first(const void *p, size_t n) {
+  return _mm512_maskz_loadu_epi32(v_first(n), p);
+}
+static inline void v_store_first(void *p, vu x, size_t n) {
+  _mm512_mask_storeu_epi32(p, v_first(n), x);
+}
+
+/* The same registers as lanes of 16 bits: 2 VN bytes, extended by their sign; those of the first n
+ * bytes, 0 for the others; shifts by the same number of bits; the first and the last VN lanes,
+ * converted from binary16 to binary32. */
+static inline vu v_load8_16(const uint8_t *p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vu v_load8_16_first(const uint8_t *p, size_t n) {
+  return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8((__mmask32)(((uint64_t)1 << n) - 1), p));
+}
+static inline vu v_shl16(vu x, unsigned n) {
+  return _mm512_sllv_epi16(x, _mm512_set1_epi16((short)n));
+}
+static inline vu v_half_low(vu x) {
+  return _mm512_castps_si512(_mm512_cvtph_ps(_mm512_castsi512_si256(x)));
+}
+static inline vu v_half_high(vu x) {
+  return _mm512_castps_si512(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(x, 1)));
 }
 
 /* The same registers as 64-bit lanes. */
@@ -151,6 +193,9 @@ static inline vu v_fadd(vu a, vu b) {
 static inline vu v_fsub(vu a, vu b) {
   return _mm256_castps_si256(_mm256_sub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
 }
+static inline vu v_fmul(vu a, vu b) {
+  return _mm256_castps_si256(_mm256_mul_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
+}
 static inline vu v_fmsub(vu a, vu b, vu c) {
   return _mm256_castps_si256(
       _mm256_fmsub_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _mm256_castsi256_ps(c)));
@@ -176,6 +221,15 @@ static inline vu v_pack8(vu a, vu b, vu c, vu d) {
   return _mm256_permutevar8x32_epi32(
       _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d)), order);
 }
+static inline vu v_pack8_signed(const vu a[4], const vu x[4], bool *zero) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const vu bytes =
+      _mm256_packus_epi16(_mm256_packus_epi32(a[0], a[1]), _mm256_packus_epi32(a[2], a[3]));
+  const vu signs =
+      _mm256_packs_epi16(_mm256_packs_epi32(x[0], x[1]), _mm256_packs_epi32(x[2], x[3]));
+  *zero = _mm256_movemask_epi8(_mm256_cmpeq_epi8(bytes, _mm256_setzero_si256())) != 0;
+  return _mm256_permutevar8x32_epi32(v_or_and(bytes, signs, _mm256_set1_epi8(-128)), order);
+}
 static inline vu v_pack16(vu a, vu b) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
 }
@@ -195,6 +249,33 @@ static inline vu v_load8(const uint8_t *p) {
 }
 static inline vu v_load16(const uint16_t *p) {
   return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline vm v_first(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vu v_load_first(const void *p, size_t n) {
+  return _mm256_maskload_epi32(p, v_first(n));
+}
+static inline void v_store_first(void *p, vu x, size_t n) {
+  _mm256_maskstore_epi32(p, v_first(n), x);
+}
+static inline vu v_load8_16(const uint8_t *p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vu v_load8_16_first(const uint8_t *p, size_t n) {
+  uint8_t all[16] = {0};
+  memcpy(all, p, n);
+  return v_load8_16(all);
+}
+static inline vu v_shl16(vu x, unsigned n) {
+  return _mm256_mullo_epi16(x, _mm256_set1_epi16((short)(1 << n)));
+}
+static inline vu v_half_low(vu x) {
+  return _mm256_castps_si256(_mm256_cvtph_ps(_mm256_castsi256_si128(x)));
+}
+static inline vu v_half_high(vu x) {
+  return _mm256_castps_si256(_mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)));
 }
 
 static inline vu v64_set(uint64_t x) { return _mm256_set1_epi64x((long long)x); }

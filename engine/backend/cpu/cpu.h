@@ -32,6 +32,8 @@ typedef struct mptl_tile {
   float *y; /* forward: the unrounded output; backward: the rounded one, if backward_reads_out */
   mptl_code_tile y_codes; /* backward: instead of y, if backward_codes is set and y is in codes */
   const float *dy;        /* backward */
+  /* Instead of x[0], or of x[0] and dy, if reads_codes is set and they are in codes. */
+  mptl_code_tile x_codes, dy_codes;
   float *dx[MPTL_MAX_INPUTS]; /* backward: unrounded gradients; NULL: not wanted */
 } mptl_tile;
 
@@ -42,6 +44,11 @@ typedef struct mptl_tile {
 typedef struct mptl_pointwise {
   void (*forward)(const mptl_call *call, const mptl_tile *tile);
   void (*backward)(const mptl_call *call, const mptl_tile *tile);
+
+  /* Whether the operator takes n codes of its input, and of its input and dy in backward (the sums
+   * likewise), instead of binary32. NULL: never. */
+  bool (*reads_codes)(const mptl_code_tile *codes, size_t n);
+
   bool backward_selects;      /* an element of a gradient is that element of dy, or 0 */
   bool backward_reads_either; /* MPTL_READS_EITHER of kernels/pointwise.h */
 

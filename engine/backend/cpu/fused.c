@@ -186,9 +186,9 @@ static bool takes_codes(const mptl_sink *sink, const mptl_rounder *r) {
 /* Counts n finite values of a sink's format. */
 static void count_codes(mptl_round_stats *stats, const mptl_rounder *r, size_t n,
                         uint32_t largest) {
-  mptl_stats_merge(
-      stats,
-      &(mptl_round_stats){.elements = n, .max_abs = mptl_bits_f32(mptl_decode_code(largest, r))});
+  const float max_abs = mptl_bits_f32(mptl_decode_code(largest, r));
+  stats->elements += n;
+  if (max_abs > stats->max_abs) stats->max_abs = max_abs;
 }
 
 /* Whether the stage's last operator runs forward on the codes of its input. */
@@ -206,22 +206,43 @@ static bool ends_on_codes(const fused *s) {
 static bool end_on_codes(const fused *s, const desk *desks, const mptl_tile *tile) {
   const mptl_sink *x = &s->calls[s->n - 2].y, *y = &s->calls[s->n - 1].y;
   void *codes = (char *)y->data + tile->offset * y->size;
-  mptl_round_stats found = {0};
-  mptl_encode_f32(codes, tile->y, tile->n, x->rounder, x->key, x->index0 + tile->offset, &found);
-  const bool saturates = x->rounder->overflow == MPTL_SATURATE;
-  if (found.nan_in > 0 || (!saturates && found.overflow + found.inf_in > 0)) return false;
-  mptl_stats_merge(desks[s->n - 2].stats, &found);
+  mptl_round_stats *stats = desks[s->n - 2].stats, before = *stats;
+  mptl_encode_f32(codes, tile->y, tile->n, x->rounder, x->key, x->index0 + tile->offset, stats);
+  const bool saturates = x->rounder->overflow == MPTL_SATURATE,
+             overflows = stats->overflow + stats->inf_in > before.overflow + before.inf_in;
+  if (stats->nan_in > before.nan_in || (!saturates && overflows)) {
+    *stats = before;
+    return false;
+  }
   count_codes(desks[s->n - 1].stats, y->rounder, tile->n,
               desks[s->n - 1].op->forward_codes(codes, tile->n, y->rounder));
   return true;
 }
 
-static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *tile) {
+/* The codes that an operator takes instead of its input; none if it does not, or the input is not
+ * in codes. */
+static mptl_code_tile input_codes(const fused *s, const desk *desks, int j, const mptl_tile *tile) {
+  const mptl_call *c = &s->calls[j];
+  const mptl_source *in = &c->in[0];
+  if (desks[j].op->reads_codes == NULL || c->from[0] >= 0 || in->size == sizeof(float))
+    return (mptl_code_tile){0};
+  const mptl_code_tile x = {.codes = (const char *)in->data + tile->offset * in->size,
+                            .rounder = in->rounder};
+  return desks[j].op->reads_codes(&x, tile->n) ? x : (mptl_code_tile){0};
+}
+
+static void read_floats(const fused *s, const desk *desks, int j, mptl_tile *tile) {
   const mptl_call *c = &s->calls[j];
   for (int k = 0; k < c->op->n_in; k++)
     tile->x[k] = c->from[k] >= 0 ? buffer_of(&desks[c->from[k]], VALUE)
                                  : mptl_read(&c->in[k], tile->offset, tile->n,
                                              buffer_of(&desks[j], INPUTS + (size_t)k));
+}
+
+/* Gives an operator its inputs: in codes, if it takes them. */
+static void read_inputs(const fused *s, const desk *desks, int j, mptl_tile *tile) {
+  tile->x_codes = input_codes(s, desks, j, tile);
+  if (tile->x_codes.codes == NULL) read_floats(s, desks, j, tile);
 }
 
 static void forward_tile(const traversal *t, const fused *s, const desk *desks, mptl_tile *tile) {
@@ -323,7 +344,7 @@ static bool reads_input(const fused *s, int j) {
 
 static float *compute_input(const fused *s, const desk *desks, int j, mptl_tile *tile) {
   const int from = s->calls[j].from[0];
-  read_inputs(s, desks, from, tile);
+  read_floats(s, desks, from, tile);
   tile->y = buffer_of(&desks[j], INPUTS);
   desks[from].op->forward(&s->calls[from], tile);
   return tile->y;
@@ -337,7 +358,7 @@ static void backward_op(const traversal *t, const fused *s, const desk *desks, i
   bool any = find_results(t, s, desks, j, tile),
        sums = t->purpose == SUM && desks[j].op->backward_sums != NULL;
   if (!any && !sums) return;
-  if (c->op->kind->backward_reads_in) read_inputs(s, desks, j, tile);
+  if (c->op->kind->backward_reads_in && tile->x_codes.codes == NULL) read_floats(s, desks, j, tile);
   tile->y_codes = output_codes(c, tile);
   if (c->op->kind->backward_reads_out && tile->y_codes.codes == NULL)
     tile->y = reads_input(s, j)
@@ -357,6 +378,19 @@ static void backward_op(const traversal *t, const fused *s, const desk *desks, i
   }
 }
 
+/* Reads the gradient of an output that is in codes: as codes, with the input, if the operator takes
+ * them. */
+static void read_gradient(const fused *s, const desk *desks, int j, mptl_tile *tile,
+                          float *buffer) {
+  const desk *d = &desks[j];
+  const bool reads = d->op->reads_codes != NULL && d->op->reads_codes(&d->dy, tile->n);
+  if (reads) tile->x_codes = input_codes(s, desks, j, tile);
+  if (tile->x_codes.codes != NULL)
+    tile->dy_codes = d->dy;
+  else
+    mptl_decode_f32(buffer, d->dy.codes, tile->n, d->dy.rounder);
+}
+
 static void backward_tile(const traversal *t, const fused *s, desk *desks, mptl_tile *tile) {
   const mptl_source *dy = &s->calls[s->n - 1].dy;
   const bool in_codes = dy->size < sizeof(float) && t->purpose != FIND_RANGES;
@@ -369,8 +403,9 @@ static void backward_tile(const traversal *t, const fused *s, desk *desks, mptl_
     if (t->purpose == FIND_RANGES && j != t->of && !t->leads[j]) continue;
     if (backward_on_codes(t, s, desks, j, tile)) continue;
     tile->dy = buffer;
+    tile->dy_codes = tile->x_codes = (mptl_code_tile){0};
     if (desks[j].dy.codes != NULL)
-      mptl_decode_f32(buffer, desks[j].dy.codes, tile->n, desks[j].dy.rounder);
+      read_gradient(s, desks, j, tile, buffer);
     else if (j == s->n - 1)
       tile->dy = mptl_read(dy, tile->offset, tile->n, buffer);
     backward_op(t, s, desks, j, tile);
@@ -396,10 +431,12 @@ static void run_tiles(const fused *s, const traversal *t) {
 #pragma omp parallel num_threads(mptl_threads(&s->calls[0])) if (count > 1)
   {
     desk desks[s->n];
+    mptl_tile tile = {0};
     find_desks(s, desks);
 #pragma omp for schedule(static)
     for (size_t i = 0; i < count; i++) {
-      mptl_tile tile = {.offset = i * size, .n = n - i * size < size ? n - i * size : size};
+      tile.offset = i * size;
+      tile.n = n - tile.offset < size ? n - tile.offset : size;
       if (t->forward)
         forward_tile(t, s, desks, &tile);
       else
@@ -444,13 +481,15 @@ static void run_sums(const fused *s, bool forward) {
 #pragma omp parallel num_threads(mptl_threads(&s->calls[0])) if (tiles > 1)
   {
     desk desks[s->n];
+    mptl_tile tile = {0};
     find_desks(s, desks);
     for (int j = 0; j < s->n; j++) memset(desks[j].partial, 0, partial_bytes(s));
 #pragma omp for schedule(static)
     for (size_t b = 0; b < BLOCKS; b++) {
       size_t end = (b + 1) * per_block < n ? (b + 1) * per_block : n, summed = 0;
       for (size_t at = b * per_block; at < end; at += size) {
-        mptl_tile tile = {.offset = at, .n = end - at < size ? end - at : size};
+        tile.offset = at;
+        tile.n = end - at < size ? end - at : size;
         sum_tile(s, desks, &tile, forward);
         summed += tile.n;
         if (summed < flush_after) continue;

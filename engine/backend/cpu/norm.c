@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "backend/cpu/cpu.h"
+#include "kernels/cpu/norm.h"
 
 static size_t channels(const mptl_call *call) { return (size_t)mptl_call_input(call, 0).c; }
 static size_t rows(const mptl_call *call) {
@@ -45,12 +46,29 @@ static bool next_piece(piece *p, const mptl_tile *tile, size_t c) {
   return left > 0;
 }
 
+/* Elements of a tile from `at` on: codes, if the tile has them. */
+static mptl_pixels pixels(const float *values, const mptl_code_tile *codes, size_t at) {
+  if (codes->codes == NULL) return (mptl_pixels){values + at, NULL};
+  return (mptl_pixels){(const uint8_t *)codes->codes + at, codes->rounder};
+}
+static mptl_pixels x_of(const mptl_tile *tile, size_t at) {
+  return pixels(tile->x[0], &tile->x_codes, at);
+}
+static mptl_pixels dy_of(const mptl_tile *tile, size_t at) {
+  return pixels(tile->dy, &tile->dy_codes, at);
+}
+
+static bool reads_codes(const mptl_code_tile *codes, size_t n) {
+  return mptl_code_size(codes->rounder->format) == 1 &&
+         mptl_norm()->reads(codes->codes, n, codes->rounder);
+}
+
 /* Sums around the values of the first pixel. */
 static void forward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
-    mptl_layers()->moments(sums + p.channel, sums + c + p.channel, tile->x[0] + p.at,
-                           vector(call, CENTRE) + p.channel, p.rows, p.width);
+    mptl_norm()->moments(sums + p.channel, sums + c + p.channel, x_of(tile, p.at),
+                         vector(call, CENTRE) + p.channel, p.rows, p.width);
 }
 
 static mptl_status forward_before_sums(const mptl_call *call) {
@@ -97,15 +115,15 @@ static mptl_status forward_begin(const mptl_call *call, const double *sums) {
 
 static void forward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
-    mptl_layers()->normalize(tile->y + p.at, tile->x[0] + p.at, vector(call, SCALE) + p.channel,
-                             vector(call, TERM) + p.channel, p.rows, p.width);
+    mptl_norm()->normalize(tile->y + p.at, x_of(tile, p.at), vector(call, SCALE) + p.channel,
+                           vector(call, TERM) + p.channel, p.rows, p.width);
 }
 
 static void backward_sums(const mptl_call *call, const mptl_tile *tile, float *sums) {
   size_t c = channels(call);
   for (piece p = {0}; next_piece(&p, tile, c);)
-    mptl_layers()->backward_sums(sums + p.channel, sums + c + p.channel, tile->dy + p.at,
-                                 tile->x[0] + p.at, call->saved + p.channel, p.rows, p.width);
+    mptl_norm()->backward_sums(sums + p.channel, sums + c + p.channel, dy_of(tile, p.at),
+                               x_of(tile, p.at), call->saved + p.channel, p.rows, p.width);
 }
 
 /* With xhat = (x - mean) inv_std:
@@ -125,14 +143,15 @@ static mptl_status backward_begin(const mptl_call *call, const double *sums) {
 
 static void backward(const mptl_call *call, const mptl_tile *tile) {
   for (piece p = {0}; next_piece(&p, tile, channels(call));)
-    mptl_layers()->normalize_backward(tile->dx[0] + p.at, tile->dy + p.at, tile->x[0] + p.at,
-                                      call->saved + p.channel, vector(call, MEAN_DY) + p.channel,
-                                      vector(call, SLOPE) + p.channel,
-                                      vector(call, SCALE) + p.channel, p.rows, p.width);
+    mptl_norm()->normalize_backward(tile->dx[0] + p.at, dy_of(tile, p.at), x_of(tile, p.at),
+                                    call->saved + p.channel, vector(call, MEAN_DY) + p.channel,
+                                    vector(call, SLOPE) + p.channel,
+                                    vector(call, SCALE) + p.channel, p.rows, p.width);
 }
 
 static const mptl_pointwise batchnorm2d = {.forward = forward,
                                            .backward = backward,
+                                           .reads_codes = reads_codes,
                                            .forward_before_sums = forward_before_sums,
                                            .forward_sums = forward_sums,
                                            .backward_sums = backward_sums,

@@ -16,6 +16,15 @@ KEEP(uint8_t)
 KEEP(uint16_t)
 KEEP(uint32_t)
 
+/* The bytes of a line of the cache, and how many codes ahead memory is fetched: about a tile, whose
+ * other operands come first. */
+enum { LINE = 64, AHEAD = 2048 };
+
+static inline void fetch_ahead(const void *codes, size_t size) {
+  /* a number: it may be behind the array */
+  __builtin_prefetch((const void *)((uintptr_t)codes + AHEAD * size));
+}
+
 /* The functions for codes that are stored in `type`. Without masks for conditions the compiler does
  * not find vectors. */
 #define CODE_LOOPS(type)                                                                      \
@@ -41,13 +50,25 @@ KEEP(uint32_t)
   static uint32_t relu_backward_##type(type *restrict dx, const type *restrict dy,            \
                                        const type *restrict y, size_t n, type magnitude,      \
                                        type minus_zero, type least) {                         \
-    type most = 0;                                                                            \
-    for (size_t i = 0; i < n; i++) {                                                          \
+    enum { LANES = LINE / sizeof(type) };                                                     \
+    type most[LANES] = {0};                                                                   \
+    size_t i = 0;                                                                             \
+    for (; i + LANES <= n; i += LANES) {                                                      \
+      fetch_ahead(dy + i, sizeof(type));                                                      \
+      fetch_ahead(y + i, sizeof(type));                                                       \
+      for (size_t k = 0; k < LANES; k++) {                                                    \
+        const type code = dy[i + k] & keep_##type(y[i + k], minus_zero, least),               \
+                   a = code & magnitude;                                                      \
+        most[k] = a > most[k] ? a : most[k];                                                  \
+        dx[i + k] = code;                                                                     \
+      }                                                                                       \
+    }                                                                                         \
+    for (; i < n; i++) {                                                                      \
       const type code = dy[i] & keep_##type(y[i], minus_zero, least), a = code & magnitude;   \
-      most = a > most ? a : most;                                                             \
+      most[0] = a > most[0] ? a : most[0];                                                    \
       dx[i] = code;                                                                           \
     }                                                                                         \
-    return most;                                                                              \
+    return largest_##type(most, LANES, magnitude);                                            \
   }                                                                                           \
                                                                                               \
   static void relu_backward_f32_##type(float *restrict dx, const float *restrict dy,          \

@@ -2,6 +2,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/table.h"
+#include "kernels/cpu/vec_half.h"
 #include "kernels/cpu/vec_round.h"
 #include "mptl/round.h"
 
@@ -51,9 +52,6 @@ static inline vu load_codes(const void *codes, size_t i, const size_t size) {
   return size == 2 ? v_load16((const uint16_t *)codes + i) : v_load((const uint32_t *)codes + i);
 }
 
-/* How many codes ahead memory is fetched: about a tile, whose other operands come first. */
-enum { AHEAD = 2048 };
-
 /* Decodes whole vectors of codes of `size` bytes to binary32 or to its upper half. Returns the
  * number of codes that it decoded. */
 static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, const void *codes,
@@ -62,7 +60,7 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
                                                                    const bool bf16,
                                                                    const bool signed_codes) {
   const uintptr_t ahead =
-      (uintptr_t)codes + AHEAD * size; /* a number: it may be behind the array */
+      (uintptr_t)codes + VEC_AHEAD * size; /* a number: it may be behind the array */
   size_t i = 0;
   for (; i + VN <= n; i += VN) {
     __builtin_prefetch((const void *)(ahead + i * size));
@@ -75,6 +73,27 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
   return i;
 }
 
+/* Decodes n codes of a format whose values are all finite in binary16. Returns n. */
+static inline size_t decode_halves(float *dst, const uint8_t *codes, size_t n,
+                                   const mptl_rounder *r) {
+  const uintptr_t ahead = (uintptr_t)codes + VEC_AHEAD;
+  const vec_half half = vec_half_for(r);
+  vu x[2];
+  size_t i = 0;
+  for (; i + 2 * VN <= n; i += 2 * VN) {
+    __builtin_prefetch((const void *)(ahead + i));
+    vec_half_convert(x, v_load8_16(codes + i), &half);
+    v_store(dst + i, v_fmul(x[0], half.scale));
+    v_store(dst + i + VN, v_fmul(x[1], half.scale));
+  }
+  if (i == n) return n;
+  const size_t rest = n - i, first = rest < VN ? rest : VN;
+  vec_half_convert(x, v_load8_16_first(codes + i, rest), &half);
+  v_store_first(dst + i, v_fmul(x[0], half.scale), first);
+  v_store_first(dst + i + first, v_fmul(x[1], half.scale), rest - first);
+  return n;
+}
+
 /* Decodes whole vectors of a format for which vec_decodes holds. Returns the number of codes that
  * it decoded. */
 static inline __attribute__((always_inline)) size_t decode_whole(void *dst, const void *codes,
@@ -83,6 +102,8 @@ static inline __attribute__((always_inline)) size_t decode_whole(void *dst, cons
                                                                  size_t size, const bool bf16) {
   const mptl_rounder r = *given;
   const bool full = r.code_sign == 1u << (8 * size - 1);
+  if (!bf16 && vec_half_decodes(&r) && vec_half_limit(&r) >= r.code_sign)
+    return decode_halves(dst, codes, n, &r);
   if (size == 1 && full) return decode_vectors(dst, codes, n, &r, 1, bf16, true);
   if (size == 1) return decode_vectors(dst, codes, n, &r, 1, bf16, false);
   if (size == 2) return decode_vectors(dst, codes, n, &r, 2, bf16, false);

@@ -57,40 +57,6 @@ static void add_where(float *restrict y, size_t step, const float *restrict x,
     for (size_t i = 0; i < c; i++) y[i] += index[i] == at ? x[i] : 0.0f;
 }
 
-static void moments(float *restrict sum, float *restrict sum2, const float *restrict x,
-                    const float *restrict centre, size_t rows, size_t c) {
-  for (size_t r = 0; r < rows; r++, x += c)
-    for (size_t i = 0; i < c; i++) {
-      float d = x[i] - centre[i];
-      sum[i] += d;
-      sum2[i] += d * d;
-    }
-}
-
-static void normalize(float *restrict y, const float *restrict x, const float *restrict factor,
-                      const float *restrict term, size_t rows, size_t c) {
-  for (size_t r = 0; r < rows; r++, x += c, y += c)
-    for (size_t i = 0; i < c; i++) y[i] = x[i] * factor[i] + term[i];
-}
-
-static void backward_sums(float *restrict sum_dy, float *restrict sum_dyx, const float *restrict dy,
-                          const float *restrict x, const float *restrict mean, size_t rows,
-                          size_t c) {
-  for (size_t r = 0; r < rows; r++, x += c, dy += c)
-    for (size_t i = 0; i < c; i++) {
-      sum_dy[i] += dy[i];
-      sum_dyx[i] += dy[i] * (x[i] - mean[i]);
-    }
-}
-
-static void normalize_backward(float *restrict dx, const float *restrict dy,
-                               const float *restrict x, const float *restrict mean,
-                               const float *restrict a, const float *restrict b,
-                               const float *restrict factor, size_t rows, size_t c) {
-  for (size_t r = 0; r < rows; r++, x += c, dy += c, dx += c)
-    for (size_t i = 0; i < c; i++) dx[i] = (dy[i] - a[i] - (x[i] - mean[i]) * b[i]) * factor[i];
-}
-
 static uint32_t largest(const float *x, size_t n) {
   int32_t most = 0; /* every instruction set can compare signed vectors */
   for (size_t i = 0; i < n; i++) {
@@ -120,10 +86,6 @@ const mptl_layer_kernels MPTL_CPU(layers) = {
     .deinterleave = deinterleave,
     .larger = larger,
     .add_where = add_where,
-    .moments = moments,
-    .normalize = normalize,
-    .backward_sums = backward_sums,
-    .normalize_backward = normalize_backward,
     .largest = largest,
     .all_finite = all_finite,
 };

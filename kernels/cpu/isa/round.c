@@ -111,8 +111,7 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, con
                                                               const vec_small small,
                                                               const bool nontemporal,
                                                               vec_stats *stats) {
-  vu u[TOGETHER], a[TOGETHER], codes[TOGETHER], largest = v_set(0),
-                                                smallest = v_set(~MPTL_F32_SIGN);
+  vu u[TOGETHER], a[TOGETHER], codes[TOGETHER], largest = v_set(0);
   for (size_t k = 0; k < TOGETHER; k++) {
     u[k] = v_load(l->src + i + k * VN);
     a[k] = v_and(u[k], v_set(~MPTL_F32_SIGN));
@@ -128,14 +127,19 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, con
     }
     return true;
   }
-  for (size_t k = 0; k < TOGETHER; k++) {
-    codes[k] = vec_code_finite(a[k], r, small);
-    smallest = v_min(smallest, codes[k]);
+  for (size_t k = 0; k < TOGETHER; k++) codes[k] = vec_code_finite(a[k], r, small);
+  bool zero;
+  if (as == AS_CODE8 && r->code_sign == 128) {
+    v_store((uint8_t *)l->dst + i, v_pack8_signed(codes, u, &zero));
+  } else {
+    vu smallest = codes[0];
+    for (size_t k = 1; k < TOGETHER; k++) smallest = v_min(smallest, codes[k]);
+    zero = v_any(v_eq(smallest, v_set(0)));
+    for (size_t k = 0; k < TOGETHER; k++) codes[k] = with_sign(codes[k], u[k], r, as);
+    store_codes(l->dst, i, codes, as);
   }
-  if (v_any(v_eq(smallest, v_set(0))))
+  if (zero)
     for (size_t k = 0; k < TOGETHER; k++) count_small(a[k], r, stats);
-  for (size_t k = 0; k < TOGETHER; k++) codes[k] = with_sign(codes[k], u[k], r, as);
-  store_codes(l->dst, i, codes, as);
   return true;
 }
 
