@@ -41,6 +41,36 @@ describe("packed storage gives the bits of emulated storage", function()
       end)
     end
   end
+
+  -- The ReLU behind the first batch norm gets a sum of two gradients. Its own gradient overflows in all tiles, in some, in none.
+  it("also for the statistics of gradients that overflow", function()
+    local graph, batch = net.tiny_resnet(), 100
+    local images, labels = images_of(batch, { 3, 8, 8 })
+    local bn = 2
+    assert.equal("bn1", graph:operators()[bn + 1].name)
+    local function count(bias, options)
+      local plan = precision.plan(precision.named "uniform_low", graph, batch)
+      plan.assignment:set(bn, "dv", ("FP(5,2,%d)"):format(bias))
+      local program = core.program(core.model(graph, { seed = 3 }), plan.assignment, options)
+      program:forward(images, labels)
+      program:backward(1)
+      local seen, overflows = {}, nil
+      for _, s in ipairs(program:stats()) do
+        if s.operator == bn and (s.role == "dv" or s.role == "dtheta") then
+          seen[#seen + 1] = ("%s %d %d %d %d %d %a"):format(s.role, s.elements, s.underflow, s.overflow, s.inf_in, s.nan_in, s.max_abs)
+          if s.role == "dv" then overflows = s.overflow end
+        end
+      end
+      return table.concat(seen, "\n"), overflows
+    end
+    local few = 0
+    for bias = 25, 34 do
+      local packed, overflows = count(bias, { storage = "packed" })
+      assert.equal(count(bias, { storage = "emulated" }), packed)
+      if overflows > 0 and overflows < 20 then few = few + 1 end
+    end
+    assert.is_true(few > 0)
+  end)
 end)
 
 describe("memory", function()

@@ -65,9 +65,10 @@ typedef struct mptl_operands {
    * the batch of images. */
   mptl_source in[MPTL_MAX_INPUTS];
 
-  mptl_source out;    /* backward: the rounded output, if backward_reads_out */
-  mptl_destination y; /* forward: the output */
-  mptl_source dy;     /* backward: the gradient of the output, if it is in memory */
+  mptl_source out;       /* backward: the rounded output, if backward_reads_out */
+  mptl_destination y;    /* forward: the output */
+  mptl_source dy;        /* backward: the gradient of the output, if it is in memory */
+  bool may_overwrite_dy; /* nothing else reads it later */
   mptl_destination dx[MPTL_MAX_INPUTS]; /* backward: the gradients of the inputs */
 
   /* The rounder of the first parameter. The others have the same format, in FP(e,m,auto) with other
@@ -139,6 +140,7 @@ typedef struct mptl_call {
   const int *from;
 
   mptl_source in[MPTL_MAX_INPUTS], out, dy;
+  bool may_overwrite_dy;
   mptl_sink y, dx[MPTL_MAX_INPUTS];
   const mptl_rounder *theta_rounder;
   const float *const *theta;

@@ -43,6 +43,7 @@ static void add_operands(mptl_call *c, const mptl_operands *on, const mptl_step 
   for (int k = 0; k < c->op->n_in; k++) c->dx[k] = sink_of(&on->dx[k], step);
   c->out = on->out;
   c->dy = on->dy;
+  c->may_overwrite_dy = on->may_overwrite_dy;
   c->y = sink_of(&on->y, step);
   c->theta_rounder = on->theta_rounder;
   c->theta = on->theta;

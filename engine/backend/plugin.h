@@ -9,7 +9,7 @@
 #include "backend/backend.h"
 
 /* Increase it with any change of backend.h or of a header that it includes. */
-#define MPTL_PLUGIN_ABI 10
+#define MPTL_PLUGIN_ABI 11
 
 /* What a plug-in exports. Device numbers count from 0. */
 typedef struct mptl_plugin {

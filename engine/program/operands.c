@@ -166,7 +166,8 @@ static void describe_operands(mptl_program *p) {
     size_t size = element_bytes(p, i, MPTL_V);
     *on = (mptl_operands){.out = {.size = size, .rounder = &p->rounders[i][MPTL_V]},
                           .y = {.size = size, .wanted = true, .rounder = &p->rounders[i][MPTL_V]},
-                          .dy = {.size = element_bytes(p, i, MPTL_DV)}};
+                          .dy = {.size = element_bytes(p, i, MPTL_DV)},
+                          .may_overwrite_dy = !p->options.keep_all};
     on->y.tensor = mptl_tensor_of(i, MPTL_V);
     on->dy.rounder = sums_gradients(p, i) ? NULL : &p->rounders[i][MPTL_DV];
     for (int k = 0; k < op->n_param; k++) describe_parameter(p, i, k);

@@ -128,7 +128,7 @@ float *mptl_results(const mptl_sink *sink, size_t offset, float *buffer);
 
 /* Rounds results (and may overwrite them), counts them in stats, and stores them, or adds them,
  * from element offset on. Everything that an operator computes comes here, or to round_buffer in
- * fused.c if it stays within a stage: both count exponents when they are wanted. */
+ * fused_tile.c if it stays within a stage: both count exponents when they are wanted. */
 void mptl_write(const mptl_sink *sink, size_t offset, size_t n, float *results,
                 mptl_round_stats *stats);
 

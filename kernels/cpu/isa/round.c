@@ -120,11 +120,14 @@ static inline __attribute__((always_inline)) bool loop_finite(const loop *l, con
   if (v_any(v_gt(largest, v_set(r->max_bits)))) return false;
   stats->max_abs = v_max(stats->max_abs, largest);
   if (as == AS_F32) {
+    vu rounded[TOGETHER], smallest = v_set(~MPTL_F32_SIGN);
     for (size_t k = 0; k < TOGETHER; k++) {
-      count_small(a[k], r, stats);
-      store(l->dst, i + k * VN, with_sign(vec_magnitude_finite(a[k], r, small), u[k], r, as), as,
-            nontemporal);
+      rounded[k] = vec_magnitude_finite(a[k], r, small);
+      smallest = v_min(smallest, rounded[k]);
+      store(l->dst, i + k * VN, with_sign(rounded[k], u[k], r, as), as, nontemporal);
     }
+    if (v_any(v_eq(smallest, v_set(0))))
+      for (size_t k = 0; k < TOGETHER; k++) count_small(a[k], r, stats);
     return true;
   }
   for (size_t k = 0; k < TOGETHER; k++) codes[k] = vec_code_finite(a[k], r, small);
