@@ -10,9 +10,6 @@
 
 #if MPTL_VEC
 
-/* Codes that are read this far ahead are fetched: about a tile, whose other operands come first. */
-enum { VEC_AHEAD = 2048 };
-
 /* A format in registers. */
 typedef struct vec_half {
   vu bits;  /* of the code, at binary16's places, in each lane of 16 bits */

@@ -1,4 +1,5 @@
 /* The kernels of codes.h, in loops that the compiler vectorises. */
+#include "kernels/cpu/ahead.h"
 #include "kernels/cpu/table.h"
 #include "mptl/round.h"
 
@@ -15,15 +16,6 @@
 KEEP(uint8_t)
 KEEP(uint16_t)
 KEEP(uint32_t)
-
-/* The bytes of a line of the cache, and how many codes ahead memory is fetched: about a tile, whose
- * other operands come first. */
-enum { LINE = 64, AHEAD = 2048 };
-
-static inline void fetch_ahead(const void *codes, size_t size) {
-  /* a number: it may be behind the array */
-  __builtin_prefetch((const void *)((uintptr_t)codes + AHEAD * size));
-}
 
 /* The functions for codes that are stored in `type`. Without masks for conditions the compiler does
  * not find vectors. */
@@ -50,12 +42,12 @@ static inline void fetch_ahead(const void *codes, size_t size) {
   static uint32_t relu_backward_##type(type *restrict dx, const type *restrict dy,            \
                                        const type *restrict y, size_t n, type magnitude,      \
                                        type minus_zero, type least) {                         \
-    enum { LANES = LINE / sizeof(type) };                                                     \
+    enum { LANES = MPTL_LINE / sizeof(type) };                                                \
     type most[LANES] = {0};                                                                   \
     size_t i = 0;                                                                             \
     for (; i + LANES <= n; i += LANES) {                                                      \
-      fetch_ahead(dy + i, sizeof(type));                                                      \
-      fetch_ahead(y + i, sizeof(type));                                                       \
+      mptl_fetch_ahead(dy + i, sizeof(type));                                                 \
+      mptl_fetch_ahead(y + i, sizeof(type));                                                  \
       for (size_t k = 0; k < LANES; k++) {                                                    \
         const type code = dy[i + k] & keep_##type(y[i + k], minus_zero, least),               \
                    a = code & magnitude;                                                      \

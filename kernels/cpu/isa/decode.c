@@ -1,6 +1,7 @@
 /* Decoding of arrays: whole vectors by vector code, the rest by the scalar definition. */
 #include <stdint.h>
 
+#include "kernels/cpu/ahead.h"
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_half.h"
 #include "kernels/cpu/vec_round.h"
@@ -59,11 +60,9 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
                                                                    const size_t size,
                                                                    const bool bf16,
                                                                    const bool signed_codes) {
-  const uintptr_t ahead =
-      (uintptr_t)codes + VEC_AHEAD * size; /* a number: it may be behind the array */
   size_t i = 0;
   for (; i + VN <= n; i += VN) {
-    __builtin_prefetch((const void *)(ahead + i * size));
+    mptl_fetch_ahead((const char *)codes + i * size, size);
     vu x = vec_decode(load_codes(codes, i, size), r, signed_codes);
     if (bf16)
       v_store16((uint16_t *)dst + i, v_shr(x, 16));
@@ -76,12 +75,11 @@ static inline __attribute__((always_inline)) size_t decode_vectors(void *dst, co
 /* Decodes n codes of a format whose values are all finite in binary16. Returns n. */
 static inline size_t decode_halves(float *dst, const uint8_t *codes, size_t n,
                                    const mptl_rounder *r) {
-  const uintptr_t ahead = (uintptr_t)codes + VEC_AHEAD;
   const vec_half half = vec_half_for(r);
   vu x[2];
   size_t i = 0;
   for (; i + 2 * VN <= n; i += 2 * VN) {
-    __builtin_prefetch((const void *)(ahead + i));
+    mptl_fetch_ahead(codes + i, 1);
     vec_half_convert(x, v_load8_16(codes + i), &half);
     v_store(dst + i, v_fmul(x[0], half.scale));
     v_store(dst + i + VN, v_fmul(x[1], half.scale));
@@ -106,6 +104,7 @@ static inline __attribute__((always_inline)) size_t decode_whole(void *dst, cons
     return decode_halves(dst, codes, n, &r);
   if (size == 1 && full) return decode_vectors(dst, codes, n, &r, 1, bf16, true);
   if (size == 1) return decode_vectors(dst, codes, n, &r, 1, bf16, false);
+  if (size == 2 && full) return decode_vectors(dst, codes, n, &r, 2, bf16, true);
   if (size == 2) return decode_vectors(dst, codes, n, &r, 2, bf16, false);
   return decode_vectors(dst, codes, n, &r, 4, bf16, false);
 }

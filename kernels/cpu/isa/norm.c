@@ -1,5 +1,6 @@
 /* Kernels of norm.h. Sums run over rows, in order, and vectors over channels; with vectors, sums
  * stay in registers for all rows of two vectors of channels. */
+#include "kernels/cpu/ahead.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/vec_half.h"
@@ -50,11 +51,13 @@ INLINE void store(float *p, const vu v[2], span s) {
  * still to be scaled. */
 INLINE void read(vu v[2], const void *data, size_t i, const vec_half *half, span s) {
   if (half == NULL) {
-    load(v, (const float *)data + i + s.at, s);
+    const float *values = (const float *)data + i + s.at;
+    for (int k = 0; k < s.vectors; k++) mptl_fetch_ahead(values + k * VN, sizeof *values);
+    load(v, values, s);
     return;
   }
   const uint8_t *codes = (const uint8_t *)data + i + s.at;
-  __builtin_prefetch((const void *)((uintptr_t)codes + VEC_AHEAD)); /* it may be behind the array */
+  mptl_fetch_ahead(codes, sizeof *codes);
   vec_half_convert(v, s.whole ? v_load8_16(codes) : v_load8_16_first(codes, s.n), half);
 }
 
