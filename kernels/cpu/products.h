@@ -33,6 +33,9 @@ typedef struct mptl_chain {
   size_t spans, length, stride;
   const float *b; /* [k][width or step] */
   size_t step;    /* channel_tile only */
+  /* tile only, for one span that begins where a row does: fetch what follows the rows in memory,
+   * which further rows will read. */
+  bool fetch_next;
 } mptl_chain;
 
 /* What is done with a tile: its chains begin at 0 and are stored, go on from the stored numbers, or

@@ -228,7 +228,8 @@ static void compute_pixels(const mptl_conv *v, const pixels *set, const places *
                                 .spans = part.spans,
                                 .length = part.length,
                                 .stride = 1,
-                                .b = weights + part.from * panel.width};
+                                .b = weights + part.from * panel.width,
+                                .fetch_next = set->phase->taps == 1 && i == 0};
       v->kernels->tile(results + panel.begin, at->to, &chain, at->row, at->n, panel.columns, how);
       how = MPTL_CHAIN_CONTINUE;
     }

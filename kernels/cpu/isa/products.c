@@ -133,15 +133,14 @@ static inline __attribute__((always_inline)) const float *address(uintptr_t at) 
 
 /* The tile for constant numbers of rows and vectors, so that the results are registers. last: the
  * lanes of the last vector that are columns. */
-static inline __attribute__((always_inline)) void compute(float *c, const size_t *to,
-                                                          const mptl_chain *chain,
-                                                          const size_t *row, const unsigned rows,
-                                                          const unsigned vectors, size_t last,
-                                                          mptl_chain_end end) {
+static inline __attribute__((always_inline)) void compute(
+    float *c, const size_t *to, const mptl_chain *chain, const size_t *row, const unsigned rows,
+    const unsigned vectors, size_t last, mptl_chain_end end, const bool fetch_next) {
   vf results[MOST_ROWS][VECTORS];
   uintptr_t a[MOST_ROWS];
   const size_t stride = chain->stride * sizeof(float), length = chain->length * stride;
   find_rows(a, chain, row, rows);
+  uintptr_t next = a[rows - 1] + length;
   if (end == MPTL_CHAIN_ADD)
     for (unsigned r = 0; r < rows; r++)
       for (unsigned v = 0; v < vectors; v++) __builtin_prefetch(c + to[r] + v * LANES, 1);
@@ -155,8 +154,9 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
     /* Read from memory each time: GCC would keep it in a vector, and move it from there. */
     const volatile size_t stop = chain->span[t] * sizeof(float) + length;
     for (size_t at = chain->span[t] * sizeof(float); at != stop;
-         at += stride, b += vectors * LANES) {
+         at += stride, b += vectors * LANES, next += rows * sizeof(float)) {
       vf columns[VECTORS];
+      if (fetch_next) __builtin_prefetch(address(next));
       for (unsigned v = 0; v < vectors; v++) __builtin_prefetch(b + (AHEAD * vectors + v) * LANES);
       for (unsigned v = 0; v < vectors; v++) columns[v] = load(b + v * LANES);
       for (unsigned r = 0; r < rows; r++) {
@@ -177,16 +177,20 @@ static inline __attribute__((always_inline)) void compute(float *c, const size_t
 typedef void tile_fn(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,
                      unsigned n, size_t last, mptl_chain_end end);
 
-/* n tiles, one below the other. */
-#define TILE(r, v)                                                                             \
-  static void tile_##r##_##v(float *c, const size_t *to, const mptl_chain *chain,              \
-                             const size_t *row, unsigned n, size_t last, mptl_chain_end end) { \
-    for (; n > 0; n--, to += r, row += r) compute(c, to, chain, row, r, v, last, end);         \
+/* n tiles, one below the other. With fetch_next the loop over terms has one more instruction, which
+ * costs other tiles up to a tenth: so there are functions of two kinds. */
+#define TILE_OF(name, r, v, fetch_next)                                                            \
+  static void name(float *c, const size_t *to, const mptl_chain *chain, const size_t *row,         \
+                   unsigned n, size_t last, mptl_chain_end end) {                                  \
+    for (; n > 0; n--, to += r, row += r) compute(c, to, chain, row, r, v, last, end, fetch_next); \
   }
-#define ENTRY(r, v) [r - 1][v - 1] = tile_##r##_##v,
+#define TILE(r, v)                     \
+  TILE_OF(tile_##r##_##v, r, v, false) \
+  TILE_OF(fetching_tile_##r##_##v, r, v, true)
+#define ENTRY(r, v) [r - 1][v - 1] = {tile_##r##_##v, fetching_tile_##r##_##v},
 
 TILES(TILE)
-static tile_fn *const tiles[MOST_ROWS][VECTORS] = {TILES(ENTRY)};
+static tile_fn *const tiles[MOST_ROWS][VECTORS][2] = {TILES(ENTRY)};
 
 /* Rows in tiles of about as many: `larger` tiles of rows + 1, then `n - larger` of rows. */
 typedef struct split {
@@ -203,9 +207,10 @@ static void tile(float *c, const size_t *to, const mptl_chain *chain, const size
   static const unsigned most[] = {ROWS_OF_1, ROWS_OF_2, ROWS_OF_3};
   const size_t vectors = (columns + LANES - 1) / LANES, last = columns - (vectors - 1) * LANES;
   const split s = split_rows(rows, most[vectors - 1]);
-  if (s.larger > 0) tiles[s.rows][vectors - 1](c, to, chain, row, s.larger, last, end);
+  if (s.larger > 0)
+    tiles[s.rows][vectors - 1][chain->fetch_next](c, to, chain, row, s.larger, last, end);
   to += s.larger * (s.rows + 1), row += s.larger * (s.rows + 1);
-  tiles[s.rows - 1][vectors - 1](c, to, chain, row, s.n - s.larger, last, end);
+  tiles[s.rows - 1][vectors - 1][chain->fetch_next](c, to, chain, row, s.n - s.larger, last, end);
 }
 
 /* ---- Depthwise ---- */
