@@ -67,6 +67,13 @@ describe("nn.record()", function()
       return nn.Linear { 64, 2 }(nn.flatten(nn.Conv2d { 4, 4, kernel = 1 }(x)))
     end)
     assert.same({ "input", "conv2d", "conv2d_2", "linear", "log_softmax", "nll_loss" }, names(graph))
+    graph = record(function(x)
+      x = nn.Sequential { nn.Conv2d { 3, 4, kernel = 1 } }(x)
+      x = nn.Sequential { nn.Conv2d { 4, 4, kernel = 1 }, nn.ReLU() }(x)
+      return nn.Sequential { nn.Flatten(), nn.Linear { 64, 2 } }(x)
+    end)
+    assert.same({ "input", "sequential.0", "sequential_2.0", "sequential_2.1", "sequential_3.1", "log_softmax", "nll_loss" },
+      names(graph))
   end)
 
   it("numbers operators of one name, past names that are taken already", function()

@@ -21,6 +21,7 @@ function Recorder.new()
   return setmetatable({
     graph = core.graph(),
     layer_paths = {}, -- module -> path
+    roots = {},       -- paths of modules that are in no other module: path -> true
     used = {},        -- the operators' names: name -> n; name_2 to name_n are taken, too
     stack = {},       -- modules whose forward runs, the innermost one last
   }, Recorder)
@@ -49,6 +50,17 @@ function Recorder:unique(name)
   return name .. "_" .. n + 1
 end
 
+-- A path for a module that is in no other module, with _2, _3, ... appended when it is taken.
+function Recorder:root_path(path)
+  local free, n = path, 1
+  while self.used[free] or self.roots[free] do
+    n = n + 1
+    free = path .. "_" .. n
+  end
+  self.roots[free] = true
+  return free
+end
+
 --- Runs a module's forward. Its operators are named by the module's path.
 -- @param module the module
 -- @param ... arguments of forward
@@ -56,7 +68,7 @@ end
 function Recorder:run(module, ...)
   if not self.layer_paths[module] then
     local name = rawget(module, "name") or module.class_name:lower()
-    self:name_tree(module, self:unique(join(self:layer_path(), name)))
+    self:name_tree(module, self:root_path(join(self:layer_path(), name)))
   end
   -- An error leaves the module on the stack, so that Recorder.record can name it.
   self.stack[#self.stack + 1] = module
