@@ -57,7 +57,8 @@ describe("packed storage gives the bits of emulated storage", function()
       local seen, overflows = {}, nil
       for _, s in ipairs(program:stats()) do
         if s.operator == bn and (s.role == "dv" or s.role == "dtheta") then
-          seen[#seen + 1] = ("%s %d %d %d %d %d %a"):format(s.role, s.elements, s.underflow, s.overflow, s.inf_in, s.nan_in, s.max_abs)
+          seen[#seen + 1] = ("%s %d %d %d %d %d %a"):format(s.role, s.elements, s.underflow, s.overflow,
+            s.inf_in, s.nan_in, s.max_abs)
           if s.role == "dv" then overflows = s.overflow end
         end
       end
