@@ -18,8 +18,8 @@ typedef struct mptl_pixels {
 } mptl_pixels;
 
 typedef struct mptl_norm_kernels {
-  /* Whether the kernels below read these n codes: faster than decoded ones, since they stay in
-   * registers. */
+  /* Whether the kernels below read these n codes of any format: faster than decoded ones, since they
+   * stay in registers. */
   bool (*reads)(const void *codes, size_t n, const mptl_rounder *rounder);
 
   /* Over all rows: sum[c] += x - centre[c]; sum2[c] += (x - centre[c])^2 */

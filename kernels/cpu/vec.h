@@ -252,7 +252,8 @@ static inline vu v_load16(const uint16_t *p) {
 }
 
 static inline vm v_first(size_t n) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  static const int lanes[2 * VN] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256((const __m256i *)(lanes + VN - n));
 }
 static inline vu v_load_first(const void *p, size_t n) {
   return _mm256_maskload_epi32(p, v_first(n));

@@ -1,12 +1,14 @@
 /* Runs a stage of pointwise operators tile by tile, so that intermediate values stay in the caches.
  *
  * A traversal is one loop over all tiles of a stage, for one purpose. If an operator needs sums
- * over the batch (batch norm), a traversal for them comes first; it stores nothing. A traversal
- * that finds ranges (find_ranges of mptl_backend) stores nothing either: it computes only what one
- * operator's results depend on.
+ * over the batch (batch norm), a traversal for them comes first; it stores no results, but backward
+ * it may keep a gradient for the next traversal (mptl_fused_keeps). A traversal that finds ranges
+ * (find_ranges of mptl_backend) stores nothing: it computes only what one operator's results depend
+ * on.
  *
- * Values that stay in a stage are in binary32, but a ReLU works on codes where it can: forward on
- * the codes that the stage stores, backward on those of the gradient, which an addition passes on.
+ * Values that stay in a stage are in binary32, but operators work on codes where they can: a ReLU
+ * forward on the codes that the stage stores, backward on those of the gradient, which an addition
+ * passes on; a batch norm on the codes of its input and of its output's gradient.
  *
  * Sums run over fixed blocks of the array, so that they do not depend on the number of threads.
  * Within a block, up to 64 pixels are added in binary32, and these sums are added in binary64.

@@ -42,7 +42,7 @@ static inline float *buffer_of(const desk *d, size_t which) {
 }
 
 /* The purpose of a traversal. All purposes compute the same values; only STORE counts exponents and
- * keeps the statistics of rounding. */
+ * reports the statistics of rounding, apart from those of gradients that SUM has kept. */
 typedef enum purpose { STORE, SUM, FIND_RANGES } purpose;
 
 typedef struct traversal {

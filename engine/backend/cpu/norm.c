@@ -59,8 +59,7 @@ static mptl_pixels dy_of(const mptl_tile *tile, size_t at) {
 }
 
 static bool reads_codes(const mptl_code_tile *codes, size_t n) {
-  return mptl_code_size(codes->rounder->format) == 1 &&
-         mptl_norm()->reads(codes->codes, n, codes->rounder);
+  return mptl_norm()->reads(codes->codes, n, codes->rounder);
 }
 
 /* Sums around the values of the first pixel. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cpu/table.h"
+#include "kernels/cpu/vec.h"
 
 #define ROWS_4(X, v) X(1, v) X(2, v) X(3, v) X(4, v)
 #define ROWS_6(X, v) ROWS_4(X, v) X(5, v) X(6, v)
@@ -21,13 +22,11 @@
  * columns; the more columns, the fewer loads of single numbers; the processor can do as many loads
  * as multiply-adds, and less is better. */
 #if defined(MPTL_ISA_avx512)
-#include <immintrin.h>
 enum { LANES = 16, ROWS_OF_1 = 12, ROWS_OF_2 = 11, ROWS_OF_3 = 8, VECTORS = 3 };
 #define TILES(X) ROWS_12(X, 1) ROWS_11(X, 2) ROWS_8(X, 3)
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define REGISTER "+v"
 #elif defined(MPTL_ISA_avx2)
-#include <immintrin.h>
 enum { LANES = 8, ROWS_OF_1 = 12, ROWS_OF_2 = 6, ROWS_OF_3 = 0, VECTORS = 2 };
 #define TILES(X) ROWS_12(X, 1) ROWS_6(X, 2)
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
@@ -73,24 +72,9 @@ static inline factor load_factor(const float *p) { return same(*p); }
 #endif
 
 /* The first n lanes only, n less than LANES: memory behind them is not touched. */
-#if defined(MPTL_ISA_avx512)
-static inline vf load_part(const float *p, size_t n) {
-  return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
-static inline void store_part(float *p, vf x, size_t n) {
-  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), x);
-}
-#elif defined(MPTL_ISA_avx2)
-static inline __m256i first_lanes(size_t n) {
-  static const int lanes[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  return _mm256_loadu_si256((const __m256i *)(lanes + LANES - n));
-}
-static inline vf load_part(const float *p, size_t n) {
-  return _mm256_maskload_ps(p, first_lanes(n));
-}
-static inline void store_part(float *p, vf x, size_t n) {
-  _mm256_maskstore_ps(p, first_lanes(n), x);
-}
+#if MPTL_VEC
+static inline vf load_part(const float *p, size_t n) { return (vf)v_load_first(p, n); }
+static inline void store_part(float *p, vf x, size_t n) { v_store_first(p, (vu)x, n); }
 #else
 static inline vf load_part(const float *p, size_t n) {
   vf x = {0};
